@@ -1,0 +1,98 @@
+"""Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
+
+The modules, lowest first: `typing`, `limits`, `errors`; `jsontext`, `timestamps`, `credentials`, `messages`; `wire`
+(the rules of one message) and `codec` (bytes to typed messages and back); `merge`, `integrations`, `sinks`; `intake`
+(the order of the steps); `collector` (what people embed).
+"""
+
+from trackcore.codec import (
+    decode_batch,
+    decode_message,
+    encode_batch,
+    encode_message,
+    structure_message,
+    unstructure_message,
+)
+from trackcore.collector import Collector, Receipt
+from trackcore.credentials import Source, SourceBook, mask_write_key, write_key_from_authorization
+from trackcore.errors import Caution, Invalid, InvalidMessage, InvalidRequest, Reason, TrackcoreError, Warned
+from trackcore.intake import Intake, Origin, Rejection, receive
+from trackcore.integrations import Because, Decision, Destination, Resolution, Resolver, resolve_destinations
+from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.merge import merge_batch, merge_objects
+from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.sinks import (
+    Cause,
+    Envelope,
+    MemorySink,
+    Outcome,
+    QuarantinedRequest,
+    RejectedRecord,
+    Sink,
+    SinkUnavailable,
+)
+from trackcore.timestamps import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
+from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Alias",
+    "Batch",
+    "Because",
+    "Call",
+    "Cause",
+    "Caution",
+    "Clock",
+    "Collector",
+    "CorrectedTimestamp",
+    "Decision",
+    "Destination",
+    "Endpoint",
+    "Envelope",
+    "Group",
+    "Identify",
+    "Intake",
+    "Invalid",
+    "InvalidMessage",
+    "InvalidRequest",
+    "JSONObject",
+    "Limits",
+    "MemorySink",
+    "Message",
+    "NewMessageId",
+    "Origin",
+    "Outcome",
+    "Page",
+    "QuarantinedRequest",
+    "Reason",
+    "Receipt",
+    "RejectedRecord",
+    "Rejection",
+    "Resolution",
+    "Resolver",
+    "Screen",
+    "Sink",
+    "SinkUnavailable",
+    "Source",
+    "SourceBook",
+    "TimeRule",
+    "Track",
+    "TrackcoreError",
+    "Warned",
+    "WriteKey",
+    "correct_clock_skew",
+    "decode_batch",
+    "decode_message",
+    "encode_batch",
+    "encode_message",
+    "format_timestamp",
+    "mask_write_key",
+    "merge_batch",
+    "merge_objects",
+    "parse_timestamp",
+    "receive",
+    "resolve_destinations",
+    "structure_message",
+    "unstructure_message",
+    "write_key_from_authorization",
+]

@@ -1,0 +1,176 @@
+"""The codec: bytes to typed messages and back, by cattrs on msgspec.
+
+Its contract: for *any* bytes, decoding returns a message or raises `InvalidRequest` or `InvalidMessage`; anything
+else is a bug.  For every message that keeps the rules, `decode_message(encode_message(message)) == message`.
+
+The rules are those of `trackcore.wire`; what reaches cattrs has passed them, so cattrs only maps names and never
+coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, an unknown one lies in `extra`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import msgspec
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from trackcore.errors import InvalidMessage, Reason
+from trackcore.jsontext import encode_json, replace_surrogates
+from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.timestamps import time_text
+from trackcore.typing import Call, JSONObject
+from trackcore.wire import Request, check_message, decode_item, parse_request
+
+MESSAGE_TYPES: dict[Call, type[Message]] = {
+    "identify": Identify,
+    "track": Track,
+    "page": Page,
+    "screen": Screen,
+    "group": Group,
+    "alias": Alias,
+}
+CALL_OF: dict[type[Message], Call] = {message_type: call for call, message_type in MESSAGE_TYPES.items()}
+
+
+def decode_message(body: bytes, call: Call | None = None, limits: Limits = DEFAULT_LIMITS) -> Message:
+    """Decode one message.  Without `call` the message must say its `type`; with it, the call decides.
+
+    Raises:
+        InvalidRequest: the bytes are not one JSON object within the limits.
+        InvalidMessage: the message breaks a rule of its call.
+    """
+    request = parse_request(body, call or "track", limits)
+    return _decode_item(request.items[0], call, limits)
+
+
+def decode_batch(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Batch:
+    """Decode a batch, not yet merged.
+
+    Raises:
+        InvalidRequest: the bytes are not a batch within the limits.
+        InvalidMessage: a message breaks a rule; its path starts with `batch[index]`.
+    """
+    request = parse_request(body, "batch", limits)
+    if request.invalid is not None:
+        raise request.invalid
+    return Batch(
+        messages=[_decode_nth(request, index, limits) for index in range(len(request.items))],
+        context=request.context,
+        integrations=request.integrations,
+        sent_at=time_text(request.sent_at),
+        write_key=request.write_key,
+    )
+
+
+def encode_message(message: Message) -> bytes:
+    """Encode one message as it goes over the wire, its `type` included.
+
+    As in JavaScript, NaN and infinity become null; a lone surrogate becomes U+FFFD, written as an escape.
+
+    Raises:
+        InvalidMessage: a free-form part holds something that has no JSON form.
+    """
+    return _encode(unstructure_message(message))
+
+
+def encode_batch(batch: Batch) -> bytes:
+    """Encode a batch as one request body.  Raises `InvalidMessage` as `encode_message` does."""
+    envelope: JSONObject = {
+        "batch": [unstructure_message(message) for message in batch.messages],
+        "context": batch.context,
+        "integrations": batch.integrations,
+        "sentAt": batch.sent_at,
+        "writeKey": batch.write_key,
+    }
+    return _encode({name: value for name, value in envelope.items() if value is not None})
+
+
+def structure_message(message: JSONObject) -> Message:
+    """Make a typed message from a wire object that keeps the rules, such as one that was stored."""
+    return _converter.structure(message, MESSAGE_TYPES[message["type"]])
+
+
+def unstructure_message(message: Message) -> JSONObject:
+    """Make a wire object from a typed message."""
+    wire_object: JSONObject = _converter.unstructure(message)
+    return wire_object
+
+
+def wire_name(attribute: str) -> str:
+    """Give the wire name of an attribute: `user_id` is `userId`."""
+    first, *rest = attribute.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+_TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at")
+_converter = Converter(detailed_validation=False)
+
+
+def _configure(message_type: type[Message]) -> None:
+    """Teach the converter the wire names of one message type, and to keep what it does not know in `extra`."""
+    names = {field.name: wire_name(field.name) for field in attrs.fields(message_type) if field.name != "extra"}
+    known = frozenset(names.values()) | {"type"}
+    structure = make_dict_structure_fn(
+        message_type,
+        _converter,
+        **_overrides({name: override(rename=wire, struct_hook=_hook(name)) for name, wire in names.items()}),
+    )
+    unstructure = make_dict_unstructure_fn(
+        message_type,
+        _converter,
+        **_overrides({name: override(rename=wire, omit_if_default=True) for name, wire in names.items()}),
+    )
+    call = CALL_OF[message_type]
+
+    def structure_all(message: JSONObject, _: Any) -> Message:
+        extra = {name: value for name, value in message.items() if name not in known}
+        return attrs.evolve(structure(message, message_type), extra=extra)
+
+    def unstructure_all(message: Message) -> JSONObject:
+        return {"type": call} | message.extra | unstructure(message) | {"type": call}
+
+    _converter.register_structure_hook(message_type, structure_all)
+    _converter.register_unstructure_hook(message_type, unstructure_all)
+
+
+def _overrides(overrides: dict[str, Any]) -> Any:
+    """Give the overrides of each wired attribute, and leave `extra` out: it is no field of the wire."""
+    return {**overrides, "extra": override(omit=True)}
+
+
+def _hook(attribute: str) -> Callable[[Any, Any], Any]:
+    """Choose how a checked value is taken: a time as its text, anything else as it is."""
+    return (lambda value, _: time_text(value)) if attribute in _TIMES else (lambda value, _: value)
+
+
+for _message_type in MESSAGE_TYPES.values():
+    _configure(_message_type)
+
+
+def _decode_nth(request: Request, index: int, limits: Limits) -> Message:
+    try:
+        return _decode_item(request.items[index], None, limits)
+    except InvalidMessage as error:
+        path = f"batch[{index}].{error.path}" if error.path else f"batch[{index}]"
+        raise attrs.evolve(error, path=path) from None
+
+
+def _decode_item(item: bytes | msgspec.Raw, call: Call | None, limits: Limits) -> Message:
+    message = decode_item(item, limits)
+    check_message(message, call, [])
+    return structure_message(message)
+
+
+def _encode(wire_object: JSONObject) -> bytes:
+    try:
+        return encode_json(wire_object)
+    except UnicodeEncodeError:
+        # A lone surrogate is no character.  In ASCII text it is an escape, and can be replaced like one on the wire.
+        return replace_surrogates(json.dumps(msgspec.to_builtins(wire_object)).encode())
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=str(error)) from error

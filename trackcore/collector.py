@@ -1,0 +1,194 @@
+"""The collector: what people embed.
+
+It holds sources, destinations and a sink, and turns a request body, or a message made in Python, into a `Receipt`:
+what was stored, what was a duplicate, what was refused and why.  The clock and the maker of message ids are given to
+it, so it behaves the same in a test, in a worker and behind HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+import attrs
+
+from trackcore.codec import encode_message
+from trackcore.credentials import Source, SourceBook, write_key
+from trackcore.errors import InvalidRequest
+from trackcore.intake import Intake, Origin, Rejection, process, receive
+from trackcore.integrations import Destination, Resolver, as_destinations
+from trackcore.jsontext import ESCAPED_REPLACEMENT
+from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.messages import Message
+from trackcore.sinks import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
+from trackcore.timestamps import truncate_to_milliseconds
+from trackcore.typing import Clock, Endpoint, NewMessageId
+from trackcore.wire import Request, peek
+
+SERVER = Origin()
+
+
+@attrs.frozen(kw_only=True)
+class Receipt:
+    """What became of one request.  It exists only when everything in it is stored as safely as the sink can.
+
+    `source` is None when the write key is missing or unknown: then the request is in quarantine. `outcomes` has one
+    entry for each envelope, in their order.  `requests_this_second` is how many requests of the source this collector
+    has seen within the second: to be shown when it passes the advised rate, never a reason to refuse.
+    """
+
+    source: Source | None
+    received_at: datetime
+    envelopes: Sequence[Envelope] = ()
+    outcomes: Sequence[Outcome] = ()
+    rejections: Sequence[Rejection] = ()
+    requests_this_second: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """How many messages are in the log now, duplicates among them."""
+        return len(self.envelopes)
+
+
+@attrs.define
+class _RequestRates:
+    """Counts the requests of each source within the current second: an approximation under threads."""
+
+    _counts: dict[str, tuple[datetime, int]] = attrs.field(init=False, factory=dict)
+
+    def count(self, source: str, now: datetime) -> int:
+        second = now.replace(microsecond=0)
+        counted_in, count = self._counts.get(source, (second, 0))
+        count = count + 1 if counted_in == second else 1
+        self._counts[source] = second, count
+        return count
+
+
+def _as_book(sources: SourceBook | Iterable[Source]) -> SourceBook:
+    return sources if isinstance(sources, SourceBook) else SourceBook(sources)
+
+
+@attrs.define(kw_only=True)
+class Collector:
+    """Receives messages for its sources and stores them in its sink."""
+
+    sources: SourceBook = attrs.field(converter=_as_book)
+    sink: Sink
+    clock: Clock
+    new_message_id: NewMessageId
+    destinations: tuple[Destination, ...] = attrs.field(default=(), converter=as_destinations)
+    limits: Limits = DEFAULT_LIMITS
+    _resolvers: Mapping[str, Resolver] = attrs.field(init=False, repr=False)
+    _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._resolvers = {source.name: Resolver(self._destinations_of(source)) for source in self.sources.sources}
+
+    def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
+        """Receive one request body: a batch, or one message of the call that `endpoint` names.
+
+        Raises:
+            InvalidRequest: the body is of no use as a whole (it is kept among the rejected if its source is known).
+            SinkUnavailable: nothing was stored; the sender should try again.
+        """
+        received_at = self.clock()
+        try:
+            intake = receive(
+                body,
+                endpoint=endpoint,
+                origin=origin,
+                sources=self.sources,
+                resolvers=self._resolvers,
+                received_at=received_at,
+                new_message_id=self.new_message_id,
+                limits=self.limits,
+            )
+        except InvalidRequest as error:
+            self.keep_refused(body, error, origin=origin, received_at=received_at)
+            raise
+        if intake.source is not None:
+            return self._store(intake.source, intake)
+        request = QuarantinedRequest(
+            received_at=intake.received_at,
+            endpoint=endpoint,
+            write_key=intake.write_key,
+            client_ip=origin.client_ip,
+            client_side=origin.client_side,
+            payload=body,
+        )
+        self.sink.store(quarantined=[request])
+        return Receipt(source=None, received_at=intake.received_at)
+
+    def submit(self, *messages: Message, source: str) -> Receipt:
+        """Receive messages made in this process, as one request.  They keep the same rules as any other.
+
+        Raises:
+            InvalidMessage: a message holds something that has no JSON form; nothing was stored.
+            SinkUnavailable: nothing was stored; try again.
+            LookupError: there is no source of that name.
+        """
+        found = self.sources.named(source)
+        if found is None:
+            raise LookupError(f"there is no source {source!r}")
+        intake = process(
+            Request(call=None, items=tuple(map(encode_message, messages)), replaced=ESCAPED_REPLACEMENT),
+            origin=SERVER,
+            source=found,
+            write_key=None,
+            resolver=self._resolvers[source],
+            received_at=truncate_to_milliseconds(self.clock()),
+            new_message_id=self.new_message_id,
+            limits=self.limits,
+        )
+        return self._store(found, intake)
+
+    def keep_refused(
+        self, body: bytes, error: InvalidRequest, *, origin: Origin, received_at: datetime | None = None
+    ) -> None:
+        """Keep a request that was refused as a whole among the rejected, when its source can be found.
+
+        An adapter calls this for what it refuses before it has a body to receive.
+        """
+        key = origin.header_key or write_key(peek(body, "writeKey")) or origin.query_key
+        source = self.sources.find(key)
+        if source is not None:
+            record = RejectedRecord(
+                source=source.name,
+                received_at=received_at or self.clock(),
+                code=error.reason,
+                message=error.detail,
+                path=error.path,
+                payload=body[: self.limits.request_bytes],
+            )
+            self.sink.store(rejected=[record])
+
+    def _store(self, source: Source, intake: Intake) -> Receipt:
+        rejected = [_rejected_record(source, intake.received_at, rejection) for rejection in intake.rejections]
+        outcomes = self.sink.store(intake.envelopes, rejected=rejected)
+        return Receipt(
+            source=source,
+            received_at=intake.received_at,
+            envelopes=intake.envelopes,
+            outcomes=outcomes,
+            rejections=intake.rejections,
+            requests_this_second=self._rates.count(source.name, intake.received_at),
+        )
+
+    def _destinations_of(self, source: Source) -> tuple[Destination, ...]:
+        if source.destinations is None:
+            return self.destinations
+        unknown = set(source.destinations) - {destination.name for destination in self.destinations}
+        if unknown:
+            raise ValueError(f"source {source.name!r} names unknown destinations: {', '.join(sorted(unknown))}")
+        return tuple(destination for destination in self.destinations if destination.name in source.destinations)
+
+
+def _rejected_record(source: Source, received_at: datetime, rejection: Rejection) -> RejectedRecord:
+    return RejectedRecord(
+        source=source.name,
+        received_at=received_at,
+        code=rejection.error.reason,
+        message=rejection.error.detail,
+        path=rejection.error.path,
+        payload=rejection.payload,
+    )

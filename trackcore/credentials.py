@@ -1,0 +1,109 @@
+"""Sources and their write keys: reading a key from a request, and finding its source.
+
+A write key sits in web pages and apps, so it identifies rather than protects; still it is looked up by its digest and
+compared in constant time, and shown only masked.
+Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#authentication
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+import attrs
+
+from trackcore.typing import WriteKey
+
+
+def _as_write_keys(keys: Iterable[str]) -> tuple[WriteKey, ...]:
+    return tuple(map(WriteKey, keys))
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """An origin of messages: a site, an app, a server.
+
+    `destinations` names those that may get its messages, None means all.  A strict source answers a rejected message
+    with 400 and is meant for tests.  One without write keys takes messages made in process only.
+    """
+
+    name: str
+    write_keys: tuple[WriteKey, ...] = attrs.field(default=(), converter=_as_write_keys)
+    strict: bool = False
+    destinations: tuple[str, ...] | None = None
+
+
+def _as_sources(sources: Iterable[Source]) -> tuple[Source, ...]:
+    return tuple(sources)
+
+
+@attrs.frozen
+class SourceBook:
+    """All sources, found by write key."""
+
+    sources: tuple[Source, ...] = attrs.field(converter=_as_sources)
+    _by_digest: Mapping[bytes, tuple[bytes, Source]] = attrs.field(init=False, repr=False)
+
+    @_by_digest.default
+    def _index(self) -> Mapping[bytes, tuple[bytes, Source]]:
+        index: dict[bytes, tuple[bytes, Source]] = {}
+        names = set()
+        for source in self.sources:
+            if source.name in names:
+                raise ValueError(f"two sources are named {source.name!r}")
+            names.add(source.name)
+            for key in map(_key_bytes, source.write_keys):
+                digest = sha256(key).digest()
+                if digest in index:
+                    raise ValueError(f"a write key of {source.name!r} already belongs to {index[digest][1].name!r}")
+                index[digest] = key, source
+        return index
+
+    def find(self, write_key: WriteKey | None) -> Source | None:
+        """Find the source of a write key.  What the time taken tells is about the key's digest, not about the key."""
+        if write_key is None:
+            return None
+        given = _key_bytes(write_key)
+        key, source = self._by_digest.get(sha256(given).digest(), (b"", None))
+        return source if hmac.compare_digest(given, key) else None
+
+    def named(self, name: str) -> Source | None:
+        """Find a source by its name."""
+        return next((source for source in self.sources if source.name == name), None)
+
+
+def write_key_from_authorization(header: str | None) -> WriteKey | None:
+    """Read the user name of HTTP Basic authentication, where SDKs put the write key.
+
+    Accepts what is sent in the field: `key:` and the bare `key` (Segment's own page showed both), base64 without
+    padding or in its URL-safe alphabet, any case of "Basic", extra spaces.  None for anything else, Bearer included.
+    """
+    scheme, _, encoded = (header or "").strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    encoded = encoded.strip().rstrip("=").translate(_STANDARD_ALPHABET)
+    try:
+        decoded = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4), strict_mode=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+    return write_key(decoded.partition(":")[0])
+
+
+def write_key(value: object) -> WriteKey | None:
+    """Take a value from a header, a query or a body as a write key; None when it cannot be one."""
+    return WriteKey(value) if isinstance(value, str) and value else None
+
+
+def mask_write_key(key: WriteKey) -> str:
+    """Show enough of a write key to recognise one's own, and not enough to use it."""
+    return f"{key[:_SHOWN]}…" if len(key) >= 3 * _SHOWN else "…"
+
+
+_SHOWN = 4
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
+
+
+def _key_bytes(key: WriteKey) -> bytes:
+    return key.encode("utf-8", "surrogatepass")

@@ -1,0 +1,153 @@
+"""What can be wrong with a request or a message, in one table, and the exceptions that carry it.
+
+Theory.  There are three ways to fail and they are never mixed:
+
+- `InvalidRequest`: the body as a whole is no use (not JSON, too large).  HTTP answers 400.
+- `InvalidMessage`: one message is bad.  HTTP answers 200 with a verdict for that message; its neighbours are stored.
+- a `Caution`: the message is kept, but something in it was mended or ignored.  It is stored beside the message.
+
+Reason codes are Segment's published discard codes wherever one exists
+(https://segment.com/docs/connections/delivery-overview/#discarded-events); they are stable, the sentences are not.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Self
+
+import attrs
+
+
+class _Coded(StrEnum):
+    """A stable code that knows the sentence which explains it."""
+
+    sentence: str
+
+    def __new__(cls, code: str, sentence: str) -> Self:
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+
+class Reason(_Coded):
+    """Why a request or a message was rejected."""
+
+    # The request as a whole: InvalidRequest.
+    INVALID_JSON = "invalid_json", "The body is not strict JSON in UTF-8."
+    BODY_NOT_OBJECT = "body_not_object", "The body is JSON, but not a JSON object."
+    BODY_TOO_LARGE = "body_too_large", "The body is larger than a request may be, after decompression."
+    BATCH_NOT_ARRAY = "batch_not_array", "The body of a batch call has no `batch`, or it is not an array."
+    INVALID_ENCODING = "invalid_encoding", "The body could not be decompressed as Content-Encoding says."
+
+    # One message: InvalidMessage.
+    MESSAGE_TOO_LARGE = "message_too_large", "The message is larger than one message may be."
+    TOO_MANY_MESSAGES = "too_many_messages", "The batch holds more messages than one batch may; this one is in excess."
+    TOO_DEEP = "too_deep", "Objects and arrays are nested deeper than is allowed."
+    NUMBER_OUT_OF_RANGE = "number_out_of_range", "A number is too large or has too many digits."
+    VALUE_NOT_JSON = "value_not_json", "A message built in Python holds a value that has no JSON form."
+    MESSAGE_NOT_OBJECT = "message_not_object", "The message is not a JSON object."
+    NO_TYPE = "no_type", "Each message of a batch must say its `type`."
+    UNKNOWN_TYPE = "unknown_type", "`type` is not one of identify, track, page, screen, group, alias."
+    NO_USER_ANON_ID = "no_user_anon_id", "The message has neither a userId nor an anonymousId."
+    ID_NOT_STRING = "id_not_string", "An id is neither a string nor a number."
+    MESSAGE_ID_TOO_LONG = "message_id_too_long", "The messageId has more characters than are allowed."
+    EVENT_NOT_DEFINED = "event_not_defined", "A track message must name its `event`."
+    EVENT_NOT_STRING = "event_not_string", "`event` is not a string."
+    NO_GROUP_ID = "no_group_id", "A group message must have a groupId."
+    NO_PREVIOUS_ID = "no_previous_id", "An alias message must have a previousId."
+    NAME_NOT_STRING = "name_not_string", "`name` is not a string."
+    CATEGORY_NOT_STRING = "category_not_string", "`category` is not a string."
+    CONTEXT_NOT_OBJECT = "context_not_object", "`context` is not an object."
+    INTEGRATIONS_NOT_OBJECT = "integrations_not_object", "`integrations` is not an object."
+    PROPERTIES_NOT_OBJECT = "properties_not_object", "`properties` is not an object."
+    TRAITS_NOT_OBJECT = "traits_not_object", "`traits` is not an object."
+
+
+class Warned(_Coded):
+    """Why a message that was kept carries a caution."""
+
+    ID_FROM_NUMBER = "id_from_number", "An id came as a number and was kept as its decimal text."
+    SURROGATE_REPLACED = "surrogate_replaced", "A lone UTF-16 surrogate is no character; it was replaced by U+FFFD."
+    TIMESTAMP_UNPARSABLE = (
+        "timestamp_unparsable",
+        "The time of the message could not be read; receivedAt stands for it.",
+    )
+    TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range", "The corrected time lies outside the years 1 to 9999."
+    SENT_AT_UNPARSABLE = "sent_at_unparsable", "`sentAt` could not be read, so clock skew was not corrected."
+    WRITE_KEY_MISMATCH = "write_key_mismatch", "The body names another write key than the one that was used."
+    INTEGRATION_IGNORED = (
+        "integration_ignored",
+        "A value in `integrations` is neither boolean nor object; it was ignored.",
+    )
+    INTEGRATION_CASE = (
+        "integration_case",
+        "A name in `integrations` matches a destination but for upper and lower case.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Caution:
+    """One thing that was mended or ignored in a message that was kept.
+
+    `path` is the wire path inside the message (`context.ip`), empty for the message as a whole.
+    """
+
+    code: Warned
+    message: str
+    path: str = ""
+
+
+class TrackcoreError(Exception):
+    """The base of every exception that trackcore raises on purpose.
+
+    Subclasses are attrs classes.  They compare by value, so a test can say exactly what it expects, and they pickle,
+    so they cross process boundaries; attrs gives exceptions neither.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((self.__class__, *self._values().values()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.__class__, self._values())
+
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}  # type: ignore[arg-type]
+
+
+def _rebuild(cls: type[TrackcoreError], values: dict[str, Any]) -> TrackcoreError:
+    return cls(**values)
+
+
+@attrs.define(kw_only=True, eq=False)
+class Invalid(TrackcoreError):
+    """Something in what a client sent breaks a rule.
+
+    `path` is the wire path (`batch[3].userId` is told as index 3 and path `userId`), `limit` and `actual` are in the
+    unit of the limit that was broken, `position` is the byte at which the text stopped being JSON.
+    """
+
+    reason: Reason
+    detail: str
+    path: str = ""
+    limit: int | None = None
+    actual: int | None = None
+    position: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail}" if self.path else self.detail
+
+
+@attrs.define(kw_only=True, eq=False)
+class InvalidRequest(Invalid):
+    """The request as a whole cannot be used."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class InvalidMessage(Invalid):
+    """One message cannot be kept."""

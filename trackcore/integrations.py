@@ -1,0 +1,164 @@
+"""The integrations resolver: which destinations a message goes to, and why.
+
+Theory.  `integrations` names destinations.  `All` is the default for those that it does not name (true when absent);
+a boolean decides; an object enables and carries options for that destination.  Names are case sensitive, `All`
+included (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#selecting-destinations).
+Any other value counts as absent, with a caution; so does nothing else: names of destinations that we do not have are
+normal (`Segment.io` comes with every browser message).
+
+A resolution depends on the `integrations` object and the destinations only, so it can be made once and used for every
+message that says the same.  The one thing that differs from message to message, its age, is asked of it afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from enum import StrEnum
+
+import attrs
+
+from trackcore.errors import Caution, Warned
+from trackcore.jsontext import encode_json, kind_of
+from trackcore.typing import JSONObject
+
+ALL = "All"
+
+_REMEMBERED = 1_000
+_REMEMBERED_BYTES = 1_000
+"""How many resolutions are remembered, and of how large objects: a client cannot make the memory grow."""
+
+
+@attrs.frozen(kw_only=True)
+class Destination:
+    """Somewhere that messages can be sent.  One with a `max_age` refuses messages older than that when received."""
+
+    name: str
+    max_age: timedelta | None = None
+
+
+def as_destinations(destinations: Iterable[Destination]) -> tuple[Destination, ...]:
+    """Convert any iterable, so that lists may be given where a tuple is kept."""
+    return tuple(destinations)
+
+
+class Because(StrEnum):
+    """Why a destination was chosen or not."""
+
+    BY_NAME = "by_name"  # integrations[name] is a boolean
+    BY_OPTIONS = "by_options"  # integrations[name] is an object
+    BY_ALL = "by_all"  # not named, and `All` is a boolean
+    BY_DEFAULT = "by_default"  # not named, and there is no `All`
+    TOO_OLD = "too_old"  # selected, but the destination refuses messages of that age
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """Whether one destination gets the message, why, and the options meant for it."""
+
+    destination: Destination
+    chosen: bool
+    because: Because
+    options: JSONObject | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Resolution:
+    """What one `integrations` object selects among the destinations, in their order."""
+
+    decisions: tuple[Decision, ...]
+    cautions: tuple[Caution, ...] = ()
+    selected: tuple[str, ...] = attrs.field(init=False)
+    _max_ages: tuple[timedelta, ...] = attrs.field(init=False)
+
+    @selected.default
+    def _selected(self) -> tuple[str, ...]:
+        return tuple(decision.destination.name for decision in self.decisions if decision.chosen)
+
+    @_max_ages.default
+    def _find_max_ages(self) -> tuple[timedelta, ...]:
+        return tuple(d.destination.max_age for d in self.decisions if d.chosen and d.destination.max_age is not None)
+
+    def names_at_age(self, age: timedelta) -> tuple[str, ...]:
+        """Name the destinations that get a message of this age (receivedAt minus timestamp)."""
+        if not self._max_ages or age <= min(self._max_ages):
+            return self.selected
+        return tuple(decision.destination.name for decision in self.at_age(age) if decision.chosen)
+
+    def at_age(self, age: timedelta) -> tuple[Decision, ...]:
+        """Give the decisions for a message of this age."""
+        return tuple(_refused(decision) if _is_too_old(decision, age) else decision for decision in self.decisions)
+
+
+@attrs.define
+class Resolver:
+    """Resolves against fixed destinations and remembers, since most messages of a client say the same."""
+
+    destinations: tuple[Destination, ...] = attrs.field(converter=as_destinations)
+    _remembered: dict[bytes, Resolution] = attrs.field(init=False, factory=dict, repr=False)
+
+    def resolve(self, integrations: JSONObject | None) -> Resolution:
+        """Give what `resolve_destinations` gives."""
+        key = encode_json(integrations) if integrations else b""
+        resolution = self._remembered.get(key)
+        if resolution is None:
+            resolution = resolve_destinations(integrations, self.destinations)
+            if len(key) <= _REMEMBERED_BYTES:
+                if len(self._remembered) >= _REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[key] = resolution
+        return resolution
+
+
+def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:
+    """Decide for each destination whether it is selected.  Never raises; what makes no sense becomes a caution."""
+    flags, ignored = _usable_flags(integrations or {})
+    return Resolution(
+        decisions=tuple(_decide(flags, destination) for destination in destinations),
+        cautions=(*ignored, *_case_cautions(flags, destinations)),
+    )
+
+
+def _usable_flags(integrations: JSONObject) -> tuple[JSONObject, list[Caution]]:
+    flags: JSONObject = {}
+    ignored = []
+    for name, value in integrations.items():
+        if value.__class__ is bool or (value.__class__ is dict and name != ALL):
+            flags[name] = value
+        else:
+            expected = "a boolean" if name == ALL else "a boolean or an object"
+            ignored.append(_caution(Warned.INTEGRATION_IGNORED, name, f"expected {expected}, found {kind_of(value)}"))
+    return flags, ignored
+
+
+def _decide(flags: JSONObject, destination: Destination) -> Decision:
+    value = flags.get(destination.name)
+    if value is None:
+        because = Because.BY_ALL if ALL in flags else Because.BY_DEFAULT
+        return Decision(destination=destination, chosen=flags.get(ALL, True), because=because)
+    if value.__class__ is bool:
+        return Decision(destination=destination, chosen=value, because=Because.BY_NAME)
+    return Decision(destination=destination, chosen=True, because=Because.BY_OPTIONS, options=value)
+
+
+def _case_cautions(flags: JSONObject, destinations: Sequence[Destination]) -> list[Caution]:
+    exact = {ALL, *(destination.name for destination in destinations)}
+    folded = {name.casefold(): name for name in exact}
+    return [
+        _caution(Warned.INTEGRATION_CASE, name, f"names are case sensitive; did you mean {folded[name.casefold()]!r}?")
+        for name in flags
+        if name not in exact and name.casefold() in folded
+    ]
+
+
+def _caution(code: Warned, name: str, message: str) -> Caution:
+    return Caution(code=code, message=message, path=f"integrations.{name}")
+
+
+def _is_too_old(decision: Decision, age: timedelta) -> bool:
+    max_age = decision.destination.max_age
+    return decision.chosen and max_age is not None and age > max_age
+
+
+def _refused(decision: Decision) -> Decision:
+    return attrs.evolve(decision, chosen=False, because=Because.TOO_OLD)

@@ -1,0 +1,165 @@
+r"""Strict JSON, read with bounds: bytes in, Python values out, or `InvalidRequest` / `InvalidMessage`.
+
+Theory.  msgspec does the parsing and refuses what RFC 8259 refuses (NaN, Infinity, trailing data).  Four things are
+left to us, because real clients send them, or because a parser may answer them with something else than its own error:
+
+- one byte order mark is dropped, and the whole text must be UTF-8: msgspec does not look inside the text it skips;
+- a *lone surrogate escape* (`"\ud800"`, sent by the Python and Node SDKs) is no character.  It is replaced by the
+  escape of U+FFFD, which has the same length, so that sizes and positions stay those of the client's text;
+- nesting: a parser recurses, so what nests deeper than it can follow is blanked out, again at the same length, and
+  depth itself is measured by passes over the brackets;
+- numbers beyond what Python will read (over 4,300 digits, or a float beyond 1.8e308) are our error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import product
+from typing import Any, TypeVar
+
+import msgspec
+
+from trackcore.errors import InvalidMessage, InvalidRequest, Reason
+
+T = TypeVar("T")
+
+_BOM = b"\xef\xbb\xbf"
+_PARSER_DEPTH = 200
+"""Levels that are left for the parser to recurse into: above any depth limit, far below Python's 1,000 frames."""
+
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a surrogate pair: left alone
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})"  # a lone surrogate
+    rb"|.)",  # any other escape, a backslash's own among them
+    re.DOTALL,
+)
+_REPLACEMENTS = tuple(rb"\u" + bytes(digits) for digits in product(b"fF", b"fF", b"fF", b"dD"))
+"""The sixteen ways to write the escape of U+FFFD."""
+ESCAPED_REPLACEMENT = rb"\ufffd"
+
+# The closing quote is optional, so that an unterminated string is one match to the end and the scan stays linear.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRING_OR_BRACKETS = re.compile(_STRING.pattern + rb"|[\[{]+|[\]}]+", re.DOTALL)
+_ALL_BRACES = bytes.maketrans(b"[]", b"{}")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_POSITION = re.compile(r" \(byte (\d+)\)$")
+
+_KINDS: Mapping[type, str] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+_any_decoder = msgspec.json.Decoder()
+encode_json = msgspec.json.Encoder().encode
+"""Give the JSON text of plain JSON values: UTF-8, no spaces."""
+
+
+def clean_text(body: bytes) -> bytes:
+    """Return `body` with a byte order mark blanked out, or raise `InvalidRequest` when it is not UTF-8."""
+    if body.isascii():
+        return body
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _invalid_json("the text is not UTF-8", error.start) from None
+    return body.replace(_BOM, b"   ", 1) if body.startswith(_BOM) else body
+
+
+def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes | None]:
+    """Parse a whole request with `decoder`.
+
+    Returns the value, and the escape that stands where lone surrogates were replaced (None where there were none).
+    Raises `InvalidRequest`.  `msgspec.ValidationError` passes: only the caller knows what its decoder expects.
+    """
+    try:
+        return decoder.decode(text), None
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, RecursionError):
+        mark = _unused_replacement(text)
+        mended = replace_surrogates(_blank_deep(text, _PARSER_DEPTH), mark)
+    try:
+        return decoder.decode(mended), mark if mark in mended else None
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError as error:
+        detail = str(error)
+        found = _POSITION.search(detail)
+        position = int(found[1]) if found else len(text)
+        raise _invalid_json(_POSITION.sub("", detail), position) from None
+
+
+def parse_value(text: bytes | msgspec.Raw) -> Any:
+    """Parse text that is known to be well-formed.  Raises `InvalidMessage` for a number out of bounds."""
+    try:
+        return _any_decoder.decode(text)
+    except msgspec.ValidationError:
+        raise _number_out_of_range() from None
+
+
+def _number_out_of_range() -> InvalidMessage:
+    return InvalidMessage(reason=Reason.NUMBER_OUT_OF_RANGE, detail="a number is too large or has too many digits")
+
+
+def is_deeper(text: bytes, levels: int) -> bool:
+    """Tell whether well-formed JSON nests more than `levels` brackets.
+
+    Most text has not even that many opening brackets, so the usual answer costs two counts.  Else only the brackets
+    are kept, and the innermost pairs dropped once for each level allowed; each pass runs in C, and a run of opening
+    brackets, which is all that a long chain leaves, ends it early.
+    """
+    if text.count(b"{") + text.count(b"[") <= levels:
+        return False
+    brackets = _STRING.sub(b"", text).translate(_ALL_BRACES, _NOT_BRACKETS)
+    chain = b"{" * (levels + 1)
+    for _ in range(levels):
+        if chain in brackets:
+            return True
+        brackets = brackets.replace(b"{}", b"")
+    return bool(brackets)
+
+
+def replace_surrogates(text: bytes, replacement: bytes = ESCAPED_REPLACEMENT) -> bytes:
+    """Return JSON text with each lone surrogate escape replaced by an escape of the same length."""
+    return _ESCAPE.sub(lambda match: replacement if match[1] else match[0], text)
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON type of a value, with its article."""
+    return _KINDS.get(value.__class__, "something else")
+
+
+def _unused_replacement(text: bytes) -> bytes:
+    """Choose a spelling of U+FFFD that the client did not use, so that finding it later proves a replacement."""
+    return next((spelling for spelling in _REPLACEMENTS if spelling not in text), ESCAPED_REPLACEMENT)
+
+
+def _blank_deep(text: bytes, levels: int) -> bytes:
+    """Return JSON text in which what nests deeper than `levels` is a number and spaces, at the same length."""
+    blanked = bytearray(text)
+    depth = start = 0
+    for token in _STRING_OR_BRACKETS.finditer(text):
+        first = text[token.start()]
+        length = token.end() - token.start()
+        if first in b"[{":
+            if depth <= levels < depth + length:
+                start = token.start() + levels - depth
+            depth += length
+        elif first in b"]}":
+            if depth - length <= levels < depth:
+                end = token.start() + depth - levels
+                blanked[start:end] = b"0".ljust(end - start)
+            depth -= length
+    if depth > levels:
+        blanked[start:] = b"0".ljust(len(text) - start)
+    return bytes(blanked)
+
+
+def _invalid_json(detail: str, position: int) -> InvalidRequest:
+    return InvalidRequest(reason=Reason.INVALID_JSON, detail=f"{detail}, at byte {position}", position=position)

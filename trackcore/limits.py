@@ -1,0 +1,47 @@
+"""Every limit of the API: its unit, where it comes from, and what the neighbours do.
+
+The documentation says "32KB" and "500KB" without saying of what.  We count bytes after decompression, and a size
+equal to its limit is still allowed.  See
+https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size
+"""
+
+from __future__ import annotations
+
+import attrs
+
+MAX_REQUEST_BYTES = 524_288
+"""Bytes of one request body.  Documented: "500KB per batch request".  Honest SDKs build more than 500,000 (Python up to
+508,100; Kotlin and Swift 507,100; React Native 513,100; Rust 524,288), and a 400 is a permanent loss: hence 512 KiB."""
+
+MAX_MESSAGE_BYTES = 32_768
+"""Bytes of one message, measured on its own source text.  Documented: "32KB per call".  The Python, Java, Ruby and Rust
+SDKs check 32,768; Go and PHP 32,000."""
+
+MAX_BATCH_MESSAGES = 2_500
+"""Messages in one batch.  Documented since 2024; the excess is rejected, the rest accepted."""
+
+MAX_MESSAGE_ID_CHARS = 100
+"""Characters of a messageId.  One page says "limited to 100 characters", another "fewer than 100": we allow 100."""
+
+MAX_DEPTH = 64
+"""Levels of objects and arrays below a message.  Undocumented; deep nesting only ever serves to exhaust a stack."""
+
+ADVISED_REQUESTS_PER_SECOND = 500
+"""Requests per second and source.  "There is no hard rate limit", only this advice: more is counted and shown."""
+
+_positive = attrs.validators.gt(0)
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """The limits in force.  The defaults are the API's; a deployment may set its own."""
+
+    request_bytes: int = attrs.field(default=MAX_REQUEST_BYTES, validator=_positive)
+    message_bytes: int = attrs.field(default=MAX_MESSAGE_BYTES, validator=_positive)
+    batch_messages: int = attrs.field(default=MAX_BATCH_MESSAGES, validator=_positive)
+    message_id_chars: int = attrs.field(default=MAX_MESSAGE_ID_CHARS, validator=_positive)
+    depth: int = attrs.field(default=MAX_DEPTH, validator=[_positive, attrs.validators.le(128)])
+    advised_requests_per_second: int = attrs.field(default=ADVISED_REQUESTS_PER_SECOND, validator=_positive)
+
+
+DEFAULT_LIMITS = Limits()

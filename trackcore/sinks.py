@@ -1,0 +1,146 @@
+"""The shape of a sink: what the core hands over to be stored, and what it hears back.
+
+Storing is an adapter's business (`trackcore_sqlite`); this module holds only the protocol, the values that cross it,
+and `MemorySink`, which keeps everything in memory for tests and for people who forward messages themselves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from trackcore.errors import Caution, TrackcoreError
+from trackcore.typing import Call, Endpoint, WriteKey
+
+
+class Envelope(NamedTuple):
+    """A message that is ready to be stored.
+
+    `payload` is the whole message as JSON text; the other fields are what a sink needs to file it without reading it.
+    (A NamedTuple: one is made for each message, and a frozen attrs object of this size costs four times as much.)
+    """
+
+    source: str
+    message_id: str
+    call: Call
+    user_id: str | None
+    anonymous_id: str | None
+    received_at: datetime
+    destinations: tuple[str, ...]
+    cautions: tuple[Caution, ...]
+    payload: bytes
+
+
+@attrs.frozen(kw_only=True)
+class RejectedRecord:
+    """What is kept of a rejected message, or of a whole request of a known source: the bytes as received, and why."""
+
+    source: str
+    received_at: datetime
+    code: str
+    message: str
+    path: str
+    payload: bytes
+
+
+@attrs.frozen(kw_only=True)
+class QuarantinedRequest:
+    """A whole request whose write key belongs to no source, with what it takes to receive it once more."""
+
+    received_at: datetime
+    endpoint: Endpoint
+    write_key: WriteKey | None
+    client_ip: str | None
+    client_side: bool
+    payload: bytes
+
+
+class Outcome(StrEnum):
+    """What became of one message."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"  # this source has sent this messageId before: a success, nothing was added
+
+
+class Cause(StrEnum):
+    """Why a sink cannot store."""
+
+    FULL = "full"
+    OVERLOADED = "overloaded"
+    UNAVAILABLE = "unavailable"
+
+
+@attrs.define(kw_only=True, eq=False)
+class SinkUnavailable(TrackcoreError):
+    """Nothing of this call was stored, and trying again after `retry_after` seconds (1 to 300) makes sense."""
+
+    cause: Cause
+    detail: str
+    retry_after: int = attrs.field(default=5, validator=[attrs.validators.ge(1), attrs.validators.le(300)])
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class Sink(Protocol):
+    """Where messages are stored.  Called from many threads at once."""
+
+    def store(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """Store everything or nothing, and return only when it will survive a crash.
+
+        Returns one outcome for each envelope, in their order.  A message whose (source, message id) is stored already,
+        or came earlier in the same call, is a duplicate.  Raises `SinkUnavailable`.
+        """
+
+    def check_ready(self) -> None:
+        """Return when a message could be stored now, else raise `SinkUnavailable`."""
+
+
+@attrs.define
+class MemorySink:
+    """A sink that forgets everything when the process ends.
+
+    It keeps all messages, and the newest `keep_rejected` of the rejected and of the quarantined.
+    """
+
+    keep_rejected: int = 10_000
+    envelopes: list[Envelope] = attrs.field(init=False, factory=list)
+    rejected: deque[RejectedRecord] = attrs.field(init=False)
+    quarantined: deque[QuarantinedRequest] = attrs.field(init=False)
+    _first: dict[tuple[str, str], Envelope] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.rejected = deque(maxlen=self.keep_rejected)
+        self.quarantined = deque(maxlen=self.keep_rejected)
+
+    def store(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """See `Sink.store`.  `setdefault`, `append` and `extend` are atomic, so threads need no lock here."""
+        self.rejected.extend(rejected)
+        self.quarantined.extend(quarantined)
+        return [self._store_one(envelope) for envelope in envelopes]
+
+    def check_ready(self) -> None:
+        """Memory is always ready."""
+
+    def _store_one(self, envelope: Envelope) -> Outcome:
+        if self._first.setdefault((envelope.source, envelope.message_id), envelope) is not envelope:
+            return Outcome.DUPLICATE
+        self.envelopes.append(envelope)
+        return Outcome.STORED
