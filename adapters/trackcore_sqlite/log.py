@@ -1,0 +1,206 @@
+"""Reading the log, from any process and while it is written.
+
+Messages come in the order of their sequence numbers, and that is the order of their commits; so a reader that remembers
+the last number it saw, and asks for what comes after, misses nothing and sees nothing twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from trackcore import Call, Endpoint, JSONObject
+from trackcore_sqlite.schema import open_for_reading
+from trackcore_sqlite.sink import from_milliseconds, milliseconds
+
+
+@attrs.frozen(kw_only=True)
+class StoredMessage:
+    """A message as it lies in the log.  `message` is the wire object; `cautions` are `{code, message, path}`."""
+
+    seq: int
+    source: str
+    call: Call
+    received_at: datetime
+    destinations: tuple[str, ...]
+    cautions: tuple[JSONObject, ...]
+    message: JSONObject
+
+
+@attrs.frozen(kw_only=True)
+class StoredRejected:
+    """A rejected message, or a rejected request, with its bytes as received."""
+
+    seq: int
+    source: str
+    received_at: datetime
+    code: str
+    message: str
+    path: str
+    payload: bytes
+
+
+@attrs.frozen(kw_only=True)
+class StoredQuarantined:
+    """A request whose write key belonged to no source."""
+
+    seq: int
+    received_at: datetime
+    endpoint: Endpoint
+    write_key: str | None
+    client_ip: str | None
+    client_side: bool
+    payload: bytes
+
+
+@attrs.frozen(kw_only=True)
+class Totals:
+    """How much the log holds, and how much of its bounded parts was dropped to make room."""
+
+    messages: int
+    rejected: int
+    rejected_dropped: int
+    quarantined: int
+    quarantined_dropped: int
+
+
+class SqliteLog:
+    """Reads the log at `path`.  Every method opens the file anew, so no lock outlives a call.
+
+    Raises:
+        UnusableLog: there is no log there, or it is damaged, or from a newer trackcore.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def messages(
+        self,
+        *,
+        after: int = 0,
+        source: str | None = None,
+        call: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[StoredMessage]:
+        """Give messages in rising order; with a limit, the newest so many.
+
+        Args:
+            after: only those with a larger sequence number.
+            source: only those of the source of this name.
+            call: only those of this call, such as `track`.
+            user: only those whose userId or anonymousId this is.
+            since: only those received at or after this time.
+            limit: at most this many.
+        """
+        columns = "seq, name, call, received_at, destinations, cautions, payload"
+        conditions = {
+            "name = ?": source,
+            "call = ?": call,
+            "? IN (user_id, anonymous_id)": user,
+            "received_at >= ?": None if since is None else milliseconds(since),
+        }
+        rows = self._rows(f"SELECT {columns} FROM messages {_WITH_SOURCE}", conditions, after, limit)
+        for seq, name, stored_call, received_at, destinations, cautions, payload in rows:
+            yield StoredMessage(
+                seq=seq,
+                source=name,
+                call=stored_call,
+                received_at=from_milliseconds(received_at),
+                destinations=tuple(msgspec.json.decode(destinations)),
+                cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
+                message=msgspec.json.decode(payload),
+            )
+
+    def rejected(
+        self,
+        *,
+        after: int = 0,
+        source: str | None = None,
+        code: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[StoredRejected]:
+        """Give rejected messages and requests in rising order; with a limit, the newest so many."""
+        columns = "seq, name, received_at, code, message, path, payload"
+        conditions = {
+            "name = ?": source,
+            "code = ?": code,
+            "received_at >= ?": None if since is None else milliseconds(since),
+        }
+        rows = self._rows(f"SELECT {columns} FROM rejected {_WITH_SOURCE}", conditions, after, limit)
+        for seq, name, received_at, found_code, message, path, payload in rows:
+            yield StoredRejected(
+                seq=seq,
+                source=name,
+                received_at=from_milliseconds(received_at),
+                code=found_code,
+                message=message,
+                path=path,
+                payload=payload,
+            )
+
+    def quarantined(self, *, after: int = 0, limit: int | None = None) -> Iterator[StoredQuarantined]:
+        """Give quarantined requests in rising order; with a limit, the newest so many."""
+        columns = "seq, received_at, endpoint, write_key, client_ip, client_side, payload"
+        rows = self._rows(f"SELECT {columns} FROM quarantine", {}, after, limit)
+        for seq, received_at, endpoint, write_key, client_ip, client_side, payload in rows:
+            yield StoredQuarantined(
+                seq=seq,
+                received_at=from_milliseconds(received_at),
+                endpoint=endpoint,
+                write_key=write_key,
+                client_ip=client_ip,
+                client_side=bool(client_side),
+                payload=payload,
+            )
+
+    def totals(self) -> Totals:
+        """Count what the log holds."""
+        with self._open() as connection:
+            counters = dict(connection.execute("SELECT name, value FROM counters"))
+            (messages,) = connection.execute("SELECT count(*) FROM messages").fetchone()
+            (rejected,) = connection.execute("SELECT count(*) FROM rejected").fetchone()
+            (quarantined,) = connection.execute("SELECT count(*) FROM quarantine").fetchone()
+        return Totals(
+            messages=messages,
+            rejected=rejected,
+            rejected_dropped=counters["rejected.dropped"],
+            quarantined=quarantined,
+            quarantined_dropped=counters["quarantine.dropped"],
+        )
+
+    def _rows(
+        self, select: str, conditions: Mapping[str, object], after: int, limit: int | None
+    ) -> Iterator[tuple[Any, ...]]:
+        """Run a query page by page: a reader that dawdles must not hold a snapshot, which would let the file grow."""
+        wanted = {"seq > ?": after, **{sql: value for sql, value in conditions.items() if value is not None}}
+        query = f"{select} WHERE {' AND '.join(wanted)} ORDER BY seq"
+        values = list(wanted.values())
+        with self._open() as connection:
+            if limit is not None:
+                yield from reversed(connection.execute(f"{query} DESC LIMIT ?", (*values, limit)).fetchall())
+                return
+            while page := connection.execute(f"{query} LIMIT ?", (*values, _PAGE)).fetchall():
+                yield from page
+                values[0] = page[-1][0]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        connection = open_for_reading(self.path)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+_PAGE = 1_000
+_WITH_SOURCE = "JOIN sources ON sources.id = source_id"

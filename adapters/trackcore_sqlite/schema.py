@@ -1,0 +1,155 @@
+"""The file itself: how it is opened, its tables, and how an older file is brought up to date.
+
+`PRAGMA user_version` holds the number of migrations that a file has had.  A migration, once released, is never changed;
+a new shape is a new entry at the end.  A file from a newer trackcore is refused, not guessed at.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from trackcore import TrackcoreError
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+    -- `seq` is given out by the writer, from `counters`: it rises by one with each message, is never used again, and
+    -- a reader that has seen one has seen all before it, since there is one writing transaction at a time.
+    CREATE TABLE messages (
+        seq INTEGER PRIMARY KEY,
+        source_id INTEGER NOT NULL REFERENCES sources (id),
+        message_id TEXT NOT NULL,
+        call TEXT NOT NULL,
+        user_id TEXT,
+        anonymous_id TEXT,
+        received_at INTEGER NOT NULL,   -- milliseconds since 1970
+        destinations TEXT NOT NULL,     -- JSON array of names
+        cautions TEXT,                  -- JSON array of {code, message, path}, NULL for none
+        payload BLOB NOT NULL           -- the message, JSON
+    );
+    CREATE UNIQUE INDEX messages_by_id ON messages (source_id, message_id);
+
+    CREATE TABLE rejected (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        source_id INTEGER NOT NULL REFERENCES sources (id),
+        received_at INTEGER NOT NULL,
+        code TEXT NOT NULL,
+        message TEXT NOT NULL,
+        path TEXT NOT NULL,
+        payload BLOB NOT NULL           -- as received
+    );
+
+    CREATE TABLE quarantine (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        received_at INTEGER NOT NULL,
+        endpoint TEXT NOT NULL,
+        write_key TEXT,
+        client_ip TEXT,
+        client_side INTEGER NOT NULL,
+        payload BLOB NOT NULL           -- as received, after decompression
+    );
+
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO counters VALUES
+        ('messages.seq', 0),
+        ('rejected.bytes', 0), ('rejected.dropped', 0),
+        ('quarantine.bytes', 0), ('quarantine.dropped', 0),
+        ('probe', 0);
+    """,
+)
+
+
+@attrs.define(kw_only=True, eq=False)
+class UnusableLog(TrackcoreError):
+    """The file cannot be used as a log: it is damaged, no SQLite file, or from a newer trackcore."""
+
+    path: Path
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail}"
+
+
+def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
+    """Open the log, making or migrating it as needed.  Folder and file are the owner's alone.
+
+    Raises:
+        UnusableLog: the file is no log of ours.
+        sqlite3.Error: it cannot be opened or written now.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # SQLite gives the files beside it (-wal, -shm) the rights of the main file, so they are set before it opens it.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    connection = _connect(f"{path.resolve().as_uri()}?mode=rw", path, busy_timeout)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = OFF")  # sources are never deleted
+        _migrate(connection, path, migrations)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open the log of another process for reading.  Raises `UnusableLog`, also when there is no such file."""
+    if not path.exists():
+        raise UnusableLog(path=path, detail="there is no log here; `trackcore serve` makes one")
+    connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
+    _check_version(connection, path, len(MIGRATIONS))
+    return connection
+
+
+def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA user_version")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise
+        raise UnusableLog(path=path, detail=f"this is no SQLite file, or a damaged one ({error})") from error
+    return connection
+
+
+def _check_version(connection: sqlite3.Connection, path: Path, known: int) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > known:
+        detail = f"written by a newer trackcore (schema {version}, this one knows {known})"
+        raise UnusableLog(path=path, detail=detail)
+    return version
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    if _check_version(connection, path, len(migrations)) == len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read again: another process may have migrated the file while this one waited for the lock.
+        version = _check_version(connection, path, len(migrations))
+        for migration in migrations[version:]:
+            for statement in _statements(migration):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script into statements: `executescript` would commit the transaction that it is to run in."""
+    statements = []
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            statements.append(statement)
+            statement = ""
+    return statements
