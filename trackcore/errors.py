@@ -39,6 +39,7 @@ class Reason(_Coded):
     BODY_TOO_LARGE = "body_too_large", "The body is larger than a request may be, after decompression."
     BATCH_NOT_ARRAY = "batch_not_array", "The body of a batch call has no `batch`, or it is not an array."
     INVALID_ENCODING = "invalid_encoding", "The body could not be decompressed as Content-Encoding says."
+    INCOMPLETE_BODY = "incomplete_body", "The body ended before its announced length."
 
     # One message: InvalidMessage.
     MESSAGE_TOO_LARGE = "message_too_large", "The message is larger than one message may be."

@@ -121,8 +121,8 @@ class SqliteSink:
         """See `trackcore.Sink.store`.  Returns after the commit that holds all of it.
 
         Raises:
-            SinkUnavailable: nothing was stored: the disk is full, the file cannot be written, or too much is waiting.
-            UnusableLog: the file is damaged, or no log of ours.
+            SinkUnavailable: nothing was stored: the disk is full, the file is damaged or cannot be written, or too much
+                is waiting.
         """
         if not (envelopes or rejected or quarantined):
             return ()
@@ -183,7 +183,7 @@ class SqliteSink:
     def _commit_together(self, jobs: list[_Job]) -> None:
         try:
             self._commit(jobs)
-        except (SinkUnavailable, UnusableLog) as error:
+        except SinkUnavailable as error:
             for job in jobs:
                 job.error = error
         except Exception as error:  # noqa: BLE001 - a fault of one job must not become the fault of those beside it
@@ -203,7 +203,7 @@ class SqliteSink:
             for job in jobs:
                 job.outcomes = self._write(connection, job)
             connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnusableLog) as error:
             self._roll_back()
             raise _unavailable(error) from error
         except Exception:
@@ -324,7 +324,7 @@ def from_milliseconds(count: int) -> datetime:
     return EPOCH + timedelta(milliseconds=count)
 
 
-def _unavailable(error: sqlite3.Error | OSError) -> SinkUnavailable:
+def _unavailable(error: Exception) -> SinkUnavailable:
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code in _FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return SinkUnavailable(cause=Cause.FULL, detail="the disk is full", retry_after=30)

@@ -1,0 +1,139 @@
+"""The WSGI app: routes a request, hands its body to the collector, and answers when the sink has committed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Request, Response
+
+from trackcore import Collector, InvalidRequest, Origin, Receipt, SinkUnavailable
+from trackcore_wsgi import responses
+from trackcore_wsgi.bodies import RefusedBody, read_body
+from trackcore_wsgi.credentials import header_write_key, query_write_key
+from trackcore_wsgi.pixel import message_in_query
+from trackcore_wsgi.routes import Action, Route, find_route
+from trackcore_wsgi.settings import settings_document
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("trackcore.wsgi")
+
+
+class TrackingApp:
+    """A Segment-compatible tracking endpoint as a WSGI app.
+
+    It may be mounted under a prefix inside another app (`werkzeug.middleware.dispatcher.DispatcherMiddleware`).
+
+    Args:
+        collector: receives and stores the messages. proxy_hops: how many proxies in front are believed when they name
+        the client's address, host and scheme.  With 0,
+            the X-Forwarded headers are ignored, since anybody can send them.
+    """
+
+    def __init__(self, collector: Collector, *, proxy_hops: int = 0) -> None:
+        self.collector = collector
+        self._actions: dict[Action, Callable[[Request, Route], Response]] = {
+            Action.TRACK: self._track,
+            Action.PIXEL: self._pixel,
+            Action.DROP: self._drop,
+            Action.SETTINGS: self._settings,
+            Action.HEALTH: self._health,
+            Action.READY: self._ready,
+        }
+        self._app: WSGIApplication = self._respond
+        if proxy_hops:
+            hops = proxy_hops
+            self._app = ProxyFix(self._respond, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        return self._app(environ, start_response)
+
+    def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        response = self._answer(request)
+        responses.allow_cross_origin(request, response)
+        return response(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            return self._dispatch(request)
+        except InvalidRequest as error:
+            return responses.invalid_request(error)
+        except SinkUnavailable as error:
+            log.warning("cannot store: %s", error)
+            return responses.unavailable(error)
+        except Exception:
+            log.exception("a request failed")
+            return responses.failure_response(responses.INTERNAL_ERROR)
+
+    def _dispatch(self, request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return responses.success()
+        route = find_route(request.path)
+        if route is None:
+            return responses.failure_response(responses.NOT_FOUND)
+        if request.method not in route.methods:
+            response = responses.failure_response(responses.METHOD_NOT_ALLOWED)
+            response.headers["Allow"] = ", ".join((*route.methods, "OPTIONS"))
+            return response
+        return self._actions[route.action](request, route)
+
+    def _track(self, request: Request, route: Route) -> Response:
+        origin = _origin(request, route)
+        try:
+            body = read_body(request, self.collector.limits.request_bytes)
+        except RefusedBody as refused:
+            self.collector.keep_refused(refused.received, refused.error, origin=origin)
+            raise refused.error from None
+        receipt = self.collector.receive(body, endpoint=route.endpoint, origin=origin)
+        self._tell_rate(receipt)
+        strict = request.headers.get("X-Strict-Mode") == "1"
+        if receipt.source is None:
+            return responses.failure_response(responses.UNKNOWN_SOURCE) if strict else responses.success()
+        return responses.for_receipt(receipt, strict=strict)
+
+    def _pixel(self, request: Request, route: Route) -> Response:
+        try:
+            body = message_in_query(request.args)
+            self.collector.receive(body, endpoint=route.endpoint, origin=_origin(request, route))
+        except InvalidRequest as error:
+            log.info("a pixel was refused: %s", error.reason)
+        except Exception:  # "always responds with a 200 <empty-gif>, even if an error occurs"
+            log.exception("a pixel could not be stored")
+        return responses.image()
+
+    def _drop(self, request: Request, _: Route) -> Response:
+        try:
+            read_body(request, self.collector.limits.request_bytes)
+        except RefusedBody:
+            log.debug("metrics that could not be read were dropped like any")
+        return responses.success()
+
+    def _settings(self, request: Request, route: Route) -> Response:
+        return responses.json_response(settings_document(request, route.write_key))
+
+    def _health(self, _request: Request, _: Route) -> Response:
+        return responses.json_response({"status": "ok"})
+
+    def _ready(self, _request: Request, _: Route) -> Response:
+        self.collector.sink.check_ready()
+        return responses.json_response({"status": "ready"})
+
+    def _tell_rate(self, receipt: Receipt) -> None:
+        advised = self.collector.limits.advised_requests_per_second
+        if receipt.source is not None and receipt.requests_this_second == advised + 1:
+            log.warning("source %r sends more than %d requests a second to this process", receipt.source.name, advised)
+
+
+def _origin(request: Request, route: Route) -> Origin:
+    return Origin(
+        header_key=header_write_key(request),
+        query_key=query_write_key(request) if route.key_in_query else None,
+        client_ip=request.remote_addr or None,
+        client_side=route.client_side,
+    )

@@ -1,0 +1,110 @@
+"""Reading a request body with hard caps: on the bytes that come in, and on what they inflate to.
+
+Content-Type is not looked at: browsers send JSON as text/plain, RudderStack's Node SDK as form data, C# without any.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import IO
+
+import attrs
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wrappers import Request
+from werkzeug.wsgi import get_input_stream
+
+from trackcore import InvalidRequest, Reason
+from trackcore.wire import body_too_large
+
+_CHUNK = 1 << 16
+_GZIP_SLACK_BYTES = 1 << 12
+"""How much larger than its content a gzip stream may be: headers, and what does not compress."""
+
+_DRAIN_BYTES = 16 << 20
+"""How much of a body that is too large is read and thrown away, so that the client hears the answer: the Node SDKs
+send batches of 3 MB by a wrong size formula."""
+
+_MAX_MEMBERS = 64
+"""Members of one gzip stream.  SDKs send one; thousands of empty ones are an attack on our time."""
+
+
+@attrs.define
+class RefusedBody(Exception):
+    """A body that was refused while it was read: why, and as much of it as was kept."""
+
+    error: InvalidRequest
+    received: bytes
+
+
+def read_body(request: Request, limit: int) -> bytes:
+    """Read and decompress the body of a request.
+
+    Raises:
+        RefusedBody: it is larger than `limit` bytes after decompression, or is not what Content-Encoding says.
+    """
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    inflate = _INFLATERS.get(encoding)
+    cap = limit if inflate is None else limit + _GZIP_SLACK_BYTES
+    received = _read(request, cap)
+    if len(received) > cap:
+        raise RefusedBody(body_too_large(limit, request.content_length), received[:limit])
+    if encoding in _PLAIN:
+        return received
+    try:
+        if inflate is None:
+            raise _invalid_encoding(f"Content-Encoding {encoding[:40]!r} is not supported; use gzip")
+        return inflate(received, limit)
+    except InvalidRequest as error:
+        raise RefusedBody(error, received) from None
+
+
+def gunzip(data: bytes, limit: int) -> bytes:
+    """Decompress a gzip stream of one or more members to at most `limit` bytes, never holding more than that.
+
+    Raises:
+        InvalidRequest: it is broken, cut short, or larger.
+    """
+    inflated = bytearray()
+    for _ in range(_MAX_MEMBERS):
+        member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            inflated += member.decompress(data, limit + 1 - len(inflated))
+        except zlib.error as error:
+            raise _invalid_encoding(f"the gzip stream is broken ({error})") from None
+        if len(inflated) > limit:
+            raise body_too_large(limit, None)
+        if not member.eof:
+            raise _invalid_encoding("the gzip stream ends too early")
+        data = member.unused_data.lstrip(b"\0")  # padding is allowed
+        if not data:
+            return bytes(inflated)
+    raise _invalid_encoding(f"the gzip stream has more than {_MAX_MEMBERS} members")
+
+
+def _read(request: Request, cap: int) -> bytes:
+    """Read up to `cap` bytes, and one more where there is more; what lies behind is drained within reason."""
+    stream = get_input_stream(request.environ)
+    received = bytearray()
+    try:
+        _read_into(stream, cap + 1, received.extend)
+        if len(received) > cap:
+            _read_into(stream, _DRAIN_BYTES, len)
+    except (ClientDisconnected, OSError):
+        error = InvalidRequest(reason=Reason.INCOMPLETE_BODY, detail="the body ended before its announced length")
+        raise RefusedBody(error, bytes(received[:cap])) from None
+    return bytes(received)
+
+
+def _read_into(stream: IO[bytes], most: int, take: Callable[[bytes], object]) -> None:
+    while most > 0 and (chunk := stream.read(min(most, _CHUNK))):
+        take(chunk)
+        most -= len(chunk)
+
+
+def _invalid_encoding(detail: str) -> InvalidRequest:
+    return InvalidRequest(reason=Reason.INVALID_ENCODING, detail=detail)
+
+
+_PLAIN = frozenset({"", "identity"})
+_INFLATERS = {"gzip": gunzip, "x-gzip": gunzip}

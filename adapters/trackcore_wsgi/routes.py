@@ -1,0 +1,104 @@
+"""Which path is which call.
+
+Paths are compared after doubled and trailing slashes are dropped, and never answered with a redirect: on a 301 or 302
+SDKs turn the POST into a GET and lose the batch, and the PHP SDK loops.
+
+A *client-side* route is one that the user's own device calls, so the connection's address is the user's
+(https://segment.com/docs/connections/spec/common/#context-fields, `ip`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from enum import Enum, auto
+from typing import get_args
+
+import attrs
+
+from trackcore import Call, Endpoint, WriteKey
+
+_SLASHES = re.compile(r"/{2,}")
+_SETTINGS = re.compile(r"/v1(?:/projects)+/([^/]+)/settings")  # React Native repeats `projects` behind a proxy URL
+
+
+class Action(Enum):
+    """What a route does."""
+
+    TRACK = auto()
+    PIXEL = auto()
+    DROP = auto()
+    SETTINGS = auto()
+    HEALTH = auto()
+    READY = auto()
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """One route: what it does, the methods it takes, and what its body is.
+
+    `key_in_query` says that the write key may stand in the query, where headers cannot be set; `write_key` is the one in
+    the path of a settings document.
+    """
+
+    action: Action
+    methods: tuple[str, ...] = ("GET", "HEAD")
+    endpoint: Endpoint = "batch"
+    client_side: bool = False
+    key_in_query: bool = False
+    write_key: WriteKey | None = None
+
+
+def find_route(path: str) -> Route | None:
+    """Find the route of a path below where the app is mounted."""
+    path = _SLASHES.sub("/", path).rstrip("/")
+    route = ROUTES.get(path)
+    if route is None and (match := _SETTINGS.fullmatch(path)):
+        return Route(action=Action.SETTINGS, write_key=WriteKey(match[1]))
+    return route
+
+
+_SHORT_NAMES: Mapping[Call, str] = {
+    "identify": "i",
+    "track": "t",
+    "page": "p",
+    "screen": "s",
+    "group": "g",
+    "alias": "a",
+}
+
+_SERVER_BATCHES = (
+    "/v1/batch",
+    "/v1/import",  # Ruby, Java, Android (classic), .NET
+)
+_CLIENT_BATCHES = (
+    "/v1/b",  # analytics-next, Swift, Kotlin, React Native, C#
+    # Some SDKs put `/b` behind whatever base URL they are given.
+    "/b",
+    "/batch/b",
+    "/v1/batch/b",
+)
+
+
+def _routes() -> Iterator[tuple[str, Route]]:
+    for call in get_args(Call):
+        yield f"/v1/{call}", _track(call)
+        yield f"/v1/{_SHORT_NAMES[call]}", _track(call, client_side=True)
+        pixel = Route(action=Action.PIXEL, endpoint=call, client_side=True, key_in_query=True)
+        yield f"/v1/pixel/{call}", pixel
+    for path in _SERVER_BATCHES:
+        yield path, _track("batch")
+    for path in _CLIENT_BATCHES:
+        yield path, _track("batch", client_side=True)
+    # RudderStack JS on leaving a page
+    yield "/beacon/v1/batch", attrs.evolve(_track("batch", client_side=True), key_in_query=True)
+    yield "/v1/m", Route(action=Action.DROP, methods=("POST",))  # the SDKs' own metrics
+    yield "/health", Route(action=Action.HEALTH)
+    yield "/ready", Route(action=Action.READY)
+
+
+def _track(endpoint: Endpoint, *, client_side: bool = False) -> Route:
+    return Route(action=Action.TRACK, methods=("POST",), endpoint=endpoint, client_side=client_side)
+
+
+ROUTES: Mapping[str, Route] = dict(_routes())

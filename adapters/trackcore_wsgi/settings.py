@@ -1,0 +1,35 @@
+"""The settings document that analytics-next and React Native fetch before they send anything.
+
+It tells them to send to where they got it from, so that pointing an SDK's CDN host here is enough.  It is the same for
+every write key: a wrong key must not silence an SDK, since only what arrives can be seen in quarantine and repaired.
+"""
+
+from __future__ import annotations
+
+from werkzeug.wrappers import Request
+
+from trackcore import JSONObject, WriteKey
+
+
+def settings_document(request: Request, write_key: WriteKey | None) -> JSONObject:
+    """Make the document for one write key."""
+    return {
+        "integrations": {
+            "Segment.io": {
+                "apiKey": write_key,
+                "apiHost": f"{request.host}{request.root_path}/v1",
+                "protocol": request.scheme,
+                "unbundledIntegrations": [],
+                "addBundledMetadata": True,
+                "versionSettings": {"version": "4.4.7", "componentTypes": ["browser"]},
+            }
+        },
+        "plan": {"track": {"__default": {"enabled": True, "integrations": {}}}},
+        "edgeFunction": {},
+        "analyticsNextEnabled": True,
+        "middlewareSettings": {},
+        "enabledMiddleware": {},
+        "metrics": {"sampleRate": 0},
+        "legacyVideoPluginsEnabled": False,
+        "remotePlugins": [],
+    }
