@@ -37,8 +37,8 @@ class Action(Enum):
 class Route:
     """One route: what it does, the methods it takes, and what its body is.
 
-    `key_in_query` says that the write key may stand in the query, where headers cannot be set; `write_key` is the one in
-    the path of a settings document.
+    `key_in_query` says that the write key may stand in the query, where headers cannot be set.  `write_key` is the one
+    in the path of a settings document.
     """
 
     action: Action
