@@ -10,6 +10,7 @@ coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -123,7 +124,9 @@ def _configure(message_type: type[Message]) -> None:
     unstructure = make_dict_unstructure_fn(
         message_type,
         _converter,
-        **_overrides({name: override(rename=wire, omit_if_default=True) for name, wire in names.items()}),
+        **_overrides(
+            {name: override(rename=wire, omit_if_default=True, unstruct_hook=_as_it_is) for name, wire in names.items()}
+        ),
     )
     call = CALL_OF[message_type]
 
@@ -143,9 +146,13 @@ def _overrides(overrides: dict[str, Any]) -> Any:
     return {**overrides, "extra": override(omit=True)}
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def _hook(attribute: str) -> Callable[[Any, Any], Any]:
     """Choose how a checked value is taken: a time as its text, anything else as it is."""
-    return (lambda value, _: time_text(value)) if attribute in _TIMES else (lambda value, _: value)
+    return (lambda value, _: time_text(value)) if attribute in _TIMES else (lambda value, _: _as_it_is(value))
 
 
 for _message_type in MESSAGE_TYPES.values():
@@ -168,9 +175,19 @@ def _decode_item(item: bytes | msgspec.Raw, call: Call | None, limits: Limits) -
 
 def _encode(wire_object: JSONObject) -> bytes:
     try:
-        return encode_json(wire_object)
-    except UnicodeEncodeError:
-        # A lone surrogate is no character.  In ASCII text it is an escape, and can be replaced like one on the wire.
-        return replace_surrogates(json.dumps(msgspec.to_builtins(wire_object)).encode())
+        try:
+            return encode_json(wire_object)
+        except UnicodeEncodeError:
+            # A lone surrogate is no character.  In ASCII text it is an escape, to be replaced like one on the wire.
+            return replace_surrogates(json.dumps(_without_nan(msgspec.to_builtins(wire_object))).encode())
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=str(error)) from error
+
+
+def _without_nan(value: Any) -> Any:
+    """Do what msgspec does and `json` does not: write NaN and infinity as null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

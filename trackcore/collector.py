@@ -17,7 +17,7 @@ from trackcore.credentials import Source, SourceBook, write_key
 from trackcore.errors import InvalidRequest
 from trackcore.intake import Intake, Origin, Rejection, process, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
-from trackcore.jsontext import ESCAPED_REPLACEMENT
+from trackcore.jsontext import BYTE_ORDER_MARK, ESCAPED_REPLACEMENT
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.sinks import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
@@ -149,12 +149,12 @@ class Collector:
 
         An adapter calls this for what it refuses before it has a body to receive.
         """
-        key = origin.header_key or write_key(peek(body, "writeKey")) or origin.query_key
+        key = origin.header_key or write_key(peek(body.removeprefix(BYTE_ORDER_MARK), "writeKey")) or origin.query_key
         source = self.sources.find(key)
         if source is not None:
             record = RejectedRecord(
                 source=source.name,
-                received_at=received_at or self.clock(),
+                received_at=truncate_to_milliseconds(received_at or self.clock()),
                 code=error.reason,
                 message=error.detail,
                 path=error.path,

@@ -19,7 +19,7 @@ import msgspec
 from trackcore.credentials import Source, SourceBook, write_key
 from trackcore.errors import Caution, InvalidMessage, Reason, Warned
 from trackcore.integrations import Resolver
-from trackcore.jsontext import encode_json
+from trackcore.jsontext import encode_json, has_escape
 from trackcore.limits import Limits
 from trackcore.merge import merge_objects
 from trackcore.sinks import Envelope
@@ -182,7 +182,7 @@ class _Pipeline:
         self._fill_ip(message)
         timestamp = self._time(message, cautions)
         resolution = self.resolver.resolve(message.get("integrations"))
-        if self.request.replaced is not None and self.request.replaced in bytes(item):
+        if self.request.replaced is not None and has_escape(bytes(item), self.request.replaced):
             cautions.append(_SURROGATE)
         return Envelope(
             self.source,
@@ -203,7 +203,8 @@ class _Pipeline:
             message["messageId"] = self.new_message_id()
         elif len(message_id) > self.limits.message_id_chars:
             raise _message_id_too_long(self.limits.message_id_chars, len(message_id))
-        if message.pop("writeKey", self.write_key) != self.write_key and _MISMATCH not in cautions:
+        given = write_key(message.pop("writeKey", None))
+        if given not in (None, self.write_key) and _MISMATCH not in cautions:
             cautions.append(_MISMATCH)
 
     def _merge(self, message: JSONObject) -> None:

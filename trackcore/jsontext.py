@@ -24,7 +24,7 @@ from trackcore.errors import InvalidMessage, InvalidRequest, Reason
 
 T = TypeVar("T")
 
-_BOM = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PARSER_DEPTH = 200
 """Levels that are left for the parser to recurse into: above any depth limit, far below Python's 1,000 frames."""
 
@@ -68,7 +68,7 @@ def clean_text(body: bytes) -> bytes:
         body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _invalid_json("the text is not UTF-8", error.start) from None
-    return body.replace(_BOM, b"   ", 1) if body.startswith(_BOM) else body
+    return body.replace(BYTE_ORDER_MARK, b"   ", 1) if body.startswith(BYTE_ORDER_MARK) else body
 
 
 def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes | None]:
@@ -92,6 +92,8 @@ def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes | Non
         detail = str(error)
         found = _POSITION.search(detail)
         position = int(found[1]) if found else len(text)
+        if "trailing characters" in detail:
+            position -= 1  # msgspec has stepped over the first of them
         raise _invalid_json(_POSITION.sub("", detail), position) from None
 
 
@@ -133,6 +135,11 @@ def replace_surrogates(text: bytes, replacement: bytes = ESCAPED_REPLACEMENT) ->
 def kind_of(value: object) -> str:
     """Name the JSON type of a value, with its article."""
     return _KINDS.get(value.__class__, "something else")
+
+
+def has_escape(text: bytes, escape: bytes) -> bool:
+    """Tell whether JSON text holds an escape, and not just its letters behind an escaped backslash."""
+    return escape in text and re.search(rb"(?<!\\)(?:\\\\)*" + re.escape(escape), text) is not None
 
 
 def _unused_replacement(text: bytes) -> bytes:

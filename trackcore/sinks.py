@@ -118,7 +118,7 @@ class MemorySink:
     envelopes: list[Envelope] = attrs.field(init=False, factory=list)
     rejected: deque[RejectedRecord] = attrs.field(init=False)
     quarantined: deque[QuarantinedRequest] = attrs.field(init=False)
-    _first: dict[tuple[str, str], Envelope] = attrs.field(init=False, factory=dict)
+    _claims: dict[tuple[str, str], object] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.rejected = deque(maxlen=self.keep_rejected)
@@ -140,7 +140,8 @@ class MemorySink:
         """Memory is always ready."""
 
     def _store_one(self, envelope: Envelope) -> Outcome:
-        if self._first.setdefault((envelope.source, envelope.message_id), envelope) is not envelope:
+        claim = object()
+        if self._claims.setdefault((envelope.source, envelope.message_id), claim) is not claim:
             return Outcome.DUPLICATE
         self.envelopes.append(envelope)
         return Outcome.STORED

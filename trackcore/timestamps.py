@@ -98,6 +98,8 @@ def truncate_to_milliseconds(time: datetime) -> datetime:
 
 
 def _parse_text(text: str) -> datetime | None:
+    if text[4:5] != "-" and _EPOCH_TEXT.fullmatch(text):
+        return _from_epoch(float(text) if "." in text else int(text))
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -117,8 +119,6 @@ def _in_utc(time: datetime) -> datetime | None:
 
 
 def _parse_lenient(text: str) -> datetime | None:
-    if _EPOCH_TEXT.fullmatch(text):
-        return _from_epoch(float(text) if "." in text else int(text))
     match = _LENIENT.fullmatch(text)
     if match is None:
         return None

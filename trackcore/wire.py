@@ -109,7 +109,7 @@ def peek(item: bytes | msgspec.Raw, field: str) -> Any:
     """Read one field of a message that may be bad in any way; None when that is not possible."""
     try:
         return msgspec.json.decode(_raw_fields.decode(item)[field])
-    except (msgspec.DecodeError, RecursionError, KeyError):
+    except (msgspec.MsgspecError, ValueError, RecursionError, KeyError):
         return None
 
 
@@ -194,7 +194,7 @@ def _shared_object(name: str, reason: Reason, raw: msgspec.Raw, limits: Limits) 
 def _lenient_value(raw: bytes | msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
