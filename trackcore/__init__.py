@@ -1,8 +1,9 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
 The modules, lowest first: `typing`, `limits`, `errors`; `jsontext`, `timestamps`, `credentials`, `messages`; `wire`
-(the rules of one message) and `codec` (bytes to typed messages and back); `merge`, `integrations`, `sinks`; `intake`
-(the order of the steps); `collector` (what people embed).
+(the rules of one message), `wire_message` (the fast way through them), `request` (a body taken apart) and `codec`
+(bytes to typed messages and back); `merge`, `integrations`, `sinks`; `intake` (the order of the steps); `collector`
+(what people embed).
 """
 
 from trackcore.codec import (

@@ -23,9 +23,10 @@ from trackcore.errors import InvalidMessage, Reason
 from trackcore.jsontext import encode_json, replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.request import Request, parse_request
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import Request, check_message, decode_item, parse_request
+from trackcore.wire import check_message, decode_item
 
 MESSAGE_TYPES: dict[Call, type[Message]] = {
     "identify": Identify,
@@ -63,7 +64,7 @@ def decode_batch(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Batch:
         messages=[_decode_nth(request, index, limits) for index in range(len(request.items))],
         context=request.context,
         integrations=request.integrations,
-        sent_at=time_text(request.sent_at),
+        sent_at=request.sent_at,
         write_key=request.write_key,
     )
 
@@ -76,6 +77,11 @@ def encode_message(message: Message) -> bytes:
     Raises:
         InvalidMessage: a free-form part holds something that has no JSON form.
     """
+    return replace_surrogates(encode_as_given(message))
+
+
+def encode_as_given(message: Message) -> bytes:
+    """Encode one message as SDKs do: a lone surrogate stays, as an escape.  Raises `InvalidMessage` likewise."""
     return _encode(unstructure_message(message))
 
 
@@ -88,7 +94,7 @@ def encode_batch(batch: Batch) -> bytes:
         "sentAt": batch.sent_at,
         "writeKey": batch.write_key,
     }
-    return _encode({name: value for name, value in envelope.items() if value is not None})
+    return replace_surrogates(_encode({name: value for name, value in envelope.items() if value is not None}))
 
 
 def structure_message(message: JSONObject) -> Message:
@@ -178,8 +184,8 @@ def _encode(wire_object: JSONObject) -> bytes:
         try:
             return encode_json(wire_object)
         except UnicodeEncodeError:
-            # A lone surrogate is no character.  In ASCII text it is an escape, to be replaced like one on the wire.
-            return replace_surrogates(json.dumps(_without_nan(msgspec.to_builtins(wire_object))).encode())
+            # A lone surrogate is no character, but ASCII text has an escape for it.
+            return json.dumps(_without_nan(msgspec.to_builtins(wire_object))).encode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=str(error)) from error
 

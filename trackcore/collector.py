@@ -12,18 +12,18 @@ from datetime import datetime
 
 import attrs
 
-from trackcore.codec import encode_message
-from trackcore.credentials import Source, SourceBook, write_key
+from trackcore.codec import encode_as_given
+from trackcore.credentials import Source, SourceBook
 from trackcore.errors import InvalidRequest
 from trackcore.intake import Intake, Origin, Rejection, process, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
-from trackcore.jsontext import BYTE_ORDER_MARK, ESCAPED_REPLACEMENT
+from trackcore.jsontext import replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
+from trackcore.request import Request, key_in_broken_body
 from trackcore.sinks import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
-from trackcore.wire import Request, peek
 
 SERVER = Origin()
 
@@ -130,8 +130,9 @@ class Collector:
         found = self.sources.named(source)
         if found is None:
             raise LookupError(f"there is no source {source!r}")
+        received = tuple(map(encode_as_given, messages))
         intake = process(
-            Request(call=None, items=tuple(map(encode_message, messages)), replaced=ESCAPED_REPLACEMENT),
+            Request(call=None, items=tuple(map(replace_surrogates, received)), received=received),
             origin=SERVER,
             source=found,
             write_key=None,
@@ -149,7 +150,7 @@ class Collector:
 
         An adapter calls this for what it refuses before it has a body to receive.
         """
-        key = origin.header_key or write_key(peek(body.removeprefix(BYTE_ORDER_MARK), "writeKey")) or origin.query_key
+        key = origin.header_key or key_in_broken_body(body) or origin.query_key
         source = self.sources.find(key)
         if source is not None:
             record = RejectedRecord(

@@ -11,28 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import attrs
 import msgspec
 
 from trackcore.credentials import Source, SourceBook, write_key
 from trackcore.errors import Caution, InvalidMessage, Reason, Warned
-from trackcore.integrations import Resolver
-from trackcore.jsontext import encode_json, has_escape
+from trackcore.integrations import Resolution, Resolver
+from trackcore.jsontext import encode_json, has_surrogate, parse_value
 from trackcore.limits import Limits
 from trackcore.merge import merge_objects
+from trackcore.request import Request, parse_request, peek
 from trackcore.sinks import Envelope
 from trackcore.timestamps import (
+    ClockCorrection,
     TimeRule,
-    correct_clock_skew,
     format_timestamp,
     parse_timestamp,
-    time_text,
     truncate_to_milliseconds,
 )
 from trackcore.typing import Endpoint, JSONObject, NewMessageId, WriteKey
-from trackcore.wire import Request, check_message, decode_item, parse_request, peek
+from trackcore.wire import object_or_absent
+from trackcore.wire_message import ABSENT, WireMessage, read_message, write_message
 
 
 @attrs.frozen(kw_only=True)
@@ -141,7 +141,10 @@ def _key_in_items(request: Request) -> WriteKey | None:
 
 @attrs.define(kw_only=True)
 class _Pipeline:
-    """The steps for one request, with what they share: constants of the request, worked out once."""
+    """The steps for one request, with what they share: what is worked out once, or was for an earlier message.
+
+    `_contexts` and `_resolutions` are kept by the message's own text, which the messages of a client often share.
+    """
 
     request: Request
     origin: Origin
@@ -152,109 +155,137 @@ class _Pipeline:
     new_message_id: NewMessageId
     limits: Limits
     _received_text: str = attrs.field(init=False)
-    _shared_cautions: tuple[Caution, ...] = attrs.field(init=False, default=())
-    _last_sent: tuple[Any, datetime | None] = attrs.field(init=False, default=(None, None))
+    _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
+    _contexts: dict[bytes, msgspec.Raw] = attrs.field(init=False, factory=dict)
+    _resolutions: dict[bytes, tuple[msgspec.Raw, Resolution]] = attrs.field(init=False, factory=dict)
+    _last_sent: str | None = attrs.field(init=False, default=None)
+    _last_correction: ClockCorrection = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._received_text = format_timestamp(self.received_at)
-        if self.request.write_key not in (None, self.write_key):
-            self._shared_cautions = (_MISMATCH,)
+        self._last_correction = ClockCorrection.between(self.received_at, None)
+        shared = []
+        if {self.request.write_key, self.origin.query_key} - {None, self.write_key}:
+            shared.append(_MISMATCH)
+        if self.request.shared_surrogate:
+            shared.append(_SURROGATE)
+        self._shared_cautions = tuple(shared)
 
     def run(self) -> tuple[list[Envelope], list[Rejection]]:
         envelopes = []
         rejections = []
+        received = self.request.received or self.request.items
         for index, item in enumerate(self.request.items[: self.limits.batch_messages]):
             try:
-                envelopes.append(self._envelope(item))
+                envelopes.append(self._envelope(index, item))
             except InvalidMessage as error:
-                rejections.append(_rejection(index, item, error))
-        rejections.extend(_excess(self.request.items, self.limits.batch_messages))
+                rejections.append(_rejection(index, received[index], error))
+        rejections.extend(_excess(received, self.limits.batch_messages))
         return envelopes, rejections
 
-    def _envelope(self, item: bytes | msgspec.Raw) -> Envelope:
+    def _envelope(self, index: int, item: bytes | msgspec.Raw) -> Envelope:
         if self.request.invalid is not None:
             raise self.request.invalid
-        message = decode_item(item, self.limits)
+        text = bytes(item)
         cautions = [*self._shared_cautions]
-        call = check_message(message, self.request.call, cautions)
-        self._identify(message, cautions)
-        self._merge(message)
-        self._fill_ip(message)
+        call, message, extra = read_message(text, self.request.call, self.limits, cautions)
+        message.context = self._context(message.context)
+        message.integrations, resolution = self._integrations(message.integrations)
+        message_id = self._identify(message, cautions)
         timestamp = self._time(message, cautions)
-        resolution = self.resolver.resolve(message.get("integrations"))
-        if self.request.replaced is not None and has_escape(bytes(item), self.request.replaced):
-            cautions.append(_SURROGATE)
+        if self.request.received is not None and _SURROGATE not in cautions:
+            cautions.extend([_SURROGATE] if has_surrogate(self.request.received[index]) else [])
         return Envelope(
             self.source,
-            message["messageId"],
+            message_id,
             call,
-            message.get("userId"),
-            message.get("anonymousId"),
+            message.user_id,
+            message.anonymous_id,
             self.received_at,
             resolution.names_at_age(self.received_at - timestamp),
             (*cautions, *resolution.cautions) if cautions else resolution.cautions,
-            encode_json(message),
+            write_message(message, extra),
         )
 
-    def _identify(self, message: JSONObject, cautions: list[Caution]) -> None:
-        """Give the message an id if it has none, and take the write key out of it."""
-        message_id = message.get("messageId")
-        if message_id is None:
-            message["messageId"] = self.new_message_id()
-        elif len(message_id) > self.limits.message_id_chars:
-            raise _message_id_too_long(self.limits.message_id_chars, len(message_id))
-        given = write_key(message.pop("writeKey", None))
-        if given not in (None, self.write_key) and _MISMATCH not in cautions:
-            cautions.append(_MISMATCH)
+    def _context(self, raw: msgspec.Raw) -> msgspec.Raw:
+        """Lay the batch's context under the message's, and fill its `ip` from the connection where it should be."""
+        text = bytes(raw)
+        context = self._contexts.get(text)
+        if context is None:
+            merged = self._merged("context", text, self.request.context)
+            if self._wants_ip(merged or {}):
+                merged = {**(merged or {}), "ip": self.origin.client_ip}
+            context = self._contexts[text] = _as_text(merged)
+        return context
 
-    def _merge(self, message: JSONObject) -> None:
-        """Lay what the batch says for all under what the message says itself."""
-        if self.request.context is not None:
-            message["context"] = merge_objects(self.request.context, message.get("context", {}))
-        if self.request.integrations is not None:
-            message["integrations"] = merge_objects(self.request.integrations, message.get("integrations", {}))
+    def _integrations(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Resolution]:
+        """Lay the batch's integrations under the message's, and resolve them."""
+        text = bytes(raw)
+        found = self._resolutions.get(text)
+        if found is None:
+            merged = self._merged("integrations", text, self.request.integrations)
+            found = self._resolutions[text] = _as_text(merged), self.resolver.resolve(merged)
+        return found
 
-    def _fill_ip(self, message: JSONObject) -> None:
-        """Fill `context.ip` from the connection, for a user's device or where `context.direct` asks for it.
+    def _merged(self, name: str, text: bytes, shared: JSONObject | None) -> JSONObject | None:
+        own = object_or_absent(name, parse_value(text)) if text else None
+        if shared is None or own is None:
+            return shared if own is None else own
+        return merge_objects(shared, own)
+
+    def _wants_ip(self, context: JSONObject) -> bool:
+        """Tell whether `context.ip` is to be filled: for a user's own device, or where `context.direct` asks for it.
 
         Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#collecting-ip-address
         """
-        context = message.get("context", {})
-        if self.origin.client_ip and "ip" not in context and (self.origin.client_side or context.get("direct") is True):
-            message["context"] = {**context, "ip": self.origin.client_ip}
+        asked = self.origin.client_side or context.get("direct") is True
+        return asked and "ip" not in context and self.origin.client_ip is not None
 
-    def _time(self, message: JSONObject, cautions: list[Caution]) -> datetime:
+    def _identify(self, message: WireMessage, cautions: list[Caution]) -> str:
+        """Give the message an id if it has none, take the write key out of it, and return the id."""
+        if message.write_key is not None:
+            if message.write_key != self.write_key and _MISMATCH not in cautions:
+                cautions.append(_MISMATCH)
+            message.write_key = None
+        message_id = message.message_id
+        if message_id is None:
+            message_id = message.message_id = self.new_message_id()
+        elif len(message_id) > self.limits.message_id_chars:
+            raise _message_id_too_long(self.limits.message_id_chars, len(message_id))
+        return message_id
+
+    def _time(self, message: WireMessage, cautions: list[Caution]) -> datetime:
         """Set the four times of the message and return its corrected one."""
-        original_text = time_text(message.get("timestamp")) or time_text(message.get("originalTimestamp"))
         original = None
-        if original_text is None:
-            message.pop("originalTimestamp", None)
-        else:
-            message["originalTimestamp"] = original_text
+        original_text = message.timestamp or message.original_timestamp
+        if original_text is not None:
             original = parse_timestamp(original_text)
             if original is None:
                 cautions.append(_unparsable(Warned.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
-        sent_at = self._sent_at(message, cautions)
-        corrected = correct_clock_skew(received_at=self.received_at, sent_at=sent_at, original_timestamp=original)
-        if corrected.rule is TimeRule.UNREPRESENTABLE:
+        sent_text = message.sent_at or self.request.sent_at
+        timestamp, rule = self._correction(sent_text, cautions).apply(original)
+        if rule is TimeRule.UNREPRESENTABLE:
             cautions.append(_OUT_OF_RANGE)
-        message["timestamp"] = format_timestamp(corrected.timestamp)
-        message["receivedAt"] = self._received_text
-        return corrected.timestamp
+        message.original_timestamp = original_text
+        message.sent_at = sent_text
+        message.received_at = self._received_text
+        message.timestamp = format_timestamp(timestamp)
+        return timestamp
 
-    def _sent_at(self, message: JSONObject, cautions: list[Caution]) -> datetime | None:
-        """Set `sentAt` and read it.  The messages of a request share it, so the last one read is remembered."""
-        text = time_text(message.get("sentAt")) or time_text(self.request.sent_at)
-        if text is None:
-            message.pop("sentAt", None)
-            return None
-        message["sentAt"] = text
-        if text != self._last_sent[0]:
-            self._last_sent = text, parse_timestamp(text)
-        sent_at = self._last_sent[1]
-        if sent_at is None:
-            cautions.append(_unparsable(Warned.SENT_AT_UNPARSABLE, "sentAt", text))
-        return sent_at
+    def _correction(self, sent_text: str | None, cautions: list[Caution]) -> ClockCorrection:
+        """Find the clock correction for `sentAt`; the last is remembered, as the messages of a request share it."""
+        if sent_text != self._last_sent:
+            self._last_sent = sent_text
+            sent_at = parse_timestamp(sent_text)
+            self._last_correction = ClockCorrection.between(self.received_at, sent_at)
+        correction = self._last_correction
+        if correction.clock_skew is None and sent_text is not None:
+            cautions.append(_unparsable(Warned.SENT_AT_UNPARSABLE, "sentAt", sent_text))
+        return correction
+
+
+def _as_text(value: JSONObject | None) -> msgspec.Raw:
+    return ABSENT if value is None else msgspec.Raw(encode_json(value))
 
 
 _MISMATCH = Caution(

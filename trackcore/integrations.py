@@ -69,19 +69,20 @@ class Resolution:
     decisions: tuple[Decision, ...]
     cautions: tuple[Caution, ...] = ()
     selected: tuple[str, ...] = attrs.field(init=False)
-    _max_ages: tuple[timedelta, ...] = attrs.field(init=False)
+    _max_age: timedelta | None = attrs.field(init=False)
 
     @selected.default
     def _selected(self) -> tuple[str, ...]:
         return tuple(decision.destination.name for decision in self.decisions if decision.chosen)
 
-    @_max_ages.default
-    def _find_max_ages(self) -> tuple[timedelta, ...]:
-        return tuple(d.destination.max_age for d in self.decisions if d.chosen and d.destination.max_age is not None)
+    @_max_age.default
+    def _find_max_age(self) -> timedelta | None:
+        max_ages = [decision.destination.max_age for decision in self.decisions if decision.chosen]
+        return min((max_age for max_age in max_ages if max_age is not None), default=None)
 
     def names_at_age(self, age: timedelta) -> tuple[str, ...]:
         """Name the destinations that get a message of this age (receivedAt minus timestamp)."""
-        if not self._max_ages or age <= min(self._max_ages):
+        if self._max_age is None or age <= self._max_age:
             return self.selected
         return tuple(decision.destination.name for decision in self.at_age(age) if decision.chosen)
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import product
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,9 +33,7 @@ _ESCAPE = re.compile(
     rb"|.)",  # any other escape, a backslash's own among them
     re.DOTALL,
 )
-_REPLACEMENTS = tuple(rb"\u" + bytes(digits) for digits in product(b"fF", b"fF", b"fF", b"dD"))
-"""The sixteen ways to write the escape of U+FFFD."""
-ESCAPED_REPLACEMENT = rb"\ufffd"
+_REPLACEMENT = rb"\ufffd"
 
 # The closing quote is optional, so that an unterminated string is one match to the end and the scan stays linear.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -71,21 +68,20 @@ def clean_text(body: bytes) -> bytes:
     return body.replace(BYTE_ORDER_MARK, b"   ", 1) if body.startswith(BYTE_ORDER_MARK) else body
 
 
-def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes | None]:
+def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
     """Parse a whole request with `decoder`.
 
-    Returns the value, and the escape that stands where lone surrogates were replaced (None where there were none).
+    Returns the value, and the text that it was parsed from: `text`, or as long a text with what had to be mended in it.
     Raises `InvalidRequest`.  `msgspec.ValidationError` passes: only the caller knows what its decoder expects.
     """
     try:
-        return decoder.decode(text), None
+        return decoder.decode(text), text
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, RecursionError):
-        mark = _unused_replacement(text)
-        mended = replace_surrogates(_blank_deep(text, _PARSER_DEPTH), mark)
+        mended = replace_surrogates(_blank_deep(text, _PARSER_DEPTH))
     try:
-        return decoder.decode(mended), mark if mark in mended else None
+        return decoder.decode(mended), mended
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as error:
@@ -116,7 +112,7 @@ def is_deeper(text: bytes, levels: int) -> bool:
     are kept, and the innermost pairs dropped once for each level allowed; each pass runs in C, and a run of opening
     brackets, which is all that a long chain leaves, ends it early.
     """
-    if text.count(b"{") + text.count(b"[") <= levels:
+    if text.count(b"{") + (text.count(b"[") if b"[" in text else 0) <= levels:
         return False
     brackets = _STRING.sub(b"", text).translate(_ALL_BRACES, _NOT_BRACKETS)
     chain = b"{" * (levels + 1)
@@ -127,24 +123,21 @@ def is_deeper(text: bytes, levels: int) -> bool:
     return bool(brackets)
 
 
-def replace_surrogates(text: bytes, replacement: bytes = ESCAPED_REPLACEMENT) -> bytes:
-    """Return JSON text with each lone surrogate escape replaced by an escape of the same length."""
-    return _ESCAPE.sub(lambda match: replacement if match[1] else match[0], text)
+def replace_surrogates(text: bytes) -> bytes:
+    """Return JSON text with each lone surrogate escape replaced by that of U+FFFD, which has the same length."""
+    if rb"\u" not in text:
+        return text
+    return _ESCAPE.sub(lambda match: _REPLACEMENT if match[1] else match[0], text)
+
+
+def has_surrogate(text: bytes) -> bool:
+    """Tell whether JSON text holds the escape of a lone surrogate."""
+    return any(match[1] for match in _ESCAPE.finditer(text))
 
 
 def kind_of(value: object) -> str:
     """Name the JSON type of a value, with its article."""
     return _KINDS.get(value.__class__, "something else")
-
-
-def has_escape(text: bytes, escape: bytes) -> bool:
-    """Tell whether JSON text holds an escape, and not just its letters behind an escaped backslash."""
-    return escape in text and re.search(rb"(?<!\\)(?:\\\\)*" + re.escape(escape), text) is not None
-
-
-def _unused_replacement(text: bytes) -> bytes:
-    """Choose a spelling of U+FFFD that the client did not use, so that finding it later proves a replacement."""
-    return next((spelling for spelling in _REPLACEMENTS if spelling not in text), ESCAPED_REPLACEMENT)
 
 
 def _blank_deep(text: bytes, levels: int) -> bytes:

@@ -19,12 +19,16 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from functools import lru_cache
+
+import attrs
 
 from trackcore.jsontext import encode_json
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+
+_MILLISECOND_TEXTS = tuple(f".{count:03d}Z" for count in range(1000))
 
 _EPOCH_TEXT = re.compile(r"[+-]?[0-9]{9,14}(\.[0-9]+)?", re.ASCII)
 _LAST_MINUTE = 59
@@ -49,7 +53,8 @@ class TimeRule(StrEnum):
     UNREPRESENTABLE = "unrepresentable"  # the corrected time lies outside the years 1 to 9999
 
 
-class CorrectedTimestamp(NamedTuple):
+@attrs.frozen(kw_only=True)
+class CorrectedTimestamp:
     """The time of a message, the rule that gave it, and how far the client's clock is ahead (None when unknown)."""
 
     timestamp: datetime
@@ -57,29 +62,48 @@ class CorrectedTimestamp(NamedTuple):
     clock_skew: timedelta | None
 
 
+@attrs.frozen
+class ClockCorrection:
+    """The time rule for all messages that were received at one time and sent at one time.
+
+    All times are aware and in UTC.  `clock_skew` is how far the client's clock is ahead, None when it is not known.
+    """
+
+    received_at: datetime
+    clock_skew: timedelta | None
+
+    @classmethod
+    def between(cls, received_at: datetime, sent_at: datetime | None) -> ClockCorrection:
+        """Find the skew from the two times of a request.  Without `sent_at` there is nothing to correct by."""
+        return cls(received_at, None if sent_at is None else sent_at - received_at)
+
+    def apply(self, original_timestamp: datetime | None) -> tuple[datetime, TimeRule]:
+        """Give the time of one message, exactly, and the rule that gave it.  Never raises."""
+        if original_timestamp is None:
+            return self.received_at, TimeRule.RECEIVED
+        if self.clock_skew is None:
+            return original_timestamp, TimeRule.ORIGINAL
+        try:
+            return original_timestamp - self.clock_skew, TimeRule.CORRECTED
+        except OverflowError:
+            return original_timestamp, TimeRule.UNREPRESENTABLE
+
+
 def correct_clock_skew(
     *, received_at: datetime, sent_at: datetime | None, original_timestamp: datetime | None
 ) -> CorrectedTimestamp:
-    """Apply the time rule.  All times are aware and in UTC; the result is exact.  Never raises.
+    """Apply the time rule to one message.  All times are aware and in UTC; the result is exact.  Never raises.
 
     Source: https://segment.com/docs/connections/spec/common/#timestamps
     """
-    skew = None if sent_at is None else sent_at - received_at
-    if original_timestamp is None:
-        timestamp, rule = received_at, TimeRule.RECEIVED
-    elif skew is None:
-        timestamp, rule = original_timestamp, TimeRule.ORIGINAL
-    else:
-        try:
-            timestamp, rule = original_timestamp - skew, TimeRule.CORRECTED
-        except OverflowError:
-            timestamp, rule = original_timestamp, TimeRule.UNREPRESENTABLE
-    return CorrectedTimestamp(timestamp, rule, skew)
+    correction = ClockCorrection.between(received_at, sent_at)
+    timestamp, rule = correction.apply(original_timestamp)
+    return CorrectedTimestamp(timestamp=timestamp, rule=rule, clock_skew=correction.clock_skew)
 
 
 def parse_timestamp(value: object) -> datetime | None:
     """Read a time from the wire as an aware datetime in UTC, or give None when it cannot be read."""
-    if isinstance(value, str):
+    if value.__class__ is str:
         return _parse_text(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_epoch(value)
@@ -88,7 +112,14 @@ def parse_timestamp(value: object) -> datetime | None:
 
 def format_timestamp(time: datetime) -> str:
     """Write a UTC datetime as the wire has it: `2012-12-02T00:30:08.276Z`.  Microseconds are cut, not rounded."""
-    return time.isoformat(timespec="milliseconds")[:23] + "Z"
+    since_epoch = time - EPOCH
+    return _second_text(since_epoch.days, since_epoch.seconds) + _MILLISECOND_TEXTS[since_epoch.microseconds // 1000]
+
+
+@lru_cache(maxsize=4096)
+def _second_text(days: int, seconds: int) -> str:
+    """Write a whole second since 1970.  Remembered, as the messages of a batch lie close together."""
+    return (EPOCH + timedelta(days=days, seconds=seconds)).isoformat()[:19]
 
 
 def truncate_to_milliseconds(time: datetime) -> datetime:

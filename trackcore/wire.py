@@ -1,10 +1,4 @@
-"""The wire: a request body taken apart into messages, and the rules that one message must keep.
-
-Theory.  A body becomes a `Request`: the source text of each message, plus what a batch says for all of them.  Each
-message's text is then decoded by itself, so that its size is measured on its own bytes and its faults stay its own.
-The result is a *wire object*, a dict that nobody else holds, and `check_message` mends it in place.  (Building an
-attrs object for each message costs more than half of what parsing it does, and intake would throw it away;
-`trackcore.codec` makes one where somebody wants one.)
+"""The wire: the rules that one message must keep, checked on the wire object and mended in place.
 
 What is mended and what is refused follows what SDKs really send:
 
@@ -18,62 +12,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, get_args
 
-import attrs
 import msgspec
 
-from trackcore.credentials import write_key
-from trackcore.errors import Caution, InvalidMessage, InvalidRequest, Reason, Warned
-from trackcore.jsontext import clean_text, is_deeper, kind_of, parse, parse_value
+from trackcore.errors import Caution, InvalidMessage, Reason, Warned
+from trackcore.jsontext import is_deeper, kind_of, parse_value
 from trackcore.limits import Limits
-from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
+from trackcore.typing import Call, JSONObject
 
 CALLS: frozenset[Call] = frozenset(get_args(Call))
-
-
-@attrs.frozen(kw_only=True)
-class Request:
-    """A body taken apart.
-
-    `items` are the source texts of the messages.  `context`, `integrations`, `sent_at` and `write_key` are those of a
-    batch; `invalid` is what is wrong with the first two, and then holds for each of its messages.  `call` is None in a
-    batch, where each message says its own.  `replaced` is the escape that stands where lone surrogates were.
-    """
-
-    call: Call | None
-    items: tuple[bytes | msgspec.Raw, ...]
-    context: JSONObject | None = None
-    integrations: JSONObject | None = None
-    sent_at: Any = None
-    write_key: WriteKey | None = None
-    replaced: bytes | None = None
-    invalid: InvalidMessage | None = None
-
-
-def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
-    """Take a body apart.  Raises `InvalidRequest` when it is of no use as a whole."""
-    if len(body) > limits.request_bytes:
-        raise body_too_large(limits.request_bytes, len(body))
-    text = clean_text(body)
-    return _parse_batch(text, limits) if endpoint == "batch" else _parse_single(text, endpoint, limits)
-
-
-def body_too_large(limit: int, actual: int | None) -> InvalidRequest:
-    """Say that a body is too large; `actual` is None where reading stopped before its end."""
-    return InvalidRequest(
-        reason=Reason.BODY_TOO_LARGE,
-        detail=f"the request is larger than {limit} bytes",
-        limit=limit,
-        actual=actual,
-    )
 
 
 def decode_item(item: bytes | msgspec.Raw, limits: Limits) -> JSONObject:
     """Decode the source text of one message.  Raises `InvalidMessage` when it is too large, too deep or no object."""
     text = bytes(item)
+    check_size(text, limits)
+    return decode_object(text)
+
+
+def check_size(text: bytes, limits: Limits) -> None:
+    """Check what can be told of a message before it is decoded.  Raises `InvalidMessage`."""
     if len(text) > limits.message_bytes:
-        raise _message_too_large(limits.message_bytes, len(text))
+        raise message_too_large(limits.message_bytes, len(text))
     if is_deeper(text, limits.depth + 1):
-        raise _too_deep("the message", limits.depth)
+        raise too_deep("the message", limits.depth)
+
+
+def decode_object(text: bytes) -> JSONObject:
+    """Decode the source text of one message.  Raises `InvalidMessage` when it is no object."""
     value = parse_value(text)
     if value.__class__ is not dict:
         detail = f"a message is an object, not {kind_of(value)}"
@@ -105,100 +70,18 @@ def check_message(message: JSONObject, call: Call | None, cautions: list[Caution
     return call
 
 
-def peek(item: bytes | msgspec.Raw, field: str) -> Any:
-    """Read one field of a message that may be bad in any way; None when that is not possible."""
-    try:
-        return msgspec.json.decode(_raw_fields.decode(item)[field])
-    except (msgspec.MsgspecError, ValueError, RecursionError, KeyError):
-        return None
-
-
-# Taking a body apart
-
-
-class _BatchEnvelope(msgspec.Struct, rename="camel"):
-    """What matters of a batch.  Everything is left as text until it is known to be within its limits."""
-
-    batch: list[msgspec.Raw]
-    context: msgspec.Raw = msgspec.Raw(b"null")
-    integrations: msgspec.Raw = msgspec.Raw(b"null")
-    sent_at: msgspec.Raw = msgspec.Raw(b"null")
-    write_key: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_envelope = msgspec.json.Decoder(_BatchEnvelope)
-_raw_value = msgspec.json.Decoder(msgspec.Raw)
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _parse_single(text: bytes, call: Call, limits: Limits) -> Request:
-    item, replaced = parse(_raw_value, text)
-    source = bytes(item)
-    if not source.startswith(b"{"):
-        raise _body_not_object(source)
-    if len(source) > limits.message_bytes:
-        error = _message_too_large(limits.message_bytes, len(source))
-        raise InvalidRequest(reason=error.reason, detail=error.detail, limit=error.limit, actual=error.actual)
-    return Request(call=call, items=(source,), replaced=replaced)
-
-
-def _parse_batch(text: bytes, limits: Limits) -> Request:
-    try:
-        envelope, replaced = parse(_envelope, text)
-    except msgspec.ValidationError:
-        raise _not_a_batch(text) from None
-    context = integrations = invalid = None
-    try:
-        context = _shared_object("context", Reason.CONTEXT_NOT_OBJECT, envelope.context, limits)
-        integrations = _shared_object("integrations", Reason.INTEGRATIONS_NOT_OBJECT, envelope.integrations, limits)
-    except InvalidMessage as error:
-        invalid = error
-    return Request(
-        call=None,
-        items=tuple(envelope.batch),
-        context=context,
-        integrations=integrations,
-        sent_at=_lenient_value(envelope.sent_at),
-        write_key=write_key(_lenient_value(envelope.write_key)),
-        replaced=replaced,
-        invalid=invalid,
-    )
-
-
-def _not_a_batch(text: bytes) -> InvalidRequest:
-    source = bytes(parse(_raw_value, text)[0])
-    if not source.startswith(b"{"):
-        return _body_not_object(source)
-    found = kind_of(peek(source, "batch")) if b'"batch"' in source else "nothing"
-    return InvalidRequest(reason=Reason.BATCH_NOT_ARRAY, detail=f"`batch` is an array, not {found}", path="batch")
-
-
-def _body_not_object(source: bytes) -> InvalidRequest:
-    kind = "an array" if source.startswith(b"[") else kind_of(_lenient_value(source))
-    return InvalidRequest(reason=Reason.BODY_NOT_OBJECT, detail=f"a request is a JSON object, not {kind}")
-
-
-def _shared_object(name: str, reason: Reason, raw: msgspec.Raw, limits: Limits) -> JSONObject | None:
-    text = bytes(raw)
-    if is_deeper(text, limits.depth):
-        raise _too_deep(f"`{name}` of the batch", limits.depth)
-    value = parse_value(text)
+def object_or_absent(name: str, value: Any) -> JSONObject | None:
+    """Take a value where an object belongs.  None stands for absent, as do null and the empty array of PHP."""
     if value.__class__ is dict:
-        shared: JSONObject = value
-        return shared
+        found: JSONObject = value
+        return found
     if value is None or value == []:
         return None
-    raise InvalidMessage(reason=reason, detail=f"`{name}` of the batch is an object, not {kind_of(value)}", path=name)
+    raise InvalidMessage(reason=_NOT_OBJECT[name], detail=f"`{name}` is an object, not {kind_of(value)}", path=name)
 
 
-def _lenient_value(raw: bytes | msgspec.Raw) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
-
-
-def _message_too_large(limit: int, actual: int) -> InvalidMessage:
+def message_too_large(limit: int, actual: int) -> InvalidMessage:
+    """Say that a message is too large; both sizes are in bytes."""
     return InvalidMessage(
         reason=Reason.MESSAGE_TOO_LARGE,
         detail=f"a message may have {limit} bytes, this one has {actual}",
@@ -207,7 +90,8 @@ def _message_too_large(limit: int, actual: int) -> InvalidMessage:
     )
 
 
-def _too_deep(what: str, limit: int) -> InvalidMessage:
+def too_deep(what: str, limit: int) -> InvalidMessage:
+    """Say that something nests deeper than `limit` levels."""
     return InvalidMessage(reason=Reason.TOO_DEEP, detail=f"{what} nests more than {limit} levels", limit=limit)
 
 
@@ -246,25 +130,30 @@ def _decimal_text(number: float) -> str:
     return str(int(number)) if is_whole else repr(number)
 
 
-def _mend_object(reason: Reason) -> Mend:
-    def mend(message: JSONObject, name: str, value: Any, _: list[Caution]) -> None:
-        if value is None or value == []:
-            del message[name]
-        elif value.__class__ is not dict:
-            raise InvalidMessage(reason=reason, detail=f"`{name}` is an object, not {kind_of(value)}", path=name)
-
-    return mend
+def _mend_object(message: JSONObject, name: str, value: Any, _: list[Caution]) -> None:
+    if object_or_absent(name, value) is None:
+        del message[name]
 
 
-def _mend_text(reason: Reason) -> Mend:
-    def mend(message: JSONObject, name: str, value: Any, _: list[Caution]) -> None:
-        if value is None or value == "":
-            del message[name]
-        else:
-            raise InvalidMessage(reason=reason, detail=f"`{name}` is a string, not {kind_of(value)}", path=name)
+def _mend_text(message: JSONObject, name: str, value: Any, _: list[Caution]) -> None:
+    if value is None or value == "":
+        del message[name]
+    else:
+        detail = f"`{name}` is a string, not {kind_of(value)}"
+        raise InvalidMessage(reason=_NOT_STRING[name], detail=detail, path=name)
 
-    return mend
 
+_NOT_OBJECT: Mapping[str, Reason] = {
+    "context": Reason.CONTEXT_NOT_OBJECT,
+    "integrations": Reason.INTEGRATIONS_NOT_OBJECT,
+    "properties": Reason.PROPERTIES_NOT_OBJECT,
+    "traits": Reason.TRAITS_NOT_OBJECT,
+}
+_NOT_STRING: Mapping[str, Reason] = {
+    "event": Reason.EVENT_NOT_STRING,
+    "name": Reason.NAME_NOT_STRING,
+    "category": Reason.CATEGORY_NOT_STRING,
+}
 
 _Field: TypeAlias = tuple[str, type, Mend]
 
@@ -272,15 +161,15 @@ _COMMON: tuple[_Field, ...] = (
     ("userId", str, _mend_id),
     ("anonymousId", str, _mend_id),
     ("messageId", str, _mend_id),
-    ("context", dict, _mend_object(Reason.CONTEXT_NOT_OBJECT)),
-    ("integrations", dict, _mend_object(Reason.INTEGRATIONS_NOT_OBJECT)),
+    ("context", dict, _mend_object),
+    ("integrations", dict, _mend_object),
 )
-_TRAITS: _Field = ("traits", dict, _mend_object(Reason.TRAITS_NOT_OBJECT))
-_PROPERTIES: _Field = ("properties", dict, _mend_object(Reason.PROPERTIES_NOT_OBJECT))
-_EVENT: _Field = ("event", str, _mend_text(Reason.EVENT_NOT_STRING))
+_TRAITS: _Field = ("traits", dict, _mend_object)
+_PROPERTIES: _Field = ("properties", dict, _mend_object)
+_EVENT: _Field = ("event", str, _mend_text)
 _NAMES: tuple[_Field, ...] = (
-    ("name", str, _mend_text(Reason.NAME_NOT_STRING)),
-    ("category", str, _mend_text(Reason.CATEGORY_NOT_STRING)),
+    ("name", str, _mend_text),
+    ("category", str, _mend_text),
 )
 
 _FIELDS: Mapping[Call, tuple[_Field, ...]] = {

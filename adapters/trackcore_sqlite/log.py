@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from trackcore import Call, Endpoint, JSONObject
-from trackcore_sqlite.schema import open_for_reading
+from trackcore_sqlite.schema import UnusableLog, open_for_reading
 from trackcore_sqlite.sink import from_milliseconds, milliseconds
 
 
@@ -198,6 +198,8 @@ class SqliteLog:
         connection = open_for_reading(self.path)
         try:
             yield connection
+        except sqlite3.DatabaseError as error:
+            raise UnusableLog(path=self.path, detail=f"it cannot be read ({error})") from error
         finally:
             connection.close()
 

@@ -15,6 +15,9 @@ import attrs
 
 from trackcore import TrackcoreError
 
+_APPLICATION_ID = int.from_bytes(b"trkc")
+"""Marks the file as ours, so that another program's is neither read nor changed."""
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -42,6 +45,7 @@ MIGRATIONS: tuple[str, ...] = (
         code TEXT NOT NULL,
         message TEXT NOT NULL,
         path TEXT NOT NULL,
+        size INTEGER NOT NULL,          -- what it counts for in the bound of this part
         payload BLOB NOT NULL           -- as received
     );
 
@@ -52,6 +56,7 @@ MIGRATIONS: tuple[str, ...] = (
         write_key TEXT,
         client_ip TEXT,
         client_side INTEGER NOT NULL,
+        size INTEGER NOT NULL,          -- likewise
         payload BLOB NOT NULL           -- as received, after decompression
     );
 
@@ -88,6 +93,7 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     connection = _connect(f"{path.resolve().as_uri()}?mode=rw", path, busy_timeout)
     try:
+        _check_version(connection, path, len(migrations))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = OFF")  # sources are never deleted
@@ -99,12 +105,23 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open the log of another process for reading.  Raises `UnusableLog`, also when there is no such file."""
+    """Open a log for reading.  Raises `UnusableLog`, also when there is no such file or nothing in it yet."""
     if not path.exists():
         raise UnusableLog(path=path, detail="there is no log here; `trackcore serve` makes one")
     connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
-    _check_version(connection, path, len(MIGRATIONS))
+    try:
+        _check_is_migrated(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
+    version = _check_version(connection, path, len(MIGRATIONS))
+    if version < len(MIGRATIONS):
+        found = f"schema {version}, this trackcore knows {len(MIGRATIONS)}" if version else "it is empty"
+        raise UnusableLog(path=path, detail=f"not ready to be read ({found}); `trackcore serve` makes it so")
 
 
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -120,6 +137,10 @@ def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
 
 def _check_version(connection: sqlite3.Connection, path: Path, known: int) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if objects and application != _APPLICATION_ID:
+        raise UnusableLog(path=path, detail="this is a SQLite file of another program")
     if version > known:
         detail = f"written by a newer trackcore (schema {version}, this one knows {known})"
         raise UnusableLog(path=path, detail=detail)
@@ -136,10 +157,12 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         for migration in migrations[version:]:
             for statement in _statements(migration):
                 connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 
@@ -152,4 +175,4 @@ def _statements(script: str) -> list[str]:
         if sqlite3.complete_statement(statement):
             statements.append(statement)
             statement = ""
-    return statements
+    return [*statements, statement] if statement.strip() else statements

@@ -49,11 +49,11 @@ _INSERT_MESSAGE = """
     INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id, message_id) DO NOTHING
 """
 _INSERT_REJECTED = """
-    INSERT INTO rejected (source_id, received_at, code, message, path, payload) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO rejected (source_id, received_at, code, message, path, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_QUARANTINED = """
-    INSERT INTO quarantine (received_at, endpoint, write_key, client_ip, client_side, payload)
-    VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO quarantine (received_at, endpoint, write_key, client_ip, client_side, size, payload)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -140,12 +140,12 @@ class SqliteSink:
 
     def close(self) -> None:
         """Close the file.  A later call opens it again."""
+        self._know_process()
         with self._writing:
             self._drop_connection()
 
     def _run(self, job: _Job) -> list[Outcome]:
-        if self._pid != os.getpid():
-            self._forget_process()
+        self._know_process()
         with self._queueing:
             if self._queued_bytes + job.size > self._waiting_bytes and self._queued_bytes:
                 raise SinkUnavailable(cause=Cause.OVERLOADED, detail="too much is waiting to be stored", retry_after=1)
@@ -158,8 +158,12 @@ class SqliteSink:
             raise job.error
         return job.outcomes
 
+    def _know_process(self) -> None:
+        """Start anew in a fork: the locks and the connection of its parent are not its own."""
+        if self._pid != os.getpid():
+            self._forget_process()
+
     def _forget_process(self) -> None:
-        """Start anew, in a new process too: locks and connections of a parent must not be used by a fork."""
         self._pid = os.getpid()
         self._queueing = threading.Lock()
         self._writing = threading.Lock()
@@ -192,6 +196,11 @@ class SqliteSink:
                     self._commit_together([job])
             else:
                 jobs[0].error = error
+        except BaseException:
+            # This thread is told to stop; the others must not take silence for success.
+            for job in jobs:
+                job.error = SinkUnavailable(cause=Cause.UNAVAILABLE, detail="interrupted", retry_after=1)
+            raise
         finally:
             for job in jobs:
                 job.done = True
@@ -203,11 +212,10 @@ class SqliteSink:
             for job in jobs:
                 job.outcomes = self._write(connection, job)
             connection.execute("COMMIT")
-        except (sqlite3.Error, OSError, UnusableLog) as error:
+        except BaseException as error:
             self._roll_back()
-            raise _unavailable(error) from error
-        except Exception:
-            self._roll_back()
+            if _is_the_logs_fault(error):
+                raise _unavailable(error) from error
             raise
 
     def _connect(self) -> sqlite3.Connection:
@@ -259,6 +267,7 @@ class SqliteSink:
         return outcomes
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
+        sizes = [_size(record.message, record.path, record.payload) for record in records]
         rows = [
             (
                 self._source_id(connection, record.source),
@@ -266,14 +275,16 @@ class SqliteSink:
                 record.code,
                 record.message,
                 record.path,
+                size,
                 record.payload,
             )
-            for record in records
+            for record, size in zip(records, sizes, strict=True)
         ]
         connection.executemany(_INSERT_REJECTED, rows)
-        self._keep_bounded(connection, "rejected", records)
+        self._keep_bounded(connection, "rejected", sum(sizes))
 
     def _write_quarantined(self, connection: sqlite3.Connection, requests: Sequence[QuarantinedRequest]) -> None:
+        sizes = [_size(request.write_key or "", request.payload) for request in requests]
         rows = [
             (
                 milliseconds(request.received_at),
@@ -281,24 +292,23 @@ class SqliteSink:
                 request.write_key,
                 request.client_ip,
                 request.client_side,
+                size,
                 request.payload,
             )
-            for request in requests
+            for request, size in zip(requests, sizes, strict=True)
         ]
         connection.executemany(_INSERT_QUARANTINED, rows)
-        self._keep_bounded(connection, "quarantine", requests)
+        self._keep_bounded(connection, "quarantine", sum(sizes))
 
-    def _keep_bounded(
-        self, connection: sqlite3.Connection, part: str, added: Sequence[RejectedRecord | QuarantinedRequest]
-    ) -> None:
-        """Count what was added to a bounded part, and drop its oldest records until it fits again."""
+    def _keep_bounded(self, connection: sqlite3.Connection, part: str, added: int) -> None:
+        """Count what was added to a bounded part, in bytes, and drop its oldest records until it fits again."""
         (size,) = connection.execute("SELECT value FROM counters WHERE name = ?", (f"{part}.bytes",)).fetchone()
-        size += sum(len(record.payload) + _RECORD_OVERHEAD_BYTES for record in added)
+        size += added
         dropped = last = 0
-        oldest = connection.execute(f"SELECT seq, length(payload) FROM {part} ORDER BY seq")
+        oldest = connection.execute(f"SELECT seq, size FROM {part} ORDER BY seq")
         while size > self._bounds[part]:
             last, length = oldest.fetchone()
-            size -= length + _RECORD_OVERHEAD_BYTES
+            size -= length
             dropped += 1
         oldest.close()
         connection.execute(f"DELETE FROM {part} WHERE seq <= ?", (last,))
@@ -314,6 +324,10 @@ class SqliteSink:
         return source_id
 
 
+def _size(*parts: str | bytes) -> int:
+    return sum(map(len, parts)) + _RECORD_OVERHEAD_BYTES
+
+
 def milliseconds(time: datetime) -> int:
     """Give a time as the log keeps it: milliseconds since 1970."""
     return (time - EPOCH) // MILLISECOND
@@ -324,7 +338,14 @@ def from_milliseconds(count: int) -> datetime:
     return EPOCH + timedelta(milliseconds=count)
 
 
-def _unavailable(error: Exception) -> SinkUnavailable:
+def _is_the_logs_fault(error: BaseException) -> bool:
+    """Tell whether an error is about the file, and not about a value in a job that SQLite cannot take."""
+    if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+        return False
+    return isinstance(error, sqlite3.DatabaseError | OSError | UnusableLog)
+
+
+def _unavailable(error: BaseException) -> SinkUnavailable:
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code in _FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return SinkUnavailable(cause=Cause.FULL, detail="the disk is full", retry_after=30)

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request, Response
 from trackcore import Collector, InvalidRequest, Origin, Receipt, SinkUnavailable
 from trackcore_wsgi import responses
 from trackcore_wsgi.bodies import RefusedBody, read_body
-from trackcore_wsgi.credentials import header_write_key, query_write_key
+from trackcore_wsgi.credentials import header_write_key, query_of, query_write_key
 from trackcore_wsgi.pixel import message_in_query
 from trackcore_wsgi.routes import Action, Route, find_route
 from trackcore_wsgi.settings import settings_document
@@ -99,7 +99,7 @@ class TrackingApp:
 
     def _pixel(self, request: Request, route: Route) -> Response:
         try:
-            body = message_in_query(request.args)
+            body = message_in_query(query_of(request))
             self.collector.receive(body, endpoint=route.endpoint, origin=_origin(request, route))
         except InvalidRequest as error:
             log.info("a pixel was refused: %s", error.reason)

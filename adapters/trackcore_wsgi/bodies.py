@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request
 from werkzeug.wsgi import get_input_stream
 
 from trackcore import InvalidRequest, Reason
-from trackcore.wire import body_too_large
+from trackcore.request import body_too_large
 
 _CHUNK = 1 << 16
 _GZIP_SLACK_BYTES = 1 << 12
@@ -90,9 +90,13 @@ def _read(request: Request, cap: int) -> bytes:
         _read_into(stream, cap + 1, received.extend)
         if len(received) > cap:
             _read_into(stream, _DRAIN_BYTES, len)
+        # A server that marks the end of its input itself leaves the announced length to us.
+        complete = len(received) > cap or len(received) >= (request.content_length or 0)
     except (ClientDisconnected, OSError):
+        complete = False
+    if not complete:
         error = InvalidRequest(reason=Reason.INCOMPLETE_BODY, detail="the body ended before its announced length")
-        raise RefusedBody(error, bytes(received[:cap])) from None
+        raise RefusedBody(error, bytes(received[:cap]))
     return bytes(received)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Request
 
 from trackcore import WriteKey, write_key_from_authorization
@@ -19,5 +22,11 @@ def header_write_key(request: Request) -> WriteKey | None:
 
 def query_write_key(request: Request) -> WriteKey | None:
     """Read the write key from the query, where beacons and pixels have it."""
-    key = request.args.get("writeKey")
+    key = query_of(request).get("writeKey")
     return WriteKey(key) if key else None
+
+
+def query_of(request: Request) -> MultiDict[str, str]:
+    """Read the query.  What is not UTF-8 in it becomes U+FFFD, where Werkzeug's own reading of it would raise."""
+    text = request.query_string.decode("utf-8", "replace")
+    return MultiDict(parse_qsl(text, keep_blank_values=True, errors="replace"))

@@ -133,17 +133,22 @@ def allow_cross_origin(request: Request, response: Response) -> None:
     that a preflight asks for are echoed: a literal `*` does not cover Authorization.
     """
     headers = response.headers
-    origin = request.headers.get("Origin")
+    origin = _one_line(request.headers.get("Origin"))
     headers["Access-Control-Allow-Origin"] = origin or "*"
     headers["Access-Control-Expose-Headers"] = "Retry-After, X-RateLimit-Reset"
     if origin:
         headers["Access-Control-Allow-Credentials"] = "true"
         headers["Vary"] = "Origin"
     if request.method == "OPTIONS":
-        asked = request.headers.get("Access-Control-Request-Headers")
+        asked = _one_line(request.headers.get("Access-Control-Request-Headers"))
         headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, OPTIONS"
         headers["Access-Control-Allow-Headers"] = asked or "Authorization, Content-Type, Content-Encoding"
         headers["Access-Control-Max-Age"] = "86400"
+
+
+def _one_line(header: str | None) -> str | None:
+    """Give a header that can be echoed: one with a line break would be another header."""
+    return None if header is None or "\n" in header or "\r" in header else header
 
 
 def _summary(accepted: int, rejections: Sequence[Rejection]) -> str:

@@ -1,0 +1,51 @@
+"""The `trackcore` command.
+
+Machine-readable output goes to stdout, everything else to stderr.  Exit codes: 0 fine, 1 findings, 2 usage,
+configuration or a log that cannot be used.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from typing import Any
+
+import click
+
+from trackcore import TrackcoreError
+from trackcore_server.options import Failure
+from trackcore_server.serve import serve
+from trackcore_server.show import events, rejected
+from trackcore_server.validate import validate
+
+
+class _Commands(click.Group):
+    """The subcommands, with one place that knows how what they raise is told."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read our output has seen enough.  Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except (TrackcoreError, OSError) as error:
+            raise Failure(str(error)) from error
+        except sqlite3.Error as error:
+            raise Failure(f"the log cannot be read: {error}") from error
+
+
+@click.group(cls=_Commands, epilog="Exit codes: 0 fine, 1 findings, 2 usage, configuration or an unusable log.")
+@click.version_option(package_name="trackcore", prog_name="trackcore")
+def main() -> None:
+    """Receive, keep, list and check Segment-compatible tracking messages."""
+
+
+main.add_command(serve)
+main.add_command(events)
+main.add_command(rejected)
+main.add_command(validate)
+
+if __name__ == "__main__":
+    main(prog_name="trackcore")

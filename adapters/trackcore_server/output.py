@@ -1,0 +1,140 @@
+"""What commands write: JSON lines for programs, tables for people, both a page at a time.
+
+Text out of a message is whatever somebody sent.  In a table nothing of it is taken as markup, and control characters
+are shown as escapes, so that it cannot move the cursor, colour the screen or retitle the window.  JSON escapes them by
+itself.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, Protocol
+
+import attrs
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trackcore import JSONObject
+from trackcore.jsontext import encode_json
+
+ON_TERMINAL = 50
+"""How much is listed on a terminal where nobody says how much."""
+
+_PAGE_ROWS = 50
+_PIPED_WIDTH = 160
+
+
+class Writer(Protocol):
+    """Writes records to standard output."""
+
+    def write(self, record: JSONObject) -> None:
+        """Write a record, now or with the next `flush`."""
+
+    def flush(self) -> None:
+        """Write what waits."""
+
+
+@attrs.frozen(kw_only=True)
+class Column:
+    """A column of a table.  Without a `width` it shares what is left over, in proportion to `ratio`."""
+
+    title: str
+    cell: Callable[[JSONObject], str]
+    width: int | None = None
+    ratio: int | None = None
+
+
+def visible(text: str) -> str:
+    r"""Replace what does not show, or acts on a terminal, by its escape: `\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def is_terminal() -> bool:
+    """Tell whether somebody looks at standard output."""
+    return sys.stdout.isatty()
+
+
+def make_writer(output_format: str | None, columns: Sequence[Column]) -> Writer:
+    """Make the writer that was asked for: without a word, a table on a terminal and JSON lines elsewhere."""
+    stream = sys.stdout.buffer
+    if output_format == "table" or (output_format is None and is_terminal()):
+        return TableWriter(stream, columns)
+    return LineWriter(stream)
+
+
+def write_line(stream: BinaryIO, record: JSONObject) -> None:
+    """Write a record as one line of JSON."""
+    stream.write(encode_json(record) + b"\n")
+
+
+@attrs.define
+class LineWriter:
+    """Writes each record as a line of JSON."""
+
+    _stream: BinaryIO
+
+    def write(self, record: JSONObject) -> None:
+        """See `Writer.write`."""
+        write_line(self._stream, record)
+
+    def flush(self) -> None:
+        """See `Writer.flush`."""
+        self._stream.flush()
+
+
+@attrs.define
+class TableWriter:
+    """Writes records as rows.
+
+    The widths depend on the screen alone, so a table of any length, or one that is still growing, is written page by
+    page and stays aligned.
+    """
+
+    _stream: BinaryIO
+    _columns: Sequence[Column]
+    _rows: list[list[str]] = attrs.field(init=False, factory=list)
+    _has_header: bool = attrs.field(init=False, default=False)
+
+    def write(self, record: JSONObject) -> None:
+        """See `Writer.write`."""
+        self._rows.append([visible(column.cell(record)) for column in self._columns])
+        if len(self._rows) >= _PAGE_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """See `Writer.flush`."""
+        if self._rows:
+            self._stream.write(self._rendered().encode("utf-8", "replace"))
+            self._stream.flush()
+            self._rows.clear()
+
+    def _rendered(self) -> str:
+        table = Table(
+            box=None,
+            padding=(0, 1, 0, 0),
+            expand=True,
+            show_header=not self._has_header,
+            pad_edge=False,
+            header_style="bold",
+        )
+        for column in self._columns:
+            table.add_column(
+                column.title, width=column.width, ratio=column.ratio, no_wrap=True, overflow="ellipsis", min_width=4
+            )
+        for row in self._rows:
+            table.add_row(*map(Text, row))
+        self._has_header = True
+        page = io.StringIO()
+        Console(file=page, width=_width(), force_terminal=is_terminal(), highlight=False, markup=False).print(table)
+        return page.getvalue()
+
+
+def _width() -> int:
+    return Console().width if is_terminal() else _PIPED_WIDTH

@@ -1,0 +1,236 @@
+"""`trackcore serve`: gunicorn, in this process, with the app made anew in each worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+from gunicorn.app.base import BaseApplication
+from trackcore_wsgi import TrackingApp
+
+from trackcore import Cause, SinkUnavailable, TrackcoreError
+from trackcore_server.composition import create_app, create_collector, create_sink
+from trackcore_server.config import Configuration, ServerSettings, check_configuration
+from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
+from trackcore_server.options import Failure, location_options, read_bind
+from trackcore_server.units import parse_bind
+
+GRACEFUL_SECONDS = 10
+"""How long requests in progress may take to finish once the server is told to stop."""
+
+KEEPALIVE_SECONDS = 75
+"""How long an idle connection stays open: longer than the 60 seconds of the usual proxy, which closes its own first."""
+
+SILENCE_SECONDS = 60
+"""After this long without a sign of life a worker is replaced.  Slow requests do not matter: threads serve those."""
+
+REQUEST_LINE_BYTES = 8_190
+"""The most that gunicorn can be told.  A pixel carries its message in the address."""
+
+_EXAMPLES = """\b
+Examples:
+  trackcore serve
+  trackcore serve --bind 0.0.0.0:8080 --data /var/lib/trackcore
+  trackcore serve --config /etc/trackcore.toml --workers 4
+  trackcore serve --write-key test-key
+"""
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file there, safely
+
+
+@click.command(epilog=_EXAMPLES, short_help="Receive messages over HTTP.")
+@location_options
+@click.option(
+    "--bind", callback=read_bind, metavar="HOST:PORT", help="Address to listen on.  [default: 127.0.0.1:8080]"
+)
+@click.option(
+    "--write-key",
+    "write_keys",
+    multiple=True,
+    metavar="KEY",
+    help="Declare a source with this write key for this run, beside those of the configuration: `default`, then "
+    "`default-2` and so on. With one, no configuration file is needed and none is made. Can be repeated.",
+)
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 8]")
+def serve(
+    *,
+    config: Path | None,
+    data: Path | None,
+    bind: str | None,
+    write_keys: tuple[str, ...],
+    workers: int | None,
+    threads: int | None,
+) -> None:
+    """Serve the tracking API, and keep what comes in the log.
+
+    Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
+    key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
+    stop the server once the requests in progress are answered; SIGHUP reads the configuration again.
+    """
+    if not all(write_keys):
+        raise click.BadParameter("a write key cannot be empty", param_hint="--write-key")
+    given = {"bind": bind, "workers": workers, "threads": threads}
+    overrides = {name: value for name, value in given.items() if value is not None}
+
+    def find() -> Deployment:
+        deployment = find_deployment(config=config, data=data)
+        if deployment.file is None and not write_keys:
+            deployment = create_configuration(deployment.folder)
+        return _with_command_line(deployment, write_keys, overrides)
+
+    deployment = find()
+    _check_log(deployment.configuration)
+    if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
+        _check_free(deployment.configuration.server.bind)
+    _tell_start(deployment)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
+    _Server(deployment.configuration, lambda: find().configuration, example_key).run()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """Gunicorn's application: it holds the configuration, and workers inherit it when they are forked."""
+
+    def __init__(
+        self, configuration: Configuration, read_again: Callable[[], Configuration], example_key: str | None
+    ) -> None:
+        self._configuration = configuration
+        self._read_again = read_again
+        self._example_key = example_key
+        super().__init__(prog="trackcore")
+
+    def load_config(self) -> None:
+        settings = {
+            **_gunicorn_settings(self._configuration.server),
+            "when_ready": self._tell_ready,
+            "post_fork": _heed_signals,
+        }
+        for name, value in settings.items():
+            if name in self.cfg.settings:  # gunicorn of before 25.1 has no control socket
+                self.cfg.set(name, value)
+
+    def load(self) -> TrackingApp:
+        return create_app(self._configuration)
+
+    def reload(self) -> None:
+        """Read the configuration again; one that cannot be used changes nothing."""
+        try:
+            configuration = self._read_again()
+            create_collector(configuration)
+        except TrackcoreError as error:
+            click.echo(f"The configuration stays as it was: {error}", err=True)
+        else:
+            self._configuration = configuration
+        super().reload()
+
+    def _tell_ready(self, arbiter: Any) -> None:
+        host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
+        url = f"http://{_reachable(host)}:{port}"
+        click.echo(f"Listening on {url}", err=True)
+        if not _is_loopback(host):
+            click.echo("Others can reach this address, in plain HTTP: put a proxy with TLS in front of it.", err=True)
+        key = "YOUR_WRITE_KEY" if self._example_key is None else self._example_key
+        click.echo(f"Try:\n  {_curl(url, key)}", err=True)
+
+
+def _heed_signals(_: object, __: object) -> None:
+    """Let a new worker die of a signal until it has handlers of its own.
+
+    It is born with the handlers of the arbiter, which put a signal into a queue that nobody reads in a worker; so a
+    server that is stopped while it starts would wait for that worker until the time for a graceful end is over.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _with_command_line(
+    deployment: Deployment, write_keys: Sequence[str], overrides: dict[str, str | int]
+) -> Deployment:
+    configuration = with_write_keys(deployment.configuration, write_keys)
+    server: ServerSettings = attrs.evolve(configuration.server, **overrides)  # type: ignore[arg-type]
+    configuration = attrs.evolve(configuration, server=server)
+    check_configuration(configuration)
+    return attrs.evolve(deployment, configuration=configuration)
+
+
+def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
+    return {
+        "bind": server.bind,
+        "workers": server.workers,
+        "threads": server.threads,
+        "worker_class": "gthread",
+        "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
+        "preload_app": False,
+        "timeout": SILENCE_SECONDS,
+        "graceful_timeout": GRACEFUL_SECONDS,
+        "keepalive": KEEPALIVE_SECONDS,
+        "limit_request_line": REQUEST_LINE_BYTES,
+        "accesslog": None,
+        "errorlog": "-",
+        "loglevel": "warning",
+        "proc_name": "trackcore",
+        "control_socket_disable": True,
+    }
+
+
+def _check_log(configuration: Configuration) -> None:
+    """Open and write the log once, so that a wrong path is told now and not to the first client.
+
+    A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
+    """
+    create_collector(configuration)
+    sink = create_sink(configuration)
+    try:
+        sink.check_ready()
+    except SinkUnavailable as error:
+        if error.cause is not Cause.FULL:
+            raise Failure(f"{sink.path}: {error}") from error
+        click.echo(f"{sink.path}: {error}; nothing can be stored until there is room", err=True)
+    finally:
+        sink.close()  # SQLite forbids taking an open file along into the workers
+
+
+def _check_free(bind: str) -> None:
+    """Fail at once where gunicorn would try for five seconds."""
+    host, port = parse_bind(bind)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise Failure(f"cannot listen on {bind}: {error.strerror}") from error
+
+
+def _tell_start(deployment: Deployment) -> None:
+    configuration = deployment.configuration
+    click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
+    click.echo(f"Log: {configuration.log.path}", err=True)
+    click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
+
+
+def _reachable(host: str) -> str:
+    """Give the address by which this machine reaches a server that listens on `host`."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        return "localhost"
+    return f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
+
+
+def _is_loopback(host: str) -> bool:
+    return ip_address(host).is_loopback
+
+
+def _curl(url: str, key: str) -> str:
+    message = '{"userId": "user-1", "event": "Signed Up", "properties": {"plan": "Pro"}}'
+    return f"curl -u {shlex.quote(key + ':')} -H 'Content-Type: application/json' -d '{message}' {url}/v1/track"

@@ -1,0 +1,289 @@
+"""`trackcore events` and `trackcore rejected`: the log, listed."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from trackcore_sqlite import SqliteLog, StoredMessage, StoredQuarantined, StoredRejected
+
+from trackcore import Call, JSONObject, WriteKey, format_timestamp, mask_write_key
+from trackcore_server.explain import make_explainer
+from trackcore_server.locate import find_deployment
+from trackcore_server.options import listing_options, location_options
+from trackcore_server.output import ON_TERMINAL, Column, Writer, is_terminal, make_writer
+
+POLL_SECONDS = 0.5
+"""How often `--follow` looks for new messages."""
+
+_EVENTS_EXAMPLES = """\b
+Examples:
+  trackcore events
+  trackcore events --type track --user user-1 --since 2h
+  trackcore events --follow --format jsonl | jq .message.event
+"""
+_REJECTED_EXAMPLES = """\b
+Examples:
+  trackcore rejected --since 1d
+  trackcore rejected --code event_not_defined --format jsonl | jq -r .payload
+  trackcore rejected --quarantine
+"""
+
+
+@click.command(epilog=_EVENTS_EXAMPLES, short_help="List stored messages.")
+@location_options
+@click.option("--source", metavar="NAME", help="Only messages of this source.")
+@click.option("--type", "call", type=click.Choice(get_args(Call)), help="Only messages of this type.")
+@click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
+@listing_options
+@click.option("--follow", is_flag=True, help="Then wait for new messages, until interrupted.")
+@click.option("--explain", is_flag=True, help="Say for each destination why it was chosen or not.")
+def events(
+    *,
+    config: Path | None,
+    data: Path | None,
+    source: str | None,
+    call: str | None,
+    user: str | None,
+    since: datetime | None,
+    limit: int | None,
+    output_format: str | None,
+    follow: bool,
+    explain: bool,
+) -> None:
+    """List the messages in the log, oldest first.
+
+    A line of JSON has `seq`, `source`, `destinations` (the names it goes to), `warnings` (what was mended or ignored)
+    and `message` (as stored, wire names); with --explain also `decisions`, one for each destination.
+    """
+    deployment = find_deployment(config=config, data=data)
+    log = SqliteLog(deployment.configuration.log.path)
+    explainer = make_explainer(deployment.configuration) if explain else None
+    writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
+
+    def read(after: int, limit: int | None) -> Iterator[StoredMessage]:
+        return log.messages(after=after, source=source, call=call, user=user, since=since, limit=limit)
+
+    def write(stored: StoredMessage) -> None:
+        record = _event_record(stored)
+        writer.write(record if explainer is None else {**record, "decisions": explainer.explain(stored)})
+
+    try:
+        last = _show(log, read, write, writer, after=0, limit=_limit(limit))
+        while follow:
+            time.sleep(POLL_SECONDS)
+            last = _show(log, read, write, writer, after=last, limit=None)
+    except KeyboardInterrupt:  # how `--follow` ends, and then no failure
+        if not follow:
+            raise
+
+
+@click.command(epilog=_REJECTED_EXAMPLES, short_help="List rejected messages, or quarantined requests.")
+@location_options
+@click.option("--source", metavar="NAME", help="Only those of this source.")
+@click.option("--code", metavar="CODE", help="Only those with this reason code, such as event_not_defined.")
+@listing_options
+@click.option("--quarantine", is_flag=True, help="List requests whose write key belongs to no source instead.")
+def rejected(
+    *,
+    config: Path | None,
+    data: Path | None,
+    source: str | None,
+    code: str | None,
+    since: datetime | None,
+    limit: int | None,
+    output_format: str | None,
+    quarantine: bool,
+) -> None:
+    """List what was rejected and why, oldest first.
+
+    A line of JSON has `seq`, `source`, `receivedAt`, `code`, `message`, `path` and `payload`, the text as it was
+    received; where that is not UTF-8 it is in base64, and `encoding` says so.
+
+    With --quarantine: `seq`, `receivedAt`, `endpoint`, `writeKey` (masked), `clientIp` and `payload` of each request
+    that came without a write key, or with one that no source has.
+    """
+    if quarantine and (source or code):
+        raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
+    log = SqliteLog(find_deployment(config=config, data=data).configuration.log.path)
+    limit = _limit(limit)
+    records: Iterable[JSONObject]
+    if quarantine:
+        records = map(_quarantined_record, _newest(_received_since(log.quarantined(), since), limit))
+    else:
+        records = map(_rejected_record, log.rejected(source=source, code=code, since=since, limit=limit))
+    writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
+    for record in records:
+        writer.write(record)
+    writer.flush()
+    if is_terminal():
+        _tell_dropped(log, quarantine=quarantine)
+
+
+def _limit(limit: int | None) -> int | None:
+    return ON_TERMINAL if limit is None and is_terminal() else limit
+
+
+def _show(
+    log: SqliteLog,
+    read: Callable[[int, int | None], Iterator[StoredMessage]],
+    write: Callable[[StoredMessage], None],
+    writer: Writer,
+    *,
+    after: int,
+    limit: int | None,
+) -> int:
+    """Show what came after a sequence number, and give the number up to which everything has been looked at.
+
+    The end of the log is read first: a filter that matches little must not make every poll look at the same messages.
+    """
+    end = max((stored.seq for stored in log.messages(limit=1)), default=0)
+    if end <= after:
+        return after
+    for stored in read(after, limit):
+        write(stored)
+        end = max(end, stored.seq)
+    writer.flush()
+    return end
+
+
+def _received_since(requests: Iterator[StoredQuarantined], since: datetime | None) -> Iterator[StoredQuarantined]:
+    return (request for request in requests if since is None or request.received_at >= since)
+
+
+def _newest(requests: Iterator[StoredQuarantined], limit: int | None) -> Iterable[StoredQuarantined]:
+    return requests if limit is None else deque(requests, maxlen=limit)
+
+
+def _tell_dropped(log: SqliteLog, *, quarantine: bool) -> None:
+    totals = log.totals()
+    dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
+    if dropped:
+        click.echo(f"{dropped} older ones were dropped to make room", err=True)
+
+
+# Records: what a line of JSON holds
+
+
+def _event_record(stored: StoredMessage) -> JSONObject:
+    return {
+        "seq": stored.seq,
+        "source": stored.source,
+        "destinations": stored.destinations,
+        "warnings": stored.cautions,
+        "message": stored.message,
+    }
+
+
+def _rejected_record(stored: StoredRejected) -> JSONObject:
+    return {
+        "seq": stored.seq,
+        "source": stored.source,
+        "receivedAt": format_timestamp(stored.received_at),
+        "code": stored.code,
+        "message": stored.message,
+        "path": stored.path,
+        **_payload(stored.payload),
+    }
+
+
+def _quarantined_record(stored: StoredQuarantined) -> JSONObject:
+    return {
+        "seq": stored.seq,
+        "receivedAt": format_timestamp(stored.received_at),
+        "endpoint": stored.endpoint,
+        "writeKey": None if stored.write_key is None else mask_write_key(WriteKey(stored.write_key)),
+        "clientIp": stored.client_ip,
+        **_payload(_WRITE_KEY.sub(_masked, stored.payload)),
+    }
+
+
+def _payload(payload: bytes) -> JSONObject:
+    try:
+        return {"payload": payload.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"payload": base64.b64encode(payload).decode("ascii"), "encoding": "base64"}
+
+
+_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*")([^"\\]*+(?:\\.[^"\\]*+)*+)(?=")', re.DOTALL)
+
+
+def _masked(match: re.Match[bytes]) -> bytes:
+    return match[1] + mask_write_key(WriteKey(match[2].decode("utf-8", "replace"))).encode()
+
+
+# Columns: what a table shows of a record
+
+
+def _field(name: str) -> Callable[[JSONObject], str]:
+    return lambda record: _text(record[name])
+
+
+def _message_field(*names: str) -> Callable[[JSONObject], str]:
+    """Show the first of these fields that the message has."""
+    return lambda record: next((_text(value) for name in names if (value := record["message"].get(name))), "")
+
+
+def _time(cell: Callable[[JSONObject], str]) -> Callable[[JSONObject], str]:
+    """Show a time of the wire to the second: `2012-12-02 00:30:08`."""
+    return lambda record: cell(record)[:19].replace("T", " ")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _destinations(record: JSONObject) -> str:
+    return ", ".join(record["destinations"])
+
+
+def _warnings(record: JSONObject) -> str:
+    return ", ".join(f"{warning['code']} ({warning['path']})".removesuffix(" ()") for warning in record["warnings"])
+
+
+def _decisions(record: JSONObject) -> str:
+    return ", ".join(
+        f"{'+' if decision['chosen'] else '-'}{decision['destination']} ({decision['because']})"
+        for decision in record["decisions"]
+    )
+
+
+def _event_columns(destinations: Column) -> tuple[Column, ...]:
+    return (
+        Column(title="seq", cell=_field("seq"), width=7),
+        Column(title="received (UTC)", cell=_time(_message_field("receivedAt")), width=19),
+        Column(title="source", cell=_field("source"), width=9),
+        Column(title="type", cell=_message_field("type"), width=8),
+        Column(title="event / name", cell=_message_field("event", "name", "groupId", "previousId"), ratio=3),
+        Column(title="user", cell=_message_field("userId", "anonymousId"), ratio=3),
+        destinations,
+        Column(title="warnings", cell=_warnings, ratio=2),
+    )
+
+
+_EVENT_COLUMNS = _event_columns(Column(title="destinations", cell=_destinations, ratio=3))
+_EXPLAINED_COLUMNS = _event_columns(Column(title="destinations (because)", cell=_decisions, ratio=6))
+_REJECTED_COLUMNS = (
+    Column(title="seq", cell=_field("seq"), width=7),
+    Column(title="received (UTC)", cell=_time(_field("receivedAt")), width=19),
+    Column(title="source", cell=_field("source"), width=9),
+    Column(title="code", cell=_field("code"), width=22),
+    Column(title="path", cell=_field("path"), ratio=1),
+    Column(title="message", cell=_field("message"), ratio=3),
+    Column(title="payload", cell=_field("payload"), ratio=3),
+)
+_QUARANTINE_COLUMNS = (
+    Column(title="seq", cell=_field("seq"), width=7),
+    Column(title="received (UTC)", cell=_time(_field("receivedAt")), width=19),
+    Column(title="endpoint", cell=_field("endpoint"), width=8),
+    Column(title="write key", cell=_field("writeKey"), width=9),
+    Column(title="client", cell=_field("clientIp"), width=15),
+    Column(title="payload", cell=_field("payload"), ratio=1),
+)

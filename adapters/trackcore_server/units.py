@@ -1,0 +1,46 @@
+"""Ages, sizes and addresses as people write them: `36h`, `64 MiB`, `127.0.0.1:8080`.
+
+Every function here raises `ValueError` with a sentence that says what was expected.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_AGE = re.compile(r"(\d{1,9})\s*([smhd])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+_SIZE = re.compile(r"(\d{1,15})\s*([KMGT]?i?B)", re.ASCII | re.IGNORECASE)
+_BYTES: dict[str, int] = {
+    "b": 1,
+    **{f"{prefix}b": int(1_000**power) for power, prefix in enumerate("kmgt", 1)},
+    **{f"{prefix}ib": int(1_024**power) for power, prefix in enumerate("kmgt", 1)},
+}
+
+_BIND = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):(\d{1,5})", re.ASCII)
+_LAST_PORT = 65_535
+
+
+def parse_age(text: str) -> timedelta:
+    """Read an age: a whole number of seconds, minutes, hours or days, such as `90s`, `30m`, `36h`, `5d`."""
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"expected an age such as '5d', '36h', '30m' or '90s', found {text!r}")
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes: `64 MiB` is 64 times 1,024 times 1,024, `500 KB` is 500,000."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match[2].lower() not in _BYTES:
+        raise ValueError(f"expected a number of bytes or a size such as '64 MiB' or '500 KB', found {text!r}")
+    return int(match[1]) * _BYTES[match[2].lower()]
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """Read an address to listen on as host and port; port 0 lets the system choose a free one."""
+    match = _BIND.fullmatch(text)
+    if match is None or int(match[3]) > _LAST_PORT:
+        raise ValueError(f"expected HOST:PORT such as '127.0.0.1:8080' or '[::1]:8080', found {text!r}")
+    return match[1] or match[2], int(match[3])

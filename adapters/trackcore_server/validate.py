@@ -1,0 +1,135 @@
+"""`trackcore validate`: messages and batches in files, judged as the server would judge them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, get_args
+
+import attrs
+import click
+
+from trackcore import Call, JSONObject
+from trackcore_server.documents import read_documents
+from trackcore_server.options import FINDINGS, UNUSABLE
+from trackcore_server.output import visible, write_line
+from trackcore_server.progress import ReadingProgress
+from trackcore_server.verdicts import Finding, Verdict, judge
+
+_STDIN = "-"
+
+_EXAMPLES = """\b
+Examples:
+  trackcore validate messages.jsonl
+  trackcore validate --type track event.json
+  zcat messages.jsonl.gz | trackcore validate --json -
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="Check messages and batches in files.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
+@click.option(
+    "--type", "call", type=click.Choice(get_args(Call)), help="What single messages are; else each says its `type`."
+)
+@click.option("--json", "as_json", is_flag=True, help="Write each finding as a line of JSON.")
+def validate(*, files: tuple[str, ...], call: Call | None, as_json: bool) -> None:
+    """Check messages and batches against the rules of the API, as the server does.
+
+    A file holds one JSON document a line, or a single one over as many lines as it likes; a single document may also
+    be an array of messages. An object with `batch` is a batch, any other a message. `-` is standard input.
+
+    Each finding is a line `FILE:LINE: path: code: text`; a warning is about something that would be mended. With
+    --json it has `file`, `line`, `index` (in a batch or an array), `path`, `code`, `message`, `limit`, `actual` and
+    `severity`.
+
+    Exit code: 0 when all would be stored, 1 when any would be rejected, 2 when a file cannot be read.
+    """
+    report = _Report(as_json=as_json, stream=sys.stdout.buffer)
+    exit_code = 0
+    for name in files:
+        try:
+            _validate_file(name, call, report)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            exit_code = UNUSABLE
+            click.echo(f"{visible(name)}: {error.strerror}", err=True)
+    report.stream.flush()
+    click.echo(report.summary(), err=True)
+    sys.exit(exit_code or (FINDINGS if report.rejected else 0))
+
+
+def _validate_file(name: str, call: Call | None, report: _Report) -> None:
+    size = 0 if name == _STDIN else Path(name).stat().st_size
+    with _opened(name) as stream, ReadingProgress(name, size) as progress:
+        for document in read_documents(stream):
+            verdict = judge(document, call)
+            report.count(verdict)
+            progress.advance(len(document.text) + 1)
+            if verdict.findings:
+                with progress.aside():
+                    report.write(name, document.line, verdict)
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == _STDIN:
+        yield sys.stdin.buffer
+    else:
+        with Path(name).open("rb") as stream:
+            yield stream
+
+
+@attrs.define(kw_only=True)
+class _Report:
+    """Counts verdicts and writes findings."""
+
+    as_json: bool
+    stream: BinaryIO
+    messages: int = attrs.field(init=False, default=0)
+    rejected: int = attrs.field(init=False, default=0)
+    warnings: int = attrs.field(init=False, default=0)
+
+    def count(self, verdict: Verdict) -> None:
+        self.messages += verdict.messages
+        self.rejected += verdict.rejected
+        self.warnings += sum(finding.severity == "warning" for finding in verdict.findings)
+
+    def write(self, file: str, line: int, verdict: Verdict) -> None:
+        for finding in verdict.findings:
+            if self.as_json:
+                write_line(self.stream, _finding_record(file, line, finding))
+            else:
+                text = _finding_text(file, line, finding, is_batch=verdict.is_batch)
+                self.stream.write(f"{visible(text)}\n".encode("utf-8", "replace"))
+
+    def summary(self) -> str:
+        return f"{_count(self.messages, 'message')}, {self.rejected} rejected, {_count(self.warnings, 'warning')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _finding_record(file: str, line: int, finding: Finding) -> JSONObject:
+    record: JSONObject = {
+        "file": file,
+        "line": line,
+        "index": finding.index,
+        "path": finding.path,
+        "code": finding.code,
+        "message": finding.message,
+        "limit": finding.limit,
+        "actual": finding.actual,
+        "severity": finding.severity,
+    }
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _finding_text(file: str, line: int, finding: Finding, *, is_batch: bool) -> str:
+    place = "" if finding.index is None else f"{'batch' if is_batch else ''}[{finding.index}]"
+    path = f"{place}.{finding.path}".strip(".")
+    code = finding.code if finding.severity == "rejected" else f"warning: {finding.code}"
+    return ": ".join(part for part in (f"{file}:{line}", path, code, finding.message) if part)

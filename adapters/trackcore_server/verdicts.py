@@ -1,0 +1,158 @@
+"""The verdict on a document: what the server would say of its messages, by the server's own pipeline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import attrs
+import msgspec
+
+from trackcore import (
+    DEFAULT_LIMITS,
+    Call,
+    Caution,
+    Intake,
+    Invalid,
+    InvalidRequest,
+    Limits,
+    Origin,
+    Resolver,
+    Source,
+    WriteKey,
+)
+from trackcore.credentials import write_key
+from trackcore.intake import process
+from trackcore.jsontext import clean_text, parse
+from trackcore.request import Request, parse_request, peek
+from trackcore.timestamps import truncate_to_milliseconds
+from trackcore_server.documents import Document
+
+Severity: TypeAlias = Literal["rejected", "warning"]
+
+_NO_DESTINATIONS = Resolver(())
+_SOURCE = Source(name="validate")
+
+_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """One thing that is wrong with a message, or would be mended.
+
+    `index` is the place of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
+    """
+
+    severity: Severity
+    code: str
+    message: str
+    path: str
+    index: int | None = None
+    limit: int | None = None
+    actual: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What was found in a document: how many messages it holds, how many are rejected, and why."""
+
+    messages: int
+    rejected: int
+    findings: Sequence[Finding] = ()
+    is_batch: bool = False
+
+
+def judge(document: Document, call: Call | None = None) -> Verdict:
+    """Judge a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
+
+    Args:
+        document: the JSON text.
+        call: what single messages and those of an array are; without it each must say its `type`.
+    """
+    try:
+        if document.is_only and document.text.lstrip(_BOM).startswith(b"["):
+            return _judge_array(document.text, call)
+        is_batch = _is_batch(document.text)
+        request = parse_request(document.text, "batch" if is_batch else call or "track", DEFAULT_LIMITS)
+    except InvalidRequest as error:
+        return Verdict(messages=1, rejected=1, findings=[_rejected(error, None)])
+    if is_batch:
+        return _verdict(request, is_batch=True)
+    verdict = _verdict(attrs.evolve(request, call=call))
+    return attrs.evolve(verdict, findings=[attrs.evolve(finding, index=None) for finding in verdict.findings])
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def _is_batch(text: bytes) -> bool:
+    if b'"batch"' not in text:
+        return False
+    try:
+        return "batch" in parse(_raw_fields, clean_text(text))[0]
+    except msgspec.ValidationError:  # no object
+        return False
+
+
+def _judge_array(text: bytes, call: Call | None) -> Verdict:
+    parse(_raw_array, clean_text(text))  # so that what is no JSON is told at its own byte
+    limits = attrs.evolve(DEFAULT_LIMITS, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
+    request = parse_request(b'{"batch":%s}' % text.lstrip(_BOM), "batch", limits)
+    return _verdict(attrs.evolve(request, call=call), limits=limits)
+
+
+def _verdict(request: Request, *, limits: Limits = DEFAULT_LIMITS, is_batch: bool = False) -> Verdict:
+    """Judge the messages of a request."""
+    intake = process(
+        request,
+        origin=Origin(),
+        source=_SOURCE,
+        write_key=_write_key(request),
+        resolver=_NO_DESTINATIONS,
+        received_at=truncate_to_milliseconds(datetime.now(UTC)),
+        new_message_id=lambda: "new",
+        limits=limits,
+    )
+    findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
+    findings.extend(_warning(caution, index) for index, caution in _cautions(intake))
+    findings.sort(key=lambda finding: finding.index or 0)
+    return Verdict(
+        messages=len(request.items),
+        rejected=len(request.items) - len(intake.envelopes),
+        findings=findings,
+        is_batch=is_batch,
+    )
+
+
+def _write_key(request: Request) -> WriteKey | None:
+    """Find the write key that the server would go by, had none come in a header."""
+    holders = (item for item in request.items if b"writeKey" in bytes(item))
+    return request.write_key or next((key for item in holders if (key := write_key(peek(item, "writeKey")))), None)
+
+
+def _cautions(intake: Intake) -> Iterator[tuple[int, Caution]]:
+    """Give each caution with the place of its message: envelopes are the messages that were not rejected, in order."""
+    rejected = {rejection.index for rejection in intake.rejections}
+    places = (index for index in range(len(rejected) + len(intake.envelopes)) if index not in rejected)
+    for index, envelope in zip(places, intake.envelopes, strict=False):
+        for caution in envelope.cautions:
+            yield index, caution
+
+
+def _rejected(error: Invalid, index: int | None) -> Finding:
+    return Finding(
+        severity="rejected",
+        code=error.reason,
+        message=error.detail,
+        path=error.path,
+        index=index,
+        limit=error.limit,
+        actual=error.actual,
+    )
+
+
+def _warning(caution: Caution, index: int) -> Finding:
+    return Finding(severity="warning", code=caution.code, message=caution.message, path=caution.path, index=index)

@@ -1,0 +1,398 @@
+"""What the tests of the adapters share: records to store, a server to call without a socket, and bounded waiting."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+import attrs
+from trackcore_sqlite import SqliteLog, SqliteSink, StoredMessage
+from trackcore_wsgi import TrackingApp
+
+from trackcore import (
+    Call,
+    Caution,
+    Collector,
+    Envelope,
+    JSONObject,
+    Limits,
+    Outcome,
+    QuarantinedRequest,
+    RejectedRecord,
+    Sink,
+    SinkUnavailable,
+    Source,
+    WriteKey,
+)
+
+VECTORS = Path(__file__).parent / "vectors"
+NOON = datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=UTC)
+NOON_TEXT = "2024-05-06T12:00:00.250Z"
+SDK_KEY = "WRITEKEY123"
+CLIENT_IP = "203.0.113.9"
+PATIENCE = 20.0
+"""Seconds until something that should happen at once is taken to never happen."""
+
+# Records
+
+
+def envelope(
+    message_id: str = "m1",
+    *,
+    source: str = "website",
+    call: Call = "track",
+    user_id: str | None = "u1",
+    anonymous_id: str | None = None,
+    received_at: datetime = NOON,
+    destinations: tuple[str, ...] = (),
+    cautions: tuple[Caution, ...] = (),
+    payload: bytes | None = None,
+) -> Envelope:
+    """Make an envelope; two of the same arguments are equal and not identical."""
+    if payload is None:
+        payload = json.dumps({"messageId": message_id, "type": call}).encode()
+    return Envelope(source, message_id, call, user_id, anonymous_id, received_at, destinations, cautions, payload)
+
+
+def rejected_record(payload: bytes = b"{}", *, source: str = "website", code: str = "no_type") -> RejectedRecord:
+    """Make a record of a rejected message."""
+    return RejectedRecord(
+        source=source, received_at=NOON, code=code, message="a sentence", path="type", payload=payload
+    )
+
+
+def quarantined_request(payload: bytes = b"{}", *, write_key: str | None = "nobody's") -> QuarantinedRequest:
+    """Make a request of an unknown write key."""
+    return QuarantinedRequest(
+        received_at=NOON,
+        endpoint="batch",
+        write_key=None if write_key is None else WriteKey(write_key),
+        client_ip=CLIENT_IP,
+        client_side=True,
+        payload=payload,
+    )
+
+
+# Waiting and threads
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Wait until something is so; fail when it does not happen within `PATIENCE`."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("this did not happen in time")
+        time.sleep(0.001)
+
+
+class Workers:
+    """Threads that all begin at once, with what each gave or raised."""
+
+    def __init__(self, tasks: Iterable[Callable[[], object]]) -> None:
+        tasks = list(tasks)
+        self.results: list[Any] = [None] * len(tasks)
+        self.errors: list[BaseException | None] = [None] * len(tasks)
+        self._gate = threading.Barrier(len(tasks))
+        self._threads = [
+            threading.Thread(target=self._run, args=(number, task), daemon=True) for number, task in enumerate(tasks)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, number: int, task: Callable[[], object]) -> None:
+        self._gate.wait(PATIENCE)
+        try:
+            self.results[number] = task()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.errors[number] = error
+
+    def finish(self) -> list[Any]:
+        """Wait for all and give what each returned."""
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a thread hangs"
+        return self.results
+
+
+def at_once(*tasks: Callable[[], object]) -> list[Any]:
+    """Run tasks at the same time and give what they returned; none may raise."""
+    workers = Workers(tasks)
+    results = workers.finish()
+    assert [error for error in workers.errors if error is not None] == []
+    return results
+
+
+@contextmanager
+def commits_held(sink: SqliteSink) -> Iterator[None]:
+    """Let calls of `store` queue up, to be committed together afterwards."""
+    with sink._writing:
+        yield
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
+    """Hold the write lock of the file, as another process in the midst of writing does."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+        other.execute("ROLLBACK")
+    finally:
+        other.close()
+
+
+def run_python(script: str, *arguments: object) -> str:
+    """Run a script in a process of its own and give what it printed."""
+    done = subprocess.run(
+        python_command(script, *arguments),
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python_command(script: str, *arguments: object) -> list[str]:
+    """Give the command that runs a script; forking beside threads is what some scripts are about."""
+    return [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, *map(str, arguments)]
+
+
+def child_environment() -> dict[str, str]:
+    """Give an environment in which a script can import this module."""
+    folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
+def is_sound(path: Path) -> bool:
+    """Ask SQLite whether the file is whole."""
+    connection = sqlite3.connect(path)
+    try:
+        return [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]
+    finally:
+        connection.close()
+
+
+# Sinks that fail
+
+
+@attrs.define
+class FailingSink:
+    """A sink on which every call fails in the same way."""
+
+    error: Exception
+
+    def store(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        del envelopes, rejected, quarantined
+        raise self.error
+
+    def check_ready(self) -> None:
+        raise self.error
+
+
+# The server
+
+GIF_START = b"GIF89a"
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What the app answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> JSONObject:
+        """The body as the JSON object that it must be."""
+        assert self.headers["content-type"] == "application/json"
+        decoded = json.loads(self.body, parse_constant=_no_constants)
+        assert isinstance(decoded, dict)
+        return decoded
+
+
+def _no_constants(constant: str) -> None:
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def call_app(
+    app: Any,
+    path: str,
+    body: bytes = b"",
+    *,
+    method: str = "POST",
+    query: str = "",
+    headers: Mapping[str, str] | None = None,
+    environ: Mapping[str, Any] | None = None,
+    validate: bool = True,
+) -> Answer:
+    """Call a WSGI app with an environment made by hand, so that no client tidies up what is sent.
+
+    `environ` has the last word; a value of None takes a key out.
+    """
+    given: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": CLIENT_IP,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in (headers or {}).items():
+        variable = name.upper().replace("-", "_")
+        given[variable if variable in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{variable}"] = value
+    given.update(environ or {})
+    given = {name: value for name, value in given.items() if value is not None}
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, response_headers: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], None]:
+        started.append((status, response_headers))
+        return lambda _: None
+
+    chunks = (validator(app) if validate else app)(given, start_response)
+    try:
+        answered = b"".join(chunks)
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+    ((status, response_headers),) = started
+    return Answer(
+        status=int(status.split()[0]),
+        headers={name.lower(): value for name, value in response_headers},
+        body=answered,
+    )
+
+
+def basic(user: str, password: str = "") -> str:
+    """Give an Authorization header as SDKs send it."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+KEY = {"Authorization": basic("abc123")}
+STRICT_KEY = {"Authorization": basic("strict1")}
+UNKNOWN_KEY = {"Authorization": basic("nobody's")}
+
+SOURCES = (
+    Source(
+        name="website", write_keys=(WriteKey("abc123"), WriteKey("second"), WriteKey(SDK_KEY), WriteKey("schlüssel"))
+    ),
+    Source(name="app", write_keys=(WriteKey("app1"),)),
+    Source(name="ci", write_keys=(WriteKey("strict1"),), strict=True),
+)
+
+
+@attrs.frozen
+class Server:
+    """The app on a sink, with a clock that stands still and ids that can be foretold."""
+
+    app: TrackingApp
+    sink: Sink
+
+    def post(self, path: str, body: Any = b"", **options: Any) -> Answer:
+        """Post a body, given as bytes or as the object to send; with a known write key unless headers are given."""
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        options.setdefault("headers", KEY)
+        return call_app(self.app, path, sent, **options)
+
+    def get(self, path: str, query: str = "", **options: Any) -> Answer:
+        """Get a page, with no write key unless headers are given."""
+        return call_app(self.app, path, method=options.pop("method", "GET"), query=query, **options)
+
+    @property
+    def log(self) -> SqliteLog:
+        """The log that the sink has written."""
+        assert isinstance(self.sink, SqliteSink)
+        return SqliteLog(self.sink.path)
+
+    @property
+    def entries(self) -> list[StoredMessage]:
+        """Everything that is in the log."""
+        return list(self.log.messages())
+
+    @property
+    def messages(self) -> list[JSONObject]:
+        """The messages that are in the log, as wire objects."""
+        return [entry.message for entry in self.entries]
+
+    @property
+    def only(self) -> JSONObject:
+        """The one message that is in the log."""
+        (message,) = self.messages
+        return message
+
+
+def serve(sink: Sink, *, proxy_hops: int = 0, limits: Limits | None = None) -> Server:
+    """Make a server that stores in `sink`."""
+    numbers = count(1)
+    collector = Collector(
+        sources=SOURCES,
+        sink=sink,
+        clock=lambda: NOON,
+        new_message_id=lambda: f"server-{next(numbers)}",
+        limits=limits or Limits(),
+    )
+    return Server(TrackingApp(collector, proxy_hops=proxy_hops), sink)
+
+
+def unavailable(**fields: Any) -> SinkUnavailable:
+    """Make the error of a sink that cannot store, with a detail that no client may see."""
+    return SinkUnavailable(detail="secret detail", **fields)
+
+
+def zipped(text: bytes) -> bytes:
+    """Compress as SDKs do."""
+    return gzip.compress(text, mtime=0)
+
+
+def track(**fields: Any) -> JSONObject:
+    """Make a good track message for a batch."""
+    return {"type": "track", "event": "E", "userId": "u1", **fields}
+
+
+def sized(size: int, **fields: Any) -> bytes:
+    """Give the text of a good track message of exactly `size` bytes."""
+    text = json.dumps(track(properties={"pad": ""}, **fields), separators=(",", ":")).encode()
+    return text.replace(b'"pad":""', b'"pad":"' + b"x" * (size - len(text)) + b'"')
+
+
+def sized_batch(size: int) -> bytes:
+    """Give the text of a batch of exactly `size` bytes, of which no message is too large."""
+    one = sized(30_000)
+    start, end = b'{"batch":[', b"]}"
+    items = [one] * ((size - len(start) - len(end) - 200) // (len(one) + 1))
+    used = len(start) + len(end) + sum(len(item) + 1 for item in items)
+    return start + b",".join([*items, sized(size - used)]) + end

@@ -1,0 +1,36 @@
+"""A log in a file, and a server on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from adapter_helpers import Server, serve
+from trackcore_sqlite import SqliteLog, SqliteSink
+
+
+@pytest.fixture(name="log_path")
+def _log_path(tmp_path: Path) -> Path:
+    """Where a log will be; its folder does not exist yet."""
+    return tmp_path / "data" / "log.db"
+
+
+@pytest.fixture(name="sqlite_sink")
+def _sqlite_sink(log_path: Path) -> Iterator[SqliteSink]:
+    """A sink on a file."""
+    sink = SqliteSink(log_path)
+    yield sink
+    sink.close()
+
+
+@pytest.fixture(name="log")
+def _log(log_path: Path) -> SqliteLog:
+    """What reads that file."""
+    return SqliteLog(log_path)
+
+
+@pytest.fixture(name="server")
+def _server(sqlite_sink: SqliteSink) -> Server:
+    """A server with the sources `website`, `app` and the strict `ci`, on a sink on a file."""
+    return serve(sqlite_sink)

@@ -1,0 +1,47 @@
+"""Hypothesis profiles and the fixtures that all tests share.
+
+`dev` is the default, `ci` is taken where CI is set (the same examples in every run), and HYPOTHESIS_PROFILE names
+another, such as `thorough`, before a release.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+import pytest
+from hypothesis import settings
+from support import RECEIVED_AT, CountingIds, make_collector
+
+from trackcore import Collector, MemorySink
+
+DEV_EXAMPLES = 60
+
+settings.register_profile("dev", max_examples=DEV_EXAMPLES, deadline=None)
+settings.register_profile("ci", max_examples=2 * DEV_EXAMPLES, deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("thorough", max_examples=10 * DEV_EXAMPLES, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(name="received_at", scope="session")
+def _received_at() -> datetime:
+    """The time at which everything arrives."""
+    return RECEIVED_AT
+
+
+@pytest.fixture(name="new_message_id")
+def _new_message_id() -> CountingIds:
+    """Makes `server-1`, `server-2`, ..."""
+    return CountingIds()
+
+
+@pytest.fixture(name="sink")
+def _sink() -> MemorySink:
+    """An empty sink in memory."""
+    return MemorySink()
+
+
+@pytest.fixture(name="collector")
+def _collector(sink: MemorySink) -> Collector:
+    """A collector of one source, `website`, that stores in `sink`."""
+    return make_collector(sink)

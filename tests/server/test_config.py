@@ -1,0 +1,251 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from trackcore_server import (
+    Configuration,
+    ConfigurationMistake,
+    LogSettings,
+    ServerSettings,
+    create_app,
+    create_collector,
+    load_configuration,
+    parse_configuration,
+)
+from trackcore_server.config import ByteCount
+from trackcore_server.locate import create_configuration, find_deployment, with_write_keys
+from trackcore_server.units import parse_age, parse_bind, parse_size
+
+from trackcore import Destination, Limits, Source
+
+WHOLE = """
+[[sources]]
+name = "website"
+write_keys = ["abc123", "def456"]
+strict = true
+destinations = ["Mixpanel"]
+
+[[sources]]
+name = "app"
+write_keys = ["ghi789"]
+
+[[destinations]]
+name = "Mixpanel"
+max_age = "5d"
+
+[[destinations]]
+name = "KISSmetrics"
+
+[log]
+path = "logs/all.db"
+rejected_bytes = "1 GiB"
+quarantine_bytes = 1000
+
+[server]
+bind = "0.0.0.0:80"
+workers = 4
+threads = 16
+proxy_hops = 1
+
+[limits]
+request_bytes = 1000
+depth = 10
+"""
+
+
+def test_each_setting_is_read() -> None:
+    assert parse_configuration(WHOLE) == Configuration(
+        sources=(
+            Source(name="website", write_keys=("abc123", "def456"), strict=True, destinations=("Mixpanel",)),
+            Source(name="app", write_keys=("ghi789",)),
+        ),
+        destinations=(Destination(name="Mixpanel", max_age=timedelta(days=5)), Destination(name="KISSmetrics")),
+        log=LogSettings(path=Path("logs/all.db"), rejected_bytes=ByteCount(1 << 30), quarantine_bytes=ByteCount(1_000)),
+        server=ServerSettings(bind="0.0.0.0:80", workers=4, threads=16, proxy_hops=1),
+        limits=Limits(request_bytes=1_000, depth=10),
+    )
+
+
+def test_nothing_said_means_the_defaults() -> None:
+    assert parse_configuration("") == Configuration()
+    assert Configuration().server.bind == "127.0.0.1:8080"
+    assert Configuration().log.rejected_bytes == 256 * 1024 * 1024
+    assert Configuration().log.quarantine_bytes == 64 * 1024 * 1024
+
+
+SOURCE = '[[sources]]\nname = "a"\n'
+
+MISTAKES = {
+    "an unknown setting": (SOURCE + 'write_kyes = ["k"]', "sources[0].write_kyes", "did you mean 'write_keys'?"),
+    "an unknown table": ("[sever]", "sever", "did you mean 'server'?"),
+    "a name like nothing": ("[limits]\nxyzzy = 1", "limits.xyzzy", "request_bytes, message_bytes"),
+    "text where an array belongs": (SOURCE + 'write_keys = "k"', "sources[0].write_keys", "array, found a string"),
+    "a number among texts": (SOURCE + 'write_keys = ["k", 5]', "sources[0].write_keys[1]", "string, found an integer"),
+    "a number for a boolean": (SOURCE + 'write_keys = ["k"]\nstrict = 1', "sources[0].strict", "expected a boolean"),
+    "a boolean for a number": ("[server]\nthreads = true", "server.threads", "expected an integer, found a boolean"),
+    "a number for a text": ("[[destinations]]\nname = 5", "destinations[0].name", "expected a string"),
+    "one table for many": ('[sources]\nname = "a"', "sources", "[[...]]"),
+    "a value for a table": ("server = 5", "server", "expected a table, found an integer"),
+    "a missing name": ('[[sources]]\nwrite_keys = ["k"]', "sources[0].name", "is missing"),
+    "an empty name": ('[[sources]]\nname = ""\nwrite_keys = ["k"]', "sources[0].name", "cannot be empty"),
+    "no write key": (SOURCE, "sources[0].write_keys", "at least one"),
+    "an empty write key": (SOURCE + 'write_keys = [""]', "sources[0].write_keys[0]", "cannot be empty"),
+    "a write key of another": (
+        SOURCE + 'write_keys = ["k"]\n[[sources]]\nname = "b"\nwrite_keys = ["j", "k"]',
+        "sources[1].write_keys[1]",
+        "already belongs to source 'a'",
+    ),
+    "a write key twice": (SOURCE + 'write_keys = ["k", "k"]', "sources[0].write_keys[1]", "already belongs"),
+    "a source twice": (
+        2 * (SOURCE + 'write_keys = ["k"]\n'),
+        "sources[1].name",
+        "'a' is already the name of sources[0]",
+    ),
+    "a destination twice": (2 * '[[destinations]]\nname = "a"\n', "destinations[1].name", "already"),
+    "a destination named All": ('[[destinations]]\nname = "All"', "destinations[0].name", "all destinations"),
+    "an unknown destination": (
+        SOURCE + 'write_keys = ["k"]\ndestinations = ["Mixpanl"]\n[[destinations]]\nname = "Mixpanel"',
+        "sources[0].destinations[0]",
+        "did you mean 'Mixpanel'?",
+    ),
+    "an age in words": ('[[destinations]]\nname = "a"\nmax_age = "5 days"', "destinations[0].max_age", "'5d'"),
+    "a size of no unit": ('[log]\nrejected_bytes = "64"', "log.rejected_bytes", "'64 MiB'"),
+    "a negative size": ("[log]\nquarantine_bytes = -1", "log.quarantine_bytes", "found -1"),
+    "a bind without host": ('[server]\nbind = ":8080"', "server.bind", "HOST:PORT"),
+    "a bind without port": ('[server]\nbind = "localhost"', "server.bind", "HOST:PORT"),
+    "a port too high": ('[server]\nbind = "localhost:65536"', "server.bind", "HOST:PORT"),
+    "no threads": ("[server]\nthreads = 0", "server.threads", ">= 1"),
+    "a limit of nothing": ("[limits]\nrequest_bytes = 0", "limits.request_bytes", "> 0"),
+    "no TOML": ("name =", "", "is not TOML"),
+}
+
+
+@pytest.mark.parametrize(("text", "path", "detail"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_named_with_its_path(text: str, path: str, detail: str) -> None:
+    with pytest.raises(ConfigurationMistake) as caught:
+        parse_configuration(text)
+    assert caught.value.path == path
+    assert detail in caught.value.detail
+
+
+def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "trackcore.toml"
+    file.write_text("[sever]")
+    with pytest.raises(ConfigurationMistake) as caught:
+        load_configuration(file)
+    assert str(caught.value) == f"{file}: sever: there is no such setting; did you mean 'server'?"
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationMistake, match="No such file"):
+        load_configuration(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b"# \xe9")
+    with pytest.raises(ConfigurationMistake, match="not UTF-8, at byte 2"):
+        load_configuration(tmp_path / "latin.toml")
+
+
+class TestWhereTheLogIs:
+    def test_a_relative_path_is_relative_to_the_configuration(self, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text('[log]\npath = "logs/all.db"')
+        assert load_configuration(tmp_path / "c.toml").log.path == tmp_path / "logs/all.db"
+
+    def test_an_absolute_path_stands(self, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text('[log]\npath = "/var/lib/all.db"')
+        assert load_configuration(tmp_path / "c.toml").log.path == Path("/var/lib/all.db")
+
+    def test_data_folder_with_and_without_configuration(self, tmp_path: Path) -> None:
+        assert find_deployment(config=None, data=tmp_path).configuration.log.path == tmp_path / "trackcore.db"
+        (tmp_path / "trackcore.toml").write_text('[log]\npath = "other.db"')
+        assert find_deployment(config=None, data=tmp_path).configuration.log.path == tmp_path / "other.db"
+
+    def test_data_folder_beside_a_named_configuration(self, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text("")
+        found = find_deployment(config=tmp_path / "c.toml", data=tmp_path / "data")
+        assert found.configuration.log.path == tmp_path / "data" / "trackcore.db"
+
+    def test_order_of_the_places(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def log_path() -> Path:
+            return find_deployment(config=None, data=None).configuration.log.path.relative_to(tmp_path)
+
+        assert log_path() == Path("trackcore-data/trackcore.db")
+        (tmp_path / "trackcore-data").mkdir()
+        (tmp_path / "trackcore-data" / "trackcore.toml").write_text('[log]\npath = "1.db"')
+        assert log_path() == Path("trackcore-data/1.db")
+        (tmp_path / "trackcore.toml").write_text('[log]\npath = "2.db"')
+        assert log_path() == Path("2.db")
+        (tmp_path / "named.toml").write_text('[log]\npath = "3.db"')
+        monkeypatch.setenv("TRACKCORE_CONFIG", "named.toml")
+        assert log_path() == Path("3.db")
+
+
+def test_a_new_configuration_is_private_and_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first = create_configuration(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "trackcore.toml").stat().st_mode & 0o777 == 0o600
+    (source,) = first.configuration.sources
+    assert source.name == "default"
+    assert len(source.write_keys[0]) >= 20
+    assert create_configuration(folder) == first
+
+
+def test_write_keys_of_the_command_line_become_sources() -> None:
+    configuration = parse_configuration('[[sources]]\nname = "default"\nwrite_keys = ["a"]')
+    added = with_write_keys(configuration, ["b", "a", "c", "b"]).sources
+    assert [(source.name, source.write_keys) for source in added] == [
+        ("default", ("a",)),
+        ("default-2", ("b",)),
+        ("default-3", ("c",)),
+    ]
+
+
+def test_an_app_says_what_to_do_without_configuration() -> None:
+    with pytest.raises(ConfigurationMistake, match="set TRACKCORE_CONFIG"):
+        create_app()
+
+
+def test_an_app_reads_the_configuration_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "named.toml").write_text(WHOLE)
+    monkeypatch.setenv("TRACKCORE_CONFIG", "named.toml")
+    app = create_app()
+    assert [source.name for source in app.collector.sources.sources] == ["website", "app"]
+    assert app.collector.limits == Limits(request_bytes=1_000, depth=10)
+
+
+def test_a_collector_needs_a_source() -> None:
+    with pytest.raises(ConfigurationMistake, match="no source"):
+        create_collector(Configuration())
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [("90s", timedelta(seconds=90)), ("30m", timedelta(minutes=30)), ("36h", timedelta(hours=36))],
+)
+def test_ages(text: str, age: timedelta) -> None:
+    assert parse_age(text) == age
+
+
+@pytest.mark.parametrize("text", ["", "5", "d", "-5d", "5.5h", "5w", "٣d", "9999999999d"])
+def test_what_is_no_age(text: str) -> None:
+    with pytest.raises(ValueError, match="expected an age"):
+        parse_age(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("64 MiB", 64 << 20), ("500 KB", 500_000), ("1gib", 1 << 30), ("7 B", 7), ("2TB", 2 * 10**12)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "64", "MiB", "64 iB", "1.5 GB", "-1 KB", "64 MiBs"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a number of bytes"):
+        parse_size(text)
+
+
+def test_addresses() -> None:
+    assert parse_bind("localhost:0") == ("localhost", 0)
+    assert parse_bind("[::1]:8080") == ("::1", 8080)

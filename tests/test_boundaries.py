@@ -1,0 +1,154 @@
+"""The direction of imports and the purity of the core, read from the source by AST."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trackcore
+
+CORE = Path(trackcore.__file__).parent
+ADAPTERS = Path(__file__).parents[1] / "adapters"
+MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name != "__init__.py")
+
+# What the core may import besides itself: it has no other way to reach a clock, a file, a socket or chance.
+PURE = frozenset(
+    {"__future__", "binascii", "collections", "datetime", "enum", "functools", "hashlib", "hmac", "itertools"}
+)
+PURE |= {"hmac", "itertools", "json", "math", "re", "typing"}
+CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})
+IMPURE_CALLS = frozenset(
+    {"now", "utcnow", "today", "time", "time_ns", "monotonic", "fromtimestamp", "localtime", "uuid1", "uuid4"}
+    | {"open", "print", "input", "exec", "eval", "__import__", "import_module", "getenv", "urandom"}
+    | {"read_text", "read_bytes", "write_text", "write_bytes", "token_hex", "sleep", "breakpoint"}
+)
+
+# The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
+ADAPTER_LIBRARIES = {
+    "trackcore_kafka": {"confluent_kafka"},
+    "trackcore_server": {
+        "click",
+        "gunicorn",
+        "rich",
+        "werkzeug",
+        "trackcore_kafka",
+        "trackcore_sqlite",
+        "trackcore_wsgi",
+    },
+    "trackcore_sqlite": {"sqlite3"},
+    "trackcore_wsgi": {"werkzeug"},
+}
+LIBRARIES_OF_ONE = {"sqlite3"}  # in the standard library, yet not for everybody
+FOR_TYPES_ONLY = {"_typeshed"}  # known to type checkers alone
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Give the full name of every module that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            yield node.module or ""
+
+
+def called(path: Path) -> Iterator[str]:
+    """Give the last name of everything that a file calls: `now` for `datetime.now()`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                yield node.func.id
+            elif isinstance(node.func, ast.Attribute):
+                yield node.func.attr
+
+
+def documented_order() -> list[str]:
+    """Give the modules as the docstring of the package lists them, lowest first."""
+    return re.findall(r"`(\w+)`", trackcore.__doc__ or "")
+
+
+def adapter_files() -> list[Path]:
+    return sorted(ADAPTERS.glob("trackcore_*/**/*.py"))
+
+
+def in_adapter(path: Path) -> str:
+    return path.relative_to(ADAPTERS).parts[0]
+
+
+class TestCore:
+    def test_the_docstring_lists_every_module_once(self) -> None:
+        assert sorted(documented_order()) == [path.stem for path in MODULES]
+
+    @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+    def test_a_module_imports_only_lower_ones(self, path: Path) -> None:
+        order = documented_order()
+        lower = {f"trackcore.{name}" for name in order[: order.index(path.stem)]}
+        assert {name for name in imported(path) if name.startswith("trackcore")} <= lower
+
+    @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+    def test_a_module_imports_nothing_that_could_do_io(self, path: Path) -> None:
+        roots = {name.partition(".")[0] for name in imported(path)} - {"trackcore"}
+        assert roots <= PURE | CORE_LIBRARIES
+
+    @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+    def test_a_module_calls_no_clock_no_file_no_chance(self, path: Path) -> None:
+        assert IMPURE_CALLS.isdisjoint(called(path))
+
+    def test_the_check_sees_what_it_should(self, tmp_path: Path) -> None:
+        path = tmp_path / "impure.py"
+        path.write_text("import os.path\ndef f():\n    from time import time\n    open('x')\n    datetime.now(UTC)\n")
+        assert set(imported(path)) == {"os.path", "time"}
+        assert set(called(path)) == {"open", "now"}
+
+    def test_importing_it_loads_no_adapter_and_no_library_of_one(self) -> None:
+        code = (
+            f"import sys; sys.path.insert(0, {str(CORE.parent)!r}); import trackcore;"
+            "print(trackcore.__file__); print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+        )
+        shown = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+        file, loaded = shown.splitlines()
+        assert Path(file) == CORE / "__init__.py"
+        unwanted = set[str]().union(*ADAPTER_LIBRARIES.values(), ADAPTER_LIBRARIES)
+        assert unwanted.isdisjoint(loaded.split())
+
+
+class TestAdapters:
+    def test_there_are_adapters_and_each_is_known(self) -> None:
+        assert {in_adapter(path) for path in adapter_files()} <= ADAPTER_LIBRARIES.keys()
+        assert not (ADAPTERS / "__init__.py").exists()
+
+    @pytest.mark.parametrize("path", adapter_files(), ids=lambda path: str(path.relative_to(ADAPTERS)))
+    def test_an_adapter_imports_the_core_and_its_one_library(self, path: Path) -> None:
+        adapter = in_adapter(path)
+        roots = {name.partition(".")[0] for name in imported(path)}
+        foreign = {root for root in roots if root not in sys.stdlib_module_names or root in LIBRARIES_OF_ONE}
+        assert foreign <= {"trackcore", adapter} | CORE_LIBRARIES | FOR_TYPES_ONLY | ADAPTER_LIBRARIES[adapter]
+
+
+class TestPublicNames:
+    def test_all_is_sorted(self) -> None:
+        """Constants, then classes, then functions, each in the order of the alphabet."""
+
+        def key(name: str) -> tuple[int, str]:
+            return 0 if name.isupper() else 1 if name[0].isupper() else 2, name
+
+        assert trackcore.__all__ == sorted(set(trackcore.__all__), key=key)
+
+    def test_all_is_what_is_imported(self) -> None:
+        tree = ast.parse((CORE / "__init__.py").read_text(encoding="utf-8"))
+        names = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+        assert sorted(names) == sorted(trackcore.__all__)
+
+    def test_all_can_be_imported(self) -> None:
+        names: dict[str, object] = {}
+        exec("from trackcore import *", names)  # noqa: S102
+        assert names.keys() - {"__builtins__"} == set(trackcore.__all__)
+
+    def test_the_package_is_typed(self) -> None:
+        assert (CORE / "py.typed").exists()

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from base64 import b64encode, urlsafe_b64encode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trackcore import Source, SourceBook, WriteKey, mask_write_key, write_key_from_authorization
+from trackcore.credentials import write_key
+
+
+class TestAuthorization:
+    @pytest.mark.parametrize(
+        ("header", "key"),
+        [
+            ("Basic YWJjMTIzOg==", "abc123"),  # the API page: `abc123:`
+            ("Basic YWJjMTIz", "abc123"),  # the API page of 2022: `abc123`
+            ("Basic YWJjMTIzOg", "abc123"),
+            ("Basic YWJjMTIzOg===", "abc123"),
+            ("basic YWJjMTIzOg==", "abc123"),
+            ("BASIC YWJjMTIzOg==", "abc123"),
+            ("  Basic   YWJjMTIzOg==  ", "abc123"),
+            ("Basic YWJjMTIzOnNlY3JldA==", "abc123"),  # with a password
+            ("Basic YWJjMTIzOmE6Yg==", "abc123"),  # a password with a colon
+            ("Basic w6k6", "é"),
+            ("Basic Pz8_Pz8-Og", "?????>"),  # the URL-safe alphabet
+        ],
+    )
+    def test_forms_that_are_sent_in_the_field(self, header: str, key: str) -> None:
+        assert write_key_from_authorization(header) == key
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            None,
+            "",
+            "Basic",
+            "Basic ",
+            "Basic Og==",  # `:`
+            "Basic =",
+            "Basic !!!!",
+            "Basic YWJj MTIz",
+            "Basic YWJjM",  # five characters are no base64
+            "Basic /w==",  # not UTF-8
+            "Basic é",
+            "Bearer YWJjMTIzOg==",
+            "YWJjMTIzOg==",
+            "Basics YWJjMTIzOg==",
+        ],
+    )
+    def test_anything_else_is_no_key(self, header: str | None) -> None:
+        assert write_key_from_authorization(header) is None
+
+    @given(st.text(min_size=1).filter(lambda key: ":" not in key), st.text(), st.booleans(), st.booleans())
+    def test_every_user_name_is_read(self, key: str, password: str, url_safe: bool, padded: bool) -> None:
+        encoded = (urlsafe_b64encode if url_safe else b64encode)(f"{key}:{password}".encode()).decode()
+        assert write_key_from_authorization("Basic " + (encoded if padded else encoded.rstrip("="))) == key
+
+    @given(st.text() | st.text().map("Basic ".__add__))
+    def test_it_never_raises(self, header: str) -> None:
+        write_key_from_authorization(header)
+
+
+class TestSourceBook:
+    WEBSITE = Source(name="website", write_keys=["abc", "def"])
+    APP = Source(name="app", write_keys=["ghi"])
+    IN_PROCESS = Source(name="worker")
+    BOOK = SourceBook([WEBSITE, APP, IN_PROCESS])
+
+    @pytest.mark.parametrize(
+        ("key", "source"),
+        [("abc", WEBSITE), ("def", WEBSITE), ("ghi", APP), ("ABC", None), ("ab", None), ("abcd", None), ("", None)],
+    )
+    def test_find(self, key: str, source: Source | None) -> None:
+        assert self.BOOK.find(WriteKey(key)) is source
+
+    def test_no_key_finds_nothing(self) -> None:
+        assert self.BOOK.find(None) is None
+
+    @given(st.text() | st.text(alphabet="\ud800\udc00"))
+    def test_any_key_can_be_asked_for(self, key: str) -> None:
+        assert self.BOOK.find(WriteKey(key)) in (None, self.WEBSITE, self.APP)
+
+    @given(st.text(min_size=1))
+    def test_any_key_can_be_declared(self, key: str) -> None:
+        source = Source(name="s", write_keys=[key])
+        assert SourceBook([source]).find(WriteKey(key)) is source
+
+    def test_named(self) -> None:
+        assert self.BOOK.named("worker") is self.IN_PROCESS
+        assert self.BOOK.named("Worker") is None
+
+    def test_two_sources_of_one_name_are_a_mistake(self) -> None:
+        with pytest.raises(ValueError, match="two sources are named 'a'"):
+            SourceBook([Source(name="a"), Source(name="a")])
+
+    def test_a_key_of_two_sources_is_a_mistake_and_the_key_is_not_shown(self) -> None:
+        with pytest.raises(ValueError, match="a write key of 'b' already belongs to 'a'") as caught:
+            SourceBook([Source(name="a", write_keys=["secret"]), Source(name="b", write_keys=["secret"])])
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "key"), [("k", "k"), ("", None), (None, None), (5, None), (["k"], None)])
+def test_write_key(value: object, key: str | None) -> None:
+    assert write_key(value) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "masked"), [("abcdefghijkl", "abcd…"), ("abcdefghijk", "…"), ("a", "…"), ("x" * 32, "xxxx…")]
+)
+def test_a_masked_key_shows_at_most_a_third(key: str, masked: str) -> None:
+    assert mask_write_key(WriteKey(key)) == masked

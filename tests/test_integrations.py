@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import integrations
+from support import DESTINATIONS
+
+from trackcore import (
+    Because,
+    Caution,
+    Decision,
+    Destination,
+    JSONObject,
+    Resolver,
+    Warned,
+    resolve_destinations,
+)
+
+MIXPANEL, KISSMETRICS, GOOGLE = DESTINATIONS
+DAY = timedelta(days=1)
+
+
+def expected(flags: JSONObject, name: str) -> tuple[bool, Because]:
+    """Say in plain words whether a destination is chosen.
+
+    Its own flag decides when it is true, false or an object.  If not, `All` decides when it is true or false.  If not,
+    it is chosen.
+    """
+    own = flags.get(name)
+    if own is True or own is False:
+        return own, Because.BY_NAME
+    if isinstance(own, dict):
+        return True, Because.BY_OPTIONS
+    for_all = flags.get("All")
+    if for_all is True or for_all is False:
+        return for_all, Because.BY_ALL
+    return True, Because.BY_DEFAULT
+
+
+class TestResolve:
+    @given(integrations())
+    def test_it_agrees_with_the_rule_in_plain_words(self, flags: JSONObject) -> None:
+        resolution = resolve_destinations(flags, DESTINATIONS)
+        assert [decision.destination for decision in resolution.decisions] == list(DESTINATIONS)
+        for decision in resolution.decisions:
+            assert (decision.chosen, decision.because) == expected(flags, decision.destination.name)
+            own = flags.get(decision.destination.name)
+            assert decision.options == (own if isinstance(own, dict) else None)
+        assert resolution.selected == tuple(d.destination.name for d in resolution.decisions if d.chosen)
+
+    @given(integrations())
+    def test_each_value_that_is_ignored_is_told_once(self, flags: JSONObject) -> None:
+        cautions = resolve_destinations(flags, DESTINATIONS).cautions
+        ignored = [caution.path for caution in cautions if caution.code is Warned.INTEGRATION_IGNORED]
+        assert ignored == [
+            f"integrations.{name}"
+            for name, value in flags.items()
+            if not isinstance(value, bool) and (name == "All" or not isinstance(value, dict))
+        ]
+
+    @given(integrations())
+    def test_the_object_is_never_changed(self, flags: JSONObject) -> None:
+        before = repr(flags)
+        resolve_destinations(flags, DESTINATIONS)
+        assert repr(flags) == before
+
+    @pytest.mark.parametrize("nothing", [None, {}])
+    def test_without_integrations_all_are_chosen(self, nothing: JSONObject | None) -> None:
+        resolution = resolve_destinations(nothing, DESTINATIONS)
+        assert resolution.selected == ("Mixpanel", "KISSmetrics", "Google Analytics")
+        assert resolution.cautions == ()
+
+    def test_the_example_of_the_api_page(self) -> None:
+        flags = {"All": False, "Mixpanel": True, "KISSmetrics": True, "Google Analytics": False}
+        resolution = resolve_destinations(flags, [*DESTINATIONS, Destination(name="Other")])
+        assert resolution.decisions == (
+            Decision(destination=MIXPANEL, chosen=True, because=Because.BY_NAME),
+            Decision(destination=KISSMETRICS, chosen=True, because=Because.BY_NAME),
+            Decision(destination=GOOGLE, chosen=False, because=Because.BY_NAME),
+            Decision(destination=Destination(name="Other"), chosen=False, because=Because.BY_ALL),
+        )
+
+    def test_an_object_enables_and_carries_options(self) -> None:
+        resolution = resolve_destinations({"All": False, "Mixpanel": {"ids": [1]}, "KISSmetrics": {}}, DESTINATIONS)
+        assert resolution.selected == ("Mixpanel", "KISSmetrics")
+        assert [decision.options for decision in resolution.decisions] == [{"ids": [1]}, {}, None]
+
+    @pytest.mark.parametrize("value", [None, 0, 1, "true", "false", [], [True]])
+    def test_any_other_value_counts_as_absent_with_a_warning(self, value: Any) -> None:
+        resolution = resolve_destinations({"All": False, "Mixpanel": value}, [MIXPANEL])
+        assert resolution.decisions == (Decision(destination=MIXPANEL, chosen=False, because=Because.BY_ALL),)
+        assert [(c.code, c.path) for c in resolution.cautions] == [
+            (Warned.INTEGRATION_IGNORED, "integrations.Mixpanel"),
+        ]
+
+    @pytest.mark.parametrize("value", [None, 0, "false", [], {}, {"a": 1}])
+    def test_all_is_a_boolean_or_absent(self, value: Any) -> None:
+        resolution = resolve_destinations({"All": value}, [MIXPANEL])
+        assert resolution.decisions == (Decision(destination=MIXPANEL, chosen=True, because=Because.BY_DEFAULT),)
+        assert [(c.code, c.path) for c in resolution.cautions] == [(Warned.INTEGRATION_IGNORED, "integrations.All")]
+
+    @pytest.mark.parametrize(
+        ("given_name", "known"),
+        [("mixpanel", "Mixpanel"), ("Kissmetrics", "KISSmetrics"), ("all", "All"), ("ALL", "All")],
+    )
+    def test_names_are_case_sensitive_and_the_mistake_is_named(self, given_name: str, known: str) -> None:
+        resolution = resolve_destinations({given_name: False}, DESTINATIONS)
+        assert len(resolution.selected) == len(DESTINATIONS)
+        assert resolution.cautions == (
+            Caution(
+                code=Warned.INTEGRATION_CASE,
+                message=f"names are case sensitive; did you mean {known!r}?",
+                path=f"integrations.{given_name}",
+            ),
+        )
+
+    def test_unknown_destinations_are_normal(self) -> None:
+        assert resolve_destinations({"Segment.io": True, "Amplitude": {"a": 1}}, DESTINATIONS).cautions == ()
+
+
+class TestAge:
+    @given(
+        st.timedeltas(-10 * DAY, 10 * DAY) | st.integers(0, 5).map(DAY.__mul__),
+        st.lists(st.none() | st.integers(0, 5), max_size=4),
+    )
+    def test_the_two_ways_to_ask_agree(self, age: timedelta, days: list[int | None]) -> None:
+        destinations = [
+            Destination(name=str(index), max_age=None if count is None else count * DAY)
+            for index, count in enumerate(days)
+        ]
+        resolution = resolve_destinations({"1": False}, destinations)
+        names = resolution.names_at_age(age)
+        assert names == tuple(d.destination.name for d in resolution.at_age(age) if d.chosen)
+        assert names == tuple(
+            destination.name
+            for destination in destinations
+            if destination.name != "1" and (destination.max_age is None or age <= destination.max_age)
+        )
+
+    def test_an_age_equal_to_the_limit_is_accepted(self) -> None:
+        resolution = resolve_destinations({}, [Destination(name="Mixpanel", max_age=DAY), KISSMETRICS])
+        assert resolution.names_at_age(DAY) == ("Mixpanel", "KISSmetrics")
+        assert [decision.chosen for decision in resolution.at_age(DAY)] == [True, True]
+        assert resolution.names_at_age(DAY + timedelta(microseconds=1)) == ("KISSmetrics",)
+
+    def test_the_reason_is_told(self) -> None:
+        picky = Destination(name="Mixpanel", max_age=DAY)
+        resolution = resolve_destinations({"Mixpanel": {"a": 1}}, [picky])
+        assert resolution.at_age(2 * DAY) == (
+            Decision(destination=picky, chosen=False, because=Because.TOO_OLD, options={"a": 1}),
+        )
+
+    def test_what_was_not_chosen_anyway_keeps_its_reason(self) -> None:
+        resolution = resolve_destinations({"Mixpanel": False}, [Destination(name="Mixpanel", max_age=DAY)])
+        assert [decision.because for decision in resolution.at_age(2 * DAY)] == [Because.BY_NAME]
+
+
+class TestResolver:
+    @given(st.lists(integrations(), max_size=8))
+    def test_remembering_changes_no_answer(self, objects: list[JSONObject]) -> None:
+        resolver = Resolver(DESTINATIONS)
+        for flags in [*objects, *objects]:
+            assert resolver.resolve(flags) == resolve_destinations(flags, DESTINATIONS)
+
+    def test_nothing_and_an_empty_object_are_the_same(self) -> None:
+        resolver = Resolver(DESTINATIONS)
+        assert resolver.resolve(None) is resolver.resolve({})
+
+    def test_what_was_resolved_once_is_remembered(self) -> None:
+        resolver = Resolver(DESTINATIONS)
+        assert resolver.resolve({"All": False}) is resolver.resolve({"All": False})
+
+    def test_a_client_cannot_make_the_memory_grow(self) -> None:
+        resolver = Resolver(DESTINATIONS)
+        for number in range(3000):
+            resolver.resolve({f"name {number}": True})
+        assert len(resolver._remembered) <= 1000
+        large = {"x" * 2000: True}
+        assert resolver.resolve(large) is not resolver.resolve(large)
+
+    def test_any_iterable_of_destinations_will_do(self) -> None:
+        assert Resolver(iter(DESTINATIONS)).destinations == DESTINATIONS

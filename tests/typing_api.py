@@ -1,0 +1,115 @@
+"""How people use the public API, for the type checker only: nothing here is ever run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_never, assert_type
+
+from trackcore import (
+    Alias,
+    Batch,
+    Collector,
+    CorrectedTimestamp,
+    Decision,
+    Destination,
+    Envelope,
+    Group,
+    Identify,
+    InvalidMessage,
+    MemorySink,
+    Message,
+    Outcome,
+    Page,
+    Reason,
+    Receipt,
+    Resolution,
+    Screen,
+    Sink,
+    SinkUnavailable,
+    Source,
+    Track,
+    WriteKey,
+    correct_clock_skew,
+    decode_batch,
+    decode_message,
+    encode_message,
+    merge_batch,
+    merge_objects,
+    parse_timestamp,
+    resolve_destinations,
+    write_key_from_authorization,
+)
+
+
+def messages_are_a_closed_union(message: Message) -> str:
+    match message:
+        case Identify(traits=traits) | Group(traits=traits):
+            assert_type(traits, dict[str, Any] | None)
+            return "traits"
+        case Track(event=event):
+            assert_type(event, str)
+            return event
+        case Page(name=name) | Screen(name=name):
+            assert_type(name, str | None)
+            return name or ""
+        case Alias(previous_id=previous_id):
+            return previous_id
+        case _:
+            assert_never(message)
+
+
+def the_codec() -> None:
+    assert_type(decode_message(b"{}", "track"), Message)
+    assert_type(decode_batch(b"{}"), Batch)
+    assert_type(encode_message(Track(user_id="u", event="e")), bytes)
+    decode_message(b"{}", "batch")  # type: ignore[arg-type]
+    decode_message("{}")  # type: ignore[arg-type]
+    Track(user_id="u")  # type: ignore[call-arg]
+
+
+def times() -> None:
+    page = Page(user_id="u", timestamp=datetime(2012, 12, 2, tzinfo=UTC))
+    assert_type(page.timestamp, str | None)
+    assert_type(parse_timestamp("x"), datetime | None)
+    corrected = correct_clock_skew(received_at=datetime.now(UTC), sent_at=None, original_timestamp=None)
+    assert_type(corrected, CorrectedTimestamp)
+    assert_type(corrected.clock_skew, timedelta | None)
+
+
+def merging(batch: Batch) -> None:
+    assert_type(merge_batch(batch), tuple[Message, ...])
+    assert_type(merge_objects({"a": 1}, {}), dict[str, Any])
+
+
+def routing() -> None:
+    resolution = resolve_destinations({"All": False}, [Destination(name="Mixpanel", max_age=timedelta(days=5))])
+    assert_type(resolution, Resolution)
+    assert_type(resolution.decisions, tuple[Decision, ...])
+    assert_type(resolution.names_at_age(timedelta()), tuple[str, ...])
+
+
+def embedding(sink: Sink, key: WriteKey) -> None:
+    collector = Collector(
+        sources=[Source(name="website", write_keys=["abc123"]), Source(name="app", write_keys=(key,))],
+        sink=sink,
+        clock=lambda: datetime.now(UTC),
+        new_message_id=lambda: "id",
+        destinations=[Destination(name="Mixpanel")],
+    )
+    receipt = collector.submit(Track(user_id="u", event="Paid"), source="website")
+    assert_type(receipt, Receipt)
+    assert_type(receipt.envelopes, Sequence[Envelope])
+    assert_type(receipt.outcomes, Sequence[Outcome])
+    assert_type(receipt.source, Source | None)
+
+
+def errors(error: InvalidMessage, trouble: SinkUnavailable) -> None:
+    assert_type(error.reason, Reason)
+    assert_type(error.reason.sentence, str)
+    assert_type(error.limit, int | None)
+    assert_type(trouble.retry_after, int)
+
+
+memory_is_a_sink: Sink = MemorySink()
+assert_type(write_key_from_authorization(None), WriteKey | None)

@@ -1,0 +1,181 @@
+"""A request body taken apart: the source text of each message, and what a batch says for all of them.
+
+Theory.  The messages of a batch are skipped over, not decoded: msgspec gives the source text of each.  So each is later
+decoded by itself, its size is measured on its own bytes, and its faults stay its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import msgspec
+
+from trackcore.credentials import write_key
+from trackcore.errors import InvalidMessage, InvalidRequest, Reason
+from trackcore.jsontext import clean_text, has_surrogate, is_deeper, kind_of, parse, parse_value
+from trackcore.limits import Limits
+from trackcore.timestamps import time_text
+from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
+from trackcore.wire import message_too_large, object_or_absent, too_deep
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """A body taken apart.
+
+    `items` are the source texts of the messages.  `context`, `integrations`, `sent_at` and `write_key` are those of a
+    batch; `invalid` is what is wrong with the first two, and then holds for each of its messages.  `call` is None in a
+    batch, where each message says its own.
+
+    Where the body had to be mended to be parsed at all, `received` has the source texts as they came, and
+    `shared_surrogate` says that a lone surrogate stood in what the batch says for all.
+    """
+
+    call: Call | None
+    items: tuple[bytes | msgspec.Raw, ...]
+    context: JSONObject | None = None
+    integrations: JSONObject | None = None
+    sent_at: str | None = None
+    write_key: WriteKey | None = None
+    invalid: InvalidMessage | None = None
+    received: tuple[bytes, ...] | None = None
+    shared_surrogate: bool = False
+
+
+def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
+    """Take a body apart.  Raises `InvalidRequest` when it is of no use as a whole."""
+    if len(body) > limits.request_bytes:
+        raise body_too_large(limits.request_bytes, len(body))
+    text = clean_text(body)
+    return _parse_batch(text, limits) if endpoint == "batch" else _parse_single(text, endpoint, limits)
+
+
+def body_too_large(limit: int, actual: int | None) -> InvalidRequest:
+    """Say that a body is too large; `actual` is None where reading stopped before its end."""
+    return InvalidRequest(
+        reason=Reason.BODY_TOO_LARGE,
+        detail=f"the request is larger than {limit} bytes",
+        limit=limit,
+        actual=actual,
+    )
+
+
+def peek(item: bytes | msgspec.Raw, field: str) -> Any:
+    """Read one field of a message that may be bad in any way; None when that is not possible."""
+    try:
+        return msgspec.json.decode(_raw_fields.decode(item)[field])
+    except (msgspec.MsgspecError, ValueError, RecursionError, KeyError):
+        return None
+
+
+def key_in_broken_body(body: bytes) -> WriteKey | None:
+    """Find the write key in a body that may not even be JSON, such as one with NaN from a Python SDK.
+
+    The last one counts, as in JSON; in a batch it is that of the envelope or of the last message.
+    """
+    found = _WRITE_KEY.findall(body)
+    return write_key(found[-1].decode("utf-8", "replace")) if found else None
+
+
+_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*"([^"\\]{1,200})"')
+_NULL = msgspec.Raw(b"null")
+
+
+class _BatchEnvelope(msgspec.Struct, rename="camel"):
+    """What matters of a batch.  Everything is left as text until it is known to be within its limits."""
+
+    batch: list[msgspec.Raw]
+    context: msgspec.Raw = _NULL
+    integrations: msgspec.Raw = _NULL
+    sent_at: msgspec.Raw = _NULL
+    write_key: msgspec.Raw = _NULL
+
+
+_envelope = msgspec.json.Decoder(_BatchEnvelope)
+_raw_value = msgspec.json.Decoder(msgspec.Raw)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _parse_single(text: bytes, call: Call, limits: Limits) -> Request:
+    item, mended = parse(_raw_value, text)
+    source = bytes(item)
+    if not source.startswith(b"{"):
+        raise _body_not_object(source)
+    if len(source) > limits.message_bytes:
+        error = message_too_large(limits.message_bytes, len(source))
+        raise InvalidRequest(reason=error.reason, detail=error.detail, limit=error.limit, actual=error.actual)
+    received = None if mended is text else (_as_received(source, mended, text),)
+    return Request(call=call, items=(source,), received=received)
+
+
+def _parse_batch(text: bytes, limits: Limits) -> Request:
+    try:
+        envelope, mended = parse(_envelope, text)
+    except msgspec.ValidationError:
+        raise _not_a_batch(text) from None
+    context = integrations = invalid = None
+    try:
+        context = _shared_object("context", envelope.context, limits)
+        integrations = _shared_object("integrations", envelope.integrations, limits)
+    except InvalidMessage as error:
+        invalid = attrs.evolve(error, detail=f"in what the batch shares: {error.detail}")
+    return Request(
+        call=None,
+        items=tuple(envelope.batch),
+        context=context,
+        integrations=integrations,
+        sent_at=time_text(_lenient_value(envelope.sent_at)),
+        write_key=write_key(_lenient_value(envelope.write_key)),
+        invalid=invalid,
+        received=None if mended is text else tuple(_items_as_received(envelope.batch, mended, text)),
+        shared_surrogate=mended is not text and _has_shared_surrogate(envelope, mended, text),
+    )
+
+
+def _as_received(part: bytes, mended: bytes, text: bytes) -> bytes:
+    """Give what stood in the text where `part` stands in the mended text; the two are equally long."""
+    start = mended.index(part)
+    return text[start : start + len(part)]
+
+
+def _items_as_received(items: list[msgspec.Raw], mended: bytes, text: bytes) -> Iterator[bytes]:
+    position = mended.index(bytes(_raw_fields.decode(mended)["batch"]))
+    for item in map(bytes, items):
+        position = mended.index(item, position)
+        yield text[position : position + len(item)]
+        position += len(item)
+
+
+def _has_shared_surrogate(envelope: _BatchEnvelope, mended: bytes, text: bytes) -> bool:
+    shared = [part for part in (envelope.context, envelope.integrations) if part is not _NULL]
+    return any(has_surrogate(_as_received(bytes(part), mended, text)) for part in shared)
+
+
+def _not_a_batch(text: bytes) -> InvalidRequest:
+    source = bytes(parse(_raw_value, text)[0])
+    if not source.startswith(b"{"):
+        return _body_not_object(source)
+    found = kind_of(peek(source, "batch")) if b'"batch"' in source else "nothing"
+    return InvalidRequest(reason=Reason.BATCH_NOT_ARRAY, detail=f"`batch` is an array, not {found}", path="batch")
+
+
+def _body_not_object(source: bytes) -> InvalidRequest:
+    kind = "an array" if source.startswith(b"[") else kind_of(_lenient_value(source))
+    return InvalidRequest(reason=Reason.BODY_NOT_OBJECT, detail=f"a request is a JSON object, not {kind}")
+
+
+def _shared_object(name: str, raw: msgspec.Raw, limits: Limits) -> JSONObject | None:
+    text = bytes(raw)
+    if is_deeper(text, limits.depth):
+        raise too_deep(f"`{name}`", limits.depth)
+    return object_or_absent(name, parse_value(text))
+
+
+def _lenient_value(raw: bytes | msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
