@@ -7,7 +7,6 @@ configuration or a log that cannot be used.
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from typing import Any
 
@@ -32,8 +31,6 @@ class _Commands(click.Group):
             sys.exit(0)
         except (TrackcoreError, OSError) as error:
             raise Failure(str(error)) from error
-        except sqlite3.Error as error:
-            raise Failure(f"the log cannot be read: {error}") from error
 
 
 @click.group(cls=_Commands, epilog="Exit codes: 0 fine, 1 findings, 2 usage, configuration or an unusable log.")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -17,6 +19,15 @@ from trackcore import TrackcoreError
 
 _APPLICATION_ID = int.from_bytes(b"trkc")
 """Marks the file as ours, so that another program's is neither read nor changed."""
+
+_IDENTITY = """
+    SELECT (SELECT user_version FROM pragma_user_version),
+           (SELECT application_id FROM pragma_application_id),
+           (SELECT count(*) FROM sqlite_schema)
+"""
+"""Read in one statement, so that another process cannot migrate the file between the answers."""
+
+_PAUSE_SECONDS = 0.01
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -89,12 +100,15 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
         sqlite3.Error: it cannot be opened or written now.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite gives the files beside it (-wal, -shm) the rights of the main file, so they are set before it opens it.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    # SQLite gives the files beside it (-wal, -shm) the rights of the main file, so they are set before it opens it.  A
+    # file that is there must not be opened here: closing it again would drop the locks that SQLite holds on it for this
+    # process (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     connection = _connect(f"{path.resolve().as_uri()}?mode=rw", path, busy_timeout)
     try:
         _check_version(connection, path, len(migrations))
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection, busy_timeout)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = OFF")  # sources are never deleted
         _migrate(connection, path, migrations)
@@ -105,10 +119,13 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open a log for reading.  Raises `UnusableLog`, also when there is no such file or nothing in it yet."""
-    if not path.exists():
-        raise UnusableLog(path=path, detail="there is no log here; `trackcore serve` makes one")
-    connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
+    """Open a log for reading.  Raises `UnusableLog` when there is none, nothing in it yet, or it may not be read."""
+    try:
+        if not path.exists():
+            raise UnusableLog(path=path, detail="there is no log here; `trackcore serve` makes one")
+        connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
+    except (OSError, sqlite3.Error) as error:
+        raise UnusableLog(path=path, detail=f"it cannot be read ({error})") from error
     try:
         _check_is_migrated(connection, path)
     except BaseException:
@@ -124,6 +141,20 @@ def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
         raise UnusableLog(path=path, detail=f"not ready to be read ({found}); `trackcore serve` makes it so")
 
 
+def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
+    """Switch to the write-ahead log.  SQLite does not wait for others that do the same just now, so we do."""
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
     try:
@@ -136,9 +167,8 @@ def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, known: int) -> int:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    version: int
+    version, application, objects = connection.execute(_IDENTITY).fetchone()
     if objects and application != _APPLICATION_ID:
         raise UnusableLog(path=path, detail="this is a SQLite file of another program")
     if version > known:
