@@ -38,7 +38,7 @@ def test_a_line_has_exactly_its_keys_in_order(run: Run, fill: Fill) -> None:
     assert result.stdout == (
         '{"seq":1,"source":"website","destinations":[],'
         '"warnings":[{"code":"id_from_number","message":"the number was kept as \'7\'","path":"userId"}],'
-        '"message":{"type":"track","event":"Bought","userId":"7","messageId":"m1",'
+        '"message":{"type":"track","messageId":"m1","userId":"7","event":"Bought",'
         '"timestamp":"2026-01-31T12:00:00.000Z","receivedAt":"2026-01-31T12:00:00.000Z"}}\n'
     )
     assert result.stderr == ""
