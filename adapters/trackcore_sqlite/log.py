@@ -7,11 +7,11 @@ the last number it saw, and asks for what comes after, misses nothing and sees n
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
@@ -32,6 +32,19 @@ class StoredMessage:
     destinations: tuple[str, ...]
     cautions: tuple[JSONObject, ...]
     message: JSONObject
+
+
+class StoredPayload(NamedTuple):
+    """A message as it lies in the log, its text not decoded: for those who pass it on."""
+
+    seq: int
+    source: str
+    message_id: str
+    call: Call
+    user_id: str | None
+    anonymous_id: str | None
+    received_at: datetime
+    payload: bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +132,51 @@ class SqliteLog:
                 cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
                 message=msgspec.json.decode(payload),
             )
+
+    def payloads(
+        self,
+        *,
+        after: int,
+        last: int,
+        destination: str | None = None,
+        call: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Generator[StoredPayload, None, None]:
+        """Give the text of messages in rising order.  The reader holds a snapshot until it is done or closes.
+
+        Args:
+            after: only those with a larger sequence number,
+            last: and up to this one.
+            destination: only those that were selected for the destination of this name.
+            call: as for `messages`.
+            user: likewise.
+            since: likewise.
+            until: only those received before this time.
+        """
+        name = None if destination is None else msgspec.json.encode(destination).decode()
+        wanted = {
+            "seq > ?": after,
+            "seq <= ?": last,
+            "instr(destinations, ?)": name,  # a JSON array of strings: a quoted name is found nowhere else in it
+            "call = ?": call,
+            "? IN (user_id, anonymous_id)": user,
+            "received_at >= ?": None if since is None else milliseconds(since),
+            "received_at < ?": None if until is None else milliseconds(until),
+        }
+        wanted = {sql: value for sql, value in wanted.items() if value is not None}
+        columns = "seq, name, message_id, call, user_id, anonymous_id, received_at, payload"
+        query = f"SELECT {columns} FROM messages {_WITH_SOURCE} WHERE {' AND '.join(wanted)} ORDER BY seq"
+        with self._open() as connection:
+            for row in connection.execute(query, list(wanted.values())):
+                yield StoredPayload._make((*row[:6], from_milliseconds(row[6]), row[7]))
+
+    def last_seq(self) -> int:
+        """Give the sequence number of the newest message, 0 when there never was one."""
+        with self._open() as connection:
+            (seq,) = connection.execute("SELECT value FROM counters WHERE name = 'messages.seq'").fetchone()
+        return int(seq)
 
     def rejected(
         self,
