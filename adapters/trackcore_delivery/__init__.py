@@ -8,6 +8,8 @@ from trackcore_delivery.delivery import Delivery
 from trackcore_delivery.destination import ByteCount, DeliveredDestination
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
+from trackcore_delivery.kinds.file import FileDestination
+from trackcore_delivery.kinds.segment import SegmentDestination
 from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.owner import Ownership
 from trackcore_delivery.records import DeadLetter, Replay, Settled, Standing
@@ -26,6 +28,7 @@ __all__ = [
     "FedMessage",
     "Feed",
     "FeedUnavailable",
+    "FileDestination",
     "MissingSecret",
     "Ownership",
     "Page",
@@ -33,6 +36,7 @@ __all__ = [
     "Refused",
     "Replay",
     "Secret",
+    "SegmentDestination",
     "Selection",
     "Sender",
     "Settled",

@@ -12,6 +12,8 @@ Errors are told by the host alone, and what an endpoint answered is told with ou
 
 from __future__ import annotations
 
+import gzip
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC
@@ -32,6 +34,9 @@ ANSWER_BYTES = 1 << 20
 """How much of an answer is read."""
 
 _TOLD_CHARS = 200
+_GZIP_LEVEL = 6
+_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_OURS = frozenset({"content-length", "content-encoding", "transfer-encoding", "host", "connection"})
 _OF_THE_ENDPOINT = frozenset({401, 403, 404, 405, 407, 410})
 _TRY_LATER = frozenset({408, 425, 429})
 _CHUNK_BYTES = 1 << 16
@@ -47,6 +52,18 @@ def check_url(_: object, __: object, url: str) -> None:
         raise ValueError("expected a URL such as 'https://example.com/path'")
     if parsed.auth:
         raise ValueError("a URL with a password would show in logs: give it as a header, 'env:NAME'")
+
+
+def check_headers(_: object, __: object, headers: Mapping[str, object]) -> None:
+    """Check the names of headers: a validator of attrs."""
+    for name in headers:
+        if name.lower() in _OURS or not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be set as a header")
+
+
+def encoded(body: bytes, *, with_gzip: bool) -> tuple[bytes, dict[str, str]]:
+    """Give a body as it is sent, and the headers that say how."""
+    return (gzip.compress(body, _GZIP_LEVEL, mtime=0), {"Content-Encoding": "gzip"}) if with_gzip else (body, {})
 
 
 @attrs.frozen(kw_only=True)

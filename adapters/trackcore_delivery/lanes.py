@@ -7,6 +7,7 @@ it, settling is committing its offsets.)
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -20,6 +21,9 @@ from trackcore_delivery.state import State
 
 _NOTED_STEPS = 1_000
 """How many positions without a message for the destination are passed before that is worth a write."""
+
+
+_log = logging.getLogger("trackcore.delivery")
 
 
 class Waiting(NamedTuple):
@@ -75,6 +79,10 @@ class IncomingLane:
         if position is None:
             position = self._feed.end() if self._destination.start == NEWEST else 0
             self._state.begin(name, position)
+        elif position > self._feed.end():
+            _log.warning("%s: the log is another one than before; beginning with its oldest message", name)
+            position = 0
+            self._state.skip(name, position)
         return position
 
     def _pass(self, end: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trackcore_delivery import DeliveredDestination, WebhookDestination
+from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDestination, WebhookDestination
 
-KINDS: Mapping[str, type[DeliveredDestination]] = {kind.kind: kind for kind in (WebhookDestination,)}
+KINDS: Mapping[str, type[DeliveredDestination]] = {
+    kind.kind: kind for kind in (FileDestination, SegmentDestination, WebhookDestination)
+}

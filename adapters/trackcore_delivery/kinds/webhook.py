@@ -11,9 +11,8 @@ when the same messages are sent again.
 
 from __future__ import annotations
 
-import gzip
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
@@ -22,24 +21,14 @@ from attrs import validators
 
 from trackcore import Clock
 from trackcore_delivery.destination import DeliveredDestination
-from trackcore_delivery.http import Endpoint, check_url
+from trackcore_delivery.http import Endpoint, check_headers, check_url, encoded
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import Batch, Refusal, Surroundings
-
-_GZIP_LEVEL = 6
-_OURS = frozenset({"content-length", "content-encoding", "transfer-encoding", "host", "connection"})
 
 
 def _check_secret(_: object, __: object, secret: Secret | None) -> None:
     if secret is not None and not secret.is_named:
         raise ValueError("a secret is not written down here: name an environment variable, 'env:NAME'")
-
-
-def check_headers(_: object, __: object, headers: Mapping[str, Secret]) -> None:
-    """Check the names of headers: a validator of attrs."""
-    for name in headers:
-        if name.lower() in _OURS or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"{name!r} cannot be set as a header")
 
 
 @attrs.frozen(kw_only=True)
@@ -81,10 +70,8 @@ class WebhookSender:
     def send(self, batch: Batch) -> Sequence[Refusal]:
         """See `Sender.send`."""
         body = b"[%s]" % b",".join([message.payload for message in batch.messages])
-        headers = {"X-Trackcore-Delivery": batch.delivery_id}
-        if self._gzip:
-            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
-            headers["Content-Encoding"] = "gzip"
+        body, headers = encoded(body, with_gzip=self._gzip)
+        headers["X-Trackcore-Delivery"] = batch.delivery_id
         if self._secret is not None:
             timestamp = str(int(self._clock().timestamp()))
             headers["X-Trackcore-Timestamp"] = timestamp
