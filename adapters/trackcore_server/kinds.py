@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDestination, WebhookDestination
 
-KINDS: Mapping[str, type[DeliveredDestination]] = {
-    kind.kind: kind for kind in (FileDestination, SegmentDestination, WebhookDestination)
-}
+_ALL: tuple[type[DeliveredDestination], ...] = (
+    FileDestination,
+    SegmentDestination,
+    WebhookDestination,
+)
+KINDS: Mapping[str, type[DeliveredDestination]] = {kind.kind: kind for kind in _ALL}

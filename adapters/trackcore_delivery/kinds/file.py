@@ -84,7 +84,7 @@ class FileSender:
         try:
             self._append(text)
         except OSError as error:
-            self.close()  # and be opened anew, cut back to its last whole line
+            self._undo()
             raise TryLater(detail=f"{self.folder}: {error.strerror or error}") from error
         return ()
 
@@ -94,6 +94,14 @@ class FileSender:
             with suppress(OSError):
                 self._open.stream.close()
             self._open = None
+
+    def _undo(self) -> None:
+        """Cut off what was written of a batch that failed.  The next one opens the file anew."""
+        file = self._open
+        self.close()
+        if file is not None:
+            with suppress(OSError):
+                os.truncate(file.path, file.size)
 
     def _append(self, text: bytes) -> None:
         file = self._file_for(len(text))
@@ -128,13 +136,12 @@ class FileSender:
             if path.with_name(f"{path.name}.gz").exists():  # compressed already, but not yet deleted
                 path.unlink()
             else:
-                unfinished.append(_reopen(path, match["day"], int(match["number"])))
+                unfinished.append((path, match["day"], int(match["number"])))
         if not unfinished:
             return self._behind_last_closed()
-        *older, newest = unfinished
-        for file in older if self.compress else ():
-            self._finish(file)
-        return newest
+        for older in unfinished[:-1] if self.compress else ():
+            self._finish(_reopen(*older))
+        return _reopen(*unfinished[-1])
 
     def _behind_last_closed(self) -> _OpenFile | None:
         """Begin behind the last closed file: a name is never used twice."""

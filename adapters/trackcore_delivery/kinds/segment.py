@@ -93,9 +93,7 @@ class SegmentSender:
                 items.append(item)
                 places.append(place)
         if items:
-            refusals.extend(
-                Refusal(places[index], detail) for index, detail in self._post(items) if index < len(places)
-            )
+            refusals.extend(Refusal(places[index], detail) for index, detail in self._post(items))
         return refusals
 
     def close(self) -> None:
@@ -107,7 +105,7 @@ class SegmentSender:
         verdicts = _verdicts(answer)
         if verdicts is None:
             self._endpoint.check(answer)
-        return verdicts or []
+        return [(index, detail) for index, detail in verdicts or () if 0 <= index < len(items)]
 
 
 def forwarded(payload: bytes) -> bytes:
