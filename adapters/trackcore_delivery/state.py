@@ -142,6 +142,10 @@ class State:
             dead_dropped=dropped,
         )
 
+    def names(self) -> list[str]:
+        """Name the destinations that have begun."""
+        return [name for (name,) in self._read("SELECT name FROM destinations ORDER BY name")]
+
     # Dead letters
 
     def dead_letters(

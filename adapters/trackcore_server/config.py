@@ -193,7 +193,7 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
             owners[key] = source.name
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
-                yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{_nearest(name, known)}"
+                yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -204,7 +204,8 @@ def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield f"{path}[{index}].name", f"{name!r} is already the name of {path}[{names.index(name)}]"
 
 
-def _nearest(name: str, valid: Sequence[str]) -> str:
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """Give the end of a sentence that names the valid name nearest to a wrong one, if any is near."""
     matches = get_close_matches(name, valid, n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -304,7 +305,7 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
         settings = {**table}
         kind = settings.pop("kind")
         if not isinstance(kind, str) or kind not in KINDS:
-            hint = _nearest(str(kind), list(KINDS)) or f"; there are {', '.join(KINDS)}"
+            hint = nearest(str(kind), list(KINDS)) or f"; there are {', '.join(KINDS)}"
             error = ValueError(f"there is no kind of destination {kind!r}{hint}")
             error.add_note(AttributeValidationNote("", "kind", str))
             raise ClassValidationError("", [error], Destination)
@@ -355,7 +356,7 @@ def _mistake_in(error: BaseException, path: str) -> ConfigurationMistake:
         valid = [field.name for field in attrs.fields(error.cl)]
         if issubclass(error.cl, Destination):
             valid.append("kind")
-        hint = _nearest(name, valid) or f"; there are {', '.join(valid)}"
+        hint = nearest(name, valid) or f"; there are {', '.join(valid)}"
         return ConfigurationMistake(path=f"{path}.{name}".lstrip("."), detail=f"there is no such setting{hint}")
     if isinstance(error, KeyError):
         return ConfigurationMistake(path=path, detail="is missing")

@@ -33,10 +33,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _log = logging.getLogger("trackcore.delivery")
 
 
-def open_state(configuration: Configuration, *, must_exist: bool = False) -> State:
+def open_state(configuration: Configuration) -> State:
     """Open the configured state of delivery.  Raises `UnusableState`."""
-    settings = configuration.delivery
-    return State(configuration.delivery_path, dead_letter_bytes=settings.dead_letter_bytes, must_exist=must_exist)
+    return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
 
 
 def ownership(configuration: Configuration) -> Ownership:

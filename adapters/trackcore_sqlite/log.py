@@ -172,6 +172,14 @@ class SqliteLog:
             for row in connection.execute(query, list(wanted.values())):
                 yield StoredPayload._make((*row[:6], from_milliseconds(row[6]), row[7]))
 
+    def backlog(self, destination: str, *, after: int) -> tuple[int, datetime | None]:
+        """Count the messages for a destination behind a sequence number; give also when the first was received."""
+        name = msgspec.json.encode(destination).decode()
+        query = "SELECT count(*), min(received_at) FROM messages WHERE seq > ? AND instr(destinations, ?)"
+        with self._open() as connection:
+            count, oldest = connection.execute(query, (after, name)).fetchone()
+        return count, None if oldest is None else from_milliseconds(oldest)
+
     def last_seq(self) -> int:
         """Give the sequence number of the newest message, 0 when there never was one."""
         with self._open() as connection:
