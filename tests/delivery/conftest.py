@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from delivery_helpers import Behaviour, Bench, HttpEndpoint
+from delivery_processes import Deployed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,3 +43,20 @@ def _bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.state.close()
+
+
+@pytest.fixture(name="deploy")
+def _deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Deployed]]:
+    """Make data folders; whatever runs on them at the end is killed."""
+    monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
+    made: list[Deployed] = []
+
+    def make(destinations: str, *, source: str = "", name: str = "data", **environ: str) -> Deployed:
+        made.append(Deployed(tmp_path / name, environ))
+        made[-1].configure(destinations, source=source)
+        return made[-1]
+
+    yield make
+    for deployed in made:
+        for running in deployed.started:
+            running.kill()
