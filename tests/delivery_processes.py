@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from click.testing import CliRunner
 from delivery_helpers import PATIENCE, wait_for
 from trackcore_delivery import Standing, State
+from trackcore_server.cli import main
 from trackcore_sqlite import SqliteLog
 
 from trackcore import JSONObject
@@ -100,16 +102,9 @@ class Deployed:
         return running, int(running.wait_until_told(r"Listening on http://127\.0\.0\.1:(\d+)\n")[1])
 
     def ask(self, *arguments: str, code: int = 0) -> tuple[list[JSONObject], str]:
-        """Run a command to its end, and give what it wrote: JSON lines, and words."""
-        done = subprocess.run(
-            [*COMMAND, *arguments, "--data", str(self.folder)],
-            env={**os.environ, **self.environ},
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-            text=True,
-        )
-        assert done.returncode == code, done.stderr
+        """Run a command in this process to its end, and give what it wrote: JSON lines, and words."""
+        done = CliRunner().invoke(main, [*arguments, "--data", str(self.folder)], env=dict(self.environ))
+        assert done.exit_code == code, done.output
         lines = done.stdout.splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")], done.stderr + done.stdout
 

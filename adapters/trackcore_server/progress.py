@@ -86,7 +86,8 @@ class CountProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if sys.stderr.isatty():
+            self._bar.stop()
 
     def show(self, completed: int, told: str, *, total: int | None = None) -> None:
         """Show how far the work has come, and in words."""
