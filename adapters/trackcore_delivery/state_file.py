@@ -104,6 +104,7 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
     except (OSError, sqlite3.Error) as error:
         raise UnusableState(path=path, detail=f"it cannot be opened ({error})") from error
     try:
+        _version(connection, path)  # before anything is changed
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         _migrate(connection, path)

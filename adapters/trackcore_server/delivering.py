@@ -34,7 +34,13 @@ _log = logging.getLogger("trackcore.delivery")
 
 
 def open_state(configuration: Configuration) -> State:
-    """Open the configured state of delivery.  Raises `UnusableState`."""
+    """Open the configured state of delivery, making it beside a log that is there.
+
+    Raises:
+        UnusableLog: there is no log.
+        UnusableState: it cannot be used.
+    """
+    SqliteLog(configuration.log.path).last_seq()
     return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
 
 
@@ -85,7 +91,9 @@ class DeliveryRun:
         right = ownership(self._configuration)
         if not self._own(right):
             return
-        state = open_state(self._configuration)
+        state = State(
+            self._configuration.delivery_path, dead_letter_bytes=self._configuration.delivery.dead_letter_bytes
+        )
         delivery = Delivery(
             feed=log_feed(self._configuration),
             state=state,
