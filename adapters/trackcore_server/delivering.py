@@ -28,6 +28,9 @@ GRACEFUL_SECONDS = 10
 _LOOK_SECONDS = 1.0
 """How often one that stands by looks whether the owner is gone."""
 
+_NICENESS = 5
+"""Beside a server that has not enough processor for both, receiving comes first: what waits is safe in the log."""
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _log = logging.getLogger("trackcore.delivery")
@@ -143,6 +146,7 @@ def _wait_for_end(stop: Callable[[], None]) -> None:
 def main() -> None:
     """Deliver for a server: the configuration comes over standard input."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    os.nice(_NICENESS)
     configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     run = DeliveryRun(configuration, "trackcore serve")
     threading.Thread(target=_wait_for_end, args=(run.stop,), daemon=True).start()
