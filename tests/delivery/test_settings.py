@@ -116,9 +116,7 @@ def test_a_mistake_is_told_with_its_path(text: str, told: str) -> None:
 def test_a_mistake_in_the_delivery_table(tmp_path: Path) -> None:
     file = tmp_path / "trackcore.toml"
     file.write_text("[delivery]\ndead_letter_byte = 1")
-    with pytest.raises(
-        ConfigurationMistake, match=r"delivery\.dead_letter_byte: there is no such setting"
-    ):
+    with pytest.raises(ConfigurationMistake, match=r"delivery\.dead_letter_byte: there is no such setting"):
         load_configuration(file)
 
 
