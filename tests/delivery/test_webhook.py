@@ -50,6 +50,7 @@ class TestRequests:
         expected = hmac.new(b"shh", timestamp.encode() + b"." + request.raw, "sha256").hexdigest()
         assert request.headers["x-trackcore-signature"] == f"v1={expected}"
         assert len(request.messages) == 3
+        assert (request.headers.get("content-encoding") == "gzip") == with_gzip
 
     def test_the_delivery_id_is_the_same_when_the_batch_goes_again(
         self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_delivery import Refusal, Refused, Selection, TryLater, UnusableState
 from trackcore_delivery.backoff import FIRST_SECONDS, LONGEST_SECONDS, asked_seconds, backoff_seconds
+from trackcore_delivery.worker import Worker
 
 Behaviour = Callable[[list[str]], Sequence[Refusal]]
 
@@ -236,7 +237,9 @@ class TestFailures:
 
 class TestRetryWindow:
     def fail_for(self, bench: Bench, there: Recipient, *, hours: float, **settings: object) -> None:
-        worker = bench.worker(there, retry_window=timedelta(hours=4), **settings)
+        self.run_for(bench, bench.worker(there, retry_window=timedelta(hours=4), **settings), hours)
+
+    def run_for(self, bench: Bench, worker: Worker, hours: float) -> None:
         for _ in range(int(hours * 60)):
             bench.run(worker)
             bench.clock.turn(minutes=1)
@@ -268,6 +271,41 @@ class TestRetryWindow:
         store(bench.log, envelopes(3, received_at=NOON - timedelta(days=9)))
         self.fail_for(bench, Recipient(failing), hours=3.9)
         assert bench.dead == {}
+
+    def test_it_counts_from_the_last_time_that_the_destination_worked(self, bench: Bench) -> None:
+        there = Recipient()
+        worker = bench.worker(there, retry_window=timedelta(hours=4))
+        for first in (0, 1):
+            store(bench.log, envelopes(1, first=first, received_at=NOON - timedelta(days=1)))
+            there.behaviour = failing
+            self.run_for(bench, worker, hours=3)
+            there.behaviour = lambda _: ()
+            self.run_for(bench, worker, hours=0.1)
+        assert (there.taken, bench.dead) == (["m0", "m1"], {})
+
+    def test_what_arrived_of_a_divided_batch_does_not_die_with_the_rest(self, bench: Bench) -> None:
+        def behave(ids: list[str]) -> Sequence[Refusal]:
+            if len(ids) > 2:
+                raise Refused(detail="too many")
+            return failing(ids) if "m2" in ids else ()
+
+        store(bench.log, envelopes(4, received_at=NOON - timedelta(days=1)))
+        there = Recipient(behave)
+        bench.run(bench.worker(there, retry_window=timedelta()))
+        assert there.taken[:2] == ["m0", "m1"]
+        assert "m2" in bench.dead
+        assert set(there.taken).isdisjoint(bench.dead)
+
+    def test_a_replay_is_given_the_window_from_when_it_was_asked_for(self, bench: Bench) -> None:
+        store(bench.log, envelopes(2))
+        there = Recipient(failing)
+        self.fail_for(bench, there, hours=5, start="newest")
+        store(bench.log, envelopes(1, first=2))
+        self.fail_for(bench, there, hours=5)
+        assert "m2" in bench.dead
+        bench.state.ask_for_replay("There", Selection(), last=2, now=bench.clock())
+        self.fail_for(bench, there, hours=3.9)
+        assert list(bench.dead) == ["m2"]
 
 
 class TestSecondChances:
