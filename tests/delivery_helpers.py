@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -284,7 +283,7 @@ class Bench:
         return Worker(
             destination=destination,
             sender=sender,
-            lanes=deque(make_lanes(destination, self.feed, self.state)),
+            lanes=make_lanes(destination, self.feed, self.state),
             state=self.state,
             clock=self.clock,
             chance=lambda: self.chance,

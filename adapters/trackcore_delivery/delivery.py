@@ -6,7 +6,6 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
 
 from trackcore import Clock, TrackcoreError
@@ -89,7 +88,7 @@ def _make_worker(destination: DeliveredDestination, sender: Sender, feed: Feed, 
     return Worker(
         destination=destination,
         sender=sender,
-        lanes=deque(make_lanes(destination, feed, state)),
+        lanes=make_lanes(destination, feed, state),
         state=state,
         clock=clock,
         chance=random.random,

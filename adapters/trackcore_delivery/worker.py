@@ -13,6 +13,8 @@ that fails is tried again after a while, and smaller each time: should one messa
 it ends up alone, with those before it delivered.  What has been waiting for longer than the retry window, while the
 destination failed all the time, goes to the dead letters.
 
+Each lane counts its own failures, so that a dead letter or a replay that cannot be taken holds up only its like.
+
 A worker has no thread and no clock of its own.  `step` does what is due and says how long there is nothing to do.
 """
 
@@ -41,31 +43,40 @@ POLL_SECONDS = 0.2
 _log = logging.getLogger("trackcore.delivery")
 
 
+@attrs.define
+class _Track:
+    """A lane, and how it is doing.  `count` is how many messages are tried at once."""
+
+    lane: Lane
+    count: int
+    failures: int = 0
+    failing_since: datetime | None = None
+    next_try_at: datetime | None = None
+    gave_up: bool = False
+
+
 @attrs.define(kw_only=True)
 class Worker:
     """Delivers the messages of one destination.  `chance` draws evenly from 0 to 1."""
 
     destination: DeliveredDestination
     sender: Sender
-    lanes: deque[Lane]
+    lanes: Sequence[Lane]
     state: State
     clock: Clock
     chance: Callable[[], float]
-    _count: int = attrs.field(init=False)
-    _failures: int = attrs.field(init=False, default=0)
-    _failing_since: datetime | None = attrs.field(init=False, default=None)
-    _next_try_at: datetime | None = attrs.field(init=False, default=None)
+    _tracks: deque[_Track] = attrs.field(init=False)
     _done: int = attrs.field(init=False, default=0)
-    _gave_up: bool = attrs.field(init=False, default=False)
     _unsettled: tuple[Lane, Settled] | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        self._count = self.destination.batch_messages
+        self._tracks = deque(_Track(lane, self.destination.batch_messages) for lane in self.lanes)
         standing = self.state.standing(self.destination.name, self.clock())
         if standing is not None:
-            self._failures = standing.failures
-            self._failing_since = standing.failing_since
-            self._next_try_at = standing.next_try_at
+            for track in self._tracks:
+                track.failures = standing.failures
+                track.failing_since = standing.failing_since
+                track.next_try_at = standing.next_try_at
 
     def step(self) -> float:
         """Do what is due, and give how many seconds there is nothing to do then.
@@ -75,37 +86,38 @@ class Worker:
         """
         self._settle_what_is_left()
         now = self.clock()
-        if self._next_try_at is not None and self._next_try_at > now:
-            return min((self._next_try_at - now).total_seconds(), POLL_SECONDS)
-        for _ in range(len(self.lanes)):
-            lane = self.lanes[0]
-            waiting = lane.take(count=self._count, size=self.destination.batch_bytes, now=now)
-            self.lanes.rotate(-1)
+        pause = POLL_SECONDS
+        for track in tuple(self._tracks):
+            self._tracks.rotate(-1)
+            if track.next_try_at is not None and track.next_try_at > now:
+                pause = min(pause, (track.next_try_at - now).total_seconds())
+                continue
+            waiting = track.lane.take(count=track.count, size=self.destination.batch_bytes, now=now)
             if waiting:
-                self._attempt(lane, waiting)
+                self._attempt(track, waiting)
                 return 0.0
-        return POLL_SECONDS
+        return pause
 
-    def _attempt(self, lane: Lane, waiting: Sequence[Waiting]) -> None:
+    def _attempt(self, track: _Track, waiting: Sequence[Waiting]) -> None:
         self._done = 0
         try:
-            self._deliver(lane, [message for message, _ in waiting])
+            self._deliver(track, [message for message, _ in waiting])
         except TryLater as error:
-            self._fail(lane, waiting[self._done :], error)
+            self._fail(track, waiting[self._done :], error)
 
-    def _deliver(self, lane: Lane, messages: Sequence[FedMessage]) -> None:
+    def _deliver(self, track: _Track, messages: Sequence[FedMessage]) -> None:
         """Send messages, dividing them where they are refused, and settle them in order.  Raises `TryLater`."""
         try:
             refusals = self._send(messages)
         except Refused as error:
             if error.divisible and len(messages) > 1:
                 middle = len(messages) // 2
-                self._deliver(lane, messages[:middle])
-                self._deliver(lane, messages[middle:])
+                self._deliver(track, messages[:middle])
+                self._deliver(track, messages[middle:])
             else:
-                self._settle(lane, messages, dict.fromkeys(range(len(messages)), error.detail))
+                self._settle(track, messages, dict.fromkeys(range(len(messages)), error.detail))
         else:
-            self._settle(lane, messages, {refusal.index: refusal.detail for refusal in refusals})
+            self._settle(track, messages, {refusal.index: refusal.detail for refusal in refusals})
 
     def _send(self, messages: Sequence[FedMessage]) -> Sequence[Refusal]:
         try:
@@ -117,39 +129,41 @@ class Worker:
             _log.exception("%s: the sender failed", self.destination.name)
             raise TryLater(detail=f"the sender failed ({type(error).__name__})") from error
 
-    def _settle(self, lane: Lane, messages: Sequence[FedMessage], refused: Mapping[int, str]) -> None:
+    def _settle(self, track: _Track, messages: Sequence[FedMessage], refused: Mapping[int, str]) -> None:
         """Settle messages that the destination has answered for."""
-        if self._failing_since is not None:
-            lasted = self.clock() - self._failing_since
+        if track.failing_since is not None:
+            lasted = self.clock() - track.failing_since
             _log.info("%s: takes messages again, after %d s", self.destination.name, lasted.total_seconds())
-        self._failures = 0
-        self._failing_since = self._next_try_at = None
-        self._gave_up = False
-        self._count = min(2 * self._count, self.destination.batch_messages)
-        self._write(lane, Settled(messages=messages, refused=refused, now=self.clock()))
+        track.failures = 0
+        track.failing_since = track.next_try_at = None
+        track.gave_up = False
+        track.count = min(2 * track.count, self.destination.batch_messages)
+        self._write(track.lane, Settled(messages=messages, refused=refused, now=self.clock()))
         self._done += len(messages)
 
-    def _fail(self, lane: Lane, waiting: Sequence[Waiting], error: TryLater) -> None:
+    def _fail(self, track: _Track, waiting: Sequence[Waiting], error: TryLater) -> None:
         """Note a failed attempt, decide when to try again, and give up what has been tried for long enough."""
         now = self.clock()
-        self._failures += 1
-        if self._failing_since is None:
-            self._failing_since = now
-        failing = (now - self._failing_since).total_seconds()
+        track.failures += 1
+        if track.failing_since is None:
+            track.failing_since = now
         if error.retry_after is None:
-            pause = backoff_seconds(self._failures, failing_seconds=failing, chance=self.chance())
-            self._count = max(1, self._count // 2)
+            failing = (now - track.failing_since).total_seconds()
+            pause = backoff_seconds(track.failures, failing_seconds=failing, chance=self.chance())
+            track.count = max(1, track.count // 2)
+            track.next_try_at = now + timedelta(seconds=pause)
         else:
-            pause = asked_seconds(error.retry_after)
-        self._next_try_at = now + timedelta(seconds=pause)
-        if self._failures == 1:
+            for each in self._tracks:  # it is the destination that asks, so it is meant for all
+                each.next_try_at = now + timedelta(seconds=asked_seconds(error.retry_after))
+        if track.failures == 1:
             _log.warning("%s: %s; trying again", self.destination.name, error.detail)
+        next_try_at = track.next_try_at or now
         name = self.destination.name
-        self.state.fail(name, error.detail, now=now, failures=self._failures, next_try_at=self._next_try_at)
-        if now - self._failing_since >= self.destination.retry_window:
-            self._give_up(lane, waiting, error, now)
+        self.state.fail(name, error.detail, now=now, failures=track.failures, next_try_at=next_try_at)
+        if now - track.failing_since >= self.destination.retry_window:
+            self._give_up(track, waiting, error, now)
 
-    def _give_up(self, lane: Lane, waiting: Sequence[Waiting], error: TryLater, now: datetime) -> None:
+    def _give_up(self, track: _Track, waiting: Sequence[Waiting], error: TryLater, now: datetime) -> None:
         """Bury what is older than the retry window: first of this batch only, since it may be its fault.
 
         If the next batch fails as well it is not, and then everything of that age goes, so that what waits does not
@@ -160,12 +174,13 @@ class Worker:
         expired = _expired(waiting, now - window)
         while expired:
             refused = dict.fromkeys(range(len(expired)), reason)
-            self._write(lane, Settled(messages=expired, refused=refused, now=now, answered=False))
-            if not self._gave_up or len(expired) < len(waiting):
+            self._write(track.lane, Settled(messages=expired, refused=refused, now=now, answered=False))
+            if not track.gave_up or len(expired) < len(waiting):
                 break
-            waiting = lane.take(count=self.destination.batch_messages, size=self.destination.batch_bytes, now=now)
+            count, size = self.destination.batch_messages, self.destination.batch_bytes
+            waiting = track.lane.take(count=count, size=size, now=now)
             expired = _expired(waiting, now - window)
-        self._gave_up = True
+        track.gave_up = True
 
     def _write(self, lane: Lane, settled: Settled) -> None:
         """Settle, and remember to do so where the state cannot be written now: what has arrived must not go twice."""

@@ -379,6 +379,26 @@ class TestSecondChances:
         bench.run(bench.worker(second))
         assert second.taken == ["m2", "m3", "m4", "m5"]
 
+    def test_a_second_chance_that_fails_holds_up_nothing_else_and_ends(self, bench: Bench) -> None:
+        """It has its own count of failures: what comes in goes on, and does not make the other one try for ever."""
+
+        def behave(ids: list[str]) -> Sequence[Refusal]:
+            return failing(ids) if "m0" in ids else ()
+
+        store(bench.log, envelopes(1))
+        there = Recipient(refusing("m0"))
+        worker = bench.worker(there, retry_window=timedelta(hours=4))
+        bench.run(worker)
+        bench.state.retry_dead_letters("There", bench.clock())
+        there.behaviour = behave
+        for number in range(1, 5 * 60):
+            store(bench.log, envelopes(1, first=number, received_at=bench.clock()))
+            bench.run(worker)
+            bench.clock.turn(minutes=1)
+        assert there.taken == [f"m{number}" for number in range(1, 5 * 60)]
+        (letter,) = bench.state.dead_letters()
+        assert (letter.retried_at, letter.reason) == (None, "not taken within 4:00:00; last: down, with 1")
+
     def test_what_comes_in_does_not_wait_for_a_replay(self, bench: Bench) -> None:
         store(bench.log, envelopes(6))
         there = Recipient()
