@@ -112,7 +112,7 @@ def is_deeper(text: bytes, levels: int) -> bool:
     are kept, and the innermost pairs dropped once for each level allowed; each pass runs in C, and a run of opening
     brackets, which is all that a long chain leaves, ends it early.
     """
-    if text.count(b"{") + (text.count(b"[") if b"[" in text else 0) <= levels:
+    if text.count(b"{") + text.count(b"[") <= levels:
         return False
     brackets = _STRING.sub(b"", text).translate(_ALL_BRACES, _NOT_BRACKETS)
     chain = b"{" * (levels + 1)

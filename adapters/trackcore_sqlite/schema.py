@@ -78,6 +78,9 @@ MIGRATIONS: tuple[str, ...] = (
         ('quarantine.bytes', 0), ('quarantine.dropped', 0),
         ('probe', 0);
     """,
+    """
+    ALTER TABLE messages ADD COLUMN inherited TEXT;  -- JSON array of wire paths, NULL for none
+    """,
 )
 
 

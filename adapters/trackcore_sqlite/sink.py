@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -46,7 +47,7 @@ _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _PRIMARY_CODE = 0xFF  # SQLite's extended codes carry the primary one in their low byte
 
 _INSERT_MESSAGE = """
-    INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id, message_id) DO NOTHING
+    INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id, message_id) DO NOTHING
 """
 _INSERT_REJECTED = """
     INSERT INTO rejected (source_id, received_at, code, message, path, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -74,6 +75,10 @@ class _Job:
         records: Iterable[Envelope | RejectedRecord | QuarantinedRequest]
         records = (*self.envelopes, *self.rejected, *self.quarantined)
         self.size = sum(len(record.payload) for record in records)
+
+
+_PARENTS_CONNECTIONS: list[sqlite3.Connection | None] = []
+"""What a fork found open.  It is kept, since SQLite forbids that a child closes the connection of its parent."""
 
 
 class SqliteSink:
@@ -161,6 +166,7 @@ class SqliteSink:
     def _know_process(self) -> None:
         """Start anew in a fork: the locks and the connection of its parent are not its own."""
         if self._pid != os.getpid():
+            _PARENTS_CONNECTIONS.append(self._connection)
             self._forget_process()
 
     def _forget_process(self) -> None:
@@ -254,9 +260,10 @@ class SqliteSink:
                 envelope.user_id,
                 envelope.anonymous_id,
                 milliseconds(envelope.received_at),
-                msgspec.json.encode(envelope.destinations).decode(),
-                msgspec.json.encode(envelope.cautions).decode() if envelope.cautions else None,
+                _names_text(envelope.destinations),
+                _json_text(envelope.cautions) if envelope.cautions else None,
                 envelope.payload,
+                _names_text(envelope.inherited) if envelope.inherited else None,
             )
             if connection.execute(_INSERT_MESSAGE, row).rowcount:
                 seq += 1
@@ -322,6 +329,16 @@ class SqliteSink:
             (source_id,) = connection.execute("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
             self._source_ids[name] = source_id
         return source_id
+
+
+def _json_text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+@lru_cache(maxsize=1_000)
+def _names_text(names: tuple[str, ...]) -> str:
+    """Give names as a JSON array.  Remembered, since most messages of a source say the same."""
+    return _json_text(names)
 
 
 def _size(*parts: str | bytes) -> int:

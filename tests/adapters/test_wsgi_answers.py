@@ -93,7 +93,7 @@ class TestVerdicts:
         assert found == [
             (1, "no event", "event_not_defined", "event"),
             (2, None, "message_not_object", ""),
-            (3, None, "id_not_string", "userId"),
+            (3, "9", "id_not_string", "userId"),
             (4, "nobody", "no_user_anon_id", ""),
         ]
         for verdict in body["rejected"]:
