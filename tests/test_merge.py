@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from strategies import batches, contexts, json_objects
 
 from trackcore import Batch, JSONObject, Page, Track, merge_batch, merge_objects
-from trackcore.merge import inherited_paths, lay_over
+from trackcore.merge import SharedPart, inherited_paths, lay_over
 
 
 def containers(value: Any) -> list[int]:
@@ -82,6 +83,16 @@ class TestLaws:
         self, one: JSONObject, two: JSONObject, three: JSONObject
     ) -> None:
         assert merge_objects(merge_objects(one, two), three) == merge_objects(one, merge_objects(two, three))
+
+    @given(contexts(), st.lists(contexts() | st.none()))
+    def test_a_shared_part_does_the_same_for_each_message(
+        self, under: JSONObject, items: list[JSONObject | None]
+    ) -> None:
+        before = copy.deepcopy((under, items))
+        part = SharedPart("context", under)
+        for own in items:
+            assert part.under(own) == (merge_objects(under, own or {}), inherited_paths("context", under, own))
+        assert (under, items) == before
 
     @given(json_objects(), json_objects())
     def test_operands_are_never_changed(self, under: JSONObject, over: JSONObject) -> None:

@@ -21,7 +21,7 @@ from trackcore.errors import Caution, InvalidMessage, Warned
 from trackcore.integrations import Resolution, Resolver
 from trackcore.jsontext import encode_json, has_surrogate, parse_value
 from trackcore.limits import Limits
-from trackcore.merge import inherited_paths, lay_over
+from trackcore.merge import SharedPart
 from trackcore.request import Request, parse_request, peek
 from trackcore.sinks import Envelope
 from trackcore.timestamps import (
@@ -95,7 +95,7 @@ def receive(
     """
     received_at = truncate_to_milliseconds(received_at)
     request = parse_request(body, endpoint, limits)
-    key = origin.header_key or request.write_key or _key_in_items(request) or origin.query_key
+    key = origin.header_key or request.write_key or _key_in_items(request, limits) or origin.query_key
     source = sources.find(key)
     if source is None:
         return Intake(source=None, write_key=key, received_at=received_at)
@@ -139,8 +139,9 @@ def process(
     )
 
 
-def _key_in_items(request: Request) -> WriteKey | None:
-    return next((key for item in request.items if (key := write_key(peek(item, "writeKey")))), None)
+def _key_in_items(request: Request, limits: Limits) -> WriteKey | None:
+    items = request.items[: limits.batch_messages]
+    return next((key for item in items if (key := write_key(peek(item, "writeKey")))), None)
 
 
 @attrs.define(kw_only=True)
@@ -160,6 +161,8 @@ class _Pipeline:
     limits: Limits
     _received_text: str = attrs.field(init=False)
     _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
+    _shared_context: SharedPart | None = attrs.field(init=False)
+    _shared_integrations: SharedPart | None = attrs.field(init=False)
     _contexts: dict[bytes, tuple[msgspec.Raw, Inherited]] = attrs.field(init=False, factory=dict)
     _resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = attrs.field(init=False, factory=dict)
     _last_sent: str | None = attrs.field(init=False, default=None)
@@ -174,6 +177,8 @@ class _Pipeline:
         if self.request.shared_surrogate:
             shared.append(_SURROGATE)
         self._shared_cautions = tuple(shared)
+        self._shared_context = _shared("context", self.request.context)
+        self._shared_integrations = _shared("integrations", self.request.integrations)
 
     def run(self) -> tuple[list[Envelope], list[Rejection]]:
         envelopes = []
@@ -216,10 +221,10 @@ class _Pipeline:
         text = bytes(raw)
         found = self._contexts.get(text)
         if found is None:
-            merged, inherited = _merged("context", text, self.request.context)
-            if self._wants_ip(merged or {}):
-                merged = {**(merged or {}), "ip": self.origin.client_ip}
-            found = self._contexts[text] = _as_text(merged), inherited
+            context, inherited = _merged("context", text, self._shared_context)
+            if self._wants_ip(context):
+                context = {**(context or {}), "ip": self.origin.client_ip}
+            found = self._contexts[text] = _as_text(context), inherited
         return found
 
     def _integrations(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Inherited, Resolution]:
@@ -227,17 +232,20 @@ class _Pipeline:
         text = bytes(raw)
         found = self._resolutions.get(text)
         if found is None:
-            merged, inherited = _merged("integrations", text, self.request.integrations)
-            found = self._resolutions[text] = _as_text(merged), inherited, self.resolver.resolve(merged)
+            flags, inherited = _merged("integrations", text, self._shared_integrations)
+            found = self._resolutions[text] = _as_text(flags), inherited, self.resolver.resolve(flags)
         return found
 
-    def _wants_ip(self, context: JSONObject) -> bool:
+    def _wants_ip(self, context: JSONObject | None) -> bool:
         """Tell whether `context.ip` is to be filled: for a user's own device, or where `context.direct` asks for it.
 
         Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#collecting-ip-address
         """
-        asked = self.origin.client_side or context.get("direct") is True
-        return asked and "ip" not in context and self.origin.client_ip is not None
+        if self.origin.client_ip is None:
+            return False
+        if context is None:
+            return self.origin.client_side
+        return (self.origin.client_side or context.get("direct") is True) and "ip" not in context
 
     def _identify(self, message: WireMessage, cautions: list[Caution]) -> str:
         """Give the message an id if it has none, take the write key out of it, and return the id."""
@@ -248,7 +256,7 @@ class _Pipeline:
         message_id = message.message_id
         if message_id is None:
             message_id = message.message_id = self.new_message_id()
-        else:
+        elif len(message_id) > self.limits.message_id_chars:
             check_message_id(message_id, self.limits)
         return message_id
 
@@ -281,13 +289,14 @@ class _Pipeline:
         self._last_correction = ClockCorrection.between(self.received_at, parse_timestamp(sent_text))
 
 
-def _merged(name: str, text: bytes, shared: JSONObject | None) -> tuple[JSONObject | None, Inherited]:
+def _merged(name: str, text: bytes, shared: SharedPart | None) -> tuple[JSONObject | None, Inherited]:
     """Lay what a message says itself, as JSON text, on what its batch says; also tell what is the batch's alone."""
     own = object_or_absent(name, parse_value(text)) if text else None
-    if shared is None:
-        return own, ()
-    merged = shared if own is None else lay_over(shared, own)
-    return merged, inherited_paths(name, shared, own)
+    return (own, ()) if shared is None else shared.under(own)
+
+
+def _shared(name: str, value: JSONObject | None) -> SharedPart | None:
+    return None if value is None else SharedPart(name, value)
 
 
 def _as_text(value: JSONObject | None) -> msgspec.Raw:
@@ -317,20 +326,24 @@ def _rejection(index: int, item: bytes | msgspec.Raw, error: InvalidMessage) -> 
     )
 
 
+_MOST_EXCESS_TOLD = 100
+
+
 def _excess(items: Sequence[bytes | msgspec.Raw], limit: int) -> Iterator[Rejection]:
     """Reject what a batch holds beyond its limit.
 
-    A hostile batch can hold a hundred times the limit, so the answer must be bounded: as many again are told one by
-    one, and the last of these stands for all the rest.
+    A hostile batch can hold a hundred times the limit, so the answer must be bounded: at most as many again, and no
+    more than a hundred, are told one by one, and the last of these stands for all the rest.
     """
     error = too_many_messages(limit, len(items))
-    last = 2 * limit - 1
+    last = limit + min(limit, _MOST_EXCESS_TOLD) - 1
     for index, item in enumerate(items[limit:last], limit):
         yield _rejection(index, item, error)
     rest = items[last:]
     if len(rest) == 1:
         yield _rejection(last, rest[0], error)
     elif rest:
-        everything = b"[" + b",".join(map(bytes, rest)) + b"]"
         detail = f"{error.detail}; this stands for the last {len(rest)}"
-        yield Rejection(index=last, message_id=None, error=attrs.evolve(error, detail=detail), payload=everything)
+        yield Rejection(
+            index=last, message_id=None, error=attrs.evolve(error, detail=detail), payload=encode_json(rest)
+        )

@@ -48,6 +48,35 @@ def lay_over(under: JSONObject, over: JSONObject) -> JSONObject:
     return merged
 
 
+@attrs.define
+class SharedPart:
+    """`context` or `integrations` of a batch, made ready to be laid under those of each message.
+
+    The messages of one client name the same keys, and most often name no object that the batch has too; then two
+    objects need only be joined at the top, and what is inherited is known from an earlier message.
+    """
+
+    name: str
+    value: JSONObject
+    _objects: frozenset[str] = attrs.field(init=False)
+    _inherited: dict[tuple[str, ...], tuple[str, ...]] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._objects = frozenset(key for key, value in self.value.items() if value.__class__ is dict)
+
+    def under(self, own: JSONObject | None) -> tuple[JSONObject, tuple[str, ...]]:
+        """Give what `lay_over` and `inherited_paths` give: shared with both, and only to be read."""
+        if own is None:
+            return self.value, (self.name,)
+        keys = tuple(own)
+        if not self._objects.isdisjoint(keys):
+            return lay_over(self.value, own), inherited_paths(self.name, self.value, own)
+        inherited = self._inherited.get(keys)
+        if inherited is None:
+            inherited = self._inherited[keys] = inherited_paths(self.name, self.value, own)
+        return self.value | own, inherited
+
+
 def inherited_paths(name: str, under: JSONObject, over: JSONObject | None) -> tuple[str, ...]:
     """Name what a merged object has from the batch alone: `context.device`, or `context` where the item had none.
 

@@ -70,7 +70,8 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
     `call` is the one that the path names, None in a batch.  What was mended with a loss is added to `cautions`.  Raises
     `InvalidMessage`.
     """
-    check_size(text, limits)
+    if len(text) > limits.message_bytes or text.count(b"{") + text.count(b"[") > limits.depth:  # what may be too much
+        check_size(text, limits)
     try:
         message = _decode(text)
     except msgspec.ValidationError:
