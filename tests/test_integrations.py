@@ -165,6 +165,17 @@ class TestAge:
         assert [decision.because for decision in resolution.at_age(2 * DAY)] == [Because.BY_NAME]
 
 
+def test_cautions_are_bounded() -> None:
+    junk = {f"name {number:03}": 5 for number in range(25)}
+    cautions = resolve_destinations(junk, DESTINATIONS).cautions
+    assert len(cautions) == 21
+    assert cautions[0].path == "integrations.name 000"
+    assert cautions[-1] == Caution(
+        code=Warned.INTEGRATION_IGNORED, message="and 5 more like these", path="integrations"
+    )
+    assert len(resolve_destinations(dict([*junk.items()][:20]), DESTINATIONS).cautions) == 20
+
+
 def test_options_are_not_the_senders_own_object() -> None:
     options = {"a": {"b": 1}}
     (decision,) = resolve_destinations({"Mixpanel": options}, [Destination(name="Mixpanel")]).decisions

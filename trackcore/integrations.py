@@ -26,6 +26,9 @@ from trackcore.typing import JSONObject
 
 ALL = "All"
 
+_MOST_CAUTIONS = 20
+"""How many cautions one object can cause, since each is stored with every message that has it."""
+
 _REMEMBERED = 1_000
 _REMEMBERED_BYTES = 1_000
 """How many resolutions are remembered, and of how large objects: a client cannot make the memory grow."""
@@ -116,9 +119,13 @@ class Resolver:
 def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:
     """Decide for each destination whether it is selected.  Never raises; what makes no sense becomes a caution."""
     flags, ignored = _usable_flags(integrations or {})
+    cautions = [*ignored, *_case_cautions(flags, destinations)]
+    if len(cautions) > _MOST_CAUTIONS:
+        rest = len(cautions) - _MOST_CAUTIONS
+        more = Caution(code=cautions[-1].code, message=f"and {rest} more like these", path="integrations")
+        cautions[_MOST_CAUTIONS:] = [more]
     return Resolution(
-        decisions=tuple(_decide(flags, destination) for destination in destinations),
-        cautions=(*ignored, *_case_cautions(flags, destinations)),
+        decisions=tuple(_decide(flags, destination) for destination in destinations), cautions=tuple(cautions)
     )
 
 
