@@ -102,7 +102,8 @@ class TestSourceBook:
 
 
 @pytest.mark.parametrize(
-    ("value", "key"), [("k", "k"), ("", None), (None, None), (5, None), (["k"], None), ("id:***", None), ("***", None)]
+    ("value", "key"),
+    [("k", "k"), ("", None), (None, None), (5, None), (["k"], None), ("id:***", None), ("***", None), ("k***", "k***")],
 )
 def test_write_key(value: object, key: str | None) -> None:
     assert write_key(value) == key
