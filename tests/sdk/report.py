@@ -118,6 +118,16 @@ SDKS: tuple[Sdk, ...] = (
         },
     ),
     Sdk(
+        title="RudderStack Python",
+        package="rudder-sdk-python",
+        versions={"2.1.9": Version(notes="puts the traits of an identify into `context.traits`")},
+    ),
+    Sdk(
+        title="Hightouch Python",
+        package="events-sdk-python",
+        versions={"0.0.4": Version(notes="write key in the body only")},
+    ),
+    Sdk(
         title="Customer.io Node",
         package="@customerio/cdp-analytics-node",
         versions={"0.5.9": Version(notes="sends no `sentAt`, so clock skew is not corrected")},

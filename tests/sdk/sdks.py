@@ -24,6 +24,8 @@ class Habits:
         adds: top-level fields that it adds to what it was given.
         category_in_properties: it copies the category of a page into the page's properties.
         traits_in_context: it copies the traits of an identify into `context.traits`.
+        moves_traits: it then leaves them out where they were.
+        names_all: `integrations` that are empty leave as `{"All": true}`.
         sends_sent_at: its requests say when they were sent.
         first_alone: its first message is sent at once and alone.
     """
@@ -36,6 +38,8 @@ class Habits:
     adds: frozenset[str]
     category_in_properties: bool = False
     traits_in_context: bool = False
+    moves_traits: bool = False
+    names_all: bool = False
     sends_sent_at: bool = True
     first_alone: bool = False
 
@@ -98,6 +102,9 @@ _PYTHON = Habits(
     numeric_ids=frozenset({"groupId", "previousId"}),
     adds=frozenset({"integrations", "context"}),
 )
+_RUDDER_PYTHON = attrs.evolve(
+    _PYTHON, adds=_PYTHON.adds | {"channel"}, traits_in_context=True, moves_traits=True, names_all=True
+)
 _NODE = Habits(
     library="@segment/analytics-node",
     takes_numbers=False,
@@ -123,18 +130,20 @@ _AXIOS = Patience(keeps_order=False, least_waits=(0.2, 0.4), least_waits_limited
 _NODE_3 = Patience(keeps_order=False, least_waits=(1, 2), least_waits_limited=(1, 1), counts_retries=True)
 
 
-def _python(version: str, *, package: str, module: str, patience: Patience, authorization: bool) -> tuple[Sdk, Sdk]:
+def _python(
+    version: str, *, package: str, module: str, patience: Patience, authorization: bool, habits: Habits = _PYTHON
+) -> tuple[Sdk, Sdk]:
     plain = Sdk(
         package=package,
         version=version,
         language="Python",
         environment=f"{package}-{version}",
         driven_as=module,
-        habits=_PYTHON,
+        habits=habits,
         patience=patience,
         variant="plain",
         batch_setting="upload_size",
-        settings={"upload_interval": 10},
+        settings={"upload_interval": 10, "gzip": False},
         authorization=authorization,
     )
     zipped = attrs.evolve(plain, variant="gzip", settings={**plain.settings, "gzip": True}, content_encoding="gzip")
@@ -183,6 +192,22 @@ SERVER_SDKS: tuple[Sdk, ...] = (
         module="analytics.client",
         patience=_JITTERED,
         authorization=True,
+    ),
+    *_python(
+        "2.1.9",
+        package="rudder-sdk-python",
+        module="rudderstack.analytics.client",
+        patience=_JITTERED,
+        authorization=True,
+        habits=_RUDDER_PYTHON,
+    ),
+    *_python(
+        "0.0.4",
+        package="events-sdk-python",
+        module="hightouch.htevents.client",
+        patience=_JITTERED,
+        authorization=False,
+        habits=attrs.evolve(_PYTHON, library="events-sdk-python"),
     ),
     _node("3.1.0", patience=_NODE_3, authorization=True),
     _node("2.3.0", patience=_SIDE_BY_SIDE, authorization=False),
