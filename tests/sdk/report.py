@@ -32,6 +32,7 @@ REPLAY = Path(__file__).parents[1] / "adapters" / "test_recorded_requests.py"
 # What a test shows, in the order and the words of the table.
 WORDS: Mapping[str, str] = {
     "calls": "six calls",
+    "four calls": "its four calls",
     "gzip": "gzip",
     "inline settings": "inline settings",
     "batching": "batching",
@@ -131,6 +132,11 @@ SDKS: tuple[Sdk, ...] = (
         title="Customer.io Node",
         package="@customerio/cdp-analytics-node",
         versions={"0.5.9": Version(notes="sends no `sentAt`, so clock skew is not corrected")},
+    ),
+    Sdk(
+        title="Jitsu Node",
+        package="@jitsu/js",
+        versions={"1.11.0": Version(notes="paths of its own; knows no screen and alias, and no retry")},
     ),
     Sdk(
         title="Ruby",

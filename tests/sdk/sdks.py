@@ -73,7 +73,7 @@ class Sdk:
     habits: Habits
     patience: Patience
     variant: str = ""
-    batch_setting: str
+    batch_setting: str | None = None
     settings: Mapping[str, object] = attrs.field(factory=dict)
     authorization: bool = True
     content_type: str = "application/json"
@@ -91,7 +91,7 @@ class Sdk:
 
     def options(self, *, batch_size: int, installed: str) -> JSONObject:
         """Give what the client script is told."""
-        settings = {**self.settings, self.batch_setting: batch_size}
+        settings = {**self.settings, **({self.batch_setting: batch_size} if self.batch_setting else {})}
         if self.language == "Python":
             return {"module": self.driven_as, "settings": settings}
         return {"kind": self.driven_as, "package": self.package, "environment": installed, "settings": settings}
@@ -248,4 +248,16 @@ SERVER_SDKS: tuple[Sdk, ...] = (
         patience=_SIDE_BY_SIDE,
         batch_setting="maxEventsInBatch",
     ),
+)
+
+# Neither Segment's nor a fork of it: a request for each call, on paths of its own, and no retries.
+JITSU = Sdk(
+    package="@jitsu/js",
+    version="1.11.0",
+    language="Node",
+    environment="jitsu-js-1.11.0",
+    driven_as="jitsu",
+    habits=Habits(library="@jitsu/js", adds=frozenset({"anonymousId", "context"})),
+    patience=Patience(keeps_order=True, least_waits=(), least_waits_limited=()),
+    authorization=False,
 )
