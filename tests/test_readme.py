@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,11 +25,26 @@ from markdown_it.token import Token
 from sdk.report import END, SDKS, START
 from trackcore_server import Configuration, LogSettings, ServerSettings, parse_configuration
 from trackcore_server.cli import main
+from trackcore_server.explain import CONFIGURATION_CHANGED
+from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_wsgi import responses
 from trackcore_wsgi.routes import ROUTES, Action, find_route
 
-from trackcore import DEFAULT_LIMITS, Destination, InvalidRequest, Limits, MemorySink, Reason, Source, Warned
-from trackcore.jsontext import parse_value
+from trackcore import (
+    DEFAULT_LIMITS,
+    Because,
+    Collector,
+    Destination,
+    InvalidRequest,
+    Limits,
+    MemorySink,
+    Origin,
+    Reason,
+    Source,
+    Warned,
+    WriteKey,
+)
+from trackcore.jsontext import encode_json, parse_value
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -150,6 +168,55 @@ class TestBlocks:
     def test_the_answer_to_what_is_no_json(self) -> None:
         answer = serve(MemorySink()).post("/v1/batch", b'{"batch": [,]}', headers=KEY)
         assert (answer.status, answer.json) == (400, parse_value(fence("json", "Error answers").encode()))
+
+
+class TestLog:
+    """What is said of the log, tried on one that holds the message of the example."""
+
+    EXAMPLE = parse_value(fence("json", "The log").encode())
+
+    @pytest.fixture(autouse=True)
+    def _log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "trackcore.toml").write_text(fence("toml", "Configuration"))
+        configuration = parse_configuration(fence("toml", "Configuration"))
+        stored = self.EXAMPLE["message"]
+        collector = Collector(
+            sources=configuration.sources,
+            destinations=configuration.destinations,
+            sink=SqliteSink(tmp_path / "trackcore.db"),
+            clock=lambda: datetime.fromisoformat(stored["receivedAt"]),
+            new_message_id=lambda: stored["messageId"],
+        )
+        sent = {name: stored[name] for name in ("event", "integrations", "sentAt")}
+        sent |= {"timestamp": stored["originalTimestamp"], "userId": int(stored["userId"])}
+        collector.receive(encode_json(sent), endpoint="track", origin=Origin(header_key=WriteKey("abc123")))
+        yield
+        collector.sink.close()  # type: ignore[attr-defined]
+
+    def test_the_line_that_is_shown(self) -> None:
+        result = CliRunner().invoke(main, ["events", "--explain"])
+        assert parse_value(result.stdout.encode()) == self.EXAMPLE
+
+    def test_every_because_is_explained(self) -> None:
+        for because in (*Because, CONFIGURATION_CHANGED):
+            assert f"`{because}`" in TEXT
+
+    def test_its_tables(self, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "trackcore.db")) as log:
+            names = log.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+            assert {f"`{name}`" for (name,) in names} == {row[0] for row in tables("The log")[0].rows}
+
+    def test_its_queries(self, tmp_path: Path) -> None:
+        """The one to read it runs, and the one to copy it makes a log, while the server has it open."""
+        lines = [line for found in FENCES for line in found.text.splitlines() if line.startswith("sqlite3 ")]
+        read, copy = [shlex.split(line)[-1] for line in lines]
+        with closing(sqlite3.connect(tmp_path / "trackcore.db", isolation_level=None)) as log:
+            ((payload,),) = log.execute(read.replace("100", "0")).fetchall()
+            log.execute(copy)
+        assert parse_value(payload.encode()) == self.EXAMPLE["message"]
+        (message,) = SqliteLog(tmp_path / "backup.db").messages()
+        assert message.message == self.EXAMPLE["message"]
 
 
 def commands() -> Iterator[Any]:
