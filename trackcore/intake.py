@@ -250,7 +250,7 @@ class _Pipeline:
     def _identify(self, message: WireMessage, cautions: list[Caution]) -> str:
         """Give the message an id if it has none, take the write key out of it, and return the id."""
         if message.write_key is not None:
-            if message.write_key != self.write_key and _MISMATCH not in cautions:
+            if write_key(message.write_key) not in (None, self.write_key) and _MISMATCH not in cautions:
                 cautions.append(_MISMATCH)
             message.write_key = None
         message_id = message.message_id
