@@ -241,7 +241,7 @@ def test_commands_exist_with_their_options(words: list[str]) -> None:
     name, *arguments = words
     assert isinstance(main, click.Group)
     command = main.commands[name]
-    if name != "validate" or arguments:  # within the text it may be named alone
+    if arguments or name not in {"validate", "prune"}:  # within the text they may be named alone
         command.make_context(name, arguments)
 
 
@@ -347,7 +347,7 @@ class TestConfiguration:
 
     def test_it_shows_the_defaults(self) -> None:
         configuration = parse_configuration(fence("toml", "Configuration"))
-        assert (configuration.log, configuration.server, configuration.limits) == (
+        assert (attrs.evolve(configuration.log, keep=None), configuration.server, configuration.limits) == (
             LogSettings(),
             ServerSettings(),
             DEFAULT_LIMITS,

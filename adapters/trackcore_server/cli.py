@@ -16,6 +16,7 @@ from trackcore import TrackcoreError
 from trackcore_server.options import Failure
 from trackcore_server.serve import serve
 from trackcore_server.show import events, rejected
+from trackcore_server.upkeep import check, prune_log
 from trackcore_server.validate import validate
 
 
@@ -43,6 +44,8 @@ main.add_command(serve)
 main.add_command(events)
 main.add_command(rejected)
 main.add_command(validate)
+main.add_command(prune_log)
+main.add_command(check)
 
 if __name__ == "__main__":
     main(prog_name="trackcore")
