@@ -690,7 +690,7 @@ def run(name: str) -> dict[str, Any]:
 
     command = [sys.executable, __file__, "--measure", name]
     try:
-        done = subprocess.run(  # noqa: PLW1509 - the parent has no threads
+        done = subprocess.run(
             command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False, preexec_fn=limit_memory
         )
         found: dict[str, Any] = json.loads(done.stdout)
