@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fuzz.mutations import mutate
 from fuzz.oracle import Finding, Oracle, check_codec
-from fuzz.raw import RawRequest, format_raw, found_cases, parse_raw, seeds
+from fuzz.raw import RawRequest, format_raw, found_cases, honest_requests, parse_raw, seeds
 from fuzz.run import replay, run_mutations
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,9 +45,9 @@ def test_any_bytes_are_a_request_and_are_written_and_read_the_same(data: bytes) 
     assert parse_raw(format_raw(request)) == request
 
 
-def test_every_seed_is_answered_with_200_or_is_meant_to_be_missing(tmp_path: Path) -> None:
+def test_every_honest_request_is_answered_with_200_or_is_meant_to_be_missing(tmp_path: Path) -> None:
     oracle = Oracle(tmp_path)
-    statuses = {request.target: oracle.check(request) for request in seeds()}
+    statuses = {request.target: oracle.check(request) for request in honest_requests()}
     oracle.close()
     assert {target for target, status in statuses.items() if status != 200} == {"/nowhere"}
 
