@@ -36,6 +36,9 @@ MESSAGE_TYPES: dict[Call, type[Message]] = {
     "group": Group,
     "alias": Alias,
 }
+TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at")
+"""The attributes that are times."""
+
 CALL_OF: dict[type[Message], Call] = {message_type: call for call, message_type in MESSAGE_TYPES.items()}
 
 
@@ -116,7 +119,6 @@ def wire_name(attribute: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-_TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at")
 _converter = Converter(detailed_validation=False)
 
 
@@ -160,7 +162,7 @@ def _as_it_is(value: Any) -> Any:
 
 def _hook(attribute: str) -> Callable[[Any, Any], Any]:
     """Choose how a checked value is taken: a time as its text, anything else as it is."""
-    return (lambda value, _: time_text(value)) if attribute in _TIMES else (lambda value, _: _as_it_is(value))
+    return (lambda value, _: time_text(value)) if attribute in TIMES else (lambda value, _: _as_it_is(value))
 
 
 for _message_type in MESSAGE_TYPES.values():

@@ -36,10 +36,11 @@ _LEAP_SECOND = 60
 _FIRST_MILLISECONDS = 10**11
 """From this number on, a count since 1970 is in milliseconds: as seconds it would lie after the year 5138."""
 
+# Repetitions are possessive: spaces that two of them could share would be tried in every split, in quadratic time.
 _LENIENT = re.compile(
-    r"""\s*(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})
-    (?:[Tt\ ]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d*))?)?
-    \ *(?:(?P<utc>[Zz])|(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})?)?)?\s*""",
+    r"""\s*+(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})
+    (?:[Tt\ ]++(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d*+))?)?
+    \ *+(?:(?P<utc>[Zz])|(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})?)?)?\s*+""",
     re.VERBOSE | re.ASCII,
 )
 

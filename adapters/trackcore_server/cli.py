@@ -14,6 +14,7 @@ import click
 
 from trackcore import TrackcoreError
 from trackcore_server.options import Failure
+from trackcore_server.schema import schema
 from trackcore_server.serve import serve
 from trackcore_server.show import events, rejected
 from trackcore_server.upkeep import check, prune_log
@@ -46,6 +47,7 @@ main.add_command(rejected)
 main.add_command(validate)
 main.add_command(prune_log)
 main.add_command(check)
+main.add_command(schema)
 
 if __name__ == "__main__":
     main(prog_name="trackcore")

@@ -38,6 +38,13 @@ SILENCE_SECONDS = 60
 REQUEST_LINE_BYTES = 8_190
 """The most that gunicorn can be told.  A pixel carries its message in the address."""
 
+HEADERS = 100
+HEADER_BYTES = 8_190
+"""How many headers a request may have, and how large each may be."""
+
+CONNECTIONS = 1_000
+"""Connections that a worker keeps open at once, most of them idle; more wait in the backlog of the system."""
+
 _EXAMPLES = """\b
 Examples:
   trackcore serve
@@ -169,13 +176,17 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
         "bind": server.bind,
         "workers": server.workers,
         "threads": server.threads,
-        "worker_class": "gthread",
+        "worker_class": "trackcore_server.worker.Worker",
         "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
         "preload_app": False,
         "timeout": SILENCE_SECONDS,
         "graceful_timeout": GRACEFUL_SECONDS,
         "keepalive": KEEPALIVE_SECONDS,
         "limit_request_line": REQUEST_LINE_BYTES,
+        "limit_request_fields": HEADERS,
+        "limit_request_field_size": HEADER_BYTES,
+        "worker_connections": CONNECTIONS,
+        "forwarded_allow_ips": "",  # the app decides whom to believe, by `proxy_hops`; gunicorn would believe loopback
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "warning",
