@@ -125,7 +125,7 @@ class TestAgreement:
 
     @given(
         st.fixed_dictionaries(
-            {"batch": st.lists(odd_wire_messages().filter(lambda item: not long_number(item)), max_size=3)},
+            {"batch": st.lists(odd_wire_messages().filter(lambda item: not long_number(item)), min_size=1, max_size=3)},
             optional=dict.fromkeys(("context", "integrations", "sentAt"), json_values()),
         )
     )
