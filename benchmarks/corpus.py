@@ -43,7 +43,14 @@ JSON = dict[str, Any]
 
 _CALLS = ("identify", "track", "page", "screen", "group", "alias")
 _CALL_WEIGHTS = (12, 64, 14, 4, 4, 2)
-_EVENTS = ("Product Viewed", "Product Added", "Order Completed", "Signed Up", "Coupon Applied", "Video Playback Started")
+_EVENTS = (
+    "Product Viewed",
+    "Product Added",
+    "Order Completed",
+    "Signed Up",
+    "Coupon Applied",
+    "Video Playback Started",
+)
 _PRODUCTS = ("Monopoly: 3rd Edition", "Uno Card Game", "Brettspiel für Große", "カルカソンヌ", "Chess Set, Walnut")
 _CITIES = ("Zürich", "San Francisco", "São Paulo", "Tokyo", "Nairobi")
 _USER_AGENTS = (
@@ -136,7 +143,11 @@ def _track(random: Random) -> JSON:
 
 
 def _page(random: Random) -> JSON:
-    return {"name": "Product", "category": "Shop", "properties": {"title": "Shop", "sku": f"G-{random.randrange(1000)}"}}
+    return {
+        "name": "Product",
+        "category": "Shop",
+        "properties": {"title": "Shop", "sku": f"G-{random.randrange(1000)}"},
+    }
 
 
 def _identify(random: Random) -> JSON:
@@ -167,7 +178,12 @@ _MAKERS = {"identify": _identify, "track": _track, "page": _page, "screen": _pag
 def _context(random: Random) -> JSON:
     path = f"/products/{random.randrange(500)}"
     return {
-        "page": {"path": path, "url": f"https://shop.example.com{path}?ref=mail", "title": "Shop", "search": "?ref=mail"},
+        "page": {
+            "path": path,
+            "url": f"https://shop.example.com{path}?ref=mail",
+            "title": "Shop",
+            "search": "?ref=mail",
+        },
         "userAgent": random.choice(_USER_AGENTS),
         "locale": random.choice(("en-US", "de-CH", "ja-JP")),
         "timezone": "Europe/Zurich",

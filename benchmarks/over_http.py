@@ -105,24 +105,49 @@ def _measure(setting: _Setting, minutes: float) -> Report:
         _row("trackcore, single messages", single, 1, setting.connections),
         _row("bare Werkzeug, the same requests", bare_single, 1, setting.connections),
         _row("trackcore, batches of 100", batch, BATCH_MESSAGES, setting.batch_connections),
-        _row("bare Werkzeug, the same requests", _middle_of(rounds["bare batch"]), BATCH_MESSAGES, setting.batch_connections),
+        _row(
+            "bare Werkzeug, the same requests",
+            _middle_of(rounds["bare batch"]),
+            BATCH_MESSAGES,
+            setting.batch_connections,
+        ),
         {"what": "SQLite alone, 100 rows a transaction", "messages/s": sqlite},
     ]
     goals = [
-        Goal(name="single messages: requests/s of bare Werkzeug's", measured=single.requests_per_second / bare_single.requests_per_second, bound=LEAST_OF_BARE),
+        Goal(
+            name="single messages: requests/s of bare Werkzeug's",
+            measured=single.requests_per_second / bare_single.requests_per_second,
+            bound=LEAST_OF_BARE,
+        ),
         Goal(name="single messages: p99", measured=single.p99, bound=MOST_P99_MS, at_most=True, unit=" ms"),
-        Goal(name="batches: messages/s of SQLite alone's", measured=batch.requests_per_second * BATCH_MESSAGES / sqlite, bound=LEAST_OF_SQLITE),
-        Goal(name="memory of a worker", measured=max(single.rss, batch.rss), bound=MOST_RSS_MIB, at_most=True, unit=" MiB"),
+        Goal(
+            name="batches: messages/s of SQLite alone's",
+            measured=batch.requests_per_second * BATCH_MESSAGES / sqlite,
+            bound=LEAST_OF_SQLITE,
+        ),
+        Goal(
+            name="memory of a worker",
+            measured=max(single.rss, batch.rss),
+            bound=MOST_RSS_MIB,
+            at_most=True,
+            unit=" MiB",
+        ),
     ]
     if growth:
         percent = (growth[-1] / growth[0] - 1) * 100
-        goals.append(Goal(name=f"growth from minute 1 to {minutes:g}", measured=percent, bound=MOST_GROWTH_PERCENT, at_most=True, unit=" %"))
+        goals.append(
+            Goal(
+                name=f"growth from minute 1 to {minutes:g}",
+                measured=percent,
+                bound=MOST_GROWTH_PERCENT,
+                at_most=True,
+                unit=" %",
+            )
+        )
     return Report(title="Durable intake over HTTP", rows=rows, goals=goals, settings=setting.told())
 
 
-def _rounds(
-    setting: _Setting, server: RunningServer, floor: RunningServer, alone: SqliteAlone
-) -> dict[str, list[Any]]:
+def _rounds(setting: _Setting, server: RunningServer, floor: RunningServer, alone: SqliteAlone) -> dict[str, list[Any]]:
     singles, batches = _requests()
     put = partial(put_load, folder=setting.folder)
     kinds: dict[str, Callable[[float], Any]] = {
@@ -178,7 +203,9 @@ def _compare(setting: _Setting) -> Report:
 def _middle_of(loads: list[Load]) -> Load:
     """Give the medians; what went wrong is summed up."""
     columns = {name: [getattr(load, name) for load in loads] for name in attrs.fields_dict(Load)}
-    return Load(**{name: sum(values) if name in ("refused", "broken") else middle(values) for name, values in columns.items()})
+    return Load(
+        **{name: sum(values) if name in ("refused", "broken") else middle(values) for name, values in columns.items()}
+    )
 
 
 def _row(what: str, load: Load, messages: int, connections: int) -> dict[str, Any]:
