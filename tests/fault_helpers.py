@@ -1,0 +1,210 @@
+"""What the fault tests share: clients that remember what they were promised, and a reader that misses nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import Counter
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+from served import PATIENCE, Answered, Served, basic
+from trackcore_sqlite import SqliteLog, UnusableLog
+
+KEY = "fault-key"
+
+
+def message(message_id: str, **fields: Any) -> dict[str, Any]:
+    """Make a track message, of some hundred bytes so that the log grows over many pages."""
+    return {
+        "type": "track",
+        "event": "Bought",
+        "userId": f"user-of-{message_id}",
+        "messageId": message_id,
+        "properties": {"note": f"{message_id} " * 20},
+        **fields,
+    }
+
+
+def batch(*message_ids: str, **fields: Any) -> dict[str, Any]:
+    """Make a batch of such messages."""
+    return {"batch": [message(message_id, **fields) for message_id in message_ids]}
+
+
+@attrs.define
+class Ledger:
+    """What became of the messages that were sent: each stands in exactly one of the sets.
+
+    `acknowledged` was answered with 200, `refused` with another status, `unanswered` not at all, so that it may be in
+    the log or not.
+    """
+
+    acknowledged: set[str] = attrs.field(factory=set)
+    refused: set[str] = attrs.field(factory=set)
+    unanswered: set[str] = attrs.field(factory=set)
+    refusals: list[Answered] = attrs.field(factory=list)
+    answers: int = 0
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
+
+    def note(self, message_ids: list[str], answered: Answered | None) -> None:
+        """Write down how a request was answered; None for not at all."""
+        with self._lock:
+            for known in (self.acknowledged, self.refused, self.unanswered):
+                known.difference_update(message_ids)
+            if answered is None:
+                self.unanswered.update(message_ids)
+                return
+            self.answers += 1
+            if answered.status == 200:
+                assert answered.body == {"success": True}, answered
+                self.acknowledged.update(message_ids)
+            else:
+                self.refused.update(message_ids)
+                self.refusals.append(answered)
+
+
+class Clients:
+    """Concurrent clients on connections that they keep, as SDKs do; what is not acknowledged is sent again first.
+
+    They go on over restarts: `send_to` names the server of the moment.
+    """
+
+    def __init__(self, served: Served, ledger: Ledger, *, clients: int = 8) -> None:
+        self.ledger = ledger
+        self.failures: list[BaseException] = []
+        self._served = served
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def send_to(self, served: Served) -> None:
+        self._served = served
+
+    def stop(self) -> None:
+        """Let each finish its request, and fail for whatever failed in one."""
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a client hangs"
+        assert self.failures == []
+
+    def _run(self, number: int) -> None:
+        try:
+            self._send_all(number)
+        except BaseException as failure:  # noqa: BLE001 - the test is told
+            self.failures.append(failure)
+
+    def _send_all(self, number: int) -> None:
+        requests = (_request(f"{number}-{turn}", turn) for turn in count())
+        again = None
+        connection = None
+        served = self._served
+        while not self._is_over.is_set():
+            path, body, message_ids = again or next(requests)
+            if connection is None or served is not self._served:
+                served = self._served
+                connection = HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
+            answered = _ask(connection, path, body)
+            self.ledger.note(message_ids, answered)
+            if answered is None:
+                connection = None
+                self._is_over.wait(0.01)  # as a client does, and so that a server can start
+            again = None if answered is not None and answered.status == 200 else (path, body, message_ids)
+        if connection is not None:
+            connection.close()
+
+
+def _request(name: str, turn: int) -> tuple[str, Any, list[str]]:
+    """Make the next request of a client: batches and single messages in turn."""
+    if turn % 3 == 0:
+        return "/v1/track", message(name), [name]
+    message_ids = [f"{name}-{index}" for index in range(1 + turn % 7)]
+    return "/v1/batch", batch(*message_ids), message_ids
+
+
+def _ask(connection: HTTPConnection, path: str, body: Any) -> Answered | None:
+    try:
+        headers = {"Content-Type": "application/json", "Authorization": basic(KEY)}
+        connection.request("POST", path, json.dumps(body), headers)
+        response = connection.getresponse()
+        return Answered(response.status, dict(response.getheaders()), json.loads(response.read()))
+    except (OSError, HTTPException):
+        connection.close()
+        return None
+
+
+class Follower:
+    """A reader that follows the log all the while, and remembers every sequence number that it saw."""
+
+    def __init__(self, path: Path) -> None:
+        self.seqs: list[int] = []
+        self.failures: list[BaseException] = []
+        self._log = SqliteLog(path)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the reader hangs"
+
+    def check(self) -> None:
+        """Expect that it saw each number once, in order, without gaps."""
+        assert self.failures == []
+        self._read()
+        assert self.seqs == list(range(1, len(self.seqs) + 1))
+
+    def _run(self) -> None:
+        try:
+            while not self._is_over.is_set():
+                self._read()
+                self._is_over.wait(0.002)
+        except BaseException as failure:  # noqa: BLE001 - the test is told
+            self.failures.append(failure)
+
+    def _read(self) -> None:
+        after = self.seqs[-1] if self.seqs else 0
+        self.seqs.extend(entry.seq for entry in self._log.messages(after=after))
+
+
+def check_log(path: Path, ledger: Ledger) -> None:
+    """Expect that the file is whole and holds each acknowledged message once, nothing twice, and no half of a batch."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    before = set(ledger.acknowledged)
+    entries = list(SqliteLog(path).messages())
+    stored = Counter(entry.message["messageId"] for entry in entries)
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    assert before - set(stored) == set(), "acknowledged messages are lost"
+    assert {message_id for message_id, times in stored.items() if times > 1} == set(), "messages are stored twice"
+
+
+def check_settled(path: Path, ledger: Ledger) -> None:
+    """Expect likewise, once nothing is sent any more: what was refused is not stored."""
+    check_log(path, ledger)
+    stored = {entry.message["messageId"] for entry in SqliteLog(path).messages()}
+    assert stored & ledger.refused == set(), "messages that were refused are stored"
+    assert stored <= ledger.acknowledged | ledger.unanswered, "messages are stored that nobody sent"
+
+
+def stored_ids(path: Path) -> list[str]:
+    """Give the ids of what is in the log, in its order."""
+    with suppress(UnusableLog):
+        return [entry.message["messageId"] for entry in SqliteLog(path).messages()]
+    return []

@@ -1,0 +1,54 @@
+"""What the fault tests share: their long form, and real servers of two workers on a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fault_helpers import KEY
+from served import Served, wait_for
+
+Start = Callable[..., Served]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the fault tests in their long form, of some minutes")
+
+
+@pytest.fixture(name="is_long")
+def _is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(name="data")
+def _data(tmp_path: Path) -> Path:
+    """The data folder of the servers; it does not exist yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture(name="log_path")
+def _log_path(data: Path) -> Path:
+    """The log of the servers."""
+    return data / "trackcore.db"
+
+
+@pytest.fixture(name="start")
+def _start(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Start servers on the log, and wait until they are ready; at the end they are killed with all their workers."""
+    monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    started: list[Served] = []
+
+    def start(*arguments: str, folder: Path = data, ready: bool = True) -> Served:
+        options = ["--data", str(folder), "--write-key", KEY, "--workers", "2", "--threads", "8"]
+        served = Served.start(tmp_path / f"stderr-{len(started)}", *options, *arguments)
+        started.append(served)
+        served.wait_until_listening()
+        wait_for(served.is_ready if ready else lambda: served.get("/health") == 200)
+        return served
+
+    yield start
+    for served in started:
+        served.kill()
