@@ -68,19 +68,19 @@ def make_bodies(count: int, *, seed: int = SEED, message_ids: bool = True) -> li
         message_ids: whether messages carry a messageId; without, the server makes one, so the same body can be sent
             again and again and is never a duplicate.
     """
-    random = Random(seed)  # noqa: S311 - reproducible on purpose
+    random = Random(seed)
     return [_dump(_batch(random, message_ids=message_ids)) for _ in range(count)]
 
 
 def make_singles(count: int, *, seed: int = SEED, message_ids: bool = True) -> list[tuple[str, bytes]]:
     """Make `(call, body)` pairs for `/v1/<call>`; the arguments are those of `make_bodies`."""
-    random = Random(seed)  # noqa: S311 - likewise
+    random = Random(seed)
     return [_single(message) for message in _messages(random, count, message_ids=message_ids)]
 
 
 def make_collector(sink: Sink) -> Collector:
     """Make a collector with 10 destinations, a real clock and cheap message ids."""
-    random = Random(SEED)  # noqa: S311 - likewise
+    random = Random(SEED)
     return Collector(
         sources=[Source(name="website", write_keys=[KEY])],
         destinations=DESTINATIONS,

@@ -26,7 +26,6 @@ from pathlib import Path
 import attrs
 import psutil
 from corpus import DESTINATIONS, KEY
-
 from trackcore_server.serve import KEEPALIVE_SECONDS
 
 HERE = Path(__file__).parent
@@ -171,7 +170,7 @@ def _watching(measure: Callable[[], float]) -> Iterator[list[float]]:
 @contextmanager
 def _running(name: str, command: Sequence[str], folder: Path) -> Iterator[RunningServer]:
     port = _free_port()
-    log = folder / f"{name.split()[0]}.stderr"
+    log = folder / f"{name}.stderr".replace(" ", "-")
     with log.open("wb") as stderr:
         process = subprocess.Popen([*command, "--bind", f"127.0.0.1:{port}"], stderr=stderr, start_new_session=True)
     try:

@@ -5,7 +5,6 @@ The rounds of all are interleaved, so that whatever else the machine does hits a
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,7 +19,6 @@ from corpus import BATCH_MESSAGES, make_bodies, make_singles
 from load import Load, RunningServer, bare, check_tools, put_load, trackcore
 from sqlite_alone import SqliteAlone
 from tables import Goal, Report, middle
-
 from trackcore_server.config import ServerSettings
 
 MOST_RSS_MIB = 80

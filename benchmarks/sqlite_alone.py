@@ -1,4 +1,4 @@
-"""SQLite alone: the rows that the corpus becomes, put by `executemany` into the tables of the log, 100 a transaction."""
+"""SQLite alone: the rows that the corpus becomes, by `executemany` into the tables of the log, 100 a transaction."""
 
 from __future__ import annotations
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections import Counter
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
-from served import PATIENCE, Answered, Served, basic
+from served import PATIENCE, Answered, Served, basic, wait_for
 from trackcore_sqlite import SqliteLog, UnusableLog
 
 KEY = "fault-key"
@@ -54,7 +57,8 @@ class Ledger:
     def note(self, message_ids: list[str], answered: Answered | None) -> None:
         """Write down how a request was answered; None for not at all."""
         with self._lock:
-            for known in (self.acknowledged, self.refused, self.unanswered):
+            assert self.acknowledged.isdisjoint(message_ids), "a client does not send again what was acknowledged"
+            for known in (self.refused, self.unanswered):
                 known.difference_update(message_ids)
             if answered is None:
                 self.unanswered.update(message_ids)
@@ -67,15 +71,22 @@ class Ledger:
                 self.refused.update(message_ids)
                 self.refusals.append(answered)
 
+    def wait_for_answers(self, count: int) -> None:
+        """Wait until so many more requests are answered."""
+        enough = self.answers + count
+        wait_for(lambda: self.answers >= enough)
+
 
 class Clients:
     """Concurrent clients on connections that they keep, as SDKs do; what is not acknowledged is sent again first.
 
-    They go on over restarts: `send_to` names the server of the moment.
+    They go on over restarts: `send_to` names the server of the moment.  Message ids begin with `name`, so that those of
+    one after the other differ.
     """
 
-    def __init__(self, served: Served, ledger: Ledger, *, clients: int = 8) -> None:
+    def __init__(self, served: Served, ledger: Ledger, *, clients: int = 8, name: str = "c") -> None:
         self.ledger = ledger
+        self._name = name
         self.failures: list[BaseException] = []
         self._served = served
         self._is_over = threading.Event()
@@ -107,7 +118,7 @@ class Clients:
             self.failures.append(failure)
 
     def _send_all(self, number: int) -> None:
-        requests = (_request(f"{number}-{turn}", turn) for turn in count())
+        requests = (_request(f"{self._name}{number}-{turn}", turn) for turn in count())
         again = None
         connection = None
         served = self._served
@@ -174,7 +185,7 @@ class Follower:
         try:
             while not self._is_over.is_set():
                 self._read()
-                self._is_over.wait(0.002)
+                self._is_over.wait(0.02)
         except BaseException as failure:  # noqa: BLE001 - the test is told
             self.failures.append(failure)
 
@@ -201,6 +212,33 @@ def check_settled(path: Path, ledger: Ledger) -> None:
     stored = {entry.message["messageId"] for entry in SqliteLog(path).messages()}
     assert stored & ledger.refused == set(), "messages that were refused are stored"
     assert stored <= ledger.acknowledged | ledger.unanswered, "messages are stored that nobody sent"
+
+
+@contextmanager
+def hold_write_lock(path: Path) -> Iterator[None]:
+    """Hold the write lock of the log from a process of its own, which lets it go at the end of the block."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    try:
+        yield
+    finally:
+        holder.communicate("let go\n", timeout=PATIENCE)
+        assert holder.returncode == 0
+
+
+_HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA busy_timeout = 20000")
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+connection.close()
+"""
 
 
 def stored_ids(path: Path) -> list[str]:

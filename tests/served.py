@@ -55,14 +55,13 @@ class Served:
     port: int
 
     @classmethod
-    def start(cls, stderr_file: Path, *arguments: str, **options: Any) -> Served:
-        """Start a server that may not become ready; `options` are those of `Popen`."""
+    def start(cls, stderr_file: Path, *arguments: str) -> Served:
+        """Start a server, which may fail to."""
         with stderr_file.open("wb") as stderr:
             process = subprocess.Popen(
                 [*COMMAND, "serve", "--bind", "127.0.0.1:0", *arguments],
                 stderr=stderr,
                 start_new_session=True,
-                **options,
             )
         return cls(process, stderr_file, 0)
 

@@ -36,15 +36,22 @@ def _log_path(data: Path) -> Path:
 
 @pytest.fixture(name="start")
 def _start(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Start servers on the log, and wait until they are ready; at the end they are killed with all their workers."""
+    """Start servers on the log; at the end they are killed with all their workers.
+
+    It waits until the server is ready; with `ready=False` until it answers; with `sure=False` until it listens or has
+    given up.
+    """
     monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
     started: list[Served] = []
 
-    def start(*arguments: str, folder: Path = data, ready: bool = True) -> Served:
+    def start(*, folder: Path = data, ready: bool = True, sure: bool = True) -> Served:
         options = ["--data", str(folder), "--write-key", KEY, "--workers", "2", "--threads", "8"]
-        served = Served.start(tmp_path / f"stderr-{len(started)}", *options, *arguments)
+        served = Served.start(tmp_path / f"stderr-{len(started)}", *options)
         started.append(served)
+        if not sure:
+            wait_for(lambda: served.process.poll() is not None or "Listening" in served.stderr())
+            return served
         served.wait_until_listening()
         wait_for(served.is_ready if ready else lambda: served.get("/health") == 200)
         return served

@@ -47,8 +47,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(
 
 def _let_work(ledger: Ledger, random: Random) -> None:
     """Wait until there were answers, and then for some instant more, at which anything may be going on."""
-    enough = ledger.answers + random.randint(5, 40)
-    wait_for(lambda: ledger.answers >= enough)
+    ledger.wait_for_answers(random.randint(5, 40))
     threading.Event().wait(random.uniform(0, LONGEST_WAIT_SECONDS))
 
 
