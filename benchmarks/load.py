@@ -52,9 +52,9 @@ end
 done = function(summary, latency, _)
   local errors = summary.errors
   io.stderr:write(string.format(
-    '{"requests": %%d, "seconds": %%f, "p50": %%f, "p99": %%f, "worst": %%f, "refused": %%d, "broken": %%d}\\n',
+    '{"requests": %%d, "seconds": %%f, "p50": %%f, "p99": %%f, "refused": %%d, "broken": %%d}\\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    latency.max / 1e3, errors.status, errors.connect + errors.read + errors.write + errors.timeout))
+    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
 end
 """
 
@@ -66,7 +66,6 @@ class Load:
     requests_per_second: float
     p50: float
     p99: float
-    worst: float
     refused: int
     broken: int
     cpu: float
@@ -133,7 +132,6 @@ def put_load(
         requests_per_second=found["requests"] / found["seconds"],
         p50=found["p50"],
         p99=found["p99"],
-        worst=found["worst"],
         refused=found["refused"],
         broken=found["broken"],
         cpu=(server.cpu_seconds() - used) / took,

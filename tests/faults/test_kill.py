@@ -85,7 +85,8 @@ def _has_ended(group: int) -> bool:
 
 
 def _tell(config: pytest.Config, text: str) -> None:
-    """Show progress where the output is not captured: the long form takes minutes."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and config.get_verbosity() > 0:
-        reporter.write_line(text)
+    """Show progress with `-v` or `--long`, beside what pytest captures: the long form takes minutes."""
+    if config.get_verbosity() <= 0 and not config.getoption("--long"):
+        return
+    with config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
+        config.pluginmanager.get_plugin("terminalreporter").write_line(text)  # type: ignore[union-attr]
