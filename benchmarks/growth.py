@@ -50,6 +50,7 @@ def main(*, messages: int, folder: Path | None, as_json: bool) -> None:
             for _ in growing.fill(point):
                 progress.update(task, completed=growing.count)
             rows.append({"messages": growing.count, **growing.measure()})
+            progress.console.print(f"at {point:,} messages: {rows[-1]['inserts/s']:,.0f} inserts/s")
         growing.close()
     first, last = rows[0]["inserts/s"], rows[-1]["inserts/s"]
     Report(
