@@ -34,8 +34,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(
         for number in range(kills):
             _let_work(ledger, random)
             victim = VICTIMS[number % len(VICTIMS)]
-            served = victim(served, start, random)
-            clients.send_to(served)
+            served = victim(served, clients, start, random)
             check_log(log_path, ledger)
             _tell(pytestconfig, f"{number + 1} of {kills} kills, {len(ledger.acknowledged)} messages acknowledged")
         _let_work(ledger, random)
@@ -51,25 +50,31 @@ def _let_work(ledger: Ledger, random: Random) -> None:
     threading.Event().wait(random.uniform(0, LONGEST_WAIT_SECONDS))
 
 
-def _kill_a_worker(served: Served, _: Any, random: Random) -> Served:
+def _kill_a_worker(served: Served, clients: Clients, start: Any, random: Random) -> Served:
     """The master replaces it, and the other one goes on."""
+    del clients, start
     pid = random.choice(served.workers())
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: pid not in served.workers() and len(served.workers()) == 2)
     return served
 
 
-def _kill_all(served: Served, start: Any, _: Random) -> Served:
+def _kill_all(served: Served, clients: Clients, start: Any, random: Random) -> Served:
     """As when the machine goes down; then the server is started again."""
+    del random
     served.kill()
-    return start()  # type: ignore[no-any-return]
+    successor: Served = start()
+    clients.send_to(successor)
+    return successor
 
 
-def _kill_the_master(served: Served, start: Any, _: Random) -> Served:
+def _kill_the_master(served: Served, clients: Clients, start: Any, random: Random) -> Served:
     """Its workers end by themselves; the next server starts beside them."""
+    del random
     os.kill(served.process.pid, signal.SIGKILL)
     served.process.wait()
     successor: Served = start()
+    clients.send_to(successor)
     wait_for(lambda: _has_ended(served.process.pid))
     return successor
 
