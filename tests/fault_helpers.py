@@ -120,21 +120,17 @@ class Clients:
     def _send_all(self, number: int) -> None:
         requests = (_request(f"{self._name}{number}-{turn}", turn) for turn in count())
         again = None
-        connection = None
-        served = self._served
         while not self._is_over.is_set():
-            path, body, message_ids = again or next(requests)
-            if connection is None or served is not self._served:
-                served = self._served
-                connection = HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)
-            answered = _ask(connection, path, body)
-            self.ledger.note(message_ids, answered)
-            if answered is None:
-                connection = None
-                self._is_over.wait(0.01)  # as a client does, and so that a server can start
-            again = None if answered is not None and answered.status == 200 else (path, body, message_ids)
-        if connection is not None:
-            connection.close()
+            served = self._served
+            with closing(HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)) as connection:
+                while served is self._served and not self._is_over.is_set():
+                    path, body, message_ids = again or next(requests)
+                    answered = _ask(connection, path, body)
+                    self.ledger.note(message_ids, answered)
+                    again = None if answered is not None and answered.status == 200 else (path, body, message_ids)
+                    if answered is None:
+                        break
+            self._is_over.wait(0.01 if again else 0)  # as a client does, and so that a server can start
 
 
 def _request(name: str, turn: int) -> tuple[str, Any, list[str]]:
@@ -152,7 +148,6 @@ def _ask(connection: HTTPConnection, path: str, body: Any) -> Answered | None:
         response = connection.getresponse()
         return Answered(response.status, dict(response.getheaders()), json.loads(response.read()))
     except (OSError, HTTPException):
-        connection.close()
         return None
 
 
