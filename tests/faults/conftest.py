@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from fault_helpers import KEY
 from served import Served, wait_for
 
 Start = Callable[..., Served]
+
+collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # processes are looked at in /proc
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
