@@ -83,7 +83,7 @@ class ServerSettings:
 
     bind: str = attrs.field(default="127.0.0.1:8080", validator=_check_bind)
     workers: int = attrs.field(default=1, validator=validators.ge(1))
-    threads: int = attrs.field(default=8, validator=validators.ge(1))
+    threads: int = attrs.field(default=16, validator=validators.ge(1))
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
 
 

@@ -69,7 +69,7 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file th
     "`default-2` and so on. With one, no configuration file is needed and none is made. Can be repeated.",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 8]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 16]")
 def serve(
     *,
     config: Path | None,
