@@ -3,7 +3,7 @@
 The modules, lowest first: `typing`, `limits`, `errors`; `jsontext`, `timestamps`, `credentials`, `messages`; `wire`
 (the rules of one message), `wire_message` (the fast way through them), `request` (a body taken apart) and `codec`
 (bytes to typed messages and back); `merge`, `integrations`, `sinks`; `intake` (the order of the steps); `collector`
-(what people embed).
+(what people embed); `schema` (the rules as JSON Schema, for others).
 """
 
 from trackcore.codec import (
@@ -22,6 +22,7 @@ from trackcore.integrations import Because, Decision, Destination, Resolution, R
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.schema import any_message_schema, batch_schema, message_schema
 from trackcore.sinks import (
     Cause,
     Envelope,
@@ -81,6 +82,8 @@ __all__ = [
     "TrackcoreError",
     "Warned",
     "WriteKey",
+    "any_message_schema",
+    "batch_schema",
     "correct_clock_skew",
     "decode_batch",
     "decode_message",
@@ -90,6 +93,7 @@ __all__ = [
     "mask_write_key",
     "merge_batch",
     "merge_objects",
+    "message_schema",
     "parse_timestamp",
     "receive",
     "resolve_destinations",

@@ -19,8 +19,10 @@ from trackcore_server.destinations import destinations
 from trackcore_server.import_files import import_files
 from trackcore_server.options import Failure
 from trackcore_server.replay import replay
+from trackcore_server.schema import schema
 from trackcore_server.serve import serve
 from trackcore_server.show import events, rejected
+from trackcore_server.upkeep import check, prune_log
 from trackcore_server.validate import validate
 
 
@@ -53,6 +55,9 @@ main.add_command(import_files)
 main.add_command(events)
 main.add_command(rejected)
 main.add_command(validate)
+main.add_command(prune_log)
+main.add_command(check)
+main.add_command(schema)
 
 if __name__ == "__main__":
     main(prog_name="trackcore")

@@ -25,6 +25,7 @@ from trackcore_server.delivering import LOG_FORMAT, check_destinations
 from trackcore_server.delivery_process import DeliveringArbiter, DeliveryProcess
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.options import Failure, location_options, read_bind
+from trackcore_server.startup import examine_log
 from trackcore_server.units import parse_bind
 
 GRACEFUL_SECONDS = 10
@@ -38,6 +39,13 @@ SILENCE_SECONDS = 60
 
 REQUEST_LINE_BYTES = 8_190
 """The most that gunicorn can be told.  A pixel carries its message in the address."""
+
+HEADERS = 100
+HEADER_BYTES = 8_190
+"""How many headers a request may have, and how large each may be."""
+
+CONNECTIONS = 1_000
+"""Connections that a worker keeps open at once, most of them idle; more wait in the backlog of the system."""
 
 _EXAMPLES = """\b
 Examples:
@@ -63,7 +71,7 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file th
     "`default-2` and so on. With one, no configuration file is needed and none is made. Can be repeated.",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 8]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 16]")
 @click.option("--deliver/--no-deliver", default=True, help="Deliver to destinations as well.  [default: yes]")
 def serve(
     *,
@@ -193,13 +201,17 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
         "bind": server.bind,
         "workers": server.workers,
         "threads": server.threads,
-        "worker_class": "gthread",
+        "worker_class": "trackcore_server.worker.Worker",
         "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
         "preload_app": False,
         "timeout": SILENCE_SECONDS,
         "graceful_timeout": GRACEFUL_SECONDS,
         "keepalive": KEEPALIVE_SECONDS,
         "limit_request_line": REQUEST_LINE_BYTES,
+        "limit_request_fields": HEADERS,
+        "limit_request_field_size": HEADER_BYTES,
+        "worker_connections": CONNECTIONS,
+        "forwarded_allow_ips": "",  # the app decides whom to believe, by `proxy_hops`; gunicorn would believe loopback
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "warning",
@@ -214,6 +226,7 @@ def _check_log(configuration: Configuration) -> None:
     A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
     """
     create_collector(configuration)
+    examine_log(configuration.log.path)
     sink = create_sink(configuration)
     try:
         sink.check_ready()

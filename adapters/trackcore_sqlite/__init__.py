@@ -1,13 +1,18 @@
 """The embedded log: one SQLite file that keeps messages, rejected messages and quarantined requests.
 
-`SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written).
+`SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
+`prune` deletes what is old, and `check_log` looks for damage.
 """
 
+from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
+from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
 
 __all__ = [
+    "Condition",
+    "PruneStep",
     "SqliteLog",
     "SqliteSink",
     "StoredMessage",
@@ -16,4 +21,7 @@ __all__ = [
     "StoredRejected",
     "Totals",
     "UnusableLog",
+    "check_log",
+    "prune",
+    "set_aside",
 ]

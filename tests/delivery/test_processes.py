@@ -207,7 +207,7 @@ def test_delivery_waits_for_a_log(deploy: Callable[..., Deployed], endpoint: Cal
 
 def moody(seed: int) -> Callable[[Received], Reply]:
     """Misbehave in every way, most of the time."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     replies = [
         TRY_LATER,
         Reply(status=429, headers={"Retry-After": "0"}),
@@ -291,7 +291,7 @@ def _has_more_than(there: HttpEndpoint, count: int) -> bool:
 
 def kill_under_load(deployed: Deployed, there: HttpEndpoint, kills: int, seed: int) -> tuple[int, int]:
     """Kill the process that delivers, at random moments while messages come in; give messages and duplicates."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     stopping = threading.Event()
     stored = 0
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+import msgspec
 import pytest
 from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from hypothesis import given
@@ -360,9 +361,11 @@ class TestSecondChances:
         store(bench.log, envelopes(2, destinations=()))
         store(bench.log, envelopes(1, first=2, source="elsewhere"))
         (excluded,) = envelopes(1, first=3)
-        excluded = excluded._replace(payload=excluded.payload[:-1] + b',"integrations":{"There":false}}')
+        payload = excluded.payload[:-1] + b',"integrations":{"There":false}}'
+        excluded = msgspec.structs.replace(excluded, payload=payload)
         (old,) = envelopes(1, first=4)
-        old = old._replace(payload=old.payload.replace(b'"timestamp": "2026-01-31', b'"timestamp": "2026-01-29'))
+        payload = old.payload.replace(b'"timestamp": "2026-01-31', b'"timestamp": "2026-01-29')
+        old = msgspec.structs.replace(old, payload=payload)
         store(bench.log, [excluded, old])
         there = Recipient()
         worker = bench.worker(there, start="newest")
