@@ -23,6 +23,17 @@ settings.register_profile("thorough", max_examples=10 * DEV_EXAMPLES, deadline=N
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--long`: what a test of faults does a few times, it then does many times."""
+    parser.addoption("--long", action="store_true", help="run fault tests in their long form, of some minutes")
+
+
+@pytest.fixture(name="is_long")
+def _is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture(name="received_at", scope="session")
 def _received_at() -> datetime:
     """The time at which everything arrives."""

@@ -1,25 +1,13 @@
-"""What the tests of delivery share: endpoints that are stopped at the end, and the long form."""
+"""What the tests of delivery share: endpoints that are stopped at the end, and data folders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from delivery_helpers import Behaviour, Bench, HttpEndpoint
 from delivery_processes import Deployed
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    with suppress(ValueError):  # others have a long form too
-        parser.addoption("--long", action="store_true", help="run tests in their long form, of some minutes")
-
-
-@pytest.fixture(name="is_long")
-def _is_long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long form was asked for."""
-    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(name="endpoint")

@@ -1,4 +1,4 @@
-"""What the fault tests share: their long form, and real servers of two workers on a log."""
+"""What the fault tests share: real servers of two workers on a log."""
 
 from __future__ import annotations
 
@@ -13,16 +13,6 @@ from served import Served, wait_for
 Start = Callable[..., Served]
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # processes are looked at in /proc
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="run the fault tests in their long form, of some minutes")
-
-
-@pytest.fixture(name="is_long")
-def _is_long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long form was asked for."""
-    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(name="data")
