@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 from trackcore_sqlite import SqliteSink
@@ -11,6 +12,7 @@ from trackcore_wsgi import TrackingApp
 
 from trackcore import Collector
 from trackcore_server.config import Configuration, ConfigurationMistake, load_configuration
+from trackcore_server.delivering import delivered_up_to
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.retention import keep_short
 
@@ -50,7 +52,8 @@ def create_app(configuration: Configuration | None = None) -> TrackingApp:
     if configuration is None:
         configuration = _configuration_of_environment()
     if configuration.log.keep is not None:
-        atexit.register(keep_short(configuration.log.path, configuration.log.keep))
+        up_to = partial(delivered_up_to, configuration)
+        atexit.register(keep_short(configuration.log.path, configuration.log.keep, up_to=up_to))
     return TrackingApp(create_collector(configuration), proxy_hops=configuration.server.proxy_hops)
 
 

@@ -1,18 +1,16 @@
 """Delivery as a process: it becomes the owner, or waits until it can, delivers, and stops when it is told to.
 
-`trackcore deliver` runs it in its own process; `trackcore serve` starts this module as a process beside its workers
-(see `delivery_process`), hands it the configuration over standard input, and the end of that input ends it too.
+`trackcore deliver` runs it in its own process, `trackcore serve` in one beside its workers (see `delivery_process`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
-import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,9 +26,6 @@ GRACEFUL_SECONDS = 10
 _LOOK_SECONDS = 1.0
 """How often one that stands by looks whether the owner is gone."""
 
-_NICENESS = 5
-"""Beside a server that has not enough processor for both, receiving comes first: what waits is safe in the log."""
-
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _log = logging.getLogger("trackcore.delivery")
@@ -45,6 +40,19 @@ def open_state(configuration: Configuration) -> State:
     """
     SqliteLog(configuration.log.path).last_seq()
     return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
+
+
+def delivered_up_to(configuration: Configuration) -> int | None:
+    """Give the position up to which every destination has what it should get; None when nothing is delivered.
+
+    What lies behind it must stay in the log.  Raises `UnusableState`.
+    """
+    if not configuration.delivered:
+        return None
+    if not configuration.delivery_path.exists():
+        return 0
+    with closing(State(configuration.delivery_path, must_exist=True)) as state:
+        return min(state.position(destination.name) or 0 for destination in configuration.delivered)
 
 
 def ownership(configuration: Configuration) -> Ownership:
@@ -134,24 +142,3 @@ def run_until_signal(run: DeliveryRun) -> None:
 def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> Surroundings:
     folder = configuration.log.path.parent
     return Surroundings(clock=lambda: datetime.now(UTC), environ=environ, folder=Path(folder))
-
-
-def _wait_for_end(stop: Callable[[], None]) -> None:
-    """Stop when standard input ends, which is when the server that holds its other end is no more."""
-    while os.read(sys.stdin.fileno(), 1_000):
-        pass
-    stop()
-
-
-def main() -> None:
-    """Deliver for a server: the configuration comes over standard input."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
-    os.nice(_NICENESS)
-    configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    run = DeliveryRun(configuration, "trackcore serve")
-    threading.Thread(target=_wait_for_end, args=(run.stop,), daemon=True).start()
-    run_until_signal(run)
-
-
-if __name__ == "__main__":
-    main()

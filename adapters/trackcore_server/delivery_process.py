@@ -20,7 +20,7 @@ from gunicorn.arbiter import Arbiter
 from trackcore_server.config import Configuration
 from trackcore_server.delivering import GRACEFUL_SECONDS
 
-_COMMAND = (sys.executable, "-P", "-m", "trackcore_server.delivering")
+_COMMAND = (sys.executable, "-P", "-m", "trackcore_server.delivery_child")
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _STEADY_SECONDS = 60.0

@@ -21,13 +21,18 @@ log = logging.getLogger("trackcore.retention")
 EVERY = timedelta(minutes=10)
 
 
-def keep_short(path: Path, keep: timedelta, *, every: timedelta = EVERY) -> Callable[[], None]:
-    """Start to delete what was received longer ago than `keep`, again and again; return what stops it."""
+def keep_short(
+    path: Path, keep: timedelta, *, up_to: Callable[[], int | None] = lambda: None, every: timedelta = EVERY
+) -> Callable[[], None]:
+    """Start to delete what was received longer ago than `keep`, again and again; return what stops it.
+
+    Messages behind the sequence number that `up_to` gives are kept, whatever their age.
+    """
     stopped = threading.Event()
 
     def run() -> None:
         while not stopped.wait(every.total_seconds()):
-            _prune_once(path, keep, stopped)
+            _prune_once(path, keep, up_to, stopped)
 
     thread = threading.Thread(target=run, name="trackcore-retention", daemon=True)
     thread.start()
@@ -39,10 +44,10 @@ def keep_short(path: Path, keep: timedelta, *, every: timedelta = EVERY) -> Call
     return stop
 
 
-def _prune_once(path: Path, keep: timedelta, stopped: threading.Event) -> None:
+def _prune_once(path: Path, keep: timedelta, up_to: Callable[[], int | None], stopped: threading.Event) -> None:
     deleted = 0
     try:
-        for step in prune(path, datetime.now(UTC) - keep):
+        for step in prune(path, datetime.now(UTC) - keep, up_to=up_to()):
             deleted += step.deleted
             if stopped.is_set():
                 break

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from trackcore_sqlite import SqliteLog, check_log, prune
 
+from trackcore_server.delivering import delivered_up_to
 from trackcore_server.locate import find_deployment
 from trackcore_server.options import FINDINGS, location_options
 from trackcore_server.startup import describe
@@ -45,15 +46,17 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
     """Delete messages, rejected messages and quarantined requests that were received longer ago than AGE.
 
     It works in small steps, so that a server can write the log meanwhile. The file does not become smaller: its space
-    is used again. A message that was deleted and is sent once more is stored again. To have this done all the time,
-    set `keep` in the table [log] of the configuration.
+    is used again. Messages that a destination has not got yet are kept. A message that was deleted and is sent once
+    more is stored again. To have this done all the time, set `keep` in the table [log] of the configuration.
     """
-    path = find_deployment(config=config, data=data).configuration.log.path
+    configuration = find_deployment(config=config, data=data).configuration
+    path = configuration.log.path
     SqliteLog(path).totals()  # says so when there is no log: pruning must not make one
+    up_to = delivered_up_to(configuration)
     deleted: Counter[str] = Counter()
     with _progress() as progress:
         task = progress.add_task("Deleting")
-        for step in prune(path, datetime.now(UTC) - age):
+        for step in prune(path, datetime.now(UTC) - age, up_to=up_to):
             deleted[step.part] += step.deleted
             progress.update(task, description=f"Deleting: {deleted.total():,} so far")
     click.echo(

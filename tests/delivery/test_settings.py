@@ -1,13 +1,14 @@
 """What a configuration says of destinations that are delivered to, and its mistakes."""
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from delivery_helpers import envelopes, store
 from delivery_processes import Deployed
-from trackcore_delivery import FileDestination, Secret, SegmentDestination, WebhookDestination
+from trackcore_delivery import FileDestination, Secret, SegmentDestination, State, WebhookDestination
 from trackcore_server import Configuration, ConfigurationMistake, load_configuration, parse_configuration
 from trackcore_server.config import rebase
 
@@ -158,3 +159,13 @@ class TestCommands:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
         assert "exclude each other" in deployed.ask("dead-letters", "--retry", "--drop", code=2)[1]
         assert "take all of them" in deployed.ask("dead-letters", "--drop", "--limit", "1", code=2)[1]
+
+    def test_what_a_destination_has_not_got_is_not_pruned(self, deploy: Callable[..., Deployed]) -> None:
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        store(deployed.log_path, envelopes(4))
+        assert "Deleted 0 messages" in deployed.ask("prune", "--older-than", "0s")[1]
+        with closing(State(deployed.folder / "trackcore-delivery.db")) as state:
+            for name, position in (("Hook", 3), ("Mirror", 2), ("Archive", 4)):
+                state.begin(name, position)
+        assert "Deleted 2 messages" in deployed.ask("prune", "--older-than", "0s")[1]
+        assert [message["messageId"] for message in deployed.messages] == ["m2", "m3"]

@@ -1,0 +1,39 @@
+"""The process that delivers for a server, to be run by `python -m`.
+
+The configuration comes over standard input.  The end of that input, which is the end of the server however it came,
+ends it too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+
+from trackcore_server.delivering import LOG_FORMAT, DeliveryRun, run_until_signal
+
+_NICENESS = 5
+"""Beside a server that has not enough processor for both, receiving comes first: what waits is safe in the log."""
+
+
+def main() -> None:
+    """Deliver until told to stop."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    os.nice(_NICENESS)
+    configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    run = DeliveryRun(configuration, "trackcore serve")
+    threading.Thread(target=_wait_for_end, args=(run.stop,), daemon=True).start()
+    run_until_signal(run)
+
+
+def _wait_for_end(stop: Callable[[], None]) -> None:
+    while os.read(sys.stdin.fileno(), 1_000):
+        pass
+    stop()
+
+
+if __name__ == "__main__":
+    main()
