@@ -8,7 +8,7 @@ from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, Unusable
 from trackcore_kafka.destination import KafkaDestination, NotAcknowledged
 from trackcore_kafka.group import KafkaGroupReader
 from trackcore_kafka.log import DUPLICATE_WINDOW, KafkaLog, Tail, Totals
-from trackcore_kafka.records import StoredMessage, StoredQuarantined, StoredRejected
+from trackcore_kafka.records import StoredMessage, StoredPayload, StoredQuarantined, StoredRejected
 from trackcore_kafka.sink import KafkaSink
 from trackcore_kafka.topics import KafkaTopics
 
@@ -23,6 +23,7 @@ __all__ = [
     "KafkaTopics",
     "NotAcknowledged",
     "StoredMessage",
+    "StoredPayload",
     "StoredQuarantined",
     "StoredRejected",
     "Tail",

@@ -19,7 +19,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from trackcore_kafka.cluster import KafkaCluster, log
 from trackcore_kafka.duplicates import Window, identity
 from trackcore_kafka.log import DUPLICATE_WINDOW
-from trackcore_kafka.records import StoredMessage, message_identity, stored_message
+from trackcore_kafka.merging import consume_ready
+from trackcore_kafka.records import StoredPayload, message_identity, stored_payload
 from trackcore_kafka.topics import KafkaTopics
 
 _SECONDS = 10.0
@@ -81,7 +82,7 @@ class KafkaGroupReader:
         """The partitions that are this member's now.  What was given of others is no longer its to commit."""
         return frozenset(self._shares)
 
-    def poll(self, limit: int = _PAGE, timeout: float = 1.0) -> list[StoredMessage]:
+    def poll(self, limit: int = _PAGE, timeout: float = 1.0) -> list[StoredPayload]:
         """Give up to `limit` messages, those of each partition in order, waiting up to `timeout` seconds for the first.
 
         Must be called again within five minutes (`max.poll.interval.ms`), or the partitions go to another member.
@@ -91,7 +92,7 @@ class KafkaGroupReader:
         """
         given = []
         try:
-            found = self._consumer.consume(limit, timeout)
+            found = consume_ready(self._consumer, limit, timeout)
         except KafkaException as refused:
             raise self._cluster.unusable(refused) from refused
         for message in found:
@@ -103,7 +104,7 @@ class KafkaGroupReader:
                 given.append(stored)
         return given
 
-    def commit(self, done: Iterable[StoredMessage]) -> None:
+    def commit(self, done: Iterable[StoredPayload]) -> None:
         """Remember in the cluster that these messages, and all before them in their partitions, are dealt with.
 
         What belongs to a partition that has gone to another member meanwhile is left to that member.
@@ -134,7 +135,7 @@ class KafkaGroupReader:
         share = self._shares[number]
         return share.seen if end == share.given else end
 
-    def _look_at(self, found: Message) -> StoredMessage | None:
+    def _look_at(self, found: Message) -> StoredPayload | None:
         number, offset = cast("int", found.partition()), cast("int", found.offset())
         share = self._shares[number]
         share.seen = offset + 1
@@ -142,7 +143,7 @@ class KafkaGroupReader:
             is_duplicate = share.window.is_duplicate(offset, identity(*message_identity(found)))
             if is_duplicate or offset < share.start:
                 return None
-            stored = stored_message(found)
+            stored = stored_payload(found)
         except (KeyError, ValueError, msgspec.DecodeError):
             log.warning("record %d-%d of topic %s is none of ours; it is passed over", number, offset, self._topic)
             return None

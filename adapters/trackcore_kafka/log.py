@@ -91,7 +91,7 @@ class KafkaLog:
             since: only those received at or after this time.
             limit: at most this many.
         """
-        return self.tail(source=source, call=call, user=user, since=since, limit=limit).read()
+        return _read_once(self.tail(source=source, call=call, user=user, since=since, limit=limit))
 
     def tail(
         self,
@@ -129,11 +129,11 @@ class KafkaLog:
             stored = stored_rejected(found)
             return stored if source in (None, stored.source) and code in (None, stored.code) else None
 
-        return Tail(self._cluster, self._topics.rejected, pick, since, limit).read()
+        return _read_once(Tail(self._cluster, self._topics.rejected, pick, since, limit))
 
     def quarantined(self, *, limit: int | None = None) -> Iterator[StoredQuarantined]:
         """Give quarantined requests in rising order; with a limit, the newest so many."""
-        return Tail(self._cluster, self._topics.quarantine, stored_quarantined, None, limit).read()
+        return _read_once(Tail(self._cluster, self._topics.quarantine, stored_quarantined, None, limit))
 
     def totals(self) -> Totals:
         """Count what the log holds."""
@@ -237,6 +237,13 @@ class Tail(Generic[T]):
         asked = [TopicPartition(self._topic, number, time) for number in firsts]
         found = self._consumer.offsets_for_times(asked, timeout=_SECONDS)
         return {part.partition: ends[part.partition] if part.offset == OFFSET_END else part.offset for part in found}
+
+
+def _read_once(tail: Tail[T]) -> Iterator[T]:
+    try:
+        yield from tail.read()
+    finally:
+        tail.close()
 
 
 def _consumer(cluster: KafkaCluster) -> Consumer:

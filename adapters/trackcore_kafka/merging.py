@@ -44,6 +44,12 @@ class _Lane:
         return self.waiting[0].timestamp()[1]
 
 
+def consume_ready(consumer: Consumer, limit: int, timeout: float) -> list[Message]:
+    """Wait for the first record and take what is there then; `Consumer.consume` would wait for the whole limit."""
+    found = consumer.consume(1, timeout)
+    return found + consumer.consume(limit - 1, 0) if found and limit > 1 else found
+
+
 class MergedReader:
     """Reads partitions of a topic from given offsets on."""
 
@@ -82,7 +88,7 @@ class MergedReader:
     def _fetch(self) -> bool:
         """Take in what has come, and tell whether there was anything."""
         self._pause_and_resume()
-        found = self._consumer.consume(_PAGE, _POLL_SECONDS)
+        found = consume_ready(self._consumer, _PAGE, _POLL_SECONDS)
         for message in found:
             lane = self._lanes[cast("int", message.partition())]
             offset = cast("int", message.offset())

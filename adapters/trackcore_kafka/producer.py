@@ -30,7 +30,7 @@ MEBIBYTE = 1 << 20
 _REPORT_SECONDS = 5.0
 """How long after its time a report may be late: librdkafka looks for what has timed out once a second."""
 
-_POLL_SECONDS = 0.2
+_POLL_SECONDS = 0.1
 
 
 @attrs.define(eq=False)

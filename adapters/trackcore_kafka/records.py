@@ -70,6 +70,23 @@ class StoredMessage:
         return f"{self.partition}-{self.offset}"
 
 
+class StoredPayload(NamedTuple):
+    """A message as it lies in the log, its text not decoded: for those who pass it on.
+
+    `user` is its userId, else its anonymousId.
+    """
+
+    partition: int
+    offset: int
+    source: str
+    message_id: str
+    call: Call
+    user: str | None
+    received_at: datetime
+    destinations: tuple[str, ...]
+    payload: bytes
+
+
 @attrs.frozen(kw_only=True)
 class StoredRejected:
     """A rejected message, or a rejected request, with its bytes as received."""
@@ -159,6 +176,23 @@ def stored_message(found: Message) -> StoredMessage:
         destinations=tuple(msgspec.json.decode(headers["destinations"])),
         cautions=tuple(msgspec.json.decode(headers.get("cautions", "[]"))),
         message=msgspec.json.decode(_value(found)),
+    )
+
+
+def stored_payload(found: Message) -> StoredPayload:
+    """Read a message from its record, without decoding it."""
+    headers = _headers(found)
+    _, user = msgspec.json.decode(found.key() or b"")
+    return StoredPayload(
+        partition=cast("int", found.partition()),
+        offset=cast("int", found.offset()),
+        source=headers["source"],
+        message_id=headers["messageId"],
+        call=cast("Call", headers["call"]),
+        user=user,
+        received_at=received_at(found),
+        destinations=tuple(msgspec.json.decode(headers["destinations"])),
+        payload=_value(found),
     )
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 import attrs
 import pytest
 from adapter_helpers import NOON, at_once, envelope, quarantined_request, rejected_record
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaLog, KafkaSink
@@ -344,14 +344,24 @@ _CALLS = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+Calls = list[tuple[list[Envelope], list[RejectedRecord], list[QuarantinedRequest]]]
+
+
+@pytest.mark.parametrize("kind", ["MemorySink", "SqliteSink"])
 @given(calls=_CALLS)
-def test_any_sequence_of_calls_is_that_of_a_dict(
-    mock_cluster: MockCluster,
-    kind: str,
-    calls: list[tuple[list[Envelope], list[RejectedRecord], list[QuarantinedRequest]]],
-) -> None:
+def test_any_sequence_of_calls_is_that_of_a_dict(mock_cluster: MockCluster, kind: str, calls: Calls) -> None:
     """A sink is a dict from (source, message id) to the first message of it, and two lists."""
+    _check_against_a_dict(kind, mock_cluster, calls)
+
+
+@settings(max_examples=15)  # each makes a log of its own, which takes a while
+@given(calls=_CALLS)
+def test_any_sequence_of_calls_is_that_of_a_dict_in_kafka(mock_cluster: MockCluster, calls: Calls) -> None:
+    """Likewise."""
+    _check_against_a_dict("KafkaSink", mock_cluster, calls)
+
+
+def _check_against_a_dict(kind: str, mock_cluster: MockCluster, calls: Calls) -> None:
     model: dict[tuple[str, str], Envelope] = {}
     with TemporaryDirectory() as folder, _made(kind, Path(folder), mock_cluster) as kept:
         for envelopes, rejected, quarantined in calls:
