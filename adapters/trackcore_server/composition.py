@@ -6,29 +6,23 @@ import atexit
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from trackcore_sqlite import SqliteSink
 from trackcore_wsgi import TrackingApp
 
 from trackcore import Collector
 from trackcore_server.config import Configuration, ConfigurationMistake, load_configuration
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
-
-
-def create_sink(configuration: Configuration) -> SqliteSink:
-    """Make the sink that writes the configured log.  Nothing is opened yet."""
-    log = configuration.log
-    return SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
+from trackcore_server.logs import make_sink
 
 
 def create_collector(configuration: Configuration) -> Collector:
     """Make a collector that stores in the configured log, which is closed when the process ends.
 
     Raises:
-        ConfigurationMistake: there is no source, so that nothing could be collected.
+        ConfigurationMistake: there is no source, so that nothing could be collected, or the log has wrong settings.
     """
     if not configuration.sources:
         raise ConfigurationMistake(path="sources", detail="no source is configured, so no message could be stored")
-    sink = create_sink(configuration)
+    sink = make_sink(configuration)
     atexit.register(sink.close)
     return Collector(
         sources=configuration.sources,

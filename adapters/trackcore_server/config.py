@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NewType, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import attrs
 from attrs import validators
@@ -26,12 +26,12 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.integrations import ALL
-from trackcore_server.units import parse_age, parse_bind, parse_size
+from trackcore_server.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
+from trackcore_server.units import ByteCount, parse_age, parse_bind, parse_size
 
 MEBIBYTE = 1 << 20
 
-ByteCount = NewType("ByteCount", int)
-"""A number of bytes; in TOML an integer, or text with a unit."""
+LOG_KINDS = ("sqlite", "kafka")
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -50,6 +50,12 @@ class ConfigurationMistake(TrackcoreError):
         return ": ".join(str(part) for part in (self.file, self.path, self.detail) if part)
 
 
+def _check_kind(_: object, __: object, kind: str) -> None:
+    if kind not in LOG_KINDS:
+        hint = _nearest(kind, LOG_KINDS) or f"; there are {', '.join(LOG_KINDS)}"
+        raise ValueError(f"there is no kind of log {kind!r}{hint}")
+
+
 def _check_bind(_: object, __: object, bind: str) -> None:
     parse_bind(bind)
 
@@ -58,9 +64,15 @@ def _check_bind(_: object, __: object, bind: str) -> None:
 class LogSettings:
     """Where the log is, and how many bytes it keeps of rejected messages and of quarantined requests."""
 
+    kind: str = attrs.field(default="sqlite", validator=_check_kind)
     path: Path = Path("trackcore.db")
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
+
+    @property
+    def location(self) -> str:
+        """Where the log is, for people."""
+        return str(self.path)
 
 
 @attrs.frozen(kw_only=True)
@@ -84,9 +96,16 @@ class Configuration:
 
     sources: tuple[Source, ...] = ()
     destinations: tuple[Destination, ...] = ()
-    log: LogSettings = LogSettings()
+    log: LogSettings | KafkaLogSettings = LogSettings()
     server: ServerSettings = ServerSettings()
     limits: Limits = DEFAULT_LIMITS
+
+    @property
+    def log_path(self) -> Path:
+        """The file of the embedded log.  Raises `ConfigurationMistake` where the log is another."""
+        if isinstance(self.log, KafkaLogSettings):
+            raise ConfigurationMistake(path="log.kind", detail="this needs a log of the kind 'sqlite'")
+        return self.log.path
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
@@ -126,13 +145,16 @@ def parse_configuration(text: str) -> Configuration:
 
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
     """Make `log.path` absolute, taking it as relative to `folder`."""
+    if isinstance(configuration.log, KafkaLogSettings):
+        return configuration
     path = Path.cwd() / folder / configuration.log.path
     return attrs.evolve(configuration, log=attrs.evolve(configuration.log, path=path))
 
 
 def check_configuration(configuration: Configuration) -> None:
     """Check what no single field can know.  Raises `ConfigurationMistake` for the first thing that is wrong."""
-    for path, detail in (*_wrong_destinations(configuration.destinations), *_wrong_sources(configuration)):
+    wrong_destinations = _wrong_destinations(configuration.destinations)
+    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *_wrong_log(configuration.log)):
         raise ConfigurationMistake(path=path, detail=detail)
 
 
@@ -163,6 +185,11 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
                 yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{_nearest(name, known)}"
+
+
+def _wrong_log(log: LogSettings | KafkaLogSettings) -> Iterator[tuple[str, str]]:
+    if isinstance(log, KafkaLogSettings) and log.min_insync_replicas > log.replication:
+        yield "log.min_insync_replicas", f"there are only {log.replication} replicas, by `log.replication`"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -257,6 +284,16 @@ def _class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
+def _log_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure the log by its `kind`.  A wrong kind is told by the default one."""
+
+    def structure(value: Any, _: Any) -> Any:
+        is_kafka = type(value) is dict and value.get("kind") == "kafka"
+        return converter.structure(value, KafkaLogSettings if is_kafka else LogSettings)
+
+    return structure
+
+
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook_factory(attrs.has, _class_hook)
@@ -266,6 +303,8 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(ByteCount, _as_byte_count)
     converter.register_structure_hook(timedelta, _from_text(parse_age))
     converter.register_structure_hook(Path, _from_text(Path))
+    converter.register_structure_hook(ClientSettings, as_client_settings)
+    converter.register_structure_hook(LogSettings | KafkaLogSettings, _log_hook(converter))
     return converter
 
 

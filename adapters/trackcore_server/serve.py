@@ -19,9 +19,10 @@ from gunicorn.app.base import BaseApplication
 from trackcore_wsgi import TrackingApp
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
-from trackcore_server.composition import create_app, create_collector, create_sink
+from trackcore_server.composition import create_app, create_collector
 from trackcore_server.config import Configuration, ServerSettings, check_configuration
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
+from trackcore_server.logs import make_sink
 from trackcore_server.options import Failure, location_options, read_bind
 from trackcore_server.units import parse_bind
 
@@ -189,15 +190,16 @@ def _check_log(configuration: Configuration) -> None:
     A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
     """
     create_collector(configuration)
-    sink = create_sink(configuration)
+    sink = make_sink(configuration)
+    location = configuration.log.location
     try:
         sink.check_ready()
     except SinkUnavailable as error:
         if error.cause is not Cause.FULL:
-            raise Failure(f"{sink.path}: {error}") from error
-        click.echo(f"{sink.path}: {error}; nothing can be stored until there is room", err=True)
+            raise Failure(f"{location}: {error}") from error
+        click.echo(f"{location}: {error}; nothing can be stored until there is room", err=True)
     finally:
-        sink.close()  # SQLite forbids taking an open file along into the workers
+        sink.close()  # neither SQLite nor Kafka can be taken along into the workers
 
 
 def _check_free(bind: str) -> None:
@@ -215,7 +217,7 @@ def _check_free(bind: str) -> None:
 def _tell_start(deployment: Deployment) -> None:
     configuration = deployment.configuration
     click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
-    click.echo(f"Log: {configuration.log.path}", err=True)
+    click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
 
 

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import NewType
+
+ByteCount = NewType("ByteCount", int)
+"""A number of bytes; in TOML an integer, or text with a unit."""
 
 _AGE = re.compile(r"(\d{1,9})\s*([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
