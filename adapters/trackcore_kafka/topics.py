@@ -10,6 +10,7 @@ for the operator to decide; what makes the log less safe than was asked for is r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
@@ -28,8 +29,10 @@ from trackcore_kafka.cluster import KafkaCluster, explain, log
 
 MEBIBYTE = 1 << 20
 
-_SECONDS = 10.0
+_SECONDS = 5.0
 """How long the cluster may take to answer one question about topics, or to create them."""
+
+_PAUSE_SECONDS = 0.1
 
 _SEGMENTS = 8
 """Retention drops whole segments, so a bounded part is made of several."""
@@ -160,19 +163,31 @@ def _create(cluster: KafkaCluster, admin: AdminClient, missing: Sequence[NewTopi
 
 def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Give the settings of topics; nothing where the cluster may not or cannot tell them."""
-    if not names:
-        return {}
-    asked = admin.describe_configs(
-        [ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=_SECONDS
-    )
     configs = {}
-    for resource, answer in asked.items():
+    for name in names:
         try:
-            entries = answer.result(2 * _SECONDS)
+            configs[name] = _config_of(admin, name)
         except KafkaException as error:
             if error.args[0].code() not in _UNANSWERED:
                 raise
-            log.warning("the settings of topic %s cannot be checked: %s", resource.name, error.args[0].str())
-        else:
-            configs[resource.name] = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+            log.warning("the settings of the topics cannot be checked: %s", error.args[0].str())
+            return {}
     return configs
+
+
+def _config_of(admin: AdminClient, name: str) -> dict[str, str]:
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        (answer,) = admin.describe_configs(
+            [ConfigResource(ResourceType.TOPIC, name)], request_timeout=_SECONDS
+        ).values()
+        try:
+            entries = answer.result(2 * _SECONDS)
+        except KafkaException as error:
+            # What another server has created just now is not known to every broker yet.
+            is_new = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+            if not is_new or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return {name: entry.value for name, entry in entries.items() if entry.value is not None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kafka_helpers import Served
@@ -48,7 +47,7 @@ def _log(cluster: MockCluster, topics: KafkaTopics) -> KafkaLog:
 
 
 @pytest.fixture(name="servers")
-def _servers(tmp_path: Path) -> Iterator[list[Served]]:
+def _servers() -> Iterator[list[Served]]:
     """The servers that a test has started; whatever still runs at the end is killed."""
     servers: list[Served] = []
     yield servers

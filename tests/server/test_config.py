@@ -12,7 +12,6 @@ from trackcore_server import (
     load_configuration,
     parse_configuration,
 )
-
 from trackcore_server.locate import create_configuration, find_deployment, with_write_keys
 from trackcore_server.units import ByteCount, parse_age, parse_bind, parse_size
 
