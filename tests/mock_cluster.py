@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
+from confluent_kafka import Consumer, Message, TopicPartition
 from trackcore_kafka import KafkaCluster, KafkaTopics
 
 BROKERS = 3
@@ -61,6 +62,22 @@ class MockCluster:
     def create(self, topic: str, partitions: int, replication: int = BROKERS) -> None:
         """Make a topic."""
         self._call("rd_kafka_mock_topic_create", topic.encode(), partitions, replication)
+
+    def records(self, topic: str, partitions: int) -> list[Message]:
+        """Read a topic as any other consumer would."""
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "other", "enable.partition.eof": True})
+        consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+        found: list[Message] = []
+        ended = 0
+        while ended < partitions:
+            message = consumer.poll(10)
+            assert message is not None
+            if message.error() is None:
+                found.append(message)
+            else:
+                ended += 1
+        consumer.close()
+        return found
 
     def set_up(self, *, up: bool) -> None:
         """Take all brokers down, or up again."""

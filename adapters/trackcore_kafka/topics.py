@@ -11,8 +11,10 @@ for the operator to decide; what makes the log less safe than was asked for is r
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 import attrs
 from attrs import validators
@@ -42,6 +44,13 @@ _UNANSWERED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
+
+_PASSING = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,  # what was created just now is not known to every broker yet
+    KafkaError._DESTROY_BROKER,  # noqa: SLF001 - the address to begin with gave way to the broker's own
+}
+
+T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
@@ -91,12 +100,14 @@ class KafkaTopics:
             KafkaException: the cluster does not answer now.
         """
         admin = cluster.admin()
-        found = admin.list_topics(timeout=_SECONDS).topics
         names = (self.messages, self.rejected, self.quarantine)
-        _create(cluster, admin, [self._new(name) for name in names if name not in found])
-        existing = [name for name in names if name in found]
-        configs = _configs(admin, existing)
-        for name in existing:
+        found = admin.list_topics(timeout=_SECONDS).topics
+        for name in names:
+            if name not in found:
+                _create(cluster, admin, self._new(name))
+        found = _patiently(lambda: _found(admin, names))
+        configs = _configs(admin, names)
+        for name in names:
             for detail in self._wrong(name, found[name], configs.get(name, {})):
                 raise cluster.unusable(f"topic {name} {detail}")
 
@@ -142,52 +153,56 @@ class KafkaTopics:
                 yield f"has {setting}={config[setting]} where {wanted[setting]} is configured"
 
 
-def _create(cluster: KafkaCluster, admin: AdminClient, missing: Sequence[NewTopic]) -> None:
-    if not missing:
-        return
-    for name, created in admin.create_topics(
-        list(missing), operation_timeout=_SECONDS, request_timeout=2 * _SECONDS
-    ).items():
-        try:
-            created.result(3 * _SECONDS)
-        except KafkaException as error:
-            reason = error.args[0]
-            if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another server was faster
-                continue
-            if reason.retriable():
-                raise
-            raise cluster.unusable(f"topic {name} cannot be created: {explain(reason)}") from error
-        else:
-            log.info("created the topic %s", name)
+def _create(cluster: KafkaCluster, admin: AdminClient, new: NewTopic) -> None:
+    def create() -> None:
+        (created,) = admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS).values()
+        created.result(3 * _SECONDS)
+
+    try:
+        _patiently(create)
+    except KafkaException as error:
+        reason = error.args[0]
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another server was faster
+            return
+        if reason.retriable():
+            raise
+        raise cluster.unusable(f"topic {new.topic} cannot be created: {explain(reason)}") from error
+    log.info("created the topic %s", new.topic)
+
+
+def _found(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicMetadata]:
+    """Give topics that exist, or raise while whoever is asked does not know them yet."""
+    found = admin.list_topics(timeout=_SECONDS).topics
+    if not all(name in found for name in names):
+        raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    return found
 
 
 def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Give the settings of topics; nothing where the cluster may not or cannot tell them."""
-    configs = {}
-    for name in names:
-        try:
-            configs[name] = _config_of(admin, name)
-        except KafkaException as error:
-            if error.args[0].code() not in _UNANSWERED:
-                raise
-            log.warning("the settings of the topics cannot be checked: %s", error.args[0].str())
-            return {}
-    return configs
+
+    def ask(name: str) -> dict[str, str]:
+        asked = [ConfigResource(ResourceType.TOPIC, name)]
+        (answer,) = admin.describe_configs(asked, request_timeout=_SECONDS).values()
+        entries = answer.result(2 * _SECONDS)
+        return {name: entry.value for name, entry in entries.items() if entry.value is not None}
+
+    try:
+        return {name: _patiently(partial(ask, name)) for name in names}
+    except KafkaException as error:
+        if error.args[0].code() not in _UNANSWERED:
+            raise
+        log.warning("the settings of the topics cannot be checked: %s", error.args[0].str())
+        return {}
 
 
-def _config_of(admin: AdminClient, name: str) -> dict[str, str]:
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again while the answer is one of those that pass by themselves."""
     deadline = time.monotonic() + _SECONDS
     while True:
-        (answer,) = admin.describe_configs(
-            [ConfigResource(ResourceType.TOPIC, name)], request_timeout=_SECONDS
-        ).values()
         try:
-            entries = answer.result(2 * _SECONDS)
+            return ask()
         except KafkaException as error:
-            # What another server has created just now is not known to every broker yet.
-            is_new = error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-            if not is_new or time.monotonic() > deadline:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
                 raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        time.sleep(_PAUSE_SECONDS)

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from adapter_helpers import NOON, Workers, envelope, eventually, quarantined_request, rejected_record
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 from trackcore_kafka.cluster import OURS, ClientSettingRefused
@@ -18,23 +18,6 @@ from trackcore import Cause, Caution, Envelope, Outcome, SinkUnavailable, Warned
 
 PRODUCE = 0  # Kafka's number of the request (https://kafka.apache.org/protocol#protocol_api_keys)
 STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
-
-
-def records(cluster: MockCluster, topic: str, partitions: int) -> list[Message]:
-    """Read a topic as any other consumer would."""
-    consumer = Consumer({"bootstrap.servers": cluster.servers, "group.id": "other", "enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
-    found: list[Message] = []
-    ended = 0
-    while ended < partitions:
-        message = consumer.poll(10)
-        assert message is not None
-        if message.error() is None:
-            found.append(message)
-        else:
-            ended += 1
-    consumer.close()
-    return found
 
 
 def headers_of(found: Message) -> dict[str, str]:
@@ -65,7 +48,7 @@ class TestRecords:
         sink.store(
             [envelope("é", user_id="7", anonymous_id="a", destinations=("Mixpanel", "Café"), cautions=(caution,))]
         )
-        (found,) = records(cluster, topics.messages, topics.partitions)
+        (found,) = cluster.records(topics.messages, topics.partitions)
         assert json.loads(found.key() or b"") == ["website", "7"]
         assert found.value() == envelope("é").payload
         headers = headers_of(found)
@@ -86,14 +69,14 @@ class TestRecords:
         self, cluster: MockCluster, sink: KafkaSink, user_id: str | None, user: str
     ) -> None:
         sink.store([envelope("a", user_id=user_id, anonymous_id="anon")])
-        (found,) = records(cluster, sink._topics.messages, sink._topics.partitions)
+        (found,) = cluster.records(sink._topics.messages, sink._topics.partitions)
         assert json.loads(found.key() or b"") == ["website", user]
 
     def test_the_partition_is_what_a_java_producer_would_choose(
         self, cluster: MockCluster, topics: KafkaTopics, sink: KafkaSink
     ) -> None:
         sink.store([envelope(str(n), user_id=f"user-{n}") for n in range(50)])
-        found = records(cluster, topics.messages, topics.partitions)
+        found = cluster.records(topics.messages, topics.partitions)
         assert len(found) == 50
         assert len({message.partition() for message in found}) > 1
         for message in found:
