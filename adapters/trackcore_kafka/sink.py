@@ -140,11 +140,11 @@ class KafkaSink:
         """Send what is not known yet, and give the ids of what was new."""
         flight = _Flight()
         new, awaited = self._take_off(records, flight)
-        acknowledged: set[bytes] = set()
+        acknowledged: list[bytes] = []
         try:
             sent = [records[key] for key in new] + list(others)
             errors = self._send(sent) if sent else ()
-            acknowledged = {key for key, error in zip(new, errors, strict=False) if error is None}
+            acknowledged = [key for key, error in zip(new, errors, strict=False) if error is None]
         finally:
             self._land(flight, new, acknowledged)
         for error in filter(None, errors):
@@ -154,7 +154,7 @@ class KafkaSink:
             if key in other.failed:
                 detail = "the message, on its way in another request too, was not acknowledged"
                 raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=detail)
-        return acknowledged
+        return set(acknowledged)
 
     def _take_off(self, keys: Iterable[bytes], flight: _Flight) -> tuple[list[bytes], dict[bytes, _Flight]]:
         """Say which ids are this call's to send, and for which another call must be awaited."""
@@ -169,12 +169,12 @@ class KafkaSink:
                     new.append(key)
         return new, awaited
 
-    def _land(self, flight: _Flight, keys: Iterable[bytes], acknowledged: set[bytes]) -> None:
+    def _land(self, flight: _Flight, keys: Iterable[bytes], acknowledged: Sequence[bytes]) -> None:
         with self._lock:
             self._acknowledged.add(acknowledged)
             for key in keys:
                 del self._flying[key]
-        flight.failed = frozenset(keys) - acknowledged
+        flight.failed = frozenset(keys) - frozenset(acknowledged)
         flight.landed.set()
 
     def _send(self, records: Sequence[Record]) -> Sequence[KafkaError | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 import pytest
 from adapter_helpers import envelope, eventually
 from confluent_kafka import KafkaError
@@ -20,6 +21,11 @@ from trackcore_kafka import (
 )
 
 PRODUCE = 0
+
+
+def _quick(cluster: MockCluster) -> KafkaCluster:
+    """Notice soon that a member has left: the mock cluster waits for its session to end."""
+    return attrs.evolve(cluster.address, client={"session.timeout.ms": 500, "heartbeat.interval.ms": 100})
 
 
 def read(reader: KafkaGroupReader, is_enough: Callable[[list[StoredPayload]], bool]) -> list[StoredPayload]:
@@ -42,7 +48,7 @@ class TestGroup:
     def test_a_message_with_all_that_delivery_needs(self, cluster: MockCluster, sink: KafkaSink) -> None:
         sent = envelope("a", user_id=None, anonymous_id="anon", destinations=("Mixpanel",))
         sink.store([sent])
-        reader = KafkaGroupReader(cluster.address, sink._topics, group=sink._topics.prefix)
+        reader = KafkaGroupReader(_quick(cluster), sink._topics, group=sink._topics.prefix)
         (found,) = read(reader, lambda found: len(found) == 1)
         assert (found.source, found.user, found.call, found.destinations, found.payload, found.received_at) == (
             "website",
@@ -60,11 +66,11 @@ class TestGroup:
         topics = cluster.topics(partitions=1)
         sink = KafkaSink(cluster.address, topics)
         sink.store([envelope(f"{n}") for n in range(6)])
-        first = KafkaGroupReader(cluster.address, topics, group=topics.prefix)
+        first = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)
         found = read(first, lambda found: len(found) == 6)
         first.commit(found[:4])
         first.close()
-        second = KafkaGroupReader(cluster.address, topics, group=topics.prefix)
+        second = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)
         assert ids(read(second, lambda found: len(found) == 2)) == ["4", "5"]
         second.close()
         sink.close()
@@ -76,7 +82,7 @@ class TestGroup:
             sink = KafkaSink(cluster.address, topics)
             sink.store([envelope(message_id) for message_id in sent])
             sink.close()
-            reader = KafkaGroupReader(cluster.address, topics, group=topics.prefix)
+            reader = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)
             found = read(reader, lambda found: ids(found)[-1:] in (["b"], ["c"]))
             reader.commit(found)
             reader.close()
@@ -88,14 +94,14 @@ class TestGroup:
         for sink in sinks:
             sink.store([envelope("a")])
             sink.close()
-        reader = KafkaGroupReader(cluster.address, topics, group=topics.prefix)
+        reader = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)
         found = read(reader, lambda _: reader._shares.get(0) is not None and reader._shares[0].seen == 2)
         reader.commit(found)
         assert [part.offset for part in reader._consumer.committed(reader._consumer.assignment(), timeout=10)] == [2]
         reader.close()
 
     def test_nothing_to_commit(self, cluster: MockCluster, topics: KafkaTopics) -> None:
-        reader = KafkaGroupReader(cluster.address, topics, group=topics.prefix)
+        reader = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)
         reader.commit([])
         assert reader.poll(timeout=0) == []
         reader.close()
