@@ -10,11 +10,13 @@ for the operator to decide; what makes the log less safe than was asked for is r
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from attrs import validators
@@ -99,7 +101,14 @@ class KafkaTopics:
             UnusableCluster: a topic cannot be created, or is not as it must be.
             KafkaException: the cluster does not answer now.
         """
-        admin = cluster.admin()
+        try:
+            self._prepare(cluster, cluster.admin())
+        finally:
+            # The client is part of a circle of objects.  It must not come along into a fork: it would be destroyed there
+            # some time, and that crashes without its threads.
+            gc.collect()
+
+    def _prepare(self, cluster: KafkaCluster, admin: AdminClient) -> None:
         names = (self.messages, self.rejected, self.quarantine)
         found = admin.list_topics(timeout=_SECONDS).topics
         for name in names:
@@ -155,8 +164,7 @@ class KafkaTopics:
 
 def _create(cluster: KafkaCluster, admin: AdminClient, new: NewTopic) -> None:
     def create() -> None:
-        (created,) = admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS).values()
-        created.result(3 * _SECONDS)
+        _result(admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS))
 
     try:
         _patiently(create)
@@ -183,8 +191,7 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
 
     def ask(name: str) -> dict[str, str]:
         asked = [ConfigResource(ResourceType.TOPIC, name)]
-        (answer,) = admin.describe_configs(asked, request_timeout=_SECONDS).values()
-        entries = answer.result(2 * _SECONDS)
+        entries = _result(admin.describe_configs(asked, request_timeout=_SECONDS))
         return {name: entry.value for name, entry in entries.items() if entry.value is not None}
 
     try:
@@ -194,6 +201,12 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
             raise
         log.warning("the settings of the topics cannot be checked: %s", error.args[0].str())
         return {}
+
+
+def _result(asked: dict[Any, Future[T]]) -> T:
+    """Give the one answer."""
+    (answer,) = asked.values()
+    return answer.result(3 * _SECONDS)
 
 
 def _patiently(ask: Callable[[], T]) -> T:

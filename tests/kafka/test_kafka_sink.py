@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from functools import partial
 
 import pytest
-from adapter_helpers import NOON, Workers, envelope, eventually, quarantined_request, rejected_record
+from adapter_helpers import NOON, Workers, envelope, eventually, run_python
 from confluent_kafka import KafkaError, Message
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
@@ -236,27 +234,29 @@ class TestDuplicates:
         sink.close()
 
 
-class TestFork:
-    """A fork connects anew; its parent goes on."""
+FORKING = """
+import os, sys
+from adapter_helpers import envelope, quarantined_request, rejected_record
+from trackcore_kafka import KafkaCluster, KafkaSink, KafkaTopics
 
-    def test_a_sink_that_was_used_before_the_fork(self, sink: KafkaSink, log: KafkaLog) -> None:
-        sink.store([envelope("parent")])
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                sink.store([envelope("child")], rejected=[rejected_record()], quarantined=[quarantined_request()])
-                sink.close()
-                code = 0
-            finally:
-                os._exit(code)
-        deadline = time.monotonic() + 20
-        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
-            assert time.monotonic() < deadline, "the child hangs"
-            time.sleep(0.01)
-        assert ended[1] == 0
-        assert sink.store([envelope("again")]) == [STORED]
-        assert {stored.message["messageId"] for stored in log.messages()} == {"parent", "child", "again"}
+servers, prefix = sys.argv[1:]
+sink = KafkaSink(KafkaCluster(bootstrap_servers=servers), KafkaTopics(prefix=prefix, partitions=6))
+print(*sink.store([envelope("before")]), flush=True)
+child = os.fork()
+if not child:
+    print(*sink.store([envelope("child")], rejected=[rejected_record()], quarantined=[quarantined_request()]))
+    sink.close()
+    sys.exit(3)  # through the whole end of an interpreter
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(*sink.store([envelope("after")]))
+sink.close()
+"""
+
+
+def test_a_fork_connects_anew_and_its_parent_goes_on(cluster: MockCluster, topics: KafkaTopics, log: KafkaLog) -> None:
+    """A process of its own: what other tests have left behind must not come along."""
+    assert run_python(FORKING, cluster.servers, topics.prefix).split() == ["stored", "stored", "3", "stored"]
+    assert {stored.message["messageId"] for stored in log.messages()} == {"before", "child", "after"}
 
 
 class TestSettings:
