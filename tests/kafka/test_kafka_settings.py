@@ -126,7 +126,9 @@ def test_what_needs_the_embedded_log_says_so() -> None:
 
 
 def test_destinations_are_not_delivered_from_kafka() -> None:
-    text = '[[destinations]]\nname = "a"\nkind = "file"\nfolder = "a"\n[log]\nkind = "kafka"\nbootstrap_servers = "b:1"\n'
+    text = (
+        '[[destinations]]\nname = "a"\nkind = "file"\nfolder = "a"\n[log]\nkind = "kafka"\nbootstrap_servers = "b:1"\n'
+    )
     with pytest.raises(ConfigurationMistake, match="delivery reads a log of the kind 'sqlite'") as caught:
         parse_configuration(text)
     assert caught.value.path == "destinations[0].kind"
