@@ -1,4 +1,4 @@
-"""Schemathesis against the running app: the OpenAPI description is what it says, for requests that fit it and that do not.
+"""Schemathesis against the running app: it answers as it is described, to requests that fit and that do not.
 
 One route of each kind, with few examples; for all of them with many:
 `TRACKCORE_EXAMPLES=500 pytest tests/fuzz/test_schemathesis.py`.
@@ -43,7 +43,7 @@ documents; and that a header is required: none is."""
 
 _folder = tempfile.TemporaryDirectory()
 _app = serve(SqliteSink(Path(_folder.name) / "trackcore.db")).app
-_schema = schemathesis.openapi.from_wsgi("/openapi.json", _app)
+_schema: Any = schemathesis.openapi.from_wsgi("/openapi.json", _app)
 if not EXAMPLES:
     _schema = _schema.include(path=["/v1/track", "/v1/batch", "/v1/pixel/page", "/ready"]).exclude(method="HEAD")
 
