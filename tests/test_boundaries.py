@@ -19,7 +19,7 @@ MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name != "__init__
 
 # What the core may import besides itself: it has no other way to reach a clock, a file, a socket or chance.
 PURE = frozenset(
-    {"__future__", "binascii", "collections", "datetime", "enum", "functools", "hashlib", "hmac", "itertools"}
+    {"__future__", "array", "binascii", "collections", "datetime", "enum", "functools", "hashlib", "hmac", "itertools"}
 )
 PURE |= {"hmac", "itertools", "json", "math", "re", "typing"}
 CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})

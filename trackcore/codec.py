@@ -26,7 +26,7 @@ from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Scr
 from trackcore.request import Request, parse_request
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import check_message, decode_item
+from trackcore.wire import check_message, check_message_id, decode_item, too_many_messages
 
 MESSAGE_TYPES: dict[Call, type[Message]] = {
     "identify": Identify,
@@ -58,11 +58,13 @@ def decode_batch(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Batch:
 
     Raises:
         InvalidRequest: the bytes are not a batch within the limits.
-        InvalidMessage: a message breaks a rule; its path starts with `batch[index]`.
+        InvalidMessage: a message breaks a rule (its path starts with `batch[index]`), or there are too many.
     """
     request = parse_request(body, "batch", limits)
     if request.invalid is not None:
         raise request.invalid
+    if len(request.items) > limits.batch_messages:
+        raise too_many_messages(limits.batch_messages, len(request.items))
     return Batch(
         messages=[_decode_nth(request, index, limits) for index in range(len(request.items))],
         context=request.context,
@@ -178,6 +180,7 @@ def _decode_nth(request: Request, index: int, limits: Limits) -> Message:
 def _decode_item(item: bytes | msgspec.Raw, call: Call | None, limits: Limits) -> Message:
     message = decode_item(item, limits)
     check_message(message, call, [])
+    check_message_id(message.get("messageId", ""), limits)
     return structure_message(message)
 
 

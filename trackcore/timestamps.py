@@ -136,9 +136,7 @@ def _parse_text(text: str) -> datetime | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         return _parse_lenient(text)
-    if time.tzinfo is UTC:
-        return time
-    return _in_utc(time)
+    return time if time.tzinfo is UTC else _in_utc(time)
 
 
 def _in_utc(time: datetime) -> datetime | None:
@@ -173,8 +171,9 @@ def _parse_lenient(text: str) -> datetime | None:
 
 
 def _is_time_of_day(since_midnight: timedelta, minute: str, second: str) -> bool:
+    is_leap = int(second or 0) == _LEAP_SECOND and since_midnight < timedelta(days=1, seconds=1)
     return (
-        since_midnight <= timedelta(days=1, seconds=1)
+        (since_midnight <= timedelta(days=1) or is_leap)
         and int(minute or 0) <= _LAST_MINUTE
         and int(second or 0) <= _LEAP_SECOND
     )

@@ -17,6 +17,7 @@ from trackcore_server.options import Failure
 from trackcore_server.schema import schema
 from trackcore_server.serve import serve
 from trackcore_server.show import events, rejected
+from trackcore_server.upkeep import check, prune_log
 from trackcore_server.validate import validate
 
 
@@ -44,6 +45,8 @@ main.add_command(serve)
 main.add_command(events)
 main.add_command(rejected)
 main.add_command(validate)
+main.add_command(prune_log)
+main.add_command(check)
 main.add_command(schema)
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from trackcore_wsgi import TrackingApp
 from trackcore import Collector
 from trackcore_server.config import Configuration, ConfigurationMistake, load_configuration
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
+from trackcore_server.retention import keep_short
 
 
 def create_sink(configuration: Configuration) -> SqliteSink:
@@ -48,6 +49,8 @@ def create_app(configuration: Configuration | None = None) -> TrackingApp:
     """
     if configuration is None:
         configuration = _configuration_of_environment()
+    if configuration.log.keep is not None:
+        atexit.register(keep_short(configuration.log.path, configuration.log.keep))
     return TrackingApp(create_collector(configuration), proxy_hops=configuration.server.proxy_hops)
 
 

@@ -54,11 +54,20 @@ def _check_bind(_: object, __: object, bind: str) -> None:
     parse_bind(bind)
 
 
+def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
+    if keep is not None and not keep:
+        raise ValueError("expected an age of at least a second: nothing would be kept")
+
+
 @attrs.frozen(kw_only=True)
 class LogSettings:
-    """Where the log is, and how many bytes it keeps of rejected messages and of quarantined requests."""
+    """Where the log is, for how long it keeps what it has, and how many bytes of what was not accepted.
+
+    Without `keep` messages are kept for good.
+    """
 
     path: Path = Path("trackcore.db")
+    keep: timedelta | None = attrs.field(default=None, validator=_check_keep)
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
 

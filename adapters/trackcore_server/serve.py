@@ -23,6 +23,7 @@ from trackcore_server.composition import create_app, create_collector, create_si
 from trackcore_server.config import Configuration, ServerSettings, check_configuration
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.options import Failure, location_options, read_bind
+from trackcore_server.startup import examine_log
 from trackcore_server.units import parse_bind
 
 GRACEFUL_SECONDS = 10
@@ -200,6 +201,7 @@ def _check_log(configuration: Configuration) -> None:
     A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
     """
     create_collector(configuration)
+    examine_log(configuration.log.path)
     sink = create_sink(configuration)
     try:
         sink.check_ready()

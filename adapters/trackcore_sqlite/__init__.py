@@ -1,10 +1,26 @@
 """The embedded log: one SQLite file that keeps messages, rejected messages and quarantined requests.
 
-`SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written).
+`SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
+`prune` deletes what is old, and `check_log` looks for damage.
 """
 
+from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredQuarantined, StoredRejected, Totals
+from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
 
-__all__ = ["SqliteLog", "SqliteSink", "StoredMessage", "StoredQuarantined", "StoredRejected", "Totals", "UnusableLog"]
+__all__ = [
+    "Condition",
+    "PruneStep",
+    "SqliteLog",
+    "SqliteSink",
+    "StoredMessage",
+    "StoredQuarantined",
+    "StoredRejected",
+    "Totals",
+    "UnusableLog",
+    "check_log",
+    "prune",
+    "set_aside",
+]

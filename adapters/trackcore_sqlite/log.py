@@ -23,7 +23,11 @@ from trackcore_sqlite.sink import from_milliseconds, milliseconds
 
 @attrs.frozen(kw_only=True)
 class StoredMessage:
-    """A message as it lies in the log.  `message` is the wire object; `cautions` are `{code, message, path}`."""
+    """A message as it lies in the log.
+
+    `message` is the wire object; `cautions` are `{code, message, path}`; `inherited` names what of `context` and
+    `integrations` came from the batch, by wire path.
+    """
 
     seq: int
     source: str
@@ -32,6 +36,7 @@ class StoredMessage:
     destinations: tuple[str, ...]
     cautions: tuple[JSONObject, ...]
     message: JSONObject
+    inherited: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +106,7 @@ class SqliteLog:
             since: only those received at or after this time.
             limit: at most this many.
         """
-        columns = "seq, name, call, received_at, destinations, cautions, payload"
+        columns = "seq, name, call, received_at, destinations, cautions, payload, inherited"
         conditions = {
             "name = ?": source,
             "call = ?": call,
@@ -109,7 +114,7 @@ class SqliteLog:
             "received_at >= ?": None if since is None else milliseconds(since),
         }
         rows = self._rows(f"SELECT {columns} FROM messages {_WITH_SOURCE}", conditions, after, limit)
-        for seq, name, stored_call, received_at, destinations, cautions, payload in rows:
+        for seq, name, stored_call, received_at, destinations, cautions, payload, inherited in rows:
             yield StoredMessage(
                 seq=seq,
                 source=name,
@@ -118,6 +123,7 @@ class SqliteLog:
                 destinations=tuple(msgspec.json.decode(destinations)),
                 cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
                 message=msgspec.json.decode(payload),
+                inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
             )
 
     def rejected(

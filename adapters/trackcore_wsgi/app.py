@@ -30,9 +30,9 @@ class TrackingApp:
     It may be mounted under a prefix inside another app (`werkzeug.middleware.dispatcher.DispatcherMiddleware`).
 
     Args:
-        collector: receives and stores the messages. proxy_hops: how many proxies in front are believed when they name
-        the client's address, host and scheme.  With 0,
-            the X-Forwarded headers are ignored, since anybody can send them.
+        collector: receives and stores the messages.
+        proxy_hops: how many proxies in front are believed when they name the client's address, host and scheme.  With
+            0, the X-Forwarded headers are ignored, since anybody can send them.
     """
 
     def __init__(self, collector: Collector, *, proxy_hops: int = 0) -> None:

@@ -89,6 +89,9 @@ def _routes() -> Iterator[tuple[str, Route]]:
         yield f"/v1/{_SHORT_NAMES[call]}", _track(call, client_side=True)
         pixel = Route(action=Action.PIXEL, endpoint=call, client_side=True, key_in_query=True)
         yield f"/v1/pixel/{call}", pixel
+        # Jitsu, in a page and in Node
+        yield f"/api/s/{call}", _track(call, client_side=True)
+        yield f"/api/s/s2s/{call}", _track(call)
     for path in _SERVER_BATCHES:
         yield path, _track("batch")
     for path in _CLIENT_BATCHES:
