@@ -48,7 +48,7 @@ if not EXAMPLES:
     _schema = _schema.include(path=["/v1/track", "/v1/batch", "/v1/pixel/page", "/ready"]).exclude(method="HEAD")
 
 
-@_schema.parametrize()
+@_schema.parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=EXAMPLES or 10, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_app_is_as_described(case: Any) -> None:
     case.call_and_validate(checks=CHECKS)
