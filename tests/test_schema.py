@@ -125,7 +125,7 @@ class TestAgreement:
 
     @given(
         st.fixed_dictionaries(
-            {"batch": st.lists(odd_wire_messages().filter(lambda item: not long_number(item)), max_size=3)},
+            {"batch": st.lists(odd_wire_messages().filter(lambda item: not long_number(item)), min_size=1, max_size=3)},
             optional=dict.fromkeys(("context", "integrations", "sentAt"), json_values()),
         )
     )
@@ -145,6 +145,11 @@ class TestDocumentedDifferences:
             assert not accepts({**good, "traits": traits})
         many_digits = b'{"type":"identify","userId":"u","traits":{"x":' + b"9" * 5_000 + b"}}"
         assert take_in(b'{"batch":[' + many_digits + b"]}").rejections
+
+    def test_a_batch_without_messages_may_share_what_it_likes(self) -> None:
+        """What a batch shares is judged in its messages: where there are none, nothing is rejected."""
+        assert not take_in(b'{"batch":[],"context":false}').rejections
+        assert not BATCH.is_valid({"batch": [], "context": False})
 
     def test_a_message_id_that_is_a_huge_number_is_told_more_narrowly(self) -> None:
         item = {"type": "identify", "userId": "u", "messageId": 1e200}
