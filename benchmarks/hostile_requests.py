@@ -464,7 +464,7 @@ def integrations_each_different() -> Attack:
 @case
 def integrations_case_flood() -> Attack:
     """Names that differ from a destination by case only, of which each gets a caution."""
-    rng = random.Random(1)  # noqa: S311 - the same case each time
+    rng = random.Random(1)
 
     def name() -> bytes:
         return bytes(byte ^ 32 if rng.random() < 0.5 and byte > 64 else byte for byte in b"googleanalyticsfour")  # noqa: PLR2004

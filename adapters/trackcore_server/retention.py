@@ -7,7 +7,6 @@ each deletes what is the oldest by then.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -47,7 +46,7 @@ def _prune_once(path: Path, keep: timedelta, stopped: threading.Event) -> None:
             deleted += step.deleted
             if stopped.is_set():
                 break
-    except (TrackcoreError, sqlite3.Error, OSError) as error:
+    except (TrackcoreError, OSError) as error:
         log.warning("cannot delete what is older than %s: %s", keep, error)
     if deleted:
         log.info("deleted %d records older than %s", deleted, keep)

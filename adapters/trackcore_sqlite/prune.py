@@ -12,13 +12,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import attrs
 
 from trackcore_sqlite.schema import open_for_writing
-from trackcore_sqlite.sink import milliseconds
+from trackcore_sqlite.sink import milliseconds, unavailable
 
 PARTS = ("messages", "rejected", "quarantine")
 
@@ -51,15 +52,15 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
 
     Raises:
         UnusableLog: there is no log of ours there.
-        sqlite3.Error: it cannot be written now.
+        SinkUnavailable: it cannot be written now.
     """
-    connection = open_for_writing(Path(path), _BUSY_SECONDS)
     try:
-        for part in PARTS:
-            last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
-            yield from _Pruning(connection, part, milliseconds(before), last).steps()
-    finally:
-        connection.close()
+        with closing(open_for_writing(Path(path), _BUSY_SECONDS)) as connection:
+            for part in PARTS:
+                last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
+                yield from _Pruning(connection, part, milliseconds(before), last).steps()
+    except sqlite3.Error as error:
+        raise unavailable(error) from error
 
 
 _LAST_SEQ = 2**63 - 1

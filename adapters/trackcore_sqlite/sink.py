@@ -183,7 +183,7 @@ class SqliteSink:
         except BaseException as error:
             self._roll_back()
             if _is_the_logs_fault(error):
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
             raise
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -363,7 +363,8 @@ def _is_the_logs_fault(error: BaseException) -> bool:
     return isinstance(error, sqlite3.DatabaseError | OSError | UnusableLog)
 
 
-def _unavailable(error: BaseException) -> SinkUnavailable:
+def unavailable(error: BaseException) -> SinkUnavailable:
+    """Say why the log cannot be written now."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code in _FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return SinkUnavailable(cause=Cause.FULL, detail="the disk is full", retry_after=30)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import Result
-from server.conftest import Served, wait_for
+from served import Served, wait_for
 from trackcore_server.retention import keep_short
 from trackcore_sqlite import SqliteLog
 

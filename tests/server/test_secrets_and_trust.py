@@ -19,7 +19,7 @@ import pytest
 from adapter_helpers import KEY, NOON_TEXT, FailingSink, Server, basic, call_app, track, unavailable
 from adapter_helpers import serve as serve_app
 from click.testing import Result
-from server.conftest import Served
+from served import Served
 from trackcore_server import ConfigurationMistake, parse_configuration
 from trackcore_server.output import visible
 from trackcore_sqlite import SqliteSink

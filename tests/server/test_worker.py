@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server.conftest import PATIENCE, Served, wait_for
+from served import PATIENCE, Served, wait_for
 
 KEY = "key"
 GOOD = b'{"userId":"u","event":"E","writeKey":"key"}'
