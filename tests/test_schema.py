@@ -29,6 +29,7 @@ from trackcore import (
 from trackcore.codec import MESSAGE_TYPES, wire_name
 from trackcore.schema import with_dialect
 
+VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1.5, 2**70, "", "x", "x" * 101, [], [1], [[]], {}, {"a": None})
 ANY_MESSAGE = Draft202012Validator(any_message_schema())
 BATCH = Draft202012Validator(batch_schema())
 
@@ -122,6 +123,15 @@ class TestAgreement:
     @given(odd_wire_messages().filter(lambda item: not long_number(item)))
     def test_both_accept_and_both_refuse_the_same(self, item: Any) -> None:
         assert ANY_MESSAGE.is_valid(item) == accepts(item)
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_any_kind_of_value_in_any_field_gets_the_same_verdict(self, call: Call) -> None:
+        good = {"type": call, "userId": "u", "event": "E", "groupId": "g", "previousId": "p"}
+        for name in (*message_schema(call)["properties"], "writeKey", "other"):
+            for value in VALUES:
+                item = {**good, name: value}
+                assert ANY_MESSAGE.is_valid(item) == accepts(item), item
+                assert ANY_MESSAGE.is_valid(item | {"userId": None}) == accepts(item | {"userId": None}), item
 
     @given(
         st.fixed_dictionaries(
