@@ -39,7 +39,7 @@ def basic(key: str) -> str:
 
 @attrs.frozen
 class Answered:
-    """An answer of the server."""
+    """An answer of the server.  The body is read if it is JSON, else it is as it came."""
 
     status: int
     headers: Mapping[str, str]
@@ -87,7 +87,9 @@ class Served:
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
-            return Answered(response.status, dict(response.getheaders()), json.loads(response.read()))
+            content = response.read()
+            is_json = response.headers.get_content_type() == "application/json"
+            return Answered(response.status, dict(response.getheaders()), json.loads(content) if is_json else content)
         finally:
             connection.close()
 

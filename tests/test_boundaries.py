@@ -31,12 +31,14 @@ IMPURE_CALLS = frozenset(
 
 # The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
 ADAPTER_LIBRARIES = {
+    "trackcore_delivery": {"sqlite3", "urllib3"},  # its state, and HTTP out
     "trackcore_kafka": {"confluent_kafka"},
     "trackcore_server": {
         "click",
         "gunicorn",
         "rich",
         "werkzeug",
+        "trackcore_delivery",
         "trackcore_kafka",
         "trackcore_sqlite",
         "trackcore_wsgi",

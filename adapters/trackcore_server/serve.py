@@ -21,6 +21,8 @@ from trackcore_wsgi import TrackingApp
 from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore_server.composition import create_app, create_collector, create_sink
 from trackcore_server.config import Configuration, ServerSettings, check_configuration
+from trackcore_server.delivering import LOG_FORMAT, check_destinations
+from trackcore_server.delivery_process import DeliveringArbiter, DeliveryProcess
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.options import Failure, location_options, read_bind
 from trackcore_server.startup import examine_log
@@ -69,7 +71,8 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file th
     "`default-2` and so on. With one, no configuration file is needed and none is made. Can be repeated.",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 8]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 16]")
+@click.option("--deliver/--no-deliver", default=True, help="Deliver to destinations as well.  [default: yes]")
 def serve(
     *,
     config: Path | None,
@@ -78,8 +81,11 @@ def serve(
     write_keys: tuple[str, ...],
     workers: int | None,
     threads: int | None,
+    deliver: bool,
 ) -> None:
     """Serve the tracking API, and keep what comes in the log.
+
+    Messages are delivered, by one process more, to the destinations that have a `kind`.
 
     Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
     key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
@@ -98,23 +104,31 @@ def serve(
 
     deployment = find()
     _check_log(deployment.configuration)
+    if deliver:
+        check_destinations(deployment.configuration, deployment.file)
     if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
         _check_free(deployment.configuration.server.bind)
-    _tell_start(deployment)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _tell_start(deployment, deliver=deliver)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
-    _Server(deployment.configuration, lambda: find().configuration, example_key).run()
+    _Server(deployment.configuration, lambda: find().configuration, example_key, deliver=deliver).run()
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn's application: it holds the configuration, and workers inherit it when they are forked."""
 
     def __init__(
-        self, configuration: Configuration, read_again: Callable[[], Configuration], example_key: str | None
+        self,
+        configuration: Configuration,
+        read_again: Callable[[], Configuration],
+        example_key: str | None,
+        *,
+        deliver: bool,
     ) -> None:
         self._configuration = configuration
         self._read_again = read_again
         self._example_key = example_key
+        self._deliver = deliver
         super().__init__(prog="trackcore")
 
     def load_config(self) -> None:
@@ -130,11 +144,22 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> TrackingApp:
         return create_app(self._configuration)
 
+    def run(self) -> None:
+        DeliveringArbiter(self).run()
+
+    def make_delivery_process(self) -> DeliveryProcess | None:
+        """Give the process that delivers, not yet started; None when there is nothing to deliver."""
+        if not self._deliver or not self._configuration.delivered:
+            return None
+        return DeliveryProcess(self._configuration)
+
     def reload(self) -> None:
         """Read the configuration again; one that cannot be used changes nothing."""
         try:
             configuration = self._read_again()
             create_collector(configuration)
+            if self._deliver:
+                check_destinations(configuration)
         except TrackcoreError as error:
             click.echo(f"The configuration stays as it was: {error}", err=True)
         else:
@@ -225,11 +250,14 @@ def _check_free(bind: str) -> None:
         raise Failure(f"cannot listen on {bind}: {error.strerror}") from error
 
 
-def _tell_start(deployment: Deployment) -> None:
+def _tell_start(deployment: Deployment, *, deliver: bool) -> None:
     configuration = deployment.configuration
     click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
     click.echo(f"Log: {configuration.log.path}", err=True)
     click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
+    if deliver and configuration.delivered:
+        names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
+        click.echo(f"Delivering to: {names}", err=True)
 
 
 def _reachable(host: str) -> str:

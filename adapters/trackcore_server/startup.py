@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 from trackcore_sqlite import Condition, check_log, set_aside
 
+from trackcore import SinkUnavailable
+
 MOST_CHECKED_BYTES = 1 << 30
 """A larger log is not read as a whole at the start, which would take more than seconds; `trackcore check` does."""
 
@@ -24,7 +26,10 @@ def examine_log(path: Path) -> None:
     """
     if not path.exists():
         return
-    condition = check_log(path, most_bytes=MOST_CHECKED_BYTES)
+    try:
+        condition = check_log(path, most_bytes=MOST_CHECKED_BYTES)
+    except SinkUnavailable:
+        return  # it cannot be read now; whoever writes it next will hear why
     for line in describe(condition):
         click.echo(f"{path}: {line}", err=True)
     if condition.faults:

@@ -8,7 +8,7 @@
 
 Serve with it wherever trackcore is open to others:
 
-    gunicorn --worker-class trackcore_server.worker.Worker --threads 8 'trackcore_server:create_app()'
+    gunicorn --worker-class trackcore_server.worker.Worker --threads 16 'trackcore_server:create_app()'
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 """
 
 from trackcore_sqlite.check import Condition, check_log, set_aside
-from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredQuarantined, StoredRejected, Totals
+from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
@@ -16,6 +16,7 @@ __all__ = [
     "SqliteLog",
     "SqliteSink",
     "StoredMessage",
+    "StoredPayload",
     "StoredQuarantined",
     "StoredRejected",
     "Totals",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import attrs
 
-from trackcore_sqlite.schema import APPLICATION_ID, UnusableLog, open_for_checking
+from trackcore_sqlite.schema import APPLICATION_ID, UnusableLog, is_damage, open_for_checking
+from trackcore_sqlite.sink import unavailable
 
 _HEADER_BYTES = 72
 _MAGIC = b"SQLite format 3\0"
@@ -49,6 +50,7 @@ def check_log(
 
     Raises:
         UnusableLog: there is no log there, or the file is not ours.
+        SinkUnavailable: it cannot be read now.
     """
     path = Path(path)
     size = path.stat().st_size if path.exists() else 0
@@ -57,10 +59,14 @@ def check_log(
     is_checked = most_bytes is None or size + unfinished <= most_bytes
     try:
         faults = _faults(path, on_progress, is_checked=is_checked)
-    except (UnusableLog, sqlite3.DatabaseError) as error:
-        if not is_ours or (isinstance(error, UnusableLog) and not error.is_damaged):
+    except UnusableLog as error:
+        if not (is_ours and error.is_damaged):
             raise
-        faults = (str(error.detail if isinstance(error, UnusableLog) else error),)
+        faults = (error.detail,)
+    except sqlite3.DatabaseError as error:
+        if not (is_ours and is_damage(error)):
+            raise unavailable(error) from error
+        faults = (str(error),)
     return Condition(size=size, unfinished=unfinished, is_checked=is_checked, faults=faults)
 
 

@@ -175,11 +175,16 @@ def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA user_version")
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        if not is_damage(error):
             raise
         detail = f"this is no SQLite file, or a damaged one ({error})"
         raise UnusableLog(path=path, detail=detail, is_damaged=True) from error
     return connection
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Tell whether SQLite complains of the content of the file, and not of what it may do with it."""
+    return error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, known: int) -> int:
