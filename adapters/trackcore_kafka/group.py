@@ -66,6 +66,7 @@ class KafkaGroupReader:
         self._topic = (topics or KafkaTopics()).messages
         self._duplicate_window = duplicate_window
         self._shares: dict[int, _Share] = {}
+        self._is_resting = False
         self._consumer = Consumer(
             cluster.settings(
                 group_id=group,
@@ -85,12 +86,16 @@ class KafkaGroupReader:
     def poll(self, limit: int = _PAGE, timeout: float = 1.0) -> list[StoredPayload]:
         """Give up to `limit` messages, those of each partition in order, waiting up to `timeout` seconds for the first.
 
-        Must be called again within five minutes (`max.poll.interval.ms`), or the partitions go to another member.
+        It, or `rest`, must be called again within five minutes (`max.poll.interval.ms`), or the partitions go to
+        another member.
 
         Raises:
             UnusableCluster: the cluster refuses.
         """
         given = []
+        if self._is_resting:
+            self._is_resting = False
+            self._consumer.resume(self._assigned())
         try:
             found = consume_ready(self._consumer, limit, timeout)
         except KafkaException as refused:
@@ -103,6 +108,13 @@ class KafkaGroupReader:
             if stored is not None:
                 given.append(stored)
         return given
+
+    def rest(self) -> None:
+        """Stay a member without taking messages: for who must wait before it can go on with what it has."""
+        if not self._is_resting:
+            self._is_resting = True
+            self._consumer.pause(self._assigned())
+        self._consumer.poll(0)
 
     def commit(self, done: Iterable[StoredPayload]) -> None:
         """Remember in the cluster that these messages, and all before them in their partitions, are dealt with.
@@ -129,6 +141,9 @@ class KafkaGroupReader:
     def close(self) -> None:
         """Leave the group; others take over at once."""
         self._consumer.close()
+
+    def _assigned(self) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, number) for number in self._shares]
 
     def _passed(self, number: int, end: int) -> int:
         """Go past the duplicates that follow the last message that was given."""
@@ -158,6 +173,8 @@ class KafkaGroupReader:
             self._shares[part.partition] = _Share(start, Window(self._duplicate_window), start, start)
             begin.append(TopicPartition(part.topic, part.partition, max(first, start - self._duplicate_window)))
         consumer.incremental_assign(begin)
+        if self._is_resting:
+            consumer.pause(begin)
 
     def _give_up(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         for part in revoked:

@@ -129,7 +129,12 @@ def message_record(topic: str, envelope: Envelope) -> Record:
 
 def message_key(envelope: Envelope) -> bytes:
     """Give the key that keeps a user's messages together and in order."""
-    return _encode((envelope.source, envelope.anonymous_id if envelope.user_id is None else envelope.user_id))
+    return user_key(envelope.source, envelope.anonymous_id if envelope.user_id is None else envelope.user_id)
+
+
+def user_key(source: str, user: str | None) -> bytes:
+    """Give the key of a user of a source."""
+    return _encode((source, user))
 
 
 def rejected_record(topic: str, rejected: RejectedRecord) -> Record:

@@ -236,7 +236,7 @@ def _decisions(record: JSONObject) -> str:
 
 def _event_columns(destinations: Column) -> tuple[Column, ...]:
     return (
-        Column(title="seq", cell=_field("seq"), width=7),
+        Column(title="seq", cell=_field("seq"), width=10),
         Column(title="received (UTC)", cell=_time(_message_field("receivedAt")), width=19),
         Column(title="source", cell=_field("source"), width=9),
         Column(title="type", cell=_message_field("type"), width=8),

@@ -25,7 +25,7 @@ PRODUCE = 0
 
 def _quick(cluster: MockCluster) -> KafkaCluster:
     """Notice soon that a member has left: the mock cluster waits for its session to end."""
-    return attrs.evolve(cluster.address, client={"session.timeout.ms": 500, "heartbeat.interval.ms": 100})
+    return attrs.evolve(cluster.address, client={"session.timeout.ms": 3_000, "heartbeat.interval.ms": 200})
 
 
 def read(reader: KafkaGroupReader, is_enough: Callable[[list[StoredPayload]], bool]) -> list[StoredPayload]:
@@ -99,6 +99,21 @@ class TestGroup:
         reader.commit(found)
         assert [part.offset for part in reader._consumer.committed(reader._consumer.assignment(), timeout=10)] == [2]
         reader.close()
+
+    def test_a_reader_that_rests_takes_nothing_and_misses_nothing(self, cluster: MockCluster) -> None:
+        topics = cluster.topics(partitions=1)
+        sink = KafkaSink(cluster.address, topics)
+        sink.store([envelope("a")])
+        reader = KafkaGroupReader(cluster.address, topics, group=topics.prefix)
+        assert ids(read(reader, lambda found: len(found) == 1)) == ["a"]
+        reader.rest()
+        sink.store([envelope("b"), envelope("c")])
+        for _ in range(20):
+            reader.rest()
+        assert reader.partitions == {0}
+        assert ids(read(reader, lambda found: len(found) == 2)) == ["b", "c"]
+        reader.close()
+        sink.close()
 
     def test_nothing_to_commit(self, cluster: MockCluster, topics: KafkaTopics) -> None:
         reader = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)

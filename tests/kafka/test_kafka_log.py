@@ -134,6 +134,16 @@ class TestEachOnce:
         assert ids(KafkaLog(cluster.address, topics, duplicate_window=2)) == ["a", "b", "c", "a"]
         assert ids(KafkaLog(cluster.address, topics, duplicate_window=0)) == ["a", "b", "c", "a"]
 
+    def test_the_newest_are_no_duplicates_of_what_lies_further_back(
+        self, cluster: MockCluster, topics: KafkaTopics, log: KafkaLog
+    ) -> None:
+        """However little of the log is asked for, the window before it is looked at."""
+        for count in (10, 4):
+            sink = KafkaSink(cluster.address, topics)
+            sink.store([envelope(f"{n}") for n in range(count)])
+            sink.close()
+        assert ids(log, limit=1) == ["9"]
+
     @settings(max_examples=8)
     @given(sent=st.lists(st.sampled_from("abcdef"), min_size=1, max_size=20), limit=st.integers(1, 6))
     def test_the_newest_are_the_last_of_all(self, cluster: MockCluster, sent: list[str], limit: int) -> None:
