@@ -7,31 +7,25 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
-from trackcore_sqlite import SqliteSink
 from trackcore_wsgi import TrackingApp
 
 from trackcore import Collector
-from trackcore_server.config import Configuration, ConfigurationMistake, load_configuration
+from trackcore_server.config import Configuration, ConfigurationMistake, LogSettings, load_configuration
 from trackcore_server.delivering import delivered_up_to
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
+from trackcore_server.logs import make_sink
 from trackcore_server.retention import keep_short
-
-
-def create_sink(configuration: Configuration) -> SqliteSink:
-    """Make the sink that writes the configured log.  Nothing is opened yet."""
-    log = configuration.log
-    return SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
 
 
 def create_collector(configuration: Configuration) -> Collector:
     """Make a collector that stores in the configured log, which is closed when the process ends.
 
     Raises:
-        ConfigurationMistake: there is no source, so that nothing could be collected.
+        ConfigurationMistake: there is no source, so that nothing could be collected, or the log has wrong settings.
     """
     if not configuration.sources:
         raise ConfigurationMistake(path="sources", detail="no source is configured, so no message could be stored")
-    sink = create_sink(configuration)
+    sink = make_sink(configuration)
     atexit.register(sink.close)
     return Collector(
         sources=configuration.sources,
@@ -51,7 +45,7 @@ def create_app(configuration: Configuration | None = None) -> TrackingApp:
     """
     if configuration is None:
         configuration = _configuration_of_environment()
-    if configuration.log.keep is not None:
+    if isinstance(configuration.log, LogSettings) and configuration.log.keep is not None:
         up_to = partial(delivered_up_to, configuration)
         atexit.register(keep_short(configuration.log.path, configuration.log.keep, up_to=up_to))
     return TrackingApp(create_collector(configuration), proxy_hops=configuration.server.proxy_hops)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 import attrs
-from trackcore_sqlite import StoredMessage
 
 from trackcore import Decision, Destination, JSONObject, Resolver, parse_timestamp
 from trackcore_server.config import Configuration
+from trackcore_server.logs import StoredMessage
 
 CONFIGURATION_CHANGED = "configuration_changed"
 """Said where today's configuration would decide otherwise than was decided when the message came."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from trackcore_sqlite import SqliteLog, StoredMessage, StoredQuarantined, StoredRejected
 
 from trackcore import Call, JSONObject, WriteKey, format_timestamp, mask_write_key
 from trackcore_server.explain import make_explainer
 from trackcore_server.locate import find_deployment
+from trackcore_server.logs import Log, StoredMessage, StoredQuarantined, StoredRejected, open_log
 from trackcore_server.options import listing_options, location_options
-from trackcore_server.output import ON_TERMINAL, Column, Writer, is_terminal, make_writer
+from trackcore_server.output import ON_TERMINAL, Column, is_terminal, make_writer
 
 POLL_SECONDS = 0.5
 """How often `--follow` looks for new messages."""
@@ -61,25 +61,27 @@ def events(
     """List the messages in the log, oldest first.
 
     A line of JSON has `seq`, `source`, `destinations` (the names it goes to), `warnings` (what was mended or ignored)
-    and `message` (as stored, wire names); with --explain also `decisions`, one for each destination.
+    and `message` (as stored, wire names); with --explain also `decisions`, one for each destination. `seq` is the
+    number of the message; in Kafka it is text, its partition and offset: "3-1042".
     """
     deployment = find_deployment(config=config, data=data)
-    log = SqliteLog(deployment.configuration.log.path)
+    log = open_log(deployment.configuration)
     explainer = make_explainer(deployment.configuration) if explain else None
     writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
 
-    def read(after: int, limit: int | None) -> Iterator[StoredMessage]:
-        return log.messages(after=after, source=source, call=call, user=user, since=since, limit=limit)
+    tail = log.tail(source=source, call=call, user=user, since=since, limit=_limit(limit))
 
-    def write(stored: StoredMessage) -> None:
-        record = _event_record(stored)
-        writer.write(record if explainer is None else {**record, "decisions": explainer.explain(stored)})
+    def show() -> None:
+        for stored in tail.read():
+            record = _event_record(stored)
+            writer.write(record if explainer is None else {**record, "decisions": explainer.explain(stored)})
+        writer.flush()
 
     try:
-        last = _show(log, read, write, writer, after=0, limit=_limit(limit))
+        show()
         while follow:
             time.sleep(POLL_SECONDS)
-            last = _show(log, read, write, writer, after=last, limit=None)
+            show()
     except KeyboardInterrupt:  # how `--follow` ends, and then no failure
         if not follow:
             raise
@@ -112,7 +114,7 @@ def rejected(
     """
     if quarantine and (source or code):
         raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
-    log = SqliteLog(find_deployment(config=config, data=data).configuration.log.path)
+    log = open_log(find_deployment(config=config, data=data).configuration)
     limit = _limit(limit)
     records: Iterable[JSONObject]
     if quarantine:
@@ -131,29 +133,6 @@ def _limit(limit: int | None) -> int | None:
     return ON_TERMINAL if limit is None and is_terminal() else limit
 
 
-def _show(
-    log: SqliteLog,
-    read: Callable[[int, int | None], Iterator[StoredMessage]],
-    write: Callable[[StoredMessage], None],
-    writer: Writer,
-    *,
-    after: int,
-    limit: int | None,
-) -> int:
-    """Show what came after a sequence number, and give the number up to which everything has been looked at.
-
-    The end of the log is read first: a filter that matches little must not make every poll look at the same messages.
-    """
-    end = max((stored.seq for stored in log.messages(limit=1)), default=0)
-    if end <= after:
-        return after
-    for stored in read(after, limit):
-        write(stored)
-        end = max(end, stored.seq)
-    writer.flush()
-    return end
-
-
 def _received_since(requests: Iterator[StoredQuarantined], since: datetime | None) -> Iterator[StoredQuarantined]:
     return (request for request in requests if since is None or request.received_at >= since)
 
@@ -162,7 +141,7 @@ def _newest(requests: Iterator[StoredQuarantined], limit: int | None) -> Iterabl
     return requests if limit is None else deque(requests, maxlen=limit)
 
 
-def _tell_dropped(log: SqliteLog, *, quarantine: bool) -> None:
+def _tell_dropped(log: Log, *, quarantine: bool) -> None:
     totals = log.totals()
     dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
     if dropped:
@@ -257,7 +236,7 @@ def _decisions(record: JSONObject) -> str:
 
 def _event_columns(destinations: Column) -> tuple[Column, ...]:
     return (
-        Column(title="seq", cell=_field("seq"), width=7),
+        Column(title="seq", cell=_field("seq"), width=10),
         Column(title="received (UTC)", cell=_time(_message_field("receivedAt")), width=19),
         Column(title="source", cell=_field("source"), width=9),
         Column(title="type", cell=_message_field("type"), width=8),

@@ -43,7 +43,7 @@ _UNRECORDED = frozenset({"/health", "/ready"})
 def recorded_app(configuration: Configuration) -> Recorder:
     """Make the app as `trackcore serve` makes it, with the recorder and the sink of the tests."""
     app = create_app(configuration)
-    folder = configuration.log.path.parent
+    folder = configuration.log_path.parent
     app.collector.sink = RefusingSink(app.collector.sink, folder / OUTAGE)
     return Recorder(app, folder)
 
