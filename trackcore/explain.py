@@ -158,7 +158,7 @@ def duration_text(duration: timedelta) -> str:
     for size, most, unit in _UNITS:
         if seconds < most:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 86_400:,.1f} days"
+    return f"{seconds / 86_400:,.1f}".removesuffix(".0") + " days"
 
 
 _UNITS = ((0.001, 1, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h"))

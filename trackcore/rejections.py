@@ -270,7 +270,7 @@ _ENTRIES = (
     _entry(
         Reason.TRAITS_NOT_OBJECT,
         meaning="`traits` of an identify or a group message is a text, a number, a boolean or an array that is not "
-        "empty, ",
+        "empty: its values have no names.",
         senders=f"`identify(email)` where `identify(id, {{email}})` is meant. {_AS_ARGUMENT}",
         remedy="Send an object, or leave the field out. (null and the `[]` of PHP count as absent.)",
         allowed="an object, or nothing",
