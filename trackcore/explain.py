@@ -167,7 +167,7 @@ _UNITS = ((0.001, 1, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, 
 def _why_source(cautions: Sequence[Caution]) -> str:
     if any(caution.code == Warned.WRITE_KEY_MISMATCH for caution in cautions):
         return "its write key was used; the request gave another one too, in a place that counts for less"
-    return "the write key of the request is its own, or the message was made in process"
+    return "the write key of the request belongs to it, or the message was made in process"
 
 
 def _remark(caution: Caution) -> Remark:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from trackcore import TrackcoreError
+from trackcore_server.explain import explain
 from trackcore_server.options import Failure
 from trackcore_server.serve import serve
 from trackcore_server.show import events, rejected
@@ -42,6 +43,7 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(events)
 main.add_command(rejected)
+main.add_command(explain)
 main.add_command(validate)
 
 if __name__ == "__main__":

@@ -132,9 +132,12 @@ class TableWriter:
             table.add_row(*map(Text, row))
         self._has_header = True
         page = io.StringIO()
-        Console(file=page, width=_width(), force_terminal=is_terminal(), highlight=False, markup=False).print(table)
+        Console(file=page, width=screen_width(), force_terminal=is_terminal(), highlight=False, markup=False).print(
+            table
+        )
         return page.getvalue()
 
 
-def _width() -> int:
+def screen_width() -> int:
+    """Give the width that text is set in: that of the terminal, or a fixed one for a pipe."""
     return Console().width if is_terminal() else _PIPED_WIDTH

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +10,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from trackcore_sqlite import SqliteLog, StoredMessage, StoredQuarantined, StoredRejected
+from trackcore_sqlite import SqliteLog, StoredMessage, StoredQuarantined
 
-from trackcore import Call, JSONObject, WriteKey, format_timestamp, mask_write_key
-from trackcore_server.explain import make_explainer
+from trackcore import Call, JSONObject
+from trackcore_server.explaining import Explainer
 from trackcore_server.locate import find_deployment
 from trackcore_server.options import listing_options, location_options
 from trackcore_server.output import ON_TERMINAL, Column, Writer, is_terminal, make_writer
+from trackcore_server.records import event_record, quarantined_record, rejected_record
 
 POLL_SECONDS = 0.5
 """How often `--follow` looks for new messages."""
@@ -65,15 +64,15 @@ def events(
     """
     deployment = find_deployment(config=config, data=data)
     log = SqliteLog(deployment.configuration.log.path)
-    explainer = make_explainer(deployment.configuration) if explain else None
+    explainer = Explainer(deployment.configuration) if explain else None
     writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
 
     def read(after: int, limit: int | None) -> Iterator[StoredMessage]:
         return log.messages(after=after, source=source, call=call, user=user, since=since, limit=limit)
 
     def write(stored: StoredMessage) -> None:
-        record = _event_record(stored)
-        writer.write(record if explainer is None else {**record, "decisions": explainer.explain(stored)})
+        record = event_record(stored)
+        writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
 
     try:
         last = _show(log, read, write, writer, after=0, limit=_limit(limit))
@@ -116,9 +115,9 @@ def rejected(
     limit = _limit(limit)
     records: Iterable[JSONObject]
     if quarantine:
-        records = map(_quarantined_record, _newest(_received_since(log.quarantined(), since), limit))
+        records = map(quarantined_record, _newest(_received_since(log.quarantined(), since), limit))
     else:
-        records = map(_rejected_record, log.rejected(source=source, code=code, since=since, limit=limit))
+        records = map(rejected_record, log.rejected(source=source, code=code, since=since, limit=limit))
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
     for record in records:
         writer.write(record)
@@ -167,56 +166,6 @@ def _tell_dropped(log: SqliteLog, *, quarantine: bool) -> None:
     dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
     if dropped:
         click.echo(f"{dropped} older ones were dropped to make room", err=True)
-
-
-# Records: what a line of JSON holds
-
-
-def _event_record(stored: StoredMessage) -> JSONObject:
-    return {
-        "seq": stored.seq,
-        "source": stored.source,
-        "destinations": stored.destinations,
-        "warnings": stored.cautions,
-        "message": stored.message,
-    }
-
-
-def _rejected_record(stored: StoredRejected) -> JSONObject:
-    return {
-        "seq": stored.seq,
-        "source": stored.source,
-        "receivedAt": format_timestamp(stored.received_at),
-        "code": stored.code,
-        "message": stored.message,
-        "path": stored.path,
-        **_payload(stored.payload),
-    }
-
-
-def _quarantined_record(stored: StoredQuarantined) -> JSONObject:
-    return {
-        "seq": stored.seq,
-        "receivedAt": format_timestamp(stored.received_at),
-        "endpoint": stored.endpoint,
-        "writeKey": None if stored.write_key is None else mask_write_key(WriteKey(stored.write_key)),
-        "clientIp": stored.client_ip,
-        **_payload(_WRITE_KEY.sub(_masked, stored.payload)),
-    }
-
-
-def _payload(payload: bytes) -> JSONObject:
-    try:
-        return {"payload": payload.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {"payload": base64.b64encode(payload).decode("ascii"), "encoding": "base64"}
-
-
-_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*")([^"\\]*+(?:\\.[^"\\]*+)*+)(?=")', re.DOTALL)
-
-
-def _masked(match: re.Match[bytes]) -> bytes:
-    return match[1] + mask_write_key(WriteKey(match[2].decode("utf-8", "replace"))).encode()
 
 
 # Columns: what a table shows of a record
