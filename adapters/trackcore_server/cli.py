@@ -17,6 +17,7 @@ from trackcore_server.explain import explain
 from trackcore_server.options import Failure
 from trackcore_server.serve import serve
 from trackcore_server.show import events, rejected
+from trackcore_server.stats import stats
 from trackcore_server.validate import validate
 
 
@@ -44,6 +45,7 @@ main.add_command(serve)
 main.add_command(events)
 main.add_command(rejected)
 main.add_command(explain)
+main.add_command(stats)
 main.add_command(validate)
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def _write(story: JSONObject, *, is_text: bool) -> None:
         return
     text = io.StringIO()
     render(story, text)
-    sys.stdout.buffer.write(text.getvalue().encode("utf-8", "replace"))
+    lines = (line.rstrip() for line in text.getvalue().split("\n")[:-1])  # a grid pads its right side
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
 def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSONObject]:
@@ -95,7 +96,7 @@ def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSO
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
     if part == "rejected":
         if seq is not None and (rejected := log.one("rejected", seq)) is not None:
-            yield explainer.rejected(rejected).as_json() | {"part": part} | _masked(rejected_record(rejected))
+            yield _masked(rejected_record(rejected)) | explainer.rejected(rejected).as_json() | {"part": part}
             return
     elif part == "quarantine":
         if seq is not None and (quarantined := log.one("quarantine", seq)) is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TextIO
 
 import attrs
 from rich.console import Console
@@ -132,12 +132,14 @@ class TableWriter:
             table.add_row(*map(Text, row))
         self._has_header = True
         page = io.StringIO()
-        Console(file=page, width=screen_width(), force_terminal=is_terminal(), highlight=False, markup=False).print(
-            table
-        )
+        text_console(page).print(table)
         return page.getvalue()
 
 
-def screen_width() -> int:
-    """Give the width that text is set in: that of the terminal, or a fixed one for a pipe."""
+def text_console(stream: TextIO) -> Console:
+    """Make a console that takes nothing as markup, as wide as the terminal, or as text in a pipe may be."""
+    return Console(file=stream, width=_width(), force_terminal=is_terminal(), highlight=False, markup=False)
+
+
+def _width() -> int:
     return Console().width if is_terminal() else _PIPED_WIDTH

@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from trackcore import JSONObject
-from trackcore_server.output import is_terminal, screen_width, visible
+from trackcore_server.output import text_console, visible
 
 _MOST_LINES = 60
 _PAYLOAD_CHARS = 2_000
@@ -22,7 +21,7 @@ Row = tuple[str, Text]
 
 def render(story: JSONObject, stream: TextIO) -> None:
     """Write a story, in the JSON form that `trackcore.stories` gives it, as text."""
-    console = Console(file=stream, width=screen_width(), force_terminal=is_terminal(), highlight=False, markup=False)
+    console = text_console(stream)
     console.print(_headline(story))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold", min_width=12)
@@ -84,9 +83,8 @@ def _kept(story: JSONObject) -> Iterator[Row]:
 
 def _destination(story: JSONObject) -> str:
     options = f", with {json.dumps(story['options'])}" if "options" in story else ""
-    return (
-        f"{'+' if story['chosen'] else '-'} {story['destination']}: {story['sentence']} ({story['because']}{options})"
-    )
+    sign = "+" if story["chosen"] else "-"
+    return f"{sign} {story['destination']}: {story['sentence']} ({story['because']}{options})"
 
 
 def _refused(story: JSONObject) -> Iterator[Row]:
@@ -124,14 +122,13 @@ def _content(story: JSONObject) -> Iterator[Row]:
     if "message" in story and isinstance(story["message"], dict):
         lines = json.dumps(story["message"], indent=2, ensure_ascii=False).splitlines()
         shown = [visible(line) for line in lines[:_MOST_LINES]]
-        rest = (
-            [f"… and {len(lines) - _MOST_LINES} more lines; --format json has all"] if len(lines) > _MOST_LINES else []
-        )
-        yield "message", Text("\n".join([*shown, *rest]))
+        if len(lines) > _MOST_LINES:
+            shown.append(f"… and {len(lines) - _MOST_LINES} more lines; --format json has all")
+        yield "message", Text("\n".join(shown))
     elif "payload" in story:
         payload = story["payload"]
-        rest_text = f"… and {len(payload) - _PAYLOAD_CHARS:,} more characters" if len(payload) > _PAYLOAD_CHARS else ""
-        yield "payload", Text(visible(payload[:_PAYLOAD_CHARS]) + rest_text)
+        rest = f"… and {len(payload) - _PAYLOAD_CHARS:,} more characters" if len(payload) > _PAYLOAD_CHARS else ""
+        yield "payload", Text(visible(payload[:_PAYLOAD_CHARS]) + rest)
 
 
 def _listed(label: str, lines: Iterable[str]) -> Iterator[Row]:

@@ -4,7 +4,7 @@
 `SqliteBrowser` looks into it by bounded queries.
 """
 
-from trackcore_sqlite.browse import PARTS, Filter, Part, SqliteBrowser, Window
+from trackcore_sqlite.browse import PARTS, Filter, Group, Part, SqliteBrowser, Window, spread
 from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredQuarantined, StoredRejected, Totals
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
@@ -12,6 +12,7 @@ from trackcore_sqlite.sink import SqliteSink
 __all__ = [
     "PARTS",
     "Filter",
+    "Group",
     "Part",
     "SqliteBrowser",
     "SqliteLog",
@@ -22,4 +23,5 @@ __all__ = [
     "Totals",
     "UnusableLog",
     "Window",
+    "spread",
 ]

@@ -20,7 +20,6 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import msgspec
 
-from trackcore import JSONObject
 from trackcore_sqlite.log import (
     MESSAGES,
     QUARANTINED,
@@ -54,6 +53,17 @@ class Window:
 
     rows: Sequence[Any]
     reached: int
+
+
+@attrs.frozen(kw_only=True)
+class Group:
+    """How many messages of one call a source has sent, their bytes in all, and those of the largest."""
+
+    source: str
+    call: str
+    count: int
+    size: int
+    largest: int
 
 
 class SqliteBrowser:
@@ -119,7 +129,7 @@ class SqliteBrowser:
         """Give the messages of these sequence numbers."""
         query = f"{MESSAGES} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq"
         with self._open() as connection:
-            return list(map(read_message, connection.execute(query, (msgspec.json.encode(list(seqs)).decode(),))))
+            return list(map(read_message, connection.execute(query, (_array(seqs),))))
 
     def count_sources(self, seqs: Sequence[int]) -> dict[str, int]:
         """Count by source the messages of these sequence numbers."""
@@ -130,7 +140,7 @@ class SqliteBrowser:
             ) JOIN sources ON sources.id = source_id
         """
         with self._open() as connection:
-            return dict(connection.execute(query, (msgspec.json.encode(list(seqs)).decode(),)))
+            return dict(connection.execute(query, (_array(seqs),)))
 
     def count_rejected(self, since: datetime, most: int) -> list[tuple[datetime, str]]:
         """Give time and code of what was rejected since a time, newest first, and at most so many."""
@@ -139,20 +149,24 @@ class SqliteBrowser:
             rows = connection.execute(query, (most,)).fetchall()
         return [(from_milliseconds(at), code) for at, code in rows if at >= milliseconds(since)]
 
-    def groups(self, since: datetime | None) -> Iterator[tuple[int, JSONObject]]:
-        """Count messages by source and call, in pages of sequence numbers: for totals, this reads all of them.
-
-        Gives after each page how many sequence numbers are left, and groups `{source, call, count, bytes, largest}`.
-        """
+    def counted(self, after: int, to: int) -> list[Group]:
+        """Count the messages with `after < seq <= to` by source and call.  Reads each, not its payload."""
         with self._open() as connection:
-            end = _end(connection, "messages")
-        low = 0 if since is None else self.seqs_at([since])[0]
-        while low < end:
-            high = min(low + _GROUP_PAGE, end)
-            with self._open() as connection:
-                for name, call, count, size, largest in connection.execute(_GROUPS, (low, high)):
-                    yield end - high, {"source": name, "call": call, "count": count, "bytes": size, "largest": largest}
-            low = high
+            rows = connection.execute(_GROUPS, (after, to)).fetchall()
+        return [Group(source=row[0], call=row[1], count=row[2], size=row[3], largest=row[4]) for row in rows]
+
+    def sizes(self, seqs: Sequence[int]) -> list[int]:
+        """Give the sizes in bytes of the messages of these sequence numbers, as they are stored."""
+        query = "SELECT length(payload) FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
+        with self._open() as connection:
+            return [size for (size,) in connection.execute(query, (_array(seqs),))]
+
+    def refused(self, since: datetime) -> dict[str, int]:
+        """Count by code what was refused since a time, the quarantined as `unknown_source`.  Both parts are bounded."""
+        with self._open() as connection:
+            found = dict(connection.execute(_CODES, (milliseconds(since),)))
+            (quarantined,) = connection.execute(_QUARANTINED_SINCE, (milliseconds(since),)).fetchone()
+        return found | ({"unknown_source": quarantined} if quarantined else {})
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -165,7 +179,20 @@ class SqliteBrowser:
             connection.close()
 
 
-_GROUP_PAGE = 20_000
+def spread(after: int, to: int, most: int) -> list[int]:
+    """Give up to `most` sequence numbers with `after < seq <= to`, spread evenly."""
+    count = to - after
+    if count <= most:
+        return list(range(after + 1, to + 1))
+    return [after + 1 + place * count // most for place in range(most)]
+
+
+def _array(seqs: Sequence[int]) -> str:
+    return msgspec.json.encode(list(seqs)).decode()
+
+
+_CODES = "SELECT code, count(*) FROM rejected WHERE received_at >= ? GROUP BY code ORDER BY count(*) DESC"
+_QUARANTINED_SINCE = "SELECT count(*) FROM quarantine WHERE received_at >= ?"
 _GROUPS = """
     SELECT name, call, n, bytes, largest FROM (
         SELECT source_id, call, count(*) AS n, sum(length(payload)) AS bytes, max(length(payload)) AS largest
