@@ -31,12 +31,14 @@ IMPURE_CALLS = frozenset(
 
 # The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
 ADAPTER_LIBRARIES = {
+    "trackcore_debugger": {"werkzeug"},
     "trackcore_kafka": {"confluent_kafka"},
     "trackcore_server": {
         "click",
         "gunicorn",
         "rich",
         "werkzeug",
+        "trackcore_debugger",
         "trackcore_kafka",
         "trackcore_sqlite",
         "trackcore_wsgi",

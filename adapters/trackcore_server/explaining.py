@@ -81,7 +81,7 @@ class Explainer:
             source=stored.source,
             destinations=stored.destinations,
             cautions=[Caution(**caution) for caution in stored.cautions],
-            resolver=self._resolver(stored.source),
+            resolver=self.resolver(stored.source),
             inherited=getattr(stored, "inherited", ()),
         )
 
@@ -130,7 +130,7 @@ class Explainer:
             origin=Origin(),
             source=found,
             write_key=write_key,
-            resolver=self._resolver(found.name),
+            resolver=self.resolver(found.name),
             received_at=truncate_to_milliseconds(datetime.now(UTC)),
             new_message_id=lambda: NEW_ID,
             limits=reading.limits,
@@ -154,7 +154,7 @@ class Explainer:
             source=envelope.source,
             destinations=envelope.destinations,
             cautions=envelope.cautions,
-            resolver=self._resolver(envelope.source),
+            resolver=self.resolver(envelope.source),
             inherited=envelope.inherited,
             duplicate_of=duplicate_of,
         )
@@ -165,5 +165,6 @@ class Explainer:
         first = next(iter(self.configuration.sources), _NO_SOURCE)
         return named or self._book.find(write_key) or first
 
-    def _resolver(self, source: str) -> Resolver:
+    def resolver(self, source: str) -> Resolver:
+        """Give what decides on the messages of a source."""
         return self._of_source.get(source, self._of_others)

@@ -131,16 +131,18 @@ class SqliteBrowser:
         with self._open() as connection:
             return list(map(read_message, connection.execute(query, (_array(seqs),))))
 
-    def count_sources(self, seqs: Sequence[int]) -> dict[str, int]:
-        """Count by source the messages of these sequence numbers."""
-        query = """
-            SELECT name, n FROM (
-                SELECT source_id, count(*) AS n FROM messages
-                WHERE seq IN (SELECT value FROM json_each(?)) GROUP BY source_id
-            ) JOIN sources ON sources.id = source_id
-        """
+    def sources_of(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Give the sources of the messages of these sequence numbers."""
+        query = f"SELECT seq, name FROM messages {_WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))"
         with self._open() as connection:
             return dict(connection.execute(query, (_array(seqs),)))
+
+    def time_before(self, part: Part, seq: int) -> datetime | None:
+        """Give the time of reception of the last record below a sequence number, None where there is none."""
+        query = f"SELECT received_at FROM {part} WHERE seq < ? ORDER BY seq DESC LIMIT 1"
+        with self._open() as connection:
+            row = connection.execute(query, (seq,)).fetchone()
+        return None if row is None else from_milliseconds(row[0])
 
     def count_rejected(self, since: datetime, most: int) -> list[tuple[datetime, str]]:
         """Give time and code of what was rejected since a time, newest first, and at most so many."""
