@@ -134,7 +134,7 @@ class DebuggerApp:
         if not path:
             if is_foreign(request, is_page=True):
                 raise _Refused(*_FOREIGN)
-            if not request.path:  # the page's addresses are relative to the folder
+            if not request.environ.get("PATH_INFO"):  # the page's addresses are relative to its folder
                 return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{request.root_path}/"})
             inside = self._gate.has_session(request)
             path, status = ("index.html", status) if inside else ("enter.html", HTTPStatus.UNAUTHORIZED)

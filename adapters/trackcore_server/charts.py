@@ -1,7 +1,9 @@
 """What the charts of the debugger show: rates by source, rejections by code, and clock skew, over a time in buckets.
 
-Counts come from differences of sequence numbers, exactly; how a bucket divides among sources comes from up to 60 of its
-messages, and clock skew from up to 5.  All pages of a process share an answer for a second.
+Theory.  Counts come from differences of sequence numbers, exactly; how a bucket divides among sources, and its clock
+skew, come from up to 30 and up to 5 of its messages.  Buckets begin at multiples of their width, so one that is over
+never changes and is counted once, for all pages.  A long time that was not looked at before is counted bucket by
+bucket, newest first, a few in each answer; the others are null until then.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 from statistics import median
 
 import attrs
@@ -18,79 +19,114 @@ from trackcore_sqlite import SqliteBrowser, spread
 
 from trackcore import JSONObject, format_timestamp
 from trackcore.explain import explain_time
+from trackcore.timestamps import EPOCH
 
 BUCKETS = 60
-_SAMPLED = 60
+_AT_ONCE = 12
+_SAMPLED = 30
 _SKEWS = 5
-_REJECTED = 5_000
+_REJECTED = 4_000
+_REMEMBERED = 5_000
 _FRESH = timedelta(seconds=1)
+_SETTLED = timedelta(seconds=10)
+"""How long after its end a bucket may still get messages: they are received before they are committed."""
+
+
+@attrs.frozen
+class _Bucket:
+    """The messages of each source, and the least, median and largest clock skew in seconds."""
+
+    sources: Mapping[str, float]
+    skew: tuple[float, float, float] | None
 
 
 @attrs.define
 class Charts:
-    """Counts what is in a log, and remembers for a second."""
+    """Counts what is in a log, and remembers."""
 
     _log: SqliteBrowser
     _clock: Callable[[], datetime]
-    _remembered: dict[int, tuple[datetime, JSONObject]] = attrs.field(init=False, factory=dict)
+    _buckets: dict[tuple[int, int], _Bucket] = attrs.field(init=False, factory=dict)
+    _answers: dict[int, tuple[datetime, JSONObject]] = attrs.field(init=False, factory=dict)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def of_last(self, seconds: int) -> JSONObject:
-        """Count over the last so many seconds."""
-        now = self._clock()
+        """Count over about the last so many seconds.  All pages of a process share an answer for a second."""
         with self._lock:
-            made_at, charts = self._remembered.get(seconds, (now - 2 * _FRESH, {}))
+            now = self._clock()
+            made_at, charts = self._answers.get(seconds, (EPOCH, {}))
             if now - made_at > _FRESH:
-                if len(self._remembered) >= BUCKETS:
-                    self._remembered.clear()
-                charts = self._count(seconds, now)
-                self._remembered[seconds] = now, charts
+                charts = self._charts(max(seconds // BUCKETS, 1), now)
+                if len(self._answers) >= BUCKETS:
+                    self._answers.clear()
+                if not charts["isPartial"]:
+                    self._answers[seconds] = now, charts
             return charts
 
-    def _count(self, seconds: int, now: datetime) -> JSONObject:
-        width = timedelta(seconds=seconds) / BUCKETS
-        start = now - timedelta(seconds=seconds)
-        edges = [start + width * place for place in range(BUCKETS)]
-        seqs = [*self._log.seqs_at(edges), self._log.ends()["messages"]]
-        rejected = self._log.count_rejected(start, _REJECTED)
+    def _charts(self, width: int, now: datetime) -> JSONObject:
+        last = int((now - EPOCH) / timedelta(seconds=width))
+        places = range(last - BUCKETS + 1, last + 1)
+        counted = self._counted(width, places, now)
+        buckets = [counted.get(place) for place in places]
+        since = EPOCH + timedelta(seconds=places[0] * width)
+        rejected = self._log.count_rejected(since, _REJECTED)
         return {
-            "since": format_timestamp(start),
-            "seconds": seconds,
-            "bucketSeconds": width.total_seconds(),
-            "messages": self._by_source(seqs),
-            "rejected": _by_code(rejected, start, width),
+            "since": format_timestamp(since),
+            "bucketSeconds": width,
+            "isPartial": None in buckets,
+            "messages": _by_source(buckets),
+            "rejected": _by_code(rejected, since, timedelta(seconds=width)),
             "rejectedAreCut": len(rejected) == _REJECTED,
-            "clockSkew": self._skews(seqs),
+            "clockSkew": [bucket and bucket.skew for bucket in buckets],
         }
 
-    def _by_source(self, seqs: Sequence[int]) -> Mapping[str, list[float]]:
-        """Divide the count of each bucket among the sources, as they are among a sample of it."""
-        samples = [spread(low, high, _SAMPLED) for low, high in pairwise(seqs)]
-        source_of = self._log.sources_of([seq for sample in samples for seq in sample])
-        counts: dict[str, list[float]] = defaultdict(lambda: [0.0] * BUCKETS)
-        for bucket, (sample, (low, high)) in enumerate(zip(samples, pairwise(seqs), strict=True)):
-            found = Counter(source_of[seq] for seq in sample if seq in source_of)
-            for source, share in found.items():
-                counts[source][bucket] = round((high - low) * share / found.total(), 1)
-        return counts
+    def _counted(self, width: int, places: Sequence[int], now: datetime) -> dict[int, _Bucket]:
+        """Give the buckets that are counted by now: those that were, and the newest few of the others."""
+        known = {place: self._buckets[width, place] for place in places if (width, place) in self._buckets}
+        missing = [place for place in places if place not in known][-_AT_ONCE:]
+        fresh = self._count(width, missing)
+        if len(self._buckets) > _REMEMBERED:
+            self._buckets.clear()
+        for place, bucket in fresh.items():
+            if EPOCH + timedelta(seconds=(place + 1) * width) < now - _SETTLED:
+                self._buckets[width, place] = bucket
+        return known | fresh
 
-    def _skews(self, seqs: Sequence[int]) -> list[list[float] | None]:
-        """Give the least, the median and the largest skew of a sample of each bucket, in seconds."""
-        samples = [spread(low, high, _SKEWS) for low, high in pairwise(seqs)]
-        messages = self._log.sample([seq for sample in samples for seq in sample])
+    def _count(self, width: int, places: Sequence[int]) -> dict[int, _Bucket]:
+        edges = sorted({edge for place in places for edge in (place, place + 1)})
+        times = [EPOCH + timedelta(seconds=edge * width) for edge in edges]
+        seq_at = dict(zip(edges, self._log.seqs_at(times), strict=True))
+        samples = {place: spread(seq_at[place], seq_at[place + 1], _SAMPLED) for place in places}
+        source_of = self._log.sources_of([seq for sample in samples.values() for seq in sample])
+        skewed = {place: sample[:: max(len(sample) // _SKEWS, 1)][:_SKEWS] for place, sample in samples.items()}
+        messages = self._log.sample([seq for sample in skewed.values() for seq in sample])
         skew_of = {stored.seq: explain_time(stored.message).clock_skew for stored in messages}
-        return [_spread_of([skew_of.get(seq) for seq in sample]) for sample in samples]
+        return {
+            place: _Bucket(
+                _divided(seq_at[place + 1] - seq_at[place], [source_of[seq] for seq in sample if seq in source_of]),
+                _skew([skew_of.get(seq) for seq in skewed[place]]),
+            )
+            for place, sample in samples.items()
+        }
 
 
-def _spread_of(skews: Sequence[timedelta | None]) -> list[float] | None:
+def _divided(count: int, sources: Sequence[str]) -> Mapping[str, float]:
+    """Divide a count among sources as they are among a sample."""
+    return {source: round(count * share / len(sources), 1) for source, share in Counter(sources).items()}
+
+
+def _skew(skews: Sequence[timedelta | None]) -> tuple[float, float, float] | None:
     known = [skew.total_seconds() for skew in skews if skew is not None]
-    return [min(known), median(known), max(known)] if known else None
+    return (min(known), median(known), max(known)) if known else None
 
 
-def _by_code(
-    rejected: Sequence[tuple[datetime, str]], start: datetime, width: timedelta
-) -> Mapping[str, Sequence[int]]:
+def _by_source(buckets: Sequence[_Bucket | None]) -> Mapping[str, list[float | None]]:
+    names = sorted({name for bucket in buckets if bucket for name in bucket.sources})
+    return {name: [None if bucket is None else bucket.sources.get(name, 0) for bucket in buckets] for name in names}
+
+
+def _by_code(rejected: Sequence[tuple[datetime, str]], since: datetime, width: timedelta) -> Mapping[str, list[int]]:
     counts: dict[str, list[int]] = defaultdict(lambda: [0] * BUCKETS)
     for received_at, code in rejected:
-        counts[code][min((received_at - start) // width, BUCKETS - 1)] += 1
+        counts[code][min((received_at - since) // width, BUCKETS - 1)] += 1
     return counts

@@ -26,10 +26,10 @@ from trackcore_server.records import mask_write_keys, payload_text, quarantined_
 from trackcore_server.repair import Repairer
 from trackcore_server.rows import duplicate_row, message_row, quarantined_row, rejected_row
 
-LISTED = 200
+LISTED = 100
 """Rows of one part in one answer."""
 
-WINDOW = 10_000
+WINDOW = 4_000
 """How many records of a part are looked at for one answer, where something is looked for."""
 
 _LOGGED: Mapping[str, Part] = {"messages": "messages", "rejected": "rejected", "quarantine": "quarantine"}

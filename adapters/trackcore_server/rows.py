@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from trackcore_sqlite import StoredMessage, StoredQuarantined, StoredRejected
 
 from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
 from trackcore.jsontext import parse_value
-from trackcore.request import peek
 from trackcore_server.duplicates import Duplicate
 
 _CHARS = 120
+
+
+class _Peeked(msgspec.Struct, rename="camel"):
+    """What a row says of a message that may be bad in any way."""
+
+    type: Any = None
+    event: Any = None
+    name: Any = None
+    group_id: Any = None
+    previous_id: Any = None
+    user_id: Any = None
+    anonymous_id: Any = None
+
+
+_peek = msgspec.json.Decoder(_Peeked).decode
 _PEEKED_BYTES = 40_000
 """A rejected payload of more than this is not looked into for a row of a list."""
 
@@ -60,8 +75,11 @@ def _row(place: tuple[str, int], outcome: str, source: str, message: JSONObject,
 def _peeked(payload: bytes) -> JSONObject:
     if len(payload) > _PEEKED_BYTES:
         return {}
-    names = ("type", "event", "name", "groupId", "previousId", "userId", "anonymousId")
-    return {name: peek(payload, name) for name in names}
+    try:
+        found: JSONObject = msgspec.to_builtins(_peek(payload))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+    return found
 
 
 def _first(message: JSONObject, *names: str) -> str | None:

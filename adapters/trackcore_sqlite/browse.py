@@ -173,6 +173,7 @@ class SqliteBrowser:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         connection = open_for_reading(self.path)
+        connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         try:
             yield connection
         except sqlite3.DatabaseError as error:
@@ -201,6 +202,9 @@ _GROUPS = """
         FROM messages WHERE seq > ? AND seq <= ? GROUP BY source_id, call
     ) JOIN sources ON sources.id = source_id
 """
+_MAPPED_BYTES = 1 << 36
+"""How much of the file is read without a system call for each page."""
+
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _SELECT: Mapping[Part, str] = {"messages": MESSAGES, "rejected": REJECTED, "quarantine": QUARANTINED}
 
@@ -215,14 +219,16 @@ def _conditions(part: Part, wanted: Filter) -> tuple[str, list[str]]:
 
 
 _NOTHING = "? IS NULL"
+_OF_SOURCE = "+source_id = (SELECT id FROM sources WHERE name = ?)"
+"""The plus keeps SQLite from going by the index on (source, id), and then sorting all that a source has sent."""
 _CONDITIONS: Mapping[Part, Mapping[str, str]] = {
     "messages": {
-        "source": "name = ?",
+        "source": _OF_SOURCE,
         "call": "call = ?",
         "user": "? IN (user_id, anonymous_id)",
         "code": "instr(cautions, '\"' || ? || '\"') > 0",
     },
-    "rejected": {"source": "name = ?", "code": "code = ?"},
+    "rejected": {"source": _OF_SOURCE, "code": "code = ?"},
     "quarantine": {"source": _NOTHING, "code": "? = 'unknown_source'"},
 }
 
