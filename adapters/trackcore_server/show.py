@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from trackcore_sqlite import SqliteLog, StoredMessage, StoredQuarantined
+from trackcore_sqlite import SqliteBrowser, SqliteLog, StoredMessage, StoredQuarantined, StoredRejected
 
 from trackcore import Call, JSONObject
 from trackcore_server.explaining import Explainer
@@ -18,6 +18,7 @@ from trackcore_server.locate import find_deployment
 from trackcore_server.options import listing_options, location_options
 from trackcore_server.output import ON_TERMINAL, Column, Writer, is_terminal, make_writer
 from trackcore_server.records import event_record, quarantined_record, rejected_record
+from trackcore_server.retry import retry
 
 POLL_SECONDS = 0.5
 """How often `--follow` looks for new messages."""
@@ -33,6 +34,7 @@ Examples:
   trackcore rejected --since 1d
   trackcore rejected --code event_not_defined --format jsonl | jq -r .payload
   trackcore rejected --quarantine
+  trackcore rejected --quarantine --retry
 """
 
 
@@ -90,6 +92,10 @@ def events(
 @click.option("--code", metavar="CODE", help="Only those with this reason code, such as event_not_defined.")
 @listing_options
 @click.option("--quarantine", is_flag=True, help="List requests whose write key belongs to no source instead.")
+@click.option("--seq", type=click.IntRange(min=1), metavar="N", help="Only the one with this number.")
+@click.option(
+    "--retry", "again", is_flag=True, help="Receive them again, now that the configuration is mended, and tell."
+)
 def rejected(
     *,
     config: Path | None,
@@ -100,6 +106,8 @@ def rejected(
     limit: int | None,
     output_format: str | None,
     quarantine: bool,
+    seq: int | None,
+    again: bool,
 ) -> None:
     """List what was rejected and why, oldest first.
 
@@ -108,22 +116,39 @@ def rejected(
 
     With --quarantine: `seq`, `receivedAt`, `endpoint`, `writeKey` (masked), `clientIp` and `payload` of each request
     that came without a write key, or with one that no source has.
+
+    With --retry they go through intake again, with the time of their first reception: `part`, `seq`, `outcome`
+    (`repaired`, `partial`, `refused`), how many messages are `stored`, were stored before (`duplicates`) and are
+    `rejected`, and for these `code` and `detail`. Doing it twice stores nothing twice. The messages are marked with the
+    warning `repaired`. Exit code: 1 when any is still refused.
     """
     if quarantine and (source or code):
         raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
-    log = SqliteLog(find_deployment(config=config, data=data).configuration.log.path)
-    limit = _limit(limit)
-    records: Iterable[JSONObject]
-    if quarantine:
-        records = map(quarantined_record, _newest(_received_since(log.quarantined(), since), limit))
+    configuration = find_deployment(config=config, data=data).configuration
+    log = SqliteLog(configuration.log.path)
+    limit = limit if again else _limit(limit)
+    found: Iterable[StoredRejected | StoredQuarantined]
+    if seq is not None:
+        record = SqliteBrowser(log.path).one("quarantine" if quarantine else "rejected", seq)
+        found = [] if record is None else [record]
+    elif quarantine:
+        found = _newest(_received_since(log.quarantined(), since), limit)
     else:
-        records = map(rejected_record, log.rejected(source=source, code=code, since=since, limit=limit))
+        found = log.rejected(source=source, code=code, since=since, limit=limit)
+    if again:
+        retry(configuration, found, output_format)
+        return
+    records = map(_refused_record, found)
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
     for record in records:
         writer.write(record)
     writer.flush()
     if is_terminal():
         _tell_dropped(log, quarantine=quarantine)
+
+
+def _refused_record(stored: StoredRejected | StoredQuarantined) -> JSONObject:
+    return quarantined_record(stored) if isinstance(stored, StoredQuarantined) else rejected_record(stored)
 
 
 def _limit(limit: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""Real headless Chromium, driven line by line: a test says in JavaScript what the page is to do, and hears what it did."""
+"""Real headless Chromium, driven line by line: a test says in JavaScript what the page is to do, and hears of it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 import { clock, count, el, svg, visible } from "./dom.js";
 
 const HEIGHT = 92;
-const LEFT = 38;
+const LEFT = 46;
 const BOTTOM = 16;
 const COLOURS = 6;
 
@@ -39,10 +39,10 @@ export function bars(figure, { title, unit, series, since, bucketSeconds, scale 
   }
   const last = totals.at(-2) ?? 0;
   drawing.setAttribute("aria-label", `${title}: ${short(last)} ${unit} last, at most ${short(most)} ${unit}`);
-  const readout = el("output", {}, most ? "" : "none");
-  follow(drawing, width, step, (at) => {
-    const parts = shown.filter((one) => one.values[at]).map((one) => `${visible(one.name)} ${short(one.values[at] / scale)}`);
-    readout.textContent = at === null ? (most ? "" : "none") : `${timeOf(since, bucketSeconds, at)} ${parts.join(", ") || "none"}`;
+  const readout = el("output", {}, most ? "" : "· none");
+  follow(figure, drawing, step, (at) => {
+    const parts = at === null ? [] : shown.filter((one) => one.values[at]).map((one) => `${visible(one.name)} ${short(one.values[at] / scale)}`);
+    readout.textContent = at === null ? (most ? "" : "· none") : `${timeOf(since, bucketSeconds, at)} ${parts.join(", ") || "none"}`;
   });
   const legend = el("ul", { class: "legend" }, ...shown.map((one, place) => el("li", { class: `c${place}` }, visible(one.name))));
   const caption = el("figcaption", {}, el("strong", {}, title), ` ${unit}${isCut ? ", the newest only" : ""} `, readout);
@@ -71,12 +71,12 @@ export function band(figure, { title, unit, values, since, bucketSeconds }) {
   drawing.append(svg("path", { d: line || "M0 0", class: "median" }));
   const now = known.at(-1);
   drawing.setAttribute("aria-label", now ? `${title}: median ${seconds(now[1])} last, within ${seconds(reach)}` : `${title}: none`);
-  const readout = el("output", {}, now ? "" : "none");
-  follow(drawing, width, step, (at) => {
+  const readout = el("output", {}, now ? "" : "· none");
+  follow(figure, drawing, step, (at) => {
     const value = at === null ? null : values[at];
     readout.textContent = value
       ? `${timeOf(since, bucketSeconds, at)} median ${seconds(value[1])}, ${seconds(value[0])} to ${seconds(value[2])}`
-      : now ? "" : "none";
+      : now ? "" : "· none";
   });
   const legend = el("ul", { class: "legend" }, el("li", { class: "c0" }, "median"), el("li", { class: "bandkey" }, "least to largest, of a sample"));
   figure.replaceChildren(el("figcaption", {}, el("strong", {}, title), ` ${unit} `, readout), drawing, legend);
@@ -102,17 +102,20 @@ function axes(drawing, width, { top, bottom, since, bucketSeconds, buckets }) {
   );
 }
 
-function follow(drawing, width, step, tell) {
+const pointed = new WeakMap(); // of each figure: the bucket under the pointer, which outlives a new drawing
+
+function follow(figure, drawing, step, tell) {
   const cursor = svg("rect", { y: 4, width: step, height: HEIGHT - BOTTOM - 4, x: -100, class: "cursor" });
   drawing.append(cursor);
+  const point = (at) => {
+    pointed.set(figure, at);
+    cursor.setAttribute("x", at === null ? -100 : LEFT + at * step);
+    tell(at);
+  };
   drawing.addEventListener("pointermove", (event) => {
     const at = Math.floor((event.offsetX - LEFT) / step);
-    if (at < 0 || at >= 60) return;
-    cursor.setAttribute("x", LEFT + at * step);
-    tell(at);
+    if (at >= 0 && at < 60) point(at);
   });
-  drawing.addEventListener("pointerleave", () => {
-    cursor.setAttribute("x", -100);
-    tell(null);
-  });
+  drawing.addEventListener("pointerleave", () => point(null));
+  point(figure.matches(":hover") ? (pointed.get(figure) ?? null) : null);
 }

@@ -30,6 +30,12 @@ function facts(pairs) {
   return el("dl", {}, ...rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
+/** Text in which what stands between backticks is code. */
+function prose(text) {
+  const parts = visible(text).split("`");
+  return el("span", {}, ...parts.map((part, at) => (at % 2 ? el("code", {}, part) : part)));
+}
+
 const mono = (text) => el("code", { dir: "auto" }, visible(text));
 
 function keptSections(told, onGo) {
@@ -88,9 +94,9 @@ function about(entry) {
   if (!entry.meaning) return [];
   return [
     facts([
-      ["means", visible(entry.meaning)],
-      ["sent by", visible(entry.senders)],
-      ["to do", visible(entry.remedy)],
+      ["means", prose(entry.meaning)],
+      ["sent by", prose(entry.senders)],
+      ["to do", prose(entry.remedy)],
       ["see", link(entry.link)],
     ]),
   ];
@@ -105,7 +111,7 @@ function refusedSections(told, onRepair, onGo) {
   return [
     section(
       "Why",
-      el("p", {}, el("strong", {}, visible(told.code)), `: ${visible(told.message)}`),
+      el("p", {}, el("strong", {}, visible(told.code)), ": ", prose(told.message)),
       facts([
         ["source", told.source ? visible(told.source.name) : null],
         ["received", clock(told.receivedAt)],
@@ -113,7 +119,7 @@ function refusedSections(told, onRepair, onGo) {
         ["write key", told.part === "quarantine" ? visible(told.writeKey ?? "none") : null],
         ["path", told.path ? mono(told.path) : null],
         ["found", told.found ? mono(told.found) : null],
-        ["allowed", told.allowed],
+        ["allowed", told.allowed ? prose(told.allowed) : null],
         ["limit", size],
         ["this one", told.actual === undefined ? null : `${count(told.actual)} ${told.unit}`],
         [`byte ${told.position}`, told.excerpt ? excerpt(told.excerpt) : null],

@@ -50,7 +50,8 @@ function wanted() {
 
 async function listAnew() {
   const turn = ++state.turn;
-  Object.assign(state, { isEnd: false, isSearching: false, searches: 0, reached: null, unseen: 0, skipped: 0 });
+  Object.assign(state, { cursors: null, back: null, isEnd: false, isSearching: false, searches: 0 });
+  Object.assign(state, { reached: null, unseen: 0, skipped: 0 });
   list.clear();
   const begun = await api.start();
   if (turn !== state.turn) return;
