@@ -172,4 +172,4 @@ class QuarantineStory:
             return f"The write key belongs to {self.source_now!r} by now: the request can be received again."
         if self.write_key is None:
             return "The request came without a write key."
-        return f"No source has the write key {self.write_key}."
+        return f"No source has the write key {self.write_key!r}."

@@ -22,6 +22,7 @@ from trackcore_server.duplicates import WatchedSink
 from trackcore_server.explaining import Explainer
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.repair import Repairer
+from trackcore_server.tail import Tail
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -106,7 +107,7 @@ def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> 
 def _reader(configuration: Configuration, collector: Collector) -> LogReader:
     log = SqliteBrowser(configuration.log.path)
     assert isinstance(collector.sink, WatchedSink)
-    return LogReader(log, Explainer(configuration), collector.sink, Repairer(collector), Charts(log, _now))
+    return LogReader(log, Explainer(configuration), collector.sink, Repairer(collector), Charts(log, _now), Tail(log))
 
 
 def _now() -> datetime:

@@ -8,7 +8,7 @@ question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,21 +24,14 @@ from trackcore_server.duplicates import Duplicate, WatchedSink
 from trackcore_server.explaining import Explainer
 from trackcore_server.records import mask_write_keys, payload_text, quarantined_record, rejected_record
 from trackcore_server.repair import Repairer
-from trackcore_server.rows import duplicate_row, message_row, quarantined_row, rejected_row
-
-LISTED = 100
-"""Rows of one part in one answer."""
+from trackcore_server.rows import ROWS, duplicate_row, message_row
+from trackcore_server.tail import LISTED, Tail, TailRow
 
 WINDOW = 4_000
 """How many records of a part are looked at for one answer, where something is looked for."""
 
 _LOGGED: Mapping[str, Part] = {"messages": "messages", "rejected": "rejected", "quarantine": "quarantine"}
-_ROWS: Mapping[str, Callable[[Any], JSONObject]] = {
-    "messages": message_row,
-    "duplicates": duplicate_row,
-    "rejected": rejected_row,
-    "quarantine": quarantined_row,
-}
+_ROWS = {**ROWS, "duplicates": duplicate_row}
 _SEQ_DIGITS = 15
 
 
@@ -79,6 +72,7 @@ class LogReader:
     _watched: WatchedSink
     _repairer: Repairer
     _charts: Charts
+    _tail: Tail
 
     def start(self) -> JSONObject:
         """See `trackcore_debugger.Reader.start`."""
@@ -92,18 +86,22 @@ class LogReader:
 
     def newer(self, cursors: Cursors, wanted: Wanted) -> Listing:
         """See `trackcore_debugger.Reader.newer`."""
-        ends = self._ends()
+        if _is_filtered(wanted):
+            return self._newer_that_are(wanted, cursors)
+        newest = self._tail.newest()
+        duplicates = [TailRow(found.seq, _received_at(found), duplicate_row(found)) for found in self._watched.newest()]
+        tails = {**newest.rows, "duplicates": duplicates[:LISTED]}
+        ends = {**newest.ends, "duplicates": duplicates[0].seq if duplicates else 0}
         rows: list[tuple[datetime, JSONObject]] = []
         skipped = 0
-        reach = WINDOW if _is_filtered(wanted) else LISTED
         for part in wanted.parts:
-            after = max(min(cursors[part], ends[part]), ends[part] - reach) if part in _LOGGED else cursors[part]
-            if after >= ends[part]:
-                continue
-            found = self._between(part, after, ends[part], wanted)
-            rows.extend((_received_at(record), _ROWS[part](record)) for record in reversed(found))
-            skipped += after - cursors[part] if cursors[part] < after else 0
-        return Listing(rows=_newest_first(rows), cursors=ends, skipped=skipped)
+            fresh = [found for found in tails[part] if found.seq > cursors[part]]
+            rows.extend((found.received_at, found.row) for found in reversed(fresh))
+            if part in _LOGGED:
+                skipped += max(ends[part] - cursors[part] - len(fresh), 0)
+        # The tail may be older than what the page has seen already, and a cursor never goes back.
+        further = {part: max(end, cursors[part]) for part, end in ends.items()}
+        return Listing(rows=_newest_first(rows), cursors=further, skipped=skipped)
 
     def older(self, cursors: Cursors, wanted: Wanted) -> Listing:
         """See `trackcore_debugger.Reader.older`."""
@@ -164,6 +162,17 @@ class LogReader:
             return self._repairer.repair(record).as_json()
         except SinkUnavailable as error:
             return {"part": part, "seq": seq, "outcome": "refused", "code": "unavailable", "detail": str(error)}
+
+    def _newer_that_are(self, wanted: Wanted, cursors: Cursors) -> Listing:
+        ends = self._ends()
+        rows: list[tuple[datetime, JSONObject]] = []
+        skipped = 0
+        for part in wanted.parts:
+            after = cursors[part] if part not in _LOGGED else max(cursors[part], ends[part] - WINDOW)
+            found = self._between(part, after, ends[part], wanted) if after < ends[part] else ()
+            rows.extend((_received_at(record), _ROWS[part](record)) for record in reversed(found))
+            skipped += after - cursors[part]
+        return Listing(rows=_newest_first(rows), cursors=ends, skipped=skipped)
 
     def _ends(self) -> dict[str, int]:
         newest = self._watched.newest()

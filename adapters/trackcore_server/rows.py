@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -88,3 +89,11 @@ def _first(message: JSONObject, *names: str) -> str | None:
 
 def _text(value: Any) -> str | None:
     return str(value)[:_CHARS] if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+ROWS: Mapping[str, Callable[[Any], JSONObject]] = {
+    "messages": message_row,
+    "rejected": rejected_row,
+    "quarantine": quarantined_row,
+}
+"""How the row of a record is made, for each part of the log."""

@@ -47,6 +47,7 @@ function keptSections(told, onGo) {
   const skew = time.clockSkewSeconds;
   return [
     told.outcome === "duplicate" && section("Duplicate", duplicateOf(told, onGo)),
+    told.warnings.length > 0 && section("Warnings", ...told.warnings.map(warning)),
     section("Source", el("p", {}, el("strong", {}, visible(told.source.name)), `: ${told.source.because}`)),
     section("Ids", facts(ids)),
     section(
@@ -63,7 +64,6 @@ function keptSections(told, onGo) {
     told.inherited.length > 0 &&
       section("From the batch", el("ul", {}, ...told.inherited.map((path) => el("li", {}, mono(path))))),
     told.destinations.length > 0 && section("Destinations", el("ul", { class: "plain" }, ...told.destinations.map(destination))),
-    told.warnings.length > 0 && section("Warnings", ...told.warnings.map(warning)),
   ];
 }
 

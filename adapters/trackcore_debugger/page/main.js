@@ -7,6 +7,7 @@ import { List, keyOf } from "./list.js";
 import { applyTheme, nextTheme } from "./theme.js";
 
 const POLL = 400;
+const BUSY_POLL = 1_000; // where more comes than can be read, there is no hurry
 const CHARTS = 2_000;
 const SEARCHES = 5;
 const ENOUGH = 40;
@@ -63,18 +64,20 @@ async function listAnew() {
 // The newer
 
 async function poll() {
+  let wait = POLL;
   if (!state.isPaused && state.cursors !== null && !document.hidden) {
     const turn = state.turn;
     try {
       const found = await api.newer(state.cursors, wanted());
       if (turn === state.turn && !state.isPaused) take(found);
+      if (found.skipped) wait = BUSY_POLL;
       state.trouble = "";
     } catch (error) {
       state.trouble = error.message;
     }
     showState();
   }
-  setTimeout(poll, POLL);
+  setTimeout(poll, wait);
 }
 
 function take(found) {
