@@ -4,6 +4,7 @@ import { clock, count, el, svg, visible } from "./dom.js";
 const HEIGHT = 92;
 const LEFT = 46;
 const BOTTOM = 16;
+const PADDING = 24; // of the figure, left and right
 const COLOURS = 6;
 
 const short = (value) =>
@@ -22,7 +23,7 @@ export function bars(figure, { title, unit, series, since, bucketSeconds, scale 
   const buckets = 60;
   const totals = Array.from({ length: buckets }, (_, at) => shown.reduce((sum, one) => sum + (one.values[at] ?? 0), 0) / scale);
   const most = Math.max(...totals, 0);
-  const width = Math.max(figure.clientWidth, 220);
+  const width = Math.max(figure.clientWidth - PADDING, 200);
   const step = (width - LEFT) / buckets;
   const drawing = svg("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img" });
   axes(drawing, width, { top: most ? short(most) : "", bottom: "0", since, bucketSeconds, buckets });
@@ -40,7 +41,7 @@ export function bars(figure, { title, unit, series, since, bucketSeconds, scale 
   const last = totals.at(-2) ?? 0;
   drawing.setAttribute("aria-label", `${title}: ${short(last)} ${unit} last, at most ${short(most)} ${unit}`);
   const readout = el("output", {}, most ? "" : "· none");
-  follow(figure, drawing, step, (at) => {
+  follow(figure, drawing, { width, step }, (at) => {
     const parts = at === null ? [] : shown.filter((one) => one.values[at]).map((one) => `${visible(one.name)} ${short(one.values[at] / scale)}`);
     readout.textContent = at === null ? (most ? "" : "· none") : `${timeOf(since, bucketSeconds, at)} ${parts.join(", ") || "none"}`;
   });
@@ -53,7 +54,7 @@ export function bars(figure, { title, unit, series, since, bucketSeconds, scale 
 export function band(figure, { title, unit, values, since, bucketSeconds }) {
   const known = values.filter(Boolean);
   const reach = Math.max(...known.flat().map(Math.abs), 0.1);
-  const width = Math.max(figure.clientWidth, 220);
+  const width = Math.max(figure.clientWidth - PADDING, 200);
   const step = (width - LEFT) / values.length;
   const middle = (HEIGHT - BOTTOM) / 2 + 2;
   const y = (value) => middle - (value / reach) * (middle - 8);
@@ -72,7 +73,7 @@ export function band(figure, { title, unit, values, since, bucketSeconds }) {
   const now = known.at(-1);
   drawing.setAttribute("aria-label", now ? `${title}: median ${seconds(now[1])} last, within ${seconds(reach)}` : `${title}: none`);
   const readout = el("output", {}, now ? "" : "· none");
-  follow(figure, drawing, step, (at) => {
+  follow(figure, drawing, { width, step }, (at) => {
     const value = at === null ? null : values[at];
     readout.textContent = value
       ? `${timeOf(since, bucketSeconds, at)} median ${seconds(value[1])}, ${seconds(value[0])} to ${seconds(value[2])}`
@@ -104,7 +105,7 @@ function axes(drawing, width, { top, bottom, since, bucketSeconds, buckets }) {
 
 const pointed = new WeakMap(); // of each figure: the bucket under the pointer, which outlives a new drawing
 
-function follow(figure, drawing, step, tell) {
+function follow(figure, drawing, { width, step }, tell) {
   const cursor = svg("rect", { y: 4, width: step, height: HEIGHT - BOTTOM - 4, x: -100, class: "cursor" });
   drawing.append(cursor);
   const point = (at) => {
@@ -113,7 +114,8 @@ function follow(figure, drawing, step, tell) {
     tell(at);
   };
   drawing.addEventListener("pointermove", (event) => {
-    const at = Math.floor((event.offsetX - LEFT) / step);
+    const place = drawing.getBoundingClientRect();
+    const at = Math.floor(((event.clientX - place.left) * (width / place.width) - LEFT) / step);
     if (at >= 0 && at < 60) point(at);
   });
   drawing.addEventListener("pointerleave", () => point(null));
