@@ -1,7 +1,7 @@
 """What the charts of the debugger show: rates by source, rejections by code, and clock skew, over a time in buckets.
 
 Theory.  Counts come from differences of sequence numbers, exactly; how a bucket divides among sources, and its clock
-skew, come from up to 30 and up to 5 of its messages.  Buckets begin at multiples of their width, so one that is over
+skew, come from up to 20 and up to 5 of its messages.  Buckets begin at multiples of their width, so one that is over
 never changes and is counted once, for all pages.  A long time that was not looked at before is counted bucket by
 bucket, newest first, a few in each answer; the others are null until then.
 """
@@ -22,12 +22,12 @@ from trackcore.explain import explain_time
 from trackcore.timestamps import EPOCH
 
 BUCKETS = 60
-_AT_ONCE = 12
-_SAMPLED = 30
+_AT_ONCE = 4
+_SAMPLED = 20
 _SKEWS = 5
 _REJECTED = 4_000
 _REMEMBERED = 5_000
-_FRESH = timedelta(seconds=1)
+_FRESH = timedelta(seconds=2)
 _SETTLED = timedelta(seconds=10)
 """How long after its end a bucket may still get messages: they are received before they are committed."""
 
@@ -51,7 +51,7 @@ class Charts:
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def of_last(self, seconds: int) -> JSONObject:
-        """Count over about the last so many seconds.  All pages of a process share an answer for a second."""
+        """Count over about the last so many seconds.  All pages of a process share an answer for two seconds."""
         with self._lock:
             now = self._clock()
             made_at, charts = self._answers.get(seconds, (EPOCH, {}))

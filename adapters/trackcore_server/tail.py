@@ -18,6 +18,8 @@ LISTED = 100
 """Rows of one part in one answer."""
 
 _FRESH_SECONDS = 0.2
+_BUSY_SECONDS = 0.6
+"""How old the rows may be; the second where more come than are listed, so that nobody could read them anyhow."""
 
 
 class TailRow(NamedTuple):
@@ -41,14 +43,17 @@ class Tail:
 
     _log: SqliteBrowser
     _newest: Newest = attrs.field(init=False, factory=lambda: Newest({}, {}))
+    _fresh_seconds: float = attrs.field(init=False, default=_FRESH_SECONDS)
     _read_at: float = attrs.field(init=False, default=-_FRESH_SECONDS)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def newest(self) -> Newest:
-        """Give the newest rows, not older than a fifth of a second."""
+        """Give the newest rows, a fifth of a second old, or a little more where many come."""
         with self._lock:
-            if time.monotonic() - self._read_at >= _FRESH_SECONDS:
-                self._newest = self._read()
+            if time.monotonic() - self._read_at >= self._fresh_seconds:
+                before, self._newest = self._newest, self._read()
+                came = self._newest.ends["messages"] - before.ends.get("messages", 0)
+                self._fresh_seconds = _FRESH_SECONDS if came < LISTED else _BUSY_SECONDS
                 self._read_at = time.monotonic()
             return self._newest
 

@@ -62,7 +62,7 @@ class TestLive:
         shown = page.run(f"return await page.evaluate(() => {ROWS}.map((row) => row.innerText.split('\\n').join('|')))")
         assert "⚠ quarantined" in shown[0]
         assert "nobo…" in shown[0]
-        assert "⧉ duplicate" in shown[1]
+        assert "≡ duplicate" in shown[1]
         outcomes = " ".join(shown[2:])
         assert "✕ rejected" in outcomes
         assert "event_not_defined at event" in outcomes

@@ -6,7 +6,7 @@ import { clock, el, visible } from "./dom.js";
 
 const MOST = 50_000;
 const SPARE = 6;
-const MARKS = { accepted: "✓", duplicate: "⧉", rejected: "✕", quarantined: "⚠" };
+const MARKS = { accepted: "✓", duplicate: "≡", rejected: "✕", quarantined: "⚠" };
 
 export const keyOf = (row) => `${row.part}/${row.seq}`;
 
