@@ -19,7 +19,7 @@ MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name != "__init__
 
 # What the core may import besides itself: it has no other way to reach a clock, a file, a socket or chance.
 PURE = frozenset(
-    {"__future__", "binascii", "collections", "datetime", "enum", "functools", "hashlib", "hmac", "itertools"}
+    {"__future__", "array", "binascii", "collections", "datetime", "enum", "functools", "hashlib", "hmac", "itertools"}
 )
 PURE |= {"hmac", "itertools", "json", "math", "re", "typing"}
 CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})
@@ -32,6 +32,7 @@ IMPURE_CALLS = frozenset(
 # The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
 ADAPTER_LIBRARIES = {
     "trackcore_debugger": {"werkzeug"},
+    "trackcore_delivery": {"sqlite3", "urllib3"},  # its state, and HTTP out
     "trackcore_kafka": {"confluent_kafka"},
     "trackcore_server": {
         "click",
@@ -39,6 +40,7 @@ ADAPTER_LIBRARIES = {
         "rich",
         "werkzeug",
         "trackcore_debugger",
+        "trackcore_delivery",
         "trackcore_kafka",
         "trackcore_sqlite",
         "trackcore_wsgi",

@@ -250,3 +250,20 @@ class TestEncode:
 )
 def test_wire_name(attribute: str, wire: str) -> None:
     assert wire_name(attribute) == wire
+
+
+class TestLimits:
+    """Decoding keeps the same limits as receiving."""
+
+    def test_a_batch_with_too_many_messages_is_refused(self) -> None:
+        body = json_bytes({"batch": [{"type": "page", "userId": "u"}] * 3})
+        assert len(decode_batch(body, Limits(batch_messages=3)).messages) == 3
+        with pytest.raises(InvalidMessage) as caught:
+            decode_batch(body, Limits(batch_messages=2))
+        assert (caught.value.reason, caught.value.limit, caught.value.actual) == (Reason.TOO_MANY_MESSAGES, 2, 3)
+
+    def test_a_message_id_that_is_too_long_is_refused(self) -> None:
+        body = json_bytes({"type": "page", "userId": "u", "messageId": "é" * 101})
+        with pytest.raises(InvalidMessage) as caught:
+            decode_message(body)
+        assert (caught.value.reason, caught.value.path) == (Reason.MESSAGE_ID_TOO_LONG, "messageId")

@@ -101,7 +101,10 @@ class TestSourceBook:
         assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("value", "key"), [("k", "k"), ("", None), (None, None), (5, None), (["k"], None)])
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [("k", "k"), ("", None), (None, None), (5, None), (["k"], None), ("id:***", None), ("***", None), ("k***", "k***")],
+)
 def test_write_key(value: object, key: str | None) -> None:
     assert write_key(value) == key
 

@@ -356,9 +356,13 @@ class TestRejections:
         body = b'{"batch":[ {"type" : "page",\r\n"n":1.0E1} ]}'
         assert take_in(body).rejections[0].payload == b'{"type" : "page",\r\n"n":1.0E1}'
 
-    @pytest.mark.parametrize("value", [None, 5, True, [], {}])
+    @pytest.mark.parametrize("value", [None, True, [], {}])
     def test_an_id_that_is_no_text_is_not_repeated(self, value: Any) -> None:
         assert reject({"type": "page", "messageId": value}).message_id is None
+
+    @pytest.mark.parametrize(("value", "text"), [(5, "5"), (2**70, str(2**70)), (1.5, "1.5"), (10.0, "10")])
+    def test_a_numeric_id_is_repeated_as_its_decimal_text(self, value: Any, text: str) -> None:
+        assert reject({"type": "page", "messageId": value}).message_id == text
 
     def test_a_bad_shared_part_is_told_with_each_message(self) -> None:
         intake = take_in({"batch": [PAGE, PAGE], "context": "x"})

@@ -147,6 +147,12 @@ class TestAge:
         assert [decision.chosen for decision in resolution.at_age(DAY)] == [True, True]
         assert resolution.names_at_age(DAY + timedelta(microseconds=1)) == ("KISSmetrics",)
 
+    def test_age_counts_in_the_milliseconds_that_are_stored(self) -> None:
+        resolution = resolve_destinations({}, [Destination(name="Mixpanel", max_age=timedelta(milliseconds=5))])
+        assert resolution.names_at_age(timedelta(microseconds=5_000)) == ("Mixpanel",)
+        assert resolution.names_at_age(timedelta(microseconds=5_001)) == ()
+        assert [decision.chosen for decision in resolution.at_age(timedelta(microseconds=5_001))] == [False]
+
     def test_the_reason_is_told(self) -> None:
         picky = Destination(name="Mixpanel", max_age=DAY)
         resolution = resolve_destinations({"Mixpanel": {"a": 1}}, [picky])
@@ -157,6 +163,30 @@ class TestAge:
     def test_what_was_not_chosen_anyway_keeps_its_reason(self) -> None:
         resolution = resolve_destinations({"Mixpanel": False}, [Destination(name="Mixpanel", max_age=DAY)])
         assert [decision.because for decision in resolution.at_age(2 * DAY)] == [Because.BY_NAME]
+
+
+def test_cautions_are_bounded() -> None:
+    junk = {f"name {number:03}": 5 for number in range(25)}
+    cautions = resolve_destinations(junk, DESTINATIONS).cautions
+    assert len(cautions) == 21
+    assert cautions[0].path == "integrations.name 000"
+    assert cautions[-1] == Caution(
+        code=Warned.INTEGRATION_IGNORED, message="and 5 more like these", path="integrations"
+    )
+    assert len(resolve_destinations(dict([*junk.items()][:20]), DESTINATIONS).cautions) == 20
+
+
+def test_options_are_not_the_senders_own_object() -> None:
+    options = {"a": {"b": 1}}
+    (decision,) = resolve_destinations({"Mixpanel": options}, [Destination(name="Mixpanel")]).decisions
+    assert decision.options == options
+    assert decision.options is not options
+
+
+def test_of_two_names_that_differ_by_case_the_first_is_suggested() -> None:
+    names = ["mixpaneL", "Mixpanel"]
+    (caution,) = resolve_destinations({"MIXPANEL": True}, [Destination(name=name) for name in names]).cautions
+    assert "did you mean 'mixpaneL'?" in caution.message
 
 
 class TestResolver:

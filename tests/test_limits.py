@@ -13,6 +13,7 @@ def test_the_defaults() -> None:
     assert attrs.asdict(DEFAULT_LIMITS) == {
         "request_bytes": 524_288,
         "message_bytes": 32_768,
+        "shared_bytes": 8_388_608,
         "batch_messages": 2_500,
         "message_id_chars": 100,
         "depth": 64,
@@ -48,6 +49,14 @@ class TestEveryLimitCanBeSet:
         item = b'{"type":"page","userId":"u"}'
         assert accept(item, limits=Limits(message_bytes=len(item)))
         assert reject(item, limits=Limits(message_bytes=len(item) - 1)).error.reason is Reason.MESSAGE_TOO_LARGE
+
+    def test_shared_bytes(self) -> None:
+        body = {"batch": [{"type": "page", "userId": "u"}] * 3, "context": {"a": 1}, "integrations": {"All": True}}
+        shared = 3 * (len('{"a":1}') + len('{"All":true}'))
+        assert len(take_in(body, limits=Limits(shared_bytes=shared)).envelopes) == 3
+        intake = take_in(body, limits=Limits(shared_bytes=shared - 1))
+        assert [rejection.error.reason for rejection in intake.rejections] == [Reason.MESSAGE_TOO_LARGE] * 3
+        assert (intake.rejections[0].error.limit, intake.rejections[0].error.actual) == (shared - 1, shared)
 
     def test_batch_messages(self) -> None:
         item = {"type": "page", "userId": "u"}

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from strategies import batches, contexts, json_objects
 
 from trackcore import Batch, JSONObject, Page, Track, merge_batch, merge_objects
+from trackcore.merge import SharedPart, inherited_paths, lay_over
 
 
 def containers(value: Any) -> list[int]:
@@ -19,7 +21,48 @@ def containers(value: Any) -> list[int]:
     return []
 
 
+class TestInheritedPaths:
+    @pytest.mark.parametrize(
+        ("under", "over", "paths"),
+        [
+            ({"a": 1}, None, ("context",)),
+            ({"a": 1, "b": {"c": 1}}, {}, ("context.a", "context.b")),
+            ({"a": 1, "b": {"c": 1, "d": 1}}, {"a": 2, "b": {"d": 2}}, ("context.b.c",)),
+            ({"a": {"b": 1}}, {"a": None}, ()),
+            ({"a": 1}, {"a": {"b": 1}}, ()),
+            ({}, {"a": 1}, ()),
+        ],
+    )
+    def test_what_only_the_batch_says_is_named(
+        self, under: JSONObject, over: JSONObject | None, paths: tuple[str, ...]
+    ) -> None:
+        assert inherited_paths("context", under, over) == paths
+
+    def test_the_paths_are_bounded(self) -> None:
+        paths = inherited_paths("context", {f"name {number:03}": 1 for number in range(1_000)}, {})
+        assert sum(map(len, paths)) <= 1_001
+        assert paths[0] == "context.name 000"
+        assert paths[-1] == "…"
+
+    @given(contexts(), contexts())
+    def test_taking_them_away_leaves_what_the_item_says(self, under: JSONObject, over: JSONObject) -> None:
+        merged = merge_objects(under, over)
+        for path in inherited_paths("context", under, over):
+            inner = merged
+            *parents, last = path.split(".")[1:]
+            for parent in parents:
+                inner = inner[parent]
+            del inner[last]
+        assert merged == over
+
+
 class TestLaws:
+    @given(json_objects(), json_objects())
+    def test_laying_over_gives_the_same_and_changes_neither(self, under: JSONObject, over: JSONObject) -> None:
+        before = copy.deepcopy((under, over))
+        assert lay_over(under, over) == merge_objects(under, over)
+        assert (under, over) == before
+
     @given(json_objects())
     def test_identity(self, value: JSONObject) -> None:
         assert merge_objects({}, value) == value
@@ -41,6 +84,16 @@ class TestLaws:
     ) -> None:
         assert merge_objects(merge_objects(one, two), three) == merge_objects(one, merge_objects(two, three))
 
+    @given(contexts(), st.lists(contexts() | st.none()))
+    def test_a_shared_part_does_the_same_for_each_message(
+        self, under: JSONObject, items: list[JSONObject | None]
+    ) -> None:
+        before = copy.deepcopy((under, items))
+        part = SharedPart("context", under)
+        for own in items:
+            assert part.under(own) == (merge_objects(under, own or {}), inherited_paths("context", under, own))
+        assert (under, items) == before
+
     @given(json_objects(), json_objects())
     def test_operands_are_never_changed(self, under: JSONObject, over: JSONObject) -> None:
         before = copy.deepcopy((under, over))
@@ -50,6 +103,10 @@ class TestLaws:
     @given(contexts(), contexts())
     def test_the_result_shares_no_container_with_what_lies_under(self, under: JSONObject, over: JSONObject) -> None:
         assert set(containers(under)).isdisjoint(containers(merge_objects(under, over)))
+
+    @given(contexts(), contexts())
+    def test_nor_with_what_lies_over(self, under: JSONObject, over: JSONObject) -> None:
+        assert set(containers(over)).isdisjoint(containers(merge_objects(under, over)))
 
     @given(json_objects(), json_objects())
     def test_every_key_of_both_is_there_and_the_upper_one_wins(self, under: JSONObject, over: JSONObject) -> None:

@@ -61,6 +61,14 @@ class TestTimes:
         times: dict[str, Any] = {name: time}
         assert getattr(Page(**times), name) == "2012-12-02T00:30:08.276Z"
 
+    def test_a_time_without_a_zone_is_refused_rather_than_taken_for_local(self) -> None:
+        with pytest.raises(ValueError, match="has no time zone"):
+            Page(timestamp=datetime(2012, 12, 2))  # noqa: DTZ001
+
+    def test_a_time_that_is_none_in_utc_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="outside the years 1 to 9999"):
+            Page(timestamp=datetime.min.replace(tzinfo=timezone(timedelta(hours=1))))
+
     def test_text_is_kept_verbatim(self) -> None:
         assert Page(timestamp="2015-2-02T00:30:08.276Z").timestamp == "2015-2-02T00:30:08.276Z"
 

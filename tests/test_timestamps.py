@@ -89,6 +89,9 @@ UNREADABLE: list[Any] = [
     "2012-12-02T12:00:00Z and more",
     "0001-01-01T00:00:00+01:00",
     "9999-12-31T23:59:59-01:00",
+    "2012-12-02T24:00:01Z",
+    "2012-12-02T24:00:00.5Z",
+    "2012-12-02T24:01:00Z",
     "9999-12-31T24:00:00Z",
     "٢٠١٢-12-02T00:00:00Z",
     "\ud800",
@@ -116,6 +119,14 @@ class TestParse:
     @pytest.mark.parametrize("value", UNREADABLE)
     def test_unreadable(self, value: object) -> None:
         assert parse_timestamp(value) is None
+
+    @pytest.mark.parametrize(
+        "start", ["", "2015-2-02", "2015-2-02T00:30", "2015-2-02T00:30:08.", "2015-2-02T00:30:08.1 Z"]
+    )
+    @pytest.mark.parametrize("filler", [" ", "T", "1"])
+    def test_text_of_any_length_is_read_in_linear_time(self, start: str, filler: str) -> None:
+        """Were it quadratic, as with two repetitions that share what they match, this would take minutes."""
+        assert parse_timestamp(start + filler * 300_000 + "x") is None
 
     @given(time_values())
     def test_any_value_gives_a_time_in_utc_or_nothing(self, value: Any) -> None:

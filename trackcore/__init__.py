@@ -3,8 +3,8 @@
 The modules, lowest first: `typing`, `limits`, `errors`; `jsontext`, `timestamps`, `credentials`, `messages`; `wire`
 (the rules of one message), `wire_message` (the fast way through them), `request` (a body taken apart) and `codec`
 (bytes to typed messages and back); `merge`, `integrations`, `sinks`; `intake` (the order of the steps); `collector`
-(what people embed); `entries`, `rejections` and `catalogue` (what each code means); `stories` and `explain` (why it
-came out so).
+(what people embed); `schema` (the rules as JSON Schema, for others); `entries`, `rejections` and `catalogue` (what each
+code means); `stories` and `explain` (why it came out so).
 """
 
 from trackcore.catalogue import CATALOGUE
@@ -26,6 +26,7 @@ from trackcore.integrations import Because, Decision, Destination, Resolution, R
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.schema import any_message_schema, batch_schema, message_schema
 from trackcore.sinks import (
     Cause,
     Envelope,
@@ -91,6 +92,8 @@ __all__ = [
     "TrackcoreError",
     "Warned",
     "WriteKey",
+    "any_message_schema",
+    "batch_schema",
     "correct_clock_skew",
     "decode_batch",
     "decode_message",
@@ -103,6 +106,7 @@ __all__ = [
     "mask_write_key",
     "merge_batch",
     "merge_objects",
+    "message_schema",
     "parse_timestamp",
     "receive",
     "resolve_destinations",

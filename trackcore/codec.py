@@ -26,7 +26,7 @@ from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Scr
 from trackcore.request import Request, parse_request
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import check_message, decode_item
+from trackcore.wire import check_message, check_message_id, decode_item, too_many_messages
 
 MESSAGE_TYPES: dict[Call, type[Message]] = {
     "identify": Identify,
@@ -36,6 +36,9 @@ MESSAGE_TYPES: dict[Call, type[Message]] = {
     "group": Group,
     "alias": Alias,
 }
+TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at")
+"""The attributes that are times."""
+
 CALL_OF: dict[type[Message], Call] = {message_type: call for call, message_type in MESSAGE_TYPES.items()}
 
 
@@ -55,11 +58,13 @@ def decode_batch(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Batch:
 
     Raises:
         InvalidRequest: the bytes are not a batch within the limits.
-        InvalidMessage: a message breaks a rule; its path starts with `batch[index]`.
+        InvalidMessage: a message breaks a rule (its path starts with `batch[index]`), or there are too many.
     """
     request = parse_request(body, "batch", limits)
     if request.invalid is not None:
         raise request.invalid
+    if len(request.items) > limits.batch_messages:
+        raise too_many_messages(limits.batch_messages, len(request.items))
     return Batch(
         messages=[_decode_nth(request, index, limits) for index in range(len(request.items))],
         context=request.context,
@@ -114,7 +119,6 @@ def wire_name(attribute: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-_TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at")
 _converter = Converter(detailed_validation=False)
 
 
@@ -158,7 +162,7 @@ def _as_it_is(value: Any) -> Any:
 
 def _hook(attribute: str) -> Callable[[Any, Any], Any]:
     """Choose how a checked value is taken: a time as its text, anything else as it is."""
-    return (lambda value, _: time_text(value)) if attribute in _TIMES else (lambda value, _: _as_it_is(value))
+    return (lambda value, _: time_text(value)) if attribute in TIMES else (lambda value, _: _as_it_is(value))
 
 
 for _message_type in MESSAGE_TYPES.values():
@@ -176,6 +180,7 @@ def _decode_nth(request: Request, index: int, limits: Limits) -> Message:
 def _decode_item(item: bytes | msgspec.Raw, call: Call | None, limits: Limits) -> Message:
     message = decode_item(item, limits)
     check_message(message, call, [])
+    check_message_id(message.get("messageId", ""), limits)
     return structure_message(message)
 
 

@@ -21,6 +21,15 @@ def _as_write_keys(keys: Iterable[str]) -> tuple[WriteKey, ...]:
     return tuple(map(WriteKey, keys))
 
 
+def mask_write_key(key: WriteKey) -> str:
+    """Show enough of a write key to recognise one's own, and not enough to use it."""
+    return f"{key[:_SHOWN]}…" if len(key) >= 3 * _SHOWN else "…"
+
+
+def _masked(keys: Iterable[WriteKey]) -> str:
+    return repr(tuple(map(mask_write_key, keys)))
+
+
 @attrs.frozen(kw_only=True)
 class Source:
     """An origin of messages: a site, an app, a server.
@@ -30,7 +39,7 @@ class Source:
     """
 
     name: str
-    write_keys: tuple[WriteKey, ...] = attrs.field(default=(), converter=_as_write_keys)
+    write_keys: tuple[WriteKey, ...] = attrs.field(default=(), converter=_as_write_keys, repr=_masked)
     strict: bool = False
     destinations: tuple[str, ...] | None = None
 
@@ -93,14 +102,10 @@ def write_key_from_authorization(header: str | None) -> WriteKey | None:
 
 def write_key(value: object) -> WriteKey | None:
     """Take a value from a header, a query or a body as a write key; None when it cannot be one."""
-    return WriteKey(value) if isinstance(value, str) and value else None
+    return WriteKey(value) if isinstance(value, str) and value and value.rpartition(":")[2] != _MASK else None
 
 
-def mask_write_key(key: WriteKey) -> str:
-    """Show enough of a write key to recognise one's own, and not enough to use it."""
-    return f"{key[:_SHOWN]}…" if len(key) >= 3 * _SHOWN else "…"
-
-
+_MASK = "***"  # Jitsu writes `***` or `id:***` into the body; the key itself stands in a header
 _SHOWN = 4
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 

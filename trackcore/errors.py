@@ -23,7 +23,7 @@ class _Coded(StrEnum):
 
     sentence: str
 
-    def __new__(cls, code: str, sentence: str) -> Self:
+    def __new__(cls, code: str, sentence: str = "") -> Self:
         member = str.__new__(cls, code)
         member._value_ = code
         member.sentence = sentence
@@ -100,6 +100,7 @@ class Caution:
     path: str = ""
 
 
+@attrs.define(eq=False)
 class TrackcoreError(Exception):
     """The base of every exception that trackcore raises on purpose.
 
@@ -119,7 +120,7 @@ class TrackcoreError(Exception):
         return _rebuild, (self.__class__, self._values())
 
     def _values(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
 
 
 def _rebuild(cls: type[TrackcoreError], values: dict[str, Any]) -> TrackcoreError:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 import attrs
 import msgspec
 
 from trackcore.credentials import Source, SourceBook, write_key
-from trackcore.errors import Caution, InvalidMessage, Reason, Warned
+from trackcore.errors import Caution, InvalidMessage, Warned
 from trackcore.integrations import Resolution, Resolver
 from trackcore.jsontext import encode_json, has_surrogate, parse_value
 from trackcore.limits import Limits
-from trackcore.merge import merge_objects
+from trackcore.merge import SharedPart
 from trackcore.request import Request, parse_request, peek
 from trackcore.sinks import Envelope
 from trackcore.timestamps import (
@@ -31,8 +32,11 @@ from trackcore.timestamps import (
     truncate_to_milliseconds,
 )
 from trackcore.typing import Endpoint, JSONObject, NewMessageId, WriteKey
-from trackcore.wire import object_or_absent
+from trackcore.wire import check_message_id, decimal_text, object_or_absent, too_many_messages
 from trackcore.wire_message import ABSENT, WireMessage, read_message, write_message
+
+Inherited: TypeAlias = tuple[str, ...]
+"""The wire paths of what a message has from its batch."""
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +95,7 @@ def receive(
     """
     received_at = truncate_to_milliseconds(received_at)
     request = parse_request(body, endpoint, limits)
-    key = origin.header_key or request.write_key or _key_in_items(request) or origin.query_key
+    key = origin.header_key or request.write_key or _key_in_items(request, limits) or origin.query_key
     source = sources.find(key)
     if source is None:
         return Intake(source=None, write_key=key, received_at=received_at)
@@ -135,8 +139,9 @@ def process(
     )
 
 
-def _key_in_items(request: Request) -> WriteKey | None:
-    return next((key for item in request.items if (key := write_key(peek(item, "writeKey")))), None)
+def _key_in_items(request: Request, limits: Limits) -> WriteKey | None:
+    items = request.items[: limits.batch_messages]
+    return next((key for item in items if (key := write_key(peek(item, "writeKey")))), None)
 
 
 @attrs.define(kw_only=True)
@@ -156,8 +161,10 @@ class _Pipeline:
     limits: Limits
     _received_text: str = attrs.field(init=False)
     _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
-    _contexts: dict[bytes, msgspec.Raw] = attrs.field(init=False, factory=dict)
-    _resolutions: dict[bytes, tuple[msgspec.Raw, Resolution]] = attrs.field(init=False, factory=dict)
+    _shared_context: SharedPart | None = attrs.field(init=False)
+    _shared_integrations: SharedPart | None = attrs.field(init=False)
+    _contexts: dict[bytes, tuple[msgspec.Raw, Inherited]] = attrs.field(init=False, factory=dict)
+    _resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = attrs.field(init=False, factory=dict)
     _last_sent: str | None = attrs.field(init=False, default=None)
     _last_correction: ClockCorrection = attrs.field(init=False)
 
@@ -170,6 +177,8 @@ class _Pipeline:
         if self.request.shared_surrogate:
             shared.append(_SURROGATE)
         self._shared_cautions = tuple(shared)
+        self._shared_context = _shared("context", self.request.context)
+        self._shared_integrations = _shared("integrations", self.request.integrations)
 
     def run(self) -> tuple[list[Envelope], list[Rejection]]:
         envelopes = []
@@ -186,11 +195,10 @@ class _Pipeline:
     def _envelope(self, index: int, item: bytes | msgspec.Raw) -> Envelope:
         if self.request.invalid is not None:
             raise self.request.invalid
-        text = bytes(item)
         cautions = [*self._shared_cautions]
-        call, message, extra = read_message(text, self.request.call, self.limits, cautions)
-        message.context = self._context(message.context)
-        message.integrations, resolution = self._integrations(message.integrations)
+        call, message, extra = read_message(bytes(item), self.request.call, self.limits, cautions)
+        message.context, inherited = self._context(message.context)
+        message.integrations, also_inherited, resolution = self._integrations(message.integrations)
         message_id = self._identify(message, cautions)
         timestamp = self._time(message, cautions)
         if self.request.received is not None and _SURROGATE not in cautions:
@@ -205,53 +213,51 @@ class _Pipeline:
             resolution.names_at_age(self.received_at - timestamp),
             (*cautions, *resolution.cautions) if cautions else resolution.cautions,
             write_message(message, extra),
+            inherited + also_inherited,
         )
 
-    def _context(self, raw: msgspec.Raw) -> msgspec.Raw:
+    def _context(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Inherited]:
         """Lay the batch's context under the message's, and fill its `ip` from the connection where it should be."""
         text = bytes(raw)
-        context = self._contexts.get(text)
-        if context is None:
-            merged = self._merged("context", text, self.request.context)
-            if self._wants_ip(merged or {}):
-                merged = {**(merged or {}), "ip": self.origin.client_ip}
-            context = self._contexts[text] = _as_text(merged)
-        return context
+        found = self._contexts.get(text)
+        if found is None:
+            context, inherited = _merged("context", text, self._shared_context)
+            if self._wants_ip(context):
+                context = {**(context or {}), "ip": self.origin.client_ip}
+            found = self._contexts[text] = _as_text(context), inherited
+        return found
 
-    def _integrations(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Resolution]:
+    def _integrations(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Inherited, Resolution]:
         """Lay the batch's integrations under the message's, and resolve them."""
         text = bytes(raw)
         found = self._resolutions.get(text)
         if found is None:
-            merged = self._merged("integrations", text, self.request.integrations)
-            found = self._resolutions[text] = _as_text(merged), self.resolver.resolve(merged)
+            flags, inherited = _merged("integrations", text, self._shared_integrations)
+            found = self._resolutions[text] = _as_text(flags), inherited, self.resolver.resolve(flags)
         return found
 
-    def _merged(self, name: str, text: bytes, shared: JSONObject | None) -> JSONObject | None:
-        own = object_or_absent(name, parse_value(text)) if text else None
-        if shared is None or own is None:
-            return shared if own is None else own
-        return merge_objects(shared, own)
-
-    def _wants_ip(self, context: JSONObject) -> bool:
+    def _wants_ip(self, context: JSONObject | None) -> bool:
         """Tell whether `context.ip` is to be filled: for a user's own device, or where `context.direct` asks for it.
 
         Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#collecting-ip-address
         """
-        asked = self.origin.client_side or context.get("direct") is True
-        return asked and "ip" not in context and self.origin.client_ip is not None
+        if self.origin.client_ip is None:
+            return False
+        if context is None:
+            return self.origin.client_side
+        return (self.origin.client_side or context.get("direct") is True) and "ip" not in context
 
     def _identify(self, message: WireMessage, cautions: list[Caution]) -> str:
         """Give the message an id if it has none, take the write key out of it, and return the id."""
         if message.write_key is not None:
-            if message.write_key != self.write_key and _MISMATCH not in cautions:
+            if write_key(message.write_key) not in (None, self.write_key) and _MISMATCH not in cautions:
                 cautions.append(_MISMATCH)
             message.write_key = None
         message_id = message.message_id
         if message_id is None:
             message_id = message.message_id = self.new_message_id()
         elif len(message_id) > self.limits.message_id_chars:
-            raise _message_id_too_long(self.limits.message_id_chars, len(message_id))
+            check_message_id(message_id, self.limits)
         return message_id
 
     def _time(self, message: WireMessage, cautions: list[Caution]) -> datetime:
@@ -263,7 +269,12 @@ class _Pipeline:
             if original is None:
                 cautions.append(_unparsable(Warned.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
         sent_text = message.sent_at or self.request.sent_at
-        timestamp, rule = self._correction(sent_text, cautions).apply(original)
+        if sent_text != self._last_sent:
+            self._remember_correction(sent_text)
+        correction = self._last_correction
+        if correction.clock_skew is None and sent_text is not None:
+            cautions.append(_unparsable(Warned.SENT_AT_UNPARSABLE, "sentAt", sent_text))
+        timestamp, rule = correction.apply(original)
         if rule is TimeRule.UNREPRESENTABLE:
             cautions.append(_OUT_OF_RANGE)
         message.original_timestamp = original_text
@@ -272,16 +283,20 @@ class _Pipeline:
         message.timestamp = format_timestamp(timestamp)
         return timestamp
 
-    def _correction(self, sent_text: str | None, cautions: list[Caution]) -> ClockCorrection:
-        """Find the clock correction for `sentAt`; the last is remembered, as the messages of a request share it."""
-        if sent_text != self._last_sent:
-            self._last_sent = sent_text
-            sent_at = parse_timestamp(sent_text)
-            self._last_correction = ClockCorrection.between(self.received_at, sent_at)
-        correction = self._last_correction
-        if correction.clock_skew is None and sent_text is not None:
-            cautions.append(_unparsable(Warned.SENT_AT_UNPARSABLE, "sentAt", sent_text))
-        return correction
+    def _remember_correction(self, sent_text: str | None) -> None:
+        """Find the clock correction for a `sentAt`, which the messages of a request mostly share."""
+        self._last_sent = sent_text
+        self._last_correction = ClockCorrection.between(self.received_at, parse_timestamp(sent_text))
+
+
+def _merged(name: str, text: bytes, shared: SharedPart | None) -> tuple[JSONObject | None, Inherited]:
+    """Lay what a message says itself, as JSON text, on what its batch says; also tell what is the batch's alone."""
+    own = object_or_absent(name, parse_value(text)) if text else None
+    return (own, ()) if shared is None else shared.under(own)
+
+
+def _shared(name: str, value: JSONObject | None) -> SharedPart | None:
+    return None if value is None else SharedPart(name, value)
 
 
 def _as_text(value: JSONObject | None) -> msgspec.Raw:
@@ -299,18 +314,10 @@ def _unparsable(code: Warned, path: str, text: str) -> Caution:
     return Caution(code=code, message=f"{text[:40]!r} is not a time", path=path)
 
 
-def _message_id_too_long(limit: int, actual: int) -> InvalidMessage:
-    return InvalidMessage(
-        reason=Reason.MESSAGE_ID_TOO_LONG,
-        detail=f"a messageId may have {limit} characters, this one has {actual}",
-        path="messageId",
-        limit=limit,
-        actual=actual,
-    )
-
-
 def _rejection(index: int, item: bytes | msgspec.Raw, error: InvalidMessage) -> Rejection:
     message_id = peek(item, "messageId")
+    if message_id.__class__ in (int, float):
+        message_id = decimal_text(message_id)
     return Rejection(
         index=index,
         message_id=message_id if isinstance(message_id, str) else None,
@@ -319,25 +326,24 @@ def _rejection(index: int, item: bytes | msgspec.Raw, error: InvalidMessage) -> 
     )
 
 
+_MOST_EXCESS_TOLD = 100
+
+
 def _excess(items: Sequence[bytes | msgspec.Raw], limit: int) -> Iterator[Rejection]:
     """Reject what a batch holds beyond its limit.
 
-    A hostile batch can hold a hundred times the limit, so the answer must be bounded: as many again are told one by
-    one, and the last of these stands for all the rest.
+    A hostile batch can hold a hundred times the limit, so the answer must be bounded: at most as many again, and no
+    more than a hundred, are told one by one, and the last of these stands for all the rest.
     """
-    error = InvalidMessage(
-        reason=Reason.TOO_MANY_MESSAGES,
-        detail=f"a batch may have {limit} messages, this one has {len(items)}",
-        limit=limit,
-        actual=len(items),
-    )
-    last = 2 * limit - 1
+    error = too_many_messages(limit, len(items))
+    last = limit + min(limit, _MOST_EXCESS_TOLD) - 1
     for index, item in enumerate(items[limit:last], limit):
         yield _rejection(index, item, error)
     rest = items[last:]
     if len(rest) == 1:
         yield _rejection(last, rest[0], error)
     elif rest:
-        everything = b"[" + b",".join(map(bytes, rest)) + b"]"
         detail = f"{error.detail}; this stands for the last {len(rest)}"
-        yield Rejection(index=last, message_id=None, error=attrs.evolve(error, detail=detail), payload=everything)
+        yield Rejection(
+            index=last, message_id=None, error=attrs.evolve(error, detail=detail), payload=encode_json(rest)
+        )

@@ -20,9 +20,14 @@ import attrs
 
 from trackcore.errors import Caution, Warned
 from trackcore.jsontext import encode_json, kind_of
+from trackcore.merge import copied
+from trackcore.timestamps import MILLISECOND
 from trackcore.typing import JSONObject
 
 ALL = "All"
+
+_MOST_CAUTIONS = 20
+"""How many cautions one object can cause, since each is stored with every message that has it."""
 
 _REMEMBERED = 1_000
 _REMEMBERED_BYTES = 1_000
@@ -82,7 +87,7 @@ class Resolution:
 
     def names_at_age(self, age: timedelta) -> tuple[str, ...]:
         """Name the destinations that get a message of this age (receivedAt minus timestamp)."""
-        if self._max_age is None or age <= self._max_age:
+        if self._max_age is None or _to_the_millisecond(age) <= self._max_age:
             return self.selected
         return tuple(decision.destination.name for decision in self.at_age(age) if decision.chosen)
 
@@ -114,9 +119,13 @@ class Resolver:
 def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:
     """Decide for each destination whether it is selected.  Never raises; what makes no sense becomes a caution."""
     flags, ignored = _usable_flags(integrations or {})
+    cautions = [*ignored, *_case_cautions(flags, destinations)]
+    if len(cautions) > _MOST_CAUTIONS:
+        rest = len(cautions) - _MOST_CAUTIONS
+        more = Caution(code=cautions[-1].code, message=f"and {rest} more like these", path="integrations")
+        cautions[_MOST_CAUTIONS:] = [more]
     return Resolution(
-        decisions=tuple(_decide(flags, destination) for destination in destinations),
-        cautions=(*ignored, *_case_cautions(flags, destinations)),
+        decisions=tuple(_decide(flags, destination) for destination in destinations), cautions=tuple(cautions)
     )
 
 
@@ -139,12 +148,12 @@ def _decide(flags: JSONObject, destination: Destination) -> Decision:
         return Decision(destination=destination, chosen=flags.get(ALL, True), because=because)
     if value.__class__ is bool:
         return Decision(destination=destination, chosen=value, because=Because.BY_NAME)
-    return Decision(destination=destination, chosen=True, because=Because.BY_OPTIONS, options=value)
+    return Decision(destination=destination, chosen=True, because=Because.BY_OPTIONS, options=copied(value))
 
 
 def _case_cautions(flags: JSONObject, destinations: Sequence[Destination]) -> list[Caution]:
-    exact = {ALL, *(destination.name for destination in destinations)}
-    folded = {name.casefold(): name for name in exact}
+    exact = [ALL, *(destination.name for destination in destinations)]
+    folded = {name.casefold(): name for name in reversed(exact)}
     return [
         _caution(Warned.INTEGRATION_CASE, name, f"names are case sensitive; did you mean {folded[name.casefold()]!r}?")
         for name in flags
@@ -158,7 +167,12 @@ def _caution(code: Warned, name: str, message: str) -> Caution:
 
 def _is_too_old(decision: Decision, age: timedelta) -> bool:
     max_age = decision.destination.max_age
-    return decision.chosen and max_age is not None and age > max_age
+    return decision.chosen and max_age is not None and _to_the_millisecond(age) > max_age
+
+
+def _to_the_millisecond(age: timedelta) -> timedelta:
+    """Give the age that the stored message has, whose timestamp is cut to milliseconds: so both say the same."""
+    return -(-age // MILLISECOND) * MILLISECOND
 
 
 def _refused(decision: Decision) -> Decision:

@@ -14,7 +14,9 @@ left to us, because real clients send them, or because a parser may answer them 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,18 +29,17 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PARSER_DEPTH = 200
 """Levels that are left for the parser to recurse into: above any depth limit, far below Python's 1,000 frames."""
 
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a surrogate pair: left alone
-    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})"  # a lone surrogate
-    rb"|.)",  # any other escape, a backslash's own among them
-    re.DOTALL,
+_SURROGATE = re.compile(
+    rb"(?<!\\)((?:\\\\)*+)\\u"  # after escaped backslashes, which begin no escape
+    rb"(?:([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"  # a surrogate pair: left alone
+    rb"|[dD][89a-fA-F][0-9a-fA-F]{2})"  # a lone surrogate
 )
 _REPLACEMENT = rb"\ufffd"
 
 # The closing quote is optional, so that an unterminated string is one match to the end and the scan stays linear.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _STRING_OR_BRACKETS = re.compile(_STRING.pattern + rb"|[\[{]+|[\]}]+", re.DOTALL)
-_ALL_BRACES = bytes.maketrans(b"[]", b"{}")
+_STEPS = bytes.maketrans(b"[]{}", bytes([1, 255, 1, 255]))  # as signed bytes: 1 and -1
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _POSITION = re.compile(r" \(byte (\d+)\)$")
 
@@ -79,7 +80,7 @@ def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, RecursionError):
-        mended = replace_surrogates(_blank_deep(text, _PARSER_DEPTH))
+        mended = replace_surrogates(_blank_deep(text) if is_deeper(text, _PARSER_DEPTH) else text)
     try:
         return decoder.decode(mended), mended
     except msgspec.ValidationError:
@@ -108,31 +109,23 @@ def _number_out_of_range() -> InvalidMessage:
 def is_deeper(text: bytes, levels: int) -> bool:
     """Tell whether well-formed JSON nests more than `levels` brackets.
 
-    Most text has not even that many opening brackets, so the usual answer costs two counts.  Else only the brackets
-    are kept, and the innermost pairs dropped once for each level allowed; each pass runs in C, and a run of opening
-    brackets, which is all that a long chain leaves, ends it early.
+    Most text has not even that many opening brackets, so the usual answer costs two counts.  Else the brackets outside
+    of strings are kept as steps of one level up or down, and added up.
     """
-    if text.count(b"{") + (text.count(b"[") if b"[" in text else 0) <= levels:
+    if text.count(b"{") + text.count(b"[") <= levels:
         return False
-    brackets = _STRING.sub(b"", text).translate(_ALL_BRACES, _NOT_BRACKETS)
-    chain = b"{" * (levels + 1)
-    for _ in range(levels):
-        if chain in brackets:
-            return True
-        brackets = brackets.replace(b"{}", b"")
-    return bool(brackets)
+    steps = array("b", _STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS))
+    return max(accumulate(steps), default=0) > levels
 
 
 def replace_surrogates(text: bytes) -> bytes:
     """Return JSON text with each lone surrogate escape replaced by that of U+FFFD, which has the same length."""
-    if rb"\u" not in text:
-        return text
-    return _ESCAPE.sub(lambda match: _REPLACEMENT if match[1] else match[0], text)
+    return _SURROGATE.sub(lambda match: match[0] if match[2] else match[1] + _REPLACEMENT, text)
 
 
 def has_surrogate(text: bytes) -> bool:
     """Tell whether JSON text holds the escape of a lone surrogate."""
-    return any(match[1] for match in _ESCAPE.finditer(text))
+    return any(not match[2] for match in _SURROGATE.finditer(text))
 
 
 def kind_of(value: object) -> str:
@@ -140,7 +133,7 @@ def kind_of(value: object) -> str:
     return _KINDS.get(value.__class__, "something else")
 
 
-def _blank_deep(text: bytes, levels: int) -> bytes:
+def _blank_deep(text: bytes, levels: int = _PARSER_DEPTH) -> bytes:
     """Return JSON text in which what nests deeper than `levels` is a number and spaces, at the same length."""
     blanked = bytearray(text)
     depth = start = 0

@@ -17,6 +17,10 @@ MAX_MESSAGE_BYTES = 32_768
 """Bytes of one message, measured on its own source text.  Documented: "32KB per call".  The Python, Java, Ruby and Rust
 SDKs check 32,768; Go and PHP 32,000."""
 
+MAX_SHARED_BYTES = 8_388_608
+"""Bytes that `context` and `integrations` of a batch may come to when laid under each of its messages.  Undocumented;
+without it a request of 500 KB could become a gigabyte.  Eight MiB is 3 KB for each of 2,500 messages."""
+
 MAX_BATCH_MESSAGES = 2_500
 """Messages in one batch.  Documented since 2024; the excess is rejected, the rest accepted."""
 
@@ -38,6 +42,7 @@ class Limits:
 
     request_bytes: int = attrs.field(default=MAX_REQUEST_BYTES, validator=_positive)
     message_bytes: int = attrs.field(default=MAX_MESSAGE_BYTES, validator=_positive)
+    shared_bytes: int = attrs.field(default=MAX_SHARED_BYTES, validator=_positive)
     batch_messages: int = attrs.field(default=MAX_BATCH_MESSAGES, validator=_positive)
     message_id_chars: int = attrs.field(default=MAX_MESSAGE_ID_CHARS, validator=_positive)
     depth: int = attrs.field(default=MAX_DEPTH, validator=[_positive, attrs.validators.le(128)])

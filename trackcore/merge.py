@@ -35,13 +35,72 @@ def merge_batch(batch: Batch) -> tuple[Message, ...]:
 
 def merge_objects(under: JSONObject, over: JSONObject) -> JSONObject:
     """Lay `over` on `under`: a new object, in which `over` wins and objects present in both are merged likewise."""
-    merged: JSONObject = _copied(under)
-    for key, value in over.items():
-        if value.__class__ is dict and merged.get(key).__class__ is dict:
-            merged[key] = merge_objects(merged[key], value)
-        else:
-            merged[key] = value
+    merged: JSONObject = copied(lay_over(under, over))
     return merged
+
+
+def lay_over(under: JSONObject, over: JSONObject) -> JSONObject:
+    """Do as `merge_objects`, but share what need not be merged with the operands: for a result that is only read."""
+    merged = under | over
+    for key, value in over.items():
+        if value.__class__ is dict and under.get(key).__class__ is dict:
+            merged[key] = lay_over(under[key], value)
+    return merged
+
+
+@attrs.define
+class SharedPart:
+    """`context` or `integrations` of a batch, made ready to be laid under those of each message.
+
+    The messages of one client name the same keys, and most often name no object that the batch has too; then two
+    objects need only be joined at the top, and what is inherited is known from an earlier message.
+    """
+
+    name: str
+    value: JSONObject
+    _objects: frozenset[str] = attrs.field(init=False)
+    _inherited: dict[tuple[str, ...], tuple[str, ...]] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._objects = frozenset(key for key, value in self.value.items() if value.__class__ is dict)
+
+    def under(self, own: JSONObject | None) -> tuple[JSONObject, tuple[str, ...]]:
+        """Give what `lay_over` and `inherited_paths` give: shared with both, and only to be read."""
+        if own is None:
+            return self.value, (self.name,)
+        keys = tuple(own)
+        if not self._objects.isdisjoint(keys):
+            return lay_over(self.value, own), inherited_paths(self.name, self.value, own)
+        inherited = self._inherited.get(keys)
+        if inherited is None:
+            inherited = self._inherited[keys] = inherited_paths(self.name, self.value, own)
+        return self.value | own, inherited
+
+
+def inherited_paths(name: str, under: JSONObject, over: JSONObject | None) -> tuple[str, ...]:
+    """Name what a merged object has from the batch alone: `context.device`, or `context` where the item had none.
+
+    The paths of one object are told up to 1,000 characters; `…` stands for the rest.
+    """
+    if over is None:
+        return (name,)
+    paths: list[str] = []
+    _add_inherited(paths, name, under, over, _MOST_PATH_CHARS)
+    return tuple(paths)
+
+
+def _add_inherited(paths: list[str], prefix: str, under: JSONObject, over: JSONObject, left: int) -> int:
+    """Add the paths below `prefix` while there are characters left for them; return how many then are."""
+    for key, value in under.items():
+        if key not in over:
+            path = f"{prefix}.{key}"
+            left -= len(path)
+            paths.append(path if left >= 0 else "…")
+        elif value.__class__ is dict and over[key].__class__ is dict:
+            left = _add_inherited(paths, f"{prefix}.{key}", value, over[key], left)
+        if left < 0:
+            break
+    return left
 
 
 def _merge_absent(under: JSONObject | None, over: JSONObject | None) -> JSONObject | None:
@@ -50,9 +109,13 @@ def _merge_absent(under: JSONObject | None, over: JSONObject | None) -> JSONObje
     return merge_objects(under, over or {})
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """Copy a JSON value with all that is in it."""
     if value.__class__ is dict:
-        return {key: _copied(inner) for key, inner in value.items()}
+        return {key: copied(inner) for key, inner in value.items()}
     if value.__class__ is list:
-        return [_copied(inner) for inner in value]
+        return [copied(inner) for inner in value]
     return value
+
+
+_MOST_PATH_CHARS = 1_000

@@ -21,7 +21,14 @@ from trackcore.typing import JSONObject, WriteKey
 
 def _as_text(time: str | datetime | None) -> str | None:
     """Let times be given as aware datetimes too.  Text is kept as it is, so that a client's time stays verbatim."""
-    return format_timestamp(truncate_to_milliseconds(time)) if isinstance(time, datetime) else time
+    if not isinstance(time, datetime):
+        return time
+    if time.tzinfo is None:
+        raise ValueError(f"{time!r} has no time zone; use datetime.now(UTC) or say which")
+    try:
+        return format_timestamp(truncate_to_milliseconds(time))
+    except OverflowError:
+        raise ValueError(f"{time!r} lies outside the years 1 to 9999 in UTC") from None
 
 
 @attrs.frozen(kw_only=True)

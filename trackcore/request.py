@@ -118,6 +118,7 @@ def _parse_batch(text: bytes, limits: Limits) -> Request:
         raise _not_a_batch(text) from None
     context = integrations = invalid = None
     try:
+        _check_growth(envelope, limits)
         context = _shared_object("context", envelope.context, limits)
         integrations = _shared_object("integrations", envelope.integrations, limits)
     except InvalidMessage as error:
@@ -165,6 +166,19 @@ def _not_a_batch(text: bytes) -> InvalidRequest:
 def _body_not_object(source: bytes) -> InvalidRequest:
     kind = "an array" if source.startswith(b"[") else kind_of(_lenient_value(source))
     return InvalidRequest(reason=Reason.BODY_NOT_OBJECT, detail=f"a request is a JSON object, not {kind}")
+
+
+def _check_growth(envelope: _BatchEnvelope, limits: Limits) -> None:
+    """Check what the batch's own parts come to when each of its messages has them.  Raises `InvalidMessage`."""
+    messages = min(len(envelope.batch), limits.batch_messages)
+    shared = len(bytes(envelope.context)) + len(bytes(envelope.integrations))
+    if shared * messages > limits.shared_bytes:
+        raise InvalidMessage(
+            reason=Reason.MESSAGE_TOO_LARGE,
+            detail=f"{shared} bytes for each of {messages} messages come to more than {limits.shared_bytes} bytes",
+            limit=limits.shared_bytes,
+            actual=shared * messages,
+        )
 
 
 def _shared_object(name: str, raw: msgspec.Raw, limits: Limits) -> JSONObject | None:

@@ -36,10 +36,11 @@ _LEAP_SECOND = 60
 _FIRST_MILLISECONDS = 10**11
 """From this number on, a count since 1970 is in milliseconds: as seconds it would lie after the year 5138."""
 
+# Repetitions are possessive: spaces that two of them could share would be tried in every split, in quadratic time.
 _LENIENT = re.compile(
-    r"""\s*(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})
-    (?:[Tt\ ]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d*))?)?
-    \ *(?:(?P<utc>[Zz])|(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})?)?)?\s*""",
+    r"""\s*+(?P<year>\d{4})-(?P<month>\d{1,2})-(?P<day>\d{1,2})
+    (?:[Tt\ ]++(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d*+))?)?
+    \ *+(?:(?P<utc>[Zz])|(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})?)?)?\s*+""",
     re.VERBOSE | re.ASCII,
 )
 
@@ -135,9 +136,7 @@ def _parse_text(text: str) -> datetime | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         return _parse_lenient(text)
-    if time.tzinfo is UTC:
-        return time
-    return _in_utc(time)
+    return time if time.tzinfo is UTC else _in_utc(time)
 
 
 def _in_utc(time: datetime) -> datetime | None:
@@ -172,8 +171,9 @@ def _parse_lenient(text: str) -> datetime | None:
 
 
 def _is_time_of_day(since_midnight: timedelta, minute: str, second: str) -> bool:
+    is_leap = int(second or 0) == _LEAP_SECOND and since_midnight < timedelta(days=1, seconds=1)
     return (
-        since_midnight <= timedelta(days=1, seconds=1)
+        (since_midnight <= timedelta(days=1) or is_leap)
         and int(minute or 0) <= _LAST_MINUTE
         and int(second or 0) <= _LEAP_SECOND
     )

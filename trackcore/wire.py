@@ -90,6 +90,28 @@ def message_too_large(limit: int, actual: int) -> InvalidMessage:
     )
 
 
+def too_many_messages(limit: int, actual: int) -> InvalidMessage:
+    """Say that a batch has more messages than it may."""
+    return InvalidMessage(
+        reason=Reason.TOO_MANY_MESSAGES,
+        detail=f"a batch may have {limit} messages, this one has {actual}",
+        limit=limit,
+        actual=actual,
+    )
+
+
+def check_message_id(message_id: str, limits: Limits) -> None:
+    """Check the length of a messageId, in characters.  Raises `InvalidMessage`."""
+    if len(message_id) > limits.message_id_chars:
+        raise InvalidMessage(
+            reason=Reason.MESSAGE_ID_TOO_LONG,
+            detail=f"a messageId may have {limits.message_id_chars} characters, this one has {len(message_id)}",
+            path="messageId",
+            limit=limits.message_id_chars,
+            actual=len(message_id),
+        )
+
+
 def too_deep(what: str, limit: int) -> InvalidMessage:
     """Say that something nests deeper than `limit` levels."""
     return InvalidMessage(reason=Reason.TOO_DEEP, detail=f"{what} nests more than {limit} levels", limit=limit)
@@ -118,13 +140,13 @@ def _mend_id(message: JSONObject, name: str, value: Any, cautions: list[Caution]
     if value is None or value == "":
         del message[name]
     elif value.__class__ in (int, float):
-        message[name] = text = _decimal_text(value)
+        message[name] = text = decimal_text(value)
         cautions.append(Caution(code=Warned.ID_FROM_NUMBER, message=f"the number was kept as {text!r}", path=name))
     else:
         raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=f"an id is a string, not {kind_of(value)}", path=name)
 
 
-def _decimal_text(number: float) -> str:
+def decimal_text(number: float) -> str:
     """Write a number as a client would write the same id as text: 12345, and 12345.0 and 1.2345e4 too."""
     is_whole = isinstance(number, int) or (number.is_integer() and abs(number) < 2**53)
     return str(int(number)) if is_whole else repr(number)

@@ -12,7 +12,7 @@ one would come out of the other one just the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -29,7 +29,7 @@ Object: TypeAlias = dict[str, Any] | None
 ABSENT = msgspec.Raw()
 
 
-class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """A message of any call on its way from the wire to an envelope.
 
     None is absent.  `context` and `integrations` are still JSON text, since the messages of a request often share
@@ -60,12 +60,8 @@ class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unk
     project_id: Any = msgspec.UNSET
 
 
-class Reading(NamedTuple):
-    """A message that was read: its call, and those of its fields that the struct does not have."""
-
-    call: Call
-    message: WireMessage
-    extra: JSONObject | None
+Reading: TypeAlias = tuple[Call, WireMessage, JSONObject | None]
+"""A message that was read: its call, the message, and those of its fields that the struct does not have."""
 
 
 def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[Caution]) -> Reading:
@@ -74,7 +70,8 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
     `call` is the one that the path names, None in a batch.  What was mended with a loss is added to `cautions`.  Raises
     `InvalidMessage`.
     """
-    check_size(text, limits)
+    if len(text) > limits.message_bytes or text.count(b"{") + text.count(b"[") > limits.depth:  # what may be too much
+        check_size(text, limits)
     try:
         message = _decode(text)
     except msgspec.ValidationError:
@@ -85,7 +82,7 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
         message.type = call
     if call is None or (message.user_id is None and message.anonymous_id is None) or not _is_complete(message, call):
         return read_leniently(text, call, cautions)
-    return Reading(call, message, None)
+    return call, message, None
 
 
 def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> Reading:
@@ -108,7 +105,7 @@ def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> R
             known[attribute] = value
         elif value is not None and name != "writeKey":
             extra[name] = value
-    return Reading(call, WireMessage(**known), extra)
+    return call, WireMessage(**known), extra
 
 
 def write_message(message: WireMessage, extra: JSONObject | None) -> bytes:

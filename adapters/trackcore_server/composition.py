@@ -22,6 +22,7 @@ from trackcore_server.duplicates import WatchedSink
 from trackcore_server.explaining import Explainer
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.repair import Repairer
+from trackcore_server.retention import keep_short
 from trackcore_server.tail import Tail
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
     """
     if configuration is None:
         configuration = _configuration_of_environment()
+    if configuration.log.keep is not None:
+        atexit.register(keep_short(configuration.log.path, configuration.log.keep))
     hops = configuration.server.proxy_hops
     gate = _gate(configuration, one_time_token)
     if gate is None:

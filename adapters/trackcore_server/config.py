@@ -12,21 +12,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NewType, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import attrs
 from attrs import validators
 from cattrs import (
     AttributeValidationNote,
     BaseValidationError,
+    ClassValidationError,
     Converter,
     ForbiddenExtraKeysError,
     IterableValidationNote,
 )
 from cattrs.gen import make_dict_structure_fn, override
+from trackcore_delivery import ByteCount, DeliveredDestination, Secret
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.integrations import ALL
+from trackcore_server.kinds import KINDS
 from trackcore_server.units import parse_age, parse_bind, parse_size
 
 MEBIBYTE = 1 << 20
@@ -36,9 +39,6 @@ ENVIRONMENT = "env:"
 
 TOKEN_CHARS = 12
 """How short a token of the debugger may be."""
-
-ByteCount = NewType("ByteCount", int)
-"""A number of bytes; in TOML an integer, or text with a unit."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -61,11 +61,20 @@ def _check_bind(_: object, __: object, bind: str) -> None:
     parse_bind(bind)
 
 
+def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
+    if keep is not None and not keep:
+        raise ValueError("expected an age of at least a second: nothing would be kept")
+
+
 @attrs.frozen(kw_only=True)
 class LogSettings:
-    """Where the log is, and how many bytes it keeps of rejected messages and of quarantined requests."""
+    """Where the log is, for how long it keeps what it has, and how many bytes of what was not accepted.
+
+    Without `keep` messages are kept for good.
+    """
 
     path: Path = Path("trackcore.db")
+    keep: timedelta | None = attrs.field(default=None, validator=_check_keep)
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
 
@@ -81,7 +90,7 @@ class ServerSettings:
 
     bind: str = attrs.field(default="127.0.0.1:8080", validator=_check_bind)
     workers: int = attrs.field(default=1, validator=validators.ge(1))
-    threads: int = attrs.field(default=8, validator=validators.ge(1))
+    threads: int = attrs.field(default=16, validator=validators.ge(1))
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
 
 
@@ -112,15 +121,42 @@ class DebuggerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class DeliverySettings:
+    """Where it is kept how far delivery has come, and how many bytes of dead letters each destination may have.
+
+    Without a path that is beside the log: `trackcore-delivery.db` for `trackcore.db`.
+    """
+
+    path: Path | None = None
+    dead_letter_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
+
+
+@attrs.frozen(kw_only=True)
 class Configuration:
-    """All that a server is told.  `log.path` is as written; `load_configuration` makes it absolute."""
+    """All that a server is told.  Paths are as written; `load_configuration` makes them absolute.
+
+    A destination of a kind, a `DeliveredDestination`, is delivered to; for any other it is only decided which messages
+    it would get.
+    """
 
     sources: tuple[Source, ...] = ()
     destinations: tuple[Destination, ...] = ()
     log: LogSettings = LogSettings()
+    delivery: DeliverySettings = DeliverySettings()
     server: ServerSettings = ServerSettings()
     debugger: DebuggerSettings = DebuggerSettings()
     limits: Limits = DEFAULT_LIMITS
+
+    @property
+    def delivered(self) -> tuple[DeliveredDestination, ...]:
+        """The destinations that messages are delivered to."""
+        return tuple(item for item in self.destinations if isinstance(item, DeliveredDestination))
+
+    @property
+    def delivery_path(self) -> Path:
+        """The file that keeps how far delivery has come."""
+        log = self.log.path
+        return self.delivery.path or log.with_name(f"{log.stem}-delivery.db")
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
@@ -159,9 +195,13 @@ def parse_configuration(text: str) -> Configuration:
 
 
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
-    """Make `log.path` absolute, taking it as relative to `folder`."""
-    path = Path.cwd() / folder / configuration.log.path
-    return attrs.evolve(configuration, log=attrs.evolve(configuration.log, path=path))
+    """Make paths absolute, taking them as relative to `folder`."""
+    base = Path.cwd() / folder
+    log = attrs.evolve(configuration.log, path=base / configuration.log.path)
+    delivery = configuration.delivery
+    if delivery.path is not None:
+        delivery = attrs.evolve(delivery, path=base / delivery.path)
+    return attrs.evolve(configuration, log=log, delivery=delivery)
 
 
 def check_configuration(configuration: Configuration) -> None:
@@ -196,7 +236,7 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
             owners[key] = source.name
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
-                yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{_nearest(name, known)}"
+                yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -207,7 +247,8 @@ def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield f"{path}[{index}].name", f"{name!r} is already the name of {path}[{names.index(name)}]"
 
 
-def _nearest(name: str, valid: Sequence[str]) -> str:
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """Give the end of a sentence that names the valid name nearest to a wrong one, if any is near."""
     matches = get_close_matches(name, valid, n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -256,6 +297,10 @@ def _is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
+def _is_table(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
 def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     item_type = get_args(kind)[0]
 
@@ -291,15 +336,50 @@ def _class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
+def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a destination by its `kind`, or as one that nothing is delivered to."""
+    plain = _class_hook(Destination, converter)
+    of_kind = {name: _class_hook(kind, converter) for name, kind in KINDS.items()}
+
+    def structure(value: Any, _: Any) -> Any:
+        table: JSONObject = _exactly(dict)(value, Destination)
+        if "kind" not in table:
+            return plain(table, Destination)
+        settings = {**table}
+        kind = settings.pop("kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            hint = nearest(str(kind), list(KINDS)) or f"; there are {', '.join(KINDS)}"
+            error = ValueError(f"there is no kind of destination {kind!r}{hint}")
+            error.add_note(AttributeValidationNote("", "kind", str))
+            raise ClassValidationError("", [error], Destination)
+        return of_kind[kind](settings, KINDS[kind])
+
+    return structure
+
+
+def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a table whose names are free, such as HTTP headers."""
+    value_type = get_args(kind)[1]
+
+    def structure(value: Any, _: Any) -> Any:
+        table: JSONObject = _exactly(dict)(value, kind)
+        return {name: converter.structure(item, value_type) for name, item in table.items()}
+
+    return structure
+
+
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook_factory(attrs.has, _class_hook)
     converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
+    converter.register_structure_hook_factory(_is_table, _table_hook)
+    converter.register_structure_hook(Secret, _from_text(Secret))
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, _exactly(kind))
     converter.register_structure_hook(ByteCount, _as_byte_count)
     converter.register_structure_hook(timedelta, _from_text(parse_age))
     converter.register_structure_hook(Path, _from_text(Path))
+    converter.register_structure_hook(Destination, _destination_hook(converter))
     return converter
 
 
@@ -317,7 +397,9 @@ def _mistake_in(error: BaseException, path: str) -> ConfigurationMistake:
     if isinstance(error, ForbiddenExtraKeysError):
         name = min(error.extra_fields)
         valid = [field.name for field in attrs.fields(error.cl)]
-        hint = _nearest(name, valid) or f"; there are {', '.join(valid)}"
+        if issubclass(error.cl, Destination):
+            valid.append("kind")
+        hint = nearest(name, valid) or f"; there are {', '.join(valid)}"
         return ConfigurationMistake(path=f"{path}.{name}".lstrip("."), detail=f"there is no such setting{hint}")
     if isinstance(error, KeyError):
         return ConfigurationMistake(path=path, detail="is missing")

@@ -22,7 +22,7 @@ from trackcore.jsontext import encode_json, parse_value
 from trackcore_server.charts import Charts
 from trackcore_server.duplicates import Duplicate, WatchedSink
 from trackcore_server.explaining import Explainer
-from trackcore_server.records import mask_write_keys, payload_text, quarantined_record, rejected_record
+from trackcore_server.records import quarantined_record, rejected_record
 from trackcore_server.repair import Repairer
 from trackcore_server.rows import ROWS, duplicate_row, message_row
 from trackcore_server.tail import LISTED, Tail, TailRow
@@ -145,7 +145,7 @@ class LogReader:
         else:
             told = quarantined_record(record) | self._explainer.quarantined(record).as_json()
         repaired = {"repairedAs": self._repairer.repaired_as(record, self._log)}
-        return told | payload_text(mask_write_keys(record.payload)) | repaired | {"part": part}
+        return told | repaired | {"part": part}
 
     def charts(self, seconds: int) -> JSONObject:
         """See `trackcore_debugger.Reader.charts`."""

@@ -96,7 +96,7 @@ def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSO
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
     if part == "rejected":
         if seq is not None and (rejected := log.one("rejected", seq)) is not None:
-            yield _masked(rejected_record(rejected)) | explainer.rejected(rejected).as_json() | {"part": part}
+            yield rejected_record(rejected) | explainer.rejected(rejected).as_json() | {"part": part}
             return
     elif part == "quarantine":
         if seq is not None and (quarantined := log.one("quarantine", seq)) is not None:
@@ -116,12 +116,6 @@ def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSO
 
 
 _SEQ_DIGITS = 15
-
-
-def _masked(record: JSONObject) -> JSONObject:
-    if "encoding" in record:
-        return record
-    return {**record, **payload_text(mask_write_keys(record["payload"].encode()))}
 
 
 def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> Iterator[JSONObject]:

@@ -82,7 +82,7 @@ class Explainer:
             destinations=stored.destinations,
             cautions=[Caution(**caution) for caution in stored.cautions],
             resolver=self.resolver(stored.source),
-            inherited=getattr(stored, "inherited", ()),
+            inherited=stored.inherited,
         )
 
     def decisions(self, stored: StoredMessage) -> list[JSONObject]:

@@ -66,11 +66,16 @@ def listing_options(command: _Command) -> _Command:
     """Give a command that lists part of the log `--since`, `--limit` and `--format`."""
     since_help = "Only what was received since T: an ISO time, or an age such as 15m, 2h, 7d."
     limit_help = "Only the newest N.  [default: 50 on a terminal, else all]"
-    format_help = "jsonl: one JSON object a line.  [default: table on a terminal, else jsonl]"
-    formats = click.Choice(["jsonl", "table"])
-    command = click.option("--format", "output_format", type=formats, help=format_help)(command)
+    command = format_option(command)
     command = click.option("--limit", type=click.IntRange(min=1), metavar="N", help=limit_help)(command)
     return click.option("--since", callback=read_since, metavar="T", help=since_help)(command)
+
+
+def format_option(command: _Command) -> _Command:
+    """Give a command that lists something `--format`."""
+    format_help = "jsonl: one JSON object a line.  [default: table on a terminal, else jsonl]"
+    formats = click.Choice(["jsonl", "table"])
+    return click.option("--format", "output_format", type=formats, help=format_help)(command)
 
 
 def _ago(text: str) -> datetime | None:

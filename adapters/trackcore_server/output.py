@@ -1,13 +1,15 @@
 """What commands write: JSON lines for programs, tables for people, both a page at a time.
 
 Text out of a message is whatever somebody sent.  In a table nothing of it is taken as markup, and control characters
-are shown as escapes, so that it cannot move the cursor, colour the screen or retitle the window.  JSON escapes them by
-itself.
+are shown as escapes, so that it cannot move the cursor, colour the screen or retitle the window.  JSON escapes most of
+them by itself; the rest is escaped here: DEL, the C1 controls (a terminal may obey them as it does ESC), the line
+separators of Unicode, at which some readers of lines break a line, and what turns the direction of text around.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol, TextIO
@@ -71,7 +73,14 @@ def make_writer(output_format: str | None, columns: Sequence[Column]) -> Writer:
 
 def write_line(stream: BinaryIO, record: JSONObject) -> None:
     """Write a record as one line of JSON."""
-    stream.write(encode_json(record) + b"\n")
+    stream.write(_CONTROLS.sub(_escaped, encode_json(record)) + b"\n")
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(match[0].decode("utf-8"))
+
+
+_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
 @attrs.define

@@ -62,3 +62,33 @@ class ReadingProgress:
         if is_in_the_way:
             sys.stdout.flush()
             self._bar.start()
+
+
+class CountProgress:
+    """A bar on standard error for work whose end is a number, shown on a terminal only."""
+
+    def __init__(self, name: str, total: int | None) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[told]}", markup=False),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task(visible(name), total=total, told="")
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if sys.stderr.isatty():
+            self._bar.stop()
+
+    def show(self, completed: int, told: str, *, total: int | None = None) -> None:
+        """Show how far the work has come, and in words."""
+        self._bar.update(self._task, completed=completed, told=told, total=total)

@@ -22,7 +22,7 @@ def event_record(stored: StoredMessage) -> JSONObject:
 
 
 def rejected_record(stored: StoredRejected) -> JSONObject:
-    """Give a line of `trackcore rejected`."""
+    """Give a line of `trackcore rejected`; write keys are masked."""
     return {
         "seq": stored.seq,
         "source": stored.source,
@@ -30,7 +30,7 @@ def rejected_record(stored: StoredRejected) -> JSONObject:
         "code": stored.code,
         "message": stored.message,
         "path": stored.path,
-        **payload_text(stored.payload),
+        **payload_text(mask_write_keys(stored.payload)),
     }
 
 

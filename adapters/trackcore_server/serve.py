@@ -21,8 +21,11 @@ from trackcore_debugger import OneTimeToken
 from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore_server.composition import DEBUGGER_PATH, ServerApp, create_app, create_collector, create_sink
 from trackcore_server.config import Configuration, ServerSettings, check_configuration
+from trackcore_server.delivering import LOG_FORMAT, check_destinations
+from trackcore_server.delivery_process import DeliveringArbiter, DeliveryProcess
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.options import Failure, location_options, read_bind
+from trackcore_server.startup import examine_log
 from trackcore_server.units import parse_bind
 
 GRACEFUL_SECONDS = 10
@@ -36,6 +39,13 @@ SILENCE_SECONDS = 60
 
 REQUEST_LINE_BYTES = 8_190
 """The most that gunicorn can be told.  A pixel carries its message in the address."""
+
+HEADERS = 100
+HEADER_BYTES = 8_190
+"""How many headers a request may have, and how large each may be."""
+
+CONNECTIONS = 1_000
+"""Connections that a worker keeps open at once, most of them idle; more wait in the backlog of the system."""
 
 _EXAMPLES = """\b
 Examples:
@@ -61,7 +71,8 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file th
     "`default-2` and so on. With one, no configuration file is needed and none is made. Can be repeated.",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 8]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 16]")
+@click.option("--deliver/--no-deliver", default=True, help="Deliver to destinations as well.  [default: yes]")
 def serve(
     *,
     config: Path | None,
@@ -70,8 +81,11 @@ def serve(
     write_keys: tuple[str, ...],
     workers: int | None,
     threads: int | None,
+    deliver: bool,
 ) -> None:
     """Serve the tracking API, and keep what comes in the log.
+
+    Messages are delivered, by one process more, to the destinations that have a `kind`.
 
     Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
     key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
@@ -90,13 +104,21 @@ def serve(
 
     deployment = find()
     _check_log(deployment.configuration)
+    if deliver:
+        check_destinations(deployment.configuration, deployment.file)
     if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
         _check_free(deployment.configuration.server.bind)
-    _tell_start(deployment)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _tell_start(deployment, deliver=deliver)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
     one_time_token = OneTimeToken() if _is_private(deployment) else None
-    _Server(deployment.configuration, lambda: find().configuration, example_key, one_time_token).run()
+    _Server(
+        deployment.configuration,
+        lambda: find().configuration,
+        example_key,
+        one_time_token=one_time_token,
+        deliver=deliver,
+    ).run()
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -107,12 +129,15 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         configuration: Configuration,
         read_again: Callable[[], Configuration],
         example_key: str | None,
+        *,
         one_time_token: OneTimeToken | None,
+        deliver: bool,
     ) -> None:
         self._configuration = configuration
         self._read_again = read_again
         self._example_key = example_key
         self._one_time_token = one_time_token
+        self._deliver = deliver
         super().__init__(prog="trackcore")
 
     def load_config(self) -> None:
@@ -128,11 +153,22 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def load(self) -> ServerApp:
         return create_app(self._configuration, self._one_time_token)
 
+    def run(self) -> None:
+        DeliveringArbiter(self).run()
+
+    def make_delivery_process(self) -> DeliveryProcess | None:
+        """Give the process that delivers, not yet started; None when there is nothing to deliver."""
+        if not self._deliver or not self._configuration.delivered:
+            return None
+        return DeliveryProcess(self._configuration)
+
     def reload(self) -> None:
         """Read the configuration again; one that cannot be used changes nothing."""
         try:
             configuration = self._read_again()
             create_collector(configuration)
+            if self._deliver:
+                check_destinations(configuration)
         except TrackcoreError as error:
             click.echo(f"The configuration stays as it was: {error}", err=True)
         else:
@@ -187,13 +223,17 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
         "bind": server.bind,
         "workers": server.workers,
         "threads": server.threads,
-        "worker_class": "gthread",
+        "worker_class": "trackcore_server.worker.Worker",
         "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
         "preload_app": False,
         "timeout": SILENCE_SECONDS,
         "graceful_timeout": GRACEFUL_SECONDS,
         "keepalive": KEEPALIVE_SECONDS,
         "limit_request_line": REQUEST_LINE_BYTES,
+        "limit_request_fields": HEADERS,
+        "limit_request_field_size": HEADER_BYTES,
+        "worker_connections": CONNECTIONS,
+        "forwarded_allow_ips": "",  # the app decides whom to believe, by `proxy_hops`; gunicorn would believe loopback
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "warning",
@@ -208,6 +248,7 @@ def _check_log(configuration: Configuration) -> None:
     A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
     """
     create_collector(configuration)
+    examine_log(configuration.log.path)
     sink = create_sink(configuration)
     try:
         sink.check_ready()
@@ -231,11 +272,14 @@ def _check_free(bind: str) -> None:
         raise Failure(f"cannot listen on {bind}: {error.strerror}") from error
 
 
-def _tell_start(deployment: Deployment) -> None:
+def _tell_start(deployment: Deployment, *, deliver: bool) -> None:
     configuration = deployment.configuration
     click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
     click.echo(f"Log: {configuration.log.path}", err=True)
     click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
+    if deliver and configuration.delivered:
+        names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
+        click.echo(f"Delivering to: {names}", err=True)
 
 
 def _reachable(host: str) -> str:

@@ -1,27 +1,35 @@
 """The embedded log: one SQLite file that keeps messages, rejected messages and quarantined requests.
 
 `SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
-`SqliteBrowser` looks into it by bounded queries.
+`SqliteBrowser` looks into it by bounded queries, `prune` deletes what is old, and `check_log` looks for damage.
 """
 
 from trackcore_sqlite.browse import PARTS, Filter, Group, Part, SqliteBrowser, Window, spread
-from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredQuarantined, StoredRejected, Totals
+from trackcore_sqlite.check import Condition, check_log, set_aside
+from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
+from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
 
 __all__ = [
     "PARTS",
+    "Condition",
     "Filter",
     "Group",
     "Part",
+    "PruneStep",
     "SqliteBrowser",
     "SqliteLog",
     "SqliteSink",
     "StoredMessage",
+    "StoredPayload",
     "StoredQuarantined",
     "StoredRejected",
     "Totals",
     "UnusableLog",
     "Window",
+    "check_log",
+    "prune",
+    "set_aside",
     "spread",
 ]

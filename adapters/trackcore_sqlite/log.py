@@ -7,11 +7,11 @@ the last number it saw, and asks for what comes after, misses nothing and sees n
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
@@ -23,7 +23,11 @@ from trackcore_sqlite.sink import from_milliseconds, milliseconds
 
 @attrs.frozen(kw_only=True)
 class StoredMessage:
-    """A message as it lies in the log.  `message` is the wire object; `cautions` are `{code, message, path}`."""
+    """A message as it lies in the log.
+
+    `message` is the wire object; `cautions` are `{code, message, path}`; `inherited` names what of `context` and
+    `integrations` came from the batch, by wire path.
+    """
 
     seq: int
     source: str
@@ -32,6 +36,20 @@ class StoredMessage:
     destinations: tuple[str, ...]
     cautions: tuple[JSONObject, ...]
     message: JSONObject
+    inherited: tuple[str, ...] = ()
+
+
+class StoredPayload(NamedTuple):
+    """A message as it lies in the log, its text not decoded: for those who pass it on."""
+
+    seq: int
+    source: str
+    message_id: str
+    call: Call
+    user_id: str | None
+    anonymous_id: str | None
+    received_at: datetime
+    payload: bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +128,59 @@ class SqliteLog:
         for row in self._rows(MESSAGES, conditions, after, limit):
             yield read_message(row)
 
+    def payloads(
+        self,
+        *,
+        after: int,
+        last: int,
+        destination: str | None = None,
+        call: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Generator[StoredPayload, None, None]:
+        """Give the text of messages in rising order.  The reader holds a snapshot until it is done or closes.
+
+        Args:
+            after: only those with a larger sequence number,
+            last: and up to this one.
+            destination: only those that were selected for the destination of this name.
+            call: as for `messages`.
+            user: likewise.
+            since: likewise.
+            until: only those received before this time.
+        """
+        name = None if destination is None else msgspec.json.encode(destination).decode()
+        wanted = {
+            "seq > ?": after,
+            "seq <= ?": last,
+            "instr(destinations, ?)": name,  # a JSON array of strings: a quoted name is found nowhere else in it
+            "call = ?": call,
+            "? IN (user_id, anonymous_id)": user,
+            "received_at >= ?": None if since is None else milliseconds(since),
+            "received_at < ?": None if until is None else milliseconds(until),
+        }
+        wanted = {sql: value for sql, value in wanted.items() if value is not None}
+        columns = "seq, name, message_id, call, user_id, anonymous_id, received_at, payload"
+        query = f"SELECT {columns} FROM messages {_WITH_SOURCE} WHERE {' AND '.join(wanted)} ORDER BY seq"
+        with self._open() as connection:
+            for row in connection.execute(query, list(wanted.values())):
+                yield StoredPayload._make((*row[:6], from_milliseconds(row[6]), row[7]))
+
+    def backlog(self, destination: str, *, after: int) -> tuple[int, datetime | None]:
+        """Count the messages for a destination behind a sequence number; give also when the first was received."""
+        name = msgspec.json.encode(destination).decode()
+        query = "SELECT count(*), min(received_at) FROM messages WHERE seq > ? AND instr(destinations, ?)"
+        with self._open() as connection:
+            count, oldest = connection.execute(query, (after, name)).fetchone()
+        return count, None if oldest is None else from_milliseconds(oldest)
+
+    def last_seq(self) -> int:
+        """Give the sequence number of the newest message, 0 when there never was one."""
+        with self._open() as connection:
+            (seq,) = connection.execute("SELECT value FROM counters WHERE name = 'messages.seq'").fetchone()
+        return int(seq)
+
     def rejected(
         self,
         *,
@@ -179,14 +250,16 @@ _PAGE = 1_000
 # The three kinds of row: what is selected of each, and how it is read.
 
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
-MESSAGES = f"SELECT seq, name, call, received_at, destinations, cautions, payload FROM messages {_WITH_SOURCE}"
+MESSAGES = (
+    f"SELECT seq, name, call, received_at, destinations, cautions, payload, inherited FROM messages {_WITH_SOURCE}"
+)
 REJECTED = f"SELECT seq, name, received_at, code, message, path, payload FROM rejected {_WITH_SOURCE}"
 QUARANTINED = "SELECT seq, received_at, endpoint, write_key, client_ip, client_side, payload FROM quarantine"
 
 
 def read_message(row: tuple[Any, ...]) -> StoredMessage:
     """Read a row of `MESSAGES`."""
-    seq, name, call, received_at, destinations, cautions, payload = row
+    seq, name, call, received_at, destinations, cautions, payload, inherited = row
     return StoredMessage(
         seq=seq,
         source=name,
@@ -195,6 +268,7 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
         destinations=tuple(msgspec.json.decode(destinations)),
         cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
         message=msgspec.json.decode(payload),
+        inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
     )
 
 

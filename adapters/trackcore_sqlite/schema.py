@@ -17,7 +17,7 @@ import attrs
 
 from trackcore import TrackcoreError
 
-_APPLICATION_ID = int.from_bytes(b"trkc")
+APPLICATION_ID = int.from_bytes(b"trkc")
 """Marks the file as ours, so that another program's is neither read nor changed."""
 
 _IDENTITY = """
@@ -78,6 +78,9 @@ MIGRATIONS: tuple[str, ...] = (
         ('quarantine.bytes', 0), ('quarantine.dropped', 0),
         ('probe', 0);
     """,
+    """
+    ALTER TABLE messages ADD COLUMN inherited TEXT;  -- JSON array of wire paths, NULL for none
+    """,
 )
 
 
@@ -87,6 +90,7 @@ class UnusableLog(TrackcoreError):
 
     path: Path
     detail: str
+    is_damaged: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.detail}"
@@ -134,6 +138,17 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def open_for_checking(path: Path) -> sqlite3.Connection:
+    """Open a log as it is, of whatever age, to look for damage.  Raises `UnusableLog` when it is not ours."""
+    connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
+    try:
+        _check_version(connection, path, len(MIGRATIONS))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
     version = _check_version(connection, path, len(MIGRATIONS))
     if version < len(MIGRATIONS):
@@ -160,16 +175,22 @@ def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA user_version")
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        if not is_damage(error):
             raise
-        raise UnusableLog(path=path, detail=f"this is no SQLite file, or a damaged one ({error})") from error
+        detail = f"this is no SQLite file, or a damaged one ({error})"
+        raise UnusableLog(path=path, detail=detail, is_damaged=True) from error
     return connection
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Tell whether SQLite complains of the content of the file, and not of what it may do with it."""
+    return error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, known: int) -> int:
     version: int
     version, application, objects = connection.execute(_IDENTITY).fetchone()
-    if objects and application != _APPLICATION_ID:
+    if objects and application != APPLICATION_ID:
         raise UnusableLog(path=path, detail="this is a SQLite file of another program")
     if version > known:
         detail = f"written by a newer trackcore (schema {version}, this one knows {known})"
@@ -187,7 +208,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         for migration in migrations[version:]:
             for statement in _statements(migration):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
     except BaseException:

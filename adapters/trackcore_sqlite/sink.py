@@ -1,12 +1,8 @@
 """Writing the log.
 
-Theory of operation.  A commit costs an fsync, whatever it holds.  So requests that arrive while one commit runs are
-committed together by the next: each caller of `store` puts its job into a queue and then asks for the one writing
-lock. Whoever gets it commits *all* that waits, its own job and the others', in one transaction; who gets it later
-finds its job done and returns at once.  There is no writer thread to start, to lose in a fork or to stop.
-
-Processes on one file take turns by SQLite's own lock (`BEGIN IMMEDIATE`).  `synchronous = FULL` makes the commit return
-only after the fsync of the write-ahead log, so what was answered survives a crash of the process and of the machine.
+Requests that arrive together share one commit (`trackcore_sqlite.group`).  Processes on one file take turns by SQLite's
+own lock (`BEGIN IMMEDIATE`).  `synchronous = FULL` makes the commit return only after the fsync of the write-ahead log,
+so what was answered survives a crash of the process and of the machine.
 
 If a transaction fails nothing of it is stored, and every job in it hears so.
 """
@@ -18,16 +14,17 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
-import attrs
 import msgspec
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore.timestamps import EPOCH, MILLISECOND
+from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
 from trackcore_sqlite.schema import UnusableLog, open_for_writing
 
 MEBIBYTE = 1 << 20
@@ -41,13 +38,25 @@ _RECORD_OVERHEAD_BYTES = 100
 _PROBE_SECONDS = 1.0
 """How long the answer of `check_ready` holds: asking it often must not cost an fsync each time."""
 
+_TURN_SECONDS = 0.0003
+"""How long to wait before asking again whether another process is done: less than a commit takes."""
+
 _FULL = {sqlite3.SQLITE_FULL}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _PRIMARY_CODE = 0xFF  # SQLite's extended codes carry the primary one in their low byte
 
-_INSERT_MESSAGE = """
-    INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source_id, message_id) DO NOTHING
-"""
+_COLUMNS = 11
+_ROWS_AT_ONCE = (64, 16, 4, 1)
+"""How many rows one statement inserts.  Each call into SQLite gives up the interpreter's lock, and with many threads it
+takes long to get it back; so the fewer calls between the beginning of a transaction and its commit, the better."""
+
+_INSERT_MESSAGES = {
+    count: f"INSERT INTO messages VALUES {', '.join(['(' + ', '.join('?' * _COLUMNS) + ')'] * count)}"
+    " ON CONFLICT (source_id, message_id) DO NOTHING"
+    for count in _ROWS_AT_ONCE
+}
+_READ_SEQ = "SELECT value FROM counters WHERE name = 'messages.seq'"
+_SET_SEQ = "UPDATE counters SET value = ? WHERE name = 'messages.seq'"
 _INSERT_REJECTED = """
     INSERT INTO rejected (source_id, received_at, code, message, path, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
@@ -57,23 +66,8 @@ _INSERT_QUARANTINED = """
 """
 
 
-@attrs.define(eq=False)
-class _Job:
-    """What one call of `store` waits for."""
-
-    envelopes: Sequence[Envelope]
-    rejected: Sequence[RejectedRecord]
-    quarantined: Sequence[QuarantinedRequest]
-    probe: bool = False
-    size: int = attrs.field(init=False)
-    done: bool = attrs.field(init=False, default=False)
-    outcomes: list[Outcome] = attrs.field(init=False, factory=list)
-    error: Exception | None = attrs.field(init=False, default=None)
-
-    def __attrs_post_init__(self) -> None:
-        records: Iterable[Envelope | RejectedRecord | QuarantinedRequest]
-        records = (*self.envelopes, *self.rejected, *self.quarantined)
-        self.size = sum(len(record.payload) for record in records)
+_PARENTS_CONNECTIONS: list[sqlite3.Connection | None] = []
+"""What a fork found open.  It is kept, since SQLite forbids that a child closes the connection of its parent."""
 
 
 class SqliteSink:
@@ -88,10 +82,8 @@ class SqliteSink:
     """
 
     _pid: int
-    _queueing: threading.Lock
-    _writing: threading.Lock
-    _queue: deque[_Job]
-    _queued_bytes: int
+    _group: CommitGroup
+    _using: threading.Lock
     _connection: sqlite3.Connection | None
     _source_ids: dict[str, int]
     _ready_at: float
@@ -126,7 +118,7 @@ class SqliteSink:
         """
         if not (envelopes or rejected or quarantined):
             return ()
-        return self._run(_Job(envelopes, rejected, quarantined))
+        return self._run(Job(envelopes, rejected, quarantined))
 
     def check_ready(self) -> None:
         """Return when a message could be stored now; known by storing something, at most once a second.
@@ -135,92 +127,82 @@ class SqliteSink:
             SinkUnavailable: as `store` does.
         """
         if time.monotonic() - self._ready_at >= _PROBE_SECONDS:
-            self._run(_Job((), (), (), probe=True))
+            self._run(Job(probe=True))
             self._ready_at = time.monotonic()
 
     def close(self) -> None:
         """Close the file.  A later call opens it again."""
         self._know_process()
-        with self._writing:
+        with self._using:
             self._drop_connection()
 
-    def _run(self, job: _Job) -> list[Outcome]:
+    def _run(self, job: Job) -> list[Outcome]:
         self._know_process()
-        with self._queueing:
-            if self._queued_bytes + job.size > self._waiting_bytes and self._queued_bytes:
-                raise SinkUnavailable(cause=Cause.OVERLOADED, detail="too much is waiting to be stored", retry_after=1)
-            self._queue.append(job)
-            self._queued_bytes += job.size
-        with self._writing:
-            while not job.done:
-                self._commit_together(self._take_waiting())
-        if job.error is not None:
-            raise job.error
-        return job.outcomes
+        return self._group.run(job)
 
     def _know_process(self) -> None:
         """Start anew in a fork: the locks and the connection of its parent are not its own."""
         if self._pid != os.getpid():
+            _PARENTS_CONNECTIONS.append(self._connection)
             self._forget_process()
 
     def _forget_process(self) -> None:
         self._pid = os.getpid()
-        self._queueing = threading.Lock()
-        self._writing = threading.Lock()
-        self._queue = deque()
-        self._queued_bytes = 0
+        self._group = CommitGroup(
+            self._commit_together, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
+        )
+        self._using = threading.Lock()
         self._connection = None
         self._source_ids = {}
         self._ready_at = -_PROBE_SECONDS
 
-    def _take_waiting(self) -> list[_Job]:
-        jobs = []
-        size = 0
-        with self._queueing:
-            while self._queue and size < _TRANSACTION_BYTES:
-                job = self._queue.popleft()
-                size += job.size
-                jobs.append(job)
-            self._queued_bytes -= size
-        return jobs
+    def _commit_together(self, take: TakeJobs) -> None:
+        with self._using:
+            try:
+                self._commit(take)
+            except SinkUnavailable as error:
+                for job in take():
+                    job.error = error
+            except Exception:  # noqa: BLE001 - a fault of one job must not become the fault of those beside it
+                for job in take():
+                    self._commit_alone(job)
 
-    def _commit_together(self, jobs: list[_Job]) -> None:
+    def _commit_alone(self, job: Job) -> None:
         try:
-            self._commit(jobs)
-        except SinkUnavailable as error:
-            for job in jobs:
-                job.error = error
-        except Exception as error:  # noqa: BLE001 - a fault of one job must not become the fault of those beside it
-            if len(jobs) > 1:
-                for job in jobs:
-                    self._commit_together([job])
-            else:
-                jobs[0].error = error
-        except BaseException:
-            # This thread is told to stop; the others must not take silence for success.
-            for job in jobs:
-                job.error = SinkUnavailable(cause=Cause.UNAVAILABLE, detail="interrupted", retry_after=1)
-            raise
-        finally:
-            for job in jobs:
-                job.done = True
+            self._commit(lambda: [job])
+        except Exception as error:  # noqa: BLE001 - it is told to the thread that waits for it
+            job.error = error
 
-    def _commit(self, jobs: list[_Job]) -> None:
+    def _commit(self, take: TakeJobs) -> None:
+        """Commit what waits once the file is ours, so that all who waited for it meanwhile come along."""
         try:
             connection = self._connect()
-            connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                job.outcomes = self._write(connection, job)
+            self._begin(connection)
+            self._write(connection, take())
             connection.execute("COMMIT")
         except BaseException as error:
             self._roll_back()
             if _is_the_logs_fault(error):
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
             raise
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Begin to write when no other process does.  SQLite's own waiting would sleep up to 100 ms at a time."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & _PRIMARY_CODE not in _BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_TURN_SECONDS)
+            else:
+                return
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = open_for_writing(self.path, self._busy_timeout)
+            self._connection.execute("PRAGMA busy_timeout = 0")
         return self._connection
 
     def _roll_back(self) -> None:
@@ -233,38 +215,43 @@ class SqliteSink:
             self._connection.close()
             self._connection = None
 
-    def _write(self, connection: sqlite3.Connection, job: _Job) -> list[Outcome]:
-        if job.rejected:
-            self._write_rejected(connection, job.rejected)
-        if job.quarantined:
-            self._write_quarantined(connection, job.quarantined)
-        if job.probe:
+    def _write(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+        if rejected := [record for job in jobs for record in job.rejected]:
+            self._write_rejected(connection, rejected)
+        if quarantined := [request for job in jobs for request in job.quarantined]:
+            self._write_quarantined(connection, quarantined)
+        if any(job.probe for job in jobs):
             connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
-        return self._write_messages(connection, job.envelopes) if job.envelopes else []
+        if envelopes := [envelope for job in jobs for envelope in job.envelopes]:
+            outcomes = iter(self._write_messages(connection, envelopes))
+            for job in jobs:
+                job.outcomes = [next(outcomes) for _ in job.envelopes]
 
-    def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> list[Outcome]:
-        (seq,) = connection.execute("SELECT value FROM counters WHERE name = 'messages.seq'").fetchone()
-        outcomes = []
-        for envelope in envelopes:
-            row = (
-                seq + 1,
-                self._source_id(connection, envelope.source),
-                envelope.message_id,
-                envelope.call,
-                envelope.user_id,
-                envelope.anonymous_id,
-                milliseconds(envelope.received_at),
-                msgspec.json.encode(envelope.destinations).decode(),
-                msgspec.json.encode(envelope.cautions).decode() if envelope.cautions else None,
-                envelope.payload,
-            )
-            if connection.execute(_INSERT_MESSAGE, row).rowcount:
-                seq += 1
-                outcomes.append(Outcome.STORED)
-            else:
-                outcomes.append(Outcome.DUPLICATE)
-        connection.execute("UPDATE counters SET value = ? WHERE name = 'messages.seq'", (seq,))
+    def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
+        """Store messages, most likely all of them new; only where some are not, each is asked for by itself."""
+        (seq,) = connection.execute(_READ_SEQ).fetchone()
+        rows = [self._row(connection, number, envelope) for number, envelope in enumerate(envelopes, seq + 1)]
+        outcomes = [Outcome.STORED] * len(rows)
+        if _insert(connection, rows) < len(rows):
+            connection.execute("DELETE FROM messages WHERE seq > ?", (seq,))
+            outcomes = _insert_one_by_one(connection, rows, seq)
+        connection.execute(_SET_SEQ, (seq + outcomes.count(Outcome.STORED),))
         return outcomes
+
+    def _row(self, connection: sqlite3.Connection, seq: int, envelope: Envelope) -> tuple[object, ...]:
+        return (
+            seq,
+            self._source_id(connection, envelope.source),
+            envelope.message_id,
+            envelope.call,
+            envelope.user_id,
+            envelope.anonymous_id,
+            milliseconds(envelope.received_at),
+            _names_text(envelope.destinations),
+            _json_text(envelope.cautions) if envelope.cautions else None,
+            envelope.payload,
+            _names_text(envelope.inherited) if envelope.inherited else None,
+        )
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
         sizes = [_size(record.message, record.path, record.payload) for record in records]
@@ -324,6 +311,37 @@ class SqliteSink:
         return source_id
 
 
+def _json_text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+@lru_cache(maxsize=1_000)
+def _names_text(names: tuple[str, ...]) -> str:
+    """Give names as a JSON array.  Remembered, since most messages of a source say the same."""
+    return _json_text(names)
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
+    """Insert messages and return how many were new."""
+    inserted = start = 0
+    for count in _ROWS_AT_ONCE:
+        while len(rows) - start >= count:
+            values = list(chain.from_iterable(rows[start : start + count]))
+            inserted += connection.execute(_INSERT_MESSAGES[count], values).rowcount
+            start += count
+    return inserted
+
+
+def _insert_one_by_one(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]], seq: int) -> list[Outcome]:
+    """Insert messages, numbered from `seq` on without gaps, and tell of each whether it was new."""
+    outcomes = []
+    for row in rows:
+        is_new = _insert(connection, [(seq + 1, *row[1:])])
+        seq += is_new
+        outcomes.append(Outcome.STORED if is_new else Outcome.DUPLICATE)
+    return outcomes
+
+
 def _size(*parts: str | bytes) -> int:
     return sum(map(len, parts)) + _RECORD_OVERHEAD_BYTES
 
@@ -345,7 +363,8 @@ def _is_the_logs_fault(error: BaseException) -> bool:
     return isinstance(error, sqlite3.DatabaseError | OSError | UnusableLog)
 
 
-def _unavailable(error: BaseException) -> SinkUnavailable:
+def unavailable(error: BaseException) -> SinkUnavailable:
+    """Say why the log cannot be written now."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
     if code in _FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return SinkUnavailable(cause=Cause.FULL, detail="the disk is full", retry_after=30)

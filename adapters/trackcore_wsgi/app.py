@@ -13,6 +13,7 @@ from trackcore import Collector, InvalidRequest, Origin, Receipt, SinkUnavailabl
 from trackcore_wsgi import responses
 from trackcore_wsgi.bodies import RefusedBody, read_body
 from trackcore_wsgi.credentials import header_write_key, query_of, query_write_key
+from trackcore_wsgi.openapi import openapi_document
 from trackcore_wsgi.pixel import message_in_query
 from trackcore_wsgi.routes import Action, Route, find_route
 from trackcore_wsgi.settings import settings_document
@@ -29,9 +30,9 @@ class TrackingApp:
     It may be mounted under a prefix inside another app (`werkzeug.middleware.dispatcher.DispatcherMiddleware`).
 
     Args:
-        collector: receives and stores the messages. proxy_hops: how many proxies in front are believed when they name
-        the client's address, host and scheme.  With 0,
-            the X-Forwarded headers are ignored, since anybody can send them.
+        collector: receives and stores the messages.
+        proxy_hops: how many proxies in front are believed when they name the client's address, host and scheme.  With
+            0, the X-Forwarded headers are ignored, since anybody can send them.
     """
 
     def __init__(self, collector: Collector, *, proxy_hops: int = 0) -> None:
@@ -43,6 +44,7 @@ class TrackingApp:
             Action.SETTINGS: self._settings,
             Action.HEALTH: self._health,
             Action.READY: self._ready,
+            Action.OPENAPI: self._openapi,
         }
         self._app: WSGIApplication = self._respond
         if proxy_hops:
@@ -123,6 +125,9 @@ class TrackingApp:
     def _ready(self, _request: Request, _: Route) -> Response:
         self.collector.sink.check_ready()
         return responses.json_response({"status": "ready"})
+
+    def _openapi(self, request: Request, _: Route) -> Response:
+        return responses.json_response(openapi_document(self.collector.limits, request.root_path))
 
     def _tell_rate(self, receipt: Receipt) -> None:
         advised = self.collector.limits.advised_requests_per_second

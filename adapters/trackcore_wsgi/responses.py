@@ -147,8 +147,8 @@ def allow_cross_origin(request: Request, response: Response) -> None:
 
 
 def _one_line(header: str | None) -> str | None:
-    """Give a header that can be echoed: one with a line break would be another header."""
-    return None if header is None or "\n" in header or "\r" in header else header
+    """Give a header that can be echoed: one with a line break, or any other control character, could be another."""
+    return header if header is not None and header.isascii() and header.isprintable() else None
 
 
 def _summary(accepted: int, rejections: Sequence[Rejection]) -> str:

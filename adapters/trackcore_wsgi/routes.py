@@ -18,6 +18,8 @@ import attrs
 
 from trackcore import Call, Endpoint, WriteKey
 
+SETTINGS_PATH = "/v1/projects/{write_key}/settings"
+
 _SLASHES = re.compile(r"/{2,}")
 _SETTINGS = re.compile(r"/v1(?:/projects)+/([^/]+)/settings")  # React Native repeats `projects` behind a proxy URL
 
@@ -31,6 +33,7 @@ class Action(Enum):
     SETTINGS = auto()
     HEALTH = auto()
     READY = auto()
+    OPENAPI = auto()
 
 
 @attrs.frozen(kw_only=True)
@@ -86,6 +89,9 @@ def _routes() -> Iterator[tuple[str, Route]]:
         yield f"/v1/{_SHORT_NAMES[call]}", _track(call, client_side=True)
         pixel = Route(action=Action.PIXEL, endpoint=call, client_side=True, key_in_query=True)
         yield f"/v1/pixel/{call}", pixel
+        # Jitsu, in a page and in Node
+        yield f"/api/s/{call}", _track(call, client_side=True)
+        yield f"/api/s/s2s/{call}", _track(call)
     for path in _SERVER_BATCHES:
         yield path, _track("batch")
     for path in _CLIENT_BATCHES:
@@ -95,6 +101,7 @@ def _routes() -> Iterator[tuple[str, Route]]:
     yield "/v1/m", Route(action=Action.DROP, methods=("POST",))  # the SDKs' own metrics
     yield "/health", Route(action=Action.HEALTH)
     yield "/ready", Route(action=Action.READY)
+    yield "/openapi.json", Route(action=Action.OPENAPI)
 
 
 def _track(endpoint: Endpoint, *, client_side: bool = False) -> Route:

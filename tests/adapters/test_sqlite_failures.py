@@ -87,11 +87,11 @@ class TestAllOrNothing:
         sqlite_sink.store([envelope("first")])
         with commits_held(sqlite_sink):
             good = [Workers([partial(sqlite_sink.store, [envelope("a")])])]
-            eventually(lambda: len(sqlite_sink._queue) == 1)
+            eventually(lambda: len(sqlite_sink._group._queue) == 1)
             bad = Workers([partial(sqlite_sink.store, [envelope("x"), broken])])
-            eventually(lambda: len(sqlite_sink._queue) == 2)
+            eventually(lambda: len(sqlite_sink._group._queue) == 2)
             good.append(Workers([partial(sqlite_sink.store, [envelope("b")])]))
-            eventually(lambda: len(sqlite_sink._queue) == 3)
+            eventually(lambda: len(sqlite_sink._group._queue) == 3)
         bad.finish()
         for workers in good:
             assert workers.finish() == [[Outcome.STORED]], workers.errors
@@ -105,7 +105,7 @@ class TestAllOrNothing:
             for number, message_id in enumerate(("a", "interrupted", "b"), 1):
                 envelopes = _interrupting() if message_id == "interrupted" else [envelope(message_id)]
                 calls[message_id] = Workers([partial(sqlite_sink.store, envelopes)])
-                eventually(lambda number=number: len(sqlite_sink._queue) == number)  # type: ignore[misc]
+                eventually(lambda number=number: len(sqlite_sink._group._queue) == number)  # type: ignore[misc]
         for call in calls.values():
             call.finish()
         assert {message_id for message_id, call in calls.items() if call.errors == [None]} <= set(_ids(log))
@@ -193,7 +193,7 @@ class TestFull:
         stored, _ = self._fill(sqlite_sink)
         with commits_held(sqlite_sink):
             workers = Workers(partial(sqlite_sink.store, [_large(f"w{n}", 20_000)]) for n in range(3))
-            eventually(lambda: len(sqlite_sink._queue) == 3)
+            eventually(lambda: len(sqlite_sink._group._queue) == 3)
         workers.finish()
         assert [error.cause for error in workers.errors if isinstance(error, SinkUnavailable)] == [Cause.FULL] * 3
         assert _ids(log) == stored
@@ -269,7 +269,7 @@ class TestLocked:
         sink.store([envelope("a")])
         with write_lock(log_path):
             writer = Workers([partial(sink.store, [envelope("b")])])
-            eventually(lambda: not sink._queue and sink._writing.locked())
+            eventually(sink._using.locked)
         assert writer.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["a", "b"]
         sink.close()
@@ -297,24 +297,24 @@ class TestOverload:
     def test_what_is_too_much_is_refused(self, sink: SqliteSink, log: SqliteLog) -> None:
         with commits_held(sink):
             waiting = Workers([partial(sink.store, [_large("a", 800)])])
-            eventually(lambda: sink._queued_bytes)
+            eventually(lambda: sink._group._queued_bytes)
             with pytest.raises(SinkUnavailable) as caught:
                 sink.store([_large("b", 800)])
             assert caught.value.cause is Cause.OVERLOADED
             assert 1 <= caught.value.retry_after <= 300
             small = Workers([partial(sink.store, [envelope("c")])])
-            eventually(lambda: len(sink._queue) == 2)
+            eventually(lambda: len(sink._group._queue) == 2)
         assert waiting.finish() == small.finish() == [[Outcome.STORED]]
         assert sink.store([_large("b", 800)]) == [Outcome.STORED]
         assert sorted(_ids(log)) == ["a", "b", "c"]
-        assert sink._queued_bytes == 0
+        assert sink._group._queued_bytes == 0
 
     @pytest.mark.parametrize("part", ["rejected", "quarantined"])
     def test_everything_that_waits_counts(self, sink: SqliteSink, part: str) -> None:
         records = {"rejected": [rejected_record(b"x" * 900)], "quarantined": [quarantined_request(b"x" * 900)]}
         with commits_held(sink):
             waiting = Workers([partial(sink.store, **{part: records[part]})])  # type: ignore[arg-type]
-            eventually(lambda: sink._queue)
+            eventually(lambda: sink._group._queue)
             with pytest.raises(SinkUnavailable):
                 sink.store([_large("b", 800)])
         waiting.finish()
@@ -599,7 +599,7 @@ from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
 sink.store([envelope("before")])
-with sink._writing, sink._queueing:
+with sink._using, sink._group._lock:
     child = os.fork()
     if child == 0:
         {use}
@@ -660,10 +660,10 @@ from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
-with sink._writing:
+with sink._using:
     waiting = threading.Thread(target=sink.store, args=([envelope("waiting")],))
     waiting.start()
-    while not sink._queue:
+    while not sink._group._queue:
         time.sleep(0.001)
     if os.fork() == 0:
         sink.store([envelope("child")])

@@ -93,7 +93,7 @@ class TestVerdicts:
         assert found == [
             (1, "no event", "event_not_defined", "event"),
             (2, None, "message_not_object", ""),
-            (3, None, "id_not_string", "userId"),
+            (3, "9", "id_not_string", "userId"),
             (4, "nobody", "no_user_anon_id", ""),
         ]
         for verdict in body["rejected"]:
@@ -318,6 +318,16 @@ class TestWriteKeys:
     def test_the_header_of_jitsu(self, server: Server, key: str) -> None:
         server.post("/v1/track", track(), headers={"X-Write-Key": key})
         assert [entry.source for entry in server.entries] == ["website"]
+
+    @pytest.mark.parametrize("mask", ["abc123:***", "***"])
+    @pytest.mark.parametrize("path", ["/api/s/track", "/api/s/s2s/track", "/v1/batch"])
+    def test_a_masked_key_of_jitsu_is_no_key(self, server: Server, path: str, mask: str) -> None:
+        """Jitsu puts `id:***` into the body, and the key itself into the header: that is no mismatch."""
+        message = track(writeKey=mask)
+        body = {"batch": [message], "writeKey": mask} if path == "/v1/batch" else message
+        assert server.post(path, body, headers={"X-Write-Key": "abc123:secret"}).body == SUCCESS
+        (entry,) = server.entries
+        assert (entry.source, entry.cautions, "writeKey" in entry.message) == ("website", (), False)
 
     @pytest.mark.parametrize(
         ("header", "envelope_key", "item_key", "source", "warned"),

@@ -28,6 +28,9 @@ CALLS = ("identify", "track", "page", "screen", "group", "alias")
 SINGLE = {
     **{f"/v1/{call}": call for call in CALLS},
     **{f"/v1/{call[0]}": call for call in CALLS},
+    # Jitsu
+    **{f"/api/s/{call}": call for call in CALLS},
+    **{f"/api/s/s2s/{call}": call for call in CALLS},
 }
 BATCH = (
     "/v1/batch",

@@ -121,6 +121,10 @@ def expected_fields(sdk: Sdk, case: Case) -> JSONObject:
         fields["properties"] = {**fields["properties"], "category": fields["category"]}
     if habits.traits_in_context and case.call == "identify" and "traits" in fields:
         fields["context"] = {**fields.get("context", {}), "traits": fields["traits"]}
+        if habits.moves_traits:
+            del fields["traits"]
+    if habits.names_all and fields.get("integrations") == {}:
+        fields["integrations"] = {"All": True}
     if not habits.takes_message_id:
         fields.pop("messageId", None)
     for name in IDS & set(fields):

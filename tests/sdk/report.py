@@ -4,17 +4,21 @@
     report.py --write README.md   put it between the two markers of a file
     report.py --check README.md   exit 1 if the file has another one
 
-Rows and notes are data; what works is only what a test has said (`results.tell`) at its green end.
+Rows and notes are data; what works is only what a test has shown.  A live test says so at its green end
+(`results.tell`); the recordings are replayed here and now, by the tests that compare them field by field.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import attrs
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -23,108 +27,145 @@ from sdk.results import RESULTS
 START = "<!-- sdk-table:start -->"
 END = "<!-- sdk-table:end -->"
 
-LIVE = "live"
-RECORDED = "recorded"
-
-CAPTURES = Path(__file__).parents[1] / "vectors" / "sdk-captures"
+REPLAY = Path(__file__).parents[1] / "adapters" / "test_recorded_requests.py"
 
 # What a test shows, in the order and the words of the table.
 WORDS: Mapping[str, str] = {
-    "calls": "all six calls",
+    "calls": "six calls",
+    "four calls": "its four calls",
     "gzip": "gzip",
     "inline settings": "inline settings",
     "batching": "batching",
-    "leaving batching": "a batch on page leave",
-    "leaving keepalive": "keepalive on page leave",
-    "leaving plain": "page leave without keepalive",
-    "leaving beacon": "sendBeacon on page leave",
-    "outage": "outage (503)",
-    "outage in order": "outage (503, in order)",
-    "overload": "overload (429)",
-    "refused": "stops on 400",
+    "leaving batching": "leaving with a batch",
+    "leaving keepalive": "leaving with keepalive",
+    "leaving plain": "leaving without",
+    "leaving beacon": "leaving with a beacon",
+    "outage": "503",
+    "outage in order": "503 in order",
+    "overload": "429",
+    "refused": "400",
+    "NaN": "NaN",
 }
 
 
 @attrs.frozen(kw_only=True)
-class Row:
-    """One row: an SDK and its versions, each with what is to be said of it."""
+class Version:
+    """One version of an SDK: what is to be said of it, and how the files of its recordings begin."""
 
-    title: str
-    package: str
-    notes: Mapping[str, str]
-
-
-LIVE_ROWS: tuple[Row, ...] = (
-    Row(
-        title="Python",
-        package="segment-analytics-python",
-        notes={
-            "2.4.0": "after a 503 or 429 it puts the batch behind newer ones",
-            "2.3.5": "write key in the body only",
-            "2.2.3": "",
-        },
-    ),
-    Row(title="Python", package="analytics-python", notes={"1.4.post1": ""}),
-    Row(
-        title="Node",
-        package="@segment/analytics-node",
-        notes={
-            "3.1.0": "batches are sent side by side",
-            "2.3.0": "write key in the body only; batches are sent side by side",
-            "1.3.0": "batches are sent side by side",
-        },
-    ),
-    Row(title="Node", package="analytics-node", notes={"6.2.0": "retries three times, within two seconds"}),
-    Row(
-        title="Browser",
-        package="@segment/analytics-next",
-        notes={
-            "1.84.3": "preflighted; headless Chromium, page of another origin",
-            "1.83.0": "not preflighted; batching mode speaks HTTPS only",
-        },
-    ),
-    Row(
-        title="RudderStack Node",
-        package="@rudderstack/rudder-sdk-node",
-        notes={"3.0.13": "retries three times, within two seconds"},
-    ),
-    Row(
-        title="Customer.io Node",
-        package="@customerio/cdp-analytics-node",
-        notes={"0.5.9": "sends no `sentAt`, so clock skew is not corrected"},
-    ),
-)
+    notes: str = ""
+    recordings: str | None = None
+    is_live: bool = True
 
 
 @attrs.frozen(kw_only=True)
-class Recorded:
-    """An SDK that cannot be installed here, of which requests are recorded and replayed by other tests."""
+class Sdk:
+    """One SDK in its versions."""
 
     title: str
     package: str
-    version: str
-    captures: str
-    notes: str
+    versions: Mapping[str, Version]
 
 
-RECORDED_ROWS: tuple[Recorded, ...] = (
-    Recorded(
-        title="Ruby", package="analytics-ruby", version="2.5.0", captures="rb", notes="sends ids that are numbers"
+SDKS: tuple[Sdk, ...] = (
+    Sdk(
+        title="Python",
+        package="segment-analytics-python",
+        versions={
+            "2.4.0": Version(
+                notes="after a 503 or 429 it puts the batch behind newer ones; the recording has NaN, which is a 400",
+                recordings="v-seg-2.4.0",
+            ),
+            "2.3.5": Version(
+                notes="write key in the body only; the recording has NaN, which is a 400", recordings="v-seg-2.3.5"
+            ),
+            "2.2.3": Version(),
+        },
     ),
-    Recorded(
+    Sdk(title="Python", package="analytics-python", versions={"1.4.post1": Version()}),
+    Sdk(
+        title="Node",
+        package="@segment/analytics-node",
+        versions={
+            "3.1.0": Version(notes="sends batches side by side", recordings="n-_segment_analytics-node"),
+            "2.3.0": Version(notes="write key in the body only; sends batches side by side"),
+            "1.3.0": Version(notes="sends batches side by side"),
+        },
+    ),
+    Sdk(
+        title="Node",
+        package="analytics-node",
+        versions={
+            "6.2.0": Version(notes="retries three times, within two seconds", recordings="n-analytics-node"),
+        },
+    ),
+    Sdk(
+        title="Browser",
+        package="@segment/analytics-next",
+        versions={
+            "1.84.3": Version(
+                notes="preflighted; headless Chromium, page of another origin",
+                recordings="b-_segment_analytics-next-std",
+            ),
+            "1.83.0": Version(notes="not preflighted; batching mode speaks HTTPS only", recordings="b-next183-std"),
+        },
+    ),
+    Sdk(
+        title="RudderStack Node",
+        package="@rudderstack/rudder-sdk-node",
+        versions={
+            "3.0.13": Version(
+                notes="retries three times, within two seconds", recordings="n-_rudderstack_rudder-sdk-node"
+            ),
+        },
+    ),
+    Sdk(
+        title="RudderStack Python",
+        package="rudder-sdk-python",
+        versions={"2.1.9": Version(notes="puts the traits of an identify into `context.traits`")},
+    ),
+    Sdk(
+        title="Hightouch Python",
+        package="events-sdk-python",
+        versions={"0.0.4": Version(notes="write key in the body only")},
+    ),
+    Sdk(
+        title="Customer.io Node",
+        package="@customerio/cdp-analytics-node",
+        versions={"0.5.9": Version(notes="sends no `sentAt`, so clock skew is not corrected")},
+    ),
+    Sdk(
+        title="Jitsu Node",
+        package="@jitsu/js",
+        versions={"1.11.0": Version(notes="paths of its own; knows no screen and alias, and no retry")},
+    ),
+    Sdk(
+        title="Ruby",
+        package="analytics-ruby",
+        versions={"2.5.0": Version(notes="sends ids that are numbers", recordings="rb", is_live=False)},
+    ),
+    Sdk(
         title="PHP",
         package="analytics-php (LibCurl)",
-        version="3.8.2",
-        captures="php",
-        notes="writes empty objects as `[]`",
+        versions={"3.8.2": Version(notes="writes empty objects as `[]`", recordings="php", is_live=False)},
     ),
 )
 
 
 def table() -> str:
-    """Make the table from the results of the last run."""
-    rows = [("SDK", "version", "tested", "what works", "notes"), ("---",) * 5, *_live(_shown()), *_recorded()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    """Make the table from the results of the last run, and the sentence below it that counts the recordings."""
+    replayed = _replay()
+    rows = [("SDK", "version", "tested", "what works", "notes"), *_rows(_shown(), replayed)]
+    counted = (
+        f"{sum(replayed.values())} of {len(replayed)} recorded requests are answered and stored as they should be."
+    )
+    return f"{aligned(rows)}\n\n{counted}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows, the first of them the titles, as a Markdown table whose columns stand under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    titles, *body = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, ["-" * width for width in widths], *body))
 
 
 def _shown() -> dict[tuple[str, str], set[str]]:
@@ -135,19 +176,38 @@ def _shown() -> dict[tuple[str, str], set[str]]:
     return shown
 
 
-def _live(shown: Mapping[tuple[str, str], set[str]]) -> Iterator[Sequence[str]]:
-    for row in LIVE_ROWS:
-        for version, notes in row.notes.items():
-            found = shown.get((row.package, version), set())
-            works = list(dict.fromkeys(words for name, words in WORDS.items() if name in found))
-            yield f"{row.title}: `{row.package}`", version, LIVE, ", ".join(works) or "not run", notes
+class _Verdicts:
+    """A plugin for pytest that keeps for each recording whether every test of it is green."""
+
+    def __init__(self) -> None:
+        self.green: dict[str, bool] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        recording = report.nodeid.partition("[")[2].removesuffix("]")
+        if recording:
+            self.green[recording] = self.green.get(recording, True) and report.passed
 
 
-def _recorded() -> Iterator[Sequence[str]]:
-    for row in RECORDED_ROWS:
-        count = len(list(CAPTURES.glob(f"{row.captures}.*.json")))
-        works = f"{count} recorded request{'s' * (count != 1)} replayed" if count else "no recording"
-        yield f"{row.title}: `{row.package}`", row.version, RECORDED, works, row.notes
+def _replay() -> Mapping[str, bool]:
+    verdicts = _Verdicts()
+    with redirect_stdout(io.StringIO()):
+        pytest.main(["-p", "no:cacheprovider", "-k", "TestRecordings", str(REPLAY)], plugins=[verdicts])
+    return verdicts.green
+
+
+def _rows(shown: Mapping[tuple[str, str], set[str]], replayed: Mapping[str, bool]) -> Iterator[Sequence[str]]:
+    for sdk in SDKS:
+        for number, version in sdk.versions.items():
+            tested, works = [], []
+            if version.is_live:
+                found = shown.get((sdk.package, number), set())
+                tested.append("live")
+                works.extend([words for name, words in WORDS.items() if name in found] or ["not run"])
+            if version.recordings:
+                green = [is_green for name, is_green in replayed.items() if name.startswith(f"{version.recordings}.")]
+                tested.append("recorded")
+                works.append(f"{sum(green)} of {len(green)} recorded")
+            yield f"{sdk.title}: `{sdk.package}`", number, ", ".join(tested), ", ".join(works), version.notes
 
 
 def replaced(text: str, new_table: str) -> str:

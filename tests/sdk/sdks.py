@@ -24,6 +24,8 @@ class Habits:
         adds: top-level fields that it adds to what it was given.
         category_in_properties: it copies the category of a page into the page's properties.
         traits_in_context: it copies the traits of an identify into `context.traits`.
+        moves_traits: it then leaves them out where they were.
+        names_all: `integrations` that are empty leave as `{"All": true}`.
         sends_sent_at: its requests say when they were sent.
         first_alone: its first message is sent at once and alone.
     """
@@ -36,6 +38,8 @@ class Habits:
     adds: frozenset[str]
     category_in_properties: bool = False
     traits_in_context: bool = False
+    moves_traits: bool = False
+    names_all: bool = False
     sends_sent_at: bool = True
     first_alone: bool = False
 
@@ -69,7 +73,7 @@ class Sdk:
     habits: Habits
     patience: Patience
     variant: str = ""
-    batch_setting: str
+    batch_setting: str | None = None
     settings: Mapping[str, object] = attrs.field(factory=dict)
     authorization: bool = True
     content_type: str = "application/json"
@@ -87,7 +91,7 @@ class Sdk:
 
     def options(self, *, batch_size: int, installed: str) -> JSONObject:
         """Give what the client script is told."""
-        settings = {**self.settings, self.batch_setting: batch_size}
+        settings = {**self.settings, **({self.batch_setting: batch_size} if self.batch_setting else {})}
         if self.language == "Python":
             return {"module": self.driven_as, "settings": settings}
         return {"kind": self.driven_as, "package": self.package, "environment": installed, "settings": settings}
@@ -97,6 +101,9 @@ _PYTHON = Habits(
     library="analytics-python",
     numeric_ids=frozenset({"groupId", "previousId"}),
     adds=frozenset({"integrations", "context"}),
+)
+_RUDDER_PYTHON = attrs.evolve(
+    _PYTHON, adds=_PYTHON.adds | {"channel"}, traits_in_context=True, moves_traits=True, names_all=True
 )
 _NODE = Habits(
     library="@segment/analytics-node",
@@ -123,18 +130,20 @@ _AXIOS = Patience(keeps_order=False, least_waits=(0.2, 0.4), least_waits_limited
 _NODE_3 = Patience(keeps_order=False, least_waits=(1, 2), least_waits_limited=(1, 1), counts_retries=True)
 
 
-def _python(version: str, *, package: str, module: str, patience: Patience, authorization: bool) -> tuple[Sdk, Sdk]:
+def _python(
+    version: str, *, package: str, module: str, patience: Patience, authorization: bool, habits: Habits = _PYTHON
+) -> tuple[Sdk, Sdk]:
     plain = Sdk(
         package=package,
         version=version,
         language="Python",
         environment=f"{package}-{version}",
         driven_as=module,
-        habits=_PYTHON,
+        habits=habits,
         patience=patience,
         variant="plain",
         batch_setting="upload_size",
-        settings={"upload_interval": 10},
+        settings={"upload_interval": 10, "gzip": False},
         authorization=authorization,
     )
     zipped = attrs.evolve(plain, variant="gzip", settings={**plain.settings, "gzip": True}, content_encoding="gzip")
@@ -184,6 +193,22 @@ SERVER_SDKS: tuple[Sdk, ...] = (
         patience=_JITTERED,
         authorization=True,
     ),
+    *_python(
+        "2.1.9",
+        package="rudder-sdk-python",
+        module="rudderstack.analytics.client",
+        patience=_JITTERED,
+        authorization=True,
+        habits=_RUDDER_PYTHON,
+    ),
+    *_python(
+        "0.0.4",
+        package="events-sdk-python",
+        module="hightouch.htevents.client",
+        patience=_JITTERED,
+        authorization=False,
+        habits=attrs.evolve(_PYTHON, library="events-sdk-python"),
+    ),
     _node("3.1.0", patience=_NODE_3, authorization=True),
     _node("2.3.0", patience=_SIDE_BY_SIDE, authorization=False),
     _node("1.3.0", patience=_SIDE_BY_SIDE, authorization=True, habits=attrs.evolve(_NODE, takes_message_id=False)),
@@ -223,4 +248,16 @@ SERVER_SDKS: tuple[Sdk, ...] = (
         patience=_SIDE_BY_SIDE,
         batch_setting="maxEventsInBatch",
     ),
+)
+
+# Neither Segment's nor a fork of it: a request for each call, on paths of its own, and no retries.
+JITSU = Sdk(
+    package="@jitsu/js",
+    version="1.11.0",
+    language="Node",
+    environment="jitsu-js-1.11.0",
+    driven_as="jitsu",
+    habits=Habits(library="@jitsu/js", adds=frozenset({"anonymousId", "context"})),
+    patience=Patience(keeps_order=True, least_waits=(), least_waits_limited=()),
+    authorization=False,
 )

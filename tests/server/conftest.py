@@ -1,88 +1,20 @@
 """What the tests of the server share: a real `trackcore serve` in its own process group, and the command in-process."""
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from click.testing import CliRunner, Result
+from served import Served, wait_for
 from trackcore_server.cli import main
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Collector, Destination, Source
 
-COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
-PATIENCE = 30.0
-"""Seconds after which a wait is given up; nothing is expected to take that long."""
-
 RECEIVED_AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until `condition` gives something true, and give that."""
-    end = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return found
-
-
-@attrs.define
-class Served:
-    """A running `trackcore serve`."""
-
-    process: subprocess.Popen[bytes]
-    stderr_file: Path
-    port: int
-
-    def stderr(self) -> str:
-        return self.stderr_file.read_text()
-
-    def post(self, path: str, body: Any, key: str | None) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json"}
-        if key is not None:
-            headers["Authorization"] = "Basic " + b64encode(f"{key}:".encode()).decode()
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        try:
-            connection.request("POST", path, json.dumps(body), headers)
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
-        finally:
-            connection.close()
-
-    def get(self, path: str) -> int:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        finally:
-            connection.close()
-
-    def kill(self) -> None:
-        """Kill the server and all its workers where they stand."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE)
-
-    def terminate(self) -> int:
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
-
-    def is_ready(self) -> bool:
-        with suppress(OSError, HTTPException):
-            return self.get("/ready") == 200
-        return False
 
 
 @pytest.fixture(autouse=True)
@@ -98,26 +30,15 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
     def start(*arguments: str) -> Served:
-        stderr_file = tmp_path / f"stderr-{len(started)}"
-        with stderr_file.open("wb") as stderr:
-            process = subprocess.Popen(
-                [*COMMAND, "serve", "--bind", "127.0.0.1:0", *arguments], stderr=stderr, start_new_session=True
-            )
-        served = Served(process, stderr_file, 0)
+        served = Served.start(tmp_path / f"stderr-{len(started)}", *arguments)
         started.append(served)
-
-        def listening() -> re.Match[str] | None:
-            assert process.poll() is None, served.stderr()
-            return re.search(r"Listening on http://127\.0\.0\.1:(\d+)\n", served.stderr())
-
-        served.port = int(wait_for(listening)[1])
+        served.wait_until_listening()
         wait_for(served.is_ready)
         return served
 
     yield start
     for served in started:
-        if served.process.poll() is None:
-            served.kill()
+        served.kill()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from trackcore_delivery import ByteCount
 from trackcore_server import (
     Configuration,
     ConfigurationMistake,
@@ -12,7 +13,6 @@ from trackcore_server import (
     load_configuration,
     parse_configuration,
 )
-from trackcore_server.config import ByteCount
 from trackcore_server.locate import create_configuration, find_deployment, with_write_keys
 from trackcore_server.units import parse_age, parse_bind, parse_size
 

@@ -52,5 +52,20 @@ function makeCalls(analytics) {
   }
 }
 
-const drive = { segment: driveSegment, legacy: driveLegacy }[options.kind];
+// @jitsu/js: each call is a request of its own, and its promise ends with it.
+async function driveJitsu() {
+  const analytics = sdk.jitsuAnalytics({ host, writeKey, s2s: true, errorPolicy: note, ...options.settings });
+  const make = {
+    identify: ({ userId, traits }) => analytics.identify(userId, traits),
+    track: ({ event, properties }) => analytics.track(event, properties),
+    page: ({ properties }) => analytics.page(properties),
+    group: ({ groupId, traits }) => analytics.group(groupId, traits),
+  };
+  for (const { call, fields } of calls) {
+    await make[call](fields);
+    report.made += 1;
+  }
+}
+
+const drive = { segment: driveSegment, legacy: driveLegacy, jitsu: driveJitsu }[options.kind];
 drive().then(() => writeFileSync(reportFile, JSON.stringify(report)));

@@ -1,0 +1,49 @@
+"""Delivery: from the log to destinations, at least once, in order for each user, each destination by itself.
+
+A `Feed` gives the messages, a `State` keeps how far each destination has come and what failed, a kind of destination
+brings a `Sender`, and `Delivery` runs them.  `worker` says how, and why what is promised holds.
+"""
+
+from trackcore_delivery.delivery import Delivery
+from trackcore_delivery.destination import ByteCount, DeliveredDestination
+from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
+from trackcore_delivery.kinds.callable import CallableDestination
+from trackcore_delivery.kinds.file import FileDestination
+from trackcore_delivery.kinds.segment import SegmentDestination
+from trackcore_delivery.kinds.webhook import WebhookDestination
+from trackcore_delivery.owner import Ownership
+from trackcore_delivery.records import DeadLetter, Replay, Settled, Standing
+from trackcore_delivery.secret import MissingSecret, Secret
+from trackcore_delivery.sending import Batch, Refusal, Refused, Sender, Surroundings, TryLater
+from trackcore_delivery.state import State
+from trackcore_delivery.state_file import UnusableState
+
+__all__ = [
+    "Batch",
+    "ByteCount",
+    "CallableDestination",
+    "DeadLetter",
+    "DeliveredDestination",
+    "Delivery",
+    "FedMessage",
+    "Feed",
+    "FeedUnavailable",
+    "FileDestination",
+    "MissingSecret",
+    "Ownership",
+    "Page",
+    "Refusal",
+    "Refused",
+    "Replay",
+    "Secret",
+    "SegmentDestination",
+    "Selection",
+    "Sender",
+    "Settled",
+    "Standing",
+    "State",
+    "Surroundings",
+    "TryLater",
+    "UnusableState",
+    "WebhookDestination",
+]

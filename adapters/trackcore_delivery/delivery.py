@@ -1,0 +1,96 @@
+"""Delivery as a whole: a thread for each destination, started and stopped together."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from trackcore import Clock, TrackcoreError
+from trackcore_delivery.destination import DeliveredDestination
+from trackcore_delivery.feed import Feed
+from trackcore_delivery.lanes import make_lanes
+from trackcore_delivery.sending import Sender, Surroundings
+from trackcore_delivery.state import State
+from trackcore_delivery.worker import Worker
+
+_TROUBLE_SECONDS = 2.0
+"""How long to wait when the feed or the state cannot be used."""
+
+_log = logging.getLogger("trackcore.delivery")
+
+
+class Delivery:
+    """Delivers from a feed to destinations until it is stopped.
+
+    Args:
+        feed: where messages come from.
+        state: where it is kept what became of them.
+        destinations: those to deliver to.
+        surroundings: what their senders may use.
+
+    Raises:
+        MissingSecret, ValueError: a destination cannot be opened.
+    """
+
+    def __init__(
+        self, *, feed: Feed, state: State, destinations: Iterable[DeliveredDestination], surroundings: Surroundings
+    ) -> None:
+        self._stopping = threading.Event()
+        senders = [(destination, destination.make_sender(surroundings)) for destination in destinations]
+        self._senders = [sender for _, sender in senders]
+        workers = [
+            _make_worker(destination, sender, feed, state, surroundings.clock) for destination, sender in senders
+        ]
+        self._threads = [
+            threading.Thread(target=self._run, args=(worker,), name=f"delivery-{worker.destination.name}", daemon=True)
+            for worker in workers
+        ]
+
+    def start(self) -> None:
+        """Start to deliver."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """Stop once the batches in flight are settled.
+
+        Gives False when that took longer than `seconds`; what is in flight then will be sent again.
+        """
+        self._stopping.set()
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        for sender in self._senders:
+            sender.close()
+        return True
+
+    def _run(self, worker: Worker) -> None:
+        name = worker.destination.name
+        told = ""
+        while not self._stopping.is_set():
+            try:
+                pause = worker.step()
+                told = ""
+            except Exception as error:  # noqa: BLE001 - whatever happens, the thread of a destination goes on
+                if (trouble := f"{type(error).__name__}: {error}") != told:
+                    told = trouble
+                    _log.error("%s: %s", name, error, exc_info=not isinstance(error, TrackcoreError))
+                pause = _TROUBLE_SECONDS
+            self._stopping.wait(pause)
+
+
+def _make_worker(destination: DeliveredDestination, sender: Sender, feed: Feed, state: State, clock: Clock) -> Worker:
+    return Worker(
+        destination=destination,
+        sender=sender,
+        lanes=deque(make_lanes(destination, feed, state)),
+        state=state,
+        clock=clock,
+        chance=random.random,
+    )

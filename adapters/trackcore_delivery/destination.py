@@ -1,0 +1,54 @@
+"""A destination that messages are delivered to: how its batches are made, and how long they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, ClassVar, NewType
+
+import attrs
+from attrs import validators
+
+from trackcore import Destination
+from trackcore_delivery.secret import Secret
+from trackcore_delivery.sending import Sender, Surroundings
+
+ByteCount = NewType("ByteCount", int)
+"""A number of bytes; in settings an integer, or text with a unit."""
+
+OLDEST = "oldest"
+NEWEST = "newest"
+
+_positive: Any = validators.gt(0)
+_not_negative = validators.ge(timedelta())
+
+
+@attrs.frozen(kw_only=True)
+class DeliveredDestination(Destination):
+    """What is common to the kinds of destination.  A kind is a subclass with settings of its own and a sender.
+
+    A batch is sent when it has `batch_messages`, or about `batch_bytes`, or when its first message has been there for
+    `batch_wait`.  What has not been taken after `retry_window` goes to the dead letters.  `start` says where a new
+    destination begins: with the oldest message that was ever selected for it, or with the next one.
+    """
+
+    kind: ClassVar[str] = ""
+
+    batch_messages: int = attrs.field(default=500, validator=_positive)
+    batch_bytes: ByteCount = attrs.field(default=ByteCount(500_000), validator=_positive)
+    batch_wait: timedelta = attrs.field(default=timedelta(seconds=1), validator=_not_negative)
+    retry_window: timedelta = attrs.field(default=timedelta(hours=4), validator=_not_negative)
+    start: str = attrs.field(default=OLDEST, validator=validators.in_((OLDEST, NEWEST)))
+
+    def make_sender(self, surroundings: Surroundings) -> Sender:
+        """Make what sends to it.  Raises `MissingSecret` or `ValueError` where a setting cannot be used."""
+        raise NotImplementedError
+
+    def secrets(self) -> Iterator[tuple[str, Secret]]:
+        """Give each secret among the settings with its path: `secret`, `headers.Authorization`."""
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            if isinstance(value, Secret):
+                yield field.name, value
+            elif isinstance(value, dict):
+                yield from ((f"{field.name}.{name}", item) for name, item in value.items() if isinstance(item, Secret))

@@ -1,0 +1,76 @@
+"""Where messages come from: a feed, an ordered sequence of messages that can be read from any position.
+
+The embedded log is one feed; so is one partition of a topic.  Positions are whole numbers that rise with each message;
+a feed may have gaps, and whatever stands before a position that was given out never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from trackcore import Call, TrackcoreError
+
+
+class FedMessage(NamedTuple):
+    """A message on its way to a destination.
+
+    `user` is its userId, else its anonymousId: the order of messages holds for each (source, user).  `payload` is the
+    stored message, JSON text.  (A NamedTuple, for the reason that an Envelope is one.)
+    """
+
+    position: int
+    source: str
+    user: str
+    call: Call
+    message_id: str
+    received_at: datetime
+    payload: bytes
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """Which messages of the past to send again: received since, and before; of a call; of a user.  None is any."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    call: str | None = None
+    user: str | None = None
+
+
+class Page(NamedTuple):
+    """What was read: messages in order, up to which position everything was looked at, and whether there is more."""
+
+    messages: Sequence[FedMessage]
+    end: int
+    has_more: bool
+
+
+@attrs.define(kw_only=True, eq=False)
+class FeedUnavailable(TrackcoreError):
+    """The feed cannot be read now; nothing is lost by that."""
+
+    detail: str
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class Feed(Protocol):
+    """Gives the messages that were selected for a destination."""
+
+    def read(self, destination: str, *, after: int, count: int, size: int, selection: Selection | None = None) -> Page:
+        """Give what comes after a position: at most `count` messages and, but for a single one, `size` bytes.
+
+        Without a selection these are the messages that were selected for the destination when they came.  With one
+        they are chosen anew, by what the configuration says today.
+
+        Raises:
+            FeedUnavailable: it cannot be read now.
+        """
+
+    def end(self) -> int:
+        """Give the position of the last message there is.  Raises `FeedUnavailable`."""

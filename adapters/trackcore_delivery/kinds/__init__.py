@@ -1,0 +1,1 @@
+"""The kinds of destination, a module each: its settings, and its sender."""

@@ -1,0 +1,50 @@
+"""In process: a Python callable gets the messages, for those who embed.
+
+    def handle(messages: Sequence[JSONObject]) -> None: ...
+
+    CallableDestination(name="Mine", call=handle)
+
+What it raises decides: `Refused`, and the message is not wanted; `TryLater`, or anything else, and it is called again
+later with the same messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import attrs
+import msgspec
+
+from trackcore import JSONObject
+from trackcore_delivery.destination import DeliveredDestination
+from trackcore_delivery.sending import Batch, Refusal, Surroundings
+
+
+@attrs.frozen(kw_only=True)
+class CallableDestination(DeliveredDestination):
+    """A callable that takes a list of wire objects, in order."""
+
+    kind: ClassVar[str] = "callable"
+
+    call: Callable[[Sequence[JSONObject]], None]
+
+    def make_sender(self, surroundings: Surroundings) -> CallableSender:
+        """See `DeliveredDestination.make_sender`."""
+        del surroundings
+        return CallableSender(self.call)
+
+
+@attrs.define
+class CallableSender:
+    """Hands batches over to a callable."""
+
+    _call: Callable[[Sequence[JSONObject]], None]
+
+    def send(self, batch: Batch) -> Sequence[Refusal]:
+        """See `Sender.send`."""
+        self._call([msgspec.json.decode(message.payload) for message in batch.messages])
+        return ()
+
+    def close(self) -> None:
+        """See `Sender.close`."""

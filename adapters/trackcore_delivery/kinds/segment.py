@@ -1,0 +1,153 @@
+"""`segment`: forwards to a Segment-compatible endpoint by `/v1/batch`: Segment itself, a peer, another trackcore.
+
+What the other side does with a message is what it does with any: it corrects its time by `sentAt`, routes it by
+`integrations`, drops it as a duplicate by `messageId`.  So that a message arrives there as it is here:
+
+- `timestamp` is the time that it has here, already corrected.  Where that is the very time that the client gave, it is
+  sent in the client's own words, which the other side keeps as `originalTimestamp`.
+- `sentAt` is left out, of the message and of the batch: with it the time would be corrected a second time, by how long
+  the message has been in our log.
+- `originalTimestamp` and `receivedAt` are the other side's to make.
+- `messageId`, `context`, `integrations` and everything else go as they are.
+
+Limits: 500 KB for a request, 2,500 messages, 32 KB for each
+(https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size).
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import attrs
+import msgspec
+from attrs import validators
+
+from trackcore import format_timestamp, parse_timestamp
+from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
+from trackcore_delivery.destination import ByteCount, DeliveredDestination
+from trackcore_delivery.http import Answer, Endpoint, check_headers, check_url, encoded
+from trackcore_delivery.secret import Secret
+from trackcore_delivery.sending import Batch, Refusal, Surroundings
+
+REQUEST_BYTES = 500_000
+_ENVELOPE = b'{"batch":[%s]}'
+
+_not_above: Any = validators.le(REQUEST_BYTES - len(_ENVELOPE))
+_positive: Any = validators.gt(0)
+
+
+@attrs.frozen(kw_only=True)
+class SegmentDestination(DeliveredDestination):
+    """A Segment-compatible endpoint.  `url` is that of its server, without `/v1/batch`."""
+
+    kind: ClassVar[str] = "segment"
+
+    write_key: Secret
+    url: str = attrs.field(default="https://api.segment.io", validator=check_url)
+    headers: dict[str, Secret] = attrs.field(factory=dict, validator=check_headers)
+    gzip: bool = False
+    timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
+    batch_messages: int = attrs.field(default=500, validator=[_positive, validators.le(MAX_BATCH_MESSAGES)])
+    batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[_positive, _not_above])
+
+    def make_sender(self, surroundings: Surroundings) -> SegmentSender:
+        """See `DeliveredDestination.make_sender`."""
+        environ = surroundings.environ
+        key = self.write_key.reveal(environ)
+        own = {name: value.reveal(environ) for name, value in self.headers.items()}
+        basic = b64encode(f"{key}:".encode()).decode()
+        # A trackcore answers a wrong write key with 200 and keeps the request in quarantine, unless it is told to be
+        # strict; and a verdict for each message comes with either status.
+        headers = {"Authorization": f"Basic {basic}", "X-Strict-Mode": "1", **own}
+        endpoint = Endpoint(
+            f"{self.url.rstrip('/')}/v1/batch",
+            headers=headers,
+            timeout=self.timeout.total_seconds(),
+            secrets=[key, basic, *own.values()],
+            clock=surroundings.clock,
+        )
+        return SegmentSender(endpoint, self.gzip)
+
+
+@attrs.define
+class SegmentSender:
+    """Posts batches to `/v1/batch`."""
+
+    _endpoint: Endpoint
+    _gzip: bool
+
+    def send(self, batch: Batch) -> Sequence[Refusal]:
+        """See `Sender.send`."""
+        refusals = []
+        items = []
+        places = []
+        for place, message in enumerate(batch.messages):
+            item = forwarded(message.payload)
+            if len(item) > MAX_MESSAGE_BYTES:
+                detail = f"the message has {len(item)} bytes, and may have {MAX_MESSAGE_BYTES} to be forwarded"
+                refusals.append(Refusal(place, detail))
+            else:
+                items.append(item)
+                places.append(place)
+        if items:
+            refusals.extend(Refusal(places[index], detail) for index, detail in self._post(items))
+        return refusals
+
+    def close(self) -> None:
+        """See `Sender.close`."""
+        self._endpoint.close()
+
+    def _post(self, items: Sequence[bytes]) -> list[tuple[int, str]]:
+        answer = self._endpoint.post(*encoded(_ENVELOPE % b",".join(items), with_gzip=self._gzip))
+        verdicts = _verdicts(answer)
+        if verdicts is None:
+            self._endpoint.check(answer)
+        return [(index, detail) for index, detail in verdicts or () if 0 <= index < len(items)]
+
+
+def forwarded(payload: bytes) -> bytes:
+    """Give a stored message as it is sent on."""
+    fields = _fields.decode(payload)
+    timestamp, original = (_text(fields.get(name)) for name in ("timestamp", "originalTimestamp"))
+    for name in _MADE_HERE:
+        fields.pop(name, None)
+    if original is not None and _is_same_time(original, timestamp):
+        fields["timestamp"] = msgspec.Raw(msgspec.json.encode(original))
+    return msgspec.json.encode(fields)
+
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_MADE_HERE = ("originalTimestamp", "sentAt", "receivedAt")
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    value = None if raw is None else msgspec.json.decode(raw)
+    return value if isinstance(value, str) else None
+
+
+def _is_same_time(original: str, timestamp: str | None) -> bool:
+    time = parse_timestamp(original)
+    return time is not None and format_timestamp(time) == timestamp
+
+
+def _verdicts(answer: Answer) -> list[tuple[int, str]] | None:
+    """Read the verdict for each message that a trackcore gives; None where there is none."""
+    try:
+        told = msgspec.json.decode(answer.body, type=_PartialAnswer)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return [(verdict.index, f"refused: {verdict.code}: {verdict.message}") for verdict in told.rejected]
+
+
+class _Verdict(msgspec.Struct):
+    index: int
+    code: str
+    message: str = ""
+
+
+class _PartialAnswer(msgspec.Struct):
+    accepted: int
+    rejected: list[_Verdict]

@@ -1,0 +1,89 @@
+"""`webhook`: a batch is posted as a JSON array of messages.
+
+With a `secret` each request is signed, so that its receiver knows who sent it, and when:
+
+    X-Trackcore-Timestamp: 1767225600
+    X-Trackcore-Signature: v1=<hex of HMAC-SHA256(secret, timestamp + "." + body)>
+
+where `body` are the bytes as sent, compressed ones if they are.  `X-Trackcore-Delivery` names the batch: it is the same
+when the same messages are sent again.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import ClassVar
+
+import attrs
+from attrs import validators
+
+from trackcore import Clock
+from trackcore_delivery.destination import DeliveredDestination
+from trackcore_delivery.http import Endpoint, check_headers, check_url, encoded
+from trackcore_delivery.secret import Secret
+from trackcore_delivery.sending import Batch, Refusal, Surroundings
+
+
+def _check_secret(_: object, __: object, secret: Secret | None) -> None:
+    if secret is not None and not secret.is_named:
+        raise ValueError("a secret is not written down here: name an environment variable, 'env:NAME'")
+
+
+@attrs.frozen(kw_only=True)
+class WebhookDestination(DeliveredDestination):
+    """A webhook.  `headers` are sent with each request; `gzip` compresses the bodies."""
+
+    kind: ClassVar[str] = "webhook"
+
+    url: str = attrs.field(validator=check_url)
+    secret: Secret | None = attrs.field(default=None, validator=_check_secret)
+    headers: dict[str, Secret] = attrs.field(factory=dict, validator=check_headers)
+    gzip: bool = False
+    timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
+
+    def make_sender(self, surroundings: Surroundings) -> WebhookSender:
+        """See `DeliveredDestination.make_sender`."""
+        environ = surroundings.environ
+        headers = {name: value.reveal(environ) for name, value in self.headers.items()}
+        secret = None if self.secret is None else self.secret.reveal(environ)
+        endpoint = Endpoint(
+            self.url,
+            headers=headers,
+            timeout=self.timeout.total_seconds(),
+            secrets=[*headers.values(), secret or ""],
+            clock=surroundings.clock,
+        )
+        return WebhookSender(endpoint, secret, self.gzip, surroundings.clock)
+
+
+@attrs.define
+class WebhookSender:
+    """Posts batches to a webhook."""
+
+    _endpoint: Endpoint
+    _secret: str | None = attrs.field(repr=False)
+    _gzip: bool
+    _clock: Clock
+
+    def send(self, batch: Batch) -> Sequence[Refusal]:
+        """See `Sender.send`."""
+        body = b"[%s]" % b",".join([message.payload for message in batch.messages])
+        body, headers = encoded(body, with_gzip=self._gzip)
+        headers["X-Trackcore-Delivery"] = batch.delivery_id
+        if self._secret is not None:
+            timestamp = str(int(self._clock().timestamp()))
+            headers["X-Trackcore-Timestamp"] = timestamp
+            headers["X-Trackcore-Signature"] = f"v1={signature(self._secret, timestamp, body)}"
+        self._endpoint.check(self._endpoint.post(body, headers))
+        return ()
+
+    def close(self) -> None:
+        """See `Sender.close`."""
+        self._endpoint.close()
+
+
+def signature(secret: str, timestamp: str, body: bytes) -> str:
+    """Give the signature of a request, in hexadecimal: what a receiver compares, by `hmac.compare_digest`."""
+    return hmac.digest(secret.encode(), timestamp.encode() + b"." + body, "sha256").hex()

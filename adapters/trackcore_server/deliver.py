@@ -1,0 +1,40 @@
+"""`trackcore deliver`: delivery by itself, without a server."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from trackcore_server.delivering import LOG_FORMAT, DeliveryRun, check_destinations, run_until_signal
+from trackcore_server.locate import find_deployment
+from trackcore_server.options import Failure, location_options
+
+_EXAMPLES = """\b
+Examples:
+  trackcore deliver
+  trackcore deliver --config /etc/trackcore.toml
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="Deliver messages to their destinations.")
+@location_options
+def deliver(*, config: Path | None, data: Path | None) -> None:
+    """Deliver what is in the log to the destinations that have a `kind`, until stopped.
+
+    `trackcore serve` does the same beside its workers. Where one process delivers already, another one stands by and
+    takes over when the first has ended. SIGTERM and Ctrl-C stop it once the batches in flight are settled.
+    """
+    deployment = find_deployment(config=config, data=data)
+    configuration = deployment.configuration
+    if not configuration.delivered:
+        raise Failure(f"{deployment.file or deployment.folder}: no destination has a kind: there is nothing to deliver")
+    check_destinations(configuration, deployment.file)
+    click.echo(f"Log: {configuration.log.path}", err=True)
+    click.echo(f"State: {configuration.delivery_path}", err=True)
+    names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
+    click.echo(f"Delivering to: {names}", err=True)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    run_until_signal(DeliveryRun(configuration, "trackcore deliver"))

@@ -1,0 +1,104 @@
+"""`trackcore destinations`: how each destination is doing."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from trackcore_delivery import DeliveredDestination, Standing, State
+from trackcore_sqlite import SqliteLog
+
+from trackcore import Destination, JSONObject, format_timestamp
+from trackcore_server.delivering import open_state, ownership
+from trackcore_server.locate import find_deployment
+from trackcore_server.options import format_option, location_options
+from trackcore_server.output import Column, make_writer
+
+_EXAMPLES = """\b
+Examples:
+  trackcore destinations
+  trackcore destinations --format jsonl | jq 'select(.lagSeconds > 60)'
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="Show how each destination is doing.")
+@location_options
+@format_option
+def destinations(*, config: Path | None, data: Path | None, output_format: str | None) -> None:
+    """Show of each destination its state, how far it is behind, and what went wrong last.
+
+    State: `delivering`; `failing`, and it is tried again; `stopped`, since no process delivers; `not delivered`, since
+    it has no kind. The lag is how many messages wait for it, and for how many seconds the first of them has waited.
+    """
+    configuration = find_deployment(config=config, data=data).configuration
+    is_owned = ownership(configuration).owner() is not None
+    log = SqliteLog(configuration.log.path)
+    writer = make_writer(output_format, _COLUMNS)
+    with closing(open_state(configuration)) as state:
+        for destination in configuration.destinations:
+            writer.write(_record(destination, log, state, is_owned=is_owned))
+    writer.flush()
+    if not configuration.destinations:
+        click.echo("there are no destinations in the configuration", err=True)
+
+
+def _record(destination: Destination, log: SqliteLog, state: State, *, is_owned: bool) -> JSONObject:
+    record: JSONObject = {"destination": destination.name, "kind": None, "state": "not delivered"}
+    if not isinstance(destination, DeliveredDestination):
+        return record
+    now = datetime.now(UTC)
+    standing = state.standing(destination.name, now) or Standing(name=destination.name)
+    waiting, oldest = log.backlog(destination.name, after=standing.position)
+    record.update(
+        kind=destination.kind,
+        state="stopped" if not is_owned else "failing" if standing.failing_since else "delivering",
+        lagMessages=waiting,
+        lagSeconds=0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1),
+        rate=round(standing.rate, 1),
+        delivered=standing.delivered,
+        deliveredAt=_told(standing.delivered_at),
+        deadLetters=standing.dead_letters,
+        deadLettersDropped=standing.dead_dropped,
+        failingSince=_told(standing.failing_since),
+        nextTryAt=_told(standing.next_try_at),
+        lastError=standing.last_error,
+        lastErrorAt=_told(standing.last_error_at),
+    )
+    return record
+
+
+def _told(time: datetime | None) -> str | None:
+    return None if time is None else format_timestamp(time)
+
+
+def _number(name: str, unit: str = "") -> Any:
+    return lambda record: f"{record[name]:,}{unit}" if name in record else ""
+
+
+def _error(record: JSONObject) -> str:
+    if not record.get("lastError"):
+        return ""
+    return f"{record['lastErrorAt'][:19].replace('T', ' ')} {record['lastError']}"
+
+
+def _dead(record: JSONObject) -> str:
+    if "deadLetters" not in record:
+        return ""
+    dropped = record["deadLettersDropped"]
+    return f"{record['deadLetters']:,}" + (f" (+{dropped:,} dropped)" if dropped else "")
+
+
+_COLUMNS = (
+    Column(title="destination", cell=lambda record: str(record["destination"]), ratio=2),
+    Column(title="kind", cell=lambda record: record["kind"] or "", width=8),
+    Column(title="state", cell=lambda record: str(record["state"]), width=13),
+    Column(title="waiting", cell=_number("lagMessages"), width=10),
+    Column(title="lag", cell=_number("lagSeconds", " s"), width=11),
+    Column(title="rate", cell=_number("rate", "/s"), width=9),
+    Column(title="delivered", cell=_number("delivered"), width=12),
+    Column(title="dead", cell=_dead, ratio=1),
+    Column(title="last error (UTC)", cell=_error, ratio=5),
+)

@@ -1,0 +1,201 @@
+"""`trackcore import`: historical messages out of files, into the log.
+
+An import that was interrupted goes on where it was.  That rests on two things: messages that are in the log already are
+duplicates, whatever happened; and how far each file has come is noted after every transaction, so that what is done is
+not looked at again.  The note is by the file's path, size and time of change, and goes when the file is done.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import BinaryIO, cast, get_args
+
+import attrs
+import click
+
+from trackcore import Call, Resolver, SinkUnavailable, Source
+from trackcore_server.composition import create_sink
+from trackcore_server.config import Configuration, nearest
+from trackcore_server.documents import Document, read_documents
+from trackcore_server.historical import ImportCounts, Importer
+from trackcore_server.locate import find_deployment
+from trackcore_server.options import FINDINGS, Failure, location_options
+from trackcore_server.output import visible
+from trackcore_server.progress import ReadingProgress
+
+_STDIN = "-"
+_GZIP_START = b"\x1f\x8b"
+_CHUNK_DOCUMENTS = 2_000
+_CHUNK_BYTES = 8 << 20
+
+_EXAMPLES = """\b
+Examples:
+  trackcore import history.jsonl.gz
+  trackcore import --source website --type track 2025-*.jsonl
+  zcat history.jsonl.gz | trackcore import -
+"""
+
+
+@click.command("import", epilog=_EXAMPLES, short_help="Store historical messages from files.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
+@location_options
+@click.option("--source", metavar="NAME", help="Whose messages they are.  [default: the only source]")
+@click.option(
+    "--type", "call", type=click.Choice(get_args(Call)), help="What single messages are; else each says its `type`."
+)
+def import_files(
+    *, files: tuple[str, ...], config: Path | None, data: Path | None, source: str | None, call: Call | None
+) -> None:
+    """Store the messages of files in the log, with their own times, as if they had come over HTTP.
+
+    A file holds one JSON document a line, or a single one over as many lines as it likes, compressed by gzip or not; a
+    single document may also be an array of messages. An object with `batch` is a batch, any other a message.
+
+    `timestamp` is kept as it is; `sentAt` is ignored. Messages that are in the log already, by their messageId, are not
+    stored twice; one without messageId gets one made of its content. So the same import may be run again at any time,
+    and one that was interrupted goes on where it was. Destinations with a `max_age` do not get messages older than it.
+
+    Exit code: 0 when everything is in the log, 1 when messages were rejected (`trackcore rejected` lists them), 2 when
+    a file cannot be read or the log not be written.
+    """
+    configuration = find_deployment(config=config, data=data).configuration
+    sink = create_sink(configuration)
+    importer = Importer(
+        source=(found := _source(configuration, source)),
+        resolver=_resolver(configuration, found),
+        sink=sink,
+        limits=configuration.limits,
+        call=call,
+    )
+    notes = _Notes(configuration.log.path.with_name(f"{configuration.log.path.stem}-import.json"))
+    with closing(sink):
+        for name in files:
+            try:
+                _import_file(name, importer, notes)
+            except BrokenPipeError:
+                raise
+            except (OSError, EOFError, gzip.BadGzipFile) as error:
+                raise Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}") from error
+            except SinkUnavailable as error:
+                told = f"{sink.path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
+                raise Failure(told) from error
+    click.echo(_summary(importer.counts), err=True)
+    for code, count in importer.counts.rejected.most_common():
+        click.echo(f"  {count:,} {code}", err=True)
+    sys.exit(FINDINGS if importer.counts.rejected else 0)
+
+
+def _source(configuration: Configuration, name: str | None) -> Source:
+    sources = {source.name: source for source in configuration.sources}
+    if name is None and len(sources) == 1:
+        return configuration.sources[0]
+    if not sources:
+        raise Failure("no source is configured, so no message could be stored")
+    if name is None:
+        raise click.UsageError(f"say by --source whose messages they are: {', '.join(sources)}")
+    if name not in sources:
+        raise click.UsageError(f"there is no source {name!r}{nearest(name, list(sources))}")
+    return sources[name]
+
+
+def _resolver(configuration: Configuration, source: Source) -> Resolver:
+    return Resolver(
+        destination
+        for destination in configuration.destinations
+        if source.destinations is None or destination.name in source.destinations
+    )
+
+
+def _import_file(name: str, importer: Importer, notes: _Notes) -> None:
+    with ExitStack() as stack:
+        plain = sys.stdin.buffer if name == _STDIN else stack.enter_context(Path(name).open("rb"))
+        key = "" if name == _STDIN else _Notes.key(Path(name), importer)
+        size = 0 if name == _STDIN else Path(name).stat().st_size
+        stream = _decompressed(plain, stack) if name != _STDIN else plain
+        progress = stack.enter_context(ReadingProgress(name, size))
+        done = notes.line(key)
+        if done:
+            click.echo(f"{visible(name)}: going on behind line {done:,}", err=True)
+        at = 0
+        for documents in _chunks(read_documents(stream)):
+            waiting = [document for document in documents if document.line > done]
+            if waiting:
+                importer.store(waiting)
+                notes.set(key, waiting[-1].line)
+            if size:
+                at, before = plain.tell(), at
+                progress.advance(at - before)
+        notes.set(key, None)
+
+
+def _decompressed(plain: BinaryIO, stack: ExitStack) -> BinaryIO:
+    """Give a file's own content, whether it is compressed or not: by its first bytes, not by its name."""
+    start = plain.read(len(_GZIP_START))
+    plain.seek(0)
+    if start != _GZIP_START:
+        return plain
+    return stack.enter_context(cast("BinaryIO", gzip.GzipFile(fileobj=plain, mode="rb")))
+
+
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    chunk: list[Document] = []
+    size = 0
+    for document in documents:
+        chunk.append(document)
+        size += len(document.text)
+        if len(chunk) == _CHUNK_DOCUMENTS or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _summary(counts: ImportCounts) -> str:
+    rejected = sum(counts.rejected.values())
+    return f"{counts.stored:,} stored, {counts.duplicates:,} in the log already, {rejected:,} rejected"
+
+
+@attrs.frozen
+class _Notes:
+    """Notes of how far files have come, in a file beside the log.  Losing one costs time, nothing else."""
+
+    _path: Path
+
+    @staticmethod
+    def key(file: Path, importer: Importer) -> str:
+        """Give the name of an import: the same file, unchanged, into the same source."""
+        status = file.stat()
+        return json.dumps(
+            [str(file.resolve()), status.st_size, status.st_mtime_ns, importer.source.name, importer.call]
+        )
+
+    def line(self, key: str) -> int:
+        """Give the line up to which a file is done."""
+        return self._read().get(key, 0)
+
+    def set(self, key: str, line: int | None) -> None:
+        """Note the line up to which a file is done; None when it is done altogether."""
+        if not key:
+            return
+        notes = self._read()
+        notes.pop(key, None)
+        if line is not None:
+            notes[key] = line
+        if not notes:
+            self._path.unlink(missing_ok=True)
+            return
+        part = self._path.with_name(f"{self._path.name}.part")
+        part.write_text(json.dumps(notes), encoding="utf-8")
+        part.replace(self._path)
+
+    def _read(self) -> dict[str, int]:
+        try:
+            notes = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return notes if isinstance(notes, dict) else {}

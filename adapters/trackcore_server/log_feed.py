@@ -1,0 +1,120 @@
+"""The embedded log as a feed for delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from datetime import timedelta
+
+import attrs
+import msgspec
+from trackcore_delivery import FedMessage, FeedUnavailable, Page, Selection
+from trackcore_sqlite import SqliteLog, StoredPayload, UnusableLog
+
+from trackcore import Destination, JSONObject, Resolver, Source, parse_timestamp
+
+_SPAN = 20_000
+"""How many messages are looked at for one page: a bound on the time of a read that finds little."""
+
+
+class _Routed(msgspec.Struct, rename="camel"):
+    """What of a stored message decides where it goes."""
+
+    timestamp: str = ""
+    received_at: str = ""
+    integrations: JSONObject | None = None
+
+
+_routed = msgspec.json.Decoder(_Routed)
+
+
+@attrs.frozen
+class LogFeed:
+    """Reads a log.  Sources and destinations are those of today's configuration: replays are chosen by it."""
+
+    _log: SqliteLog
+    _resolvers: Mapping[str, Resolver]
+    _others: Resolver
+
+    def read(self, destination: str, *, after: int, count: int, size: int, selection: Selection | None = None) -> Page:
+        """See `Feed.read`."""
+        try:
+            head = self._log.last_seq()
+            last = min(head, after + _SPAN)
+            found = self._found(destination, after, last, selection)
+            page = _first_of(found, last, count=count, size=size)
+            found.close()
+        except UnusableLog as error:
+            raise FeedUnavailable(detail=str(error)) from error
+        return page._replace(has_more=page.has_more or last < head)
+
+    def end(self) -> int:
+        """See `Feed.end`."""
+        try:
+            return self._log.last_seq()
+        except UnusableLog as error:
+            raise FeedUnavailable(detail=str(error)) from error
+
+    def _found(
+        self, destination: str, after: int, last: int, selection: Selection | None
+    ) -> Generator[StoredPayload, None, None]:
+        if selection is None:
+            yield from self._log.payloads(after=after, last=last, destination=destination)
+            return
+        past = self._log.payloads(
+            after=after,
+            last=last,
+            call=selection.call,
+            user=selection.user,
+            since=selection.since,
+            until=selection.until,
+        )
+        for stored in past:
+            if self._goes_to(destination, stored):
+                yield stored
+
+    def _goes_to(self, destination: str, stored: StoredPayload) -> bool:
+        routed = _routed.decode(stored.payload)
+        resolver = self._resolvers.get(stored.source, self._others)
+        age = _age(routed)
+        return destination in resolver.resolve(routed.integrations).names_at_age(age)
+
+
+def make_feed(log: SqliteLog, sources: tuple[Source, ...], destinations: tuple[Destination, ...]) -> LogFeed:
+    """Make the feed of a log."""
+    resolvers = {
+        source.name: Resolver(
+            destination
+            for destination in destinations
+            if source.destinations is None or destination.name in source.destinations
+        )
+        for source in sources
+    }
+    return LogFeed(log, resolvers, Resolver(destinations))
+
+
+def _first_of(found: Iterator[StoredPayload], last: int, *, count: int, size: int) -> Page:
+    messages: list[FedMessage] = []
+    total = 0
+    for stored in found:
+        total += len(stored.payload) + 1
+        if len(messages) == count or (messages and total > size):
+            return Page(messages, messages[-1].position, has_more=True)
+        messages.append(_as_fed(stored))
+    return Page(messages, last, has_more=len(messages) == count)
+
+
+def _as_fed(stored: StoredPayload) -> FedMessage:
+    return FedMessage(
+        stored.seq,
+        stored.source,
+        stored.user_id or stored.anonymous_id or "",
+        stored.call,
+        stored.message_id,
+        stored.received_at,
+        stored.payload,
+    )
+
+
+def _age(routed: _Routed) -> timedelta:
+    received_at, timestamp = parse_timestamp(routed.received_at), parse_timestamp(routed.timestamp)
+    return timedelta() if received_at is None or timestamp is None else received_at - timestamp

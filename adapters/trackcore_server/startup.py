@@ -1,0 +1,56 @@
+"""What `trackcore serve` does with the log before it listens: look at it, and say what was found.
+
+After a crash SQLite brings the log to its last commit by itself.  A log that is damaged is moved aside and a new one is
+begun, so that messages are collected again at once; nothing of the old one is changed or lost.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from trackcore_sqlite import Condition, check_log, set_aside
+
+from trackcore import SinkUnavailable
+
+MOST_CHECKED_BYTES = 1 << 30
+"""A larger log is not read as a whole at the start, which would take more than seconds; `trackcore check` does."""
+
+
+def examine_log(path: Path) -> None:
+    """Look at the log, tell on standard error what was found, and move it aside when it is damaged.
+
+    Raises:
+        UnusableLog: the file is no log of ours, or from a newer trackcore.
+    """
+    if not path.exists():
+        return
+    try:
+        condition = check_log(path, most_bytes=MOST_CHECKED_BYTES)
+    except SinkUnavailable:
+        return  # it cannot be read now; whoever writes it next will hear why
+    for line in describe(condition):
+        click.echo(f"{path}: {line}", err=True)
+    if condition.faults:
+        aside = set_aside(path, datetime.now(UTC))
+        click.echo(
+            f"It was moved to {aside}, and a new log is begun. What can be saved of the old one:\n"
+            f"  sqlite3 '{aside}' .recover",
+            err=True,
+        )
+
+
+def describe(condition: Condition) -> list[str]:
+    """Say in sentences what is remarkable about a log."""
+    lines = []
+    if condition.unfinished:
+        lines.append(
+            "it is in use, or was not closed when its last server ended; all that was committed is there"
+            f" ({condition.unfinished:,} bytes of it from the write-ahead log)"
+        )
+    if condition.faults:
+        lines.append(f"THE LOG IS DAMAGED: {'; '.join(condition.faults)}")
+    elif not condition.is_checked:
+        lines.append(f"it has {condition.size:,} bytes, so it was not read as a whole; `trackcore check` does that")
+    return lines

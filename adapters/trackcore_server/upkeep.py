@@ -1,0 +1,88 @@
+"""`trackcore prune` and `trackcore check`: the log kept short, and looked at for damage."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from trackcore_sqlite import SqliteLog, check_log, prune
+
+from trackcore_server.locate import find_deployment
+from trackcore_server.options import FINDINGS, location_options
+from trackcore_server.startup import describe
+from trackcore_server.units import parse_age
+
+_PRUNE_EXAMPLES = """\b
+Examples:
+  trackcore prune --older-than 30d
+  trackcore prune --older-than 12h --data /var/lib/trackcore
+"""
+
+
+def _read_age(_: click.Context, parameter: click.Parameter, text: str) -> timedelta:
+    try:
+        return parse_age(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
+
+
+@click.command("prune", epilog=_PRUNE_EXAMPLES, short_help="Delete what is older than an age.")
+@location_options
+@click.option(
+    "--older-than",
+    "age",
+    required=True,
+    callback=_read_age,
+    metavar="AGE",
+    help="Such as 30d, 36h, 90m: by receivedAt.",
+)
+def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None:
+    """Delete messages, rejected messages and quarantined requests that were received longer ago than AGE.
+
+    It works in small steps, so that a server can write the log meanwhile. The file does not become smaller: its space
+    is used again. A message that was deleted and is sent once more is stored again. To have this done all the time,
+    set `keep` in the table [log] of the configuration.
+    """
+    path = find_deployment(config=config, data=data).configuration.log.path
+    SqliteLog(path).totals()  # says so when there is no log: pruning must not make one
+    deleted: Counter[str] = Counter()
+    with _progress() as progress:
+        task = progress.add_task("Deleting")
+        for step in prune(path, datetime.now(UTC) - age):
+            deleted[step.part] += step.deleted
+            progress.update(task, description=f"Deleting: {deleted.total():,} so far")
+    click.echo(
+        f"Deleted {deleted['messages']:,} messages, {deleted['rejected']:,} rejected,"
+        f" {deleted['quarantine']:,} quarantined.",
+        err=True,
+    )
+
+
+@click.command("check", short_help="Look for damage in the log.")
+@location_options
+def check(*, config: Path | None, data: Path | None) -> None:
+    """Read the whole log and look for damage; a server may be running meanwhile.
+
+    Exit code: 0 when it is sound, 1 when it is damaged, 2 when there is none or it cannot be read.
+    """
+    path = find_deployment(config=config, data=data).configuration.log.path
+    SqliteLog(path).totals()
+    with _progress() as progress:
+        task = progress.add_task("Reading")
+        condition = check_log(path, on_progress=lambda: progress.advance(task))
+    for line in describe(condition):
+        click.echo(line, err=True)
+    click.echo(f"{path}: {'damaged' if condition.faults else 'sound'}, {condition.size:,} bytes", err=True)
+    sys.exit(FINDINGS if condition.faults else 0)
+
+
+def _progress() -> Progress:
+    """Give a sign of life on a terminal; how long it takes cannot be known."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,109 @@
+"""Looking at the file before it is used: is it ours, was it left cleanly, is it damaged.
+
+After a crash SQLite brings the file to its last commit by itself, from the write-ahead log beside it.  What it cannot
+mend (a disk that lied, a page overwritten by something else) is found by its own check, which reads the whole file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+
+from trackcore_sqlite.schema import APPLICATION_ID, UnusableLog, is_damage, open_for_checking
+from trackcore_sqlite.sink import unavailable
+
+_HEADER_BYTES = 72
+_MAGIC = b"SQLite format 3\0"
+_APPLICATION_ID_AT = 68
+_OPERATIONS_BETWEEN_CALLS = 100_000
+_MOST_FAULTS = 10
+_BESIDE = ("-wal", "-shm")
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """What was found.  Sizes are in bytes; `faults` are SQLite's own words, the first ten of them.
+
+    `unfinished` is what lay in the write-ahead log: another process uses the file, or the last one was killed.
+    `is_checked` says that the whole file was read.
+    """
+
+    size: int
+    unfinished: int
+    is_checked: bool
+    faults: tuple[str, ...] = ()
+
+
+def check_log(
+    path: Path | str, *, most_bytes: int | None = None, on_progress: Callable[[], None] | None = None
+) -> Condition:
+    """Look at a log.
+
+    Args:
+        path: the log.
+        most_bytes: a larger file is not read as a whole.
+        on_progress: called again and again while it is read.
+
+    Raises:
+        UnusableLog: there is no log there, or the file is not ours.
+        SinkUnavailable: it cannot be read now.
+    """
+    path = Path(path)
+    size = path.stat().st_size if path.exists() else 0
+    unfinished = _size_of(path, "-wal")
+    is_ours = _is_ours(path)
+    is_checked = most_bytes is None or size + unfinished <= most_bytes
+    try:
+        faults = _faults(path, on_progress, is_checked=is_checked)
+    except UnusableLog as error:
+        if not (is_ours and error.is_damaged):
+            raise
+        faults = (error.detail,)
+    except sqlite3.DatabaseError as error:
+        if not (is_ours and is_damage(error)):
+            raise unavailable(error) from error
+        faults = (str(error),)
+    return Condition(size=size, unfinished=unfinished, is_checked=is_checked, faults=faults)
+
+
+def set_aside(path: Path | str, now: datetime) -> Path:
+    """Move a damaged log, with the files beside it, out of the way; return its new path."""
+    path = Path(path)
+    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
+    for suffix in ("", *_BESIDE):
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _size_of(path: Path, suffix: str) -> int:
+    file = path.with_name(path.name + suffix)
+    return file.stat().st_size if file.exists() else 0
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether the head of the file says so.  To be asked while this process does not have the file open."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEADER_BYTES)
+    return head.startswith(_MAGIC) and head[_APPLICATION_ID_AT:] == APPLICATION_ID.to_bytes(4)
+
+
+def _faults(path: Path, on_progress: Callable[[], None] | None, *, is_checked: bool) -> tuple[str, ...]:
+    connection = open_for_checking(path)
+    try:
+        if on_progress is not None:
+            connection.set_progress_handler(on_progress, _OPERATIONS_BETWEEN_CALLS)
+        if not is_checked:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            return ()
+        rows = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
+        return tuple(row[0] for row in rows if row[0] != "ok")
+    finally:
+        connection.close()

@@ -1,0 +1,118 @@
+"""Retention: deleting what is older than a time, in steps so small that nobody waits long for the file.
+
+Each step is a transaction of its own, sized by how long the last one took, and between two steps the file is free for
+as long again; so those who write meanwhile wait for one step at most.  The space is not given back to the file system:
+SQLite keeps it in the file and fills it with the messages to come.
+
+A message that was deleted is forgotten with its messageId: the same message sent once more would be stored again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+
+from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite.sink import milliseconds, unavailable
+
+PARTS = ("messages", "rejected", "quarantine")
+
+_STEP_SECONDS = 0.02
+"""How long a step should hold the file: well below the 100 ms that a writer may be kept waiting."""
+
+_FIRST_ROWS = 100
+_MOST_ROWS = 10_000
+_BUSY_SECONDS = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class PruneStep:
+    """What one step has done: how many rows of which part it deleted, and for how long it held the file."""
+
+    part: str
+    deleted: int
+    seconds: float
+
+
+def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> Iterator[PruneStep]:
+    """Delete what was received before a time: messages, rejected messages and quarantined requests.
+
+    The work is done while the steps are asked for.
+
+    Args:
+        path: the log.
+        before: the oldest time that is kept.
+        up_to: of messages, only those up to this sequence number, for a reader that has not seen those behind it.
+
+    Raises:
+        UnusableLog: there is no log of ours there.
+        SinkUnavailable: it cannot be written now.
+    """
+    try:
+        with closing(open_for_writing(Path(path), _BUSY_SECONDS)) as connection:
+            for part in PARTS:
+                last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
+                yield from _Pruning(connection, part, milliseconds(before), last).steps()
+    except sqlite3.Error as error:
+        raise unavailable(error) from error
+
+
+_LAST_SEQ = 2**63 - 1
+
+
+@attrs.define
+class _Pruning:
+    """The way through one part, from its oldest row on."""
+
+    _connection: sqlite3.Connection
+    _part: str
+    _before: int
+    _up_to: int
+    _after: int = attrs.field(init=False, default=0)
+    _rows: int = attrs.field(init=False, default=_FIRST_ROWS)
+
+    def steps(self) -> Iterator[PruneStep]:
+        """Go on until a whole window of rows has none that is old: sequence numbers rise with time, almost."""
+        while window := self._window():
+            old = sum(received_at < self._before for _, received_at in window)
+            if not old:
+                return
+            self._after = window[-1][0]
+            step = self._delete(window[0][0], self._after)
+            yield step
+            time.sleep(step.seconds)
+            self._rows = min(_MOST_ROWS, max(1, int(self._rows * min(2.0, _STEP_SECONDS / step.seconds))))
+
+    def _window(self) -> list[tuple[int, int]]:
+        query = f"SELECT seq, received_at FROM {self._part} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+        return self._connection.execute(query, (self._after, self._up_to, self._rows)).fetchall()
+
+    def _delete(self, first: int, last: int) -> PruneStep:
+        self._connection.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        try:
+            where = "WHERE seq BETWEEN ? AND ? AND received_at < ?"
+            if self._part != "messages":
+                self._count_less(where, (first, last, self._before))
+            deleted = self._connection.execute(
+                f"DELETE FROM {self._part} {where}", (first, last, self._before)
+            ).rowcount
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
+
+    def _count_less(self, where: str, values: tuple[int, ...]) -> None:
+        """Take what will be deleted off the count of a bounded part."""
+        self._connection.execute(
+            f"UPDATE counters SET value = value - (SELECT coalesce(sum(size), 0) FROM {self._part} {where})"
+            " WHERE name = ?",
+            (*values, f"{self._part}.bytes"),
+        )

@@ -1,0 +1,235 @@
+"""The OpenAPI description of what is served, made from what serves it.
+
+Paths come from the table of routes, bodies from the message types (`trackcore.schema`), codes and statuses from the
+tables of errors: there is nothing here to forget when one of them changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from trackcore import JSONObject, Limits, batch_schema, message_schema
+from trackcore.codec import MESSAGE_TYPES
+from trackcore.errors import Reason
+from trackcore_wsgi import responses
+from trackcore_wsgi.responses import Failure
+from trackcore_wsgi.routes import ROUTES, SETTINGS_PATH, Action, Route
+
+_ABOUT = """\
+A Segment-compatible tracking API. Every request that can be parsed is answered with 200, when all of it is on disk; \
+messages that break a rule are told one by one in that answer. With the header `X-Strict-Mode: 1`, or a strict source, \
+they make it a 400. A body may be compressed with gzip; its Content-Type is not looked at. OPTIONS on any path is \
+answered as a CORS preflight.
+"""
+
+
+def openapi_document(limits: Limits, root: str) -> JSONObject:
+    """Describe the API, for an app that is mounted at `root`."""
+    return {**_document(limits), "servers": [{"url": root or "/"}]}
+
+
+@lru_cache(maxsize=1)
+def _document(limits: Limits) -> JSONObject:
+    messages = {_batch_name(call): message_schema(call, limits=limits) for call in MESSAGE_TYPES}
+    calls = {call.capitalize(): message_schema(call, limits=limits, with_type=False) for call in MESSAGE_TYPES}
+    one_of_them: JSONObject = {"anyOf": [_schema_ref(name) for name in messages]}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "trackcore", "version": "1", "description": _ABOUT},
+        "paths": {path: _path_item(path, route) for path, route in _paths()},
+        "components": {
+            "schemas": {
+                **calls,
+                **messages,
+                "Batch": batch_schema(limits, one_of_them),
+                "Stored": _STORED,
+                "Failure": _failure_schema(),
+            },
+            "responses": dict(_responses()),
+            "securitySchemes": {
+                "writeKey": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The write key of a source as user name, without a password. It may stand in the "
+                    "body instead, as `writeKey`.",
+                }
+            },
+        },
+    }
+
+
+def _batch_name(call: str) -> str:
+    return f"{call.capitalize()}InBatch"
+
+
+def _paths() -> Iterator[tuple[str, Route]]:
+    yield from ROUTES.items()
+    yield SETTINGS_PATH.format(write_key="{writeKey}"), Route(action=Action.SETTINGS)
+
+
+def _path_item(path: str, route: Route) -> JSONObject:
+    return {method.lower(): _operation(path, route, method) for method in route.methods}
+
+
+def _operation(path: str, route: Route, method: str) -> JSONObject:
+    operation: JSONObject = {
+        "summary": _SUMMARIES[route.action].format(endpoint=route.endpoint),
+        "responses": _answers(route),
+    }
+    parameters = [*_parameters(route), *([_WRITE_KEY_IN_PATH] if "{" in path else [])]
+    if parameters:
+        operation["parameters"] = parameters
+    if method == "POST":
+        operation["requestBody"] = _request_body(route)
+    if route.action is Action.TRACK:
+        operation["security"] = [{"writeKey": []}, {}]
+    return operation
+
+
+def _parameters(route: Route) -> Iterator[JSONObject]:
+    if route.action is Action.TRACK:
+        yield {
+            "name": "X-Strict-Mode",
+            "in": "header",
+            "schema": {"type": "string"},
+            "description": "`1`: answer 400 when a message is rejected, and 401 to an unknown write key. For tests.",
+        }
+    if route.key_in_query:
+        yield {"name": "writeKey", "in": "query", "schema": {"type": "string"}, "description": "The write key."}
+    if route.action is Action.PIXEL:
+        yield {
+            "name": "data",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "The message, as base64 of JSON or as JSON; without it, the message stands in dotted keys.",
+        }
+
+
+def _request_body(route: Route) -> JSONObject:
+    if route.action is Action.DROP:
+        schema: JSONObject = {"description": "The metrics that SDKs keep of themselves. Accepted and dropped."}
+    else:
+        schema = _schema_ref(route.endpoint.capitalize())
+    return {"required": route.action is not Action.DROP, "content": {"application/json": {"schema": schema}}}
+
+
+def _answers(route: Route) -> JSONObject:
+    found: JSONObject = {"200": {"$ref": f"#/components/responses/{_SUCCESSES[route.action]}"}}
+    for failure in _FAILURES[route.action]:
+        found[str(failure.status.value)] = {"$ref": f"#/components/responses/{failure.code}"}
+    if route.action is Action.TRACK:
+        found["400"] = {"$ref": "#/components/responses/bad_request"}
+    return found
+
+
+def _responses() -> Iterator[tuple[str, JSONObject]]:
+    yield "stored", _json("Everything is stored, or the rejected messages are told.", _schema_ref("Stored"))
+    yield "dropped", _json("Read and dropped.", _schema_ref("Stored"))
+    yield "document", _json("A JSON document.", {"type": "object"})
+    yield "image", {"description": "An image of one pixel, whatever happened.", "content": {"image/gif": {}}}
+    yield (
+        "bad_request",
+        _json("The body is of no use as a whole; or a message was rejected, in strict mode.", _schema_ref("Failure")),
+    )
+    for failure in {failure.code: failure for failures in _FAILURES.values() for failure in failures}.values():
+        answer = _json(failure.message, _schema_ref("Failure"))
+        if failure in responses.UNAVAILABLE.values():
+            seconds = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1, "maximum": 300}}
+            answer["headers"] = {"Retry-After": seconds, "X-RateLimit-Reset": seconds}
+        yield failure.code, answer
+
+
+def _failure_schema() -> JSONObject:
+    codes = {str(reason): reason.sentence for reason in Reason} | {
+        failure.code: failure.message for failure in _ALL_FAILURES
+    }
+    return {
+        "title": "Failure",
+        "type": "object",
+        "properties": {
+            "success": {"const": False},
+            "code": {"enum": list(codes), "description": "\n".join(f"- `{code}`: {codes[code]}" for code in codes)},
+            "message": {"type": "string"},
+            "path": {"type": "string", "description": "Where in the body, in wire names."},
+            "limit": {"type": "integer", "description": "The limit that was broken, in its own unit."},
+            "actual": {"type": "integer", "description": "What was found, in the same unit."},
+            "position": {"type": "integer", "description": "The byte at which the text stopped being JSON."},
+            "accepted": _STORED["properties"]["accepted"],
+            "rejected": _STORED["properties"]["rejected"],
+        },
+        "required": ["success", "code", "message"],
+    }
+
+
+def _json(description: str, schema: JSONObject) -> JSONObject:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _schema_ref(name: str) -> JSONObject:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_SUMMARIES: Mapping[Action, str] = {
+    Action.TRACK: "Receive: {endpoint}",
+    Action.PIXEL: "Receive by an image: {endpoint}",
+    Action.DROP: "Take the SDKs' own metrics, and drop them",
+    Action.SETTINGS: "The settings that SDKs fetch before they send",
+    Action.HEALTH: "Whether the process runs",
+    Action.READY: "Whether a message could be stored now",
+    Action.OPENAPI: "This description",
+}
+_SUCCESSES: Mapping[Action, str] = {
+    Action.TRACK: "stored",
+    Action.PIXEL: "image",
+    Action.DROP: "dropped",
+    Action.SETTINGS: "document",
+    Action.HEALTH: "document",
+    Action.READY: "document",
+    Action.OPENAPI: "document",
+}
+_SINK_FAILURES = (*responses.UNAVAILABLE.values(), responses.INTERNAL_ERROR)
+_FAILURES: Mapping[Action, tuple[Failure, ...]] = {
+    Action.TRACK: (responses.UNKNOWN_SOURCE, *_SINK_FAILURES),
+    Action.PIXEL: (),
+    Action.DROP: (),
+    Action.SETTINGS: (),
+    Action.HEALTH: (),
+    Action.READY: _SINK_FAILURES,
+    Action.OPENAPI: (),
+}
+_ALL_FAILURES = (responses.NOT_FOUND, responses.METHOD_NOT_ALLOWED, responses.UNKNOWN_SOURCE, *_SINK_FAILURES)
+_WRITE_KEY_IN_PATH: JSONObject = {
+    "name": "writeKey",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+    "description": "Any: the document is the same for all.",
+}
+_STORED: JSONObject = {
+    "title": "Stored",
+    "type": "object",
+    "properties": {
+        "success": {"const": True},
+        "code": {"const": "partial", "description": "There only when a message was rejected."},
+        "message": {"type": "string"},
+        "accepted": {"type": "integer", "minimum": 0, "description": "Messages stored, duplicates among them."},
+        "rejected": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer", "minimum": 0, "description": "The place in the batch."},
+                    "messageId": {"type": ["string", "null"]},
+                    "code": {"enum": [str(reason) for reason in Reason]},
+                    "message": {"type": "string"},
+                    "path": {"type": "string", "description": "Where in the message, in wire names."},
+                    "limit": {"type": "integer"},
+                    "actual": {"type": "integer"},
+                },
+                "required": ["index", "messageId", "code", "message", "path"],
+            },
+        },
+    },
+    "required": ["success"],
+}

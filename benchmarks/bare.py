@@ -1,0 +1,12 @@
+"""The floor for HTTP: a Werkzeug app that reads the body and answers what trackcore answers, and does nothing else."""
+
+from __future__ import annotations
+
+from werkzeug.wrappers import Request, Response
+
+
+@Request.application
+def app(request: Request) -> Response:
+    """Read the body and answer."""
+    request.get_data()
+    return Response(b'{"success": true}', content_type="application/json")

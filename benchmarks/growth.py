@@ -1,0 +1,160 @@
+"""The log as it grows: how fast it takes messages, how fast it answers, and how large it is.
+
+Insert rates are those of `SqliteSink.store` with 100 messages a call, each call durable.  Between the points of
+measurement the log is filled by larger calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import click
+from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from tables import Goal, Report, middle
+from trackcore_sqlite import SqliteLog, SqliteSink
+
+from trackcore import Envelope, MemorySink, RejectedRecord
+
+LEAST_OF_EMPTY = 0.7
+
+_ISSUE_POINTS = (0, 1_000_000, 5_000_000)
+_FILL_MESSAGES = 5_000
+_ROUNDS = 5
+_ROUND_CALLS = 40
+_REJECTED_EVERY = 50
+_PAGE = 50
+
+
+@click.command()
+@click.option(
+    "--messages", default=200_000, show_default=True, metavar="N", help="Grow to so many messages, e.g. 5000000."
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the log is made: the disk to be measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(*, messages: int, folder: Path | None, as_json: bool) -> None:
+    """Measure the log at 0 messages, at a fifth of --messages, and at --messages."""
+    points = sorted({point for point in _ISSUE_POINTS if point < messages} | {0, messages // 5, messages})
+    with TemporaryDirectory(prefix="trackcore-bench-", dir=folder) as name, _progress() as progress:
+        growing = _GrowingLog(Path(name) / "trackcore.db")
+        task = progress.add_task("messages stored", total=messages)
+        rows = []
+        for point in points:
+            for _ in growing.fill(point):
+                progress.update(task, completed=growing.count)
+            rows.append({"messages": growing.count, **growing.measure()})
+            progress.console.print(f"at {point:,} messages: {rows[-1]['inserts/s']:,.0f} inserts/s")
+        growing.close()
+    first, last = rows[0]["inserts/s"], rows[-1]["inserts/s"]
+    Report(
+        title="The log as it grows",
+        rows=rows,
+        goals=[
+            Goal(name=f"insert rate at {messages:,} of that at 0", measured=last / first, bound=LEAST_OF_EMPTY),
+        ],
+        settings={"messages a call": BATCH_MESSAGES, "rejected": f"1 in {_REJECTED_EVERY}", "page": _PAGE},
+    ).tell(as_json=as_json)
+
+
+class _GrowingLog:
+    """A log that is filled from the corpus, each message under a new id."""
+
+    def __init__(self, file: Path) -> None:
+        self.count = 0
+        self._file = file
+        self._sink = SqliteSink(file)
+        self._log = SqliteLog(file)
+        self._envelopes = _endless()
+        self._last_user: str | None = None
+
+    def fill(self, count: int) -> Iterator[None]:
+        """Store until there are so many, giving way now and then to show progress."""
+        while self.count < count:
+            self._store(min(_FILL_MESSAGES, count - self.count))
+            yield
+
+    def measure(self) -> dict[str, Any]:
+        """Measure here.  It stores some thousand messages on the way."""
+        inserts = middle([self._insert_rate() for _ in range(_ROUNDS)])
+        return {
+            "inserts/s": inserts,
+            "file bytes per message": self._size() / self.count,
+            **{f"{name} ms": middle([_milliseconds(query) for _ in range(_ROUNDS)]) for name, query in self._queries()},
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self._sink.close()
+
+    def _insert_rate(self) -> float:
+        calls = [list(islice(self._envelopes, BATCH_MESSAGES)) for _ in range(_ROUND_CALLS)]
+        started = time.perf_counter()
+        for envelopes in calls:
+            self._sink.store(envelopes)
+        took = time.perf_counter() - started
+        self.count += _ROUND_CALLS * BATCH_MESSAGES
+        return _ROUND_CALLS * BATCH_MESSAGES / took
+
+    def _store(self, count: int) -> None:
+        envelopes = list(islice(self._envelopes, count))
+        self._last_user = envelopes[-1].user_id
+        self._sink.store(envelopes, rejected=[_rejected(envelope) for envelope in envelopes[::_REJECTED_EVERY]])
+        self.count += count
+
+    def _queries(self) -> list[tuple[str, Callable[[], object]]]:
+        log = self._log
+        return [
+            ("events, newest 50:", lambda: list(log.messages(limit=_PAGE))),
+            ("of one call:", lambda: list(log.messages(call="alias", limit=_PAGE))),
+            ("of one user:", lambda: list(log.messages(user=self._last_user or "user-1", limit=_PAGE))),
+            ("after a seq:", lambda: list(islice(log.messages(after=self.count // 2), _PAGE))),
+            ("rejected, newest 50:", lambda: list(log.rejected(limit=_PAGE))),
+            ("of one code:", lambda: list(log.rejected(code="no_type", limit=_PAGE))),
+            ("totals", log.totals),
+        ]
+
+    def _size(self) -> int:
+        """Give the size of the file and of what lies beside it, in bytes."""
+        return sum(file.stat().st_size for file in self._file.parent.glob(self._file.name + "*"))
+
+
+def _endless() -> Iterator[Envelope]:
+    sink = MemorySink()
+    collector = make_collector(sink)
+    for body in make_bodies(20, message_ids=False):
+        collector.receive(body, origin=ORIGIN)
+    for envelope in cycle(sink.envelopes):
+        yield envelope._replace(message_id=str(uuid4()))
+
+
+def _rejected(envelope: Envelope) -> RejectedRecord:
+    return RejectedRecord(
+        source=envelope.source,
+        received_at=envelope.received_at,
+        code="no_user_anon_id",
+        message="a message needs a userId or an anonymousId",
+        path="",
+        payload=envelope.payload,
+    )
+
+
+def _milliseconds(query: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    query()
+    return (time.perf_counter() - started) * 1e3
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+if __name__ == "__main__":
+    main()

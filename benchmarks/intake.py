@@ -1,0 +1,136 @@
+"""The core alone: from the bytes of a batch to envelopes, beside the floor, pydantic and the standard library.
+
+The floor is msgspec decoding the same bytes into Python values and encoding these: no server in Python can do less.
+Rounds are interleaved and measured in CPU time of this process, so that whatever else the machine does hits all alike.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+import msgspec
+import pydantic_models
+from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector, make_singles
+from tables import Goal, Report, middle
+
+from trackcore import Collector, Envelope, Outcome, QuarantinedRequest, RejectedRecord
+
+MOST_OF_FLOOR = 3.0
+AIM_OF_FLOOR = 2.0
+LEAST_OF_PYDANTIC = 1.5
+
+_BODIES = 20
+
+
+@click.command()
+@click.option("--rounds", default=15, show_default=True, metavar="N", help="Rounds of each.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(*, rounds: int, as_json: bool) -> None:
+    """Measure intake, in messages per second and core, and its ratio to the floor."""
+    bodies = make_bodies(_BODIES)
+    collector = make_collector(_Nowhere())
+    receipts = [collector.receive(body, origin=ORIGIN) for body in bodies]
+    assert sum(receipt.accepted for receipt in receipts) == _BODIES * BATCH_MESSAGES, "a message was not accepted"
+    batches = _compare(_contestants(collector), bodies, rounds)
+    singles = _compare(
+        {
+            "floor: msgspec decode + encode": lambda call_and_body: _floor(call_and_body[1]),
+            "trackcore intake": lambda pair: collector.receive(pair[1], endpoint=pair[0], origin=ORIGIN),
+        },
+        make_singles(_BODIES * BATCH_MESSAGES),
+        rounds,
+    )
+    ratio = batches["trackcore intake"] / batches["floor: msgspec decode + encode"]
+    Report(
+        title="Intake, bytes to envelopes",
+        rows=[
+            *_rows("batches of 100", batches, BATCH_MESSAGES),
+            *_rows("single messages", singles, 1),
+        ],
+        goals=[
+            Goal(name="batches: times the floor", measured=ratio, bound=MOST_OF_FLOOR, at_most=True),
+            Goal(name="batches: times the floor, aimed at", measured=ratio, bound=AIM_OF_FLOOR, at_most=True),
+            Goal(
+                name="times faster than pydantic",
+                measured=batches["pydantic parse + dump"] / batches["trackcore intake"],
+                bound=LEAST_OF_PYDANTIC,
+            ),
+        ],
+        settings={
+            "rounds": rounds,
+            "bytes per message": round(sum(map(len, bodies)) / _BODIES / BATCH_MESSAGES),
+            "msgspec": msgspec.__version__,
+            "pydantic": pydantic_models.VERSION,
+        },
+    ).tell(as_json=as_json)
+
+
+class _Nowhere:
+    """A sink that costs nothing."""
+
+    def store(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """Forget everything."""
+        del rejected, quarantined
+        return [Outcome.STORED] * len(envelopes)
+
+    def check_ready(self) -> None:
+        """Nothing is always ready."""
+
+
+def _floor(body: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(body))
+
+
+def _standard_library(body: bytes) -> bytes:
+    return json.dumps(json.loads(body), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _contestants(collector: Collector) -> dict[str, Callable[[Any], object]]:
+    return {
+        "floor: msgspec decode + encode": _floor,
+        "trackcore intake": lambda body: collector.receive(body, origin=ORIGIN),
+        "pydantic parse + dump": pydantic_models.parse_and_dump,
+        "json loads + dumps": _standard_library,
+    }
+
+
+def _compare(contestants: dict[str, Callable[[Any], object]], items: Sequence[Any], rounds: int) -> dict[str, float]:
+    """Give the median of the CPU seconds that each takes for one item."""
+    found: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, handle in contestants.items():
+            gc.collect()
+            started = time.thread_time()
+            for item in items:
+                handle(item)
+            found[name].append((time.thread_time() - started) / len(items))
+    return {name: middle(times) for name, times in found.items()}
+
+
+def _rows(what: str, times: dict[str, float], messages: int) -> list[dict[str, Any]]:
+    floor = next(iter(times.values()))
+    return [
+        {
+            "what": what,
+            "who": name,
+            "messages/s per core": messages / seconds,
+            "us per message": seconds / messages * 1e6,
+            "times the floor": seconds / floor,
+        }
+        for name, seconds in times.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What the tests of delivery share: endpoints that are stopped at the end, and the long form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from delivery_helpers import Behaviour, Bench, HttpEndpoint
+from delivery_processes import Deployed
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    with suppress(ValueError):  # others have a long form too
+        parser.addoption("--long", action="store_true", help="run tests in their long form, of some minutes")
+
+
+@pytest.fixture(name="is_long")
+def _is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(name="endpoint")
+def _endpoint() -> Iterator[Callable[..., HttpEndpoint]]:
+    """Start HTTP endpoints."""
+    started: list[HttpEndpoint] = []
+
+    def start(behaviour: Behaviour | None = None, port: int = 0) -> HttpEndpoint:
+        endpoint = HttpEndpoint(port=port) if behaviour is None else HttpEndpoint(behaviour, port)
+        started.append(endpoint)
+        return endpoint
+
+    yield start
+    for endpoint in started:
+        endpoint.stop()
+
+
+@pytest.fixture(name="bench")
+def _bench(tmp_path: Path) -> Iterator[Bench]:
+    """A log, a state and a clock."""
+    bench = Bench(tmp_path)
+    yield bench
+    bench.state.close()
+
+
+@pytest.fixture(name="deploy")
+def _deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Deployed]]:
+    """Make data folders; whatever runs on them at the end is killed."""
+    monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
+    made: list[Deployed] = []
+
+    def make(destinations: str, *, source: str = "", name: str = "data", **environ: str) -> Deployed:
+        made.append(Deployed(tmp_path / name, environ))
+        made[-1].configure(destinations, source=source)
+        return made[-1]
+
+    yield make
+    for deployed in made:
+        for running in deployed.started:
+            running.kill()

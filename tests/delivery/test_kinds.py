@@ -1,0 +1,194 @@
+"""What every kind of destination must do, whatever it is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from delivery_helpers import HttpEndpoint, Reply, fed, surroundings
+from trackcore_delivery import (
+    Batch,
+    CallableDestination,
+    DeliveredDestination,
+    FedMessage,
+    FileDestination,
+    Refused,
+    Secret,
+    SegmentDestination,
+    Sender,
+    TryLater,
+    WebhookDestination,
+)
+from trackcore_server.kinds import KINDS
+
+from trackcore import JSONObject
+
+SECRET = "s3cr3t-of-the-test"  # noqa: S105 - that is what it is
+ENVIRON = {"SECRET": SECRET}
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """A kind of destination to test: what has arrived, how to break it and how to mend it."""
+
+    destination: DeliveredDestination
+    folder: Path
+    arrived: Callable[[], list[JSONObject]]
+    break_down: Callable[[], object]
+    mend: Callable[[], object]
+
+    def sender(self) -> Sender:
+        return self.destination.make_sender(surroundings(self.folder, ENVIRON))
+
+
+def http_case(endpoint: HttpEndpoint, destination: DeliveredDestination, folder: Path) -> Case:
+    def answer(reply: Reply) -> None:
+        endpoint.behaviour = lambda _: reply
+
+    return Case(
+        destination=destination,
+        folder=folder,
+        arrived=lambda: endpoint.taken,
+        break_down=lambda: answer(Reply(status=503, body=f"no {SECRET}".encode())),
+        mend=lambda: answer(Reply()),
+    )
+
+
+def webhook_case(endpoint: HttpEndpoint, folder: Path) -> Case:
+    destination = WebhookDestination(
+        name="There", url=f"{endpoint.url}/hook", secret=Secret("env:SECRET"), headers={"X-Key": Secret("env:SECRET")}
+    )
+    return http_case(endpoint, destination, folder)
+
+
+def zipping_webhook_case(endpoint: HttpEndpoint, folder: Path) -> Case:
+    destination = WebhookDestination(name="There", url=endpoint.url, secret=Secret("env:SECRET"), gzip=True)
+    return http_case(endpoint, destination, folder)
+
+
+def segment_case(endpoint: HttpEndpoint, folder: Path) -> Case:
+    destination = SegmentDestination(name="There", url=endpoint.url, write_key=Secret("env:SECRET"))
+    return http_case(endpoint, destination, folder)
+
+
+def file_case(_: HttpEndpoint, folder: Path) -> Case:
+    there = folder / "there"
+
+    def arrived() -> list[JSONObject]:
+        text = b""
+        for path in sorted(there.glob("*")):
+            text += gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return [json.loads(line) for line in text.splitlines()]
+
+    return Case(
+        destination=FileDestination(name="There", folder=there),
+        folder=folder,
+        arrived=arrived,
+        break_down=lambda: there.write_text("a file where the folder should be"),
+        mend=there.unlink,
+    )
+
+
+def callable_case(_: HttpEndpoint, folder: Path) -> Case:
+    got: list[JSONObject] = []
+    broken: list[bool] = []
+
+    def take(messages: Sequence[JSONObject]) -> None:
+        if broken:
+            raise TryLater(detail="not now")
+        got.extend(messages)
+
+    return Case(
+        destination=CallableDestination(name="There", call=take),
+        folder=folder,
+        arrived=lambda: got,
+        break_down=lambda: broken.append(True),
+        mend=broken.clear,
+    )
+
+
+CASES = [webhook_case, zipping_webhook_case, segment_case, file_case, callable_case]
+
+
+@pytest.fixture(name="case", params=CASES, ids=lambda case: case.__name__.removesuffix("_case"))
+def _case(request: pytest.FixtureRequest, endpoint: Callable[..., HttpEndpoint], tmp_path: Path) -> Case:
+    case: Case = request.param(endpoint(), tmp_path)
+    return case
+
+
+def batch(messages: Sequence[FedMessage]) -> Batch:
+    return Batch(destination="There", messages=messages)
+
+
+def essence(message: JSONObject) -> JSONObject:
+    """A message but for the times that the other side makes."""
+    return {name: value for name, value in message.items() if name not in {"receivedAt", "originalTimestamp", "sentAt"}}
+
+
+def expected(messages: Sequence[FedMessage]) -> list[JSONObject]:
+    return [essence(json.loads(message.payload)) for message in messages]
+
+
+class TestContract:
+    def test_a_batch_arrives_whole_and_in_order(self, case: Case) -> None:
+        sender = case.sender()
+        messages = fed(50)
+        assert list(sender.send(batch(messages[:20]))) == []
+        assert list(sender.send(batch(messages[20:]))) == []
+        assert list(map(essence, case.arrived())) == expected(messages)
+        sender.close()
+
+    def test_text_of_any_script_and_numbers_of_any_size_arrive_as_they_are(self, case: Case) -> None:
+        (message,) = fed(1)
+        payload = message.payload[:-1] + ',"x":["\\u2028\\n\\"é💥",1e-7,12345678901234567890123]}'.encode()
+        sender = case.sender()
+        sender.send(batch([message._replace(payload=payload)]))
+        assert case.arrived()[0]["x"] == ['\u2028\n"é💥', 1e-7, 12345678901234567890123]
+        sender.close()
+
+    def test_a_destination_that_is_down_is_told_and_the_same_batch_arrives_later(self, case: Case) -> None:
+        sender = case.sender()
+        case.break_down()
+        with pytest.raises(TryLater) as raised:
+            sender.send(batch(fed(3)))
+        assert SECRET not in str(raised.value)
+        case.mend()
+        sender.send(batch(fed(3)))
+        assert list(map(essence, case.arrived())) == expected(fed(3))
+        sender.close()
+
+    def test_it_can_be_opened_again_and_what_had_arrived_stays(self, case: Case) -> None:
+        for first in (0, 3):
+            sender = case.sender()
+            sender.send(batch(fed(3, first=first)))
+            sender.close()
+        assert list(map(essence, case.arrived())) == expected([*fed(3), *fed(3, first=3)])
+
+    def test_its_settings_do_not_show_secrets(self, case: Case) -> None:
+        assert "env:SECRET" not in repr(case.destination)
+        assert SECRET not in repr(case.sender())
+
+    def test_opening_it_does_nothing_yet(self, case: Case) -> None:
+        """So that a start can check the settings, and a second server can wait for its turn."""
+        before = sorted(case.folder.rglob("*"))
+        case.sender().close()
+        assert sorted(case.folder.rglob("*")) == before
+
+
+def test_every_kind_that_can_be_configured_is_tested() -> None:
+    tested = {kind.__name__.removesuffix("_case").removeprefix("zipping_") for kind in CASES}
+    assert KINDS.keys() <= tested
+
+
+def test_a_callable_that_refuses_is_believed(tmp_path: Path) -> None:
+    def take(_: Any) -> None:
+        raise Refused(detail="not wanted")
+
+    sender = CallableDestination(name="There", call=take).make_sender(surroundings(tmp_path))
+    with pytest.raises(Refused, match="not wanted"):
+        sender.send(batch(fed(1)))

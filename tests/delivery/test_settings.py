@@ -1,0 +1,160 @@
+"""What a configuration says of destinations that are delivered to, and its mistakes."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from delivery_helpers import envelopes, store
+from delivery_processes import Deployed
+from trackcore_delivery import FileDestination, Secret, SegmentDestination, WebhookDestination
+from trackcore_server import Configuration, ConfigurationMistake, load_configuration, parse_configuration
+from trackcore_server.config import rebase
+
+from trackcore import Destination
+
+WHOLE = """
+[[destinations]]
+name = "Plain"
+
+[[destinations]]
+name = "Hook"
+max_age = "5d"
+kind = "webhook"
+url = "https://example.com/hook"
+secret = "env:HOOK_SECRET"
+headers = { Authorization = "env:TOKEN", "X-Team" = "red" }
+gzip = true
+timeout = "5s"
+batch_messages = 100
+batch_bytes = "1 MB"
+batch_wait = "2s"
+retry_window = "1d"
+start = "newest"
+
+[[destinations]]
+name = "Mirror"
+kind = "segment"
+write_key = "abc"
+
+[[destinations]]
+name = "Archive"
+kind = "file"
+folder = "archive"
+rotate_bytes = "1 GiB"
+
+[delivery]
+path = "state/delivery.db"
+dead_letter_bytes = "1 MiB"
+"""
+
+
+def test_each_setting_is_read() -> None:
+    configuration = parse_configuration(WHOLE)
+    assert configuration.destinations == (
+        Destination(name="Plain"),
+        WebhookDestination(
+            name="Hook",
+            max_age=timedelta(days=5),
+            url="https://example.com/hook",
+            secret=Secret("env:HOOK_SECRET"),
+            headers={"Authorization": Secret("env:TOKEN"), "X-Team": Secret("red")},
+            gzip=True,
+            timeout=timedelta(seconds=5),
+            batch_messages=100,
+            batch_bytes=1_000_000,  # type: ignore[arg-type]
+            batch_wait=timedelta(seconds=2),
+            retry_window=timedelta(days=1),
+            start="newest",
+        ),
+        SegmentDestination(name="Mirror", write_key=Secret("abc")),
+        FileDestination(name="Archive", folder=Path("archive"), rotate_bytes=1 << 30),  # type: ignore[arg-type]
+    )
+    assert [destination.name for destination in configuration.delivered] == ["Hook", "Mirror", "Archive"]
+    assert configuration.delivery.dead_letter_bytes == 1 << 20
+
+
+def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> None:
+    assert rebase(Configuration(), tmp_path).delivery_path == tmp_path / "trackcore-delivery.db"
+    assert rebase(parse_configuration(WHOLE), tmp_path).delivery_path == tmp_path / "state" / "delivery.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('kind = "webhok"', "destinations[0].kind: there is no kind of destination 'webhok'; did you mean 'webhook'?"),
+        ('kind = "carrier pigeon"', "there are file, segment, webhook"),
+        ("kind = 3", "destinations[0].kind: there is no kind of destination 3"),
+        ('kind = ["webhook"]', "destinations[0].kind: there is no kind of destination"),
+        ('url = "http://a"', "destinations[0].url: there is no such setting; there are name, max_age, kind"),
+        ('kind = "webhook"', "destinations[0].url: is missing"),
+        ('kind = "webhook"\nurll = "http://a"', "destinations[0].urll: there is no such setting; did you mean 'url'?"),
+        ('kind = "webhook"\nurl = "ftp://a"', "destinations[0].url: expected a URL such as"),
+        ('kind = "webhook"\nurl = "http://"', "destinations[0].url: expected a URL such as"),
+        ('kind = "webhook"\nurl = "http://u:p@a"', "destinations[0].url: a URL with a password would show"),
+        ('kind = "webhook"\nurl = 3', "destinations[0].url: expected a string, found an integer"),
+        ('kind = "webhook"\nurl = "http://a"\nsecret = "x"', "destinations[0].secret: a secret is not written down"),
+        ('kind = "webhook"\nurl = "http://a"\nheaders = 3', "destinations[0].headers: expected a table"),
+        ('kind = "webhook"\nurl = "http://a"\nheaders = {"a b" = "c"}', "destinations[0].headers: 'a b' cannot be set"),
+        ('kind = "webhook"\nurl = "http://a"\nheaders = {Host = "c"}', "destinations[0].headers: 'Host' cannot be set"),
+        ('kind = "webhook"\nurl = "http://a"\nbatch_messages = 0', "destinations[0].batch_messages"),
+        ('kind = "webhook"\nurl = "http://a"\nbatch_bytes = "many"', "destinations[0].batch_bytes: expected a number"),
+        ('kind = "webhook"\nurl = "http://a"\nretry_window = 4', "destinations[0].retry_window: expected a string"),
+        ('kind = "webhook"\nurl = "http://a"\ntimeout = "0s"', "destinations[0].timeout"),
+        ('kind = "webhook"\nurl = "http://a"\nstart = "never"', "destinations[0].start"),
+        ('kind = "segment"\nurl = "http://a"', "destinations[0].write_key: is missing"),
+        ('kind = "segment"\nwrite_key = "a"\nbatch_messages = 2501', "destinations[0].batch_messages"),
+        ('kind = "file"', "destinations[0].folder: is missing"),
+    ],
+)
+def test_a_mistake_is_told_with_its_path(text: str, told: str) -> None:
+    with pytest.raises(ConfigurationMistake) as raised:
+        parse_configuration(f'[[destinations]]\nname = "There"\n{text}')
+    assert told in str(raised.value)
+
+
+def test_a_mistake_in_the_delivery_table(tmp_path: Path) -> None:
+    file = tmp_path / "trackcore.toml"
+    file.write_text("[delivery]\ndead_letter_byte = 1")
+    with pytest.raises(ConfigurationMistake, match=r"delivery\.dead_letter_byte: there is no such setting"):
+        load_configuration(file)
+
+
+class TestCommands:
+    """What the commands say where there is nothing, or not what was asked for."""
+
+    def test_without_a_log_nothing_is_made(self, deploy: Callable[..., Deployed]) -> None:
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        for command in (["destinations"], ["dead-letters"], ["replay", "--destination", "Hook", "--since", "1d"]):
+            assert "there is no log here" in deployed.ask(*command, code=2)[1]
+        assert [file.name for file in deployed.folder.iterdir()] == ["trackcore.toml"]
+
+    @pytest.mark.parametrize("command", [["dead-letters"], ["replay", "--since", "1d"]])
+    def test_a_destination_that_is_not_there(self, deploy: Callable[..., Deployed], command: list[str]) -> None:
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        store(deployed.log_path, envelopes(1))
+        _, told = deployed.ask(*command, "--destination", "Hok", code=2)
+        assert "did you mean 'Hook'?" in told
+
+    def test_destinations_are_told_with_what_waits_for_them(self, deploy: Callable[..., Deployed]) -> None:
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        store(deployed.log_path, envelopes(3, destinations=("Hook", "Plain")))
+        plain, hook, mirror, _ = deployed.ask("destinations")[0]
+        assert plain == {"destination": "Plain", "kind": None, "state": "not delivered"}
+        assert (hook["kind"], hook["state"], hook["lagMessages"]) == ("webhook", "stopped", 3)
+        assert hook["lagSeconds"] > 0
+        assert (mirror["lagMessages"], mirror["lagSeconds"]) == (0, 0)
+        assert "stopped" in deployed.ask("destinations", "--format", "table")[1]
+
+    def test_what_nobody_delivers_is_told(self, deploy: Callable[..., Deployed]) -> None:
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        store(deployed.log_path, envelopes(3))
+        _, told = deployed.ask("replay", "--destination", "Hook", "--since", "1d")
+        assert told == (
+            "Replay 1 will be done as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now\n"
+        )
+
+    def test_options_that_exclude_each_other(self, deploy: Callable[..., Deployed]) -> None:
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        assert "exclude each other" in deployed.ask("dead-letters", "--retry", "--drop", code=2)[1]
+        assert "take all of them" in deployed.ask("dead-letters", "--drop", "--limit", "1", code=2)[1]

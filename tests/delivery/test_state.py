@@ -1,0 +1,112 @@
+"""The state file, and the right to deliver."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from delivery_helpers import NOON, fed
+from trackcore_delivery import Ownership, Settled, State, UnusableState
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "state.db"
+
+
+def settled(count: int, *, refused: int = 0) -> Settled:
+    return Settled(messages=fed(count), refused=dict.fromkeys(range(refused), "no"), now=NOON)
+
+
+class TestFile:
+    def test_it_is_its_owners_alone(self, path: Path) -> None:
+        with closing(State(path)) as state:
+            state.begin("There", 0)
+            assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+            assert path.parent.stat().st_mode & 0o777 == 0o700
+
+    def test_what_is_settled_is_there_after_opening_it_again(self, path: Path) -> None:
+        with closing(State(path)) as state:
+            state.begin("There", 0)
+            state.settle("There", settled(5, refused=2))
+        with closing(State(path, must_exist=True)) as state:
+            standing = state.standing("There", NOON)
+            assert standing is not None
+            assert (standing.position, standing.delivered, standing.dead_letters) == (5, 3, 2)
+            assert [letter.message for letter in state.dead_letters("There")] == fed(5)[:2]
+
+    def test_a_file_of_another_program_is_not_touched(self, path: Path) -> None:
+        path.parent.mkdir()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE mine (a)")
+        before = path.read_bytes()
+        with pytest.raises(UnusableState, match="another program"):
+            State(path)
+        assert path.read_bytes() == before
+
+    def test_a_text_is_no_state(self, path: Path) -> None:
+        path.parent.mkdir()
+        path.write_text("this is no SQLite file" * 100)
+        with pytest.raises(UnusableState, match="not a database"):
+            State(path)
+
+    def test_a_newer_one_is_refused(self, path: Path) -> None:
+        State(path).close()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA user_version = 99")
+        with pytest.raises(UnusableState, match="newer trackcore"):
+            State(path)
+
+    def test_it_may_have_to_exist(self, path: Path) -> None:
+        with pytest.raises(UnusableState, match="cannot be opened"):
+            State(path, must_exist=True)
+        assert not path.exists()
+
+
+class TestRate:
+    def test_it_counts_the_last_minute_most(self, path: Path) -> None:
+        with closing(State(path)) as state:
+            state.begin("There", 0)
+            for second in range(300):
+                now = NOON + timedelta(seconds=second)
+                state.settle("There", Settled(messages=fed(10), refused={}, now=now))
+            steady = state.standing("There", NOON + timedelta(seconds=300))
+            later = state.standing("There", NOON + timedelta(seconds=900))
+            assert steady is not None
+            assert later is not None
+            assert steady.rate == pytest.approx(10, rel=0.03)
+            assert later.rate < 0.001
+
+
+class TestOwnership:
+    def test_one_has_it_at_a_time(self, tmp_path: Path) -> None:
+        first, second = Ownership(tmp_path / "lock"), Ownership(tmp_path / "lock")
+        assert first.owner() is None
+        assert first.take("the first")
+        assert not second.take("the second")
+        assert (second.owner() or "").startswith("the first, process ")
+        first.give_back()
+        assert second.owner() is None
+        assert second.take("the second")
+        second.give_back()
+
+    def test_the_death_of_its_holder_ends_it(self, tmp_path: Path) -> None:
+        program = (
+            "import sys\nfrom pathlib import Path\nfrom trackcore_delivery import Ownership\n"
+            "right = Ownership(Path(sys.argv[1]))\nprint(right.take('other'), flush=True)\nsys.stdin.read()\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"True\n"
+            right = Ownership(tmp_path / "lock")
+            assert not right.take("me")
+            process.kill()
+            process.wait()
+            assert right.take("me")
+            right.give_back()

@@ -1,0 +1,213 @@
+"""Webhooks against real servers: what is sent, and what each answer means."""
+
+import hmac
+import socket
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from delivery_helpers import NOON, HttpEndpoint, Reply, fed, surroundings
+from trackcore_delivery import Batch, Refused, Secret, Sender, TryLater, WebhookDestination
+
+BATCH = Batch(destination="There", messages=fed(3))
+
+
+@pytest.fixture(name="hook")
+def _hook(tmp_path: Path) -> Callable[..., Sender]:
+    def make(url: str, **settings: Any) -> Sender:
+        destination = WebhookDestination(name="There", url=url, **settings)
+        return destination.make_sender(surroundings(tmp_path, {"SECRET": "shh", "TOKEN": "t0ken"}))
+
+    return make
+
+
+class TestRequests:
+    def test_the_body_is_an_array_of_the_messages_as_stored(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+    ) -> None:
+        server = endpoint()
+        hook(f"{server.url}/some/path?key=1").send(BATCH)
+        (request,) = server.requests
+        assert request.path == "/some/path?key=1"
+        assert request.headers["content-type"] == "application/json"
+        assert request.body == b"[" + b",".join(message.payload for message in BATCH.messages) + b"]"
+        assert "x-trackcore-signature" not in request.headers
+
+    @pytest.mark.parametrize("with_gzip", [False, True])
+    def test_a_signature_proves_who_sent_the_bytes_and_when(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], *, with_gzip: bool
+    ) -> None:
+        """HMAC-SHA256 over timestamp + "." + body, as sent."""
+        server = endpoint()
+        hook(server.url, secret=Secret("env:SECRET"), gzip=with_gzip).send(BATCH)
+        (request,) = server.requests
+        timestamp = request.headers["x-trackcore-timestamp"]
+        assert int(timestamp) == int(NOON.timestamp())
+        expected = hmac.new(b"shh", timestamp.encode() + b"." + request.raw, "sha256").hexdigest()
+        assert request.headers["x-trackcore-signature"] == f"v1={expected}"
+        assert len(request.messages) == 3
+        assert (request.headers.get("content-encoding") == "gzip") == with_gzip
+
+    def test_the_delivery_id_is_the_same_when_the_batch_goes_again(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+    ) -> None:
+        server = endpoint()
+        for batch in (BATCH, BATCH, Batch(destination="There", messages=fed(2))):
+            hook(server.url).send(batch)
+        first, again, other = (request.headers["x-trackcore-delivery"] for request in server.requests)
+        assert first == again != other
+
+    def test_own_headers_are_sent_and_may_be_secret(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+    ) -> None:
+        server = endpoint()
+        hook(server.url, headers={"Authorization": Secret("env:TOKEN"), "X-Team": Secret("red")}).send(BATCH)
+        (request,) = server.requests
+        assert (request.headers["authorization"], request.headers["x-team"]) == ("t0ken", "red")
+
+    def test_one_connection_is_kept(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]) -> None:
+        peers = set()
+        server = endpoint()
+        original = server.answer
+
+        def note(handler: Any) -> None:
+            peers.add(handler.client_address)
+            original(handler)
+
+        server.answer = note  # type: ignore[method-assign]
+        sender = hook(server.url)
+        for _ in range(5):
+            sender.send(BATCH)
+        assert len(peers) == 1
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("status", [200, 201, 202, 204])
+    def test_taken(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int) -> None:
+        assert list(hook(endpoint(lambda _: Reply(status=status)).url).send(BATCH)) == []
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 408, 425, 429, 500, 502, 503, 504])
+    def test_try_later(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int) -> None:
+        server = endpoint(lambda _: Reply(status=status, headers={"Location": "/elsewhere"}))
+        with pytest.raises(TryLater, match=f"answered {status}"):
+            hook(server.url).send(BATCH)
+        assert len(server.requests) == 1
+
+    @pytest.mark.parametrize("status", [400, 402, 409, 413, 418, 422])
+    def test_refused_perhaps_because_of_one_message(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int
+    ) -> None:
+        server = endpoint(lambda _: Reply(status=status, body=b"bad   \n thing"))
+        with pytest.raises(Refused, match=f"answered {status}: bad thing") as raised:
+            hook(server.url).send(BATCH)
+        assert raised.value.divisible
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 410])
+    def test_refused_because_of_address_or_credentials(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int
+    ) -> None:
+        with pytest.raises(Refused) as raised:
+            hook(endpoint(lambda _: Reply(status=status)).url).send(BATCH)
+        assert not raised.value.divisible
+
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("7", 7.0),
+            (" 120 ", 120.0),
+            (format_datetime(NOON + timedelta(minutes=2), usegmt=True), 120.0),
+            (format_datetime(NOON - timedelta(minutes=2), usegmt=True), -120.0),
+            ("soon", None),
+            ("-5", None),
+            ("9" * 400, 999_999_999.0),
+        ],
+    )
+    def test_retry_after_is_seconds_or_a_date(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], text: str, seconds: float | None
+    ) -> None:
+        server = endpoint(lambda _: Reply(status=429, headers={"Retry-After": text}))
+        with pytest.raises(TryLater) as raised:
+            hook(server.url).send(BATCH)
+        assert raised.value.retry_after == seconds
+
+    def test_what_an_endpoint_answers_is_told_in_part_and_without_our_secrets(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+    ) -> None:
+        server = endpoint(lambda request: Reply(status=500, body=repr(request.headers).encode() + b"x" * 10_000))
+        sender = hook(f"{server.url}/path-of-a-slack-hook?token=in-the-url", headers={"A": Secret("env:TOKEN")})
+        with pytest.raises(TryLater) as raised:
+            sender.send(BATCH)
+        told = str(raised.value)
+        assert "***" in told
+        assert "t0ken" not in told
+        assert "in-the-url" not in told
+        assert "slack" not in told
+        assert len(told) < 300
+
+
+class TestNoAnswer:
+    def test_nobody_listens(self, hook: Callable[..., Sender]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        with pytest.raises(TryLater, match=f"http://127.0.0.1:{port}: connection refused"):
+            hook(f"http://127.0.0.1:{port}/x?token=in-the-url").send(BATCH)
+
+    def test_the_connection_is_closed_early(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+    ) -> None:
+        with pytest.raises(TryLater, match=r"the connection broke off|reset"):
+            hook(endpoint(lambda _: Reply(close=True)).url).send(BATCH)
+
+    def test_the_answer_ends_early(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]) -> None:
+        with pytest.raises(TryLater, match="the connection broke off"):
+            hook(endpoint(lambda _: Reply(body=b"half", announced=8)).url).send(BATCH)
+
+    def test_it_hangs(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]) -> None:
+        sender = hook(endpoint(lambda _: Reply(stall=True)).url, timeout=timedelta(milliseconds=200))
+        with pytest.raises(TryLater, match="no answer within the timeout"):
+            sender.send(BATCH)
+
+    def test_an_answer_that_never_ends_is_not_read_to_its_end(self, hook: Callable[..., Sender]) -> None:
+        """A byte now and then would keep a timeout of each read from ever striking."""
+        ended = threading.Event()
+
+        def trickle(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                while not ended.wait(0.05):
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=trickle, args=(listening,))
+            thread.start()
+            sender = hook(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=timedelta(milliseconds=300))
+            sender.send(BATCH)
+            ended.set()
+            thread.join()
+
+    def test_it_speaks_no_http(self, hook: Callable[..., Sender]) -> None:
+        def mumble(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=mumble, args=(listening,))
+            thread.start()
+            with pytest.raises(TryLater, match="the connection broke off"):
+                hook(f"http://127.0.0.1:{listening.getsockname()[1]}").send(BATCH)
+            thread.join()
+
+    def test_the_certificate_is_not_trusted(self, endpoint: Callable[..., HttpEndpoint], hook: Any) -> None:
+        with pytest.raises(TryLater, match="TLS failed"):
+            hook(endpoint().url.replace("http:", "https:")).send(BATCH)

@@ -1,0 +1,243 @@
+"""What the fault tests share: clients that remember what they were promised, and a reader that misses nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+from served import PATIENCE, Answered, Served, basic, wait_for
+from trackcore_sqlite import SqliteLog
+
+KEY = "fault-key"
+
+
+def message(message_id: str, **fields: Any) -> dict[str, Any]:
+    """Make a track message, of some hundred bytes so that the log grows over many pages."""
+    return {
+        "type": "track",
+        "event": "Bought",
+        "userId": f"user-of-{message_id}",
+        "messageId": message_id,
+        "properties": {"note": f"{message_id} " * 20},
+        **fields,
+    }
+
+
+def batch(*message_ids: str, **fields: Any) -> dict[str, Any]:
+    """Make a batch of such messages."""
+    return {"batch": [message(message_id, **fields) for message_id in message_ids]}
+
+
+@attrs.define
+class Ledger:
+    """What became of the messages that were sent: each stands in exactly one of the sets.
+
+    `acknowledged` was answered with 200, `refused` with another status, `unanswered` not at all, so that it may be in
+    the log or not.
+    """
+
+    acknowledged: set[str] = attrs.field(factory=set)
+    refused: set[str] = attrs.field(factory=set)
+    unanswered: set[str] = attrs.field(factory=set)
+    refusals: list[Answered] = attrs.field(factory=list)
+    answers: int = 0
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
+
+    def note(self, message_ids: list[str], answered: Answered | None) -> None:
+        """Write down how a request was answered; None for not at all."""
+        with self._lock:
+            assert self.acknowledged.isdisjoint(message_ids), "a client does not send again what was acknowledged"
+            for known in (self.refused, self.unanswered):
+                known.difference_update(message_ids)
+            if answered is None:
+                self.unanswered.update(message_ids)
+                return
+            self.answers += 1
+            if answered.status == 200:
+                assert answered.body == {"success": True}, answered
+                self.acknowledged.update(message_ids)
+            else:
+                self.refused.update(message_ids)
+                self.refusals.append(answered)
+
+    def wait_for_answers(self, count: int) -> None:
+        """Wait until so many more requests are answered."""
+        enough = self.answers + count
+        wait_for(lambda: self.answers >= enough)
+
+
+class Clients:
+    """Concurrent clients on connections that they keep, as SDKs do; what is not acknowledged is sent again first.
+
+    They go on over restarts: `send_to` names the server of the moment.  Message ids begin with `name`, so that those of
+    one after the other differ.
+    """
+
+    def __init__(self, served: Served, ledger: Ledger, *, clients: int = 8, name: str = "c") -> None:
+        self.ledger = ledger
+        self._name = name
+        self.failures: list[BaseException] = []
+        self._served = served
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def send_to(self, served: Served) -> None:
+        self._served = served
+
+    def stop(self) -> None:
+        """Let each finish its request, and fail for whatever failed in one."""
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a client hangs"
+        assert self.failures == []
+
+    def _run(self, number: int) -> None:
+        try:
+            self._send_all(number)
+        except BaseException as failure:  # noqa: BLE001 - the test is told
+            self.failures.append(failure)
+
+    def _send_all(self, number: int) -> None:
+        requests = (_request(f"{self._name}{number}-{turn}", turn) for turn in count())
+        again = None
+        while not self._is_over.is_set():
+            served = self._served
+            with closing(HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE)) as connection:
+                while served is self._served and not self._is_over.is_set():
+                    path, body, message_ids = again or next(requests)
+                    answered = _ask(connection, path, body)
+                    self.ledger.note(message_ids, answered)
+                    again = None if answered is not None and answered.status == 200 else (path, body, message_ids)
+                    if answered is None:
+                        break
+            self._is_over.wait(0.01 if again else 0)  # as a client does, and so that a server can start
+
+
+def _request(name: str, turn: int) -> tuple[str, Any, list[str]]:
+    """Make the next request of a client: batches and single messages in turn."""
+    if turn % 3 == 0:
+        return "/v1/track", message(name), [name]
+    message_ids = [f"{name}-{index}" for index in range(1 + turn % 7)]
+    return "/v1/batch", batch(*message_ids), message_ids
+
+
+def _ask(connection: HTTPConnection, path: str, body: Any) -> Answered | None:
+    try:
+        headers = {"Content-Type": "application/json", "Authorization": basic(KEY)}
+        connection.request("POST", path, json.dumps(body), headers)
+        response = connection.getresponse()
+        return Answered(response.status, dict(response.getheaders()), json.loads(response.read()))
+    except (OSError, HTTPException):
+        return None
+
+
+class Follower:
+    """A reader that follows the log all the while, and remembers every sequence number that it saw."""
+
+    def __init__(self, path: Path) -> None:
+        self.seqs: list[int] = []
+        self.failures: list[BaseException] = []
+        self._log = SqliteLog(path)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the reader hangs"
+
+    def check(self) -> None:
+        """Expect that it saw each number once, in order, without gaps."""
+        assert self.failures == []
+        self._read()
+        assert self.seqs == list(range(1, len(self.seqs) + 1))
+
+    def _run(self) -> None:
+        try:
+            while not self._is_over.is_set():
+                self._read()
+                self._is_over.wait(0.02)
+        except BaseException as failure:  # noqa: BLE001 - the test is told
+            self.failures.append(failure)
+
+    def _read(self) -> None:
+        after = self.seqs[-1] if self.seqs else 0
+        self.seqs.extend(entry.seq for entry in self._log.messages(after=after))
+
+
+def check_log(path: Path, ledger: Ledger) -> None:
+    """Expect that the file is whole and holds each acknowledged message once, and nothing twice."""
+    acknowledged = set(ledger.acknowledged)  # before the log is read, as more come meanwhile
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        rows = connection.execute("SELECT seq, message_id FROM messages ORDER BY seq").fetchall()
+    assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1))
+    stored = Counter(message_id for _, message_id in rows)
+    assert acknowledged - set(stored) == set(), "acknowledged messages are lost"
+    assert {message_id for message_id, times in stored.items() if times > 1} == set(), "messages are stored twice"
+
+
+def check_settled(path: Path, ledger: Ledger) -> None:
+    """Expect likewise, once nothing is sent any more: what was refused is not stored, and each message is whole."""
+    check_log(path, ledger)
+    entries = list(SqliteLog(path).messages())
+    stored = {entry.message["messageId"] for entry in entries}
+    assert len(stored) == len(entries)
+    assert stored & ledger.refused == set(), "messages that were refused are stored"
+    assert stored <= ledger.acknowledged | ledger.unanswered, "messages are stored that nobody sent"
+
+
+@contextmanager
+def hold_write_lock(path: Path) -> Iterator[None]:
+    """Hold the write lock of the log from a process of its own, which lets it go at the end of the block."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    try:
+        yield
+    finally:
+        holder.communicate("let go\n", timeout=PATIENCE)
+        assert holder.returncode == 0
+
+
+_HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA busy_timeout = 20000")
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+connection.close()
+"""
+
+
+def stored_ids(path: Path) -> list[str]:
+    """Give the ids of what is in the log, in its order."""
+    return [entry.message["messageId"] for entry in SqliteLog(path).messages()]

@@ -1,0 +1,64 @@
+"""What the fault tests share: their long form, and real servers of two workers on a log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fault_helpers import KEY
+from served import Served, wait_for
+
+Start = Callable[..., Served]
+
+collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # processes are looked at in /proc
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the fault tests in their long form, of some minutes")
+
+
+@pytest.fixture(name="is_long")
+def _is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long form was asked for."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(name="data")
+def _data(tmp_path: Path) -> Path:
+    """The data folder of the servers; it does not exist yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture(name="log_path")
+def _log_path(data: Path) -> Path:
+    """The log of the servers."""
+    return data / "trackcore.db"
+
+
+@pytest.fixture(name="start")
+def _start(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Start servers on the log; at the end they are killed with all their workers.
+
+    It waits until the server is ready; with `ready=False` until it answers; with `sure=False` until it listens or has
+    given up.
+    """
+    monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    started: list[Served] = []
+
+    def start(*, folder: Path = data, ready: bool = True, sure: bool = True) -> Served:
+        options = ["--data", str(folder), "--write-key", KEY, "--workers", "2", "--threads", "8"]
+        served = Served.start(tmp_path / f"stderr-{len(started)}", *options)
+        started.append(served)
+        if not sure:
+            wait_for(lambda: served.process.poll() is not None or "Listening" in served.stderr())
+            return served
+        served.wait_until_listening()
+        wait_for(served.is_ready if ready else lambda: served.get("/health") == 200)
+        return served
+
+    yield start
+    for served in started:
+        served.kill()

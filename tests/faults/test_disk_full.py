@@ -1,0 +1,130 @@
+"""A small disk that fills up and gets room again.
+
+"It refuses cleanly when the disk is full and recovers by itself."
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_helpers import KEY, Clients, Follower, Ledger, batch, check_settled, message, stored_ids
+from served import Answered, Served, wait_for
+
+DISK_BYTES = 6 << 20
+BALLAST_BYTES = 4 << 20
+
+
+@pytest.fixture(name="disk")
+def _disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MiB, of which 4 are taken by `ballast`."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = f"size={DISK_BYTES},mode=700,uid={os.getuid()}"
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    try:
+        subprocess.run([*sudo, "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a disk can be mounted by the superuser only; tests/adapters has the same with a limit on pages")
+    (folder / "ballast").write_bytes(bytes(BALLAST_BYTES))
+    yield folder
+    subprocess.run([*sudo, "umount", "--lazy", folder], check=True)
+
+
+def test_filled_under_load_and_freed_again(start: Any, disk: Path) -> None:
+    """507 with Retry-After, `/ready` says why, nothing half-written, and it works again by itself."""
+    log_path = disk / "trackcore.db"
+    ledger = Ledger()
+    served = start(folder=disk)
+    with Follower(log_path) as follower:
+        with Clients(served, ledger) as clients:
+            wait_for(lambda: len(ledger.refusals) > 20)
+            clients.stop()
+        _fill(disk)
+        expect_full(wait_for(lambda: _not_ready(served)))
+        assert served.get("/health") == 200
+        assert ledger.acknowledged
+        for refusal in ledger.refusals:
+            expect_full(refusal)
+        check_settled(log_path, ledger)
+
+        (disk / "rest").unlink()
+        (disk / "ballast").unlink()
+        wait_for(served.is_ready)
+        refused = sorted(ledger.refused)
+        again = served.ask("POST", "/v1/batch", batch(*refused), KEY)
+        assert again.status == 200, again
+        ledger.note(refused, again)
+        check_settled(log_path, ledger)
+    follower.check()
+    assert served.terminate() == 0
+    assert "Traceback" not in served.stderr()
+
+
+def test_full_from_the_start(start: Any, disk: Path) -> None:
+    """A full disk is no reason not to start: the server says so to its clients, and recovers by itself."""
+    _fill(disk)
+    served = start(folder=disk, ready=False)
+    assert "nothing can be stored until there is room" in served.stderr()
+    expect_full(served.ask("POST", "/v1/track", message("early"), KEY))
+    expect_full(served.ask("GET", "/ready"))
+    (disk / "ballast").unlink()
+    wait_for(served.is_ready)
+    assert served.post("/v1/track", message("late"), KEY)[0] == 200
+    assert stored_ids(disk / "trackcore.db") == ["late"]
+
+
+def test_restarted_while_it_is_full(start: Any, disk: Path) -> None:
+    """What was acknowledged is there, though there is no room even to put the log in order."""
+    first = start(folder=disk)
+    sent = _send_until_refused(first)
+    first.kill()
+    second = start(folder=disk, ready=False)
+    _fill(disk)
+    assert stored_ids(disk / "trackcore.db") == sent
+    (disk / "ballast").unlink()
+    wait_for(second.is_ready)
+    assert second.post("/v1/track", message("late"), KEY)[0] == 200
+    assert stored_ids(disk / "trackcore.db") == [*sent, "late"]
+
+
+def expect_full(answered: Answered) -> None:
+    """Expect the answer of a full disk."""
+    assert answered.status == 507, answered
+    assert 1 <= int(answered.headers["Retry-After"]) <= 300
+    assert (answered.body["success"], answered.body["code"]) == (False, "disk_full")
+    assert "room" in answered.body["message"]
+
+
+def _not_ready(served: Served) -> Answered | None:
+    """Give what `/ready` says unless that is yes: each worker knows it by itself, and for a second."""
+    answered = served.ask("GET", "/ready")
+    return None if answered.status == 200 else answered
+
+
+def _send_until_refused(served: Served) -> list[str]:
+    """Send until the disk is full, and give the ids of what was acknowledged."""
+    sent: list[str] = []
+    for number in range(10_000):
+        name = f"m{number}"
+        answered = served.ask("POST", "/v1/track", message(name, context={"pad": "x" * 20_000}), KEY)
+        if answered.status != 200:
+            expect_full(answered)
+            return sent
+        sent.append(name)
+    raise AssertionError("the disk was never full")
+
+
+def _fill(disk: Path) -> None:
+    """Leave no room at all."""
+    with (disk / "rest").open("wb", buffering=0) as rest:
+        for size in (1 << 16, 1):
+            try:
+                while True:
+                    rest.write(bytes(size))
+            except OSError:
+                continue

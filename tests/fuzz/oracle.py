@@ -1,0 +1,142 @@
+"""What must hold of every answer, whatever was asked, and of every decoding, whatever the bytes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from fuzz.raw import RawRequest, environ_of
+from trackcore_sqlite import SqliteSink
+from trackcore_wsgi import TrackingApp
+
+from trackcore import (
+    Call,
+    Collector,
+    Destination,
+    Invalid,
+    InvalidMessage,
+    Source,
+    decode_batch,
+    decode_message,
+    encode_batch,
+    encode_message,
+)
+
+STATUSES = frozenset({200, 400, 401, 404, 405})
+"""What a client can get while the log can be written: SDKs lose data on anything else."""
+
+_CALLS: tuple[Call | None, ...] = ("identify", "track", "page", "screen", "group", "alias", None)
+
+
+class Finding(AssertionError):
+    """An answer, or a decoding, that breaks a promise."""
+
+
+class _Errors(logging.Handler):
+    """Turns what is logged as an error into a finding: the app answers 500 to what it did not expect."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last: logging.LogRecord | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record
+
+
+class Oracle:
+    """The whole app on a real log in `folder`, with a check of each answer."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sink = SqliteSink(folder / "trackcore.db", rejected_bytes=1 << 20, quarantine_bytes=1 << 20)
+        ids = count()
+        self.app = TrackingApp(
+            Collector(
+                sources=[
+                    Source(name="website", write_keys=("WRITEKEY123",), destinations=("Mixpanel",)),
+                    Source(name="app", write_keys=("app1",)),
+                    Source(name="ci", write_keys=("strict1",), strict=True),
+                ],
+                destinations=[Destination(name="Mixpanel"), Destination(name="KISSmetrics")],
+                sink=self.sink,
+                clock=lambda: datetime(2024, 5, 6, 12, tzinfo=UTC),
+                new_message_id=lambda: f"server-{next(ids)}",
+            )
+        )
+        self._errors = _Errors()
+        logger = logging.getLogger("trackcore")
+        logger.handlers = [self._errors]
+        logger.propagate = False
+
+    def close(self) -> None:
+        """Close the log."""
+        self.sink.close()
+
+    def check(self, request: RawRequest) -> int:
+        """Send a request and check the answer; give its status.  Raises `Finding`."""
+        self._errors.last = None
+        status, headers, body = self._call(request)
+        if self._errors.last is not None:
+            raise Finding("an error was logged") from (self._errors.last.exc_info or (None, None))[1]
+        _require(status in STATUSES, f"the status is {status}")
+        lines = [part for pair in headers for part in pair]
+        _require(not any(bad in line for line in lines for bad in "\r\n\0"), "a header holds a line break")
+        if request.method != "HEAD":
+            _check_body(status, dict(headers)["Content-Type"], body)
+        return status
+
+    def _call(self, request: RawRequest) -> tuple[int, list[tuple[str, str]], bytes]:
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
+            started.append((status, headers))
+            return lambda _: None
+
+        body = b"".join(self.app(environ_of(request), start_response))
+        status, headers = started[0]
+        return int(status.split()[0]), headers, body
+
+
+def check_codec(data: bytes) -> None:
+    """Decode any bytes every way there is; only our errors may come out, and what is decoded survives a round trip."""
+    for call in _CALLS:
+        with suppress(Invalid):
+            _check_round_trip(decode_message(data, call))
+    with suppress(Invalid):
+        batch = decode_batch(data)
+        _require(decode_batch(encode_batch(batch)).messages == batch.messages, "a batch changed on its way")
+
+
+def _check_round_trip(message: Any) -> None:
+    try:
+        written = encode_message(message)
+    except InvalidMessage as error:
+        raise Finding("what was decoded cannot be encoded") from error
+    _require(decode_message(written) == message, "a message changed on its way")
+
+
+def _check_body(status: int, content_type: str, body: bytes) -> None:
+    if content_type == "image/gif":
+        _require(status == 200 and body.startswith(b"GIF"), "an image that is none")
+        return
+    _require(content_type == "application/json", f"the answer is {content_type}")
+    answer = json.loads(body, parse_constant=_no_constant)
+    _require(isinstance(answer, dict), "the answer is no object")
+    if status != 200:
+        _require(answer["success"] is False, "success is not false")
+        _require(isinstance(answer["code"], str) and isinstance(answer["message"], str), "no code or no message")
+    _require(b"Traceback" not in body and b"site-packages" not in body, "internals are shown")
+
+
+def _no_constant(constant: str) -> None:
+    raise Finding(f"{constant} is not JSON")
+
+
+def _require(condition: object, detail: str) -> None:
+    if not condition:
+        raise Finding(detail)

@@ -1,0 +1,116 @@
+"""A real `trackcore serve`, in processes of its own, on a port of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
+PATIENCE = 30.0
+"""Seconds after which a wait is given up; nothing is expected to take that long."""
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Poll until `condition` gives something true, and give that."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def basic(key: str) -> str:
+    """Give the Authorization header of a write key."""
+    return "Basic " + b64encode(f"{key}:".encode()).decode()
+
+
+@attrs.frozen
+class Answered:
+    """An answer of the server.  The body is read if it is JSON, else it is as it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+@attrs.define
+class Served:
+    """A running `trackcore serve`."""
+
+    process: subprocess.Popen[bytes]
+    stderr_file: Path
+    port: int
+
+    @classmethod
+    def start(cls, stderr_file: Path, *arguments: str) -> Served:
+        """Start a server, which may fail to."""
+        with stderr_file.open("wb") as stderr:
+            process = subprocess.Popen(
+                [*COMMAND, "serve", "--bind", "127.0.0.1:0", *arguments],
+                stderr=stderr,
+                start_new_session=True,
+            )
+        return cls(process, stderr_file, 0)
+
+    def wait_until_listening(self) -> None:
+        def listening() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.stderr()
+            return re.search(r"Listening on http://127\.0\.0\.1:(\d+)\n", self.stderr())
+
+        self.port = int(wait_for(listening)[1])
+
+    def stderr(self) -> str:
+        return self.stderr_file.read_text()
+
+    def workers(self) -> list[int]:
+        """Give the process ids of the workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+    def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answered:
+        """Send a request on a connection of its own; a body is sent as JSON."""
+        headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": basic(key)})
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            content = response.read()
+            is_json = response.headers.get_content_type() == "application/json"
+            return Answered(response.status, dict(response.getheaders()), json.loads(content) if is_json else content)
+        finally:
+            connection.close()
+
+    def post(self, path: str, body: Any, key: str | None) -> tuple[int, Any]:
+        answered = self.ask("POST", path, body, key)
+        return answered.status, answered.body
+
+    def get(self, path: str) -> int:
+        return self.ask("GET", path).status
+
+    def kill(self) -> None:
+        """Kill the server and all its workers where they stand."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def is_ready(self) -> bool:
+        with suppress(OSError, HTTPException):
+            return self.get("/ready") == 200
+        return False

@@ -1,0 +1,99 @@
+"""`trackcore prune`, `trackcore check`, retention by configuration, and what `serve` does with a damaged log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from click.testing import Result
+from served import Served, wait_for
+from trackcore_server.retention import keep_short
+from trackcore_sqlite import SqliteLog
+
+MESSAGE = {"type": "track", "userId": "u", "event": "Paid"}
+LOG = Path("trackcore-data/trackcore.db")
+
+
+def damage(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(b"\xff" * 4096)
+
+
+class TestPrune:
+    def test_what_is_older_is_deleted(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
+        now = datetime.now(UTC)
+        fill(MESSAGE, received_at=now - timedelta(days=31))
+        fill(MESSAGE | {"messageId": "new"}, received_at=now - timedelta(days=29))
+        result = run("prune", "--older-than", "30d")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert result.stderr == "Deleted 1 messages, 0 rejected, 0 quarantined.\n"
+        assert [stored.seq for stored in SqliteLog(LOG).messages()] == [2]
+
+    def test_an_age_is_needed_and_understood(self, run: Callable[..., Result]) -> None:
+        assert run("prune").exit_code == 2
+        result = run("prune", "--older-than", "soon")
+        assert result.exit_code == 2
+        assert "expected an age such as '5d'" in result.stderr
+
+    def test_without_a_log_none_is_made(self, run: Callable[..., Result]) -> None:
+        result = run("prune", "--older-than", "1d")
+        assert result.exit_code == 2
+        assert "there is no log here" in result.stderr
+        assert not LOG.exists()
+
+
+class TestRetention:
+    def test_the_configured_age_is_kept_to(self, fill: Callable[..., None]) -> None:
+        fill(MESSAGE, received_at=datetime.now(UTC) - timedelta(days=2))
+        fill(MESSAGE | {"messageId": "new"}, received_at=datetime.now(UTC))
+        stop = keep_short(LOG.absolute(), timedelta(days=1), every=timedelta(milliseconds=10))
+        wait_for(lambda: [stored.seq for stored in SqliteLog(LOG).messages()] == [2])
+        stop()
+
+    def test_a_log_that_cannot_be_written_does_not_end_it(self, caplog: Any, tmp_path: Path) -> None:
+        (tmp_path / "no.db").write_bytes(b"x" * 10_000)
+        stop = keep_short(tmp_path / "no.db", timedelta(days=1), every=timedelta(milliseconds=10))
+        wait_for(lambda: len([record for record in caplog.records if "cannot delete" in record.message]) > 1)
+        stop()
+
+
+class TestCheck:
+    def test_a_sound_log(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
+        fill(MESSAGE)
+        result = run("check")
+        assert result.exit_code == 0
+        assert "trackcore.db: sound, " in result.stderr
+
+    def test_a_damaged_log(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
+        fill(*[MESSAGE] * 200)
+        damage(LOG)
+        result = run("check")
+        assert result.exit_code == 1
+        assert "THE LOG IS DAMAGED" in result.stderr
+
+
+class TestServe:
+    """A damaged log is reported and kept aside, never silently replaced."""
+
+    def test_it_goes_on_with_a_new_log(self, serve: Callable[..., Served], fill: Callable[..., None]) -> None:
+        fill(*[MESSAGE] * 200)
+        damage(LOG)
+        damaged = LOG.read_bytes()
+        server = serve("--write-key", "key")
+        assert "THE LOG IS DAMAGED" in server.stderr()
+        (aside,) = LOG.parent.glob("trackcore.db.damaged-*[0-9]")
+        assert f"It was moved to {aside.absolute()}" in server.stderr()
+        assert aside.read_bytes() == damaged
+        assert server.post("/v1/track", MESSAGE, "key") == (200, {"success": True})
+        assert len(list(SqliteLog(LOG).messages())) == 1
+
+    def test_what_a_killed_server_left_is_told(self, serve: Callable[..., Served]) -> None:
+        first = serve("--write-key", "key")
+        assert first.post("/v1/track", MESSAGE, "key")[0] == 200
+        first.kill()
+        second = serve("--write-key", "key")
+        assert "all that was committed is there" in second.stderr()
+        assert len(list(SqliteLog(LOG).messages())) == 1

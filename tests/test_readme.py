@@ -1,0 +1,354 @@
+"""The README is held to what it says: its code runs, its commands parse, its tables are those of the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+import pytest
+from adapter_helpers import KEY, serve, track
+from click.testing import CliRunner
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from sdk.report import END, SDKS, START
+from trackcore_server import Configuration, LogSettings, ServerSettings, parse_configuration
+from trackcore_server.cli import main
+from trackcore_sqlite import SqliteLog, SqliteSink
+from trackcore_wsgi import responses
+from trackcore_wsgi.routes import ROUTES, Action, find_route
+
+from trackcore import (
+    DEFAULT_LIMITS,
+    Because,
+    Collector,
+    Destination,
+    InvalidRequest,
+    Limits,
+    MemorySink,
+    Origin,
+    Reason,
+    Source,
+    Warned,
+    WriteKey,
+)
+from trackcore.explain import CONFIGURATION_CHANGED
+from trackcore.jsontext import encode_json, parse_value
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text("utf-8")
+PATIENCE = 60.0
+
+
+@attrs.frozen
+class Fence:
+    """A block of code: its language, the heading it stands under, and its text."""
+
+    language: str
+    heading: str
+    text: str
+
+
+@attrs.frozen
+class Table:
+    """A table: the heading it stands under, and its rows below the titles, each cell as Markdown."""
+
+    heading: str
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _with_headings(tokens: Sequence[Token]) -> Iterator[tuple[str, int, Token]]:
+    """Give each token with its place and the heading it stands under."""
+    heading = ""
+    for place, token in enumerate(tokens):
+        if token.type == "heading_open":
+            heading = tokens[place + 1].content
+        yield heading, place, token
+
+
+TOKENS = MarkdownIt("commonmark").enable("table").parse(TEXT)
+HEADINGS = [TOKENS[place + 1].content for _, place, token in _with_headings(TOKENS) if token.type == "heading_open"]
+FENCES = [
+    Fence(token.info, heading, token.content) for heading, _, token in _with_headings(TOKENS) if token.type == "fence"
+]
+
+
+def _tables() -> Iterator[Table]:
+    for heading, place, token in _with_headings(TOKENS):
+        if token.type == "table_open":
+            rows: list[list[str]] = []
+            for inner in TOKENS[place:]:
+                if inner.type == "table_close":
+                    break
+                if inner.type == "tr_open":
+                    rows.append([])
+                elif inner.type == "inline":
+                    rows[-1].append(inner.content)
+            titles, *body = map(tuple, rows)
+            yield Table(heading, titles, tuple(body))
+
+
+TABLES = list(_tables())
+
+
+def fences(language: str) -> list[Any]:
+    """Give the blocks of a language, each named for its heading, as parameters."""
+    found = [fence for fence in FENCES if fence.language == language]
+    return [pytest.param(fence.text, id=f"{place} {fence.heading}") for place, fence in enumerate(found)]
+
+
+def fence(language: str, heading: str) -> str:
+    """Give the one block of a language under a heading."""
+    (found,) = [fence.text for fence in FENCES if (fence.language, fence.heading) == (language, heading)]
+    return found
+
+
+def tables(heading: str) -> list[Table]:
+    """Give the tables under a heading."""
+    found = [table for table in TABLES if table.heading == heading]
+    assert found, f"there is no table under {heading!r}"
+    return found
+
+
+def code_in(cell: str) -> list[str]:
+    """Give what a cell has in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+class TestBlocks:
+    def test_there_are_some(self) -> None:
+        assert {fence.language for fence in FENCES} == {"python", "sh", "toml", "json", "jsonl", "text"}
+
+    @pytest.mark.parametrize("code", fences("python"))
+    def test_python_runs(self, code: str, tmp_path: Path) -> None:
+        """In an interpreter and an empty folder of its own, with warnings as errors."""
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+
+    @pytest.mark.parametrize("text", fences("toml"))
+    def test_toml_is_a_configuration(self, text: str) -> None:
+        assert parse_configuration(text).sources
+
+    @pytest.mark.parametrize("text", fences("json"))
+    def test_json_is_json(self, text: str) -> None:
+        assert isinstance(parse_value(text.encode()), dict)
+
+    def test_the_validated_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is shown of `trackcore validate` is what it says of the file that is shown."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "messages.jsonl").write_text(fence("jsonl", "Check files"))
+        result = CliRunner().invoke(main, ["validate", "messages.jsonl"])
+        assert result.exit_code == 1
+        assert result.stdout + result.stderr == fence("text", "Check files")
+
+    def test_the_partial_answer(self) -> None:
+        body = {"batch": [track(), {"type": "track", "event": "E"}]}
+        answer = serve(MemorySink()).post("/v1/batch", body, headers=KEY)
+        assert (answer.status, answer.json) == (200, parse_value(fence("json", "The API in eight requests").encode()))
+
+    def test_the_answer_to_what_is_no_json(self) -> None:
+        answer = serve(MemorySink()).post("/v1/batch", b'{"batch": [,]}', headers=KEY)
+        assert (answer.status, answer.json) == (400, parse_value(fence("json", "Error answers").encode()))
+
+
+class TestLog:
+    """What is said of the log, tried on one that holds the message of the example."""
+
+    EXAMPLE = parse_value(fence("json", "The log").encode())
+
+    @pytest.fixture(autouse=True)
+    def _log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "trackcore.toml").write_text(fence("toml", "Configuration"))
+        configuration = parse_configuration(fence("toml", "Configuration"))
+        stored = self.EXAMPLE["message"]
+        collector = Collector(
+            sources=configuration.sources,
+            destinations=configuration.destinations,
+            sink=SqliteSink(tmp_path / "trackcore.db"),
+            clock=lambda: datetime.fromisoformat(stored["receivedAt"]),
+            new_message_id=lambda: stored["messageId"],
+        )
+        sent = {name: stored[name] for name in ("event", "integrations", "sentAt")}
+        sent |= {"timestamp": stored["originalTimestamp"], "userId": int(stored["userId"])}
+        collector.receive(encode_json(sent), endpoint="track", origin=Origin(header_key=WriteKey("abc123")))
+        yield
+        collector.sink.close()  # type: ignore[attr-defined]
+
+    def test_the_line_that_is_shown(self) -> None:
+        result = CliRunner().invoke(main, ["events", "--explain"])
+        assert parse_value(result.stdout.encode()) == self.EXAMPLE
+
+    def test_every_because_is_explained(self) -> None:
+        for because in (*Because, CONFIGURATION_CHANGED):
+            assert f"`{because}`" in TEXT
+
+    def test_its_tables(self, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "trackcore.db")) as log:
+            names = log.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+            assert {f"`{name}`" for (name,) in names} == {row[0] for row in tables("The log")[0].rows}
+
+    def test_its_queries(self, tmp_path: Path) -> None:
+        """The one to read it runs, and the one to copy it makes a log, while the server has it open."""
+        lines = [line for found in FENCES for line in found.text.splitlines() if line.startswith("sqlite3 ")]
+        read, copy = [shlex.split(line)[-1] for line in lines]
+        with closing(sqlite3.connect(tmp_path / "trackcore.db", isolation_level=None)) as log:
+            ((payload,),) = log.execute(read.replace("100", "0")).fetchall()
+            log.execute(copy)
+        assert parse_value(payload.encode()) == self.EXAMPLE["message"]
+        (message,) = SqliteLog(tmp_path / "backup.db").messages()
+        assert message.message == self.EXAMPLE["message"]
+
+
+def commands() -> Iterator[Any]:
+    """Give each command line of `trackcore` that is shown, in a block or within the text, as its words."""
+    lines = chain.from_iterable(fence.text.splitlines() for fence in FENCES if fence.language == "sh")
+    inline = [child.content for token in TOKENS for child in token.children or () if child.type == "code_inline"]
+    for line in (*lines, *inline):
+        if "trackcore" not in line:
+            continue
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+        lexer.whitespace_split = True
+        words = list(lexer)
+        for place, word in enumerate(words):
+            if word in {"trackcore", ".venv/bin/trackcore"} and len(words) > place + 1:
+                rest = words[place + 1 :]
+                end = next((index for index, word in enumerate(rest) if set(word) <= set("|&;")), len(rest))
+                yield pytest.param(rest[:end], id=" ".join(rest[:end]))
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_commands_exist_with_their_options(words: list[str]) -> None:
+    name, *arguments = words
+    assert isinstance(main, click.Group)
+    command = main.commands[name]
+    if arguments or name not in {"validate", "prune"}:  # within the text they may be named alone
+        command.make_context(name, arguments)
+
+
+class TestLinks:
+    TARGETS = tuple(
+        str(child.attrGet("href")) for token in TOKENS for child in token.children or () if child.type == "link_open"
+    )
+
+    def anchors(self) -> Iterable[str]:
+        """Make the anchors of headings as GitHub does."""
+        for heading in HEADINGS:
+            yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+    def test_anchors_are_there(self) -> None:
+        wanted = {target[1:] for target in self.TARGETS if target.startswith("#")}
+        assert wanted
+        assert wanted - set(self.anchors()) == set()
+
+    def test_files_are_there(self) -> None:
+        files = [target for target in self.TARGETS if not re.match(r"#|https?://", target)]
+        assert files
+        assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def _expanded(path: str) -> list[str]:
+    """Expand one pair of braces: `/v1/{a,b}` is `/v1/a` and `/v1/b`."""
+    head, brace, rest = path.partition("{")
+    if not brace:
+        return [path]
+    names, _, tail = rest.partition("}")
+    return [f"{head}{name}{tail}" for name in names.split(",")]
+
+
+class TestTables:
+    def test_routes(self) -> None:
+        """Every route that there is, with its method, and no other."""
+        (table,) = tables("Routes")
+        told = {path: row[1] for row in table.rows for cell in code_in(row[0]) for path in _expanded(cell)}
+        settings = told.pop("/v1/projects/<writeKey>/settings")
+        route = find_route("/v1/projects/abc123/settings")
+        assert route is not None
+        assert (route.action, route.methods[0]) == (Action.SETTINGS, settings)
+        assert told == {path: route.methods[0] for path, route in ROUTES.items()}
+
+    def test_limits(self) -> None:
+        (table,) = tables("Limits")
+        told = {code_in(row[0])[0]: int(row[1].replace(",", "")) for row in table.rows}
+        assert told == attrs.asdict(DEFAULT_LIMITS)
+
+    def test_error_answers(self) -> None:
+        (table,) = tables("Error answers")
+        failures = [value for value in vars(responses).values() if isinstance(value, responses.Failure)]
+        failures += responses.UNAVAILABLE.values()
+        told = {(row[0], *code_in(row[1]), row[2]) for row in table.rows if row[0] != "400"}
+        assert told == {(str(failure.status.value), failure.code, failure.message) for failure in failures}
+
+    def test_reason_codes(self) -> None:
+        """All of them; those of a whole request apart from those of one message, as `errors.py` has them."""
+        of_requests, of_messages = tables("Reason codes")
+        told = [*of_requests.rows, *of_messages.rows]
+        assert told == [(f"`{reason}`", reason.sentence) for reason in Reason]
+        assert of_messages.rows[0][0] == f"`{Reason.MESSAGE_TOO_LARGE}`"
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"batch": 1}', b" " * 524_289])
+    def test_the_codes_of_requests(self, body: bytes) -> None:
+        collector = serve(MemorySink()).app.collector
+        with pytest.raises(InvalidRequest) as caught:
+            collector.receive(body)
+        assert f"`{caught.value.reason}`" in {row[0] for row in tables("Reason codes")[0].rows}
+
+    def test_warnings(self) -> None:
+        (table,) = tables("Warnings")
+        assert list(table.rows) == [(f"`{warned}`", warned.sentence) for warned in Warned]
+
+    def test_every_sdk_has_a_row(self) -> None:
+        """What is in it is checked against the live tests by `poe sdk`."""
+        assert TEXT.index(START) < TEXT.index(END)
+        (table,) = tables("SDKs")
+        told = [(row[0], row[1]) for row in table.rows]
+        assert told == [(f"{sdk.title}: `{sdk.package}`", number) for sdk in SDKS for number in sdk.versions]
+
+    def test_tables_are_aligned(self) -> None:
+        for table in re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE):
+            assert len({len(line) for line in table.splitlines()}) == 1, table
+
+
+class TestConfiguration:
+    DOCUMENT = tomllib.loads(fence("toml", "Configuration"))
+
+    @pytest.mark.parametrize(
+        ("tables", "kind"),
+        [
+            ([DOCUMENT], Configuration),
+            (DOCUMENT["sources"], Source),
+            (DOCUMENT["destinations"], Destination),
+            ([DOCUMENT["log"]], LogSettings),
+            ([DOCUMENT["server"]], ServerSettings),
+            ([DOCUMENT["limits"]], Limits),
+        ],
+    )
+    def test_it_has_every_key(self, tables: list[dict[str, Any]], kind: type) -> None:
+        assert set().union(*tables) == {field.name for field in attrs.fields(kind)}
+
+    def test_it_shows_the_defaults(self) -> None:
+        configuration = parse_configuration(fence("toml", "Configuration"))
+        assert (attrs.evolve(configuration.log, keep=None), configuration.server, configuration.limits) == (
+            LogSettings(),
+            ServerSettings(),
+            DEFAULT_LIMITS,
+        )

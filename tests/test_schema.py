@@ -1,0 +1,180 @@
+"""The schema and the code agree, both ways: neither lets through what the other refuses, but for what is documented."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from jsonschema import Draft202012Validator
+from strategies import CALLS, batches, json_objects, json_values, messages, odd_wire_messages, wire_messages
+from support import json_bytes, take_in
+
+from trackcore import (
+    Call,
+    JSONObject,
+    Limits,
+    any_message_schema,
+    batch_schema,
+    decode_message,
+    encode_batch,
+    encode_message,
+    message_schema,
+)
+from trackcore.codec import MESSAGE_TYPES, wire_name
+from trackcore.schema import with_dialect
+
+ANY_MESSAGE = Draft202012Validator(any_message_schema())
+BATCH = Draft202012Validator(batch_schema())
+
+
+def drawn_from(schema: JSONObject) -> SearchStrategy[Any]:
+    """Give instances of a message schema: it knows the keywords that these use, and fails at any other."""
+    unknown = schema.keys() - {"title", "description", "type", "const", "properties", "required", "anyOf"}
+    unknown -= {"minLength", "maxLength", "minimum", "maximum", "maxItems"}
+    assert not unknown, unknown
+    if "const" in schema:
+        return st.just(schema["const"])
+    if "properties" in schema:
+        return _objects(schema)
+    if "type" not in schema:
+        return json_values()
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    return st.one_of([_KINDS[kind](schema) for kind in kinds])
+
+
+def _objects(schema: JSONObject) -> SearchStrategy[Any]:
+    properties = schema["properties"]
+    alternatives = schema["anyOf"]
+
+    def of(alternative: JSONObject) -> SearchStrategy[Any]:
+        narrowed = properties | alternative["properties"]
+        required = {*schema["required"], *alternative["required"]}
+        known = st.fixed_dictionaries(
+            {name: drawn_from(narrowed[name]) for name in sorted(required)},
+            optional={name: drawn_from(narrowed[name]) for name in narrowed.keys() - required},
+        )
+        return st.builds(lambda extra, known: extra | known, json_objects(), known)
+
+    return st.one_of(list(map(of, alternatives)))
+
+
+def _numbers(schema: JSONObject) -> SearchStrategy[Any]:
+    floats = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e90, max_value=1e90)
+    return st.integers(schema.get("minimum"), schema.get("maximum")) | floats
+
+
+_KINDS: dict[str, Callable[[JSONObject], SearchStrategy[Any]]] = {
+    "string": lambda schema: st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength")),
+    "number": _numbers,
+    "null": lambda _: st.none(),
+    "object": lambda _: json_objects(),
+    "array": lambda schema: st.lists(json_values(), max_size=schema["maxItems"]),
+}
+
+
+def accepts(item: Any) -> bool:
+    """Tell whether the server accepts an item of a batch."""
+    return not take_in(b'{"batch":[' + json_bytes(item) + b"]}").rejections
+
+
+def long_number(item: Any) -> bool:
+    """Tell whether a message has the one id that the schema describes more narrowly: a messageId of a huge number."""
+    value = item.get("messageId") if isinstance(item, dict) else None
+    return isinstance(value, int | float) and abs(value) > 10**90
+
+
+class TestAgreement:
+    @pytest.mark.parametrize("call", CALLS)
+    def test_what_is_drawn_from_the_schema_is_decoded_and_accepted(self, call: Call) -> None:
+        @given(drawn_from(message_schema(call)))
+        def check(item: JSONObject) -> None:
+            assert isinstance(decode_message(json_bytes(item)), MESSAGE_TYPES[call])
+            assert accepts(item)
+
+        check()
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_on_its_own_path_a_message_needs_no_type(self, call: Call) -> None:
+        @given(drawn_from(message_schema(call, with_type=False)))
+        def check(item: JSONObject) -> None:
+            assert isinstance(decode_message(json_bytes(item), call), MESSAGE_TYPES[call])
+
+        check()
+
+    @given(messages())
+    def test_what_the_codec_writes_is_valid(self, message: Any) -> None:
+        assert ANY_MESSAGE.is_valid(json.loads(encode_message(message)))
+
+    @given(batches())
+    def test_a_batch_that_the_codec_writes_is_valid(self, batch: Any) -> None:
+        assert BATCH.is_valid(json.loads(encode_batch(batch)))
+
+    @given(wire_messages())
+    def test_what_clients_send_is_valid(self, item: JSONObject) -> None:
+        assert ANY_MESSAGE.is_valid(item)
+
+    @given(odd_wire_messages().filter(lambda item: not long_number(item)))
+    def test_both_accept_and_both_refuse_the_same(self, item: Any) -> None:
+        assert ANY_MESSAGE.is_valid(item) == accepts(item)
+
+    @given(
+        st.fixed_dictionaries(
+            {"batch": st.lists(odd_wire_messages().filter(lambda item: not long_number(item)), min_size=1, max_size=3)},
+            optional=dict.fromkeys(("context", "integrations", "sentAt"), json_values()),
+        )
+    )
+    def test_a_batch_is_valid_when_none_of_its_messages_is_rejected(self, batch: JSONObject) -> None:
+        assert BATCH.is_valid(batch) == (not take_in(json_bytes(batch)).rejections)
+
+
+class TestDocumentedDifferences:
+    def test_size_depth_and_digits_have_no_words_in_the_schema(self) -> None:
+        """Three limits have no words in JSON Schema: bytes, levels of nesting, and digits of a number."""
+        deep: Any = 0
+        for _ in range(70):
+            deep = [deep]
+        good = {"type": "identify", "userId": "u"}
+        for traits in ({"x": "y" * 40_000}, {"x": deep}):
+            assert ANY_MESSAGE.is_valid({**good, "traits": traits})
+            assert not accepts({**good, "traits": traits})
+        many_digits = b'{"type":"identify","userId":"u","traits":{"x":' + b"9" * 5_000 + b"}}"
+        assert take_in(b'{"batch":[' + many_digits + b"]}").rejections
+
+    def test_a_message_id_that_is_a_huge_number_is_told_more_narrowly(self) -> None:
+        item = {"type": "identify", "userId": "u", "messageId": 1e200}
+        assert accepts(item)
+        assert not ANY_MESSAGE.is_valid(item)
+
+
+class TestContents:
+    @pytest.mark.parametrize("call", CALLS)
+    def test_every_field_of_the_message_type_is_described(self, call: Call) -> None:
+        fields = {wire_name(field.name) for field in attrs.fields(MESSAGE_TYPES[call])} - {"extra"}
+        properties = message_schema(call)["properties"]
+        assert properties.keys() == fields | {"type"}
+        assert all(schema["description"] for schema in properties.values())
+
+    @pytest.mark.parametrize("schema", [any_message_schema(), batch_schema(), *map(message_schema, CALLS)])
+    def test_it_is_a_schema(self, schema: JSONObject) -> None:
+        Draft202012Validator.check_schema(with_dialect(schema))
+
+    def test_limits_are_those_in_force(self) -> None:
+        limits = Limits(message_id_chars=7, batch_messages=3, message_bytes=1_234, request_bytes=5_678, depth=9)
+        message = message_schema("page", limits=limits)
+        assert message["properties"]["messageId"]["maxLength"] == 7
+        assert message["properties"]["messageId"]["maximum"] == 999_999
+        assert "1234 bytes" in message["description"]
+        assert "9 levels" in message["description"]
+        batch = batch_schema(limits)
+        assert batch["properties"]["batch"]["maxItems"] == 3
+        assert "5678 bytes" in batch["description"]
+
+    def test_a_bound_stays_within_what_a_float_can_hold(self) -> None:
+        schema = message_schema("page", limits=Limits(message_id_chars=10_000))
+        assert float(schema["properties"]["messageId"]["maximum"]) < float("inf")
