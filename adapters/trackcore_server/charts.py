@@ -20,6 +20,7 @@ from trackcore_sqlite import SqliteBrowser, spread
 from trackcore import JSONObject, format_timestamp
 from trackcore.explain import explain_time
 from trackcore.timestamps import EPOCH
+from trackcore_server.lags import Lags
 
 BUCKETS = 60
 _AT_ONCE = 4
@@ -46,6 +47,7 @@ class Charts:
 
     _log: SqliteBrowser
     _clock: Callable[[], datetime]
+    _lags: Lags
     _buckets: dict[tuple[int, int], _Bucket] = attrs.field(init=False, factory=dict)
     _answers: dict[int, tuple[datetime, JSONObject]] = attrs.field(init=False, factory=dict)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
@@ -77,6 +79,7 @@ class Charts:
             "messages": _by_source(buckets),
             "rejected": _by_code(rejected, since, timedelta(seconds=width)),
             "rejectedAreCut": len(rejected) == _REJECTED,
+            "delivery": self._lags.at(now),
             "clockSkew": [bucket and bucket.skew for bucket in buckets],
         }
 

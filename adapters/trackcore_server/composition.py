@@ -20,6 +20,7 @@ from trackcore_server.config import Configuration, ConfigurationMistake, load_co
 from trackcore_server.debugging import LogReader
 from trackcore_server.duplicates import WatchedSink
 from trackcore_server.explaining import Explainer
+from trackcore_server.lags import Lags
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.repair import Repairer
 from trackcore_server.retention import keep_short
@@ -110,7 +111,14 @@ def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> 
 def _reader(configuration: Configuration, collector: Collector) -> LogReader:
     log = SqliteBrowser(configuration.log.path)
     assert isinstance(collector.sink, WatchedSink)
-    return LogReader(log, Explainer(configuration), collector.sink, Repairer(collector), Charts(log, _now), Tail(log))
+    return LogReader(
+        log,
+        Explainer(configuration),
+        collector.sink,
+        Repairer(collector),
+        Charts(log, _now, Lags(configuration, log)),
+        Tail(log),
+    )
 
 
 def _now() -> datetime:

@@ -139,7 +139,13 @@ class SqliteBrowser:
 
     def time_before(self, part: Part, seq: int) -> datetime | None:
         """Give the time of reception of the last record below a sequence number, None where there is none."""
-        query = f"SELECT received_at FROM {part} WHERE seq < ? ORDER BY seq DESC LIMIT 1"
+        return self._time(f"SELECT received_at FROM {part} WHERE seq < ? ORDER BY seq DESC LIMIT 1", seq)
+
+    def time_after(self, part: Part, seq: int) -> datetime | None:
+        """Give the time of reception of the first record above a sequence number, None where there is none."""
+        return self._time(f"SELECT received_at FROM {part} WHERE seq > ? ORDER BY seq LIMIT 1", seq)
+
+    def _time(self, query: str, seq: int) -> datetime | None:
         with self._open() as connection:
             row = connection.execute(query, (seq,)).fetchone()
         return None if row is None else from_milliseconds(row[0])

@@ -123,6 +123,8 @@ class TestTimes:
         assert browser.sources_of([1, 2, 101, 999]) == {1: "website", 2: "website", 101: "app"}
         assert browser.time_before("messages", 3) == START + timedelta(seconds=2)
         assert browser.time_before("messages", 1) is None
+        assert browser.time_after("messages", 3) == START + timedelta(seconds=4)
+        assert browser.time_after("messages", 101) is None
         assert [stored.seq for stored in browser.sample([3, 1, 999])] == [1, 3]
         assert browser.sizes([1]) == [len(b'{"type":"track","messageId":"m1"}')]
         assert browser.refused(START) == {"no_type": 1, "unknown_source": 1}

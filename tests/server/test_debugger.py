@@ -313,6 +313,17 @@ class TestAnswers:
         assert sum(charts["rejected"]["no_user_anon_id"]) == 1
         assert len(charts["clockSkew"]) == 60
 
+    def test_how_far_destinations_are_behind(self, tmp_path: Path) -> None:
+        text = CONFIGURATION.replace('name = "Mixpanel"', 'name = "Files"\nkind = "file"\nfolder = "out"')
+        client = Client(create_app(rebase(parse_configuration(text), tmp_path)))
+        enter(client)
+        send(client, {"type": "page"})
+        (lag,) = ask(client, "charts", seconds=300)["delivery"]
+        assert lag == {"destination": "Files", "lagSeconds": 0.0, "waiting": 0, "isFailing": False}
+        send(client, {"type": "page", "userId": "u"}, {"type": "page", "userId": "u"})
+        (lag,) = ask(client, "charts", seconds=600)["delivery"]
+        assert (lag["waiting"], lag["isFailing"]) == (2, False)
+
     def test_repair(self, inside: Client) -> None:
         send(inside, {"type": "track", "userId": "u"})
         repair = inside.post("/debugger/api/repair/rejected/1", headers={"Origin": ORIGIN}).get_json()

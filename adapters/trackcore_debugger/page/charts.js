@@ -83,6 +83,20 @@ export function band(figure, { title, unit, values, since, bucketSeconds }) {
   figure.replaceChildren(el("figcaption", {}, el("strong", {}, title), ` ${unit} `, readout), drawing, legend);
 }
 
+/** How far each destination is behind: `lags` has {destination, lagSeconds, waiting, isFailing}. */
+export function delays(figure, lags) {
+  figure.hidden = lags.length === 0;
+  const most = Math.max(...lags.map((lag) => lag.lagSeconds), 10);
+  const rows = lags.map((lag) => {
+    const bar = el("span", { class: lag.isFailing ? "bar failing" : "bar" });
+    bar.style.width = `${Math.max((100 * lag.lagSeconds) / most, 0.5)}%`;
+    const behind = lag.waiting ? `${seconds(lag.lagSeconds)}, ${count(lag.waiting)} at most` : "up to date";
+    const state = lag.isFailing ? `, failing` : "";
+    return el("li", {}, el("span", {}, visible(lag.destination)), el("span", { class: "quiet" }, behind + state), el("span", { class: "track" }, bar));
+  });
+  figure.replaceChildren(el("figcaption", {}, el("strong", {}, "Delivery lag"), " of destinations"), el("ul", { class: "lags" }, ...rows));
+}
+
 function seconds(value) {
   const size = Math.abs(value);
   if (size < 1) return `${Math.round(value * 1_000)} ms`;

@@ -1,6 +1,6 @@
 // The page: asks for what is new, lists it, and shows the story of what is chosen.
 import * as api from "./api.js";
-import { band, bars } from "./charts.js";
+import { band, bars, delays } from "./charts.js";
 import { story } from "./detail.js";
 import { byId, clock, count, el } from "./dom.js";
 import { List, keyOf } from "./list.js";
@@ -212,6 +212,7 @@ async function drawCharts() {
       bars(byId("chart-messages"), { ...over, title: "Messages by source", unit: "per second", series: found.messages, scale: found.bucketSeconds });
       bars(byId("chart-rejected"), { ...over, title: "Rejections by code", unit: `per ${span(found.bucketSeconds)}`, series: found.rejected, isCut: found.rejectedAreCut });
       band(byId("chart-skew"), { ...over, title: "Clock skew", unit: "of clients", values: found.clockSkew });
+      delays(byId("chart-delivery"), found.delivery);
       if (found.isPartial) wait = 50;
     } catch {
       // The list says what is wrong with the server; the charts stay as they were.
