@@ -23,7 +23,11 @@ from trackcore.timestamps import EPOCH
 from trackcore_server.lags import Lags
 
 BUCKETS = 60
-_AT_ONCE = 4
+_AT_ONCE = 20
+_AT_ONCE_WIDE = 4
+_WIDE_SECONDS = 120
+"""How many buckets are counted in one answer: few of those whose messages lie far apart in the file."""
+
 _SAMPLED = 20
 _SKEWS = 5
 _REJECTED = 4_000
@@ -86,7 +90,8 @@ class Charts:
     def _counted(self, width: int, places: Sequence[int], now: datetime) -> dict[int, _Bucket]:
         """Give the buckets that are counted by now: those that were, and the newest few of the others."""
         known = {place: self._buckets[width, place] for place in places if (width, place) in self._buckets}
-        missing = [place for place in places if place not in known][-_AT_ONCE:]
+        most = _AT_ONCE if width < _WIDE_SECONDS else _AT_ONCE_WIDE
+        missing = [place for place in places if place not in known][-most:]
         fresh = self._count(width, missing)
         if len(self._buckets) > _REMEMBERED:
             self._buckets.clear()
