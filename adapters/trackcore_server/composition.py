@@ -17,6 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from trackcore import Collector, Sink
 from trackcore_server.charts import Charts
 from trackcore_server.config import Configuration, ConfigurationMistake, load_configuration
+from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.debugging import LogReader
 from trackcore_server.duplicates import WatchedSink
 from trackcore_server.explaining import Explainer
@@ -102,7 +103,7 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
 
 
 def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> Gate | None:
-    token = configuration.debugger.read_token()
+    token = read_debugger_token(configuration)
     if token is not None:
         return Gate.for_token(token)
     return None if one_time_token is None else Gate.for_one_time(one_time_token)

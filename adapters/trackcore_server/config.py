@@ -6,9 +6,8 @@ mistake is told with its path (`sources[0].write_kyes`) and, where there is one,
 
 from __future__ import annotations
 
-import os
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -33,12 +32,6 @@ from trackcore_server.kinds import KINDS
 from trackcore_server.units import parse_age, parse_bind, parse_size
 
 MEBIBYTE = 1 << 20
-
-ENVIRONMENT = "env:"
-"""What a setting starts with that names an environment variable."""
-
-TOKEN_CHARS = 12
-"""How short a token of the debugger may be."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -94,30 +87,11 @@ class ServerSettings:
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
 
 
-def _check_token(_: object, __: object, token: str | None) -> None:
-    if token is not None and not token.startswith(ENVIRONMENT) and len(token) < TOKEN_CHARS:
-        raise ValueError(f"a token needs at least {TOKEN_CHARS} characters, or names a variable, 'env:NAME'")
-
-
 @attrs.frozen(kw_only=True)
 class DebuggerSettings:
-    """Who may look at the debugger: whoever has the token.  Without one there is no debugger.
+    """Who may look at the debugger: whoever has the token.  Without one there is no debugger."""
 
-    `env:NAME` takes the token from an environment variable.
-    """
-
-    token: str | None = attrs.field(default=None, validator=_check_token)
-
-    def read_token(self, environ: Mapping[str, str] = os.environ) -> str | None:
-        """Give the token itself.  Raises `ConfigurationMistake` when the variable is not set, or too short."""
-        if self.token is None or not self.token.startswith(ENVIRONMENT):
-            return self.token
-        name = self.token.removeprefix(ENVIRONMENT)
-        token = environ.get(name, "")
-        if len(token) < TOKEN_CHARS:
-            detail = f"the environment variable {name} needs at least {TOKEN_CHARS} characters, it has {len(token)}"
-            raise ConfigurationMistake(path="debugger.token", detail=detail)
-        return token
+    token: Secret | None = None
 
 
 @attrs.frozen(kw_only=True)

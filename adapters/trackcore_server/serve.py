@@ -21,6 +21,7 @@ from trackcore_debugger import OneTimeToken
 from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore_server.composition import DEBUGGER_PATH, ServerApp, create_app, create_collector, create_sink
 from trackcore_server.config import Configuration, ServerSettings, check_configuration
+from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.delivering import LOG_FORMAT, check_destinations
 from trackcore_server.delivery_process import DeliveringArbiter, DeliveryProcess
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
@@ -104,6 +105,7 @@ def serve(
 
     deployment = find()
     _check_log(deployment.configuration)
+    read_debugger_token(deployment.configuration)
     if deliver:
         check_destinations(deployment.configuration, deployment.file)
     if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
@@ -167,6 +169,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         try:
             configuration = self._read_again()
             create_collector(configuration)
+            read_debugger_token(configuration)
             if self._deliver:
                 check_destinations(configuration)
         except TrackcoreError as error:

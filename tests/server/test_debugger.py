@@ -16,6 +16,7 @@ from trackcore_debugger import Gate, OneTimeToken
 from trackcore_debugger.gate import COOKIE, SESSION_SECONDS
 from trackcore_server import create_app, parse_configuration
 from trackcore_server.config import ConfigurationMistake, rebase
+from trackcore_server.debugger_token import read_debugger_token
 from trackcore_sqlite import SqliteSink
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
@@ -84,16 +85,25 @@ class TestMounting:
         response = client.get("/debugger")
         assert (response.status_code, response.headers["Location"]) == (308, "/debugger/")
 
-    def test_a_token_of_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_token_of_the_environment(self) -> None:
         configuration = parse_configuration(CONFIGURATION.replace(TOKEN, "env:OUR_TOKEN"))
-        with pytest.raises(ConfigurationMistake, match="OUR_TOKEN needs at least 12 characters, it has 0"):
-            configuration.debugger.read_token()
-        monkeypatch.setenv("OUR_TOKEN", TOKEN)
-        assert configuration.debugger.read_token() == TOKEN
+        with pytest.raises(ConfigurationMistake, match="environment variable OUR_TOKEN is not set"):
+            read_debugger_token(configuration, {})
+        assert read_debugger_token(configuration, {"OUR_TOKEN": TOKEN}) == TOKEN
+        assert TOKEN not in repr(parse_configuration(CONFIGURATION))
 
-    def test_a_token_that_is_guessed_soon(self) -> None:
+    @pytest.mark.parametrize("token", ["secret", "env:SHORT"])
+    def test_a_token_that_is_guessed_soon(self, token: str) -> None:
+        configuration = parse_configuration(CONFIGURATION.replace(TOKEN, token))
         with pytest.raises(ConfigurationMistake, match=r"debugger\.token: a token needs at least 12"):
-            parse_configuration(CONFIGURATION.replace(TOKEN, "secret"))
+            read_debugger_token(configuration, {"SHORT": "secret"})
+
+    def test_a_wrong_token_is_told_at_the_start(self, run: Callable[..., Any], tmp_path: Path) -> None:
+        config = tmp_path / "own.toml"
+        config.write_text(CONFIGURATION.replace(TOKEN, "secret"))
+        result = run("serve", "--config", config, "--bind", "127.0.0.1:0")
+        assert result.exit_code == 2
+        assert "a token needs at least 12 characters, this one has 6" in result.stderr
 
     def test_the_wheel_has_the_page(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
