@@ -11,6 +11,7 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ class Site:
     def debugger(self) -> str:
         return f"{self.url}/debugger/"
 
+    def is_ready(self) -> bool:
+        """Tell whether it can store, which also has the log made."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/ready", timeout=SECONDS) as answer:  # noqa: S310
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:
+            return False
+
     def output(self) -> str:
         return (self.folder / "server.txt").read_text()
 
@@ -92,8 +101,9 @@ def _start(folder: Path, *arguments: str) -> Site:
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.02)
-    with urllib.request.urlopen(f"{found[1]}/ready", timeout=SECONDS):  # noqa: S310 - has the log made
-        return Site(process, folder, found[1])
+    site = Site(process, folder, found[1])
+    wait_until(site.is_ready, "a server", SECONDS)
+    return site
 
 
 @pytest.fixture(name="serve")

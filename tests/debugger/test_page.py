@@ -278,8 +278,7 @@ class TestCharts:
         assert page.run("return await page.innerText('#chart-rejected .legend')") == "no_user_anon_id"
         label = page.run("return await page.getAttribute('#chart-messages svg', 'aria-label')")
         assert label.startswith("Messages by source: ")
-        box = page.run("return await page.locator('#chart-messages rect.c0').last().boundingBox()")
-        page.run("await page.mouse.move(argument.x + 1, argument.y + 1)", box)
+        page.run("await page.locator('#chart-messages rect.c0').last().hover({ force: true })")
         page.run(TOLD, ["#chart-messages output", "website"])
 
     def test_a_longer_time(self, site: Site, page: Browser) -> None:
