@@ -31,6 +31,7 @@ IMPURE_CALLS = frozenset(
 
 # The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
 ADAPTER_LIBRARIES = {
+    "trackcore_debugger": {"werkzeug"},
     "trackcore_delivery": {"sqlite3", "urllib3"},  # its state, and HTTP out
     "trackcore_kafka": {"confluent_kafka"},
     "trackcore_server": {
@@ -38,6 +39,7 @@ ADAPTER_LIBRARIES = {
         "gunicorn",
         "rich",
         "werkzeug",
+        "trackcore_debugger",
         "trackcore_delivery",
         "trackcore_kafka",
         "trackcore_sqlite",

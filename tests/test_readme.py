@@ -25,7 +25,6 @@ from markdown_it.token import Token
 from sdk.report import END, SDKS, START
 from trackcore_server import Configuration, LogSettings, ServerSettings, parse_configuration
 from trackcore_server.cli import main
-from trackcore_server.explain import CONFIGURATION_CHANGED
 from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_wsgi import responses
 from trackcore_wsgi.routes import ROUTES, Action, find_route
@@ -44,6 +43,7 @@ from trackcore import (
     Warned,
     WriteKey,
 )
+from trackcore.explain import CONFIGURATION_CHANGED
 from trackcore.jsontext import encode_json, parse_value
 
 ROOT = Path(__file__).parents[1]

@@ -3,9 +3,11 @@
 The modules, lowest first: `typing`, `limits`, `errors`; `jsontext`, `timestamps`, `credentials`, `messages`; `wire`
 (the rules of one message), `wire_message` (the fast way through them), `request` (a body taken apart) and `codec`
 (bytes to typed messages and back); `merge`, `integrations`, `sinks`; `intake` (the order of the steps); `collector`
-(what people embed); `schema` (the rules as JSON Schema, for others).
+(what people embed); `schema` (the rules as JSON Schema, for others); `entries`, `rejections` and `catalogue` (what each
+code means); `stories` and `explain` (why it came out so).
 """
 
+from trackcore.catalogue import CATALOGUE
 from trackcore.codec import (
     decode_batch,
     decode_message,
@@ -16,7 +18,9 @@ from trackcore.codec import (
 )
 from trackcore.collector import Collector, Receipt
 from trackcore.credentials import Source, SourceBook, mask_write_key, write_key_from_authorization
+from trackcore.entries import Entry
 from trackcore.errors import Caution, Invalid, InvalidMessage, InvalidRequest, Reason, TrackcoreError, Warned
+from trackcore.explain import explain_message, explain_quarantined, explain_rejection
 from trackcore.intake import Intake, Origin, Rejection, receive
 from trackcore.integrations import Because, Decision, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
@@ -33,10 +37,12 @@ from trackcore.sinks import (
     Sink,
     SinkUnavailable,
 )
+from trackcore.stories import MessageStory, QuarantineStory, RejectionStory
 from trackcore.timestamps import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
 from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
 
 __all__ = [
+    "CATALOGUE",
     "DEFAULT_LIMITS",
     "Alias",
     "Batch",
@@ -50,6 +56,7 @@ __all__ = [
     "Decision",
     "Destination",
     "Endpoint",
+    "Entry",
     "Envelope",
     "Group",
     "Identify",
@@ -61,15 +68,18 @@ __all__ = [
     "Limits",
     "MemorySink",
     "Message",
+    "MessageStory",
     "NewMessageId",
     "Origin",
     "Outcome",
     "Page",
+    "QuarantineStory",
     "QuarantinedRequest",
     "Reason",
     "Receipt",
     "RejectedRecord",
     "Rejection",
+    "RejectionStory",
     "Resolution",
     "Resolver",
     "Screen",
@@ -89,6 +99,9 @@ __all__ = [
     "decode_message",
     "encode_batch",
     "encode_message",
+    "explain_message",
+    "explain_quarantined",
+    "explain_rejection",
     "format_timestamp",
     "mask_write_key",
     "merge_batch",

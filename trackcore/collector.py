@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from hashlib import sha256
+from itertools import count
 
 import attrs
+from msgspec.structs import replace
 
 from trackcore.codec import encode_as_given
 from trackcore.credentials import Source, SourceBook
-from trackcore.errors import InvalidRequest
+from trackcore.errors import Caution, InvalidRequest, Warned
 from trackcore.intake import Intake, Origin, Rejection, process, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
 from trackcore.jsontext import replace_surrogates
@@ -26,6 +29,9 @@ from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
 
 SERVER = Origin()
+
+_SEED_DIGITS = 24
+_REPAIRED = Caution(code=Warned.REPAIRED, message="it was refused at first, and received again")
 
 
 @attrs.frozen(kw_only=True)
@@ -118,6 +124,51 @@ class Collector:
         )
         self.sink.store(quarantined=[request])
         return Receipt(source=None, received_at=intake.received_at)
+
+    def receive_again(
+        self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime
+    ) -> Receipt:
+        """Receive a request, or a message, that was refused before, after what was in its way was mended.
+
+        Its messages keep the time at which they were first received, and are marked with the caution `repaired`.  One
+        without an id gets an id made from `record`, so that doing this twice gives duplicates, and no second message.
+        What is refused once more is not kept once more: the receipt tells it, and its first record stays.
+
+        Args:
+            body: the bytes as they were received.
+            record: names what is received again, such as `quarantine:12`.
+            endpoint: what the body is.
+            origin: where it came from, or the write key of the source that it belongs to.
+            received_at: when it was received first.
+
+        Raises:
+            InvalidRequest: the body is still of no use as a whole.
+            SinkUnavailable: nothing was stored.
+        """
+        intake = self.examine(body, record=record, endpoint=endpoint, origin=origin, received_at=received_at)
+        envelopes = [replace(envelope, cautions=(*envelope.cautions, _REPAIRED)) for envelope in intake.envelopes]
+        return Receipt(
+            source=intake.source,
+            received_at=intake.received_at,
+            envelopes=envelopes,
+            outcomes=self.sink.store(envelopes) if envelopes else (),
+            rejections=intake.rejections,
+        )
+
+    def examine(self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime) -> Intake:
+        """Tell what `receive_again` would make of a request, and store nothing.  Raises `InvalidRequest`."""
+        seed = sha256(f"{record} {received_at.isoformat()} ".encode() + body).hexdigest()[:_SEED_DIGITS]
+        numbers = count(1)
+        return receive(
+            body,
+            endpoint=endpoint,
+            origin=origin,
+            sources=self.sources,
+            resolvers=self._resolvers,
+            received_at=received_at,
+            new_message_id=lambda: f"repaired-{seed}-{next(numbers)}",
+            limits=self.limits,
+        )
 
     def submit(self, *messages: Message, source: str) -> Receipt:
         """Receive messages made in this process, as one request.  They keep the same rules as any other.

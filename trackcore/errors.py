@@ -85,6 +85,7 @@ class Warned(_Coded):
         "integration_case",
         "A name in `integrations` matches a destination but for upper and lower case.",
     )
+    REPAIRED = "repaired", "The message was refused at first, and received again after that was mended."
 
 
 @attrs.frozen(kw_only=True)

@@ -16,12 +16,14 @@ from trackcore import TrackcoreError
 from trackcore_server.dead_letters import dead_letters
 from trackcore_server.deliver import deliver
 from trackcore_server.destinations import destinations
+from trackcore_server.explain import explain
 from trackcore_server.import_files import import_files
 from trackcore_server.options import Failure
 from trackcore_server.replay import replay
 from trackcore_server.schema import schema
 from trackcore_server.serve import serve
 from trackcore_server.show import events, rejected
+from trackcore_server.stats import stats
 from trackcore_server.upkeep import check, prune_log
 from trackcore_server.validate import validate
 
@@ -54,6 +56,8 @@ main.add_command(replay)
 main.add_command(import_files)
 main.add_command(events)
 main.add_command(rejected)
+main.add_command(explain)
+main.add_command(stats)
 main.add_command(validate)
 main.add_command(prune_log)
 main.add_command(check)

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from trackcore_debugger import DebuggerApp, Gate, OneTimeToken
+from trackcore_sqlite import SqliteBrowser
 from trackcore_wsgi import TrackingApp
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from trackcore import Collector
+from trackcore import Collector, Sink
+from trackcore_server.charts import Charts
 from trackcore_server.config import Configuration, ConfigurationMistake, LogSettings, load_configuration
+from trackcore_server.debugger_token import read_debugger_token
+from trackcore_server.debugging import LogReader
 from trackcore_server.delivering import delivered_up_to
+from trackcore_server.duplicates import WatchedSink
+from trackcore_server.explaining import Explainer
+from trackcore_server.lags import Lags
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.logs import make_sink
+from trackcore_server.repair import Repairer
 from trackcore_server.retention import keep_short
+from trackcore_server.tail import Tail
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+DEBUGGER_PATH = "/debugger"
 
 
-def create_collector(configuration: Configuration) -> Collector:
+def create_collector(configuration: Configuration, watch: Callable[[Sink], Sink] | None = None) -> Collector:
     """Make a collector that stores in the configured log, which is closed when the process ends.
+
+    Args:
+        configuration: what the server is told.
+        watch: puts another sink around that of the log.
 
     Raises:
         ConfigurationMistake: there is no source, so that nothing could be collected, or the log has wrong settings.
@@ -30,15 +53,33 @@ def create_collector(configuration: Configuration) -> Collector:
     return Collector(
         sources=configuration.sources,
         destinations=configuration.destinations,
-        sink=sink,
-        clock=lambda: datetime.now(UTC),
+        sink=sink if watch is None else watch(sink),
+        clock=_now,
         new_message_id=lambda: str(uuid4()),
         limits=configuration.limits,
     )
 
 
-def create_app(configuration: Configuration | None = None) -> TrackingApp:
-    """Make the WSGI app; without a configuration, from the file that the environment variable TRACKCORE_CONFIG names.
+class ServerApp:
+    """The tracking API as a WSGI app, with the debugger mounted beside it where there is one."""
+
+    def __init__(self, tracking: TrackingApp, debugger: WSGIApplication | None = None) -> None:
+        self.collector = tracking.collector
+        self._app: WSGIApplication = tracking
+        if debugger is not None:
+            self._app = DispatcherMiddleware(tracking, {DEBUGGER_PATH: debugger})
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        return self._app(environ, start_response)
+
+
+def create_app(configuration: Configuration | None = None, one_time_token: OneTimeToken | None = None) -> ServerApp:
+    """Make the WSGI app, with the debugger at `/debugger` where a token for it is configured or given.
+
+    Args:
+        configuration: what the server is told; left out, the file that the environment variable TRACKCORE_CONFIG names.
+        one_time_token: opens the debugger once, where no token is configured.
 
     Raises:
         ConfigurationMistake: there is no such file, or it cannot be used.
@@ -48,7 +89,39 @@ def create_app(configuration: Configuration | None = None) -> TrackingApp:
     if isinstance(configuration.log, LogSettings) and configuration.log.keep is not None:
         up_to = partial(delivered_up_to, configuration)
         atexit.register(keep_short(configuration.log.path, configuration.log.keep, up_to=up_to))
-    return TrackingApp(create_collector(configuration), proxy_hops=configuration.server.proxy_hops)
+    hops = configuration.server.proxy_hops
+    gate = _gate(configuration, one_time_token)
+    if gate is None:
+        return ServerApp(TrackingApp(create_collector(configuration), proxy_hops=hops))
+    collector = create_collector(configuration, WatchedSink)
+    debugger: WSGIApplication = DebuggerApp(_reader(configuration, collector), gate)
+    if hops:
+        debugger = ProxyFix(debugger, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
+    return ServerApp(TrackingApp(collector, proxy_hops=hops), debugger)
+
+
+def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> Gate | None:
+    token = read_debugger_token(configuration)
+    if token is not None:
+        return Gate.for_token(token)
+    return None if one_time_token is None else Gate.for_one_time(one_time_token)
+
+
+def _reader(configuration: Configuration, collector: Collector) -> LogReader:
+    log = SqliteBrowser(configuration.log_path)
+    assert isinstance(collector.sink, WatchedSink)
+    return LogReader(
+        log,
+        Explainer(configuration),
+        collector.sink,
+        Repairer(collector),
+        Charts(log, _now, Lags(configuration, log)),
+        Tail(log),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _configuration_of_environment() -> Configuration:

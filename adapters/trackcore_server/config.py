@@ -103,6 +103,13 @@ class ServerSettings:
 
 
 @attrs.frozen(kw_only=True)
+class DebuggerSettings:
+    """Who may look at the debugger: whoever has the token.  Without one there is no debugger."""
+
+    token: Secret | None = None
+
+
+@attrs.frozen(kw_only=True)
 class DeliverySettings:
     """Where it is kept how far delivery has come, and how many bytes of dead letters each destination may have.
 
@@ -126,6 +133,7 @@ class Configuration:
     log: LogSettings | KafkaLogSettings = LogSettings()
     delivery: DeliverySettings = DeliverySettings()
     server: ServerSettings = ServerSettings()
+    debugger: DebuggerSettings = DebuggerSettings()
     limits: Limits = DEFAULT_LIMITS
 
     @property

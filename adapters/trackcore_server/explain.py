@@ -1,64 +1,147 @@
-"""Why a stored message goes to each destination or not, worked out again from the message as it was stored."""
+"""`trackcore explain`: why a message came out as it did, or what would become of one that was never sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
 
-import attrs
+import click
+from trackcore_sqlite import SqliteBrowser, UnusableLog
 
-from trackcore import Decision, Destination, JSONObject, Resolver, parse_timestamp
-from trackcore_server.config import Configuration
-from trackcore_server.logs import StoredMessage
+from trackcore import Call, JSONObject, RejectionStory
+from trackcore.jsontext import parse_value
+from trackcore_server.documents import read_documents
+from trackcore_server.explaining import NEW_ID, Explainer
+from trackcore_server.locate import Deployment, find_deployment
+from trackcore_server.options import FINDINGS, Failure, location_options
+from trackcore_server.output import is_terminal, write_line
+from trackcore_server.records import mask_write_keys, payload_text, quarantined_record, rejected_record
+from trackcore_server.storytelling import render
 
-CONFIGURATION_CHANGED = "configuration_changed"
-"""Said where today's configuration would decide otherwise than was decided when the message came."""
+_STDIN = "-"
 
-
-@attrs.define
-class Explainer:
-    """Explains by the configuration of today; what was stored stands where they disagree."""
-
-    _destinations: tuple[Destination, ...]
-    _of_source: Mapping[str, Resolver]
-    _of_others: Resolver = attrs.field(init=False)
-
-    @_of_others.default
-    def _all(self) -> Resolver:
-        return Resolver(self._destinations)
-
-    def explain(self, stored: StoredMessage) -> list[JSONObject]:
-        """Give `{destination, chosen, because, options?}` of each destination of the message's source."""
-        resolver = self._of_source.get(stored.source, self._of_others)
-        resolution = resolver.resolve(stored.message.get("integrations"))
-        decisions = [_told(decision, stored) for decision in resolution.at_age(_age(stored.message))]
-        known = {decision["destination"] for decision in decisions}
-        gone = [name for name in stored.destinations if name not in known]
-        return decisions + [{"destination": name, "chosen": True, "because": CONFIGURATION_CHANGED} for name in gone]
+_EXAMPLES = """\b
+Examples:
+  trackcore explain 42
+  trackcore explain --rejected 7
+  trackcore explain 0b2cc14e-5e2e-4d2f-a1ca-8d4e33a3a19b
+  echo '{"userId": 5, "event": "Paid"}' | trackcore explain --type track -
+"""
 
 
-def make_explainer(configuration: Configuration) -> Explainer:
-    """Make an explainer for what a configuration says now."""
-    of_source = {
-        source.name: Resolver(
-            destination
-            for destination in configuration.destinations
-            if source.destinations is None or destination.name in source.destinations
-        )
-        for source in configuration.sources
-    }
-    return Explainer(configuration.destinations, of_source)
+@click.command(epilog=_EXAMPLES, short_help="Tell why a message came out as it did.")
+@click.argument("what", metavar="SEQ|MESSAGE_ID|-")
+@location_options
+@click.option("--rejected", "part", flag_value="rejected", help="SEQ is that of a rejected message.")
+@click.option("--quarantine", "part", flag_value="quarantine", help="SEQ is that of a quarantined request.")
+@click.option("--source", metavar="NAME", help="With -: whose message it is.  [default: as its write key says]")
+@click.option("--type", "call", type=click.Choice(get_args(Call)), help="With -: what a message is that does not say.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["json", "text"]),
+    help="json: one JSON object a line.  [default: text on a terminal, else json]",
+)
+def explain(
+    *,
+    what: str,
+    config: Path | None,
+    data: Path | None,
+    part: str | None,
+    source: str | None,
+    call: Call | None,
+    output_format: str | None,
+) -> None:
+    """Tell how a message came by its source, its time, its ids, its warnings and its destinations.
+
+    What is meant is a sequence number, as `trackcore events` and `trackcore rejected` list it, or a messageId; or `-`
+    for messages on standard input, which are judged as the server would judge them now, and not stored.
+
+    Exit code: 0, or 1 when a message on standard input would be rejected.
+    """
+    deployment = find_deployment(config=config, data=data)
+    is_text = output_format == "text" or (output_format is None and is_terminal())
+    if what == _STDIN:
+        if part is not None:
+            raise click.UsageError("--rejected and --quarantine are about the log, not about standard input")
+        stories = list(_unsent(deployment, call, source))
+    else:
+        if source is not None or call is not None:
+            raise click.UsageError("--source and --type are for messages on standard input")
+        stories = list(_stored(deployment, what, part))
+    for story in stories:
+        _write(story, is_text=is_text)
+    sys.stdout.buffer.flush()
+    if what == _STDIN and any(story["outcome"] == "rejected" for story in stories):
+        sys.exit(FINDINGS)
 
 
-def _told(decision: Decision, stored: StoredMessage) -> JSONObject:
-    name = decision.destination.name
-    if decision.chosen != (name in stored.destinations):
-        return {"destination": name, "chosen": not decision.chosen, "because": CONFIGURATION_CHANGED}
-    told = {"destination": name, "chosen": decision.chosen, "because": decision.because}
-    return told if decision.options is None else {**told, "options": decision.options}
+def _write(story: JSONObject, *, is_text: bool) -> None:
+    if not is_text:
+        write_line(sys.stdout.buffer, story)
+        return
+    text = io.StringIO()
+    render(story, text)
+    lines = (line.rstrip() for line in text.getvalue().split("\n")[:-1])  # a grid pads its right side
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
-def _age(message: JSONObject) -> timedelta:
-    received_at = parse_timestamp(message.get("receivedAt"))
-    timestamp = parse_timestamp(message.get("timestamp"))
-    return timedelta() if received_at is None or timestamp is None else received_at - timestamp
+def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSONObject]:
+    """Find a message in the log: by its number, else by its id."""
+    log = SqliteBrowser(deployment.configuration.log_path)
+    explainer = Explainer(deployment.configuration)
+    seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
+    if part == "rejected":
+        if seq is not None and (rejected := log.one("rejected", seq)) is not None:
+            yield rejected_record(rejected) | explainer.rejected(rejected).as_json() | {"part": part}
+            return
+    elif part == "quarantine":
+        if seq is not None and (quarantined := log.one("quarantine", seq)) is not None:
+            record = quarantined_record(quarantined)
+            yield record | explainer.quarantined(quarantined).as_json() | {"part": part}
+            return
+    else:
+        messages = [found] if seq is not None and (found := log.one("messages", seq)) else log.with_message_id(what)
+        for stored in messages:
+            story = explainer.message(stored).as_json()
+            yield {"part": "messages", "seq": stored.seq, **story, "message": stored.message}
+        if messages:
+            return
+    where = {"rejected": "rejected message", "quarantine": "quarantined request"}.get(part or "", "stored message")
+    known = "" if part else " or that messageId"
+    raise Failure(f"{log.path}: there is no {where} with the number{known} {what!r}")
+
+
+_SEQ_DIGITS = 15
+
+
+def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> Iterator[JSONObject]:
+    names = [known.name for known in deployment.configuration.sources]
+    if source is not None and source not in names:
+        raise Failure(f"there is no source {source!r}; the configuration has {', '.join(names) or 'none'}")
+    log = SqliteBrowser(deployment.configuration.log_path)
+    explainer = Explainer(deployment.configuration)
+    documents = list(read_documents(sys.stdin.buffer))
+    if not documents:
+        raise Failure("standard input is empty; give it a message, or a batch, as JSON")
+
+    def find_duplicate(source_name: str, message_id: str) -> int | None:
+        if message_id == NEW_ID:
+            return None
+        try:
+            return log.seq_of(source_name, message_id)
+        except UnusableLog:  # there is none yet, so nothing in it
+            return None
+
+    for document in documents:
+        for unsent in explainer.unsent(document, call=call, source=source, find_duplicate=find_duplicate):
+            story = {"part": "unsent", "line": document.line, **unsent.story.as_json()}
+            if unsent.index is not None:
+                story["index"] = unsent.index
+            if isinstance(unsent.story, RejectionStory):
+                yield story | payload_text(mask_write_keys(unsent.payload))
+            else:
+                yield story | {"message": parse_value(unsent.payload)}

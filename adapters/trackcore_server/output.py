@@ -12,7 +12,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TextIO
 
 import attrs
 from rich.console import Console
@@ -141,8 +141,13 @@ class TableWriter:
             table.add_row(*map(Text, row))
         self._has_header = True
         page = io.StringIO()
-        Console(file=page, width=_width(), force_terminal=is_terminal(), highlight=False, markup=False).print(table)
+        text_console(page).print(table)
         return page.getvalue()
+
+
+def text_console(stream: TextIO) -> Console:
+    """Make a console that takes nothing as markup, as wide as the terminal, or as text in a pipe may be."""
+    return Console(file=stream, width=_width(), force_terminal=is_terminal(), highlight=False, markup=False)
 
 
 def _width() -> int:

@@ -16,11 +16,12 @@ from typing import Any
 import attrs
 import click
 from gunicorn.app.base import BaseApplication
-from trackcore_wsgi import TrackingApp
+from trackcore_debugger import OneTimeToken
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
-from trackcore_server.composition import create_app, create_collector
+from trackcore_server.composition import DEBUGGER_PATH, ServerApp, create_app, create_collector
 from trackcore_server.config import Configuration, LogSettings, ServerSettings, check_configuration
+from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.delivering import LOG_FORMAT, check_destinations
 from trackcore_server.delivery_process import DeliveringArbiter, DeliveryProcess
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
@@ -105,6 +106,7 @@ def serve(
 
     deployment = find()
     _check_log(deployment.configuration)
+    read_debugger_token(deployment.configuration)
     if deliver:
         check_destinations(deployment.configuration, deployment.file)
     if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
@@ -112,7 +114,14 @@ def serve(
     _tell_start(deployment, deliver=deliver)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
-    _Server(deployment.configuration, lambda: find().configuration, example_key, deliver=deliver).run()
+    one_time_token = OneTimeToken() if _is_private(deployment) else None
+    _Server(
+        deployment.configuration,
+        lambda: find().configuration,
+        example_key,
+        one_time_token=one_time_token,
+        deliver=deliver,
+    ).run()
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -124,11 +133,13 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         read_again: Callable[[], Configuration],
         example_key: str | None,
         *,
+        one_time_token: OneTimeToken | None,
         deliver: bool,
     ) -> None:
         self._configuration = configuration
         self._read_again = read_again
         self._example_key = example_key
+        self._one_time_token = one_time_token
         self._deliver = deliver
         super().__init__(prog="trackcore")
 
@@ -142,8 +153,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             if name in self.cfg.settings:  # gunicorn of before 25.1 has no control socket
                 self.cfg.set(name, value)
 
-    def load(self) -> TrackingApp:
-        return create_app(self._configuration)
+    def load(self) -> ServerApp:
+        return create_app(self._configuration, self._one_time_token)
 
     def run(self) -> None:
         DeliveringArbiter(self).run()
@@ -159,6 +170,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         try:
             configuration = self._read_again()
             create_collector(configuration)
+            read_debugger_token(configuration)
             if self._deliver:
                 check_destinations(configuration)
         except TrackcoreError as error:
@@ -173,8 +185,15 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         click.echo(f"Listening on {url}", err=True)
         if not _is_loopback(host):
             click.echo("Others can reach this address, in plain HTTP: put a proxy with TLS in front of it.", err=True)
+        self._tell_debugger(f"{url}{DEBUGGER_PATH}/")
         key = "YOUR_WRITE_KEY" if self._example_key is None else self._example_key
         click.echo(f"Try:\n  {_curl(url, key)}", err=True)
+
+    def _tell_debugger(self, url: str) -> None:
+        if self._configuration.debugger.token is not None:
+            click.echo(f"Debugger: {url} (with the configured token)", err=True)
+        elif self._one_time_token is not None:
+            click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
 
 
 def _heed_signals(_: object, __: object) -> None:
@@ -195,6 +214,12 @@ def _with_command_line(
     configuration = attrs.evolve(configuration, server=server)
     check_configuration(configuration)
     return attrs.evolve(deployment, configuration=configuration)
+
+
+def _is_private(deployment: Deployment) -> bool:
+    """Tell whether nobody configured anything, nor can reach the server from elsewhere: then a link may open all."""
+    host, _ = parse_bind(deployment.configuration.server.bind)
+    return deployment.is_own and deployment.configuration.debugger.token is None and _is_loopback_name(host)
 
 
 def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
@@ -269,6 +294,18 @@ def _reachable(host: str) -> str:
     if address.is_unspecified:
         return "localhost"
     return f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
+
+
+def _is_loopback_name(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and _is_loopback(host))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,13 +10,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from trackcore_sqlite import SqliteBrowser
 
-from trackcore import Call, JSONObject, WriteKey, format_timestamp, mask_write_key
-from trackcore_server.explain import make_explainer
+from trackcore import Call, JSONObject
+from trackcore_server.explaining import Explainer
 from trackcore_server.locate import find_deployment
-from trackcore_server.logs import Log, StoredMessage, StoredQuarantined, StoredRejected, open_log
+from trackcore_server.logs import Log, StoredQuarantined, open_log
 from trackcore_server.options import listing_options, location_options
 from trackcore_server.output import ON_TERMINAL, Column, is_terminal, make_writer
+from trackcore_server.records import event_record, quarantined_record, rejected_record
+from trackcore_server.retry import retry
 
 POLL_SECONDS = 0.5
 """How often `--follow` looks for new messages."""
@@ -34,6 +35,7 @@ Examples:
   trackcore rejected --since 1d
   trackcore rejected --code event_not_defined --format jsonl | jq -r .payload
   trackcore rejected --quarantine
+  trackcore rejected --quarantine --retry
 """
 
 
@@ -66,15 +68,15 @@ def events(
     """
     deployment = find_deployment(config=config, data=data)
     log = open_log(deployment.configuration)
-    explainer = make_explainer(deployment.configuration) if explain else None
+    explainer = Explainer(deployment.configuration) if explain else None
     writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
 
     tail = log.tail(source=source, call=call, user=user, since=since, limit=_limit(limit))
 
     def show() -> None:
         for stored in tail.read():
-            record = _event_record(stored)
-            writer.write(record if explainer is None else {**record, "decisions": explainer.explain(stored)})
+            record = event_record(stored)
+            writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
         writer.flush()
 
     try:
@@ -93,6 +95,10 @@ def events(
 @click.option("--code", metavar="CODE", help="Only those with this reason code, such as event_not_defined.")
 @listing_options
 @click.option("--quarantine", is_flag=True, help="List requests whose write key belongs to no source instead.")
+@click.option("--seq", type=click.IntRange(min=1), metavar="N", help="Only the one with this number.")
+@click.option(
+    "--retry", "again", is_flag=True, help="Receive them again, now that the configuration is mended, and tell."
+)
 def rejected(
     *,
     config: Path | None,
@@ -103,6 +109,8 @@ def rejected(
     limit: int | None,
     output_format: str | None,
     quarantine: bool,
+    seq: int | None,
+    again: bool,
 ) -> None:
     """List what was rejected and why, oldest first.
 
@@ -111,19 +119,34 @@ def rejected(
 
     With --quarantine: `seq`, `receivedAt`, `endpoint`, `writeKey` (masked), `clientIp` and `payload` of each request
     that came without a write key, or with one that no source has.
+
+    With --retry they go through intake again, with the time of their first reception: `part`, `seq`, `outcome`
+    (`repaired`, `partial`, `refused`), how many messages are `stored`, were stored before (`duplicates`) and are
+    `rejected`, and for these `code` and `detail`. Doing it twice stores nothing twice. The messages are marked with the
+    warning `repaired`. Exit code: 1 when any is still refused.
     """
     if quarantine and (source or code):
         raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
-    log = open_log(find_deployment(config=config, data=data).configuration)
-    limit = _limit(limit)
-    records: Iterable[JSONObject]
-    if quarantine:
-        records = map(_quarantined_record, _newest(_received_since(log.quarantined(), since), limit))
-    else:
-        records = map(_rejected_record, log.rejected(source=source, code=code, since=since, limit=limit))
+    configuration = find_deployment(config=config, data=data).configuration
+    log = open_log(configuration)
+
+    def find(limit: int | None) -> Iterable[Any]:
+        if seq is not None:
+            record = SqliteBrowser(configuration.log_path).one("quarantine" if quarantine else "rejected", seq)
+            return [] if record is None else [record]
+        if quarantine:
+            return _newest(_received_since(log.quarantined(), since), limit)
+        return log.rejected(source=source, code=code, since=since, limit=limit)
+
+    found = find(limit if again else _limit(limit))
+    if again:
+        _ = configuration.log_path  # only what the embedded log has: it says so if there is another
+        retry(configuration, found, output_format)
+        return
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
-    for record in records:
-        writer.write(record)
+    to_record = quarantined_record if quarantine else rejected_record
+    for stored in found:
+        writer.write(to_record(stored))
     writer.flush()
     if is_terminal():
         _tell_dropped(log, quarantine=quarantine)
@@ -146,56 +169,6 @@ def _tell_dropped(log: Log, *, quarantine: bool) -> None:
     dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
     if dropped:
         click.echo(f"{dropped} older ones were dropped to make room", err=True)
-
-
-# Records: what a line of JSON holds
-
-
-def _event_record(stored: StoredMessage) -> JSONObject:
-    return {
-        "seq": stored.seq,
-        "source": stored.source,
-        "destinations": stored.destinations,
-        "warnings": stored.cautions,
-        "message": stored.message,
-    }
-
-
-def _rejected_record(stored: StoredRejected) -> JSONObject:
-    return {
-        "seq": stored.seq,
-        "source": stored.source,
-        "receivedAt": format_timestamp(stored.received_at),
-        "code": stored.code,
-        "message": stored.message,
-        "path": stored.path,
-        **_payload(_WRITE_KEY.sub(_masked, stored.payload)),
-    }
-
-
-def _quarantined_record(stored: StoredQuarantined) -> JSONObject:
-    return {
-        "seq": stored.seq,
-        "receivedAt": format_timestamp(stored.received_at),
-        "endpoint": stored.endpoint,
-        "writeKey": None if stored.write_key is None else mask_write_key(WriteKey(stored.write_key)),
-        "clientIp": stored.client_ip,
-        **_payload(_WRITE_KEY.sub(_masked, stored.payload)),
-    }
-
-
-def _payload(payload: bytes) -> JSONObject:
-    try:
-        return {"payload": payload.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {"payload": base64.b64encode(payload).decode("ascii"), "encoding": "base64"}
-
-
-_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*")([^"\\]*+(?:\\.[^"\\]*+)*+)(?=")', re.DOTALL)
-
-
-def _masked(match: re.Match[bytes]) -> bytes:
-    return match[1] + mask_write_key(WriteKey(match[2].decode("utf-8", "replace"))).encode()
 
 
 # Columns: what a table shows of a record

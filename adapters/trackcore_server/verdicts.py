@@ -65,24 +65,51 @@ class Verdict:
     is_batch: bool = False
 
 
+@attrs.frozen(kw_only=True)
+class Reading:
+    """A document as the request that it would be.
+
+    `is_batch` says that it is an object with `batch`, `is_single` that it is one message; else it is an array.
+    """
+
+    request: Request
+    limits: Limits
+    is_batch: bool = False
+    is_single: bool = False
+
+
 def judge(document: Document, call: Call | None = None) -> Verdict:
-    """Judge a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
+    """Judge a document by the limits of the API; see `read_request`."""
+    try:
+        reading = read_request(document, call, DEFAULT_LIMITS)
+    except InvalidRequest as error:
+        return Verdict(messages=1, rejected=1, findings=[_rejected(error, None)])
+    verdict = _verdict(reading.request, limits=reading.limits, is_batch=reading.is_batch)
+    if not reading.is_single:
+        return verdict
+    return attrs.evolve(verdict, findings=[attrs.evolve(finding, index=None) for finding in verdict.findings])
+
+
+def read_request(document: Document, call: Call | None, limits: Limits) -> Reading:
+    """Read a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
 
     Args:
         document: the JSON text.
         call: what single messages and those of an array are; without it each must say its `type`.
+        limits: those in force; an array is no request, so it may be of any size.
+
+    Raises:
+        InvalidRequest: it is none of these.
     """
-    try:
-        if document.is_only and document.text.lstrip(_BOM).startswith(b"["):
-            return _judge_array(document.text, call)
-        is_batch = _is_batch(document.text)
-        request = parse_request(document.text, "batch" if is_batch else call or "track", DEFAULT_LIMITS)
-    except InvalidRequest as error:
-        return Verdict(messages=1, rejected=1, findings=[_rejected(error, None)])
-    if is_batch:
-        return _verdict(request, is_batch=True)
-    verdict = _verdict(attrs.evolve(request, call=call))
-    return attrs.evolve(verdict, findings=[attrs.evolve(finding, index=None) for finding in verdict.findings])
+    if document.is_only and document.text.lstrip(_BOM).startswith(b"["):
+        parse(_raw_array, clean_text(document.text))  # so that what is no JSON is told at its own byte
+        limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
+        request = parse_request(b'{"batch":%s}' % document.text.lstrip(_BOM), "batch", limits)
+        return Reading(request=attrs.evolve(request, call=call), limits=limits)
+    if _is_batch(document.text):
+        return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
+    request = parse_request(document.text, call or "track", limits)
+    return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
 
 
 _BOM = b"\xef\xbb\xbf"
@@ -97,20 +124,13 @@ def _is_batch(text: bytes) -> bool:
         return False
 
 
-def _judge_array(text: bytes, call: Call | None) -> Verdict:
-    parse(_raw_array, clean_text(text))  # so that what is no JSON is told at its own byte
-    limits = attrs.evolve(DEFAULT_LIMITS, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
-    request = parse_request(b'{"batch":%s}' % text.lstrip(_BOM), "batch", limits)
-    return _verdict(attrs.evolve(request, call=call), limits=limits)
-
-
-def _verdict(request: Request, *, limits: Limits = DEFAULT_LIMITS, is_batch: bool = False) -> Verdict:
+def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> Verdict:
     """Judge the messages of a request."""
     intake = process(
         request,
         origin=Origin(),
         source=_SOURCE,
-        write_key=_write_key(request),
+        write_key=write_key_of(request),
         resolver=_NO_DESTINATIONS,
         received_at=truncate_to_milliseconds(datetime.now(UTC)),
         new_message_id=lambda: "new",
@@ -127,7 +147,7 @@ def _verdict(request: Request, *, limits: Limits = DEFAULT_LIMITS, is_batch: boo
     )
 
 
-def _write_key(request: Request) -> WriteKey | None:
+def write_key_of(request: Request) -> WriteKey | None:
     """Find the write key that the server would go by, had none come in a header."""
     holders = (item for item in request.items if b"writeKey" in bytes(item))
     return request.write_key or next((key for item in holders if (key := write_key(peek(item, "writeKey")))), None)

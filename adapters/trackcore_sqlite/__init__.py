@@ -1,9 +1,10 @@
 """The embedded log: one SQLite file that keeps messages, rejected messages and quarantined requests.
 
 `SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
-`prune` deletes what is old, and `check_log` looks for damage.
+`SqliteBrowser` looks into it by bounded queries, `prune` deletes what is old, and `check_log` looks for damage.
 """
 
+from trackcore_sqlite.browse import PARTS, Filter, Group, Part, SqliteBrowser, Window, spread
 from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore_sqlite.prune import PruneStep, prune
@@ -11,8 +12,13 @@ from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
 
 __all__ = [
+    "PARTS",
     "Condition",
+    "Filter",
+    "Group",
+    "Part",
     "PruneStep",
+    "SqliteBrowser",
     "SqliteLog",
     "SqliteSink",
     "StoredMessage",
@@ -21,7 +27,9 @@ __all__ = [
     "StoredRejected",
     "Totals",
     "UnusableLog",
+    "Window",
     "check_log",
     "prune",
     "set_aside",
+    "spread",
 ]

@@ -119,25 +119,14 @@ class SqliteLog:
             since: only those received at or after this time.
             limit: at most this many.
         """
-        columns = "seq, name, call, received_at, destinations, cautions, payload, inherited"
         conditions = {
             "name = ?": source,
             "call = ?": call,
             "? IN (user_id, anonymous_id)": user,
             "received_at >= ?": None if since is None else milliseconds(since),
         }
-        rows = self._rows(f"SELECT {columns} FROM messages {_WITH_SOURCE}", conditions, after, limit)
-        for seq, name, stored_call, received_at, destinations, cautions, payload, inherited in rows:
-            yield StoredMessage(
-                seq=seq,
-                source=name,
-                call=stored_call,
-                received_at=from_milliseconds(received_at),
-                destinations=tuple(msgspec.json.decode(destinations)),
-                cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
-                message=msgspec.json.decode(payload),
-                inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
-            )
+        for row in self._rows(MESSAGES, conditions, after, limit):
+            yield read_message(row)
 
     def payloads(
         self,
@@ -218,38 +207,18 @@ class SqliteLog:
         limit: int | None = None,
     ) -> Iterator[StoredRejected]:
         """Give rejected messages and requests in rising order; with a limit, the newest so many."""
-        columns = "seq, name, received_at, code, message, path, payload"
         conditions = {
             "name = ?": source,
             "code = ?": code,
             "received_at >= ?": None if since is None else milliseconds(since),
         }
-        rows = self._rows(f"SELECT {columns} FROM rejected {_WITH_SOURCE}", conditions, after, limit)
-        for seq, name, received_at, found_code, message, path, payload in rows:
-            yield StoredRejected(
-                seq=seq,
-                source=name,
-                received_at=from_milliseconds(received_at),
-                code=found_code,
-                message=message,
-                path=path,
-                payload=payload,
-            )
+        for row in self._rows(REJECTED, conditions, after, limit):
+            yield read_rejected(row)
 
     def quarantined(self, *, after: int = 0, limit: int | None = None) -> Iterator[StoredQuarantined]:
         """Give quarantined requests in rising order; with a limit, the newest so many."""
-        columns = "seq, received_at, endpoint, write_key, client_ip, client_side, payload"
-        rows = self._rows(f"SELECT {columns} FROM quarantine", {}, after, limit)
-        for seq, received_at, endpoint, write_key, client_ip, client_side, payload in rows:
-            yield StoredQuarantined(
-                seq=seq,
-                received_at=from_milliseconds(received_at),
-                endpoint=endpoint,
-                write_key=write_key,
-                client_ip=client_ip,
-                client_side=bool(client_side),
-                payload=payload,
-            )
+        for row in self._rows(QUARANTINED, {}, after, limit):
+            yield read_quarantined(row)
 
     def totals(self) -> Totals:
         """Count what the log holds."""
@@ -317,4 +286,55 @@ class Tail:
 
 
 _PAGE = 1_000
+
+# The three kinds of row: what is selected of each, and how it is read.
+
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
+MESSAGES = (
+    f"SELECT seq, name, call, received_at, destinations, cautions, payload, inherited FROM messages {_WITH_SOURCE}"
+)
+REJECTED = f"SELECT seq, name, received_at, code, message, path, payload FROM rejected {_WITH_SOURCE}"
+QUARANTINED = "SELECT seq, received_at, endpoint, write_key, client_ip, client_side, payload FROM quarantine"
+
+
+def read_message(row: tuple[Any, ...]) -> StoredMessage:
+    """Read a row of `MESSAGES`."""
+    seq, name, call, received_at, destinations, cautions, payload, inherited = row
+    return StoredMessage(
+        seq=seq,
+        source=name,
+        call=call,
+        received_at=from_milliseconds(received_at),
+        destinations=tuple(msgspec.json.decode(destinations)),
+        cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
+        message=msgspec.json.decode(payload),
+        inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
+    )
+
+
+def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
+    """Read a row of `REJECTED`."""
+    seq, name, received_at, code, message, path, payload = row
+    return StoredRejected(
+        seq=seq,
+        source=name,
+        received_at=from_milliseconds(received_at),
+        code=code,
+        message=message,
+        path=path,
+        payload=payload,
+    )
+
+
+def read_quarantined(row: tuple[Any, ...]) -> StoredQuarantined:
+    """Read a row of `QUARANTINED`."""
+    seq, received_at, endpoint, write_key, client_ip, client_side, payload = row
+    return StoredQuarantined(
+        seq=seq,
+        received_at=from_milliseconds(received_at),
+        endpoint=endpoint,
+        write_key=write_key,
+        client_ip=client_ip,
+        client_side=bool(client_side),
+        payload=payload,
+    )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from trackcore_debugger import OneTimeToken
 from trackcore_server import Configuration, create_app, load_configuration
 from trackcore_server.cli import main
 
@@ -40,9 +41,9 @@ DELAY = "delay.json"
 _UNRECORDED = frozenset({"/health", "/ready"})
 
 
-def recorded_app(configuration: Configuration) -> Recorder:
+def recorded_app(configuration: Configuration, one_time_token: OneTimeToken | None = None) -> Recorder:
     """Make the app as `trackcore serve` makes it, with the recorder and the sink of the tests."""
-    app = create_app(configuration)
+    app = create_app(configuration, one_time_token)
     folder = configuration.log_path.parent
     app.collector.sink = RefusingSink(app.collector.sink, folder / OUTAGE)
     return Recorder(app, folder)

@@ -1,0 +1,253 @@
+"""The WSGI app of the debugger: who may look is let in, and asks the reader.
+
+    GET  /                        the page, or the way in
+    GET  /<file>                  its styles and scripts, in which there is nothing of anybody
+    POST /api/session             {"token": ...}: starts a session; DELETE ends it
+    GET  /api/start, /api/newer, /api/older, /api/find, /api/charts, /api/detail/<part>/<seq>
+    POST /api/repair/<part>/<seq>
+
+Errors are JSON objects with `code` and `message`, as everywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+from werkzeug.http import quote_etag
+from werkzeug.wrappers import Request, Response
+
+from trackcore import JSONObject, TrackcoreError
+from trackcore.jsontext import encode_json
+from trackcore_debugger.assets import load_assets
+from trackcore_debugger.gate import COOKIE, SESSION_SECONDS, Gate, is_foreign
+from trackcore_debugger.reader import PARTS, Cursors, Listing, Reader, Wanted
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+log = logging.getLogger("trackcore.debugger")
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "X-Robots-Tag": "noindex",
+}
+
+_TOKEN_BYTES = 4_096
+_MOST_SECONDS = 30 * 86_400
+_MOST_CHARS = 200
+_SEQ_DIGITS = 16
+
+
+class _Token(msgspec.Struct):
+    token: str
+
+
+_token_decoder = msgspec.json.Decoder(_Token)
+
+
+@attrs.define
+class _Refused(Exception):
+    """A request that is not answered with what it asks for."""
+
+    status: HTTPStatus
+    code: str
+    message: str
+
+
+_FOREIGN = (HTTPStatus.FORBIDDEN, "foreign", "The debugger answers its own page only.")
+_NO_SESSION = (HTTPStatus.UNAUTHORIZED, "no_session", "Sign in with the token first.")
+_WRONG_TOKEN = (HTTPStatus.FORBIDDEN, "wrong_token", "This is not the token, or it was used before.")
+_NOT_FOUND = (HTTPStatus.NOT_FOUND, "not_found", "There is nothing here.")
+_NO_METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method.")
+_BAD_QUERY = (HTTPStatus.BAD_REQUEST, "bad_query", "The query has a value that cannot be read.")
+_FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something failed here; the log of the server has it.")
+
+
+class DebuggerApp:
+    """The debugger as a WSGI app.  Mount it under a path of its own; its page uses relative addresses only.
+
+    Args:
+        reader: what it looks into.
+        gate: who may look.
+    """
+
+    def __init__(self, reader: Reader, gate: Gate) -> None:
+        self._reader = reader
+        self._gate = gate
+        self._assets = load_assets()
+        self._questions: Mapping[str, Callable[[Request], JSONObject]] = {
+            "start": lambda _: reader.start(),
+            "newer": lambda request: _listing(reader.newer(_cursors(request), _wanted(request))),
+            "older": lambda request: _listing(reader.older(_cursors(request), _wanted(request))),
+            "find": lambda request: {"rows": reader.find(_text(request, "id") or "")},
+            "charts": lambda request: reader.charts(_number(request, "seconds", 1, _MOST_SECONDS)),
+        }
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        request = Request(environ)
+        response = self._answer(request)
+        response.headers.extend(_HEADERS)
+        return response(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            return self._dispatch(request)
+        except _Refused as refused:
+            return _failure(refused.status, refused.code, refused.message)
+        except TrackcoreError as error:
+            return _failure(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
+        except Exception:
+            log.exception("a request failed")
+            return _failure(*_FAILED)
+
+    def _dispatch(self, request: Request) -> Response:
+        path = request.path.removeprefix("/")
+        if not path.startswith("api/"):
+            return self._file(request, path)
+        if is_foreign(request, is_page=False):
+            raise _Refused(*_FOREIGN)
+        if path == "api/session":
+            return self._session(request)
+        if not self._gate.has_session(request):
+            raise _Refused(*_NO_SESSION)
+        return self._private(request, path.removeprefix("api/"))
+
+    def _file(self, request: Request, path: str) -> Response:
+        _allow(request, "GET", "HEAD")
+        status = HTTPStatus.OK
+        if not path:
+            if is_foreign(request, is_page=True):
+                raise _Refused(*_FOREIGN)
+            if not request.environ.get("PATH_INFO"):  # the page's addresses are relative to its folder
+                return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{request.root_path}/"})
+            inside = self._gate.has_session(request)
+            path, status = ("index.html", status) if inside else ("enter.html", HTTPStatus.UNAUTHORIZED)
+        asset = self._assets.get(path)
+        if asset is None:
+            raise _Refused(*_NOT_FOUND)
+        response = Response(asset.content, status, content_type=asset.media_type)
+        response.headers["Cache-Control"] = "no-store" if asset.media_type.startswith("text/html") else "no-cache"
+        response.headers["ETag"] = quote_etag(asset.tag)
+        return response.make_conditional(request) if status is HTTPStatus.OK else response
+
+    def _session(self, request: Request) -> Response:
+        _allow(request, "POST", "DELETE")
+        response = _json({})
+        where = request.root_path or "/"
+        if request.method == "DELETE":
+            response.delete_cookie(COOKIE, path=where)
+            return response
+        try:
+            given = _token_decoder.decode(request.stream.read(_TOKEN_BYTES)).token
+        except (msgspec.MsgspecError, UnicodeError):
+            raise _Refused(*_BAD_QUERY) from None
+        cookie = self._gate.enter(given)
+        if cookie is None:
+            log.warning("somebody at %s tried a wrong token", request.remote_addr)
+            raise _Refused(*_WRONG_TOKEN)
+        response.set_cookie(
+            COOKIE,
+            cookie,
+            max_age=SESSION_SECONDS,
+            path=where,
+            secure=request.is_secure,
+            httponly=True,
+            samesite="Strict",
+        )
+        return response
+
+    def _private(self, request: Request, path: str) -> Response:
+        question = self._questions.get(path)
+        if question is not None:
+            _allow(request, "GET", "HEAD")
+            return _json(question(request))
+        action, _, place = path.partition("/")
+        part, _, number = place.partition("/")
+        if part not in PARTS or not _is_number(number):
+            raise _Refused(*_NOT_FOUND)
+        if action == "detail":
+            _allow(request, "GET", "HEAD")
+            told = self._reader.detail(part, int(number))
+        elif action == "repair":
+            _allow(request, "POST")
+            told = self._reader.repair(part, int(number))
+        else:
+            told = None
+        if told is None:
+            raise _Refused(*_NOT_FOUND)
+        return _json(told)
+
+
+def _allow(request: Request, *methods: str) -> None:
+    if request.method not in methods:
+        raise _Refused(*_NO_METHOD)
+
+
+def _json(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    response = Response(encode_json(body), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _failure(status: HTTPStatus, code: str, message: str) -> Response:
+    return _json({"success": False, "code": code, "message": message}, status)
+
+
+def _listing(listing: Listing) -> JSONObject:
+    return {
+        "rows": list(listing.rows),
+        "cursors": dict(listing.cursors),
+        "skipped": listing.skipped,
+        "isEnd": listing.is_end,
+        "reached": listing.reached,
+    }
+
+
+def _cursors(request: Request) -> Cursors:
+    return {part: _number(request, part, 0, 10**_SEQ_DIGITS) for part in PARTS}
+
+
+def _wanted(request: Request) -> Wanted:
+    parts = request.args.get("parts")
+    return Wanted(
+        parts=PARTS if parts is None else tuple(part for part in PARTS if part in parts.split(",")),
+        source=_text(request, "source"),
+        call=_text(request, "type"),
+        user=_text(request, "user"),
+        code=_text(request, "code"),
+        text=_text(request, "text"),
+    )
+
+
+def _text(request: Request, name: str) -> str | None:
+    text = request.args.get(name, "")
+    if len(text) > _MOST_CHARS:
+        raise _Refused(*_BAD_QUERY)
+    return text or None
+
+
+def _number(request: Request, name: str, least: int, most: int) -> int:
+    text = request.args.get(name, "")
+    if not _is_number(text) or not least <= int(text) <= most:
+        raise _Refused(*_BAD_QUERY)
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _SEQ_DIGITS

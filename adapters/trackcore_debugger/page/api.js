@@ -1,0 +1,25 @@
+// Questions to the server.  An answer that is no answer is an Error with the server's own sentence.
+
+async function ask(path, options = {}) {
+  const response = await fetch(`api/${path}`, { cache: "no-store", ...options });
+  const body = await response.json().catch(() => ({ message: `the server answered ${response.status}` }));
+  if (response.ok) return body;
+  if (response.status === 401 && body.code === "no_session") location.reload();
+  throw new Error(body.message);
+}
+
+const query = (values) => {
+  const given = Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  return new URLSearchParams(given).toString();
+};
+
+export const enter = (token) =>
+  ask("session", { method: "POST", body: JSON.stringify({ token }), headers: { "Content-Type": "application/json" } });
+export const leave = () => ask("session", { method: "DELETE" });
+export const start = () => ask("start");
+export const newer = (cursors, wanted) => ask(`newer?${query({ ...cursors, ...wanted })}`);
+export const older = (cursors, wanted) => ask(`older?${query({ ...cursors, ...wanted })}`);
+export const find = (id) => ask(`find?${query({ id })}`);
+export const charts = (seconds) => ask(`charts?${query({ seconds })}`);
+export const detail = (part, seq) => ask(`detail/${part}/${seq}`);
+export const repair = (part, seq) => ask(`repair/${part}/${seq}`, { method: "POST" });

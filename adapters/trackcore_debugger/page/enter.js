@@ -1,0 +1,27 @@
+// The way in: by the token that is typed, or by the one behind the # of a link, which is never sent in an address.
+import { enter } from "./api.js";
+import { byId } from "./dom.js";
+import { applyTheme } from "./theme.js";
+
+applyTheme();
+
+async function open(token) {
+  try {
+    await enter(token);
+    location.reload();
+  } catch (error) {
+    byId("trouble").textContent = error.message;
+    byId("token").select();
+  }
+}
+
+byId("enter").addEventListener("submit", (event) => {
+  event.preventDefault();
+  open(byId("token").value);
+});
+
+const given = location.hash.slice(1);
+if (given && !given.includes("/")) {
+  history.replaceState(null, "", location.pathname);
+  open(given);
+}

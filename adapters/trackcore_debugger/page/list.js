@@ -1,0 +1,173 @@
+// A list of any length of which only what can be seen is in the document.
+//
+// The rows are a few dozen elements, each placed where its record belongs and filled anew as the list is scrolled.  New
+// records go on top; who has scrolled down keeps seeing what he sees.
+import { clock, el, visible } from "./dom.js";
+
+const MOST = 50_000;
+const SPARE = 6;
+const MARKS = { accepted: "✓", duplicate: "≡", rejected: "✕", quarantined: "⚠" };
+
+export const keyOf = (row) => `${row.part}/${row.seq}`;
+
+export class List {
+  /** `onChoose(row)` when a row is opened, `onNearEnd()` when the end comes into view, `onScroll()` when it moves. */
+  constructor(viewport, rows, { onChoose, onNearEnd, onScroll }) {
+    this.viewport = viewport;
+    this.holder = rows;
+    this.onChoose = onChoose;
+    this.onNearEnd = onNearEnd;
+    this.onScroll = onScroll;
+    this.records = [];
+    this.slots = [];
+    this.chosen = null;
+    this.waiting = false;
+    viewport.addEventListener("scroll", () => this.draw(), { passive: true });
+    viewport.addEventListener("keydown", (event) => this.key(event));
+    new ResizeObserver(() => this.measure()).observe(viewport);
+    this.measure();
+  }
+
+  get isAtTop() {
+    return this.viewport.scrollTop < this.height / 2;
+  }
+
+  clear() {
+    this.records = [];
+    this.viewport.scrollTop = 0;
+    this.draw();
+  }
+
+  prepend(records) {
+    const stay = !this.isAtTop;
+    this.records = records.concat(this.records);
+    if (this.records.length > MOST) this.records.length = MOST;
+    this.size();
+    if (stay) this.viewport.scrollTop += records.length * this.height;
+    this.draw();
+  }
+
+  append(records) {
+    this.records = this.records.concat(records).slice(0, MOST);
+    this.draw();
+  }
+
+  get isFull() {
+    return this.records.length >= MOST;
+  }
+
+  /** Mark the record of a key, and bring it into view if it is in the list. */
+  mark(key) {
+    this.chosen = key;
+    const index = this.indexOf(key);
+    if (index >= 0) this.show(index);
+    this.draw();
+  }
+
+  toTop() {
+    this.viewport.scrollTop = 0;
+    this.draw();
+  }
+
+  key(event) {
+    const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: 15, PageUp: -15, Home: -Infinity, End: Infinity };
+    if (event.ctrlKey || event.metaKey || event.altKey || !this.records.length) return;
+    if (event.key === "Enter" && this.chosen !== null) {
+      const row = this.records[this.indexOf(this.chosen)];
+      if (row) this.onChoose(row);
+    } else if (event.key in moves) {
+      const at = this.indexOf(this.chosen);
+      const to = at < 0 ? 0 : Math.min(Math.max(at + moves[event.key], 0), this.records.length - 1);
+      this.mark(keyOf(this.records[to]));
+    } else return;
+    event.preventDefault();
+  }
+
+  indexOf(key) {
+    return key === null ? -1 : this.records.findIndex((row) => keyOf(row) === key);
+  }
+
+  show(index) {
+    const top = index * this.height;
+    const { scrollTop, clientHeight } = this.viewport;
+    if (top < scrollTop) this.viewport.scrollTop = top;
+    else if (top + this.height > scrollTop + clientHeight) this.viewport.scrollTop = top + this.height - clientHeight;
+  }
+
+  measure() {
+    this.height = parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 34;
+    this.slots.forEach((slot) => slot.element.remove());
+    this.slots = [];
+    this.draw();
+  }
+
+  size() {
+    this.holder.style.height = `${this.records.length * this.height}px`;
+  }
+
+  /** Draw with the next frame, once, however often it is asked for. */
+  draw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.drawNow();
+    });
+  }
+
+  drawNow() {
+    this.size();
+    const { scrollTop, clientHeight } = this.viewport;
+    const first = Math.max(Math.floor(scrollTop / this.height) - SPARE, 0);
+    const last = Math.min(Math.ceil((scrollTop + clientHeight) / this.height) + SPARE, this.records.length);
+    const needed = Math.ceil(clientHeight / this.height) + 2 * SPARE + 2;
+    while (this.slots.length < needed) this.slots.push(this.makeSlot());
+    const used = new Set();
+    for (let index = first; index < last; index++) {
+      const slot = this.slots[index % this.slots.length];
+      used.add(slot);
+      this.fill(slot, index);
+    }
+    for (const slot of this.slots) if (!used.has(slot)) slot.element.hidden = true;
+    const marked = this.slots.find((slot) => used.has(slot) && slot.key === this.chosen);
+    if (marked) this.viewport.setAttribute("aria-activedescendant", marked.element.id);
+    else this.viewport.removeAttribute("aria-activedescendant");
+    if (last >= this.records.length - 30) this.onNearEnd();
+    this.onScroll();
+  }
+
+  makeSlot() {
+    const names = ["at", "outcome", "source", "type", "name", "user", "codes"];
+    const cells = Object.fromEntries(names.map((name) => [name, el("span", { class: name })]));
+    const element = el("div", { class: "row", role: "option", id: `slot-${this.slots.length}` }, ...Object.values(cells));
+    const slot = { element, cells, key: null, row: null };
+    element.addEventListener("click", () => {
+      this.mark(slot.key);
+      this.onChoose(slot.row);
+    });
+    this.holder.append(element);
+    return slot;
+  }
+
+  fill(slot, index) {
+    const row = this.records[index];
+    const { element, cells } = slot;
+    element.hidden = false;
+    element.style.transform = `translateY(${index * this.height}px)`;
+    element.setAttribute("aria-posinset", index + 1);
+    element.setAttribute("aria-setsize", this.records.length);
+    const key = keyOf(row);
+    element.setAttribute("aria-selected", key === this.chosen);
+    if (slot.row === row) return;
+    slot.row = row;
+    slot.key = key;
+    element.className = `row ${row.outcome}`;
+    cells.at.textContent = clock(row.at);
+    cells.outcome.textContent = `${MARKS[row.outcome]} ${row.outcome}`;
+    cells.source.textContent = visible(row.source ?? "");
+    cells.type.textContent = visible(row.type ?? "");
+    cells.name.textContent = visible(row.name ?? "");
+    cells.user.textContent = visible(row.user ?? "");
+    cells.codes.textContent = row.codes.map(visible).join(", ") + (row.path ? ` at ${visible(row.path)}` : "");
+  }
+}

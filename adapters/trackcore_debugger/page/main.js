@@ -1,0 +1,318 @@
+// The page: asks for what is new, lists it, and shows the story of what is chosen.
+import * as api from "./api.js";
+import { band, bars, delays } from "./charts.js";
+import { story } from "./detail.js";
+import { byId, clock, count, el } from "./dom.js";
+import { List, keyOf } from "./list.js";
+import { applyTheme, nextTheme } from "./theme.js";
+
+const POLL = 400;
+const BUSY_POLL = 1_000; // where more comes than can be read, there is no hurry
+const CHARTS = 2_000;
+const SEARCHES = 5;
+const ENOUGH = 40;
+
+const state = {
+  cursors: null, // up to where the newer have been listed
+  back: null, // from where down the older are to be looked at
+  isPaused: false,
+  isEnd: false,
+  isSearching: false,
+  searches: 0,
+  reached: null,
+  unseen: 0,
+  skipped: 0,
+  trouble: "",
+  turn: 0, // counts filters: an answer to an earlier one is dropped
+};
+
+const list = new List(byId("viewport"), byId("rows"), {
+  onChoose: (row) => go(keyOf(row)),
+  onNearEnd: () => searchOlder(),
+  onScroll: () => {
+    if (list.isAtTop) state.unseen = 0;
+    showUnseen();
+  },
+});
+
+// What is wanted
+
+function wanted() {
+  const parts = [...byId("parts").querySelectorAll("input")].filter((box) => box.checked).map((box) => box.name);
+  return {
+    parts: parts.join(",") || "none",
+    source: byId("filter-source").value,
+    type: byId("filter-type").value,
+    code: byId("filter-code").value,
+    user: byId("filter-user").value.trim(),
+    text: byId("filter-text").value,
+  };
+}
+
+async function listAnew() {
+  const turn = ++state.turn;
+  Object.assign(state, { cursors: null, back: null, isEnd: false, isSearching: false, searches: 0 });
+  Object.assign(state, { reached: null, unseen: 0, skipped: 0 });
+  list.clear();
+  const begun = await api.start();
+  if (turn !== state.turn) return;
+  state.cursors = begun.cursors;
+  state.back = Object.fromEntries(Object.entries(begun.cursors).map(([part, seq]) => [part, seq + 1]));
+  await searchOlder();
+}
+
+// The newer
+
+async function poll() {
+  let wait = POLL;
+  if (!state.isPaused && state.cursors !== null && !document.hidden) {
+    const turn = state.turn;
+    try {
+      const found = await api.newer(state.cursors, wanted());
+      if (turn === state.turn && !state.isPaused) take(found);
+      if (found.skipped) wait = BUSY_POLL;
+      state.trouble = "";
+    } catch (error) {
+      state.trouble = error.message;
+    }
+    showState();
+  }
+  setTimeout(poll, wait);
+}
+
+function take(found) {
+  state.cursors = found.cursors;
+  state.skipped += found.skipped;
+  if (!found.rows.length) return;
+  if (!list.isAtTop) state.unseen += found.rows.length;
+  list.prepend(found.rows);
+}
+
+// The older
+
+async function searchOlder() {
+  if (state.isSearching || state.isEnd || state.back === null || state.searches >= SEARCHES || list.isFull) return showFoot();
+  const turn = state.turn;
+  state.isSearching = true;
+  showFoot();
+  let rows = 0;
+  try {
+    const found = await api.older(state.back, wanted());
+    if (turn !== state.turn) return undefined;
+    state.back = found.cursors;
+    state.isEnd = found.isEnd;
+    state.reached = found.reached;
+    rows = found.rows.length;
+    // One search after another, until there is something to show; but not for ever without being asked.
+    state.searches = rows >= ENOUGH ? 0 : state.searches + 1;
+    list.append(found.rows);
+  } catch (error) {
+    state.trouble = error.message;
+    state.searches = SEARCHES;
+  }
+  state.isSearching = false;
+  showFoot();
+  return list.draw();
+}
+
+// What is said
+
+function showState() {
+  const skipped = state.skipped ? `, ${count(state.skipped)} passed over` : "";
+  const mode = state.trouble ? `No answer: ${state.trouble}` : state.isPaused ? "Paused" : "Live";
+  const text = `${mode} · ${count(list.records.length)} listed${skipped}`;
+  const shown = byId("state");
+  if (shown.textContent !== text) shown.textContent = text;
+  shown.className = `state ${state.trouble ? "trouble" : state.isPaused ? "paused" : "live"}`;
+}
+
+function showUnseen() {
+  const button = byId("to-top");
+  button.hidden = state.unseen === 0;
+  button.textContent = `↑ ${count(state.unseen)} new`;
+}
+
+function showFoot() {
+  const back = state.reached === null ? "" : `Looked back to ${clock(state.reached, { millis: false })}.`;
+  const text = state.isSearching ? `${back} Searching…` : state.isEnd ? "This is where the log begins." : back;
+  byId("foot-text").textContent = list.records.length || state.isSearching || !state.isEnd ? text : "Nothing like this is in the log.";
+  byId("further").hidden = state.isSearching || state.isEnd || state.searches < SEARCHES;
+}
+
+// The story of one
+
+const go = (hash) => {
+  if (location.hash === `#${hash}`) openStory();
+  else location.hash = hash;
+};
+
+async function openStory() {
+  const [part, seq] = location.hash.slice(1).split("/");
+  const view = byId("detail");
+  if (!/^\d+$/.test(seq ?? "")) {
+    view.hidden = true;
+    document.body.classList.remove("telling");
+    return;
+  }
+  try {
+    const told = await api.detail(part, seq);
+    view.replaceChildren(...story(told, { onRepair: () => repair(part, seq), onClose: closeStory, onGo: go }));
+  } catch (error) {
+    view.replaceChildren(el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeStory }, "Close"));
+  }
+  view.hidden = false;
+  view.scrollTop = 0;
+  document.body.classList.add("telling");
+  list.mark(`${part}/${seq}`);
+  view.querySelector("h2")?.focus({ preventScroll: true });
+}
+
+function closeStory() {
+  history.pushState(null, "", location.pathname);
+  openStory();
+  byId("viewport").focus();
+}
+
+async function repair(part, seq) {
+  try {
+    const told = await api.repair(part, seq);
+    const counts = `${count(told.stored)} stored, ${count(told.duplicates)} were stored before, ${count(told.rejected)} rejected`;
+    if (told.outcome === "refused") return `Refused again: ${told.code}: ${told.detail}.`;
+    return `${told.outcome === "repaired" ? "Repaired" : "Repaired in part"}: ${counts}.`;
+  } catch (error) {
+    return error.message;
+  }
+}
+
+async function jump(event) {
+  event.preventDefault();
+  const id = byId("jump-id").value.trim();
+  if (!id) return;
+  try {
+    const { rows } = await api.find(id);
+    if (rows.length) go(keyOf(rows[0]));
+    else say(`No message has the id or the number ${id}.`);
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+function say(text) {
+  byId("foot-text").textContent = text;
+}
+
+// Charts
+
+async function drawCharts() {
+  let wait = CHARTS;
+  if (!document.hidden && !byId("charts").hidden && !state.isPaused) {
+    try {
+      const found = await api.charts(byId("range").value);
+      const over = { since: found.since, bucketSeconds: found.bucketSeconds };
+      bars(byId("chart-messages"), { ...over, title: "Messages by source", unit: "per second", series: found.messages, scale: found.bucketSeconds });
+      bars(byId("chart-rejected"), { ...over, title: "Rejections by code", unit: `per ${span(found.bucketSeconds)}`, series: found.rejected, isCut: found.rejectedAreCut });
+      band(byId("chart-skew"), { ...over, title: "Clock skew", unit: "of clients", values: found.clockSkew });
+      delays(byId("chart-delivery"), found.delivery);
+      if (found.isPartial) wait = 50;
+    } catch {
+      // The list says what is wrong with the server; the charts stay as they were.
+    }
+  }
+  clearTimeout(drawCharts.timer);
+  drawCharts.timer = setTimeout(drawCharts, wait);
+}
+
+const span = (seconds) => (seconds < 120 ? `${seconds} s` : `${seconds / 60} min`);
+
+// Buttons and keys
+
+function pause() {
+  state.isPaused = !state.isPaused;
+  const button = byId("pause");
+  button.setAttribute("aria-pressed", state.isPaused);
+  button.textContent = state.isPaused ? "Go on" : "Pause";
+  showState();
+}
+
+function toggleCharts() {
+  const charts = byId("charts");
+  charts.hidden = !charts.hidden;
+  byId("charts-toggle").setAttribute("aria-expanded", !charts.hidden);
+  drawCharts();
+}
+
+function showTheme(theme) {
+  byId("theme").textContent = { system: "Theme: system", light: "Theme: light", dark: "Theme: dark" }[theme];
+}
+
+const KEYS = {
+  p: pause,
+  c: toggleCharts,
+  t: () => showTheme(nextTheme()),
+  "/": () => byId("filter-text").focus(),
+  g: () => byId("jump-id").focus(),
+  "?": () => byId("help").showModal(),
+  Escape: () => !byId("detail").hidden && closeStory(),
+};
+
+function onKey(event) {
+  const isTyping = event.target.matches("input:not([type=checkbox]), select, textarea");
+  if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+  if (isTyping) {
+    if (event.key === "Escape") byId("viewport").focus();
+    return;
+  }
+  const act = KEYS[event.key];
+  if (act) {
+    event.preventDefault();
+    act();
+  } else if (["j", "k", "ArrowDown", "ArrowUp"].includes(event.key) && event.target === document.body) {
+    byId("viewport").focus();
+    list.key(event);
+  }
+}
+
+let typing;
+function onFilter(event) {
+  clearTimeout(typing);
+  typing = setTimeout(listAnew, event.type === "input" && event.target.matches("input:not([type=checkbox])") ? 250 : 0);
+}
+
+async function begin() {
+  showTheme(applyTheme());
+  byId("filters").addEventListener("input", onFilter);
+  byId("filters").addEventListener("reset", (event) => setTimeout(() => onFilter(event)));
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("jump").addEventListener("submit", jump);
+  byId("pause").addEventListener("click", pause);
+  byId("charts-toggle").addEventListener("click", toggleCharts);
+  byId("range").addEventListener("change", drawCharts);
+  byId("theme").addEventListener("click", KEYS.t);
+  byId("help-open").addEventListener("click", KEYS["?"]);
+  byId("to-top").addEventListener("click", () => list.toTop());
+  byId("further").addEventListener("click", () => {
+    state.searches = 0;
+    searchOlder();
+  });
+  byId("leave").addEventListener("click", async () => {
+    await api.leave();
+    location.reload();
+  });
+  document.addEventListener("keydown", onKey);
+  addEventListener("hashchange", openStory);
+  if (location.hash && !location.hash.includes("/")) history.replaceState(null, "", location.pathname);
+  if (matchMedia("(max-width: 700px)").matches) toggleCharts();
+
+  const begun = await api.start();
+  byId("filter-source").append(...begun.sources.map((name) => el("option", { value: name }, name)));
+  byId("filter-code").append(...Object.entries(begun.codes).map(([code, title]) => el("option", { value: code, title }, code)));
+  await listAnew();
+  openStory();
+  poll();
+  drawCharts();
+}
+
+begin().catch((error) => {
+  state.trouble = error.message;
+  showState();
+});

@@ -1,0 +1,74 @@
+// JSON as a tree that folds.  What is folded is not in the document, so a large message costs no more than it shows.
+import { count, el, visible } from "./dom.js";
+
+const LONG = 400;
+const MANY = 100;
+
+/** A number that JavaScript would round, as it stands in the text. */
+class Exact {
+  constructor(text) {
+    this.text = text;
+  }
+}
+
+/** Read JSON without losing digits, where the browser tells the text of a number. */
+export function parseExactly(text) {
+  return JSON.parse(text, (key, value, context) =>
+    typeof value === "number" && context?.source !== undefined && !isFaithful(value, context.source)
+      ? new Exact(context.source)
+      : value,
+  );
+}
+
+const isFaithful = (value, source) => String(value) === source || (Number.isInteger(value) && Number.isSafeInteger(value)) || !/^-?\d{16,}/.test(source);
+
+export function tree(value) {
+  return el("div", { class: "tree" }, node(null, value, 0));
+}
+
+function node(key, value, depth) {
+  const label = key === null ? null : el("span", { class: "key" }, visible(key));
+  const isArray = Array.isArray(value);
+  if (!isArray && (value === null || typeof value !== "object" || value instanceof Exact)) {
+    return el("div", { class: "leaf" }, label, leaf(value));
+  }
+  const entries = Object.entries(value);
+  const size = isArray ? `[${count(entries.length)}]` : `{${count(entries.length)}}`;
+  const details = el("details", {}, el("summary", {}, label, el("span", { class: "size" }, size)));
+  let isFilled = false;
+  const fill = () => {
+    if (isFilled || !details.open) return;
+    isFilled = true;
+    more(details, entries, depth, 0);
+  };
+  details.addEventListener("toggle", fill);
+  details.open = depth < 2 && entries.length <= MANY;
+  fill();
+  return details;
+}
+
+function more(parent, entries, depth, from) {
+  parent.append(...entries.slice(from, from + MANY).map(([key, value]) => node(key, value, depth + 1)));
+  const rest = entries.length - from - MANY;
+  if (rest > 0) {
+    const button = el("button", { class: "more", type: "button" }, `${count(rest)} more`);
+    button.addEventListener("click", () => {
+      button.remove();
+      more(parent, entries, depth, from + MANY);
+    });
+    parent.append(button);
+  }
+}
+
+function leaf(value) {
+  if (value instanceof Exact) return el("span", { class: "number" }, value.text);
+  if (typeof value !== "string") return el("span", { class: value === null ? "null" : typeof value }, String(value));
+  const text = el("span", { class: "string", dir: "auto" }, visible(value.slice(0, LONG)));
+  if (value.length <= LONG) return text;
+  const button = el("button", { class: "more", type: "button" }, `… all ${count(value.length)} characters`);
+  button.addEventListener("click", () => {
+    text.textContent = visible(value);
+    button.remove();
+  });
+  return el("span", {}, text, button);
+}

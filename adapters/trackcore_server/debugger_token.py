@@ -1,0 +1,31 @@
+"""The token of the debugger, as the configuration, or the environment variable that it names, has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from trackcore_delivery import MissingSecret
+
+from trackcore_server.config import Configuration, ConfigurationMistake
+
+TOKEN_CHARS = 12
+"""How short a token may be."""
+
+
+def read_debugger_token(configuration: Configuration, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Give the token; None where none is configured, so that there is no debugger.
+
+    Raises:
+        ConfigurationMistake: the variable that it stands in is not set, or it can be guessed too soon.
+    """
+    if configuration.debugger.token is None:
+        return None
+    try:
+        token = configuration.debugger.token.reveal(environ)
+    except MissingSecret as error:
+        raise ConfigurationMistake(path="debugger.token", detail=str(error)) from error
+    if len(token) < TOKEN_CHARS:
+        detail = f"a token needs at least {TOKEN_CHARS} characters, this one has {len(token)}"
+        raise ConfigurationMistake(path="debugger.token", detail=detail)
+    return token

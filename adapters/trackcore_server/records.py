@@ -1,0 +1,65 @@
+"""Records: what a line of JSON says of a stored message, of a rejected one, and of a quarantined request."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
+from trackcore_server.logs import StoredMessage, StoredQuarantined, StoredRejected
+
+
+def event_record(stored: StoredMessage) -> JSONObject:
+    """Give a line of `trackcore events`."""
+    return {
+        "seq": stored.seq,
+        "source": stored.source,
+        "destinations": stored.destinations,
+        "warnings": stored.cautions,
+        "message": stored.message,
+    }
+
+
+def rejected_record(stored: StoredRejected) -> JSONObject:
+    """Give a line of `trackcore rejected`; write keys are masked."""
+    return {
+        "seq": stored.seq,
+        "source": stored.source,
+        "receivedAt": format_timestamp(stored.received_at),
+        "code": stored.code,
+        "message": stored.message,
+        "path": stored.path,
+        **payload_text(mask_write_keys(stored.payload)),
+    }
+
+
+def quarantined_record(stored: StoredQuarantined) -> JSONObject:
+    """Give a line of `trackcore rejected --quarantine`; write keys are masked."""
+    return {
+        "seq": stored.seq,
+        "receivedAt": format_timestamp(stored.received_at),
+        "endpoint": stored.endpoint,
+        "writeKey": None if stored.write_key is None else mask_write_key(WriteKey(stored.write_key)),
+        "clientIp": stored.client_ip,
+        **payload_text(mask_write_keys(stored.payload)),
+    }
+
+
+def payload_text(payload: bytes) -> JSONObject:
+    """Give a payload as text; in base64, and saying so, where it is not UTF-8."""
+    try:
+        return {"payload": payload.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"payload": base64.b64encode(payload).decode("ascii"), "encoding": "base64"}
+
+
+def mask_write_keys(payload: bytes) -> bytes:
+    """Mask each `writeKey` in JSON text, or in what may not even be JSON."""
+    return _WRITE_KEY.sub(_masked, payload)
+
+
+_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*")([^"\\]*+(?:\\.[^"\\]*+)*+)(?=")', re.DOTALL)
+
+
+def _masked(match: re.Match[bytes]) -> bytes:
+    return match[1] + mask_write_key(WriteKey(match[2].decode("utf-8", "replace"))).encode()

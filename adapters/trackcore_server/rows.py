@@ -1,0 +1,99 @@
+"""Rows: what the list of the debugger says of a record, whichever part of the log it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from trackcore_sqlite import StoredMessage, StoredQuarantined, StoredRejected
+
+from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
+from trackcore.jsontext import parse_value
+from trackcore_server.duplicates import Duplicate
+
+_CHARS = 120
+
+
+class _Peeked(msgspec.Struct, rename="camel"):
+    """What a row says of a message that may be bad in any way."""
+
+    type: Any = None
+    event: Any = None
+    name: Any = None
+    group_id: Any = None
+    previous_id: Any = None
+    user_id: Any = None
+    anonymous_id: Any = None
+
+
+_peek = msgspec.json.Decoder(_Peeked).decode
+_PEEKED_BYTES = 40_000
+"""A rejected payload of more than this is not looked into for a row of a list."""
+
+
+def message_row(stored: StoredMessage) -> JSONObject:
+    """Make the row of a stored message."""
+    codes = [caution["code"] for caution in stored.cautions]
+    row = _row(("messages", stored.seq), "accepted", stored.source, stored.message, codes)
+    return row | {"at": format_timestamp(stored.received_at)}
+
+
+def duplicate_row(duplicate: Duplicate) -> JSONObject:
+    """Make the row of a duplicate."""
+    envelope = duplicate.envelope
+    codes = [str(caution.code) for caution in envelope.cautions]
+    row = _row(("duplicates", duplicate.seq), "duplicate", envelope.source, parse_value(envelope.payload), codes)
+    return row | {"at": format_timestamp(envelope.received_at)}
+
+
+def rejected_row(stored: StoredRejected) -> JSONObject:
+    """Make the row of a rejected message, or of a refused request."""
+    row = _row(("rejected", stored.seq), "rejected", stored.source, _peeked(stored.payload), [stored.code])
+    return row | {"at": format_timestamp(stored.received_at), "path": stored.path}
+
+
+def quarantined_row(stored: StoredQuarantined) -> JSONObject:
+    """Make the row of a quarantined request; instead of a source it has the masked write key."""
+    key = "no write key" if stored.write_key is None else mask_write_key(WriteKey(stored.write_key))
+    row = _row(("quarantine", stored.seq), "quarantined", key, _peeked(stored.payload), ["unknown_source"])
+    return row | {"at": format_timestamp(stored.received_at), "type": stored.endpoint}
+
+
+def _row(place: tuple[str, int], outcome: str, source: str, message: JSONObject, codes: list[str]) -> JSONObject:
+    return {
+        "part": place[0],
+        "seq": place[1],
+        "outcome": outcome,
+        "source": source,
+        "type": _text(message.get("type")),
+        "name": _first(message, "event", "name", "groupId", "previousId"),
+        "user": _first(message, "userId", "anonymousId"),
+        "codes": codes,
+    }
+
+
+def _peeked(payload: bytes) -> JSONObject:
+    if len(payload) > _PEEKED_BYTES:
+        return {}
+    try:
+        found: JSONObject = msgspec.to_builtins(_peek(payload))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+    return found
+
+
+def _first(message: JSONObject, *names: str) -> str | None:
+    return next((text for name in names if (text := _text(message.get(name)))), None)
+
+
+def _text(value: Any) -> str | None:
+    return str(value)[:_CHARS] if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+ROWS: Mapping[str, Callable[[Any], JSONObject]] = {
+    "messages": message_row,
+    "rejected": rejected_row,
+    "quarantine": quarantined_row,
+}
+"""How the row of a record is made, for each part of the log."""

@@ -1,0 +1,169 @@
+"""How much ingest loses while five debugger pages look on, and how long each of their questions takes.
+
+    python benchmarks/debugger_load.py FOLDER [--rounds N] [--seconds S]
+
+FOLDER is a data folder with a log, as large as you like, and a `trackcore.toml` whose first source has a write key and
+that has a `[debugger] token` in plain text.  Rounds with and without pages alternate, since machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+PAGES = 5
+CLIENTS = 4
+BATCH = 20
+POLL_SECONDS = 0.4
+BUSY_POLL_SECONDS = 1.0
+CHART_POLLS = 2
+OLDER_POLLS = 10
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--look", metavar="HOST:PORT")  # what this script starts itself as: five pages
+    arguments = parser.parse_args()
+    configuration = tomllib.loads((arguments.folder / "trackcore.toml").read_text())
+    if arguments.look:
+        look(arguments.look, configuration["debugger"]["token"])
+        return
+    key = configuration["sources"][0]["write_keys"][0]
+    with serve(arguments.folder) as (process, address):
+        rates: dict[bool, list[float]] = {False: [], True: []}
+        load(address, key, 2.0)
+        for turn in range(2 * arguments.rounds):
+            with_pages = turn % 2 == 1
+            pages = start_pages(arguments.folder, address) if with_pages else None
+            rates[with_pages].append(load(address, key, arguments.seconds))
+            if pages is not None:
+                pages.terminate()
+                pages.wait()
+        process.terminate()
+    alone, watched = (statistics.median(rates[case]) for case in (False, True))
+    print("messages/s alone:  ", *(f"{rate:7,.0f}" for rate in rates[False]))
+    print("messages/s watched:", *(f"{rate:7,.0f}" for rate in rates[True]))
+    print(f"medians {alone:,.0f} and {watched:,.0f}: {100 * (1 - watched / alone):+.1f} % lost with {PAGES} pages")
+
+
+class serve:  # noqa: N801 - used as a function
+    """Start a server for a folder, as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "trackcore_server.cli",
+            "serve",
+            "--data",
+            str(folder),
+            "--bind",
+            "127.0.0.1:0",
+        ]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> tuple[subprocess.Popen[str], str]:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if found := re.search(r"Listening on http://(\S+)", line):
+                threading.Thread(target=self.process.stderr.read, daemon=True).start()
+                return self.process, found[1]
+        raise SystemExit("the server did not start")
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def load(address: str, key: str, seconds: float) -> float:
+    """Send batches as fast as they are answered, and give the messages per second."""
+    end = time.monotonic() + seconds
+    counts = [0] * CLIENTS
+    headers = {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
+    item = {"type": "track", "event": "Load", "userId": "user-1", "properties": {"text": "x" * 400}}
+    body = json.dumps({"batch": [item] * BATCH, "sentAt": "2026-01-31T12:00:00Z"}).encode()
+
+    def send(place: int) -> None:
+        connection = HTTPConnection(address)
+        while time.monotonic() < end:
+            connection.request("POST", "/v1/batch", body, headers)
+            connection.getresponse().read()
+            counts[place] += BATCH
+
+    threads = [threading.Thread(target=send, args=(place,)) for place in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
+
+
+def start_pages(folder: Path, address: str) -> subprocess.Popen[bytes]:
+    """Have another process ask what five pages ask."""
+    return subprocess.Popen([sys.executable, __file__, str(folder), "--look", address])
+
+
+def look(address: str, token: str) -> None:
+    """Be five pages until killed, and say at the end how long the answers took."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    times: dict[str, list[float]] = {}
+    for place in range(PAGES):
+        page = (address, token, times, place / PAGES * POLL_SECONDS)
+        threading.Thread(target=be_a_page, args=page, daemon=True).start()
+    signal.sigwait([signal.SIGTERM])
+    for name, taken in sorted(times.items()):
+        taken.sort()
+        last = taken[int(len(taken) * 0.95)]
+        print(f"  {name:8} {len(taken):4} answers, median {statistics.median(taken):6.1f} ms, p95 {last:6.1f} ms")
+
+
+def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: float) -> None:
+    """Ask what an open page asks, as often: for the new, for the charts, and now and then for the old."""
+    origin = f"http://{address}"
+    connection = HTTPConnection(address)
+    connection.request("POST", "/debugger/api/session", json.dumps({"token": token}).encode(), {"Origin": origin})
+    answer = connection.getresponse()
+    answer.read()
+    cookie = answer.headers["Set-Cookie"].partition(";")[0]
+
+    def ask(name: str, **values: Any) -> Any:
+        started = time.perf_counter()
+        connection.request("GET", f"/debugger/api/{name}?{urlencode(values)}", headers={"Cookie": cookie})
+        found = json.loads(connection.getresponse().read())
+        times.setdefault(name, []).append(1_000 * (time.perf_counter() - started))
+        return found
+
+    time.sleep(delay)
+    cursors = ask("start")["cursors"]
+    back = {part: seq + 1 for part, seq in cursors.items()}
+    poll = 0
+    while True:
+        found = ask("newer", **cursors)
+        cursors = found["cursors"]
+        if poll % CHART_POLLS == 0:
+            ask("charts", seconds=300)
+        if poll % OLDER_POLLS == 0:
+            back = ask("older", **back)["cursors"]
+        poll += 1
+        time.sleep(BUSY_POLL_SECONDS if found["skipped"] else POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

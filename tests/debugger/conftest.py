@@ -1,0 +1,155 @@
+"""A real `trackcore serve` with a debugger, and a browser that looks at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from debugger.browser import Browser, open_browser
+from sdk.servers import stop, wait_until
+
+TOKEN = "the-token-of-the-tests"  # noqa: S105 - of no other server
+KEY = "web-key-of-the-tests"
+SECONDS = 30.0
+
+CONFIGURATION = f"""
+[[sources]]
+name = "website"
+write_keys = ["{KEY}"]
+[[sources]]
+name = "app"
+write_keys = ["app-key-of-the-tests"]
+[[destinations]]
+name = "Mixpanel"
+[[destinations]]
+name = "Salesforce"
+max_age = "5d"
+[debugger]
+token = "env:DEBUGGER_TOKEN"
+"""
+
+
+@attrs.frozen
+class Site:
+    """A running server."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    url: str
+
+    @property
+    def debugger(self) -> str:
+        return f"{self.url}/debugger/"
+
+    def is_ready(self) -> bool:
+        """Tell whether it can store, which also has the log made."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/ready", timeout=SECONDS) as answer:  # noqa: S310
+                return bool(answer.status == HTTPStatus.OK)
+        except OSError:
+            return False
+
+    def output(self) -> str:
+        return (self.folder / "server.txt").read_text()
+
+    def send(self, *messages: Any, key: str = KEY, path: str = "/v1/batch", **envelope: Any) -> Any:
+        """Send a batch, as an SDK would."""
+        return self.post(json.dumps({"batch": messages, **envelope}).encode(), key=key, path=path)
+
+    def post(self, body: bytes, *, key: str = KEY, path: str = "/v1/batch") -> Any:
+        authorization = "Basic " + b64encode(f"{key}:".encode()).decode()
+        request = urllib.request.Request(self.url + path, body, {"Authorization": authorization})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read())
+
+    def reconfigure(self, before: str, after: str) -> None:
+        """Change the configuration and have the server read it again."""
+        file = self.folder / "trackcore.toml"
+        file.write_text(file.read_text().replace(before, after))
+        workers = _children(self.process.pid)
+        self.process.send_signal(1)
+        wait_until(lambda: _children(self.process.pid).isdisjoint(workers), "new workers", SECONDS)
+
+
+def _children(pid: int) -> set[str]:
+    return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+
+def _start(folder: Path, *arguments: str) -> Site:
+    command = (sys.executable, "-m", "trackcore_server.cli", "serve", "--bind", "127.0.0.1:0", *arguments)
+    output = folder / "server.txt"
+    with output.open("wb") as stream:
+        environ = {**os.environ, "DEBUGGER_TOKEN": TOKEN}
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=stream, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + SECONDS
+    while (found := re.search(r"Listening on (http://\S+)\n(?s:.*)Try:", output.read_text())) is None:
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline, output.read_text()
+        time.sleep(0.02)
+    site = Site(process, folder, found[1])
+    wait_until(site.is_ready, "a server", SECONDS)
+    return site
+
+
+@pytest.fixture(name="serve")
+def _serve(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Start servers in the folder of the test."""
+    sites: list[Site] = []
+
+    def start(*arguments: str) -> Site:
+        sites.append(_start(tmp_path, *arguments))
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        stop(site.process)
+
+
+@pytest.fixture(name="site")
+def _site(serve: Callable[..., Site], tmp_path: Path) -> Site:
+    """A server whose debugger has a token."""
+    (tmp_path / "trackcore.toml").write_text(CONFIGURATION)
+    return serve("--config", "trackcore.toml")
+
+
+@pytest.fixture(name="browser", scope="session")
+def _browser() -> Iterator[Browser]:
+    """One browser for all tests."""
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(name="page")
+def _page(browser: Browser, site: Site) -> Browser:
+    """The browser, signed in."""
+    browser.run(
+        """
+        logged.length = 0;
+        await context.clearCookies();
+        await page.emulateMedia({ colorScheme: "light" });
+        await page.setViewportSize({ width: 1360, height: 860 });
+        await page.goto("about:blank");
+        await page.goto(argument.url);
+        await page.fill("#token", argument.token);
+        await page.click("#enter button");
+        await page.waitForFunction(() => document.querySelector("#state")?.textContent.startsWith("Live"));
+        """,
+        {"url": site.debugger, "token": TOKEN},
+    )
+    browser.run("logged.length = 0")
+    return browser

@@ -1,0 +1,184 @@
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from trackcore import Destination
+
+Run = Callable[..., Result]
+Fill = Callable[..., None]
+Lines = Callable[[Result], list[Any]]
+
+TRACK = {"type": "track", "event": "Bought", "userId": 7, "messageId": "m1"}
+NO_EVENT = {"type": "track", "userId": "user-1", "writeKey": "a-key-that-is-secret"}
+CONFIGURATION = """
+[[sources]]
+name = "website"
+write_keys = ["key"]
+[[destinations]]
+name = "Mixpanel"
+[limits]
+message_bytes = 1000
+"""
+
+
+@pytest.fixture(autouse=True)
+def _configured(tmp_path: Path) -> None:
+    folder = tmp_path / "trackcore-data"
+    folder.mkdir()
+    (folder / "trackcore.toml").write_text(CONFIGURATION)
+
+
+class TestStored:
+    @pytest.mark.parametrize("what", ["1", "m1"])
+    def test_a_message_is_found_by_number_and_by_id(self, run: Run, fill: Fill, lines: Lines, what: str) -> None:
+        fill(TRACK, {**TRACK, "messageId": "m2"}, destinations=(Destination(name="Mixpanel"),))
+        (story,) = lines(run("explain", what))
+        assert (story["part"], story["seq"], story["outcome"]) == ("messages", 1, "accepted")
+        assert story["ids"] == {"messageId": "m1", "userId": "7"}
+        assert story["coerced"] == ["userId"]
+        assert story["time"]["rule"] == "received"
+        assert [warning["code"] for warning in story["warnings"]] == ["id_from_number"]
+        assert story["warnings"][0]["remedy"] == "Convert ids to text in the client."
+        assert [(told["destination"], told["because"]) for told in story["destinations"]] == [
+            ("Mixpanel", "by_default")
+        ]
+        assert story["message"]["event"] == "Bought"
+
+    def test_an_id_that_is_a_number_is_found_where_no_message_has_that_number(self, run: Run, fill: Fill) -> None:
+        fill({**TRACK, "messageId": "1234"})
+        assert json.loads(run("explain", "1234").stdout)["seq"] == 1
+
+    def test_the_same_id_of_two_sources_are_two_messages(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        fill(TRACK, source="app")
+        assert [story["source"]["name"] for story in lines(run("explain", "m1"))] == ["website", "app"]
+
+    def test_a_rejected_message(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(NO_EVENT)
+        (story,) = lines(run("explain", "--rejected", "1"))
+        assert (story["part"], story["seq"], story["outcome"]) == ("rejected", 1, "rejected")
+        assert (story["code"], story["path"], story["found"]) == ("event_not_defined", "event", "nothing")
+        assert story["meaning"].startswith("A track message does not say what happened")
+        assert "secret" not in story["payload"]
+
+    def test_a_quarantined_request(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK, write_key="a-key-that-is-secret")
+        result = run("explain", "--quarantine", "1")
+        (story,) = lines(result)
+        assert (story["outcome"], story["code"], story["writeKey"]) == ("quarantined", "unknown_source", "a-ke…")
+        assert "secret" not in result.stdout
+
+    def test_what_is_not_there_is_told(self, run: Run, fill: Fill) -> None:
+        fill(TRACK)
+        for arguments in (("2",), ("m2",), ("--rejected", "1"), ("--quarantine", "1"), ("9" * 30,)):
+            result = run("explain", *arguments)
+            assert result.exit_code == 2
+            assert "there is no" in result.stderr
+
+    def test_a_log_that_is_not_there_is_told(self, run: Run) -> None:
+        result = run("explain", "1")
+        assert result.exit_code == 2
+        assert "there is no log here" in result.stderr
+
+
+class TestUnsent:
+    """A message that was never sent is judged by the pipeline of the server, and not stored."""
+
+    def test_a_batch(self, run: Run, lines: Lines) -> None:
+        body = {"batch": [TRACK, NO_EVENT], "writeKey": "key"}
+        result = run("explain", "-", stdin=json.dumps(body).encode())
+        good, bad = lines(result)
+        assert result.exit_code == 1
+        assert (good["index"], good["outcome"], good["source"]["name"]) == (0, "accepted", "website")
+        assert (bad["index"], bad["outcome"], bad["code"]) == (1, "rejected", "event_not_defined")
+
+    def test_a_duplicate_names_the_other(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        result = run("explain", "-", stdin=json.dumps(TRACK).encode())
+        (story,) = lines(result)
+        assert result.exit_code == 0
+        assert (story["outcome"], story["duplicateOf"]) == ("duplicate", 1)
+        assert len(lines(run("events"))) == 1
+
+    def test_limits_of_the_configuration_hold(self, run: Run, lines: Lines) -> None:
+        body = {**TRACK, "text": "x" * 1_000}
+        (story,) = lines(run("explain", "--type", "track", "-", stdin=json.dumps(body).encode()))
+        assert (story["code"], story["limit"], story["unit"]) == ("message_too_large", 1_000, "bytes")
+        assert story["actual"] == len(json.dumps(body))
+
+    def test_what_is_no_json(self, run: Run, lines: Lines) -> None:
+        (story,) = lines(run("explain", "-", stdin=b'{"a": NaN}'))
+        assert (story["code"], story["excerpt"]) == ("invalid_json", ['{"a": ', "NaN}"])
+
+    def test_usage(self, run: Run) -> None:
+        assert run("explain", "-", stdin=b"").exit_code == 2
+        assert run("explain", "--rejected", "-", stdin=b"{}").exit_code == 2
+        assert run("explain", "--type", "track", "1").exit_code == 2
+        result = run("explain", "--source", "nobody", "-", stdin=b"{}")
+        assert result.exit_code == 2
+        assert "website" in result.stderr
+
+
+class TestText:
+    def test_a_story_for_reading(self, run: Run, fill: Fill) -> None:
+        fill({**TRACK, "timestamp": "2026-01-31T11:00:00Z", "sentAt": "2026-01-31T12:00:03Z"})
+        text = run("explain", "--format", "text", "1").stdout
+        assert text.startswith("message 1: accepted\nsource        website: ")
+        assert "clock skew         +3.000 s (sentAt - receivedAt)" in text
+        assert "userId 7 (came as a number)" in text
+        assert '"event": "Bought"' in text
+
+    def test_every_kind_of_story(self, run: Run, fill: Fill) -> None:
+        fill(NO_EVENT)
+        fill(TRACK, write_key="nobody's")
+        assert "path          event" in run("explain", "--format", "text", "--rejected", "1").stdout
+        assert "endpoint      batch" in run("explain", "--format", "text", "--quarantine", "1").stdout
+        assert "byte 6        {" in run("explain", "--format", "text", "-", stdin=b'{"a": NaN}').stdout
+
+    def test_nothing_of_a_message_acts_on_the_terminal(self, run: Run, fill: Fill) -> None:
+        fill({**TRACK, "event": "\x1b[31m[bold]\u202e", "messageId": "\x07", "integrations": {"\x9b": 5}})
+        text = run("explain", "--format", "text", "1").stdout
+        assert all(line.isprintable() for line in text.splitlines())
+        assert "[bold]" in text
+
+
+class TestStats:
+    NOW = datetime.now(UTC)
+
+    def test_counts(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill({**TRACK, "messageId": "old"}, source="old")
+        sent = {"timestamp": self.NOW.isoformat(), "sentAt": self.NOW.isoformat()}
+        fill(TRACK, {**TRACK, "messageId": "m2", **sent}, NO_EVENT, received_at=self.NOW)
+        fill({"type": "page", "userId": "u"}, source="app", received_at=self.NOW)
+        fill(TRACK, write_key="nobody's", received_at=self.NOW)
+        (found,) = lines(run("stats", "--since", "1h"))
+        counted = [(group["source"], group["type"], group["count"]) for group in found["groups"]]
+        assert ("app", "page", 1) in counted
+        assert ("website", "track", 2) in counted
+        assert found["rejected"] == {"event_not_defined": 1, "unknown_source": 1}
+        assert found["warnings"]["id_from_number"] == 2
+        assert found["clockSkew"]["count"] == 1
+        assert abs(found["clockSkew"]["median"]) < 0.01
+        assert sum(found["rate"]["counts"]) == found["messages"]
+        assert found["size"]["most"] == max(group["largest"] for group in found["groups"])
+
+    def test_a_table(self, run: Run, fill: Fill) -> None:
+        fill(*[{**TRACK, "messageId": f"m{number}"} for number in range(50)], NO_EVENT, received_at=self.NOW)
+        text = run("stats", "--format", "table").stdout
+        assert "website  track" in text
+        assert "event_not_defined      1" in text
+        assert "█" in text
+
+    def test_nothing_at_all(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        (found,) = lines(run("stats", "--since", "1h"))
+        assert (found["messages"], found["groups"], found["size"], found["clockSkew"]) == (0, [], None, None)
+        assert "0 messages" in run("stats", "--since", "1h", "--format", "table").stdout
+
+    def test_a_wrong_time(self, run: Run) -> None:
+        assert run("stats", "--since", "yesterday").exit_code == 2

@@ -1,0 +1,430 @@
+"""The debugger as a WSGI app: who gets in, what is listed, and that nothing is left out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trackcore_debugger import Gate, OneTimeToken
+from trackcore_debugger.gate import COOKIE, SESSION_SECONDS
+from trackcore_server import create_app, parse_configuration
+from trackcore_server.config import ConfigurationMistake, rebase
+from trackcore_server.debugger_token import read_debugger_token
+from trackcore_sqlite import SqliteSink
+from werkzeug.test import Client, EnvironBuilder, TestResponse
+from werkzeug.wrappers import Request
+
+from trackcore import Caution, Envelope, QuarantinedRequest, RejectedRecord, Warned, WriteKey
+
+TOKEN = "the-token-of-the-tests"  # noqa: S105 - of no server
+ORIGIN = "http://localhost"
+ROOT = Path(__file__).parents[2]
+CONFIGURATION = f"""
+[[sources]]
+name = "website"
+write_keys = ["key"]
+[[destinations]]
+name = "Mixpanel"
+[debugger]
+token = "{TOKEN}"
+"""
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+ATTEMPTS = 5_000
+PARTS = ("messages", "duplicates", "rejected", "quarantine")
+QUESTIONS = ("start", "newer?", "older?", "find?id=m1", "charts?seconds=300", "detail/messages/1")
+
+
+@pytest.fixture(name="client")
+def _client(tmp_path: Path) -> Client:
+    client = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path)))
+    send(client, {"type": "track", "event": "Secret", "userId": 5, "messageId": "m1"})
+    return client
+
+
+@pytest.fixture(name="inside")
+def _inside(client: Client) -> Client:
+    assert enter(client).status_code == 200
+    return client
+
+
+def enter(client: Client, token: str = TOKEN, **options: Any) -> TestResponse:
+    headers = {"Origin": options.pop("origin", ORIGIN)}
+    return client.post("/debugger/api/session", json={"token": token}, headers=headers, **options)
+
+
+def send(client: Client, *messages: Any, key: str = "key") -> None:
+    assert client.post("/v1/batch", json={"batch": messages, "writeKey": key}).status_code == 200
+
+
+def ask(client: Client, question: str, **values: Any) -> Any:
+    response = client.get(f"/debugger/api/{question}", query_string=values)
+    assert response.status_code == 200, response.text
+    return response.json
+
+
+class TestMounting:
+    def test_without_a_token_there_is_no_debugger(self, tmp_path: Path) -> None:
+        text = CONFIGURATION.partition("[debugger]")[0]
+        client = Client(create_app(rebase(parse_configuration(text), tmp_path)))
+        for path in ("/debugger", "/debugger/", "/debugger/api/start", "/debugger/style.css"):
+            assert client.get(path).status_code == 404
+
+    def test_the_tracking_api_is_as_it_was(self, client: Client) -> None:
+        assert client.get("/health").status_code == 200
+        assert client.get("/nothing").get_json()["code"] == "not_found"
+        assert client.post("/v1/track", json={"userId": "u", "event": "e"}, auth=("key", "")).status_code == 200
+
+    def test_its_address_is_a_folder(self, client: Client) -> None:
+        response = client.get("/debugger")
+        assert (response.status_code, response.headers["Location"]) == (308, "/debugger/")
+
+    def test_a_token_of_the_environment(self) -> None:
+        configuration = parse_configuration(CONFIGURATION.replace(TOKEN, "env:OUR_TOKEN"))
+        with pytest.raises(ConfigurationMistake, match="environment variable OUR_TOKEN is not set"):
+            read_debugger_token(configuration, {})
+        assert read_debugger_token(configuration, {"OUR_TOKEN": TOKEN}) == TOKEN
+        assert TOKEN not in repr(parse_configuration(CONFIGURATION))
+
+    @pytest.mark.parametrize("token", ["secret", "env:SHORT"])
+    def test_a_token_that_is_guessed_soon(self, token: str) -> None:
+        configuration = parse_configuration(CONFIGURATION.replace(TOKEN, token))
+        with pytest.raises(ConfigurationMistake, match=r"debugger\.token: a token needs at least 12"):
+            read_debugger_token(configuration, {"SHORT": "secret"})
+
+    def test_a_wrong_token_is_told_at_the_start(self, run: Callable[..., Any], tmp_path: Path) -> None:
+        config = tmp_path / "own.toml"
+        config.write_text(CONFIGURATION.replace(TOKEN, "secret"))
+        result = run("serve", "--config", config, "--bind", "127.0.0.1:0")
+        assert result.exit_code == 2
+        assert "a token needs at least 12 characters, this one has 6" in result.stderr
+
+    def test_the_wheel_has_the_page(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        (wheel,) = tmp_path.glob("*.whl")
+        page = ROOT / "adapters" / "trackcore_debugger" / "page"
+        expected = {f"trackcore_debugger/page/{file.name}" for file in page.iterdir()}
+        assert len(expected) > 10
+        assert expected <= set(zipfile.ZipFile(wheel).namelist())
+
+
+class TestAccess:
+    """Off until a token is configured; no way in from another origin; nothing in a frame."""
+
+    def test_without_a_session_there_is_nothing(self, client: Client) -> None:
+        response = client.get("/debugger/")
+        assert response.status_code == 401
+        assert "token" in response.text
+        for question in QUESTIONS:
+            response = client.get(f"/debugger/api/{question}")
+            assert (response.status_code, response.get_json()["code"]) == (401, "no_session")
+            assert "Secret" not in response.text
+        response = client.post("/debugger/api/repair/rejected/1", headers={"Origin": ORIGIN})
+        assert response.status_code == 401
+
+    @pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], TOKEN + "x", "é" * 20])
+    def test_a_wrong_token(self, client: Client, token: str) -> None:
+        response = enter(client, token)
+        assert (response.status_code, response.get_json()["code"]) == (403, "wrong_token")
+        assert "Set-Cookie" not in response.headers
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b'{"token": 5}', b'{"token": "\xff"}', b"x" * 10_000])
+    def test_what_is_no_token_at_all(self, client: Client, body: bytes) -> None:
+        response = client.post("/debugger/api/session", data=body, headers={"Origin": ORIGIN})
+        assert response.status_code == 400
+
+    def test_the_cookie(self, client: Client) -> None:
+        cookie = enter(client).headers["Set-Cookie"]
+        assert cookie.startswith(f"{COOKIE}=")
+        assert {"HttpOnly", "SameSite=Strict", "Path=/debugger"} <= set(cookie.split("; "))
+        assert "Secure" not in cookie
+        secure = enter(client, origin="https://localhost", base_url="https://localhost")
+        assert "; Secure" in secure.headers["Set-Cookie"]
+
+    def test_a_session_ends(self, inside: Client) -> None:
+        ask(inside, "start")
+        inside.delete("/debugger/api/session", headers={"Origin": ORIGIN})
+        assert inside.get("/debugger/api/start").status_code == 401
+
+    @pytest.mark.parametrize(
+        ("path", "method", "headers"),
+        [
+            ("api/start", "GET", {"Origin": "http://evil.example"}),
+            ("api/start", "GET", {"Sec-Fetch-Site": "cross-site"}),
+            ("api/start", "GET", {"Sec-Fetch-Site": "same-site"}),
+            ("api/start", "GET", {"Sec-Fetch-Site": "none"}),
+            ("api/session", "POST", {}),
+            ("api/session", "POST", {"Origin": "null"}),
+            ("api/session", "POST", {"Origin": "https://localhost"}),
+            ("api/repair/rejected/1", "POST", {"Sec-Fetch-Site": "same-origin"}),
+            ("", "GET", {"Sec-Fetch-Dest": "iframe"}),
+            ("", "GET", {"Sec-Fetch-Dest": "object"}),
+        ],
+    )
+    def test_another_origin(self, inside: Client, path: str, method: str, headers: dict[str, str]) -> None:
+        response = inside.open(f"/debugger/{path}", method=method, headers=headers)
+        assert (response.status_code, response.get_json()["code"]) == (403, "foreign")
+
+    def test_its_own_page(self, inside: Client) -> None:
+        own = {"Sec-Fetch-Site": "same-origin", "Origin": ORIGIN}
+        assert inside.get("/debugger/api/start", headers=own).status_code == 200
+        typed = {"Sec-Fetch-Site": "none", "Sec-Fetch-Dest": "document"}
+        assert "listbox" in inside.get("/debugger/", headers=typed).text
+
+    @pytest.mark.parametrize("path", ["", "main.js", "api/start", "api/none", "none", "../config.py", "api/session"])
+    def test_every_answer_is_guarded(self, inside: Client, path: str) -> None:
+        headers = inside.get(f"/debugger/{path}").headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "Access-Control-Allow-Origin" not in headers
+
+    def test_a_file_is_loaded_once(self, client: Client) -> None:
+        response = client.get("/debugger/main.js")
+        assert response.content_type == "text/javascript; charset=utf-8"
+        again = client.get("/debugger/main.js", headers={"If-None-Match": response.headers["ETag"]})
+        assert again.status_code == 304
+
+
+class TestGate:
+    def request(self, cookie: str) -> Request:
+        return Request(EnvironBuilder(headers=[("Cookie", f"{COOKIE}={cookie}")]).get_environ())
+
+    def test_a_session_holds_for_a_time_and_cannot_be_made_longer(self) -> None:
+        now = 1_000_000.0
+        gate = Gate(TOKEN, None, b"k" * 32, lambda: now)
+        cookie = gate.enter(TOKEN)
+        assert cookie is not None
+        assert gate.has_session(self.request(cookie))
+        expires, _, signature = cookie.partition(".")
+        for forged in (f"{int(expires) + 1}.{signature}", f"{expires}.", expires, "", "9" * 50, f"{expires}.é"):
+            assert not gate.has_session(self.request(forged))
+        now += SESSION_SECONDS
+        assert not gate.has_session(self.request(cookie))
+
+    def test_another_token_means_other_sessions(self) -> None:
+        cookie = Gate.for_token(TOKEN).enter(TOKEN)
+        assert cookie is not None
+        assert Gate.for_token(TOKEN).has_session(self.request(cookie)), "they outlive a restart"
+        assert not Gate.for_token(TOKEN + "2").has_session(self.request(cookie))
+
+    def test_a_one_time_token_opens_once(self) -> None:
+        token = OneTimeToken()
+        gate = Gate.for_one_time(token)
+        assert gate.enter("wrong") is None
+        assert gate.enter(token.text) is not None
+        assert gate.enter(token.text) is None
+
+
+class TestAnswers:
+    def test_what_the_page_starts_with(self, inside: Client) -> None:
+        start = ask(inside, "start")
+        assert start["cursors"] == {"messages": 1, "duplicates": 0, "rejected": 0, "quarantine": 0}
+        assert start["sources"] == ["website"]
+        assert start["codes"]["event_not_defined"] == "A track message must name its `event`."
+
+    def test_what_is_new(self, inside: Client) -> None:
+        cursors = ask(inside, "start")["cursors"]
+        assert ask(inside, "newer", **cursors)["rows"] == []
+        send(
+            inside,
+            {"type": "page", "userId": "u"},
+            {"type": "page"},
+            {"type": "track", "event": "x", "messageId": "m1"},
+        )
+        send(inside, {"type": "track", "event": "x", "userId": "u", "messageId": "m1"})
+        send(inside, {"type": "page", "userId": "u"}, key="nobody's-key-at-all")
+        rows: list[Any] = []
+        for _ in range(ATTEMPTS):  # what the pages of a process share may be a little old
+            found = ask(inside, "newer", **cursors)
+            rows += found["rows"]
+            cursors = found["cursors"]
+            if len(rows) >= 5:
+                break
+        outcomes = sorted(row["outcome"] for row in rows)
+        assert outcomes == ["accepted", "duplicate", "quarantined", "rejected", "rejected"]
+        assert "nobody's-key" not in json.dumps(rows)
+        assert len({(row["part"], row["seq"]) for row in rows}) == 5
+
+    def test_what_is_new_and_wanted(self, inside: Client) -> None:
+        cursors = ask(inside, "start")["cursors"]
+        send(inside, {"type": "page", "userId": "ann"}, {"type": "page", "userId": "bob"}, {"type": "page"})
+        (row,) = ask(inside, "newer", **cursors, user="ann")["rows"]
+        assert row["user"] == "ann"
+        (row,) = ask(inside, "newer", **cursors, code="no_user_anon_id")["rows"]
+        assert row["outcome"] == "rejected"
+
+    def test_what_is_too_much_is_counted(self, inside: Client) -> None:
+        cursors = ask(inside, "start")["cursors"]
+        for _ in range(3):
+            send(inside, *[{"type": "page", "userId": "u"}] * 100)
+        listed = skipped = 0
+        for _ in range(ATTEMPTS):
+            found = ask(inside, "newer", **cursors)
+            listed, skipped, cursors = listed + len(found["rows"]), skipped + found["skipped"], found["cursors"]
+            if listed + skipped >= 300:
+                break
+        assert listed + skipped == 300
+        assert listed >= 100
+
+    def test_stories(self, inside: Client) -> None:
+        send(inside, {"type": "track", "userId": "u", "writeKey": "a-key-that-is-secret"})
+        send(inside, {"type": "page", "userId": "u"}, key="nobody's-key-at-all")
+        send(inside, {"type": "track", "event": "x", "userId": "u", "messageId": "m1"})
+        message = ask(inside, "detail/messages/1")
+        assert message["destinations"][0]["because"] == "by_default"
+        assert json.loads(message["payload"])["event"] == "Secret"
+        rejected = ask(inside, "detail/rejected/1")
+        assert (rejected["code"], rejected["repairedAs"]) == ("event_not_defined", None)
+        quarantined = ask(inside, "detail/quarantine/1")
+        assert (quarantined["code"], quarantined["endpoint"]) == ("unknown_source", "batch")
+        assert "secret" not in json.dumps(rejected)
+        assert "nobody's-key" not in json.dumps(quarantined)
+        seq = ask(inside, "start")["cursors"]["duplicates"]
+        duplicate = ask(inside, f"detail/duplicates/{seq}")
+        assert (duplicate["outcome"], duplicate["duplicateOf"]) == ("duplicate", 1)
+
+    @pytest.mark.parametrize(
+        "path", ["detail/messages/99", "detail/none/1", "detail/messages/x", "detail/rejected/1", "x"]
+    )
+    def test_what_is_not_there(self, inside: Client, path: str) -> None:
+        assert inside.get(f"/debugger/api/{path}").status_code == 404
+
+    @pytest.mark.parametrize(
+        "question",
+        ["newer", "newer?messages=-1", "older?messages=x", "charts", "charts?seconds=0", "find?id=" + "x" * 300],
+    )
+    def test_a_query_that_cannot_be_read(self, inside: Client, question: str) -> None:
+        response = inside.get(f"/debugger/api/{question}")
+        assert (response.status_code, response.get_json()["code"]) == (400, "bad_query")
+
+    def test_a_wrong_method(self, inside: Client) -> None:
+        own = {"Origin": ORIGIN}
+        assert inside.post("/debugger/api/start", headers=own).status_code == 405
+        assert inside.get("/debugger/api/repair/rejected/1").status_code == 405
+        assert inside.put("/debugger/api/session", headers=own).status_code == 405
+
+    def test_charts(self, inside: Client) -> None:
+        send(inside, {"type": "page"})
+        charts = ask(inside, "charts", seconds=300)
+        while charts["isPartial"]:
+            charts = ask(inside, "charts", seconds=300)
+        assert sum(charts["messages"]["website"]) == 1
+        assert sum(charts["rejected"]["no_user_anon_id"]) == 1
+        assert len(charts["clockSkew"]) == 60
+
+    def test_how_far_destinations_are_behind(self, tmp_path: Path) -> None:
+        text = CONFIGURATION.replace('name = "Mixpanel"', 'name = "Files"\nkind = "file"\nfolder = "out"')
+        client = Client(create_app(rebase(parse_configuration(text), tmp_path)))
+        enter(client)
+        send(client, {"type": "page"})
+        (lag,) = ask(client, "charts", seconds=300)["delivery"]
+        assert lag == {"destination": "Files", "lagSeconds": 0.0, "waiting": 0, "isFailing": False}
+        send(client, {"type": "page", "userId": "u"}, {"type": "page", "userId": "u"})
+        (lag,) = ask(client, "charts", seconds=600)["delivery"]
+        assert (lag["waiting"], lag["isFailing"]) == (2, False)
+
+    def test_repair(self, inside: Client) -> None:
+        send(inside, {"type": "track", "userId": "u"})
+        repair = inside.post("/debugger/api/repair/rejected/1", headers={"Origin": ORIGIN}).get_json()
+        assert (repair["outcome"], repair["code"]) == ("refused", "event_not_defined")
+        assert inside.post("/debugger/api/repair/messages/1", headers={"Origin": ORIGIN}).status_code == 404
+
+    def test_a_log_that_is_gone(self, inside: Client, tmp_path: Path) -> None:
+        (tmp_path / "trackcore.db").unlink()
+        response = inside.get("/debugger/api/start")
+        assert (response.status_code, response.get_json()["code"]) == (503, "unavailable")
+
+
+class TestOlder:
+    """Going back in time, over parts with numbers of their own, nothing is missed and nothing comes twice."""
+
+    @pytest.fixture(autouse=True)
+    def _fill(self, tmp_path: Path) -> None:
+        sink = SqliteSink(tmp_path / "trackcore.db")
+        sink.store([envelope(number) for number in range(1, 251)], rejected=[rejected(n) for n in range(0, 260, 2)])
+        sink.store([envelope(5_000, repaired=True)])
+        sink.store([envelope(number) for number in range(251, 301)], quarantined=[quarantined(n) for n in (3, 290)])
+        sink.close()
+
+    def walk(self, inside: Client, **wanted: Any) -> list[Any]:
+        cursors = {part: seq + 1 for part, seq in ask(inside, "start")["cursors"].items()}
+        rows: list[Any] = []
+        for _ in range(100):
+            found = ask(inside, "older", **cursors, **wanted)
+            rows += found["rows"]
+            if found["isEnd"]:
+                return rows
+            assert found["cursors"] != cursors, "each answer gets further"
+            cursors = found["cursors"]
+        raise AssertionError("there is no end")
+
+    def test_all_of_it(self, inside: Client) -> None:
+        rows = self.walk(inside)
+        assert len(rows) == 302 + 130 + 2
+        assert len({(row["part"], row["seq"]) for row in rows}) == len(rows)
+
+    def test_the_newest_come_first(self, inside: Client) -> None:
+        """But for a message that was received again: its time is that of its first reception."""
+        times = [row["at"] for row in self.walk(inside) if "repaired" not in row["codes"]]
+        assert times == sorted(times, reverse=True)
+
+    def test_a_filter(self, inside: Client) -> None:
+        assert [row["outcome"] for row in self.walk(inside, code="repaired")] == ["accepted"]
+        assert len(self.walk(inside, parts="rejected")) == 130
+        assert len(self.walk(inside, parts="none")) == 0
+        assert len(self.walk(inside, text='"number":7}')) == 1
+
+
+def envelope(number: int, *, repaired: bool = False) -> Envelope:
+    caution = Caution(code=Warned.REPAIRED, message="again")
+    return Envelope(
+        source="website",
+        message_id=f"n{number}",
+        call="page",
+        user_id="u",
+        anonymous_id=None,
+        received_at=START + timedelta(seconds=1 if repaired else number),
+        destinations=(),
+        cautions=(caution,) if repaired else (),
+        payload=b'{"type":"page","number":%d}' % number,
+    )
+
+
+def rejected(number: int) -> RejectedRecord:
+    at = START + timedelta(seconds=number)
+    return RejectedRecord(source="website", received_at=at, code="no_type", message="m", path="type", payload=b"{}")
+
+
+def quarantined(number: int) -> QuarantinedRequest:
+    return QuarantinedRequest(
+        received_at=START + timedelta(seconds=number),
+        endpoint="batch",
+        write_key=WriteKey("nobody's"),
+        client_ip=None,
+        client_side=False,
+        payload=b"{}",
+    )
+
+
+def test_serve_prints_a_link_on_loopback_only(serve: Callable[..., Any], tmp_path: Path) -> None:
+    """Loopback only in the zero-configuration run, which prints the link with the one-time token."""
+    served = serve()
+    (line,) = [line for line in served.stderr().splitlines() if line.startswith("Debugger: ")]
+    assert line.startswith(f"Debugger: http://127.0.0.1:{served.port}/debugger/#")
+    served.terminate()
+    config = tmp_path / "own.toml"
+    config.write_text('[[sources]]\nname = "website"\nwrite_keys = ["key"]\n')
+    served = serve("--config", str(config))
+    assert "Debugger" not in served.stderr()
+    assert served.get("/debugger/") == 404

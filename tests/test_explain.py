@@ -1,0 +1,413 @@
+"""Each code is produced by a real request, and its explanation read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+from support import KEY, RECEIVED_AT, RECEIVED_TEXT, accept, make_collector, read_payload, take_in
+from trackcore_wsgi import TrackingApp
+from werkzeug.test import Client
+
+from trackcore import (
+    CATALOGUE,
+    DEFAULT_LIMITS,
+    Destination,
+    Entry,
+    Envelope,
+    InvalidMessage,
+    InvalidRequest,
+    Limits,
+    MemorySink,
+    MessageStory,
+    Origin,
+    Reason,
+    RejectionStory,
+    Resolver,
+    Source,
+    SourceBook,
+    TimeRule,
+    Track,
+    Warned,
+    WriteKey,
+    explain_message,
+    explain_quarantined,
+    explain_rejection,
+)
+from trackcore.catalogue import WARNINGS
+from trackcore.explain import duration_text, explain_error
+from trackcore.rejections import REJECTIONS
+
+SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
+TRACK = {"type": "track", "userId": "u1", "event": "Bought"}
+PAGE = {"type": "page", "userId": "u1"}
+IDENTIFY = {"type": "identify", "userId": "u1"}
+DESTINATIONS = (Destination(name="Mixpanel"), Destination(name="Salesforce", max_age=timedelta(days=5)))
+
+
+def story_of(item: Any, **envelope: Any) -> MessageStory:
+    """Receive a batch of one message and tell its story."""
+    return told(accept(item, destinations=DESTINATIONS, **envelope))
+
+
+def told(envelope: Envelope) -> MessageStory:
+    return explain_message(
+        read_payload(envelope),
+        source=envelope.source,
+        destinations=envelope.destinations,
+        cautions=envelope.cautions,
+        resolver=Resolver(DESTINATIONS),
+        inherited=envelope.inherited,
+    )
+
+
+# The body that is refused with each code, and what is found in it.
+REFUSED_MESSAGES: Mapping[Reason, tuple[Any, str | None]] = {
+    Reason.MESSAGE_TOO_LARGE: ({**TRACK, "text": "x" * 600}, None),
+    Reason.TOO_DEEP: ({**TRACK, "properties": {"a": [[[[[[1]]]]]]}}, None),
+    Reason.NUMBER_OUT_OF_RANGE: (b'{"type":"track","userId":"u1","event":"e","properties":{"n":1e999}}', None),
+    Reason.MESSAGE_NOT_OBJECT: ("track", None),
+    Reason.NO_TYPE: ({"userId": "u1"}, "nothing"),
+    Reason.UNKNOWN_TYPE: ({"type": "Track", "userId": "u1"}, 'a string: "Track"'),
+    Reason.NO_USER_ANON_ID: ({"type": "page", "userId": ""}, None),
+    Reason.ID_NOT_STRING: ({**TRACK, "userId": ["u1"]}, 'an array: ["u1"]'),
+    Reason.MESSAGE_ID_TOO_LONG: ({**TRACK, "messageId": "12345678901"}, 'a string: "12345678901"'),
+    Reason.EVENT_NOT_DEFINED: ({**TRACK, "event": None}, "null"),
+    Reason.EVENT_NOT_STRING: ({**TRACK, "event": 5}, "a number: 5"),
+    Reason.NO_GROUP_ID: ({"type": "group", "userId": "u1"}, "nothing"),
+    Reason.NO_PREVIOUS_ID: ({"type": "alias", "userId": "u1"}, "nothing"),
+    Reason.NAME_NOT_STRING: ({**PAGE, "name": {"title": "Home"}}, 'an object: {"title":"Home"}'),
+    Reason.CATEGORY_NOT_STRING: ({**PAGE, "category": True}, "a boolean: true"),
+    Reason.CONTEXT_NOT_OBJECT: ({**PAGE, "context": "{}"}, 'a string: "{}"'),
+    Reason.INTEGRATIONS_NOT_OBJECT: ({**PAGE, "integrations": ["Mixpanel"]}, 'an array: ["Mixpanel"]'),
+    Reason.PROPERTIES_NOT_OBJECT: ({**TRACK, "properties": 5}, "a number: 5"),
+    Reason.TRAITS_NOT_OBJECT: ({**IDENTIFY, "traits": "a@b.c"}, 'a string: "a@b.c"'),
+}
+REFUSED_BODIES: Mapping[Reason, bytes] = {
+    Reason.INVALID_JSON: b'{"batch": [{"type": "track", "value": NaN}]}',
+    Reason.BODY_NOT_OBJECT: b'["batch"]',
+    Reason.BODY_TOO_LARGE: b'{"batch": [' + b" " * 2_000 + b"]}",
+    Reason.BATCH_NOT_ARRAY: b'{"batch": {"type": "track"}}',
+}
+LIMIT_AND_ACTUAL: Mapping[Reason, tuple[int, int | None, str]] = {
+    Reason.BODY_TOO_LARGE: (2_000, 2_013, "bytes"),
+    Reason.MESSAGE_TOO_LARGE: (500, len(json.dumps({**TRACK, "text": "x" * 600}, separators=(",", ":"))), "bytes"),
+    Reason.TOO_MANY_MESSAGES: (2, 3, "messages"),
+    Reason.TOO_DEEP: (5, 7, "levels"),
+    Reason.MESSAGE_ID_TOO_LONG: (10, 11, "characters"),
+}
+ELSEWHERE = {Reason.TOO_MANY_MESSAGES, Reason.VALUE_NOT_JSON, Reason.INVALID_ENCODING, Reason.INCOMPLETE_BODY}
+
+
+def refused(reason: Reason) -> RejectionStory:
+    """Have a request refused with this code, and tell the story."""
+    if reason in REFUSED_BODIES:
+        body = REFUSED_BODIES[reason]
+        with pytest.raises(InvalidRequest) as caught:
+            take_in(body, limits=SMALL)
+        return explain_error(caught.value, body, source="website", limits=SMALL)
+    if reason in REFUSED_MESSAGES:
+        item = REFUSED_MESSAGES[reason][0]
+        text = item if isinstance(item, bytes) else json.dumps(item, separators=(",", ":")).encode()
+        (rejection,) = take_in(b'{"batch":[' + text + b"]}", limits=SMALL).rejections
+    elif reason is Reason.TOO_MANY_MESSAGES:
+        (rejection,) = take_in({"batch": [TRACK, TRACK, TRACK]}, limits=SMALL).rejections
+    elif reason is Reason.VALUE_NOT_JSON:
+        with pytest.raises(InvalidMessage) as unencodable:
+            make_collector().submit(Track(user_id="u1", event="e", properties={"when": object()}), source="website")
+        return explain_error(unencodable.value, b"", source="website", limits=SMALL)
+    else:
+        return refused_over_http(reason)
+    return explain_error(rejection.error, rejection.payload, source="website", limits=SMALL)
+
+
+def refused_over_http(reason: Reason) -> RejectionStory:
+    sink = MemorySink()
+    body = json.dumps(TRACK).encode()
+    announced = {} if reason is Reason.INVALID_ENCODING else {"CONTENT_LENGTH": "1000"}
+    headers = {"X-Write-Key": KEY} | ({} if announced else {"Content-Encoding": "br"})
+    client = Client(TrackingApp(make_collector(sink)))
+    client.post("/v1/track", data=body, headers=headers, environ_overrides=announced)
+    (record,) = sink.rejected
+    return explain_rejection(
+        code=record.code, detail=record.message, path=record.path, payload=record.payload, source=record.source
+    )
+
+
+class TestRejected:
+    """For a rejected one: code, wire path, what was found, what is allowed, the limit and the actual size."""
+
+    @pytest.mark.parametrize("reason", Reason)
+    def test_each_code_is_produced_and_explained(self, reason: Reason) -> None:
+        story = refused(reason)
+        assert story.code == reason
+        assert story.detail
+        assert story.entry is REJECTIONS[reason]
+        assert story.allowed
+        assert "{" not in story.allowed
+        told = story.as_json()
+        assert told["outcome"] == "rejected"
+        assert {"title", "meaning", "senders", "remedy", "link", "allowed", "message", "path"} <= told.keys()
+        json.dumps(told)
+
+    @pytest.mark.parametrize("reason", REFUSED_MESSAGES)
+    def test_what_stood_there_is_told(self, reason: Reason) -> None:
+        assert refused(reason).found == REFUSED_MESSAGES[reason][1]
+
+    @pytest.mark.parametrize("reason", LIMIT_AND_ACTUAL)
+    def test_the_limit_and_the_size_are_told(self, reason: Reason) -> None:
+        story = refused(reason)
+        assert (story.limit, story.actual, story.unit) == LIMIT_AND_ACTUAL[reason]
+
+    @pytest.mark.parametrize("reason", set(Reason) - LIMIT_AND_ACTUAL.keys())
+    def test_nothing_else_has_a_limit(self, reason: Reason) -> None:
+        story = refused(reason)
+        assert (story.limit, story.unit) == (None, None)
+
+    def test_the_text_around_the_broken_byte_is_told(self) -> None:
+        story = refused(Reason.INVALID_JSON)
+        assert story.position == 38
+        assert story.excerpt == ('{"batch": [{"type": "track", "value": ', "NaN}]}")
+
+    def test_what_was_found_is_cut(self) -> None:
+        item = json.dumps({**TRACK, "properties": ["x" * 1_000]}).encode()
+        story = explain_rejection(code=Reason.PROPERTIES_NOT_OBJECT, detail="", path="properties", payload=item)
+        assert story.found is not None
+        assert len(story.found) < 250
+
+    @pytest.mark.parametrize("payload", [b"", b"\xff", b"[" * 10_000, b'{"a":1e999}', b"5", b'"x"'])
+    @pytest.mark.parametrize("code", [*Reason, "a_code_of_another_version"])
+    def test_any_payload_and_any_code_can_be_explained(self, code: str, payload: bytes) -> None:
+        story = explain_rejection(code=code, detail="d", path="userId", payload=payload)
+        json.dumps(story.as_json())
+
+
+# A message that is kept with each warning, and the path that it names.
+WARNED_MESSAGES: Mapping[Warned, tuple[Any, str]] = {
+    Warned.ID_FROM_NUMBER: ({**TRACK, "userId": 42}, "userId"),
+    Warned.SURROGATE_REPLACED: (b'{"type":"track","userId":"u1","event":"\\ud800"}', ""),
+    Warned.TIMESTAMP_UNPARSABLE: ({**TRACK, "timestamp": "yesterday"}, "timestamp"),
+    Warned.TIMESTAMP_OUT_OF_RANGE: (
+        {**TRACK, "timestamp": "0001-01-01T00:00:00Z", "sentAt": "2020-01-02T12:00:00Z"},
+        "timestamp",
+    ),
+    Warned.SENT_AT_UNPARSABLE: ({**TRACK, "sentAt": "now", "timestamp": "2020-01-01T00:00:00Z"}, "sentAt"),
+    Warned.WRITE_KEY_MISMATCH: ({**TRACK, "writeKey": "another"}, "writeKey"),
+    Warned.INTEGRATION_IGNORED: ({**TRACK, "integrations": {"Mixpanel": "true"}}, "integrations.Mixpanel"),
+    Warned.INTEGRATION_CASE: ({**TRACK, "integrations": {"mixpanel": False}}, "integrations.mixpanel"),
+}
+
+
+class TestWarnings:
+    @pytest.mark.parametrize("warned", set(Warned) - {Warned.REPAIRED})
+    def test_each_warning_is_produced_and_explained(self, warned: Warned) -> None:
+        item, path = WARNED_MESSAGES[warned]
+        (remark,) = story_of(item).warnings
+        assert (remark.code, remark.path) == (warned, path)
+        assert remark.entry is WARNINGS[warned]
+        assert {"title", "meaning", "senders", "remedy", "link", "message"} <= remark.as_json().keys()
+
+    def test_a_repaired_message_says_so(self) -> None:
+        receipt = make_collector().receive_again(
+            json.dumps(TRACK).encode(),
+            record="quarantine:1",
+            endpoint="track",
+            origin=Origin(header_key=KEY),
+            received_at=RECEIVED_AT,
+        )
+        (remark,) = told(receipt.envelopes[0]).warnings
+        assert (remark.code, remark.entry) == (Warned.REPAIRED, WARNINGS[Warned.REPAIRED])
+
+    def test_a_warning_of_another_version_is_told_as_it_is(self) -> None:
+        caution = attrs.evolve(accept({**TRACK, "userId": 42}).cautions[0])
+        object.__setattr__(caution, "code", "a_code_of_another_version")
+        story = explain_message(TRACK, source="s", destinations=(), cautions=[caution], resolver=Resolver(()))
+        assert story.warnings[0].entry is None
+
+
+class TestCatalogue:
+    """Every reason code and warning has a page-length entry in one table."""
+
+    def test_each_code_has_exactly_one_entry(self) -> None:
+        assert list(REJECTIONS) == [*Reason]
+        assert list(WARNINGS) == [*Warned]
+        assert set(CATALOGUE) == {*Reason, *Warned, "unknown_source"}
+
+    @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
+    def test_an_entry_says_something(self, entry: Entry) -> None:
+        for text in (entry.title, entry.meaning, entry.senders, entry.remedy):
+            assert text.endswith((".", ")"))
+            assert "  " not in text
+        assert len(entry.meaning) + len(entry.senders) + len(entry.remedy) > 150
+        assert entry.link.startswith("https://")
+        entry.allowed_within(DEFAULT_LIMITS)
+
+    def test_limits_are_told_as_they_are(self) -> None:
+        assert REJECTIONS[Reason.MESSAGE_TOO_LARGE].allowed_within(SMALL) == "at most 500 bytes"
+        assert REJECTIONS[Reason.MESSAGE_TOO_LARGE].allowed_within(DEFAULT_LIMITS) == "at most 32,768 bytes"
+
+
+class TestTime:
+    """The time rule with its numbers: timestamp = receivedAt - (sentAt - originalTimestamp)."""
+
+    def test_a_corrected_time(self) -> None:
+        sent, made = "2020-01-01T12:00:10.500Z", "2020-01-01T12:00:05.500Z"
+        time = story_of({**TRACK, "timestamp": made}, sentAt=sent).time
+        assert time.rule is TimeRule.CORRECTED
+        assert time.clock_skew == timedelta(seconds=10)
+        assert (time.received_at, time.sent_at, time.original_timestamp) == (RECEIVED_TEXT, sent, made)
+        assert time.timestamp == "2020-01-01T11:59:55.500Z"
+        assert "10 s ahead" in time.sentence
+        assert "5 s old" in time.sentence
+        assert time.as_json()["clockSkewSeconds"] == 10
+
+    @pytest.mark.parametrize(
+        ("item", "rule", "words"),
+        [
+            (TRACK, TimeRule.RECEIVED, "is missing"),
+            ({**TRACK, "timestamp": "yesterday"}, TimeRule.RECEIVED, "could not be read"),
+            ({**TRACK, "timestamp": "2020-01-01T00:00:00Z"}, TimeRule.ORIGINAL, "sentAt is missing"),
+            (
+                {**TRACK, "timestamp": "2020-01-01T00:00:00Z", "sentAt": "now"},
+                TimeRule.ORIGINAL,
+                "sentAt could not be read",
+            ),
+            (WARNED_MESSAGES[Warned.TIMESTAMP_OUT_OF_RANGE][0], TimeRule.UNREPRESENTABLE, "years 1 to 9999"),
+            (
+                {**TRACK, "timestamp": "2020-01-01T12:00:01Z", "sentAt": "2020-01-01T12:00:00Z"},
+                TimeRule.CORRECTED,
+                "dated ahead",
+            ),
+        ],
+    )
+    def test_each_rule_has_its_sentence(self, item: Any, rule: TimeRule, words: str) -> None:
+        time = story_of(item).time
+        assert time.rule is rule
+        assert words in time.sentence
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0.25, "250 ms"), (-3.5, "3.5 s"), (720, "12 min"), (18_720, "5.2 h"), (267_840, "3.1 days")],
+    )
+    def test_durations_are_in_a_unit_that_suits_them(self, seconds: float, text: str) -> None:
+        assert duration_text(timedelta(seconds=seconds)) == text
+
+
+class TestDestinations:
+    """Each destination chosen or not, and by which key."""
+
+    @pytest.mark.parametrize(
+        ("integrations", "expected"),
+        [
+            ({}, (True, "by_default", None)),
+            ({"All": False}, (False, "by_all", "integrations.All")),
+            ({"All": False, "Mixpanel": True}, (True, "by_name", "integrations.Mixpanel")),
+            ({"Mixpanel": {"id": 1}}, (True, "by_options", "integrations.Mixpanel")),
+        ],
+    )
+    def test_the_key_that_decided(self, integrations: Any, expected: Any) -> None:
+        story = story_of({**TRACK, "integrations": integrations}).destinations[0]
+        assert (story.chosen, story.because, story.key) == expected
+        assert story.options == ({"id": 1} if story.because == "by_options" else None)
+
+    def test_too_old_a_message(self) -> None:
+        story = story_of({**TRACK, "timestamp": "2019-12-01T00:00:00Z"}).destinations[1]
+        assert (story.destination, story.chosen, story.because) == ("Salesforce", False, "too_old")
+        assert story.sentence == "it takes messages of at most 5 days, and this one was 31.5 days old when received"
+
+    def test_what_was_decided_stands_where_the_configuration_has_changed(self) -> None:
+        story = explain_message(
+            TRACK, source="website", destinations=("Gone",), cautions=(), resolver=Resolver(DESTINATIONS)
+        )
+        assert [(told.destination, told.chosen, told.because) for told in story.destinations] == [
+            ("Mixpanel", False, "configuration_changed"),
+            ("Salesforce", False, "configuration_changed"),
+            ("Gone", True, "configuration_changed"),
+        ]
+
+
+class TestMessage:
+    def test_ids_that_came_as_numbers_are_named(self) -> None:
+        story = story_of({**TRACK, "userId": 42, "messageId": "m1"})
+        assert story.ids == {"messageId": "m1", "userId": "42"}
+        assert story.coerced == ("userId",)
+
+    def test_a_key_that_lost_is_mentioned(self) -> None:
+        assert "another" in story_of({**TRACK, "writeKey": "another"}).source_because
+        assert "another" not in story_of({**TRACK, "writeKey": KEY}).source_because
+
+    def test_what_came_from_the_batch_is_told(self) -> None:
+        story = explain_message(
+            TRACK, source="s", destinations=(), cautions=(), resolver=Resolver(()), inherited=["context.device"]
+        )
+        assert story.as_json()["inherited"] == ["context.device"]
+
+    def test_a_duplicate_names_the_other(self) -> None:
+        story = explain_message(TRACK, source="s", destinations=(), cautions=(), resolver=Resolver(()), duplicate_of=7)
+        assert story.as_json()["outcome"] == "duplicate"
+        assert story.as_json()["duplicateOf"] == 7
+
+
+class TestQuarantined:
+    BOOK = SourceBook([Source(name="website", write_keys=["a-key-of-the-website"])])
+
+    def test_a_key_that_is_known_by_now(self) -> None:
+        story = explain_quarantined("a-key-of-the-website", self.BOOK)
+        assert story.source_now == "website"
+        assert story.write_key == "a-ke…"
+        assert "can be received again" in story.as_json()["message"]
+
+    @pytest.mark.parametrize("key", [None, "nobody's-key-at-all"])
+    def test_a_key_that_is_not(self, key: str | None) -> None:
+        told = explain_quarantined(key, self.BOOK).as_json()
+        assert told["sourceNow"] is None
+        assert "nobody's-key-at-all" not in json.dumps(told)
+
+
+class TestReceivingAgain:
+    """It goes through intake with its original receivedAt, and is marked as repaired."""
+
+    def test_the_first_time_of_reception_stands_and_the_mark_is_set(self) -> None:
+        sink = MemorySink()
+        earlier = RECEIVED_AT - timedelta(days=3)
+        body = json.dumps({"batch": [TRACK], "writeKey": KEY}).encode()
+        receipt = make_collector(sink).receive_again(
+            body, record="quarantine:1", endpoint="batch", origin=Origin(), received_at=earlier
+        )
+        assert [str(outcome) for outcome in receipt.outcomes] == ["stored"]
+        (envelope,) = sink.envelopes
+        assert envelope.received_at == earlier
+        assert [caution.code for caution in envelope.cautions] == [Warned.REPAIRED]
+        assert envelope.message_id.startswith("repaired-")
+
+    def test_twice_gives_duplicates(self) -> None:
+        sink = MemorySink()
+        collector = make_collector(sink)
+        body = json.dumps({"batch": [TRACK, TRACK], "writeKey": KEY}).encode()
+        for _ in range(2):
+            receipt = collector.receive_again(
+                body, record="quarantine:1", endpoint="batch", origin=Origin(), received_at=RECEIVED_AT
+            )
+        assert [str(outcome) for outcome in receipt.outcomes] == ["duplicate", "duplicate"]
+        assert len(sink.envelopes) == 2
+        collector.receive_again(body, record="quarantine:2", endpoint="batch", origin=Origin(), received_at=RECEIVED_AT)
+        assert len(sink.envelopes) == 4, "another record with the same bytes is another request"
+
+    def test_what_is_refused_again_is_not_kept_again(self) -> None:
+        sink = MemorySink()
+        collector = make_collector(sink)
+        again = {"record": "r:1", "origin": Origin(header_key=KEY), "received_at": RECEIVED_AT}
+        receipt = collector.receive_again(b'{"batch":[{}]}', endpoint="batch", **again)  # type: ignore[arg-type]
+        assert len(receipt.rejections) == 1
+        with pytest.raises(InvalidRequest):
+            collector.receive_again(b"{", endpoint="batch", **again)  # type: ignore[arg-type]
+        unknown = Origin(header_key=WriteKey("nobody's"))
+        receipt = collector.receive_again(
+            json.dumps(TRACK).encode(), record="r:1", endpoint="track", origin=unknown, received_at=RECEIVED_AT
+        )
+        assert receipt.source is None
+        assert (sink.envelopes, list(sink.rejected), list(sink.quarantined)) == ([], [], [])

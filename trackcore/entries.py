@@ -1,0 +1,58 @@
+"""The shape of a catalogue entry: what a code means, who sends such a thing, and what to do about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import attrs
+
+from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.typing import JSONObject
+
+_API = "https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/"
+_SPEC = "https://segment.com/docs/connections/spec/"
+
+
+class Docs(StrEnum):
+    """Pages of the documentation that entries link to."""
+
+    ALIAS = f"{_SPEC}alias/"
+    AUTHENTICATION = f"{_API}#authentication"
+    BATCH = f"{_API}#batch"
+    CONTEXT = f"{_SPEC}common/#context"
+    ERRORS = f"{_API}#errors"
+    GROUP = f"{_SPEC}group/"
+    IDENTITIES = f"{_SPEC}identify/#identities"
+    INTEGRATIONS = f"{_API}#selecting-destinations"
+    JSON = "https://www.rfc-editor.org/rfc/rfc8259"
+    LIMITS = f"{_API}#max-request-size"
+    MESSAGE_ID = "https://segment.com/docs/guides/duplicate-data/"
+    PAGE = f"{_SPEC}page/"
+    TIMESTAMPS = f"{_SPEC}common/#timestamps"
+    TRACK = f"{_SPEC}track/"
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """What there is to say of one code.
+
+    `title` is one sentence; `meaning`, `senders` (who sends such a thing) and `remedy` are a paragraph each; `allowed`
+    says what would have been right, with the names of limits in braces; `link` is the documentation.
+    """
+
+    code: str
+    title: str
+    meaning: str
+    senders: str
+    remedy: str
+    link: Docs
+    allowed: str = ""
+
+    def allowed_within(self, limits: Limits) -> str:
+        """Say what would have been right, with the limits in force."""
+        return self.allowed.format_map(attrs.asdict(limits))
+
+    def as_json(self, limits: Limits = DEFAULT_LIMITS) -> JSONObject:
+        """Give the entry as a JSON object."""
+        told = {"allowed": self.allowed_within(limits) or None}
+        return {name: value for name, value in (attrs.asdict(self) | told).items() if value is not None}

@@ -1,0 +1,329 @@
+"""Why: the whole story of a stored message, of a rejected one and of a quarantined request, told as data.
+
+Theory.  Nothing is kept for explaining.  What the log has is enough to work most of it out again, since every step of
+intake is a function: the time rule follows from the times in the message, the destinations from its `integrations`, the
+value that was wrong from the payload and the path.  Where today's configuration decides otherwise than was decided
+when the message came, what was decided stands, and the story says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from trackcore.catalogue import CATALOGUE
+from trackcore.credentials import SourceBook, mask_write_key
+from trackcore.errors import Caution, Invalid, InvalidRequest, Reason, Warned
+from trackcore.integrations import ALL, Because, Decision, Resolver
+from trackcore.jsontext import clean_text, encode_json, kind_of, parse
+from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.stories import DestinationStory, MessageStory, QuarantineStory, RejectionStory, Remark, TimeStory
+from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
+from trackcore.typing import JSONObject, WriteKey
+
+CONFIGURATION_CHANGED = "configuration_changed"
+"""Said of a destination where today's configuration would decide otherwise than was decided."""
+
+_IDS = ("messageId", "userId", "anonymousId", "groupId", "previousId")
+_FOUND_CHARS = 200
+_EXCERPT_BYTES = 40
+
+
+def explain_message(
+    message: JSONObject,
+    *,
+    source: str,
+    destinations: Sequence[str],
+    cautions: Sequence[Caution],
+    resolver: Resolver,
+    inherited: Sequence[str] = (),
+    duplicate_of: int | None = None,
+) -> MessageStory:
+    """Tell the story of a message as it is stored.
+
+    Args:
+        message: the stored wire object.
+        source: the name of its source.
+        destinations: the names that were decided on when it came.
+        cautions: what was mended or ignored in it.
+        resolver: decides by the configuration of today.
+        inherited: the wire paths at which a subtree was taken whole from the batch.
+        duplicate_of: the sequence number of the message that made this one a duplicate.
+    """
+    return MessageStory(
+        source=source,
+        source_because=_why_source(cautions),
+        call=str(message.get("type", "")),
+        ids={name: str(message[name]) for name in _IDS if message.get(name) is not None},
+        coerced=tuple(caution.path for caution in cautions if caution.code == Warned.ID_FROM_NUMBER),
+        time=explain_time(message),
+        inherited=tuple(inherited),
+        warnings=tuple(map(_remark, cautions)),
+        destinations=tuple(_destinations(message, destinations, resolver)),
+        duplicate_of=duplicate_of,
+    )
+
+
+def explain_time(message: JSONObject) -> TimeStory:
+    """Tell which rule gave a stored message its `timestamp`, with the numbers."""
+    sent_at = parse_timestamp(message.get("sentAt"))
+    received_at = parse_timestamp(message.get("receivedAt"))
+    original = parse_timestamp(message.get("originalTimestamp"))
+    rule, skew = TimeRule.RECEIVED, None
+    if received_at is not None:
+        corrected = correct_clock_skew(received_at=received_at, sent_at=sent_at, original_timestamp=original)
+        rule, skew = corrected.rule, corrected.clock_skew
+    age = None if sent_at is None or original is None else sent_at - original
+    return TimeStory(
+        rule=rule,
+        sentence=_time_sentence(rule, message, skew, age),
+        received_at=message.get("receivedAt"),
+        sent_at=message.get("sentAt"),
+        original_timestamp=message.get("originalTimestamp"),
+        timestamp=message.get("timestamp"),
+        clock_skew=skew,
+    )
+
+
+def explain_rejection(
+    *,
+    code: str,
+    detail: str,
+    path: str,
+    payload: bytes,
+    source: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    actual: int | None = None,
+) -> RejectionStory:
+    """Tell the story of a rejected message, or of a request that was refused as a whole.
+
+    Args:
+        code: its reason code.
+        detail: the sentence that was answered.
+        path: the wire path of what was wrong.
+        payload: the text as received.
+        source: the name of its source, where it has one.
+        limits: the limits in force today.
+        actual: the size that was measured, in the unit of the limit; else it is measured on the payload where it can.
+    """
+    entry = CATALOGUE.get(code)
+    limit, unit = _limit(code, limits)
+    position = _position(payload) if code == Reason.INVALID_JSON else None
+    return RejectionStory(
+        source=source,
+        code=code,
+        detail=detail,
+        path=path,
+        entry=entry,
+        allowed="" if entry is None else entry.allowed_within(limits),
+        found=_found(payload, path) if path else None,
+        limit=limit,
+        actual=_measured(code, payload) if actual is None and unit else actual,
+        unit=unit,
+        position=position,
+        excerpt=None if position is None else _excerpt(payload, position),
+    )
+
+
+def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits: Limits) -> RejectionStory:
+    """Tell the story of a rejection that has just been made."""
+    return explain_rejection(
+        code=error.reason,
+        detail=error.detail,
+        path=error.path,
+        payload=payload,
+        source=source,
+        limits=limits,
+        actual=error.actual,
+    )
+
+
+def explain_quarantined(write_key: str | None, sources: SourceBook) -> QuarantineStory:
+    """Tell why a request is in quarantine, and whether that would still be so."""
+    key = None if write_key is None else WriteKey(write_key)
+    source = sources.find(key)
+    return QuarantineStory(
+        write_key=None if key is None else mask_write_key(key),
+        source_now=None if source is None else source.name,
+    )
+
+
+def duration_text(duration: timedelta) -> str:
+    """Write a duration in the unit that suits it: `250 ms`, `3.5 s`, `12 min`, `5.2 h`, `3.1 days`."""
+    seconds = abs(duration.total_seconds())
+    for size, most, unit in _UNITS:
+        if seconds < most:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 86_400:,.1f}".removesuffix(".0") + " days"
+
+
+_UNITS = ((0.001, 1, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h"))
+
+
+def _why_source(cautions: Sequence[Caution]) -> str:
+    if any(caution.code == Warned.WRITE_KEY_MISMATCH for caution in cautions):
+        return "its write key was used; the request gave another one too, in a place that counts for less"
+    return "the write key of the request belongs to it, or the message was made in process"
+
+
+def _remark(caution: Caution) -> Remark:
+    return Remark(code=caution.code, detail=caution.message, path=caution.path, entry=CATALOGUE.get(caution.code))
+
+
+# Time
+
+
+def _time_sentence(rule: TimeRule, message: JSONObject, skew: timedelta | None, age: timedelta | None) -> str:
+    if rule is TimeRule.RECEIVED:
+        had = "could not be read" if message.get("originalTimestamp") else "is missing"
+        return f"The client's own time {had}, so the time at which the message was received stands for it."
+    if rule is TimeRule.ORIGINAL:
+        had = "could not be read" if message.get("sentAt") else "is missing"
+        return f"sentAt {had}, so it is not known how far the client's clock is off: its own time stands."
+    if rule is TimeRule.UNREPRESENTABLE:
+        return "The corrected time lies outside the years 1 to 9999, so the client's own time stands."
+    clock = "" if skew is None else f"The client's clock, with the way here, was {_ahead(skew)}. "
+    made = "" if age is None else f"The message was {duration_text(age)} old when it was sent"
+    before = ", so it has" if age is not None and age >= timedelta() else " (it is dated ahead), so it has"
+    return f"{clock}{made}{before} receivedAt - (sentAt - originalTimestamp)."
+
+
+def _ahead(skew: timedelta) -> str:
+    if not skew:
+        return "exact"
+    return f"{duration_text(skew)} {'ahead' if skew > timedelta() else 'behind'}"
+
+
+# Destinations
+
+
+def _destinations(message: JSONObject, decided: Sequence[str], resolver: Resolver) -> Iterator[DestinationStory]:
+    received_at = parse_timestamp(message.get("receivedAt"))
+    timestamp = parse_timestamp(message.get("timestamp"))
+    age = timedelta() if received_at is None or timestamp is None else received_at - timestamp
+    decisions = resolver.resolve(message.get("integrations")).at_age(age)
+    for decision in decisions:
+        yield _destination(decision, age, chosen=decision.destination.name in decided)
+    known = {decision.destination.name for decision in decisions}
+    yield from (_changed(name, chosen=True) for name in decided if name not in known)
+
+
+def _destination(decision: Decision, age: timedelta, *, chosen: bool) -> DestinationStory:
+    name = decision.destination.name
+    if decision.chosen != chosen:
+        return _changed(name, chosen=chosen)
+    key, sentence = _why(decision, age)
+    return DestinationStory(
+        destination=name,
+        chosen=chosen,
+        because=decision.because,
+        sentence=sentence,
+        key=key,
+        options=decision.options,
+    )
+
+
+def _why(decision: Decision, age: timedelta) -> tuple[str | None, str]:
+    flag = "true" if decision.chosen else "false"
+    own = f"integrations.{decision.destination.name}"
+    if decision.because is Because.BY_NAME:
+        return own, f"{own} is {flag}"
+    if decision.because is Because.BY_OPTIONS:
+        return own, f"{own} is an object, which chooses it and carries options for it"
+    if decision.because is Because.BY_ALL:
+        return f"integrations.{ALL}", f"it is not named, and integrations.{ALL} is {flag}"
+    if decision.because is Because.TOO_OLD:
+        most = duration_text(decision.destination.max_age or timedelta())
+        return None, f"it takes messages of at most {most}, and this one was {duration_text(age)} old when received"
+    return None, "integrations says nothing of it, and all is the default"
+
+
+def _changed(name: str, *, chosen: bool) -> DestinationStory:
+    decided = "was chosen" if chosen else "was not chosen"
+    sentence = f"it {decided} when the message came; by the configuration of today it would be otherwise"
+    return DestinationStory(destination=name, chosen=chosen, because=CONFIGURATION_CHANGED, sentence=sentence)
+
+
+# What was found
+
+
+_LIMITED: Mapping[str, tuple[str, str]] = {
+    Reason.BODY_TOO_LARGE: ("request_bytes", "bytes"),
+    Reason.MESSAGE_TOO_LARGE: ("message_bytes", "bytes"),
+    Reason.TOO_MANY_MESSAGES: ("batch_messages", "messages"),
+    Reason.TOO_DEEP: ("depth", "levels"),
+    Reason.MESSAGE_ID_TOO_LONG: ("message_id_chars", "characters"),
+}
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_raw_value = msgspec.json.Decoder(msgspec.Raw)
+
+
+def _limit(code: str, limits: Limits) -> tuple[int | None, str | None]:
+    name, unit = _LIMITED.get(code, (None, None))
+    return (None if name is None else getattr(limits, name)), unit
+
+
+def _measured(code: str, payload: bytes) -> int | None:
+    """Measure what broke a limit, where the payload is all of it."""
+    if code == Reason.MESSAGE_TOO_LARGE:
+        return len(payload)
+    if code == Reason.TOO_DEEP:
+        return _depth(payload)
+    if code == Reason.MESSAGE_ID_TOO_LONG:
+        message_id = _value_at(payload, "messageId")
+        return len(message_id) if isinstance(message_id, str) else None
+    return None
+
+
+def _depth(text: bytes) -> int:
+    """Count the levels below the outermost one."""
+    depth = deepest = 0
+    for byte in _STRINGS.sub(b"", text):
+        if byte in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"}]":
+            depth -= 1
+    return max(deepest - 1, 0)
+
+
+def _found(payload: bytes, path: str) -> str | None:
+    value = _value_at(payload, path)
+    if value is _MISSING:
+        return "nothing"
+    if value is None:
+        return "null"
+    text = encode_json(value).decode()
+    return f"{kind_of(value)}: {text if len(text) <= _FOUND_CHARS else text[:_FOUND_CHARS] + '…'}"
+
+
+_MISSING = object()
+
+
+def _value_at(payload: bytes, path: str) -> Any:
+    try:
+        value = msgspec.json.decode(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _MISSING
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return _MISSING
+        value = value[name]
+    return value
+
+
+def _position(payload: bytes) -> int | None:
+    try:
+        parse(_raw_value, clean_text(payload))
+    except InvalidRequest as error:
+        return error.position
+    return None
+
+
+def _excerpt(payload: bytes, position: int) -> tuple[str, str]:
+    before, after = payload[max(position - _EXCERPT_BYTES, 0) : position], payload[position : position + _EXCERPT_BYTES]
+    return before.decode("utf-8", "replace"), after.decode("utf-8", "replace")

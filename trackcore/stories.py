@@ -1,0 +1,175 @@
+"""The stories that explaining tells, as data: of a stored message, of a rejected one, of a quarantined request.
+
+Each has `as_json`, the one form in which the command line writes it and the debugger shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import attrs
+
+from trackcore.catalogue import QUARANTINE
+from trackcore.entries import Entry
+from trackcore.timestamps import TimeRule
+from trackcore.typing import JSONObject
+
+
+@attrs.frozen(kw_only=True)
+class Remark:
+    """A warning with all that there is to say of it; `entry` is None for a code of another version."""
+
+    code: str
+    detail: str
+    path: str
+    entry: Entry | None
+
+    def as_json(self) -> JSONObject:
+        """Give it as a JSON object."""
+        about = {} if self.entry is None else self.entry.as_json()
+        return {"code": self.code, "message": self.detail, "path": self.path, **about}
+
+
+@attrs.frozen(kw_only=True)
+class TimeStory:
+    """How a message came by its `timestamp`.  Times are wire texts; `clock_skew` is how far the client is ahead."""
+
+    rule: TimeRule
+    sentence: str
+    received_at: str | None
+    sent_at: str | None
+    original_timestamp: str | None
+    timestamp: str | None
+    clock_skew: timedelta | None
+
+    def as_json(self) -> JSONObject:
+        """Give it as a JSON object; the skew is in seconds."""
+        return {
+            "rule": self.rule,
+            "sentence": self.sentence,
+            "receivedAt": self.received_at,
+            "sentAt": self.sent_at,
+            "originalTimestamp": self.original_timestamp,
+            "clockSkewSeconds": None if self.clock_skew is None else self.clock_skew.total_seconds(),
+            "timestamp": self.timestamp,
+        }
+
+
+@attrs.frozen(kw_only=True)
+class DestinationStory:
+    """Whether a destination gets the message; `key` is the wire path that decided, None where nothing was said."""
+
+    destination: str
+    chosen: bool
+    because: str
+    sentence: str
+    key: str | None = None
+    options: JSONObject | None = None
+
+    def as_json(self) -> JSONObject:
+        """Give it as a JSON object."""
+        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+
+
+@attrs.frozen(kw_only=True)
+class MessageStory:
+    """All that is known of a message that was kept, or would be.
+
+    `ids` maps the ids by wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths at
+    which a subtree was taken whole from the batch.  `duplicate_of` is the sequence number of the stored message with
+    the same id, for one that was not stored again.
+    """
+
+    source: str
+    source_because: str
+    call: str
+    ids: Mapping[str, str]
+    coerced: tuple[str, ...]
+    time: TimeStory
+    inherited: tuple[str, ...]
+    warnings: tuple[Remark, ...]
+    destinations: tuple[DestinationStory, ...]
+    duplicate_of: int | None = None
+
+    def as_json(self) -> JSONObject:
+        """Give it as a JSON object."""
+        return {
+            "outcome": "accepted" if self.duplicate_of is None else "duplicate",
+            "source": {"name": self.source, "because": self.source_because},
+            "type": self.call,
+            "ids": dict(self.ids),
+            "coerced": list(self.coerced),
+            "time": self.time.as_json(),
+            "inherited": list(self.inherited),
+            "warnings": [remark.as_json() for remark in self.warnings],
+            "destinations": [story.as_json() for story in self.destinations],
+            "duplicateOf": self.duplicate_of,
+        }
+
+
+@attrs.frozen(kw_only=True)
+class RejectionStory:
+    """All that is known of a message, or a request, that was refused.
+
+    `found` is what stood at `path`, as JSON text; `limit` and `actual` are in `unit`.  `excerpt` is the text around the
+    byte `position` at which a body stopped being JSON, in two halves.
+    """
+
+    source: str | None
+    code: str
+    detail: str
+    path: str
+    entry: Entry | None
+    allowed: str
+    found: str | None = None
+    limit: int | None = None
+    actual: int | None = None
+    unit: str | None = None
+    position: int | None = None
+    excerpt: tuple[str, str] | None = None
+
+    def as_json(self) -> JSONObject:
+        """Give it as a JSON object."""
+        told: JSONObject = {
+            "outcome": "rejected",
+            "source": None if self.source is None else {"name": self.source},
+            "code": self.code,
+            "message": self.detail,
+            "path": self.path,
+            "found": self.found,
+            "allowed": self.allowed,
+            "limit": self.limit,
+            "actual": self.actual,
+            "unit": self.unit,
+            "position": self.position,
+            "excerpt": None if self.excerpt is None else list(self.excerpt),
+        }
+        about = {} if self.entry is None else self.entry.as_json()
+        return {**about, **{name: value for name, value in told.items() if value is not None}}
+
+
+@attrs.frozen(kw_only=True)
+class QuarantineStory:
+    """Why a request is in quarantine, and whether its write key belongs to a source by now."""
+
+    write_key: str | None
+    source_now: str | None
+    entry: Entry = QUARANTINE
+
+    def as_json(self) -> JSONObject:
+        """Give it as a JSON object; the write key is masked."""
+        return {
+            "outcome": "quarantined",
+            "writeKey": self.write_key,
+            "sourceNow": self.source_now,
+            "message": self._sentence(),
+            **self.entry.as_json(),
+        }
+
+    def _sentence(self) -> str:
+        if self.source_now is not None:
+            return f"The write key belongs to {self.source_now!r} by now: the request can be received again."
+        if self.write_key is None:
+            return "The request came without a write key."
+        return f"No source has the write key {self.write_key!r}."
