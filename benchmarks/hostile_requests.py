@@ -268,6 +268,19 @@ def floats() -> Attack:
 
 
 @case
+def floats_of_extreme_exponents() -> Attack:
+    """Most floats are read in 0.03 microseconds, and these in 8."""
+    return Attack(body=batch(messages(lambda room: filled(b"1e300", room, b'{"a":[', b"]}", b","))))
+
+
+@case
+def floats_in_shared_context() -> Attack:
+    return Attack(
+        body=filled(b"1e300", REQUEST - 100, b'{"context":{"a":[', b']},"batch":[' + message(b"{}") + b"]}", b",")
+    )
+
+
+@case
 def floats_with_long_mantissa() -> Attack:
     number = b"0." + b"0" * 300 + b"1234567890123456789" * 20
     return Attack(body=batch(messages(lambda room: filled(number, room, b'{"a":[', b"]}", b","))))

@@ -30,7 +30,7 @@ from trackcore_server.serve import KEEPALIVE_SECONDS
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS = 30.0
-MEBIBYTE = 1 << 20
+MEGABYTE = 1_000_000
 
 _SAMPLE_SECONDS = 0.5
 
@@ -61,7 +61,7 @@ end
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """What came of one spell of load.  Times are in milliseconds, memory in MiB, CPU in cores kept busy."""
+    """What came of one spell of load.  Times are in milliseconds, memory in MB, CPU in cores kept busy."""
 
     requests_per_second: float
     p50: float
@@ -86,8 +86,8 @@ class RunningServer:
         return psutil.Process(self.process.pid).children()
 
     def largest_worker(self) -> float:
-        """Give the memory of the largest worker, in MiB."""
-        return max(worker.memory_info().rss for worker in self.workers) / MEBIBYTE
+        """Give the memory of the largest worker, in MB."""
+        return max(worker.memory_info().rss for worker in self.workers) / MEGABYTE
 
     def cpu_seconds(self) -> float:
         """Give what all its processes have used."""

@@ -91,9 +91,9 @@ def quarantined_request(payload: bytes = b"{}", *, write_key: str | None = "nobo
 # Waiting and threads
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait until something is so; fail when it does not happen within `PATIENCE`."""
-    deadline = time.monotonic() + PATIENCE
+def eventually(condition: Callable[[], object], *, patience: float = PATIENCE) -> None:
+    """Wait until something is so; fail when it does not happen within so many seconds."""
+    deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError("this did not happen in time")

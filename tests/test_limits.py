@@ -58,6 +58,12 @@ class TestEveryLimitCanBeSet:
         assert [rejection.error.reason for rejection in intake.rejections] == [Reason.MESSAGE_TOO_LARGE] * 3
         assert (intake.rejections[0].error.limit, intake.rejections[0].error.actual) == (shared - 1, shared)
 
+    def test_what_is_shared_is_no_larger_than_a_message(self) -> None:
+        body = {"batch": [{"type": "page", "userId": "u"}], "context": {"a": "x" * 92}}
+        assert len(take_in(body, limits=Limits(message_bytes=100)).envelopes) == 1
+        intake = take_in(body, limits=Limits(message_bytes=99))
+        assert [rejection.error.reason for rejection in intake.rejections] == [Reason.MESSAGE_TOO_LARGE]
+
     def test_batch_messages(self) -> None:
         item = {"type": "page", "userId": "u"}
         intake = take_in({"batch": [item] * 3}, limits=Limits(batch_messages=2))

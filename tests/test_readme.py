@@ -347,6 +347,7 @@ class TestConfiguration:
 
     def test_it_shows_the_defaults(self) -> None:
         configuration = parse_configuration(fence("toml", "Configuration"))
+        assert isinstance(configuration.log, LogSettings)
         assert (attrs.evolve(configuration.log, keep=None), configuration.server, configuration.limits) == (
             LogSettings(),
             ServerSettings(),

@@ -29,6 +29,7 @@ from trackcore import (
 from trackcore.codec import MESSAGE_TYPES, wire_name
 from trackcore.schema import with_dialect
 
+VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1.5, 2**70, "", "x", "x" * 101, [], [1], [[]], {}, {"a": None})
 ANY_MESSAGE = Draft202012Validator(any_message_schema())
 BATCH = Draft202012Validator(batch_schema())
 
@@ -123,6 +124,15 @@ class TestAgreement:
     def test_both_accept_and_both_refuse_the_same(self, item: Any) -> None:
         assert ANY_MESSAGE.is_valid(item) == accepts(item)
 
+    @pytest.mark.parametrize("call", CALLS)
+    def test_any_kind_of_value_in_any_field_gets_the_same_verdict(self, call: Call) -> None:
+        good = {"type": call, "userId": "u", "event": "E", "groupId": "g", "previousId": "p"}
+        for name in (*message_schema(call)["properties"], "writeKey", "other"):
+            for value in VALUES:
+                item = {**good, name: value}
+                assert ANY_MESSAGE.is_valid(item) == accepts(item), item
+                assert ANY_MESSAGE.is_valid(item | {"userId": None}) == accepts(item | {"userId": None}), item
+
     @given(
         st.fixed_dictionaries(
             {"batch": st.lists(odd_wire_messages().filter(lambda item: not long_number(item)), min_size=1, max_size=3)},
@@ -145,6 +155,11 @@ class TestDocumentedDifferences:
             assert not accepts({**good, "traits": traits})
         many_digits = b'{"type":"identify","userId":"u","traits":{"x":' + b"9" * 5_000 + b"}}"
         assert take_in(b'{"batch":[' + many_digits + b"]}").rejections
+
+    def test_a_batch_without_messages_may_share_what_it_likes(self) -> None:
+        """What a batch shares is judged in its messages: where there are none, nothing is rejected."""
+        assert not take_in(b'{"batch":[],"context":false}').rejections
+        assert not BATCH.is_valid({"batch": [], "context": False})
 
     def test_a_message_id_that_is_a_huge_number_is_told_more_narrowly(self) -> None:
         item = {"type": "identify", "userId": "u", "messageId": 1e200}

@@ -75,23 +75,26 @@ def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
     Returns the value, and the text that it was parsed from: `text`, or as long a text with what had to be mended in it.
     Raises `InvalidRequest`.  `msgspec.ValidationError` passes: only the caller knows what its decoder expects.
     """
-    try:
-        return decoder.decode(text), text
-    except msgspec.ValidationError:
-        raise
-    except (msgspec.DecodeError, RecursionError):
-        mended = replace_surrogates(_blank_deep(text) if is_deeper(text, _PARSER_DEPTH) else text)
-    try:
-        return decoder.decode(mended), mended
-    except msgspec.ValidationError:
-        raise
-    except msgspec.DecodeError as error:
-        detail = str(error)
-        found = _POSITION.search(detail)
-        position = int(found[1]) if found else len(text)
-        if "trailing characters" in detail:
-            position -= 1  # msgspec has stepped over the first of them
-        raise _invalid_json(_POSITION.sub("", detail), position) from None
+    mended = text
+    mends = {RecursionError: _blank_deep, msgspec.DecodeError: replace_surrogates}
+    while True:
+        try:
+            return decoder.decode(mended), mended
+        except msgspec.ValidationError:
+            raise
+        except (msgspec.DecodeError, RecursionError) as error:
+            mend = mends.pop(type(error), None)
+            if mend is None:
+                raise _not_json(str(error), len(text)) from None
+            mended = mend(mended)
+
+
+def _not_json(detail: str, length: int) -> InvalidRequest:
+    found = _POSITION.search(detail)
+    position = int(found[1]) if found else length
+    if "trailing characters" in detail:
+        position -= 1  # msgspec has stepped over the first of them
+    return _invalid_json(_POSITION.sub("", detail), position)
 
 
 def parse_value(text: bytes | msgspec.Raw) -> Any:

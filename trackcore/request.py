@@ -151,8 +151,11 @@ def _items_as_received(items: list[msgspec.Raw], mended: bytes, text: bytes) -> 
 
 
 def _has_shared_surrogate(envelope: _BatchEnvelope, mended: bytes, text: bytes) -> bool:
-    shared = [part for part in (envelope.context, envelope.integrations) if part is not _NULL]
-    return any(has_surrogate(_as_received(bytes(part), mended, text)) for part in shared)
+    return any(has_surrogate(_as_received(bytes(part), mended, text)) for part in _shared_parts(envelope))
+
+
+def _shared_parts(envelope: _BatchEnvelope) -> list[msgspec.Raw]:
+    return [part for part in (envelope.context, envelope.integrations) if part is not _NULL]
 
 
 def _not_a_batch(text: bytes) -> InvalidRequest:
@@ -169,9 +172,11 @@ def _body_not_object(source: bytes) -> InvalidRequest:
 
 
 def _check_growth(envelope: _BatchEnvelope, limits: Limits) -> None:
-    """Check what the batch's own parts come to when each of its messages has them.  Raises `InvalidMessage`."""
+    """Check what the batch's own parts come to: in one message, and in all.  Raises `InvalidMessage`."""
     messages = min(len(envelope.batch), limits.batch_messages)
-    shared = len(bytes(envelope.context)) + len(bytes(envelope.integrations))
+    shared = sum(len(bytes(part)) for part in _shared_parts(envelope))
+    if shared > limits.message_bytes:
+        raise message_too_large(limits.message_bytes, shared)
     if shared * messages > limits.shared_bytes:
         raise InvalidMessage(
             reason=Reason.MESSAGE_TOO_LARGE,

@@ -12,10 +12,12 @@ from trackcore_server.config import (
     load_configuration,
     parse_configuration,
 )
+from trackcore_server.kafka_log import KafkaLogSettings
 
 __all__ = [
     "Configuration",
     "ConfigurationMistake",
+    "KafkaLogSettings",
     "LogSettings",
     "ServerSettings",
     "create_app",

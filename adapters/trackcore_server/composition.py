@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from trackcore_debugger import DebuggerApp, Gate, OneTimeToken
-from trackcore_sqlite import SqliteBrowser, SqliteSink
+from trackcore_sqlite import SqliteBrowser
 from trackcore_wsgi import TrackingApp
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from trackcore import Collector, Sink
 from trackcore_server.charts import Charts
-from trackcore_server.config import Configuration, ConfigurationMistake, load_configuration
+from trackcore_server.config import Configuration, ConfigurationMistake, LogSettings, load_configuration
 from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.debugging import LogReader
 from trackcore_server.duplicates import WatchedSink
 from trackcore_server.explaining import Explainer
 from trackcore_server.lags import Lags
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
+from trackcore_server.logs import make_sink
 from trackcore_server.repair import Repairer
 from trackcore_server.retention import keep_short
 from trackcore_server.tail import Tail
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 DEBUGGER_PATH = "/debugger"
 
 
-def create_sink(configuration: Configuration) -> SqliteSink:
-    """Make the sink that writes the configured log.  Nothing is opened yet."""
-    log = configuration.log
-    return SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
-
-
 def create_collector(configuration: Configuration, watch: Callable[[Sink], Sink] | None = None) -> Collector:
     """Make a collector that stores in the configured log, which is closed when the process ends.
 
@@ -47,11 +42,11 @@ def create_collector(configuration: Configuration, watch: Callable[[Sink], Sink]
         watch: puts another sink around that of the log.
 
     Raises:
-        ConfigurationMistake: there is no source, so that nothing could be collected.
+        ConfigurationMistake: there is no source, so that nothing could be collected, or the log has wrong settings.
     """
     if not configuration.sources:
         raise ConfigurationMistake(path="sources", detail="no source is configured, so no message could be stored")
-    sink = create_sink(configuration)
+    sink = make_sink(configuration)
     atexit.register(sink.close)
     return Collector(
         sources=configuration.sources,
@@ -89,7 +84,7 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
     """
     if configuration is None:
         configuration = _configuration_of_environment()
-    if configuration.log.keep is not None:
+    if isinstance(configuration.log, LogSettings) and configuration.log.keep is not None:
         atexit.register(keep_short(configuration.log.path, configuration.log.keep))
     hops = configuration.server.proxy_hops
     gate = _gate(configuration, one_time_token)
@@ -110,7 +105,7 @@ def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> 
 
 
 def _reader(configuration: Configuration, collector: Collector) -> LogReader:
-    log = SqliteBrowser(configuration.log.path)
+    log = SqliteBrowser(configuration.log_path)
     assert isinstance(collector.sink, WatchedSink)
     return LogReader(
         log,

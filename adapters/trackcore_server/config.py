@@ -28,10 +28,13 @@ from trackcore_delivery import ByteCount, DeliveredDestination, Secret
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.integrations import ALL
+from trackcore_server.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.kinds import KINDS
 from trackcore_server.units import parse_age, parse_bind, parse_size
 
 MEBIBYTE = 1 << 20
+
+LOG_KINDS = ("sqlite", "kafka")
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -50,6 +53,12 @@ class ConfigurationMistake(TrackcoreError):
         return ": ".join(str(part) for part in (self.file, self.path, self.detail) if part)
 
 
+def _check_kind(_: object, __: object, kind: str) -> None:
+    if kind not in LOG_KINDS:
+        hint = nearest(kind, LOG_KINDS) or f"; there are {', '.join(LOG_KINDS)}"
+        raise ValueError(f"there is no kind of log {kind!r}{hint}")
+
+
 def _check_bind(_: object, __: object, bind: str) -> None:
     parse_bind(bind)
 
@@ -66,10 +75,16 @@ class LogSettings:
     Without `keep` messages are kept for good.
     """
 
+    kind: str = attrs.field(default="sqlite", validator=_check_kind)
     path: Path = Path("trackcore.db")
     keep: timedelta | None = attrs.field(default=None, validator=_check_keep)
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
+
+    @property
+    def location(self) -> str:
+        """Where the log is, for people."""
+        return str(self.path)
 
 
 @attrs.frozen(kw_only=True)
@@ -115,7 +130,7 @@ class Configuration:
 
     sources: tuple[Source, ...] = ()
     destinations: tuple[Destination, ...] = ()
-    log: LogSettings = LogSettings()
+    log: LogSettings | KafkaLogSettings = LogSettings()
     delivery: DeliverySettings = DeliverySettings()
     server: ServerSettings = ServerSettings()
     debugger: DebuggerSettings = DebuggerSettings()
@@ -129,8 +144,15 @@ class Configuration:
     @property
     def delivery_path(self) -> Path:
         """The file that keeps how far delivery has come."""
-        log = self.log.path
+        log = self.log_path
         return self.delivery.path or log.with_name(f"{log.stem}-delivery.db")
+
+    @property
+    def log_path(self) -> Path:
+        """The file of the embedded log.  Raises `ConfigurationMistake` where the log is another."""
+        if isinstance(self.log, KafkaLogSettings):
+            raise ConfigurationMistake(path="log.kind", detail="this needs a log of the kind 'sqlite'")
+        return self.log.path
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
@@ -171,7 +193,9 @@ def parse_configuration(text: str) -> Configuration:
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
     """Make paths absolute, taking them as relative to `folder`."""
     base = Path.cwd() / folder
-    log = attrs.evolve(configuration.log, path=base / configuration.log.path)
+    log = configuration.log
+    if isinstance(log, LogSettings):
+        log = attrs.evolve(log, path=base / log.path)
     delivery = configuration.delivery
     if delivery.path is not None:
         delivery = attrs.evolve(delivery, path=base / delivery.path)
@@ -180,7 +204,8 @@ def rebase(configuration: Configuration, folder: Path) -> Configuration:
 
 def check_configuration(configuration: Configuration) -> None:
     """Check what no single field can know.  Raises `ConfigurationMistake` for the first thing that is wrong."""
-    for path, detail in (*_wrong_destinations(configuration.destinations), *_wrong_sources(configuration)):
+    wrong_destinations = _wrong_destinations(configuration.destinations)
+    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *_wrong_log(configuration)):
         raise ConfigurationMistake(path=path, detail=detail)
 
 
@@ -211,6 +236,18 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
                 yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
+
+
+def _wrong_log(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    log = configuration.log
+    if not isinstance(log, KafkaLogSettings):
+        return
+    if log.min_insync_replicas > log.replication:
+        yield "log.min_insync_replicas", f"there are only {log.replication} replicas, by `log.replication`"
+    for index, destination in enumerate(configuration.destinations):
+        if isinstance(destination, DeliveredDestination):
+            detail = "delivery reads a log of the kind 'sqlite'; from Kafka let its own consumers deliver"
+            yield f"destinations[{index}].kind", detail
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -342,6 +379,16 @@ def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
+def _log_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure the log by its `kind`.  A wrong kind is told by the default one."""
+
+    def structure(value: Any, _: Any) -> Any:
+        is_kafka = type(value) is dict and value.get("kind") == "kafka"
+        return converter.structure(value, KafkaLogSettings if is_kafka else LogSettings)
+
+    return structure
+
+
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook_factory(attrs.has, _class_hook)
@@ -354,6 +401,8 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(timedelta, _from_text(parse_age))
     converter.register_structure_hook(Path, _from_text(Path))
     converter.register_structure_hook(Destination, _destination_hook(converter))
+    converter.register_structure_hook(ClientSettings, as_client_settings)
+    converter.register_structure_hook(LogSettings | KafkaLogSettings, _log_hook(converter))
     return converter
 
 

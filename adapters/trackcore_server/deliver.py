@@ -32,7 +32,7 @@ def deliver(*, config: Path | None, data: Path | None) -> None:
     if not configuration.delivered:
         raise Failure(f"{deployment.file or deployment.folder}: no destination has a kind: there is nothing to deliver")
     check_destinations(configuration, deployment.file)
-    click.echo(f"Log: {configuration.log.path}", err=True)
+    click.echo(f"Log: {configuration.log_path}", err=True)
     click.echo(f"State: {configuration.delivery_path}", err=True)
     names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
     click.echo(f"Delivering to: {names}", err=True)

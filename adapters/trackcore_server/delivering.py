@@ -43,7 +43,7 @@ def open_state(configuration: Configuration) -> State:
         UnusableLog: there is no log.
         UnusableState: it cannot be used.
     """
-    SqliteLog(configuration.log.path).last_seq()
+    SqliteLog(configuration.log_path).last_seq()
     return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
 
 
@@ -54,13 +54,15 @@ def ownership(configuration: Configuration) -> Ownership:
 
 def log_feed(configuration: Configuration) -> LogFeed:
     """Give the configured log as a feed."""
-    return make_feed(SqliteLog(configuration.log.path), configuration.sources, configuration.destinations)
+    return make_feed(SqliteLog(configuration.log_path), configuration.sources, configuration.destinations)
 
 
 def check_destinations(
     configuration: Configuration, file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> None:
     """Check what only shows when a destination is opened, such as secrets.  Raises `ConfigurationMistake`."""
+    if not configuration.delivered:
+        return
     surroundings = _surroundings(configuration, environ)
     for index, destination in enumerate(configuration.destinations):
         if destination not in configuration.delivered:
@@ -132,7 +134,7 @@ def run_until_signal(run: DeliveryRun) -> None:
 
 
 def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> Surroundings:
-    folder = configuration.log.path.parent
+    folder = configuration.log_path.parent
     return Surroundings(clock=lambda: datetime.now(UTC), environ=environ, folder=Path(folder))
 
 

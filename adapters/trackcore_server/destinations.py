@@ -35,7 +35,7 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     """
     configuration = find_deployment(config=config, data=data).configuration
     is_owned = ownership(configuration).owner() is not None
-    log = SqliteLog(configuration.log.path)
+    log = SqliteLog(configuration.log_path)
     writer = make_writer(output_format, _COLUMNS)
     with closing(open_state(configuration)) as state:
         for destination in configuration.destinations:

@@ -91,7 +91,7 @@ def _write(story: JSONObject, *, is_text: bool) -> None:
 
 def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSONObject]:
     """Find a message in the log: by its number, else by its id."""
-    log = SqliteBrowser(deployment.configuration.log.path)
+    log = SqliteBrowser(deployment.configuration.log_path)
     explainer = Explainer(deployment.configuration)
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
     if part == "rejected":
@@ -122,7 +122,7 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
     names = [known.name for known in deployment.configuration.sources]
     if source is not None and source not in names:
         raise Failure(f"there is no source {source!r}; the configuration has {', '.join(names) or 'none'}")
-    log = SqliteBrowser(deployment.configuration.log.path)
+    log = SqliteBrowser(deployment.configuration.log_path)
     explainer = Explainer(deployment.configuration)
     documents = list(read_documents(sys.stdin.buffer))
     if not documents:

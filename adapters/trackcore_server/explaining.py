@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import attrs
-from trackcore_sqlite import StoredMessage, StoredQuarantined, StoredRejected
 
 from trackcore import (
     Call,
@@ -32,6 +31,7 @@ from trackcore.jsontext import parse_value
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.config import Configuration
 from trackcore_server.documents import Document
+from trackcore_server.logs import StoredMessage, StoredQuarantined, StoredRejected
 from trackcore_server.verdicts import read_request, write_key_of
 
 NEW_ID = "(made by the server)"
@@ -82,7 +82,7 @@ class Explainer:
             destinations=stored.destinations,
             cautions=[Caution(**caution) for caution in stored.cautions],
             resolver=self.resolver(stored.source),
-            inherited=stored.inherited,
+            inherited=getattr(stored, "inherited", ()),  # a log in Kafka does not keep it
         )
 
     def decisions(self, stored: StoredMessage) -> list[JSONObject]:

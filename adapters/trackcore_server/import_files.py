@@ -19,11 +19,11 @@ import attrs
 import click
 
 from trackcore import Call, Resolver, SinkUnavailable, Source
-from trackcore_server.composition import create_sink
 from trackcore_server.config import Configuration, nearest
 from trackcore_server.documents import Document, read_documents
 from trackcore_server.historical import ImportCounts, Importer
 from trackcore_server.locate import find_deployment
+from trackcore_server.logs import make_sink
 from trackcore_server.options import FINDINGS, Failure, location_options
 from trackcore_server.output import visible
 from trackcore_server.progress import ReadingProgress
@@ -64,7 +64,7 @@ def import_files(
     a file cannot be read or the log not be written.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    sink = create_sink(configuration)
+    sink = make_sink(configuration)
     importer = Importer(
         source=(found := _source(configuration, source)),
         resolver=_resolver(configuration, found),
@@ -72,7 +72,7 @@ def import_files(
         limits=configuration.limits,
         call=call,
     )
-    notes = _Notes(configuration.log.path.with_name(f"{configuration.log.path.stem}-import.json"))
+    notes = _Notes(configuration.log_path.with_name(f"{configuration.log_path.stem}-import.json"))
     with closing(sink):
         for name in files:
             try:
@@ -82,7 +82,7 @@ def import_files(
             except (OSError, EOFError, gzip.BadGzipFile) as error:
                 raise Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}") from error
             except SinkUnavailable as error:
-                told = f"{sink.path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
+                told = f"{configuration.log_path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
                 raise Failure(told) from error
     click.echo(_summary(importer.counts), err=True)
     for code, count in importer.counts.rejected.most_common():

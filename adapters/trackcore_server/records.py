@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import re
 
-from trackcore_sqlite import StoredMessage, StoredQuarantined, StoredRejected
-
 from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
+from trackcore_server.logs import StoredMessage, StoredQuarantined, StoredRejected
 
 
 def event_record(stored: StoredMessage) -> JSONObject:

@@ -19,12 +19,13 @@ from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
-from trackcore_server.composition import DEBUGGER_PATH, ServerApp, create_app, create_collector, create_sink
-from trackcore_server.config import Configuration, ServerSettings, check_configuration
+from trackcore_server.composition import DEBUGGER_PATH, ServerApp, create_app, create_collector
+from trackcore_server.config import Configuration, LogSettings, ServerSettings, check_configuration
 from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.delivering import LOG_FORMAT, check_destinations
 from trackcore_server.delivery_process import DeliveringArbiter, DeliveryProcess
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
+from trackcore_server.logs import make_sink
 from trackcore_server.options import Failure, location_options, read_bind
 from trackcore_server.startup import examine_log
 from trackcore_server.units import parse_bind
@@ -251,16 +252,18 @@ def _check_log(configuration: Configuration) -> None:
     A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
     """
     create_collector(configuration)
-    examine_log(configuration.log.path)
-    sink = create_sink(configuration)
+    if isinstance(configuration.log, LogSettings):
+        examine_log(configuration.log.path)
+    sink = make_sink(configuration)
+    location = configuration.log.location
     try:
         sink.check_ready()
     except SinkUnavailable as error:
         if error.cause is not Cause.FULL:
-            raise Failure(f"{sink.path}: {error}") from error
-        click.echo(f"{sink.path}: {error}; nothing can be stored until there is room", err=True)
+            raise Failure(f"{location}: {error}") from error
+        click.echo(f"{location}: {error}; nothing can be stored until there is room", err=True)
     finally:
-        sink.close()  # SQLite forbids taking an open file along into the workers
+        sink.close()  # neither SQLite nor Kafka can be taken along into the workers
 
 
 def _check_free(bind: str) -> None:
@@ -278,7 +281,7 @@ def _check_free(bind: str) -> None:
 def _tell_start(deployment: Deployment, *, deliver: bool) -> None:
     configuration = deployment.configuration
     click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
-    click.echo(f"Log: {configuration.log.path}", err=True)
+    click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
     if deliver and configuration.delivered:
         names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)

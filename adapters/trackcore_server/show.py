@@ -6,17 +6,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-from trackcore_sqlite import SqliteBrowser, SqliteLog, StoredMessage, StoredQuarantined, StoredRejected
+from trackcore_sqlite import Part, SqliteBrowser, SqliteLog
 
 from trackcore import Call, JSONObject
 from trackcore_server.explaining import Explainer
 from trackcore_server.locate import find_deployment
+from trackcore_server.logs import Log, StoredQuarantined, open_log
 from trackcore_server.options import listing_options, location_options
-from trackcore_server.output import ON_TERMINAL, Column, Writer, is_terminal, make_writer
+from trackcore_server.output import ON_TERMINAL, Column, is_terminal, make_writer
 from trackcore_server.records import event_record, quarantined_record, rejected_record
 from trackcore_server.retry import retry
 
@@ -62,25 +64,27 @@ def events(
     """List the messages in the log, oldest first.
 
     A line of JSON has `seq`, `source`, `destinations` (the names it goes to), `warnings` (what was mended or ignored)
-    and `message` (as stored, wire names); with --explain also `decisions`, one for each destination.
+    and `message` (as stored, wire names); with --explain also `decisions`, one for each destination. `seq` is the
+    number of the message; in Kafka it is text, its partition and offset: "3-1042".
     """
     deployment = find_deployment(config=config, data=data)
-    log = SqliteLog(deployment.configuration.log.path)
+    log = open_log(deployment.configuration)
     explainer = Explainer(deployment.configuration) if explain else None
     writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
 
-    def read(after: int, limit: int | None) -> Iterator[StoredMessage]:
-        return log.messages(after=after, source=source, call=call, user=user, since=since, limit=limit)
+    tail = log.tail(source=source, call=call, user=user, since=since, limit=_limit(limit))
 
-    def write(stored: StoredMessage) -> None:
-        record = event_record(stored)
-        writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
+    def show() -> None:
+        for stored in tail.read():
+            record = event_record(stored)
+            writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
+        writer.flush()
 
     try:
-        last = _show(log, read, write, writer, after=0, limit=_limit(limit))
+        show()
         while follow:
             time.sleep(POLL_SECONDS)
-            last = _show(log, read, write, writer, after=last, limit=None)
+            show()
     except KeyboardInterrupt:  # how `--follow` ends, and then no failure
         if not follow:
             raise
@@ -125,20 +129,20 @@ def rejected(
     if quarantine and (source or code):
         raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
     configuration = find_deployment(config=config, data=data).configuration
-    log = SqliteLog(configuration.log.path)
+    # What is chosen by its number, or is received again, lies in the embedded log.
+    log = open_log(configuration) if seq is None and not again else SqliteLog(configuration.log_path)
     limit = limit if again else _limit(limit)
-    found: Iterable[StoredRejected | StoredQuarantined]
+    found: Callable[[], Iterable[Any]]
     if seq is not None:
-        record = SqliteBrowser(log.path).one("quarantine" if quarantine else "rejected", seq)
-        found = [] if record is None else [record]
+        found = partial(_one, SqliteBrowser(configuration.log_path), "quarantine" if quarantine else "rejected", seq)
     elif quarantine:
-        found = _newest(_received_since(log.quarantined(), since), limit)
+        found = partial(_newest_quarantined, log, since, limit)
     else:
-        found = log.rejected(source=source, code=code, since=since, limit=limit)
+        found = partial(log.rejected, source=source, code=code, since=since, limit=limit)
     if again:
-        retry(configuration, found, output_format)
+        retry(configuration, found(), output_format)
         return
-    records = map(_refused_record, found)
+    records = map(quarantined_record if quarantine else rejected_record, found())
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
     for record in records:
         writer.write(record)
@@ -147,35 +151,17 @@ def rejected(
         _tell_dropped(log, quarantine=quarantine)
 
 
-def _refused_record(stored: StoredRejected | StoredQuarantined) -> JSONObject:
-    return quarantined_record(stored) if isinstance(stored, StoredQuarantined) else rejected_record(stored)
+def _newest_quarantined(log: Log, since: datetime | None, limit: int | None) -> Iterable[Any]:
+    return _newest(_received_since(log.quarantined(), since), limit)
+
+
+def _one(log: SqliteBrowser, part: Part, seq: int) -> list[Any]:
+    record = log.one(part, seq)
+    return [] if record is None else [record]
 
 
 def _limit(limit: int | None) -> int | None:
     return ON_TERMINAL if limit is None and is_terminal() else limit
-
-
-def _show(
-    log: SqliteLog,
-    read: Callable[[int, int | None], Iterator[StoredMessage]],
-    write: Callable[[StoredMessage], None],
-    writer: Writer,
-    *,
-    after: int,
-    limit: int | None,
-) -> int:
-    """Show what came after a sequence number, and give the number up to which everything has been looked at.
-
-    The end of the log is read first: a filter that matches little must not make every poll look at the same messages.
-    """
-    end = max((stored.seq for stored in log.messages(limit=1)), default=0)
-    if end <= after:
-        return after
-    for stored in read(after, limit):
-        write(stored)
-        end = max(end, stored.seq)
-    writer.flush()
-    return end
 
 
 def _received_since(requests: Iterator[StoredQuarantined], since: datetime | None) -> Iterator[StoredQuarantined]:
@@ -186,7 +172,7 @@ def _newest(requests: Iterator[StoredQuarantined], limit: int | None) -> Iterabl
     return requests if limit is None else deque(requests, maxlen=limit)
 
 
-def _tell_dropped(log: SqliteLog, *, quarantine: bool) -> None:
+def _tell_dropped(log: Log, *, quarantine: bool) -> None:
     totals = log.totals()
     dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
     if dropped:
@@ -231,7 +217,7 @@ def _decisions(record: JSONObject) -> str:
 
 def _event_columns(destinations: Column) -> tuple[Column, ...]:
     return (
-        Column(title="seq", cell=_field("seq"), width=7),
+        Column(title="seq", cell=_field("seq"), width=10),
         Column(title="received (UTC)", cell=_time(_message_field("receivedAt")), width=19),
         Column(title="source", cell=_field("source"), width=9),
         Column(title="type", cell=_message_field("type"), width=8),

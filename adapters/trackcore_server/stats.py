@@ -55,7 +55,7 @@ def stats(*, config: Path | None, data: Path | None, since: datetime, output_for
     Counts are exact. The quantiles of sizes (in bytes, as stored), clock skew (sentAt - receivedAt, with the way here,
     in seconds) and warnings are those of up to 2,000 messages, spread evenly over the time.
     """
-    log = SqliteBrowser(find_deployment(config=config, data=data).configuration.log.path)
+    log = SqliteBrowser(find_deployment(config=config, data=data).configuration.log_path)
     found = _gather(log, since=truncate_to_milliseconds(since), until=truncate_to_milliseconds(datetime.now(UTC)))
     if output_format == "json" or (output_format is None and not is_terminal()):
         write_line(sys.stdout.buffer, found)

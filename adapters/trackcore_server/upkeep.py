@@ -48,7 +48,7 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
     is used again. A message that was deleted and is sent once more is stored again. To have this done all the time,
     set `keep` in the table [log] of the configuration.
     """
-    path = find_deployment(config=config, data=data).configuration.log.path
+    path = find_deployment(config=config, data=data).configuration.log_path
     SqliteLog(path).totals()  # says so when there is no log: pruning must not make one
     deleted: Counter[str] = Counter()
     with _progress() as progress:
@@ -70,7 +70,7 @@ def check(*, config: Path | None, data: Path | None) -> None:
 
     Exit code: 0 when it is sound, 1 when it is damaged, 2 when there is none or it cannot be read.
     """
-    path = find_deployment(config=config, data=data).configuration.log.path
+    path = find_deployment(config=config, data=data).configuration.log_path
     SqliteLog(path).totals()
     with _progress() as progress:
         task = progress.add_task("Reading")

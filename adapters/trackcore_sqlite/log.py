@@ -7,7 +7,7 @@ the last number it saw, and asks for what comes after, misses nothing and sees n
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -181,6 +181,22 @@ class SqliteLog:
             (seq,) = connection.execute("SELECT value FROM counters WHERE name = 'messages.seq'").fetchone()
         return int(seq)
 
+    def tail(
+        self,
+        *,
+        source: str | None = None,
+        call: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Tail:
+        """Give a reader that gives what `messages` does, and with each further call what has come since."""
+
+        def read(after: int, limit: int | None) -> Iterator[StoredMessage]:
+            return self.messages(after=after, source=source, call=call, user=user, since=since, limit=limit)
+
+        return Tail(self, read, limit)
+
     def rejected(
         self,
         *,
@@ -243,6 +259,30 @@ class SqliteLog:
             raise UnusableLog(path=self.path, detail=f"it cannot be read ({error})") from error
         finally:
             connection.close()
+
+
+@attrs.define(eq=False)
+class Tail:
+    """A reader that stays where it was left."""
+
+    _log: SqliteLog
+    _read: Callable[[int, int | None], Iterator[StoredMessage]]
+    _limit: int | None
+    _after: int = attrs.field(init=False, default=0)
+
+    def read(self) -> Iterator[StoredMessage]:
+        """Give what is there and was not given yet; the first time the newest so many, if there is a limit.
+
+        The end of the log is read first: a filter that matches little must not make every call look at the same
+        messages.
+        """
+        end = max((stored.seq for stored in self._log.messages(limit=1)), default=0)
+        if end <= self._after:
+            return
+        for stored in self._read(self._after, self._limit):
+            yield stored
+            end = max(end, stored.seq)
+        self._after, self._limit = end, None
 
 
 _PAGE = 1_000

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from adapter_helpers import Server, serve
+from mock_cluster import MockCluster
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 
@@ -34,3 +35,11 @@ def _log(log_path: Path) -> SqliteLog:
 def _server(sqlite_sink: SqliteSink) -> Server:
     """A server with the sources `website`, `app` and the strict `ci`, on a sink on a file."""
     return serve(sqlite_sink)
+
+
+@pytest.fixture(name="mock_cluster", scope="session")
+def _mock_cluster() -> Iterator[MockCluster]:
+    """A cluster of mock brokers that always answers, for all tests together."""
+    cluster = MockCluster()
+    yield cluster
+    cluster.close()

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +15,12 @@ from typing import TypeVar
 import attrs
 import pytest
 from adapter_helpers import NOON, at_once, envelope, quarantined_request, rejected_record
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from trackcore_sqlite import SqliteLog, SqliteSink
+from mock_cluster import MockCluster
+from trackcore_kafka import KafkaLog, KafkaSink
+from trackcore_kafka import StoredMessage as KafkaMessage
+from trackcore_sqlite import SqliteLog, SqliteSink, StoredMessage
 
 from trackcore import (
     Caution,
@@ -81,20 +85,7 @@ class InFile(Kept):
     def messages(self) -> list[Envelope]:
         if not self.log.path.exists():
             return []
-        return [
-            Envelope(
-                stored.source,
-                stored.message["messageId"],
-                stored.call,
-                stored.message.get("userId"),
-                stored.message.get("anonymousId"),
-                stored.received_at,
-                stored.destinations,
-                tuple(Caution(code=CODES[c["code"]], message=c["message"], path=c["path"]) for c in stored.cautions),
-                json.dumps(stored.message).encode(),
-            )
-            for stored in self.log.messages()
-        ]
+        return [_envelope(stored) for stored in self.log.messages()]
 
     @property
     def rejected(self) -> list[RejectedRecord]:
@@ -105,20 +96,65 @@ class InFile(Kept):
         return [_without_seq(QuarantinedRequest, record) for record in self.log.quarantined()]
 
 
+class InKafka(Kept):
+    """On the mock cluster, in topics of its own: one partition, since across partitions there is no order to keep."""
+
+    def __init__(self, cluster: MockCluster) -> None:
+        topics = cluster.topics(partitions=1)
+        self.sink: KafkaSink = KafkaSink(cluster.address, topics)
+        self.log = KafkaLog(cluster.address, topics)
+
+    @property
+    def messages(self) -> list[Envelope]:
+        return [_envelope(stored) for stored in self.log.messages()]
+
+    @property
+    def rejected(self) -> list[RejectedRecord]:
+        return [_without_seq(RejectedRecord, record) for record in self.log.rejected()]
+
+    @property
+    def quarantined(self) -> list[QuarantinedRequest]:
+        return [_without_seq(QuarantinedRequest, record) for record in self.log.quarantined()]
+
+
+def _envelope(stored: StoredMessage | KafkaMessage) -> Envelope:
+    return Envelope(
+        stored.source,
+        stored.message["messageId"],
+        stored.call,
+        stored.message.get("userId"),
+        stored.message.get("anonymousId"),
+        stored.received_at,
+        stored.destinations,
+        tuple(Caution(code=CODES[c["code"]], message=c["message"], path=c["path"]) for c in stored.cautions),
+        json.dumps(stored.message).encode(),
+    )
+
+
 def _without_seq(kind: type[T], record: attrs.AttrsInstance) -> T:
     fields = attrs.asdict(record)
     del fields["seq"]
     return kind(**fields)
 
 
-@pytest.fixture(name="kept", params=["MemorySink", "SqliteSink"])
-def _kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
-    if request.param == "MemorySink":
+@contextmanager
+def _made(kind: str, folder: Path, cluster: MockCluster) -> Iterator[Kept]:
+    """Make an empty sink of a kind."""
+    if kind == "MemorySink":
         yield InMemory()
-    else:
-        in_file = InFile(tmp_path)
-        yield in_file
-        in_file.sink.close()
+        return
+    kept = InFile(folder) if kind == "SqliteSink" else InKafka(cluster)
+    yield kept
+    kept.sink.close()
+
+
+KINDS = ["MemorySink", "SqliteSink", "KafkaSink"]
+
+
+@pytest.fixture(name="kept", params=KINDS)
+def _kept(request: pytest.FixtureRequest, tmp_path: Path, mock_cluster: MockCluster) -> Iterator[Kept]:
+    with _made(request.param, tmp_path, mock_cluster) as kept:
+        yield kept
 
 
 class TestOutcomes:
@@ -308,15 +344,26 @@ _CALLS = st.lists(
 )
 
 
+Calls = list[tuple[list[Envelope], list[RejectedRecord], list[QuarantinedRequest]]]
+
+
 @pytest.mark.parametrize("kind", ["MemorySink", "SqliteSink"])
 @given(calls=_CALLS)
-def test_any_sequence_of_calls_is_that_of_a_dict(
-    kind: str, calls: list[tuple[list[Envelope], list[RejectedRecord], list[QuarantinedRequest]]]
-) -> None:
+def test_any_sequence_of_calls_is_that_of_a_dict(mock_cluster: MockCluster, kind: str, calls: Calls) -> None:
     """A sink is a dict from (source, message id) to the first message of it, and two lists."""
+    _check_against_a_dict(kind, mock_cluster, calls)
+
+
+@settings(max_examples=15)  # each makes a log of its own, which takes a while
+@given(calls=_CALLS)
+def test_any_sequence_of_calls_is_that_of_a_dict_in_kafka(mock_cluster: MockCluster, calls: Calls) -> None:
+    """Likewise."""
+    _check_against_a_dict("KafkaSink", mock_cluster, calls)
+
+
+def _check_against_a_dict(kind: str, mock_cluster: MockCluster, calls: Calls) -> None:
     model: dict[tuple[str, str], Envelope] = {}
-    with TemporaryDirectory() as folder:
-        kept = InMemory() if kind == "MemorySink" else InFile(Path(folder))
+    with TemporaryDirectory() as folder, _made(kind, Path(folder), mock_cluster) as kept:
         for envelopes, rejected, quarantined in calls:
             expected = []
             for sent in envelopes:
@@ -329,5 +376,3 @@ def test_any_sequence_of_calls_is_that_of_a_dict(
         ]
         assert kept.rejected == [record for _, rejected, _ in calls for record in rejected] + [rejected_record(b"end")]
         assert kept.quarantined == [request for _, _, quarantined in calls for request in quarantined]
-        if isinstance(kept.sink, SqliteSink):
-            kept.sink.close()

@@ -1,0 +1,33 @@
+"""The distributed log: the same messages in Apache Kafka, for when one machine is outgrown.
+
+`KafkaSink` writes it, from any number of processes and machines, `KafkaLog` reads it, and `KafkaGroupReader` shares the
+reading among several.  `KafkaDestination` sends messages on to any topic.
+"""
+
+from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster
+from trackcore_kafka.destination import KafkaDestination, NotAcknowledged
+from trackcore_kafka.group import KafkaGroupReader
+from trackcore_kafka.log import DUPLICATE_WINDOW, KafkaLog, Tail, Totals
+from trackcore_kafka.records import StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, user_key
+from trackcore_kafka.sink import KafkaSink
+from trackcore_kafka.topics import KafkaTopics
+
+__all__ = [
+    "DUPLICATE_WINDOW",
+    "ClientSettingRefused",
+    "KafkaCluster",
+    "KafkaDestination",
+    "KafkaGroupReader",
+    "KafkaLog",
+    "KafkaSink",
+    "KafkaTopics",
+    "NotAcknowledged",
+    "StoredMessage",
+    "StoredPayload",
+    "StoredQuarantined",
+    "StoredRejected",
+    "Tail",
+    "Totals",
+    "UnusableCluster",
+    "user_key",
+]

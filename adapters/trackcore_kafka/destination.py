@@ -1,0 +1,88 @@
+"""Kafka as a destination: messages go on to a topic, in order for each user.
+
+The topic is not made here: it belongs to whoever reads it.  Records have the key and the value that they are given; the
+partition is Kafka's own choice for a key (murmur2), so that topics with as many partitions can be joined by key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from confluent_kafka import KafkaError, KafkaException
+
+from trackcore import TrackcoreError
+from trackcore_kafka.cluster import KafkaCluster, explain
+from trackcore_kafka.producer import AcknowledgedProducer
+from trackcore_kafka.records import Record
+
+_NOW = 0
+"""A timestamp that lets the client take the time of sending."""
+
+_FOR_GOOD = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD,
+    KafkaError.POLICY_VIOLATION,
+}
+
+
+@attrs.define(kw_only=True, eq=False)
+class NotAcknowledged(TrackcoreError):
+    """Records were not acknowledged.
+
+    `refused` has the indexes of those that never will be, with the reason of each; `unsettled` the indexes of those
+    that may be, when sent again: whether they lie in the topic is not known.
+    """
+
+    detail: str
+    refused: dict[int, str]
+    unsettled: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class KafkaDestination:
+    """A topic to send to.  Nothing is connected before the first `send`.
+
+    Args:
+        cluster: the cluster.
+        topic: the topic; it must exist.
+        timeout: seconds to wait for acknowledgements.
+        record_bytes: the largest record; the topic's `max.message.bytes` has the last word.
+    """
+
+    def __init__(
+        self, cluster: KafkaCluster, topic: str, *, timeout: float = 30.0, record_bytes: int = 1 << 20
+    ) -> None:
+        self._topic = topic
+        self._producer = AcknowledgedProducer(cluster, timeout=timeout, record_bytes=record_bytes)
+
+    def send(self, keyed: Sequence[tuple[bytes | None, bytes]]) -> None:
+        """Send (key, value) pairs, in this order for each key; return when all are acknowledged by all replicas.
+
+        When it fails, some may have been acknowledged and later ones of the same key with them; to keep the order, all
+        from the first that is not settled on must be sent again.
+
+        Raises:
+            NotAcknowledged: not all of them were.
+        """
+        try:
+            errors = self._producer.send([Record(self._topic, key, value, [], _NOW) for key, value in keyed])
+        except KafkaException as error:
+            detail = explain(error.args[0])
+            raise NotAcknowledged(detail=detail, refused={}, unsettled=tuple(range(len(keyed)))) from error
+        failed = {index: error for index, error in enumerate(errors) if error is not None}
+        if failed:
+            first = explain(next(iter(failed.values())))
+            refused = {index: explain(error) for index, error in failed.items() if error.code() in _FOR_GOOD}
+            raise NotAcknowledged(
+                detail=f"{len(failed)} of {len(keyed)} records were not acknowledged: {first}",
+                refused=refused,
+                unsettled=tuple(index for index in failed if index not in refused),
+            )
+
+    def close(self) -> None:
+        """Part from the cluster."""
+        self._producer.close()

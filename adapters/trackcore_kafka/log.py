@@ -1,0 +1,290 @@
+"""Reading the log, from any process and while it is written.
+
+Each message is given once, by the rule of `trackcore_kafka.duplicates`.  Within a partition, and so for each user of a
+source, messages come in the order in which they were stored; messages of different partitions are put in the order of
+their receivedAt.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import attrs
+import msgspec
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+
+from trackcore.timestamps import EPOCH, MILLISECOND
+from trackcore_kafka.cluster import KafkaCluster, log
+from trackcore_kafka.duplicates import Window, identity
+from trackcore_kafka.merging import MergedReader
+from trackcore_kafka.records import (
+    StoredMessage,
+    StoredQuarantined,
+    StoredRejected,
+    message_identity,
+    stored_message,
+    stored_quarantined,
+    stored_rejected,
+)
+from trackcore_kafka.topics import KafkaTopics
+
+T = TypeVar("T")
+
+DUPLICATE_WINDOW = 20_000
+"""Upon how many positions of a partition a reader looks back to find duplicates."""
+
+_SECONDS = 10.0
+_LOOK_BACK = 4
+_LOOK_BACK_FURTHER = 16
+"""To find the newest n: how many times n is read at first, and how many times more each further time."""
+
+
+@attrs.frozen(kw_only=True)
+class Totals:
+    """How much the log holds, duplicates among the messages included, and how much of its bounded parts was dropped."""
+
+    messages: int
+    rejected: int
+    rejected_dropped: int
+    quarantined: int
+    quarantined_dropped: int
+
+
+class KafkaLog:
+    """Reads the log in a cluster.
+
+    Args:
+        cluster: the cluster.
+        topics: its topics, as they were written.
+        duplicate_window: upon how many positions of a partition is looked back to find duplicates.
+
+    Raises:
+        UnusableCluster: from every method: it does not answer, or has no such topics.
+    """
+
+    def __init__(
+        self, cluster: KafkaCluster, topics: KafkaTopics | None = None, *, duplicate_window: int = DUPLICATE_WINDOW
+    ) -> None:
+        self._cluster = cluster
+        self._topics = topics or KafkaTopics()
+        self._duplicate_window = duplicate_window
+
+    def messages(
+        self,
+        *,
+        source: str | None = None,
+        call: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[StoredMessage]:
+        """Give messages, the oldest first; with a limit, the newest so many.
+
+        Args:
+            source: only those of the source of this name.
+            call: only those of this call, such as `track`.
+            user: only those whose userId or anonymousId this is.
+            since: only those received at or after this time.
+            limit: at most this many.
+        """
+        return _read_once(self.tail(source=source, call=call, user=user, since=since, limit=limit))
+
+    def tail(
+        self,
+        *,
+        source: str | None = None,
+        call: str | None = None,
+        user: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Tail[StoredMessage]:
+        """Give a reader that gives what `messages` does, and with each further call what has come since."""
+
+        def pick(found: Message) -> StoredMessage | None:
+            stored = stored_message(found)
+            is_wanted = (
+                source in (None, stored.source)
+                and call in (None, stored.call)
+                and (user is None or user in (stored.message.get("userId"), stored.message.get("anonymousId")))
+            )
+            return stored if is_wanted else None
+
+        return Tail(self._cluster, self._topics.messages, pick, since, limit, self._duplicate_window)
+
+    def rejected(
+        self,
+        *,
+        source: str | None = None,
+        code: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[StoredRejected]:
+        """Give rejected messages and requests in rising order; with a limit, the newest so many."""
+
+        def pick(found: Message) -> StoredRejected | None:
+            stored = stored_rejected(found)
+            return stored if source in (None, stored.source) and code in (None, stored.code) else None
+
+        return _read_once(Tail(self._cluster, self._topics.rejected, pick, since, limit))
+
+    def quarantined(self, *, limit: int | None = None) -> Iterator[StoredQuarantined]:
+        """Give quarantined requests in rising order; with a limit, the newest so many."""
+        return _read_once(Tail(self._cluster, self._topics.quarantine, stored_quarantined, None, limit))
+
+    def totals(self) -> Totals:
+        """Count what the log holds."""
+        with _reading(self._cluster) as consumer:
+            messages = _bounds(self._cluster, consumer, self._topics.messages).values()
+            ((rejected_first, rejected_end),) = _bounds(self._cluster, consumer, self._topics.rejected).values()
+            ((first, end),) = _bounds(self._cluster, consumer, self._topics.quarantine).values()
+        return Totals(
+            messages=sum(end - first for first, end in messages),
+            rejected=rejected_end - rejected_first,
+            rejected_dropped=rejected_first,
+            quarantined=end - first,
+            quarantined_dropped=first,
+        )
+
+
+@attrs.define(eq=False)
+class Tail(Generic[T]):
+    """A reader that stays where it was left.
+
+    `pick` makes of a record what is given, or None if it is not wanted.  With a `window` each message is given once.
+    """
+
+    _cluster: KafkaCluster
+    _topic: str
+    _pick: Callable[[Message], T | None]
+    _since: datetime | None
+    _limit: int | None
+    _window: int = 0
+    _consumer: Consumer | None = attrs.field(init=False, default=None)
+    _reader: MergedReader | None = attrs.field(init=False, default=None)
+    _starts: Mapping[int, int] = attrs.field(init=False, factory=dict)
+    _windows: Mapping[int, Window] = attrs.field(init=False, factory=dict)
+
+    def read(self) -> Iterator[T]:
+        """Give what is there and was not given yet.
+
+        Raises:
+            UnusableCluster: the cluster does not answer, or there is no such topic.
+        """
+        with _told(self._cluster):
+            if self._consumer is None:
+                self._consumer = _consumer(self._cluster)
+            bounds = _bounds(self._cluster, self._consumer, self._topic)
+            ends = {number: end for number, (_, end) in bounds.items()}
+            if self._reader is not None:
+                yield from self._read_to(self._reader, ends)
+                return
+            firsts = {number: first for number, (first, _) in bounds.items()}
+            if self._limit is None:
+                yield from self._read_to(self._begin(firsts, self._since_offsets(firsts, ends)), ends)
+            else:
+                yield from self._newest(self._limit, firsts, ends)
+
+    def close(self) -> None:
+        """Part from the cluster."""
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _newest(self, limit: int, firsts: Mapping[int, int], ends: Mapping[int, int]) -> deque[T]:
+        """Give the newest so many, by reading further and further back until there are enough."""
+        lowest = self._since_offsets(firsts, ends)
+        back = _LOOK_BACK * limit
+        while True:
+            starts = {number: max(lowest[number], end - back) for number, end in ends.items()}
+            newest = deque(self._read_to(self._begin(firsts, starts), ends), maxlen=limit)
+            if len(newest) == limit or starts == lowest:
+                return newest
+            back *= _LOOK_BACK_FURTHER
+
+    def _begin(self, firsts: Mapping[int, int], starts: Mapping[int, int]) -> MergedReader:
+        """Go to where the duplicates of what lies at `starts` could be."""
+        assert self._consumer is not None
+        self._starts = starts
+        self._windows = {number: Window(self._window) for number in starts}
+        primed = {number: max(firsts[number], start - self._window) for number, start in starts.items()}
+        self._reader = MergedReader(self._consumer, self._topic, primed)
+        return self._reader
+
+    def _read_to(self, reader: MergedReader, ends: Mapping[int, int]) -> Iterator[T]:
+        for found in reader.read_to(ends):
+            number, offset = found.partition(), found.offset()
+            assert number is not None
+            assert offset is not None
+            try:
+                if self._window and self._windows[number].is_duplicate(offset, identity(*message_identity(found))):
+                    continue
+                picked = self._pick(found) if offset >= self._starts[number] else None
+            except (KeyError, ValueError, msgspec.DecodeError):
+                log.warning("record %d-%d of topic %s is none of ours; it is passed over", number, offset, self._topic)
+                continue
+            if picked is not None:
+                yield picked
+
+    def _since_offsets(self, firsts: Mapping[int, int], ends: Mapping[int, int]) -> Mapping[int, int]:
+        """Give for each partition the first offset whose message was received at `since` or later."""
+        if self._since is None:
+            return firsts
+        assert self._consumer is not None
+        time = (self._since - EPOCH) // MILLISECOND
+        asked = [TopicPartition(self._topic, number, time) for number in firsts]
+        found = self._consumer.offsets_for_times(asked, timeout=_SECONDS)
+        return {part.partition: ends[part.partition] if part.offset == OFFSET_END else part.offset for part in found}
+
+
+def _read_once(tail: Tail[T]) -> Iterator[T]:
+    try:
+        yield from tail.read()
+    finally:
+        tail.close()
+
+
+def _consumer(cluster: KafkaCluster) -> Consumer:
+    """Make a consumer of no group: it is told what to read, and commits nothing."""
+    return Consumer(
+        cluster.settings(
+            group_id="trackcore",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            enable_partition_eof=True,
+            queued_max_messages_kbytes=16_384,
+            fetch_wait_max_ms=100,
+        )
+    )
+
+
+@contextmanager
+def _reading(cluster: KafkaCluster) -> Iterator[Consumer]:
+    with _told(cluster):
+        consumer = _consumer(cluster)
+        try:
+            yield consumer
+        finally:
+            consumer.close()
+
+
+@contextmanager
+def _told(cluster: KafkaCluster) -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        raise cluster.unusable(error) from error
+
+
+def _bounds(cluster: KafkaCluster, consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+    """Give for each partition the first offset that is there, and the one that will be next."""
+    found = consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
+    if not found.partitions:
+        raise cluster.unusable(f"there is no topic {topic}; `trackcore serve` makes it")
+    bounds = {}
+    for number in sorted(found.partitions):
+        first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS)
+        bounds[number] = first, end
+    return bounds

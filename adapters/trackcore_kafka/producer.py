@@ -1,0 +1,200 @@
+"""Producing records and knowing what became of each.
+
+Theory of operation.  `send` hands its records to librdkafka, which gathers what comes from all threads into batches,
+and then waits until each of them was acknowledged by every in-sync replica, or has failed.  One thread of this process
+hears the reports and wakes whoever waits for them.
+
+The producer is idempotent: it numbers its records, so that what it has to send again is neither doubled nor reordered.
+A record that was not acknowledged within `timeout` seconds is given up; whether it lies in the log is not known then.
+
+Client and thread are made when first needed, and anew in a fork: librdkafka's own threads do not come along.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+import attrs
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from trackcore_kafka.cluster import KafkaCluster
+from trackcore_kafka.records import Record
+
+MEBIBYTE = 1 << 20
+
+_REPORT_SECONDS = 5.0
+"""How long after its time a report may be late: librdkafka looks for what has timed out once a second."""
+
+_POLL_SECONDS = 0.1
+
+
+@attrs.define(eq=False)
+class _Awaited:
+    """The records of one call of `send`, until the last of them has been reported on."""
+
+    errors: list[KafkaError | None]
+    _missing: int
+    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
+    _complete: threading.Event = attrs.field(init=False, factory=threading.Event)
+
+    def report(self, index: int, error: KafkaError | None, _: Message | None) -> None:
+        """Note what became of one record: called by librdkafka."""
+        self.errors[index] = error
+        with self._lock:
+            self._missing -= 1
+            if not self._missing:
+                self._complete.set()
+
+    def wait(self, seconds: float) -> Sequence[KafkaError | None]:
+        self._complete.wait(seconds)
+        return tuple(self.errors)
+
+
+class AcknowledgedProducer:
+    """Sends records and returns when the cluster has acknowledged them.  Threads may share it.
+
+    Args:
+        cluster: where to.
+        timeout: seconds after which a record that was not acknowledged is given up.
+        waiting_bytes: how much may wait for its acknowledgement before more is refused.
+        record_bytes: the largest record.
+        prepare: is called before the first record is sent; what it raises is raised by `send`.
+    """
+
+    _pid: int
+    _lock: threading.Lock
+    _client: Producer | None
+    _stop: threading.Event
+    _poller: threading.Thread | None
+    _waiting: int
+
+    def __init__(
+        self,
+        cluster: KafkaCluster,
+        *,
+        timeout: float,
+        waiting_bytes: int = 64 * MEBIBYTE,
+        record_bytes: int = MEBIBYTE,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._cluster = cluster
+        self._timeout = timeout
+        self._waiting_bytes = waiting_bytes
+        self._record_bytes = record_bytes
+        self._prepare = prepare
+        self._forget_process()
+
+    def send(self, records: Sequence[Record]) -> Sequence[KafkaError | None]:
+        """Send records, and give for each of them None (it is acknowledged) or why it is not.
+
+        Raises:
+            KafkaException: nothing was sent: too much is waiting, or there is no client to be had.
+        """
+        client = self.client()
+        size = sum(record.size for record in records)
+        self._reserve(size)
+        try:
+            awaited = _Awaited([_NO_REPORT] * len(records), len(records))
+            for index, record in enumerate(records):
+                report = partial(awaited.report, index)
+                try:
+                    client.produce(
+                        record.topic,
+                        record.value,
+                        record.key,
+                        headers=record.headers,
+                        timestamp=record.timestamp,
+                        on_delivery=report,
+                    )
+                except (BufferError, KafkaException) as error:
+                    report(_QUEUE_FULL if isinstance(error, BufferError) else error.args[0], None)
+            errors = awaited.wait(self._timeout + _REPORT_SECONDS)
+        finally:
+            with self._lock:
+                self._waiting -= size
+        if any(error is not None and error.fatal() for error in errors):
+            self._drop(client)
+        return errors
+
+    def client(self) -> Producer:
+        """Give the client of this process.  Raises `KafkaException`, and what `prepare` raises."""
+        if self._pid != os.getpid():
+            self._forget_process()
+        client = self._client
+        if client is not None:
+            return client
+        with self._lock:
+            if self._client is None:
+                self._prepare()
+                self._client = _immortal_in_forks(Producer(self._settings()))
+                self._stop = threading.Event()
+                self._poller = threading.Thread(target=_poll, args=(self._client, self._stop), daemon=True)
+                self._poller.start()
+            return self._client
+
+    def close(self) -> None:
+        """Send what still waits, and part from the cluster.  A later call of `send` begins anew."""
+        if self._pid == os.getpid() and self._client is not None:
+            self._client.flush(self._timeout)
+            self._drop(self._client)
+
+    def _settings(self) -> dict[str, object]:
+        return self._cluster.settings(
+            acks="all",
+            enable_idempotence=True,
+            partitioner="murmur2_random",  # as Java's: whoever joins topics by key finds equal partitions
+            allow_auto_create_topics=False,
+            delivery_timeout_ms=round(1_000 * self._timeout),
+            message_max_bytes=self._record_bytes,
+            queue_buffering_max_messages=0,  # bounded by `waiting_bytes`
+            queue_buffering_max_kbytes=max(2 * self._waiting_bytes >> 10, 1),
+        )
+
+    def _reserve(self, size: int) -> None:
+        with self._lock:
+            if self._waiting and self._waiting + size > self._waiting_bytes:
+                raise KafkaException(_QUEUE_FULL)
+            self._waiting += size
+
+    def _drop(self, client: Producer) -> None:
+        """Let go of a client.  One that failed for good is replaced by the next `send`."""
+        with self._lock:
+            if self._client is not client or self._poller is None:
+                return
+            self._client = None
+            self._stop.set()
+            self._poller.join()
+            self._poller = None
+        with suppress(KafkaException):
+            client.close()
+
+    def _forget_process(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._client = None
+        self._poller = None
+        self._waiting = 0
+
+
+_NO_REPORT = KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes begin with an underscore
+_QUEUE_FULL = KafkaError(KafkaError._QUEUE_FULL)  # noqa: SLF001
+
+
+def _poll(client: Producer, stop: threading.Event) -> None:
+    while not stop.is_set():
+        client.poll(_POLL_SECONDS)
+
+
+def _immortal_in_forks(client: Producer) -> Producer:
+    """Keep Python from ever destroying a client by itself.
+
+    A fork inherits it, but not librdkafka's threads; to destroy it there is to wait for them without end.  Where it
+    was made it is closed instead, which frees all but its shell.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
+    return client

@@ -1,0 +1,89 @@
+"""The settings of a log in Kafka: `[log]` with `kind = "kafka"`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any, NewType, TypeAlias
+
+import attrs
+from attrs import validators
+from cattrs import AttributeValidationNote, ClassValidationError
+from trackcore_delivery import ByteCount
+
+from trackcore import JSONObject
+
+MEBIBYTE = 1 << 20
+
+ClientSetting: TypeAlias = str | int | float | bool
+
+ClientSettings = NewType("ClientSettings", dict[str, ClientSetting])
+"""Settings of librdkafka by their names.  In TOML `sasl.username = "me"` may be written with quotes or without."""
+
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_SERVERS = re.compile(r"[^\s,]+:\d{1,5}(,\s*[^\s,]+:\d{1,5})*")
+
+
+def _check_servers(_: object, __: object, servers: str) -> None:
+    if not _SERVERS.fullmatch(servers):
+        raise ValueError(f"expected HOST:PORT, or several with commas between, found {servers!r}")
+
+
+def _check_prefix(_: object, __: object, prefix: str) -> None:
+    if not _TOPIC_NAME.fullmatch(prefix):
+        raise ValueError(f"expected letters, digits, '.', '_' and '-', at most 200, found {prefix!r}")
+
+
+def _check_timeout(_: object, __: object, timeout: timedelta) -> None:
+    if timeout < timedelta(seconds=1):
+        raise ValueError("must be a second at least")
+
+
+@attrs.frozen(kw_only=True)
+class KafkaLogSettings:
+    """Where the cluster is, and how the topics are made.
+
+    A message is stored when `min_insync_replicas` of its `replication` copies have it. `timeout` is how long a request
+    waits for that.  `retention` is how long messages are kept; left out, the brokers decide.  `duplicate_window` is
+    upon how many positions of a partition readers look back for duplicates.  `client` goes to librdkafka.
+    """
+
+    kind: str = "kafka"
+    bootstrap_servers: str = attrs.field(validator=_check_servers)
+    topic_prefix: str = attrs.field(default="trackcore", validator=_check_prefix)
+    partitions: int = attrs.field(default=12, validator=validators.ge(1))
+    replication: int = attrs.field(default=3, validator=validators.ge(1))
+    min_insync_replicas: int = attrs.field(default=2, validator=validators.ge(1))
+    timeout: timedelta = attrs.field(default=timedelta(seconds=8), validator=_check_timeout)
+    retention: timedelta | None = None
+    duplicate_window: int = attrs.field(default=20_000, validator=validators.ge(0))
+    rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
+    quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
+    client: ClientSettings = attrs.field(factory=lambda: ClientSettings({}), repr=False)  # it may have secrets
+
+    @property
+    def location(self) -> str:
+        """Where the log is, for people."""
+        return f"Kafka at {self.bootstrap_servers}, topics {self.topic_prefix}.*"
+
+
+def as_client_settings(value: Any, _: object) -> ClientSettings:
+    """Read a table of settings: a hook of cattrs.  Tables in it are parts of longer names."""
+    if type(value) is not dict:
+        raise ValueError("expected a table of settings of librdkafka")
+    return ClientSettings(_flat(value, ""))
+
+
+def _flat(table: JSONObject, prefix: str) -> dict[str, ClientSetting]:
+    settings: dict[str, ClientSetting] = {}
+    for part, value in table.items():
+        name = prefix + part
+        if isinstance(value, dict):
+            settings |= _flat(value, f"{name}.")
+        elif isinstance(value, str | int | float | bool):
+            settings[name] = value
+        else:
+            error = ValueError("expected a string, a number or a boolean")
+            error.add_note(AttributeValidationNote("", name, str))
+            raise ClassValidationError("", [error], KafkaLogSettings)
+    return settings

@@ -1,0 +1,126 @@
+"""A real `trackcore serve` whose log is in a cluster, and the commands that read it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from adapter_helpers import eventually
+from kafka_helpers import COMMAND, Served, configure, lines, run, start
+from mock_cluster import MockCluster
+from trackcore_kafka import KafkaLog, KafkaTopics
+
+
+def track(message_id: str, user: str = "u1") -> dict[str, Any]:
+    return {"type": "track", "userId": user, "event": "E", "messageId": message_id}
+
+
+def ids(records: list[Any]) -> list[str]:
+    return [record["message"]["messageId"] for record in records]
+
+
+def test_served_and_listed(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
+    topics = cluster.topics(partitions=3)
+    config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
+    servers.append(start(config))
+    assert f"Log: Kafka at {cluster.servers}, topics {topics.prefix}.*" in servers[0].stderr()
+    answer = servers[0].post({"batch": [track("m1"), {"type": "track", "event": "E"}, track("m1"), track("m2")]})
+    assert (answer.status, answer.body["accepted"]) == (200, 3)
+    assert servers[0].post({"writeKey": "nobody's", "batch": [track("m3")]}).status == 200  # the header wins
+    listed = lines(run("events", "--config", config))
+    assert ids(listed) == ["m1", "m2", "m3"]
+    assert listed[0]["seq"].partition("-")[2] == "0"
+    assert listed[0]["destinations"] == ["Mixpanel"]
+    assert ids(lines(run("events", "--limit", "1", "--explain", "--config", config))) == ["m3"]
+    (refused,) = lines(run("rejected", "--config", config))
+    assert (refused["seq"], refused["code"]) == (1, "no_user_anon_id")
+    table = run("events", "--format", "table", "--config", config).stdout.splitlines()
+    assert (len(table), table[0].split()[0]) == (4, "seq")
+    assert servers[0].terminate() == 0
+    assert "Traceback" not in servers[0].stderr()
+
+
+def test_any_number_of_servers(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
+    """What one has stored the other may get again: it is listed once."""
+    topics = cluster.topics(partitions=3)
+    config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
+    servers += [start(config), start(config)]
+    for number in range(6):
+        assert servers[number % 2].post({"batch": [track(f"m{number // 2}", f"u{number // 2}")]}).status == 200
+    assert KafkaLog(cluster.address, topics).totals().messages == 6
+    assert sorted(ids(lines(run("events", "--config", config)))) == ["m0", "m1", "m2"]
+
+
+def test_an_outage(own_cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
+    """503 with Retry-After while no broker answers, 200 again when one does; nothing answered 200 is lost."""
+    topics = own_cluster.topics(partitions=3)
+    config = configure(tmp_path, own_cluster.servers, prefix=topics.prefix, more='timeout = "1s"')
+    servers.append(start(config))
+    assert servers[0].post({"batch": [track("before")]}).status == 200
+    with own_cluster.down():
+        answer = servers[0].post({"batch": [track("during")]})
+        assert (answer.status, answer.body["success"]) == (503, False)
+        assert answer.retry_after is not None
+        assert 1 <= int(answer.retry_after) <= 300
+        assert servers[0].request("GET", "/ready").status == 503
+        assert servers[0].request("GET", "/health").status == 200
+    eventually(lambda: servers[0].post({"batch": [track("during")]}).status == 200)
+    eventually(servers[0].is_ready)
+    assert ids(lines(run("events", "--config", config))) == ["before", "during"]
+
+
+def test_killed_after_its_answer(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
+    """200 means acknowledged by the cluster: kill -9 right after the answer, and the message is there."""
+    topics = cluster.topics(partitions=3)
+    config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
+    for number in range(3):
+        servers.append(start(config, "--workers", "2"))
+        answer = servers[-1].post({"batch": [track(f"{number}-{index}") for index in range(5)]})
+        servers[-1].kill()
+        assert answer.status == 200
+    sent = [f"{number}-{index}" for number in range(3) for index in range(5)]
+    assert ids(lines(run("events", "--config", config))) == sent
+
+
+def test_followed(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
+    topics = cluster.topics(partitions=3)
+    config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
+    servers.append(start(config))
+    assert servers[0].post({"batch": [track("m1")]}).status == 200
+    command = [*COMMAND, "events", "--follow", "--config", str(config)]
+    follower = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert follower.stdout is not None
+    assert b'"m1"' in follower.stdout.readline()
+    assert servers[0].post({"batch": [track("m2", "u2")]}).status == 200
+    assert b'"m2"' in follower.stdout.readline()
+    follower.kill()
+    follower.wait()
+    follower.stdout.close()
+
+
+class TestRefusedStarts:
+    def test_no_broker_answers(self, tmp_path: Path) -> None:
+        done = run("serve", "--bind", "127.0.0.1:0", "--config", configure(tmp_path, "127.0.0.1:9", prefix="p"))
+        assert done.returncode == 2
+        assert "Kafka at 127.0.0.1:9, topics p.*: no broker answers" in done.stderr
+
+    def test_topics_are_otherwise(self, cluster: MockCluster, tmp_path: Path) -> None:
+        topics: KafkaTopics = cluster.topics(partitions=3)
+        config = configure(tmp_path, cluster.servers, prefix=topics.prefix, partitions=4)
+        done = run("serve", "--bind", "127.0.0.1:0", "--config", config)
+        assert done.returncode == 2
+        assert f"topic {topics.messages} has 3 partitions where 4 are configured" in done.stderr
+
+    def test_the_client_is_not_installed(self, tmp_path: Path) -> None:
+        """Only who wants Kafka needs its client, and is told so."""
+        config = configure(tmp_path, "127.0.0.1:9", prefix="p")
+        code = (
+            "import sys; sys.modules['confluent_kafka'] = None\n"
+            "from trackcore_server.cli import main\n"
+            f"main(['events', '--config', {str(config)!r}])\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "log.kind: a log in Kafka needs confluent_kafka: pip install 'trackcore[kafka]'" in done.stderr

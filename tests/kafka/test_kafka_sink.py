@@ -1,0 +1,286 @@
+"""Writing to Kafka: what lies there, what is answered when it does not go well, and what is found again."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pytest
+from adapter_helpers import NOON, Workers, envelope, eventually, run_python
+from confluent_kafka import KafkaError, Message
+from mock_cluster import MockCluster
+from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
+from trackcore_kafka.cluster import OURS, ClientSettingRefused
+
+from trackcore import Cause, Caution, Envelope, Outcome, SinkUnavailable, Warned
+
+PRODUCE = 0  # Kafka's number of the request (https://kafka.apache.org/protocol#protocol_api_keys)
+STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
+
+
+def headers_of(found: Message) -> dict[str, str]:
+    """Give the headers as text."""
+    return {name: value.decode() for name, value in found.headers() or ()}  # type: ignore[str-unpack,union-attr]
+
+
+def murmur2(key: bytes) -> int:
+    """Hash as Kafka's Java client does: MurmurHash2, 32 bits, seed 0x9747b28c."""
+    mask, factor = 0xFFFFFFFF, 0x5BD1E995
+    digest = 0x9747B28C ^ len(key)
+    whole = len(key) // 4 * 4
+    for at in range(0, whole, 4):
+        word = int.from_bytes(key[at : at + 4], "little") * factor & mask
+        word = (word ^ word >> 24) * factor & mask
+        digest = (digest * factor & mask) ^ word
+    if key[whole:]:
+        digest = (digest ^ int.from_bytes(key[whole:], "little")) * factor & mask
+    digest = (digest ^ digest >> 13) * factor & mask
+    return digest ^ digest >> 15
+
+
+class TestRecords:
+    """A contract with other consumers: key, headers, timestamp, partition."""
+
+    def test_a_message(self, cluster: MockCluster, topics: KafkaTopics, sink: KafkaSink) -> None:
+        caution = Caution(code=Warned.ID_FROM_NUMBER, message="kept as '7'", path="userId")
+        sink.store(
+            [envelope("é", user_id="7", anonymous_id="a", destinations=("Mixpanel", "Café"), cautions=(caution,))]
+        )
+        (found,) = cluster.records(topics.messages, topics.partitions)
+        assert json.loads(found.key() or b"") == ["website", "7"]
+        assert found.value() == envelope("é").payload
+        headers = headers_of(found)
+        assert json.loads(headers.pop("cautions")) == [
+            {"code": "id_from_number", "message": "kept as '7'", "path": "userId"}
+        ]
+        assert headers == {
+            "source": "website",
+            "call": "track",
+            "messageId": "é",
+            "destinations": '["Mixpanel","Café"]',
+            "receivedAt": "2024-05-06T12:00:00.250Z",
+        }
+        assert found.timestamp()[1] == NOON.timestamp() * 1_000
+
+    @pytest.mark.parametrize(("user_id", "user"), [(None, "anon"), ("u", "u")])
+    def test_key_is_the_user_id_else_the_anonymous_id(
+        self, cluster: MockCluster, sink: KafkaSink, user_id: str | None, user: str
+    ) -> None:
+        sink.store([envelope("a", user_id=user_id, anonymous_id="anon")])
+        (found,) = cluster.records(sink._topics.messages, sink._topics.partitions)
+        assert json.loads(found.key() or b"") == ["website", user]
+
+    def test_the_partition_is_what_a_java_producer_would_choose(
+        self, cluster: MockCluster, topics: KafkaTopics, sink: KafkaSink
+    ) -> None:
+        sink.store([envelope(str(n), user_id=f"user-{n}") for n in range(50)])
+        found = cluster.records(topics.messages, topics.partitions)
+        assert len(found) == 50
+        assert len({message.partition() for message in found}) > 1
+        for message in found:
+            assert message.partition() == (murmur2(message.key() or b"") & 0x7FFFFFFF) % topics.partitions
+
+
+class TestFailure:
+    """Raises SinkUnavailable unless every message of the call was acknowledged, with the right cause."""
+
+    def test_no_broker_answers_and_then_they_do_again(self, own_cluster: MockCluster) -> None:
+        topics = own_cluster.topics()
+        sink = KafkaSink(own_cluster.address, topics, timeout=1)
+        sink.store([envelope("before")])
+        with own_cluster.down():
+            with pytest.raises(SinkUnavailable) as raised:
+                sink.store([envelope("during"), envelope("too", user_id="u2")])
+            assert (raised.value.cause, raised.value.retry_after) == (Cause.UNAVAILABLE, 5)
+
+        def is_stored() -> bool:
+            try:
+                return list(sink.store([envelope("during"), envelope("too", user_id="u2")])) == [STORED, STORED]
+            except SinkUnavailable:
+                return False
+
+        eventually(is_stored)
+        log = KafkaLog(own_cluster.address, topics)
+        assert sorted(stored.message["messageId"] for stored in log.messages()) == ["before", "during", "too"]
+        sink.close()
+
+    def test_while_one_call_tries_others_are_turned_away_at_once(self, own_cluster: MockCluster) -> None:
+        sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2)
+        sink.store([envelope("before")])
+        with own_cluster.down():
+            with pytest.raises(SinkUnavailable):
+                sink.store([envelope("first")])
+            trying = Workers([partial(sink.store, [envelope("trying")])])
+            eventually(sink._trying.locked)
+            with pytest.raises(SinkUnavailable, match="another request tries"):
+                sink.store([envelope("turned away")])
+            assert sink._trying.locked(), "it did not wait for the one that tries"
+            trying.finish()
+            assert isinstance(trying.errors[0], SinkUnavailable)
+        sink.close()
+
+    def test_not_ready_while_no_broker_answers(self, own_cluster: MockCluster) -> None:
+        sink = KafkaSink(own_cluster.address, own_cluster.topics())
+        with own_cluster.down(), pytest.raises(SinkUnavailable) as raised:
+            sink.check_ready()
+        assert raised.value.cause is Cause.UNAVAILABLE
+        sink.close()
+
+    def test_too_much_is_waiting(self, own_cluster: MockCluster) -> None:
+        sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2, waiting_bytes=1_000)
+        sink.store([envelope("before")])
+        with own_cluster.down():
+            waiting = Workers([partial(sink.store, [envelope("waits")])])
+            eventually(lambda: sink._producer._waiting)
+            with pytest.raises(SinkUnavailable) as raised:
+                sink.store([envelope("a"), envelope("b")])
+            assert (raised.value.cause, raised.value.retry_after) == (Cause.OVERLOADED, 1)
+            waiting.finish()
+        sink.close()
+
+    def test_what_is_larger_than_may_wait_is_stored_when_nothing_waits(self, own_cluster: MockCluster) -> None:
+        sink = KafkaSink(own_cluster.address, own_cluster.topics(), waiting_bytes=100)
+        assert sink.store([envelope("a"), envelope("b")]) == [STORED, STORED]
+        sink.close()
+
+    def test_a_broker_refuses(self, own_cluster: MockCluster) -> None:
+        sink = KafkaSink(own_cluster.address, own_cluster.topics())
+        sink.store([envelope("before")])
+        own_cluster.fail(PRODUCE, KafkaError.MSG_SIZE_TOO_LARGE)
+        with pytest.raises(SinkUnavailable, match=r"max\.message\.bytes"):
+            sink.store([envelope("a")])
+        assert sink.store([envelope("a")]) == [STORED], "what was not acknowledged is not taken for known"
+        sink.close()
+
+    def test_a_passing_error_is_not_told(self, own_cluster: MockCluster) -> None:
+        sink = KafkaSink(own_cluster.address, own_cluster.topics())
+        sink.store([envelope("before")])
+        own_cluster.fail(PRODUCE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.NOT_ENOUGH_REPLICAS)
+        assert sink.store([envelope("a")]) == [STORED]
+        sink.close()
+
+    def test_a_producer_that_failed_for_good_is_replaced(self, own_cluster: MockCluster) -> None:
+        """An idempotent producer that the cluster has fenced stays fenced; the sink makes itself another."""
+        topics = own_cluster.topics()
+        sink = KafkaSink(own_cluster.address, topics, timeout=3)
+        sink.store([envelope("before")])
+        own_cluster.fail(PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH)
+
+        def is_stored() -> bool:
+            try:
+                return list(sink.store([envelope("a")])) == [STORED]
+            except SinkUnavailable:
+                return False
+
+        eventually(is_stored)
+        assert [stored.message["messageId"] for stored in KafkaLog(own_cluster.address, topics).messages()] == [
+            "before",
+            "a",
+        ]
+        sink.close()
+
+    def test_what_has_no_utf8_is_sent_no_part_of(self, sink: KafkaSink, log: KafkaLog) -> None:
+        with pytest.raises(UnicodeEncodeError):
+            sink.store([envelope("a"), envelope("\ud800")])
+        with pytest.raises(UnicodeEncodeError):
+            sink.store([envelope("a"), envelope("b", source="\ud800")])
+        assert sink.store([envelope("a")]) == [STORED]
+        assert len(list(log.messages())) == 1
+
+    def test_topics_are_not_as_configured(self, own_cluster: MockCluster) -> None:
+        own_cluster.topics(prefix="less", partitions=2)
+        sink = KafkaSink(own_cluster.address, KafkaTopics(prefix="less", partitions=3))
+        with pytest.raises(SinkUnavailable, match=r"topic less\.messages has 2 partitions where 3 are configured"):
+            sink.store([envelope("a")])
+        with pytest.raises(UnusableCluster):
+            KafkaTopics(prefix="less", partitions=2, replication=4).prepare(own_cluster.address)
+
+
+class TestDuplicates:
+    """A repeat that reaches the same process is a duplicate; any other is found by every reader."""
+
+    def test_a_repeat_at_another_server(self, cluster: MockCluster, topics: KafkaTopics, log: KafkaLog) -> None:
+        first, second = KafkaSink(cluster.address, topics), KafkaSink(cluster.address, topics)
+        assert first.store([envelope("a", call="track"), envelope("b")]) == [STORED, STORED]
+        assert second.store([envelope("a", call="page"), envelope("c")]) == [STORED, STORED]
+        assert first.store([envelope("a")]) == [DUPLICATE]
+        assert log.totals().messages == 4
+        assert [(stored.message["messageId"], stored.call) for stored in log.messages()] == [
+            ("a", "track"),
+            ("b", "track"),
+            ("c", "track"),
+        ]
+        first.close()
+        second.close()
+
+    def test_a_sink_remembers_so_many(self, cluster: MockCluster, topics: KafkaTopics, log: KafkaLog) -> None:
+        sink = KafkaSink(cluster.address, topics, remembered=2)
+        sink.store([envelope("a"), envelope("b"), envelope("c")])
+        assert sink.store([envelope("c"), envelope("a")]) == [DUPLICATE, STORED]
+        assert [stored.message["messageId"] for stored in log.messages()] == ["a", "b", "c"]
+        sink.close()
+
+    def test_a_call_waits_for_the_other_that_sends_the_same(self, own_cluster: MockCluster) -> None:
+        """It must not call a duplicate what may never be acknowledged."""
+        sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2)
+        sink.store([envelope("before")])
+        with own_cluster.down():
+            one = Workers([partial(sink.store, [envelope("a")])])
+            eventually(lambda: sink._flying)
+            other = Workers([partial(sink.store, [envelope("a")])])
+            for workers in (one, other):
+                workers.finish()
+                assert isinstance(workers.errors[0], SinkUnavailable)
+        sink.close()
+
+
+FORKING = """
+import os, sys
+from adapter_helpers import envelope, quarantined_request, rejected_record
+from trackcore_kafka import KafkaCluster, KafkaSink, KafkaTopics
+
+servers, prefix = sys.argv[1:]
+sink = KafkaSink(KafkaCluster(bootstrap_servers=servers), KafkaTopics(prefix=prefix, partitions=6))
+print(*sink.store([envelope("before")]), flush=True)
+child = os.fork()
+if not child:
+    print(*sink.store([envelope("child")], rejected=[rejected_record()], quarantined=[quarantined_request()]))
+    sink.close()
+    sys.exit(3)  # through the whole end of an interpreter
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(*sink.store([envelope("after")]))
+sink.close()
+"""
+
+
+def test_a_fork_connects_anew_and_its_parent_goes_on(cluster: MockCluster, topics: KafkaTopics, log: KafkaLog) -> None:
+    """A process of its own: what other tests have left behind must not come along."""
+    assert run_python(FORKING, cluster.servers, topics.prefix).split() == ["stored", "stored", "3", "stored"]
+    assert {stored.message["messageId"] for stored in log.messages()} == {"before", "child", "after"}
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", sorted(OURS))
+    def test_what_the_promises_rest_on_cannot_be_changed(self, name: str) -> None:
+        with pytest.raises(ClientSettingRefused):
+            KafkaCluster(bootstrap_servers="localhost:9092", client={name: "1"})
+
+    def test_an_unknown_setting_is_named(self) -> None:
+        cluster = KafkaCluster(bootstrap_servers="localhost:9092", client={"sasl.usrname": "x"})
+        with pytest.raises(ClientSettingRefused) as raised:
+            cluster.check_settings()
+        assert raised.value.name == "sasl.usrname"
+
+    def test_no_secret_is_shown(self) -> None:
+        assert "hunter2" not in repr(KafkaCluster(bootstrap_servers="h:1", client={"sasl.password": "hunter2"}))
+
+
+def test_a_large_batch(sink: KafkaSink, log: KafkaLog) -> None:
+    """A batch of the largest size is stored whole and in order for each user."""
+    sent: list[Envelope] = [envelope(f"{n}", user_id=f"u{n % 7}") for n in range(2_500)]
+    assert list(sink.store(sent)) == [STORED] * 2_500
+    found = [stored.message["messageId"] for stored in log.messages()]
+    assert sorted(found, key=int) == [str(n) for n in range(2_500)]
+    for user in range(7):
+        own = [int(number) for number in found if int(number) % 7 == user]
+        assert own == sorted(own)

@@ -1,0 +1,89 @@
+"""What is released: the wheel holds our packages and nothing else, and the locked environment fits what is declared."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel, built from this checkout without the network."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (file,) = folder.glob("*.whl")
+    return zipfile.ZipFile(file)
+
+
+class TestWheel:
+    def test_it_holds_every_file_of_our_packages_and_nothing_else(self, wheel: zipfile.ZipFile) -> None:
+        folders = [ROOT / path for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
+        expected = {
+            file.relative_to(folder.parent).as_posix()
+            for folder in folders
+            for file in folder.rglob("*")
+            if file.is_file() and "__pycache__" not in file.parts
+        }
+        found = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        assert found == expected
+        assert "trackcore/py.typed" in found
+
+    def test_every_package_of_the_project_is_in_it(self, wheel: zipfile.ZipFile) -> None:
+        packages = {"trackcore"} | {path.parent.name for path in ROOT.glob("adapters/trackcore_*/__init__.py")}
+        assert {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" not in name} == packages
+
+    def test_it_has_the_licence_and_the_command(self, wheel: zipfile.ZipFile) -> None:
+        texts = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
+        assert "Apache License" in wheel.read(texts["licenses/LICENSE"]).decode()
+        assert "trackcore = trackcore_server.cli:main" in wheel.read(texts["entry_points.txt"]).decode()
+
+    def test_it_needs_nothing_but_the_core_until_an_extra_is_asked_for(self, wheel: zipfile.ZipFile) -> None:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        needed = re.findall(r"^Requires-Dist: (.*)$", wheel.read(name).decode(), re.MULTILINE)
+        assert {Requirement(text).name for text in needed if "extra ==" not in text} == {"attrs", "cattrs", "msgspec"}
+
+
+class TestLock:
+    """`requirements-dev.lock` is written by `poe lock`; this says when it has to be written again."""
+
+    PINS: ClassVar[dict[str, str]] = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", LOCK, re.MULTILINE))
+
+    def test_every_pin_has_hashes(self) -> None:
+        blocks = re.split(r"^(?=[A-Za-z0-9])", LOCK, flags=re.MULTILINE)
+        assert all("--hash=sha256:" in block for block in blocks if "==" in block)
+        assert self.PINS
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *PROJECT["project"]["dependencies"],
+            *PROJECT["project"]["optional-dependencies"]["server"],
+            *PROJECT["dependency-groups"]["dev"],
+        ],
+    )
+    def test_what_is_declared_is_pinned_within_its_range(self, text: str) -> None:
+        requirement = Requirement(text)
+        assert self.PINS[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_python_is_declared_as_far_as_it_is_tested() -> None:
+    """A version is added to the classifiers when all tests have passed on it."""
+    declared = [found[1] for text in PROJECT["project"]["classifiers"] if (found := re.search(r":: (3\.\d+)$", text))]
+    assert declared
+    assert all(f"{version}.0" in SpecifierSet(PROJECT["project"]["requires-python"]) for version in declared)
+    assert "{}.{}".format(*sys.version_info[:2]) in declared
