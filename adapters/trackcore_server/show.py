@@ -6,9 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import click
 from trackcore_sqlite import Part, SqliteBrowser, SqliteLog
@@ -132,27 +131,23 @@ def rejected(
     # What is chosen by its number, or is received again, lies in the embedded log.
     log = open_log(configuration) if seq is None and not again else SqliteLog(configuration.log_path)
     limit = limit if again else _limit(limit)
-    found: Callable[[], Iterable[Any]]
+    found: Iterable[Any]
     if seq is not None:
-        found = partial(_one, SqliteBrowser(configuration.log_path), "quarantine" if quarantine else "rejected", seq)
+        found = _one(SqliteBrowser(configuration.log_path), "quarantine" if quarantine else "rejected", seq)
     elif quarantine:
-        found = partial(_newest_quarantined, log, since, limit)
+        found = _newest(_received_since(log.quarantined(), since), limit)
     else:
-        found = partial(log.rejected, source=source, code=code, since=since, limit=limit)
+        found = log.rejected(source=source, code=code, since=since, limit=limit)
     if again:
-        retry(configuration, found(), output_format)
+        retry(configuration, cast("Iterable[Any]", found), output_format)
         return
-    records = map(quarantined_record if quarantine else rejected_record, found())
+    records = map(quarantined_record if quarantine else rejected_record, found)
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
     for record in records:
         writer.write(record)
     writer.flush()
     if is_terminal():
         _tell_dropped(log, quarantine=quarantine)
-
-
-def _newest_quarantined(log: Log, since: datetime | None, limit: int | None) -> Iterable[Any]:
-    return _newest(_received_since(log.quarantined(), since), limit)
 
 
 def _one(log: SqliteBrowser, part: Part, seq: int) -> list[Any]:
