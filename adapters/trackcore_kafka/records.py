@@ -4,7 +4,8 @@
 - key: a JSON array of source and user, `["website","019mr8mf4r"]`: the userId, else the anonymousId.  Equal keys are in
   one partition, in order.  The partition is Kafka's own choice for a key (murmur2), as of any Java producer.
 - headers: text in UTF-8.  Of a message: `source`, `call`, `messageId`, `destinations` (a JSON array of names),
-  `cautions` (a JSON array of `{code, message, path}`; left out if there are none) and `receivedAt`.
+  `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty) and
+  `receivedAt`.
 - timestamp: receivedAt, in milliseconds.
 """
 
@@ -52,7 +53,8 @@ class Record(NamedTuple):
 class StoredMessage:
     """A message as it lies in the log.
 
-    `message` is the wire object, `cautions` are `{code, message, path}`.  `seq` is where it is: `partition-offset`.
+    `message` is the wire object, `cautions` are `{code, message, path}`, `inherited` names what of it came from its
+    batch.  `seq` is where it is: `partition-offset`.
     """
 
     partition: int
@@ -62,6 +64,7 @@ class StoredMessage:
     received_at: datetime
     destinations: tuple[str, ...]
     cautions: tuple[JSONObject, ...]
+    inherited: tuple[str, ...] = ()
     message: JSONObject
 
     @property
@@ -124,6 +127,8 @@ def message_record(topic: str, envelope: Envelope) -> Record:
     ]
     if envelope.cautions:
         headers.append(("cautions", _encode(envelope.cautions)))
+    if envelope.inherited:
+        headers.append(("inherited", _encode(envelope.inherited)))
     return Record(topic, message_key(envelope), envelope.payload, headers, _milliseconds(envelope.received_at))
 
 
@@ -180,6 +185,7 @@ def stored_message(found: Message) -> StoredMessage:
         received_at=received_at(found),
         destinations=tuple(msgspec.json.decode(headers["destinations"])),
         cautions=tuple(msgspec.json.decode(headers.get("cautions", "[]"))),
+        inherited=tuple(msgspec.json.decode(headers.get("inherited", "[]"))),
         message=msgspec.json.decode(_value(found)),
     )
 

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import click
-from trackcore_sqlite import Part, SqliteBrowser, SqliteLog
+from trackcore_sqlite import SqliteBrowser
 
 from trackcore import Call, JSONObject
 from trackcore_server.explaining import Explainer
@@ -128,31 +128,28 @@ def rejected(
     if quarantine and (source or code):
         raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
     configuration = find_deployment(config=config, data=data).configuration
-    # What is chosen by its number, or is received again, lies in the embedded log.
-    log = open_log(configuration) if seq is None and not again else SqliteLog(configuration.log_path)
-    limit = limit if again else _limit(limit)
-    found: Iterable[Any]
-    if seq is not None:
-        found = _one(SqliteBrowser(configuration.log_path), "quarantine" if quarantine else "rejected", seq)
-    elif quarantine:
-        found = _newest(_received_since(log.quarantined(), since), limit)
-    else:
-        found = log.rejected(source=source, code=code, since=since, limit=limit)
+    log = open_log(configuration)
+
+    def find(limit: int | None) -> Iterable[Any]:
+        if seq is not None:
+            record = SqliteBrowser(configuration.log_path).one("quarantine" if quarantine else "rejected", seq)
+            return [] if record is None else [record]
+        if quarantine:
+            return _newest(_received_since(log.quarantined(), since), limit)
+        return log.rejected(source=source, code=code, since=since, limit=limit)
+
+    found = find(limit if again else _limit(limit))
     if again:
-        retry(configuration, cast("Iterable[Any]", found), output_format)
+        _ = configuration.log_path  # only what the embedded log has: it says so if there is another
+        retry(configuration, found, output_format)
         return
-    records = map(quarantined_record if quarantine else rejected_record, found)
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
-    for record in records:
-        writer.write(record)
+    to_record = quarantined_record if quarantine else rejected_record
+    for stored in found:
+        writer.write(to_record(stored))
     writer.flush()
     if is_terminal():
         _tell_dropped(log, quarantine=quarantine)
-
-
-def _one(log: SqliteBrowser, part: Part, seq: int) -> list[Any]:
-    record = log.one(part, seq)
-    return [] if record is None else [record]
 
 
 def _limit(limit: int | None) -> int | None:
