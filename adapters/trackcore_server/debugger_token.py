@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from trackcore_delivery import MissingSecret
 
-from trackcore_server.config import Configuration, ConfigurationMistake
+from trackcore_server.config import Configuration, ConfigurationMistake, LogSettings
 
 TOKEN_CHARS = 12
 """How short a token may be."""
@@ -17,10 +17,14 @@ def read_debugger_token(configuration: Configuration, environ: Mapping[str, str]
     """Give the token; None where none is configured, so that there is no debugger.
 
     Raises:
-        ConfigurationMistake: the variable that it stands in is not set, or it can be guessed too soon.
+        ConfigurationMistake: the variable that it stands in is not set, it can be guessed too soon, or the log is none
+            that can be looked into.
     """
     if configuration.debugger.token is None:
         return None
+    if not isinstance(configuration.log, LogSettings):
+        detail = "the debugger looks into the embedded log, and the configured one is in Kafka"
+        raise ConfigurationMistake(path="debugger.token", detail=detail)
     try:
         token = configuration.debugger.token.reveal(environ)
     except MissingSecret as error:

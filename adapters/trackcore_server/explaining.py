@@ -82,7 +82,7 @@ class Explainer:
             destinations=stored.destinations,
             cautions=[Caution(**caution) for caution in stored.cautions],
             resolver=self.resolver(stored.source),
-            inherited=stored.inherited,
+            inherited=getattr(stored, "inherited", ()),  # a log in Kafka does not keep it
         )
 
     def decisions(self, stored: StoredMessage) -> list[JSONObject]:
