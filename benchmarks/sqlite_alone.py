@@ -15,7 +15,7 @@ from trackcore_sqlite.sink import milliseconds
 
 from trackcore import MemorySink
 
-_INSERT = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SPARE = 64
 """How many transactions are made ready at a time, outside of what is measured."""
 
@@ -69,4 +69,5 @@ def _rows() -> Iterator[tuple[object, ...]]:
                 msgspec.json.encode(envelope.destinations).decode(),
                 None,
                 envelope.payload,
+                msgspec.json.encode(envelope.inherited).decode(),
             )

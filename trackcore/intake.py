@@ -148,7 +148,7 @@ def _key_in_items(request: Request, limits: Limits) -> WriteKey | None:
 class _Pipeline:
     """The steps for one request, with what they share: what is worked out once, or was for an earlier message.
 
-    `_contexts` and `_resolutions` are kept by the message's own text, which the messages of a client often share.
+    `_resolutions` are kept by the message's own `integrations`, as text, which the messages of a client often share.
     """
 
     request: Request
@@ -163,7 +163,6 @@ class _Pipeline:
     _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
     _shared_context: SharedPart | None = attrs.field(init=False)
     _shared_integrations: SharedPart | None = attrs.field(init=False)
-    _contexts: dict[bytes, tuple[msgspec.Raw, Inherited]] = attrs.field(init=False, factory=dict)
     _resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = attrs.field(init=False, factory=dict)
     _last_sent: str | None = attrs.field(init=False, default=None)
     _last_correction: ClockCorrection = attrs.field(init=False)
@@ -193,16 +192,17 @@ class _Pipeline:
         return envelopes, rejections
 
     def _envelope(self, index: int, item: bytes | msgspec.Raw) -> Envelope:
-        if self.request.invalid is not None:
-            raise self.request.invalid
+        request = self.request
+        if request.invalid is not None:
+            raise request.invalid
         cautions = [*self._shared_cautions]
-        call, message, extra = read_message(bytes(item), self.request.call, self.limits, cautions)
+        call, message, extra = read_message(bytes(item), request.call, self.limits, cautions)
         message.context, inherited = self._context(message.context)
         message.integrations, also_inherited, resolution = self._integrations(message.integrations)
         message_id = self._identify(message, cautions)
         timestamp = self._time(message, cautions)
-        if self.request.received is not None and _SURROGATE not in cautions:
-            cautions.extend([_SURROGATE] if has_surrogate(self.request.received[index]) else [])
+        if request.received is not None and _SURROGATE not in cautions:
+            cautions.extend([_SURROGATE] if has_surrogate(request.received[index]) else [])
         return Envelope(
             self.source,
             message_id,
@@ -210,30 +210,31 @@ class _Pipeline:
             message.user_id,
             message.anonymous_id,
             self.received_at,
-            resolution.names_at_age(self.received_at - timestamp),
+            resolution.selected
+            if resolution.max_age is None
+            else resolution.names_at_age(self.received_at - timestamp),
             (*cautions, *resolution.cautions) if cautions else resolution.cautions,
-            write_message(message, extra),
+            encode_json(message) if extra is None else write_message(message, extra),
             inherited + also_inherited,
         )
 
-    def _context(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Inherited]:
+    def _context(self, own: JSONObject | None) -> tuple[JSONObject | None, Inherited]:
         """Lay the batch's context under the message's, and fill its `ip` from the connection where it should be."""
-        text = bytes(raw)
-        found = self._contexts.get(text)
-        if found is None:
-            context, inherited = _merged("context", text, self._shared_context)
-            if self._wants_ip(context):
-                context = {**(context or {}), "ip": self.origin.client_ip}
-            found = self._contexts[text] = _as_text(context), inherited
-        return found
+        context, inherited = (own, ()) if self._shared_context is None else self._shared_context.under(own)
+        if self.origin.client_ip is not None and self._wants_ip(context):
+            context = {**(context or {}), "ip": self.origin.client_ip}
+        return context, inherited
 
     def _integrations(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Inherited, Resolution]:
         """Lay the batch's integrations under the message's, and resolve them."""
         text = bytes(raw)
         found = self._resolutions.get(text)
         if found is None:
-            flags, inherited = _merged("integrations", text, self._shared_integrations)
-            found = self._resolutions[text] = _as_text(flags), inherited, self.resolver.resolve(flags)
+            shared = self._shared_integrations
+            own = object_or_absent("integrations", parse_value(text)) if text else None
+            flags, inherited = (own, ()) if shared is None else shared.under(own)
+            merged = ABSENT if flags is None else msgspec.Raw(encode_json(flags))
+            found = self._resolutions[text] = merged, inherited, self.resolver.resolve(flags)
         return found
 
     def _wants_ip(self, context: JSONObject | None) -> bool:
@@ -241,8 +242,6 @@ class _Pipeline:
 
         Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#collecting-ip-address
         """
-        if self.origin.client_ip is None:
-            return False
         if context is None:
             return self.origin.client_side
         return (self.origin.client_side or context.get("direct") is True) and "ip" not in context
@@ -289,18 +288,8 @@ class _Pipeline:
         self._last_correction = ClockCorrection.between(self.received_at, parse_timestamp(sent_text))
 
 
-def _merged(name: str, text: bytes, shared: SharedPart | None) -> tuple[JSONObject | None, Inherited]:
-    """Lay what a message says itself, as JSON text, on what its batch says; also tell what is the batch's alone."""
-    own = object_or_absent(name, parse_value(text)) if text else None
-    return (own, ()) if shared is None else shared.under(own)
-
-
 def _shared(name: str, value: JSONObject | None) -> SharedPart | None:
     return None if value is None else SharedPart(name, value)
-
-
-def _as_text(value: JSONObject | None) -> msgspec.Raw:
-    return ABSENT if value is None else msgspec.Raw(encode_json(value))
 
 
 _MISMATCH = Caution(

@@ -69,25 +69,28 @@ class Decision:
 
 @attrs.frozen(kw_only=True)
 class Resolution:
-    """What one `integrations` object selects among the destinations, in their order."""
+    """What one `integrations` object selects among the destinations, in their order.
+
+    `selected` are their names; from the age `max_age` on (None: never) not all of them take a message.
+    """
 
     decisions: tuple[Decision, ...]
     cautions: tuple[Caution, ...] = ()
     selected: tuple[str, ...] = attrs.field(init=False)
-    _max_age: timedelta | None = attrs.field(init=False)
+    max_age: timedelta | None = attrs.field(init=False)
 
     @selected.default
     def _selected(self) -> tuple[str, ...]:
         return tuple(decision.destination.name for decision in self.decisions if decision.chosen)
 
-    @_max_age.default
+    @max_age.default
     def _find_max_age(self) -> timedelta | None:
         max_ages = [decision.destination.max_age for decision in self.decisions if decision.chosen]
         return min((max_age for max_age in max_ages if max_age is not None), default=None)
 
     def names_at_age(self, age: timedelta) -> tuple[str, ...]:
         """Name the destinations that get a message of this age (receivedAt minus timestamp)."""
-        if self._max_age is None or _to_the_millisecond(age) <= self._max_age:
+        if self.max_age is None or _to_the_millisecond(age) <= self.max_age:
             return self.selected
         return tuple(decision.destination.name for decision in self.at_age(age) if decision.chosen)
 

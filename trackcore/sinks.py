@@ -19,7 +19,7 @@ from trackcore.errors import Caution, TrackcoreError
 from trackcore.typing import Call, Endpoint, WriteKey
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A message that is ready to be stored.
 
     `payload` is the whole message as JSON text; the other fields are what a sink needs to file it without reading it.

@@ -104,8 +104,14 @@ def correct_clock_skew(
 
 def parse_timestamp(value: object) -> datetime | None:
     """Read a time from the wire as an aware datetime in UTC, or give None when it cannot be read."""
-    if value.__class__ is str:
-        return _parse_text(value)
+    if isinstance(value, str):
+        if value[4:5] != "-" and _EPOCH_TEXT.fullmatch(value):
+            return _from_epoch(float(value) if "." in value else int(value))
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            return _parse_lenient(value)
+        return time if time.tzinfo is UTC else _in_utc(time)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _from_epoch(value)
     return None
@@ -127,16 +133,6 @@ def truncate_to_milliseconds(time: datetime) -> datetime:
     """Give an aware time in UTC, without the part that the wire format cannot carry."""
     time = time.astimezone(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
-
-
-def _parse_text(text: str) -> datetime | None:
-    if text[4:5] != "-" and _EPOCH_TEXT.fullmatch(text):
-        return _from_epoch(float(text) if "." in text else int(text))
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return _parse_lenient(text)
-    return time if time.tzinfo is UTC else _in_utc(time)
 
 
 def _in_utc(time: datetime) -> datetime | None:

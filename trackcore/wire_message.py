@@ -32,8 +32,8 @@ ABSENT = msgspec.Raw()
 class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """A message of any call on its way from the wire to an envelope.
 
-    None is absent.  `context` and `integrations` are still JSON text, since the messages of a request often share
-    them to the letter.  The last four fields are no business of ours; they are here because many SDKs send them.
+    None is absent.  `integrations` is still JSON text, since the messages of a request mostly share it to the letter.
+    The last four fields are no business of ours; they are here because many SDKs send them.
     """
 
     type: Call | None = None
@@ -47,7 +47,7 @@ class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unk
     previous_id: Text = None
     properties: Object = None
     traits: Object = None
-    context: msgspec.Raw = ABSENT
+    context: Object = None
     integrations: msgspec.Raw = ABSENT
     timestamp: Text = None
     original_timestamp: Text = None
