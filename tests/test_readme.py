@@ -23,8 +23,20 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from sdk.report import END, SDKS, START
-from trackcore_server import Configuration, LogSettings, ServerSettings, parse_configuration
+from trackcore_delivery import DeliveredDestination, Secret
+from trackcore_server import (
+    Configuration,
+    KafkaLogSettings,
+    LogSettings,
+    ServerSettings,
+    create_collector,
+    parse_configuration,
+)
 from trackcore_server.cli import main
+from trackcore_server.config import DebuggerSettings, DeliverySettings, rebase
+from trackcore_server.debugger_token import TOKEN_CHARS, read_debugger_token
+from trackcore_server.delivering import check_destinations
+from trackcore_server.kinds import KINDS
 from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_wsgi import responses
 from trackcore_wsgi.routes import ROUTES, Action, find_route
@@ -49,6 +61,8 @@ from trackcore.jsontext import encode_json, parse_value
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
 PATIENCE = 60.0
+SOURCE = '[[sources]]\nname = "website"\nwrite_keys = ["abc123"]\n'
+TOKEN = "x" * TOKEN_CHARS
 
 
 @attrs.frozen
@@ -115,6 +129,11 @@ def fence(language: str, heading: str) -> str:
     return found
 
 
+def as_whole(text: str) -> str:
+    """Give a configuration that is shown in part a source, so that a server would start with it."""
+    return text if "[[sources]]" in text else SOURCE + text
+
+
 def tables(heading: str) -> list[Table]:
     """Give the tables under a heading."""
     found = [table for table in TABLES if table.heading == heading]
@@ -145,8 +164,14 @@ class TestBlocks:
         assert (ran.returncode, ran.stderr) == (0, "")
 
     @pytest.mark.parametrize("text", fences("toml"))
-    def test_toml_is_a_configuration(self, text: str) -> None:
-        assert parse_configuration(text).sources
+    def test_toml_is_a_configuration(self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server would start with it, once the environment has the variables that it names."""
+        for name in re.findall(r'"env:(\w+)"', text):
+            monkeypatch.setenv(name, TOKEN)
+        configuration = rebase(parse_configuration(as_whole(text)), tmp_path)
+        check_destinations(configuration)
+        assert read_debugger_token(configuration) in {TOKEN, None}
+        create_collector(configuration)
 
     @pytest.mark.parametrize("text", fences("json"))
     def test_json_is_json(self, text: str) -> None:
@@ -226,13 +251,13 @@ def commands() -> Iterator[Any]:
     for line in (*lines, *inline):
         if "trackcore" not in line:
             continue
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;")
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;>")
         lexer.whitespace_split = True
         words = list(lexer)
         for place, word in enumerate(words):
             if word in {"trackcore", ".venv/bin/trackcore"} and len(words) > place + 1:
                 rest = words[place + 1 :]
-                end = next((index for index, word in enumerate(rest) if set(word) <= set("|&;")), len(rest))
+                end = next((index for index, word in enumerate(rest) if set(word) <= set("|&;>")), len(rest))
                 yield pytest.param(rest[:end], id=" ".join(rest[:end]))
 
 
@@ -241,7 +266,7 @@ def test_commands_exist_with_their_options(words: list[str]) -> None:
     name, *arguments = words
     assert isinstance(main, click.Group)
     command = main.commands[name]
-    if arguments or name not in {"validate", "prune"}:  # within the text they may be named alone
+    if arguments or name not in {"explain", "import", "prune", "validate"}:  # within the text they may be named alone
         command.make_context(name, arguments)
 
 
@@ -339,6 +364,8 @@ class TestConfiguration:
             (DOCUMENT["destinations"], Destination),
             ([DOCUMENT["log"]], LogSettings),
             ([DOCUMENT["server"]], ServerSettings),
+            ([DOCUMENT["delivery"]], DeliverySettings),
+            ([DOCUMENT["debugger"]], DebuggerSettings),
             ([DOCUMENT["limits"]], Limits),
         ],
     )
@@ -348,8 +375,78 @@ class TestConfiguration:
     def test_it_shows_the_defaults(self) -> None:
         configuration = parse_configuration(fence("toml", "Configuration"))
         assert isinstance(configuration.log, LogSettings)
-        assert (attrs.evolve(configuration.log, keep=None), configuration.server, configuration.limits) == (
-            LogSettings(),
-            ServerSettings(),
-            DEFAULT_LIMITS,
+        assert configuration.delivery.path == attrs.evolve(configuration, delivery=DeliverySettings()).delivery_path
+        shown = attrs.evolve(
+            configuration,
+            sources=(),
+            destinations=(),
+            log=attrs.evolve(configuration.log, keep=None),
+            delivery=attrs.evolve(configuration.delivery, path=None),
+            debugger=DebuggerSettings(),
         )
+        assert shown == Configuration()
+
+    def test_a_token_is_as_long_as_is_told(self) -> None:
+        assert f"a token of {TOKEN_CHARS} characters" in TEXT
+
+
+class TestKafka:
+    HEADING = "Past one machine: Kafka"
+    DOCUMENT = tomllib.loads(fence("toml", HEADING))
+
+    def test_it_has_every_key(self) -> None:
+        assert self.DOCUMENT["log"].keys() == {field.name for field in attrs.fields(KafkaLogSettings)}
+
+    def test_it_shows_the_defaults(self) -> None:
+        log = parse_configuration(as_whole(fence("toml", self.HEADING))).log
+        assert isinstance(log, KafkaLogSettings)
+        bare = KafkaLogSettings(bootstrap_servers=log.bootstrap_servers)
+        assert attrs.evolve(log, retention=None, client=bare.client) == bare
+
+
+class TestDestinations:
+    """The table of settings has every setting of every kind, with its default."""
+
+    HEADING = "Destinations"
+    ROWS = tables(HEADING)[0].rows
+
+    def settings(self, kind: str) -> dict[str, str]:
+        """Give the settings of a kind, each with what the table has for its default."""
+        return {code_in(row[0])[0]: row[2] for row in self.ROWS if row[1] == "all" or kind in row[1].split(", ")}
+
+    def test_the_example_has_every_kind(self) -> None:
+        document = tomllib.loads(fence("toml", self.HEADING))
+        assert {destination["kind"] for destination in document["destinations"]} == KINDS.keys()
+
+    def test_kinds(self) -> None:
+        assert {name for row in self.ROWS for name in row[1].split(", ")} == {"all", *KINDS}
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_settings(self, kind: str) -> None:
+        assert self.settings(kind).keys() == {field.name for field in attrs.fields(KINDS[kind])}
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_defaults(self, kind: str) -> None:
+        """A default that is written down changes nothing; what is `required` has none, and `none` is none."""
+        told = self.settings(kind)
+        required = [field.name for field in attrs.fields(KINDS[kind]) if field.default is attrs.NOTHING]
+        assert required == [name for name, default in told.items() if default == "required"]
+        bare = self.destination(kind, required)
+        for name, default in told.items():
+            if default == "none":
+                assert not getattr(bare, name)
+            elif default != "required":
+                assert self.destination(kind, required, f"{name} = {code_in(default)[0]}") == bare
+
+    def destination(self, kind: str, required: Sequence[str], *lines: str) -> DeliveredDestination:
+        """Read a destination with what a kind requires, and some lines more."""
+        given = [f'{name} = "https://example.com"' for name in required]
+        text = "\n".join([SOURCE, "[[destinations]]", f'kind = "{kind}"', *given, *lines])
+        (destination,) = parse_configuration(text).delivered
+        return destination
+
+    def test_secrets_are_told_by_their_names(self) -> None:
+        configuration = parse_configuration(as_whole(fence("toml", self.HEADING)))
+        secrets = [secret for item in configuration.delivered for _, secret in item.secrets()]
+        assert secrets
+        assert all(isinstance(secret, Secret) and secret.is_named for secret in secrets)

@@ -73,6 +73,7 @@ class TestLock:
         [
             *PROJECT["project"]["dependencies"],
             *PROJECT["project"]["optional-dependencies"]["server"],
+            *PROJECT["project"]["optional-dependencies"]["kafka"],
             *PROJECT["dependency-groups"]["dev"],
         ],
     )
