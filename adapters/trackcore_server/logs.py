@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from trackcore_delivery import MissingSecret, Secret
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Limits, Sink
 from trackcore_server.config import Configuration, ConfigurationMistake
-from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings
+from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings, is_named
 
 if TYPE_CHECKING:
     import trackcore_kafka as kafka
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 _RECORD_BYTES = 1 << 20
 _OVERHEAD_BYTES = 1 << 16
 """What a record may hold beside the text of a request: headers, key and Kafka's own."""
-
-_NAMED = "env:"
 
 
 Log: TypeAlias = "SqliteLog | KafkaLog"
@@ -103,12 +102,12 @@ def _topics(log: KafkaLogSettings, limits: Limits) -> KafkaTopics:
 
 def _revealed(name: str, value: ClientSetting, environ: Mapping[str, str]) -> ClientSetting:
     """Look up a value that only names an environment variable: `env:NAME`."""
-    if not isinstance(value, str) or not value.startswith(_NAMED):
+    if not is_named(value):
         return value
-    variable = value.removeprefix(_NAMED)
-    if not (secret := environ.get(variable)):
-        raise ConfigurationMistake(path=f"log.client.{name}", detail=f"the environment variable {variable} is not set")
-    return secret
+    try:
+        return Secret(value).reveal(environ)
+    except MissingSecret as error:
+        raise ConfigurationMistake(path=f"log.client.{name}", detail=str(error)) from error
 
 
 @contextmanager
