@@ -20,7 +20,7 @@ from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings, is_named
 if TYPE_CHECKING:
     import trackcore_kafka as kafka
     import trackcore_sqlite as sqlite
-    from trackcore_kafka import KafkaCluster, KafkaLog, KafkaTopics
+    from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaTopics
 
 _RECORD_BYTES = 1 << 20
 _OVERHEAD_BYTES = 1 << 16
@@ -71,6 +71,27 @@ def make_sink(configuration: Configuration) -> ClosableSink:
 
         timeout = log.timeout.total_seconds()
         return KafkaSink(_cluster(log), _topics(log, configuration.limits), timeout=timeout)
+
+
+def group_of(log: KafkaLogSettings, destination: str) -> str:
+    """Give the name of the consumer group that delivers to a destination."""
+    return f"{log.topic_prefix}.delivery.{destination}"
+
+
+def join_group(
+    log: KafkaLogSettings, limits: Limits, destination: str, *, begin_at_end: bool = False
+) -> KafkaGroupReader:
+    """Join the consumer group that delivers to a destination.  Raises `ConfigurationMistake`."""
+    with _kafka_at_hand():
+        from trackcore_kafka import KafkaGroupReader  # noqa: PLC0415 - see the module
+
+        return KafkaGroupReader(
+            _cluster(log),
+            _topics(log, limits),
+            group=group_of(log, destination),
+            duplicate_window=log.duplicate_window,
+            begin_at_end=begin_at_end,
+        )
 
 
 def _cluster(log: KafkaLogSettings) -> KafkaCluster:
