@@ -118,7 +118,7 @@ class KafkaGroupReader:
         """Stay a member without taking messages: for who must wait before it can go on with what it has.
 
         Raises:
-            UnusableCluster: the cluster refuses.
+            UnusableCluster: the cluster has refused.
         """
         self._recover()
         if not self._is_resting:
@@ -127,8 +127,7 @@ class KafkaGroupReader:
         try:
             self._consumer.poll(0)
         except KafkaException as error:
-            self._is_to_join_again = True
-            raise self._cluster.unusable(error) from error
+            self._must_join_again(error)
 
     def commit(self, done: Iterable[StoredPayload]) -> None:
         """Remember in the cluster that these messages, and all before them in their partitions, are dealt with.
@@ -172,7 +171,7 @@ class KafkaGroupReader:
     def _recover(self) -> None:
         """Tell of trouble that came after messages had been given, and join again where a turn could not begin.
 
-        A partition whose turn could not begin is ours to the cluster, yet nothing of it would ever be given.
+        Such a partition is ours to the cluster, yet nothing of it would ever be given.
         """
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
@@ -189,8 +188,7 @@ class KafkaGroupReader:
         try:
             found = self._consumer.consume(limit, timeout)
         except KafkaException as refused:
-            self._trouble = refused
-            self._is_to_join_again = True
+            self._must_join_again(refused)
             return False, []
         for message in found:
             error = message.error()
@@ -226,26 +224,44 @@ class KafkaGroupReader:
         return stored
 
     def _take(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        """Begin turns.  No error may leave a callback: the client would raise what Python does not take for one."""
+        try:
+            begin = self._begin(consumer, assigned)
+            consumer.incremental_assign(begin)
+            if self._is_resting:
+                consumer.pause(begin)
+        except KafkaException as error:
+            for part in assigned:
+                self._shares.pop(part.partition, None)
+            self._must_join_again(error)
+
+    def _begin(self, consumer: Consumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
+        """Give from where to read, and say to the cluster where a group begins that begins at the end."""
         begin = []
         new = []
         for part in consumer.committed(assigned, timeout=_SECONDS):
             if part.error is not None:
                 raise KafkaException(part.error)
             first, end = consumer.get_watermark_offsets(part, timeout=_SECONDS)
-            is_new = part.offset < 0  # a negative offset says that nothing was committed
-            start = end if is_new and self._begin_at_end else max(part.offset, first)
-            if is_new and self._begin_at_end:
-                new.append(TopicPartition(part.topic, part.partition, start))
+            start = max(part.offset, first)  # a negative offset says that nothing was committed
+            if part.offset < 0 and self._begin_at_end:
+                start = end
+                new.append(TopicPartition(part.topic, part.partition, end))
             window = Window(self._duplicate_window)
             self._shares[part.partition] = _Share(next(self._numbers), start, window, start, start)
             begin.append(TopicPartition(part.topic, part.partition, max(first, start - self._duplicate_window)))
         if new:  # who comes next must not begin at a later end
             consumer.commit(offsets=new, asynchronous=False)
-        consumer.incremental_assign(begin)
-        if self._is_resting:
-            consumer.pause(begin)
+        return begin
 
     def _give_up(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         for part in revoked:
             self._shares.pop(part.partition, None)
-        consumer.incremental_unassign(revoked)
+        try:
+            consumer.incremental_unassign(revoked)
+        except KafkaException as error:
+            self._must_join_again(error)
+
+    def _must_join_again(self, error: KafkaException) -> None:
+        self._trouble = error
+        self._is_to_join_again = True
