@@ -1,7 +1,8 @@
 """Delivery: from the log to destinations, at least once, in order for each user, each destination by itself.
 
-A `Feed` gives the messages, a `State` keeps how far each destination has come and what failed, a kind of destination
-brings a `Sender`, and `Delivery` runs them.  `worker` says how, and why what is promised holds.
+A `Feed`, or a `Lane` of another kind, gives the messages, a `State` keeps how far each destination has come and what
+failed, a kind of destination brings a `Sender`, and `Delivery` runs them.  `worker` says how, and why what is promised
+holds.
 """
 
 from trackcore_delivery.delivery import Delivery
@@ -11,6 +12,7 @@ from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
 from trackcore_delivery.kinds.segment import SegmentDestination
 from trackcore_delivery.kinds.webhook import WebhookDestination
+from trackcore_delivery.lanes import Lane, RetryLane, Waiting, make_lanes
 from trackcore_delivery.owner import Ownership
 from trackcore_delivery.records import DeadLetter, Replay, Settled, Standing
 from trackcore_delivery.secret import MissingSecret, Secret
@@ -29,12 +31,14 @@ __all__ = [
     "Feed",
     "FeedUnavailable",
     "FileDestination",
+    "Lane",
     "MissingSecret",
     "Ownership",
     "Page",
     "Refusal",
     "Refused",
     "Replay",
+    "RetryLane",
     "Secret",
     "SegmentDestination",
     "Selection",
@@ -45,5 +49,7 @@ __all__ = [
     "Surroundings",
     "TryLater",
     "UnusableState",
+    "Waiting",
     "WebhookDestination",
+    "make_lanes",
 ]

@@ -6,27 +6,29 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
-from trackcore import Clock, TrackcoreError
+from trackcore import TrackcoreError
 from trackcore_delivery.destination import DeliveredDestination
-from trackcore_delivery.feed import Feed
-from trackcore_delivery.lanes import make_lanes
-from trackcore_delivery.sending import Sender, Surroundings
+from trackcore_delivery.lanes import Lane
+from trackcore_delivery.sending import Surroundings
 from trackcore_delivery.state import State
 from trackcore_delivery.worker import Worker
 
 _TROUBLE_SECONDS = 2.0
 """How long to wait when the feed or the state cannot be used."""
 
+MakeLanes: TypeAlias = Callable[[DeliveredDestination], Sequence[Lane]]
+
 _log = logging.getLogger("trackcore.delivery")
 
 
 class Delivery:
-    """Delivers from a feed to destinations until it is stopped.
+    """Delivers to destinations until it is stopped.
 
     Args:
-        feed: where messages come from.
+        make_lanes: gives the lanes of a destination: where its messages come from.
         state: where it is kept what became of them.
         destinations: those to deliver to.
         surroundings: what their senders may use.
@@ -36,13 +38,26 @@ class Delivery:
     """
 
     def __init__(
-        self, *, feed: Feed, state: State, destinations: Iterable[DeliveredDestination], surroundings: Surroundings
+        self,
+        *,
+        make_lanes: MakeLanes,
+        state: State,
+        destinations: Iterable[DeliveredDestination],
+        surroundings: Surroundings,
     ) -> None:
         self._stopping = threading.Event()
         senders = [(destination, destination.make_sender(surroundings)) for destination in destinations]
         self._senders = [sender for _, sender in senders]
         workers = [
-            _make_worker(destination, sender, feed, state, surroundings.clock) for destination, sender in senders
+            Worker(
+                destination=destination,
+                sender=sender,
+                lanes=make_lanes(destination),
+                state=state,
+                clock=surroundings.clock,
+                chance=random.random,
+            )
+            for destination, sender in senders
         ]
         self._threads = [
             threading.Thread(target=self._run, args=(worker,), name=f"delivery-{worker.destination.name}", daemon=True)
@@ -82,14 +97,3 @@ class Delivery:
                     _log.error("%s: %s", name, error, exc_info=not isinstance(error, TrackcoreError))
                 pause = _TROUBLE_SECONDS
             self._stopping.wait(pause)
-
-
-def _make_worker(destination: DeliveredDestination, sender: Sender, feed: Feed, state: State, clock: Clock) -> Worker:
-    return Worker(
-        destination=destination,
-        sender=sender,
-        lanes=make_lanes(destination, feed, state),
-        state=state,
-        clock=clock,
-        chance=random.random,
-    )

@@ -1,7 +1,7 @@
 """Lanes: where a destination's messages wait.  A worker takes from a lane, sends, and settles what it took.
 
-Every destination has three: what comes in, dead letters that are to be tried once more, and replays.  Nothing is
-changed by taking; only settling moves a lane on, for good.  (A consumer group would be one more lane: taking is polling
+Every destination of a feed has three: what comes in, dead letters that are to be tried once more, and replays.  Nothing
+is changed by taking; only settling moves a lane on, for good.  (A consumer group is one more lane: taking is polling
 it, settling is committing its offsets.)
 """
 
@@ -42,9 +42,13 @@ class Lane(Protocol):
     def settle(self, settled: Settled) -> None:
         """Note what became of the first of the messages that were taken last."""
 
+    def rest(self, now: datetime) -> None:
+        """Be told that the destination is not tried at this time; most lanes need not care."""
+        del now
+
 
 @attrs.define
-class IncomingLane:
+class IncomingLane(Lane):
     """What comes in: the feed, behind the destination's position."""
 
     _destination: DeliveredDestination
@@ -93,7 +97,7 @@ class IncomingLane:
 
 
 @attrs.define
-class RetryLane:
+class RetryLane(Lane):
     """Dead letters that somebody wants to be sent once more."""
 
     _destination: DeliveredDestination
@@ -116,7 +120,7 @@ class RetryLane:
 
 
 @attrs.define
-class ReplayLane:
+class ReplayLane(Lane):
     """Messages of the past that somebody wants to be sent again, one replay after the other."""
 
     _destination: DeliveredDestination

@@ -90,6 +90,7 @@ class Worker:
         for track in tuple(self._tracks):
             self._tracks.rotate(-1)
             if track.next_try_at is not None and track.next_try_at > now:
+                track.lane.rest(now)
                 pause = min(pause, (track.next_try_at - now).total_seconds())
                 continue
             waiting = track.lane.take(count=track.count, size=self.destination.batch_bytes, now=now)

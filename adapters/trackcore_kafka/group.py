@@ -5,11 +5,15 @@ next only what it had not committed yet, which is then given again (at least onc
 
 A reader that gets a partition begins `duplicate_window` positions before the committed one, and looks at these for
 their ids alone; so a duplicate is found wherever its original was read (see `trackcore_kafka.duplicates`).
+
+Partitions come and go only within `poll`, `rest` and `close`.  Each time that one comes is a new turn: what was given
+of it before, and not committed, is given again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import cast
 
 import attrs
@@ -19,7 +23,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from trackcore_kafka.cluster import KafkaCluster, log
 from trackcore_kafka.duplicates import Window, identity
 from trackcore_kafka.log import DUPLICATE_WINDOW
-from trackcore_kafka.merging import consume_ready
 from trackcore_kafka.records import StoredPayload, message_identity, stored_payload
 from trackcore_kafka.topics import KafkaTopics
 
@@ -38,6 +41,7 @@ _LOST = {
 class _Share:
     """One partition that is ours: from where messages are given, and how far they were given and looked at."""
 
+    turn: int
     start: int
     window: Window
     given: int
@@ -52,6 +56,7 @@ class KafkaGroupReader:
         topics: its topics.
         group: the name of the group; each group reads everything, its members share it.
         duplicate_window: upon how many positions of a partition is looked back to find duplicates.
+        begin_at_end: a group that has committed nothing in a partition begins with its next message, not its oldest.
     """
 
     def __init__(
@@ -61,27 +66,29 @@ class KafkaGroupReader:
         *,
         group: str,
         duplicate_window: int = DUPLICATE_WINDOW,
+        begin_at_end: bool = False,
     ) -> None:
         self._cluster = cluster
         self._topic = (topics or KafkaTopics()).messages
+        self._group = group
         self._duplicate_window = duplicate_window
+        self._begin_at_end = begin_at_end
         self._shares: dict[int, _Share] = {}
+        self._numbers = count(1)
         self._is_resting = False
-        self._consumer = Consumer(
-            cluster.settings(
-                group_id=group,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                partition_assignment_strategy="cooperative-sticky",
-                queued_max_messages_kbytes=16_384,
-            )
-        )
-        self._consumer.subscribe([self._topic], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up)
+        self._is_to_join_again = False
+        self._trouble: KafkaException | None = None
+        self._consumer = self._join()
 
     @property
     def partitions(self) -> frozenset[int]:
         """The partitions that are this member's now.  What was given of others is no longer its to commit."""
         return frozenset(self._shares)
+
+    @property
+    def turns(self) -> Mapping[int, int]:
+        """The partitions that are this member's now, each with the number of its turn, which is never used again."""
+        return {number: share.turn for number, share in self._shares.items()}
 
     def poll(self, limit: int = _PAGE, timeout: float = 1.0) -> list[StoredPayload]:
         """Give up to `limit` messages, those of each partition in order, waiting up to `timeout` seconds for the first.
@@ -92,29 +99,35 @@ class KafkaGroupReader:
         Raises:
             UnusableCluster: the cluster refuses.
         """
-        given = []
+        self._recover()
         if self._is_resting:
             self._is_resting = False
             self._consumer.resume(self._assigned())
-        try:
-            found = consume_ready(self._consumer, limit, timeout)
-        except KafkaException as refused:
-            raise self._cluster.unusable(refused) from refused
-        for message in found:
-            error = message.error()
-            if error is not None:
-                raise self._cluster.unusable(KafkaException(error))
-            stored = self._look_at(message)
-            if stored is not None:
-                given.append(stored)
-        return given
+        found, given = self._read(1, timeout)
+        while found and len(given) < limit and self._trouble is None:
+            # What is there by now; `consume` would wait for as many as it is asked for.
+            found, more = self._read(limit - len(given), 0)
+            given += more
+            if given:
+                break
+        if self._trouble is not None and not given:
+            self._recover()
+        return [stored for share, stored in given if self._shares.get(stored.partition) is share]
 
     def rest(self) -> None:
-        """Stay a member without taking messages: for who must wait before it can go on with what it has."""
+        """Stay a member without taking messages: for who must wait before it can go on with what it has.
+
+        Raises:
+            UnusableCluster: the cluster has refused.
+        """
+        self._recover()
         if not self._is_resting:
             self._is_resting = True
             self._consumer.pause(self._assigned())
-        self._consumer.poll(0)
+        try:
+            self._consumer.poll(0)
+        except KafkaException as error:
+            self._must_join_again(error)
 
     def commit(self, done: Iterable[StoredPayload]) -> None:
         """Remember in the cluster that these messages, and all before them in their partitions, are dealt with.
@@ -142,6 +155,52 @@ class KafkaGroupReader:
         """Leave the group; others take over at once."""
         self._consumer.close()
 
+    def _join(self) -> Consumer:
+        consumer = Consumer(
+            self._cluster.settings(
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                partition_assignment_strategy="cooperative-sticky",
+                queued_max_messages_kbytes=16_384,
+            )
+        )
+        consumer.subscribe([self._topic], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up)
+        return consumer
+
+    def _recover(self) -> None:
+        """Tell of trouble that came after messages had been given, and join again where a turn could not begin.
+
+        Such a partition is ours to the cluster, yet nothing of it would ever be given.
+        """
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            raise self._cluster.unusable(trouble) from trouble
+        if self._is_to_join_again:
+            self._consumer.close()
+            self._shares.clear()
+            self._is_resting = self._is_to_join_again = False
+            self._consumer = self._join()
+
+    def _read(self, limit: int, timeout: float) -> tuple[bool, list[tuple[_Share, StoredPayload]]]:
+        """Tell whether anything came, and give what of it is to be given.  Trouble is kept: nothing gets lost by it."""
+        given = []
+        try:
+            found = self._consumer.consume(limit, timeout)
+        except KafkaException as refused:
+            self._must_join_again(refused)
+            return False, []
+        for message in found:
+            error = message.error()
+            if error is not None:
+                self._trouble = KafkaException(error)
+                continue
+            share = self._shares.get(cast("int", message.partition()))
+            stored = None if share is None else self._look_at(share, message)
+            if share is not None and stored is not None:
+                given.append((share, stored))
+        return bool(found), given
+
     def _assigned(self) -> list[TopicPartition]:
         return [TopicPartition(self._topic, number) for number in self._shares]
 
@@ -150,9 +209,8 @@ class KafkaGroupReader:
         share = self._shares[number]
         return share.seen if end == share.given else end
 
-    def _look_at(self, found: Message) -> StoredPayload | None:
+    def _look_at(self, share: _Share, found: Message) -> StoredPayload | None:
         number, offset = cast("int", found.partition()), cast("int", found.offset())
-        share = self._shares[number]
         share.seen = offset + 1
         try:
             is_duplicate = share.window.is_duplicate(offset, identity(*message_identity(found)))
@@ -166,17 +224,44 @@ class KafkaGroupReader:
         return stored
 
     def _take(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        """Begin turns.  No error may leave a callback: the client would raise what Python does not take for one."""
+        try:
+            begin = self._begin(consumer, assigned)
+            consumer.incremental_assign(begin)
+            if self._is_resting:
+                consumer.pause(begin)
+        except KafkaException as error:
+            for part in assigned:
+                self._shares.pop(part.partition, None)
+            self._must_join_again(error)
+
+    def _begin(self, consumer: Consumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
+        """Give from where to read, and say to the cluster where a group begins that begins at the end."""
         begin = []
+        new = []
         for part in consumer.committed(assigned, timeout=_SECONDS):
-            first, _ = consumer.get_watermark_offsets(part, timeout=_SECONDS)
+            if part.error is not None:
+                raise KafkaException(part.error)
+            first, end = consumer.get_watermark_offsets(part, timeout=_SECONDS)
             start = max(part.offset, first)  # a negative offset says that nothing was committed
-            self._shares[part.partition] = _Share(start, Window(self._duplicate_window), start, start)
+            if part.offset < 0 and self._begin_at_end:
+                start = end
+                new.append(TopicPartition(part.topic, part.partition, end))
+            window = Window(self._duplicate_window)
+            self._shares[part.partition] = _Share(next(self._numbers), start, window, start, start)
             begin.append(TopicPartition(part.topic, part.partition, max(first, start - self._duplicate_window)))
-        consumer.incremental_assign(begin)
-        if self._is_resting:
-            consumer.pause(begin)
+        if new:  # who comes next must not begin at a later end
+            consumer.commit(offsets=new, asynchronous=False)
+        return begin
 
     def _give_up(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         for part in revoked:
             self._shares.pop(part.partition, None)
-        consumer.incremental_unassign(revoked)
+        try:
+            consumer.incremental_unassign(revoked)
+        except KafkaException as error:
+            self._must_join_again(error)
+
+    def _must_join_again(self, error: KafkaException) -> None:
+        self._trouble = error
+        self._is_to_join_again = True

@@ -149,6 +149,14 @@ class KafkaLog:
             quarantined_dropped=first,
         )
 
+    def behind(self, group: str) -> int:
+        """Count what lies behind the positions that a consumer group has committed, duplicates included."""
+        with _reading(self._cluster, group) as consumer:
+            bounds = _bounds(self._cluster, consumer, self._topics.messages)
+            asked = [TopicPartition(self._topics.messages, number) for number in bounds]
+            committed = {part.partition: part.offset for part in consumer.committed(asked, timeout=_SECONDS)}
+        return sum(max(0, end - max(committed[number], first)) for number, (first, end) in bounds.items())
+
 
 @attrs.define(eq=False)
 class Tail(Generic[T]):
@@ -246,11 +254,11 @@ def _read_once(tail: Tail[T]) -> Iterator[T]:
         tail.close()
 
 
-def _consumer(cluster: KafkaCluster) -> Consumer:
-    """Make a consumer of no group: it is told what to read, and commits nothing."""
+def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> Consumer:
+    """Make a consumer that is a member of no group: it is told what to read, and commits nothing."""
     return Consumer(
         cluster.settings(
-            group_id="trackcore",
+            group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             enable_partition_eof=True,
@@ -261,9 +269,9 @@ def _consumer(cluster: KafkaCluster) -> Consumer:
 
 
 @contextmanager
-def _reading(cluster: KafkaCluster) -> Iterator[Consumer]:
+def _reading(cluster: KafkaCluster, group: str = "trackcore") -> Iterator[Consumer]:
     with _told(cluster):
-        consumer = _consumer(cluster)
+        consumer = _consumer(cluster, group)
         try:
             yield consumer
         finally:

@@ -113,7 +113,9 @@ class DebuggerSettings:
 class DeliverySettings:
     """Where it is kept how far delivery has come, and how many bytes of dead letters each destination may have.
 
-    Without a path that is beside the log: `trackcore-delivery.db` for `trackcore.db`.
+    Without a path that is beside the log: `trackcore-delivery.db` for `trackcore.db`.  With a log in Kafka it is a file
+    of that name in the folder of the configuration, or in the data folder; then each process that delivers has its own,
+    for its counters and dead letters, while how far it has come is known to the consumer group.
     """
 
     path: Path | None = None
@@ -143,9 +145,17 @@ class Configuration:
 
     @property
     def delivery_path(self) -> Path:
-        """The file that keeps how far delivery has come."""
-        log = self.log_path
-        return self.delivery.path or log.with_name(f"{log.stem}-delivery.db")
+        """The file that keeps how far delivery has come, or with a log in Kafka, what has become of messages."""
+        if self.delivery.path is not None:
+            return self.delivery.path
+        if isinstance(self.log, KafkaLogSettings):
+            return Path("trackcore-delivery.db")
+        return self.log.path.with_name(f"{self.log.path.stem}-delivery.db")
+
+    @property
+    def folder(self) -> Path:
+        """What paths in the settings of destinations are relative to: the folder of the log, or of that file."""
+        return (self.delivery_path if isinstance(self.log, KafkaLogSettings) else self.log.path).parent
 
     @property
     def log_path(self) -> Path:
@@ -197,8 +207,8 @@ def rebase(configuration: Configuration, folder: Path) -> Configuration:
     if isinstance(log, LogSettings):
         log = attrs.evolve(log, path=base / log.path)
     delivery = configuration.delivery
-    if delivery.path is not None:
-        delivery = attrs.evolve(delivery, path=base / delivery.path)
+    if delivery.path is not None or isinstance(log, KafkaLogSettings):
+        delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
     return attrs.evolve(configuration, log=log, delivery=delivery)
 
 
@@ -244,10 +254,6 @@ def _wrong_log(configuration: Configuration) -> Iterator[tuple[str, str]]:
         return
     if log.min_insync_replicas > log.replication:
         yield "log.min_insync_replicas", f"there are only {log.replication} replicas, by `log.replication`"
-    for index, destination in enumerate(configuration.destinations):
-        if isinstance(destination, DeliveredDestination):
-            detail = "delivery reads a log of the kind 'sqlite'; from Kafka let its own consumers deliver"
-            yield f"destinations[{index}].kind", detail
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:

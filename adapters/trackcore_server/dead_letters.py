@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,6 +15,8 @@ from trackcore_delivery import DeadLetter, State
 from trackcore import JSONObject, format_timestamp
 from trackcore_server.config import Configuration, nearest
 from trackcore_server.delivering import open_state, ownership
+from trackcore_server.group_lane import place_at
+from trackcore_server.kafka_log import KafkaLogSettings
 from trackcore_server.locate import find_deployment
 from trackcore_server.options import format_option, location_options
 from trackcore_server.output import ON_TERMINAL, Column, is_terminal, make_writer
@@ -51,7 +53,7 @@ def dead_letters(
     """List the messages that a destination refused, or did not take within its retry window, oldest first.
 
     A line of JSON has `id`, `destination`, `diedAt`, `reason`, `isRetried` (it waits to be sent once more), `seq`,
-    `source` and `message`.
+    `source` and `message`. With a log in Kafka they are those of the processes that deliver with this data folder.
     """
     if retry and drop:
         raise click.UsageError("--retry and --drop exclude each other")
@@ -66,7 +68,8 @@ def dead_letters(
             count = state.retry_dead_letters(destination, datetime.now(UTC))
             click.echo(f"{count:,} will be sent once more{when_delivered(configuration)}", err=True)
         else:
-            _list(state, destination, limit, output_format)
+            is_kafka = isinstance(configuration.log, KafkaLogSettings)
+            _list(state, destination, limit, output_format, place_at if is_kafka else None)
 
 
 def check_destination(name: str | None, configuration: Configuration, state: State) -> None:
@@ -83,12 +86,18 @@ def when_delivered(configuration: Configuration) -> str:
     return " as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now"
 
 
-def _list(state: State, destination: str | None, limit: int | None, output_format: str | None) -> None:
+def _list(
+    state: State,
+    destination: str | None,
+    limit: int | None,
+    output_format: str | None,
+    place: Callable[[int], str] | None,
+) -> None:
     if limit is None and is_terminal():
         limit = ON_TERMINAL
     writer = make_writer(output_format, _COLUMNS)
     for letter in islice(_all(state, destination), limit):
-        writer.write(_record(letter))
+        writer.write(_record(letter, place))
     writer.flush()
 
 
@@ -99,14 +108,15 @@ def _all(state: State, destination: str | None) -> Iterator[DeadLetter]:
         after = page[-1].id
 
 
-def _record(letter: DeadLetter) -> JSONObject:
+def _record(letter: DeadLetter, place: Callable[[int], str] | None) -> JSONObject:
+    position = letter.message.position
     return {
         "id": letter.id,
         "destination": letter.destination,
         "diedAt": format_timestamp(letter.died_at),
         "reason": letter.reason,
         "isRetried": letter.retried_at is not None,
-        "seq": letter.message.position,
+        "seq": position if place is None else place(position),
         "source": letter.message.source,
         "message": msgspec.json.decode(letter.message.payload),
     }

@@ -26,13 +26,16 @@ def deliver(*, config: Path | None, data: Path | None) -> None:
 
     `trackcore serve` does the same beside its workers. Where one process delivers already, another one stands by and
     takes over when the first has ended. SIGTERM and Ctrl-C stop it once the batches in flight are settled.
+
+    With a log in Kafka any number of processes share the work, by partitions, if each has a state file of its own
+    (`[delivery] path`, or its own data folder). Dead letters stay in that file.
     """
     deployment = find_deployment(config=config, data=data)
     configuration = deployment.configuration
     if not configuration.delivered:
         raise Failure(f"{deployment.file or deployment.folder}: no destination has a kind: there is nothing to deliver")
     check_destinations(configuration, deployment.file)
-    click.echo(f"Log: {configuration.log_path}", err=True)
+    click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"State: {configuration.delivery_path}", err=True)
     names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
     click.echo(f"Delivering to: {names}", err=True)

@@ -1,6 +1,9 @@
 """Delivery as a process: it becomes the owner, or waits until it can, delivers, and stops when it is told to.
 
 `trackcore deliver` runs it in its own process, `trackcore serve` in one beside its workers (see `delivery_process`).
+
+What is owned is the state file.  With the embedded log that is the right to deliver at all; with a log in Kafka the
+consumer groups say who delivers what, and processes that have state files of their own share it.
 """
 
 from __future__ import annotations
@@ -9,16 +12,31 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from trackcore_delivery import Delivery, MissingSecret, Ownership, State, Surroundings
+from trackcore_delivery import (
+    DeliveredDestination,
+    Delivery,
+    Lane,
+    MissingSecret,
+    Ownership,
+    RetryLane,
+    State,
+    Surroundings,
+    make_lanes,
+)
+from trackcore_delivery.destination import NEWEST
 from trackcore_sqlite import SqliteLog
 
 from trackcore_server.config import Configuration, ConfigurationMistake
+from trackcore_server.group_lane import GroupLane
+from trackcore_server.kafka_log import KafkaLogSettings
 from trackcore_server.log_feed import LogFeed, make_feed
+from trackcore_server.logs import join_group
 
 GRACEFUL_SECONDS = 10
 """How long batches in flight may take to be settled once delivery is told to stop."""
@@ -35,10 +53,11 @@ def open_state(configuration: Configuration) -> State:
     """Open the configured state of delivery, making it beside a log that is there.
 
     Raises:
-        UnusableLog: there is no log.
+        UnusableLog: there is no embedded log.
         UnusableState: it cannot be used.
     """
-    SqliteLog(configuration.log_path).last_seq()
+    if not isinstance(configuration.log, KafkaLogSettings):
+        SqliteLog(configuration.log_path).last_seq()
     return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
 
 
@@ -56,7 +75,7 @@ def delivered_up_to(configuration: Configuration) -> int | None:
 
 
 def ownership(configuration: Configuration) -> Ownership:
-    """Give the right to deliver on the configured data, not yet taken."""
+    """Give the right to deliver with the configured state, not yet taken."""
     return Ownership(configuration.delivery_path.with_suffix(".lock"))
 
 
@@ -94,6 +113,7 @@ class DeliveryRun:
         self._configuration = configuration
         self._name = name
         self._stopping = threading.Event()
+        self._group_lanes: list[GroupLane] = []
 
     def stop(self) -> None:
         """Tell it to stop; may be called from a signal handler or another thread."""
@@ -108,7 +128,7 @@ class DeliveryRun:
             self._configuration.delivery_path, dead_letter_bytes=self._configuration.delivery.dead_letter_bytes
         )
         delivery = Delivery(
-            feed=log_feed(self._configuration),
+            make_lanes=partial(self._make_lanes, state=state),
             state=state,
             destinations=self._configuration.delivered,
             surroundings=_surroundings(self._configuration, os.environ),
@@ -116,10 +136,22 @@ class DeliveryRun:
         delivery.start()
         self._stopping.wait()
         if delivery.stop(GRACEFUL_SECONDS):
+            for lane in self._group_lanes:
+                lane.close()
             state.close()
         else:
             _log.warning("stopped in the midst of a batch; it will be sent again")
         right.give_back()
+
+    def _make_lanes(self, destination: DeliveredDestination, *, state: State) -> Sequence[Lane]:
+        log = self._configuration.log
+        if not isinstance(log, KafkaLogSettings):
+            return make_lanes(destination, log_feed(self._configuration), state)
+        begin_at_end = destination.start == NEWEST
+        join = partial(join_group, log, self._configuration.limits, destination.name, begin_at_end=begin_at_end)
+        lane = GroupLane(destination, state, join)
+        self._group_lanes.append(lane)
+        return lane, RetryLane(destination, state)
 
     def _own(self, right: Ownership) -> bool:
         told = False
@@ -142,5 +174,4 @@ def run_until_signal(run: DeliveryRun) -> None:
 
 
 def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> Surroundings:
-    folder = configuration.log_path.parent
-    return Surroundings(clock=lambda: datetime.now(UTC), environ=environ, folder=Path(folder))
+    return Surroundings(clock=lambda: datetime.now(UTC), environ=environ, folder=configuration.folder)

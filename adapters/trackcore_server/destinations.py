@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 from trackcore_delivery import DeliveredDestination, Standing, State
 from trackcore_sqlite import SqliteLog
 
 from trackcore import Destination, JSONObject, format_timestamp
+from trackcore_server.config import Configuration
 from trackcore_server.delivering import open_state, ownership
+from trackcore_server.kafka_log import KafkaLogSettings
 from trackcore_server.locate import find_deployment
+from trackcore_server.logs import group_of, open_log
 from trackcore_server.options import format_option, location_options
 from trackcore_server.output import Column, make_writer
+
+Backlog: TypeAlias = Callable[[str, int], tuple[int, datetime | None]]
 
 _EXAMPLES = """\b
 Examples:
@@ -32,31 +38,47 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
 
     State: `delivering`; `failing`, and it is tried again; `stopped`, since no process delivers; `not delivered`, since
     it has no kind. The lag is how many messages wait for it, and for how many seconds the first of them has waited.
+
+    With a log in Kafka the lag is how many messages, of whatever destination, lie behind what its consumer group has
+    committed, and `lagSeconds` is not known. Everything else is of the process that delivers with this data folder
+    alone; `not here` says that there is none.
     """
     configuration = find_deployment(config=config, data=data).configuration
     is_owned = ownership(configuration).owner() is not None
-    log = SqliteLog(configuration.log_path)
+    idle = "not here" if isinstance(configuration.log, KafkaLogSettings) else "stopped"
+    backlog = _backlog_in(configuration)
     writer = make_writer(output_format, _COLUMNS)
     with closing(open_state(configuration)) as state:
         for destination in configuration.destinations:
-            writer.write(_record(destination, log, state, is_owned=is_owned))
+            writer.write(_record(destination, backlog, state, idle=None if is_owned else idle))
     writer.flush()
     if not configuration.destinations:
         click.echo("there are no destinations in the configuration", err=True)
 
 
-def _record(destination: Destination, log: SqliteLog, state: State, *, is_owned: bool) -> JSONObject:
+def _backlog_in(configuration: Configuration) -> Backlog:
+    """Give what tells how many messages wait for a destination behind a position, and when the first was received."""
+    log = open_log(configuration)
+    settings = configuration.log
+    if isinstance(log, SqliteLog) or not isinstance(settings, KafkaLogSettings):
+        assert isinstance(log, SqliteLog)
+        return lambda name, position: log.backlog(name, after=position)
+    return lambda name, _: (log.behind(group_of(settings, name)), None)
+
+
+def _record(destination: Destination, backlog: Backlog, state: State, *, idle: str | None) -> JSONObject:
     record: JSONObject = {"destination": destination.name, "kind": None, "state": "not delivered"}
     if not isinstance(destination, DeliveredDestination):
         return record
     now = datetime.now(UTC)
     standing = state.standing(destination.name, now) or Standing(name=destination.name)
-    waiting, oldest = log.backlog(destination.name, after=standing.position)
+    waiting, oldest = backlog(destination.name, standing.position)
+    lag = 0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1)
     record.update(
         kind=destination.kind,
-        state="stopped" if not is_owned else "failing" if standing.failing_since else "delivering",
+        state=idle or ("failing" if standing.failing_since else "delivering"),
         lagMessages=waiting,
-        lagSeconds=0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1),
+        lagSeconds=None if waiting and oldest is None else lag,
         rate=round(standing.rate, 1),
         delivered=standing.delivered,
         deliveredAt=_told(standing.delivered_at),
@@ -75,7 +97,7 @@ def _told(time: datetime | None) -> str | None:
 
 
 def _number(name: str, unit: str = "") -> Any:
-    return lambda record: f"{record[name]:,}{unit}" if name in record else ""
+    return lambda record: "" if record.get(name) is None else f"{record[name]:,}{unit}"
 
 
 def _error(record: JSONObject) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any, NewType, TypeAlias
+from typing import Any, NewType, TypeAlias, TypeGuard
 
 import attrs
 from attrs import validators
@@ -21,20 +21,24 @@ ClientSettings = NewType("ClientSettings", dict[str, ClientSetting])
 """Settings of librdkafka by their names.  In TOML `sasl.username = "me"` may be written with quotes or without."""
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_NAMED = "env:"
 _SERVERS = re.compile(r"[^\s,]+:\d{1,5}(,\s*[^\s,]+:\d{1,5})*")
 
 
-def _check_servers(_: object, __: object, servers: str) -> None:
+def check_servers(_: object, __: object, servers: str) -> None:
+    """Check where a cluster is: a validator of attrs."""
     if not _SERVERS.fullmatch(servers):
         raise ValueError(f"expected HOST:PORT, or several with commas between, found {servers!r}")
 
 
-def _check_prefix(_: object, __: object, prefix: str) -> None:
-    if not _TOPIC_NAME.fullmatch(prefix):
-        raise ValueError(f"expected letters, digits, '.', '_' and '-', at most 200, found {prefix!r}")
+def check_topic(_: object, __: object, name: str) -> None:
+    """Check the name of a topic, or what it begins with: a validator of attrs."""
+    if not _TOPIC_NAME.fullmatch(name):
+        raise ValueError(f"expected letters, digits, '.', '_' and '-', at most 200, found {name!r}")
 
 
-def _check_timeout(_: object, __: object, timeout: timedelta) -> None:
+def check_timeout(_: object, __: object, timeout: timedelta) -> None:
+    """Check how long acknowledgements may take: a validator of attrs."""
     if timeout < timedelta(seconds=1):
         raise ValueError("must be a second at least")
 
@@ -49,12 +53,12 @@ class KafkaLogSettings:
     """
 
     kind: str = "kafka"
-    bootstrap_servers: str = attrs.field(validator=_check_servers)
-    topic_prefix: str = attrs.field(default="trackcore", validator=_check_prefix)
+    bootstrap_servers: str = attrs.field(validator=check_servers)
+    topic_prefix: str = attrs.field(default="trackcore", validator=check_topic)
     partitions: int = attrs.field(default=12, validator=validators.ge(1))
     replication: int = attrs.field(default=3, validator=validators.ge(1))
     min_insync_replicas: int = attrs.field(default=2, validator=validators.ge(1))
-    timeout: timedelta = attrs.field(default=timedelta(seconds=8), validator=_check_timeout)
+    timeout: timedelta = attrs.field(default=timedelta(seconds=8), validator=check_timeout)
     retention: timedelta | None = None
     duplicate_window: int = attrs.field(default=20_000, validator=validators.ge(0))
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
@@ -65,6 +69,11 @@ class KafkaLogSettings:
     def location(self) -> str:
         """Where the log is, for people."""
         return f"Kafka at {self.bootstrap_servers}, topics {self.topic_prefix}.*"
+
+
+def is_named(value: ClientSetting) -> TypeGuard[str]:
+    """Tell whether a setting only names an environment variable: `env:NAME`."""
+    return isinstance(value, str) and value.startswith(_NAMED)
 
 
 def as_client_settings(value: Any, _: object) -> ClientSettings:

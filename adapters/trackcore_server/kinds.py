@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDestination, WebhookDestination
 
+from trackcore_server.kafka_kind import KafkaTopicDestination
+
 _ALL: tuple[type[DeliveredDestination], ...] = (
     FileDestination,
+    KafkaTopicDestination,
     SegmentDestination,
     WebhookDestination,
 )

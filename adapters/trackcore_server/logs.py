@@ -10,22 +10,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from trackcore_delivery import MissingSecret, Secret
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Limits, Sink
 from trackcore_server.config import Configuration, ConfigurationMistake
-from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings
+from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings, is_named
 
 if TYPE_CHECKING:
     import trackcore_kafka as kafka
     import trackcore_sqlite as sqlite
-    from trackcore_kafka import KafkaCluster, KafkaLog, KafkaTopics
+    from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaTopics
 
 _RECORD_BYTES = 1 << 20
 _OVERHEAD_BYTES = 1 << 16
 """What a record may hold beside the text of a request: headers, key and Kafka's own."""
-
-_NAMED = "env:"
 
 
 Log: TypeAlias = "SqliteLog | KafkaLog"
@@ -74,6 +73,27 @@ def make_sink(configuration: Configuration) -> ClosableSink:
         return KafkaSink(_cluster(log), _topics(log, configuration.limits), timeout=timeout)
 
 
+def group_of(log: KafkaLogSettings, destination: str) -> str:
+    """Give the name of the consumer group that delivers to a destination."""
+    return f"{log.topic_prefix}.delivery.{destination}"
+
+
+def join_group(
+    log: KafkaLogSettings, limits: Limits, destination: str, *, begin_at_end: bool = False
+) -> KafkaGroupReader:
+    """Join the consumer group that delivers to a destination.  Raises `ConfigurationMistake`."""
+    with _kafka_at_hand():
+        from trackcore_kafka import KafkaGroupReader  # noqa: PLC0415 - see the module
+
+        return KafkaGroupReader(
+            _cluster(log),
+            _topics(log, limits),
+            group=group_of(log, destination),
+            duplicate_window=log.duplicate_window,
+            begin_at_end=begin_at_end,
+        )
+
+
 def _cluster(log: KafkaLogSettings) -> KafkaCluster:
     from trackcore_kafka import ClientSettingRefused, KafkaCluster  # noqa: PLC0415 - see the module
 
@@ -103,12 +123,12 @@ def _topics(log: KafkaLogSettings, limits: Limits) -> KafkaTopics:
 
 def _revealed(name: str, value: ClientSetting, environ: Mapping[str, str]) -> ClientSetting:
     """Look up a value that only names an environment variable: `env:NAME`."""
-    if not isinstance(value, str) or not value.startswith(_NAMED):
+    if not is_named(value):
         return value
-    variable = value.removeprefix(_NAMED)
-    if not (secret := environ.get(variable)):
-        raise ConfigurationMistake(path=f"log.client.{name}", detail=f"the environment variable {variable} is not set")
-    return secret
+    try:
+        return Secret(value).reveal(environ)
+    except MissingSecret as error:
+        raise ConfigurationMistake(path=f"log.client.{name}", detail=str(error)) from error
 
 
 @contextmanager

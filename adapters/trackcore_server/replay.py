@@ -16,6 +16,7 @@ from trackcore_server.config import Configuration, nearest
 from trackcore_server.dead_letters import when_delivered
 from trackcore_server.delivering import log_feed, open_state, ownership
 from trackcore_server.locate import find_deployment
+from trackcore_server.log_feed import LogFeed
 from trackcore_server.options import location_options, read_since
 from trackcore_server.progress import CountProgress
 
@@ -59,18 +60,20 @@ def replay(
 
     Which of them the destination gets is decided by `integrations` and by the configuration of today, so that a new
     destination can be given the past. The process that delivers does the work; this command asks for it, and shows how
-    far it has come. Interrupting it does not interrupt the work.
+    far it has come. Interrupting it does not interrupt the work. It needs the embedded log; with one in Kafka let a
+    consumer of its own read the past.
     """
     configuration = find_deployment(config=config, data=data).configuration
     known = [item.name for item in configuration.delivered]
     if destination not in known:
         raise click.UsageError(f"there is no destination {destination!r} of any kind{nearest(destination, known)}")
     selection = Selection(since=since, until=until, call=call, user=user)
+    feed = log_feed(configuration)
     if dry_run:
-        click.echo(f"{_count(configuration, destination, selection):,} messages would be sent to {destination}")
+        click.echo(f"{_count(feed, destination, selection):,} messages would be sent to {destination}")
         return
     with closing(open_state(configuration)) as state:
-        last = log_feed(configuration).end()
+        last = feed.end()
         number = state.ask_for_replay(destination, selection, last=last, now=datetime.now(UTC))
         if later := when_delivered(configuration):
             click.echo(f"Replay {number} will be done{later}", err=True)
@@ -78,8 +81,7 @@ def replay(
             _follow(configuration, state, number)
 
 
-def _count(configuration: Configuration, destination: str, selection: Selection) -> int:
-    feed = log_feed(configuration)
+def _count(feed: LogFeed, destination: str, selection: Selection) -> int:
     count = position = 0
     with CountProgress("Looking", feed.end()) as progress:
         while True:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from delivery_helpers import HttpEndpoint, Reply, fed, surroundings
+from mock_cluster import MockCluster
 from trackcore_delivery import (
     Batch,
     CallableDestination,
@@ -24,10 +28,13 @@ from trackcore_delivery import (
     TryLater,
     WebhookDestination,
 )
+from trackcore_server.kafka_kind import KafkaTopicDestination
+from trackcore_server.kafka_log import ClientSettings
 from trackcore_server.kinds import KINDS
 
 from trackcore import JSONObject
 
+_numbers = count(1)
 SECRET = "s3cr3t-of-the-test"  # noqa: S105 - that is what it is
 ENVIRON = {"SECRET": SECRET}
 
@@ -112,7 +119,39 @@ def callable_case(_: HttpEndpoint, folder: Path) -> Case:
     )
 
 
-CASES = [webhook_case, zipping_webhook_case, segment_case, file_case, callable_case]
+@cache
+def cluster() -> MockCluster:
+    """Give the one cluster of this module; its topics are made by tests."""
+    return MockCluster()
+
+
+@pytest.fixture(name="_cluster_ended", scope="module", autouse=True)
+def _end_cluster() -> Iterator[None]:
+    yield
+    if cluster.cache_info().currsize:
+        cluster().close()
+
+
+def kafka_case(_: HttpEndpoint, folder: Path) -> Case:
+    topic = f"there-{next(_numbers)}"
+    cluster().create(topic, 1)
+    destination = KafkaTopicDestination(
+        name="There",
+        bootstrap_servers=cluster().servers,
+        topic=topic,
+        timeout=timedelta(seconds=5),
+        client=ClientSettings({"client.id": "env:SECRET"}),
+    )
+    return Case(
+        destination=destination,
+        folder=folder,
+        arrived=lambda: [json.loads(record.value() or b"") for record in cluster().records(topic, 1)],
+        break_down=lambda: cluster().set_up(up=False),
+        mend=lambda: cluster().set_up(up=True),
+    )
+
+
+CASES = [webhook_case, zipping_webhook_case, segment_case, file_case, callable_case, kafka_case]
 
 
 @pytest.fixture(name="case", params=CASES, ids=lambda case: case.__name__.removesuffix("_case"))

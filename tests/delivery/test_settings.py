@@ -84,7 +84,7 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
     ("text", "told"),
     [
         ('kind = "webhok"', "destinations[0].kind: there is no kind of destination 'webhok'; did you mean 'webhook'?"),
-        ('kind = "carrier pigeon"', "there are file, segment, webhook"),
+        ('kind = "carrier pigeon"', "there are file, kafka, segment, webhook"),
         ("kind = 3", "destinations[0].kind: there is no kind of destination 3"),
         ('kind = ["webhook"]', "destinations[0].kind: there is no kind of destination"),
         ('url = "http://a"', "destinations[0].url: there is no such setting; there are name, max_age, kind"),

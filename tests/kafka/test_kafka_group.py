@@ -18,9 +18,11 @@ from trackcore_kafka import (
     KafkaTopics,
     NotAcknowledged,
     StoredPayload,
+    UnusableCluster,
 )
 
 PRODUCE = 0
+OFFSET_FETCH = 9
 
 
 def _quick(cluster: MockCluster) -> KafkaCluster:
@@ -112,6 +114,34 @@ class TestGroup:
             reader.rest()
         assert reader.partitions == {0}
         assert ids(read(reader, lambda found: len(found) == 2)) == ["b", "c"]
+        reader.close()
+        sink.close()
+
+    def test_a_partition_whose_position_cannot_be_had_is_joined_again(self, own_cluster: MockCluster) -> None:
+        """It is told, and then everything is given: no partition is held without being read."""
+        topics = own_cluster.topics(partitions=1)
+        sink = KafkaSink(own_cluster.address, topics)
+        sink.store([envelope("a"), envelope("b")])
+        own_cluster.fail(OFFSET_FETCH, KafkaError.GROUP_AUTHORIZATION_FAILED)
+        reader = KafkaGroupReader(_quick(own_cluster), topics, group=topics.prefix)
+        with pytest.raises(UnusableCluster):
+            read(reader, lambda _: False)
+        assert ids(read(reader, lambda found: len(found) == 2)) == ["a", "b"]
+        reader.close()
+        sink.close()
+
+    def test_each_time_that_a_partition_comes_is_another_turn(self, cluster: MockCluster) -> None:
+        """And what was given before that, and not committed, is given again."""
+        topics = cluster.topics(partitions=1)
+        sink = KafkaSink(cluster.address, topics)
+        sink.store([envelope("a"), envelope("b")])
+        reader = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)
+        found = read(reader, lambda found: len(found) == 2)
+        reader.commit(found[:1])
+        (turn,) = reader.turns.values()
+        reader._is_to_join_again = True
+        assert ids(read(reader, lambda found: len(found) == 1)) == ["b"]
+        assert list(reader.turns.values()) == [turn + 1]
         reader.close()
         sink.close()
 

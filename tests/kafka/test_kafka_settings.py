@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from trackcore_delivery import ByteCount
 from trackcore_kafka import KafkaLog, KafkaSink
 from trackcore_server import Configuration, ConfigurationMistake, KafkaLogSettings, LogSettings, parse_configuration
+from trackcore_server.config import rebase
 from trackcore_server.kafka_log import ClientSettings
 from trackcore_server.logs import make_sink, open_log
 from trackcore_sqlite import SqliteLog, SqliteSink
@@ -125,10 +127,11 @@ def test_what_needs_the_embedded_log_says_so() -> None:
         _ = parse_configuration(KAFKA).log_path
 
 
-def test_destinations_are_not_delivered_from_kafka() -> None:
-    text = (
-        '[[destinations]]\nname = "a"\nkind = "file"\nfolder = "a"\n[log]\nkind = "kafka"\nbootstrap_servers = "b:1"\n'
-    )
-    with pytest.raises(ConfigurationMistake, match="delivery reads a log of the kind 'sqlite'") as caught:
-        parse_configuration(text)
-    assert caught.value.path == "destinations[0].kind"
+def test_the_state_of_delivery_lies_beside_the_configuration(tmp_path: Path) -> None:
+    """A log in Kafka has no folder; what destinations write is relative to where that state lies."""
+    configuration = rebase(parse_configuration(KAFKA), tmp_path)
+    assert configuration.delivery_path == tmp_path / "trackcore-delivery.db"
+    assert configuration.folder == tmp_path
+    elsewhere = rebase(parse_configuration(KAFKA + '[delivery]\npath = "state/own.db"'), tmp_path)
+    assert elsewhere.delivery_path == tmp_path / "state" / "own.db"
+    assert elsewhere.folder == tmp_path / "state"

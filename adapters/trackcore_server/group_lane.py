@@ -1,0 +1,191 @@
+"""Delivery from a log in Kafka: a lane that is a member of a consumer group, one group for each destination.
+
+Taking is polling the group, settling is committing its offsets once the state file knows what became of the messages.
+So delivery is spread over as many processes as there are partitions: each delivers what is in its own, in their order.
+
+- A partition changes hands only while nothing of this destination is in flight here: the group is heard between
+  batches alone.  What was taken but not settled of a partition that has gone is let go; its new owner is given it.
+- At least once.  The state file comes first and the offsets second, so a crash between the two sends a batch again.
+- The whole topic passes by each group, for who else should choose?  What is meant for other destinations is passed
+  over and its offsets are committed now and then.
+- While a destination is not tried the group is rested, so that the partitions stay for as long as it fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import attrs
+from trackcore_delivery import DeliveredDestination, FedMessage, FeedUnavailable, Lane, Settled, State, Waiting
+
+from trackcore import TrackcoreError
+
+if TYPE_CHECKING:
+    from trackcore_kafka import KafkaGroupReader, StoredPayload
+
+_OFFSET_BITS = 44
+"""A position is a partition and an offset in one number, of at most 63 bits."""
+
+_LOOKED_AT = 20_000
+"""How many messages are looked at before others have their turn, where few are for the destination."""
+
+_HEARD_SECONDS = 5.0
+"""How often the group is heard while there is no need to poll it."""
+
+_COMMIT_SECONDS = 5.0
+"""How long what was only passed over may stay uncommitted."""
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+_log = logging.getLogger("trackcore.delivery")
+
+
+def position_of(partition: int, offset: int) -> int:
+    """Give the position of a message in Kafka."""
+    return partition << _OFFSET_BITS | offset
+
+
+def place_at(position: int) -> str:
+    """Give the place of a message by its position, as other commands show it: `partition-offset`."""
+    return f"{position >> _OFFSET_BITS}-{position & ((1 << _OFFSET_BITS) - 1)}"
+
+
+@attrs.define(eq=False)
+class GroupLane(Lane):
+    """What comes in for one destination, from the partitions that are this process's.
+
+    `join` makes the reader; it is called by the thread that takes, when it first does.
+    """
+
+    _destination: DeliveredDestination
+    _state: State
+    _join: Callable[[], KafkaGroupReader]
+    _reader: KafkaGroupReader | None = attrs.field(init=False, default=None)
+    _turns: Mapping[int, int] = attrs.field(init=False, factory=dict)
+    _waiting: list[StoredPayload] = attrs.field(init=False, factory=list)
+    _seen: dict[int, StoredPayload] = attrs.field(init=False, factory=dict)
+    _uncommitted: dict[int, StoredPayload] = attrs.field(init=False, factory=dict)
+    _heard_at: datetime = attrs.field(init=False, default=_LONG_AGO)
+    _committed_at: datetime = attrs.field(init=False, default=_LONG_AGO)
+    _is_troubled: bool = attrs.field(init=False, default=False)
+
+    def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
+        """See `Lane.take`.  A batch that is not full waits until its first message is `batch_wait` old."""
+        try:
+            self._fill(count, now)
+        except TrackcoreError as error:
+            raise FeedUnavailable(detail=str(error)) from error
+        if now - self._committed_at >= timedelta(seconds=_COMMIT_SECONDS):
+            self._commit(now)
+        taken, is_full = self._first(count, size)
+        if not taken or (not is_full and now - taken[0].received_at < self._destination.batch_wait):
+            return ()
+        return [Waiting(_as_fed(stored), stored.received_at) for stored in taken]
+
+    def settle(self, settled: Settled) -> None:
+        """See `Lane.settle`."""
+        self._state.settle(self._destination.name, settled)
+        count = len(settled.messages)
+        done, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._uncommitted |= {stored.partition: stored for stored in done}
+        self._pass(stored.partition for stored in done)
+        self._commit(settled.now)
+
+    def rest(self, now: datetime) -> None:
+        """See `Lane.rest`."""
+        if self._reader is None:
+            return
+        self._heard_at = now
+        try:
+            self._reader.rest()
+        except TrackcoreError as error:
+            raise FeedUnavailable(detail=str(error)) from error
+        self._let_go()
+
+    def close(self) -> None:
+        """Leave the group; others take over at once."""
+        if self._reader is not None:
+            self._commit(_LONG_AGO)
+            self._reader.close()
+
+    def _fill(self, count: int, now: datetime) -> None:
+        """Let enough messages wait for a batch, if there are so many."""
+        if self._reader is None:
+            self._state.begin(self._destination.name, 0)  # where its counters are kept; positions are the group's
+            self._reader = self._join()
+        looked_at = 0
+        while len(self._waiting) < count and looked_at < _LOOKED_AT:
+            self._heard_at = now
+            found = self._reader.poll(count - len(self._waiting), timeout=0)
+            self._let_go()
+            if not found:
+                return
+            self._add(found)
+            looked_at += len(found)
+        if now - self._heard_at >= timedelta(seconds=_HEARD_SECONDS):
+            self.rest(now)
+
+    def _add(self, found: Sequence[StoredPayload]) -> None:
+        name = self._destination.name
+        self._waiting += [stored for stored in found if name in stored.destinations]
+        self._seen |= {stored.partition: stored._replace(payload=b"") for stored in found}
+        self._pass({stored.partition for stored in found})
+
+    def _let_go(self) -> None:
+        """Forget what belongs to partitions that have gone, or that went and came again."""
+        assert self._reader is not None
+        turns = self._reader.turns
+        if turns == self._turns:
+            return
+        kept = {number for number, turn in turns.items() if self._turns.get(number) == turn}
+        self._waiting = [stored for stored in self._waiting if stored.partition in kept]
+        for marks in (self._seen, self._uncommitted):
+            for number in marks.keys() - kept:
+                del marks[number]
+        self._turns = turns
+        _log.info("%s: delivers partitions %s", self._destination.name, ", ".join(map(str, sorted(turns))) or "none")
+
+    def _pass(self, partitions: Iterable[int]) -> None:
+        """Go on to the last message that was seen in partitions of which nothing waits."""
+        waiting = Counter(stored.partition for stored in self._waiting)
+        self._uncommitted |= {number: self._seen[number] for number in partitions if not waiting[number]}
+
+    def _commit(self, now: datetime) -> None:
+        """Commit what is settled.  Where that fails it is tried again later: what has arrived must not go twice."""
+        self._committed_at = now
+        if self._reader is None or not self._uncommitted:
+            return
+        try:
+            self._reader.commit(self._uncommitted.values())
+        except TrackcoreError as error:
+            if not self._is_troubled:
+                _log.warning("%s: offsets are not committed: %s; trying again", self._destination.name, error)
+            self._is_troubled = True
+        else:
+            self._is_troubled = False
+            self._uncommitted = {}
+
+    def _first(self, count: int, size: int) -> tuple[list[StoredPayload], bool]:
+        """Give the first messages that wait, within both bounds, and tell whether they reach one of these."""
+        total = 0
+        for index, stored in enumerate(self._waiting[:count]):
+            total += len(stored.payload) + 1
+            if index and total > size:
+                return self._waiting[:index], True
+        return self._waiting[:count], len(self._waiting) >= count
+
+
+def _as_fed(stored: StoredPayload) -> FedMessage:
+    return FedMessage(
+        position_of(stored.partition, stored.offset),
+        stored.source,
+        stored.user or "",
+        stored.call,
+        stored.message_id,
+        stored.received_at,
+        stored.payload,
+    )
