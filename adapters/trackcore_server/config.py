@@ -9,28 +9,20 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import attrs
 from attrs import validators
-from cattrs import (
-    AttributeValidationNote,
-    BaseValidationError,
-    ClassValidationError,
-    Converter,
-    ForbiddenExtraKeysError,
-    IterableValidationNote,
-)
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs import AttributeValidationNote, BaseValidationError, ClassValidationError, Converter
 from trackcore_delivery import ByteCount, DeliveredDestination, Secret
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.integrations import ALL
 from trackcore_server.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.kinds import KINDS
-from trackcore_server.units import parse_age, parse_bind, parse_size
+from trackcore_server.structuring import class_hook, exactly, find_mistake, nearest, strict_converter
+from trackcore_server.units import parse_bind
 
 MEBIBYTE = 1 << 20
 
@@ -195,7 +187,8 @@ def parse_configuration(text: str) -> Configuration:
     try:
         configuration = _converter.structure(document, Configuration)
     except BaseValidationError as error:
-        raise _mistake_in(error, "") from error
+        path, detail = find_mistake(error)
+        raise ConfigurationMistake(path=path, detail=detail) from error
     check_configuration(configuration)
     return configuration
 
@@ -264,102 +257,16 @@ def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield f"{path}[{index}].name", f"{name!r} is already the name of {path}[{names.index(name)}]"
 
 
-def nearest(name: str, valid: Sequence[str]) -> str:
-    """Give the end of a sentence that names the valid name nearest to a wrong one, if any is near."""
-    matches = get_close_matches(name, valid, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
-
-
-# Structuring
-
-_KINDS: dict[type, str] = {
-    str: "a string",
-    bool: "a boolean",
-    int: "an integer",
-    float: "a number with a fraction",
-    list: "an array",
-    dict: "a table",
-}
-
-
-def _kind_of(value: object) -> str:
-    return _KINDS.get(type(value), "a date or time")
-
-
-def _exactly(kind: type) -> Callable[[Any, Any], Any]:
-    """Take values of this very type: no truth from numbers, no text from anything."""
-
-    def structure(value: Any, _: Any) -> Any:
-        if type(value) is not kind:
-            raise ValueError(f"expected {_KINDS[kind]}, found {_kind_of(value)}")
-        return value
-
-    return structure
-
-
-def _from_text(read: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
-    text = _exactly(str)
-    return lambda value, kind: read(text(value, kind))
-
-
-def _as_byte_count(value: Any, _: Any) -> int:
-    if type(value) is int and value >= 0:
-        return value
-    if type(value) is not str:
-        raise ValueError(f"expected a number of bytes or a size such as '64 MiB', found {value!r}")
-    return parse_size(value)
-
-
-def _is_tuple(kind: Any) -> bool:
-    return get_origin(kind) is tuple
-
-
-def _is_table(kind: Any) -> bool:
-    return get_origin(kind) is dict
-
-
-def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    item_type = get_args(kind)[0]
-
-    def structure(value: Any, _: Any) -> Any:
-        if type(value) is not list:
-            expected = "an array of tables, `[[...]]`" if attrs.has(item_type) else "an array"
-            raise ValueError(f"expected {expected}, found {_kind_of(value)}")
-        items: list[Any] = converter.structure(value, list[item_type])  # type: ignore[valid-type]
-        return tuple(items)
-
-    return structure
-
-
-def _class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a table, and run the validators on each field while it is still known which one it is."""
-
-    def checked(field: Any) -> Callable[[Any, Any], Any]:
-        def structure(value: Any, kind: Any) -> Any:
-            structured = converter.structure(value, kind)
-            if field.validator is not None:
-                field.validator(None, field, structured)
-            return structured
-
-        return structure
-
-    overrides: Any = {field.name: override(struct_hook=checked(field)) for field in attrs.fields(cls)}
-    structure_table = make_dict_structure_fn(cls, converter, **overrides)
-
-    def structure(value: Any, kind: Any) -> Any:
-        table: JSONObject = _exactly(dict)(value, kind)
-        return structure_table(table, kind)
-
-    return structure
+# What is structured by its `kind`
 
 
 def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
     """Structure a destination by its `kind`, or as one that nothing is delivered to."""
-    plain = _class_hook(Destination, converter)
-    of_kind = {name: _class_hook(kind, converter) for name, kind in KINDS.items()}
+    plain = class_hook(Destination, converter)
+    of_kind = {name: class_hook(kind, converter) for name, kind in KINDS.items()}
 
     def structure(value: Any, _: Any) -> Any:
-        table: JSONObject = _exactly(dict)(value, Destination)
+        table: JSONObject = exactly(dict)(value, Destination)
         if "kind" not in table:
             return plain(table, Destination)
         settings = {**table}
@@ -370,17 +277,6 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
             error.add_note(AttributeValidationNote("", "kind", str))
             raise ClassValidationError("", [error], Destination)
         return of_kind[kind](settings, KINDS[kind])
-
-    return structure
-
-
-def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a table whose names are free, such as HTTP headers."""
-    value_type = get_args(kind)[1]
-
-    def structure(value: Any, _: Any) -> Any:
-        table: JSONObject = _exactly(dict)(value, kind)
-        return {name: converter.structure(item, value_type) for name, item in table.items()}
 
     return structure
 
@@ -396,16 +292,7 @@ def _log_hook(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _make_converter() -> Converter:
-    converter = Converter(forbid_extra_keys=True)
-    converter.register_structure_hook_factory(attrs.has, _class_hook)
-    converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
-    converter.register_structure_hook_factory(_is_table, _table_hook)
-    converter.register_structure_hook(Secret, _from_text(Secret))
-    for kind in (str, bool, int):
-        converter.register_structure_hook(kind, _exactly(kind))
-    converter.register_structure_hook(ByteCount, _as_byte_count)
-    converter.register_structure_hook(timedelta, _from_text(parse_age))
-    converter.register_structure_hook(Path, _from_text(Path))
+    converter = strict_converter()
     converter.register_structure_hook(Destination, _destination_hook(converter))
     converter.register_structure_hook(ClientSettings, as_client_settings)
     converter.register_structure_hook(LogSettings | KafkaLogSettings, _log_hook(converter))
@@ -413,33 +300,3 @@ def _make_converter() -> Converter:
 
 
 _converter = _make_converter()
-
-
-# From what cattrs raises to the mistake that is told
-
-
-def _mistake_in(error: BaseException, path: str) -> ConfigurationMistake:
-    """Follow the first error down to its place.  An unknown name comes first: it may be why another is missing."""
-    if isinstance(error, BaseValidationError):
-        causes = sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError))
-        return _mistake_in(causes[0], path + _step(causes[0], is_first=not path))
-    if isinstance(error, ForbiddenExtraKeysError):
-        name = min(error.extra_fields)
-        valid = [field.name for field in attrs.fields(error.cl)]
-        if issubclass(error.cl, Destination):
-            valid.append("kind")
-        hint = nearest(name, valid) or f"; there are {', '.join(valid)}"
-        return ConfigurationMistake(path=f"{path}.{name}".lstrip("."), detail=f"there is no such setting{hint}")
-    if isinstance(error, KeyError):
-        return ConfigurationMistake(path=path, detail="is missing")
-    return ConfigurationMistake(path=path, detail=str(error))
-
-
-def _step(error: BaseException, *, is_first: bool) -> str:
-    """Read from the note that cattrs leaves on an error where, within its parent, it happened."""
-    for note in getattr(error, "__notes__", ()):
-        if isinstance(note, AttributeValidationNote):
-            return note.name if is_first else f".{note.name}"
-        if isinstance(note, IterableValidationNote):
-            return f"[{note.index}]"
-    return ""

@@ -13,13 +13,14 @@ import msgspec
 from trackcore_delivery import DeadLetter, State
 
 from trackcore import JSONObject, format_timestamp
-from trackcore_server.config import Configuration, nearest
+from trackcore_server.config import Configuration
 from trackcore_server.delivering import open_state, ownership
 from trackcore_server.group_lane import place_at
 from trackcore_server.kafka_log import KafkaLogSettings
 from trackcore_server.locate import find_deployment
 from trackcore_server.options import format_option, location_options
 from trackcore_server.output import ON_TERMINAL, Column, is_terminal, make_writer
+from trackcore_server.structuring import nearest
 
 _PAGE = 1_000
 

@@ -19,7 +19,7 @@ import attrs
 import click
 
 from trackcore import Call, Resolver, SinkUnavailable, Source
-from trackcore_server.config import Configuration, nearest
+from trackcore_server.config import Configuration
 from trackcore_server.documents import Document, read_documents
 from trackcore_server.historical import ImportCounts, Importer
 from trackcore_server.locate import find_deployment
@@ -27,6 +27,7 @@ from trackcore_server.logs import make_sink
 from trackcore_server.options import FINDINGS, Failure, location_options
 from trackcore_server.output import visible
 from trackcore_server.progress import ReadingProgress
+from trackcore_server.structuring import nearest
 
 _STDIN = "-"
 _GZIP_START = b"\x1f\x8b"

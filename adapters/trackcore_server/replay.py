@@ -12,13 +12,14 @@ import click
 from trackcore_delivery import Replay, Selection, State
 
 from trackcore import Call
-from trackcore_server.config import Configuration, nearest
+from trackcore_server.config import Configuration
 from trackcore_server.dead_letters import when_delivered
 from trackcore_server.delivering import log_feed, open_state, ownership
 from trackcore_server.locate import find_deployment
 from trackcore_server.log_feed import LogFeed
 from trackcore_server.options import location_options, read_since
 from trackcore_server.progress import CountProgress
+from trackcore_server.structuring import nearest
 
 _LOOK_SECONDS = 0.2
 _PAGE_MESSAGES = 5_000
