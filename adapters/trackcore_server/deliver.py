@@ -10,6 +10,7 @@ import click
 
 from trackcore_server.delivering import LOG_FORMAT, DeliveryRun, check_destinations, run_until_signal
 from trackcore_server.locate import find_deployment
+from trackcore_server.logs import open_log
 from trackcore_server.options import Failure, location_options
 
 _EXAMPLES = """\b
@@ -34,6 +35,7 @@ def deliver(*, config: Path | None, data: Path | None) -> None:
     configuration = deployment.configuration
     if not configuration.delivered:
         raise Failure(f"{deployment.file or deployment.folder}: no destination has a kind: there is nothing to deliver")
+    open_log(configuration)  # what is wrong with the settings of its client is told now
     check_destinations(configuration, deployment.file)
     click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"State: {configuration.delivery_path}", err=True)

@@ -58,11 +58,10 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
 
 def _backlog_in(configuration: Configuration) -> Backlog:
     """Give what tells how many messages wait for a destination behind a position, and when the first was received."""
-    log = open_log(configuration)
-    settings = configuration.log
-    if isinstance(log, SqliteLog) or not isinstance(settings, KafkaLogSettings):
-        assert isinstance(log, SqliteLog)
+    log, settings = open_log(configuration), configuration.log
+    if isinstance(log, SqliteLog):
         return lambda name, position: log.backlog(name, after=position)
+    assert isinstance(settings, KafkaLogSettings)
     return lambda name, _: (log.behind(group_of(settings, name)), None)
 
 

@@ -231,6 +231,32 @@ class TestLane:
         for opened in bench.opened:
             opened.close()
 
+    def test_what_waited_of_a_partition_that_went_and_came_again_is_not_sent_twice(
+        self, cluster: MockCluster, tmp_path: Path
+    ) -> None:
+        """It is given again from what was committed, so what waited here is let go."""
+        bench = Bench(cluster, cluster.topics(partitions=1), tmp_path)
+        bench.store(6)
+        there = Recipient()
+        worker = bench.worker(there, batch_bytes=500)  # two at a time, while the others wait
+        stepped(worker, lambda: len(there.taken) == 2)
+        lane = bench.lanes[0]
+        reader = lane._reader
+        assert reader is not None
+        assert (len(lane._waiting), bench.behind) == (4, 4)
+        reader._is_to_join_again = True
+        (turn,) = reader.turns.values()
+
+        def has_come_again() -> bool:
+            reader.rest()
+            return list(reader.turns.values()) == [turn + 1]
+
+        eventually(has_come_again)
+        stepped(worker, lambda: reader._shares[0].given == 6 and not lane._waiting)
+        assert there.taken == ["m0", "m1", "m2", "m3", "m4", "m5"]
+        for opened in bench.opened:
+            opened.close()
+
     def test_partitions_are_shared(self, bench: Bench) -> None:
         """Delivery scales by partitions: two members have all of them between them, and each message arrives."""
         one, other = Recipient(), Recipient()
@@ -305,6 +331,12 @@ class TestCommands:
         assert f"Log: Kafka at {cluster.servers}" in running.stderr()
         assert "Traceback" not in running.stderr()
         assert KafkaLog(cluster.address, topics).behind(f"{topics.prefix}.delivery.There") == 0
+
+    def test_wrong_settings_of_the_client_are_told_at_the_start(self, tmp_path: Path) -> None:
+        more = f'client.sasl.password = "env:NOT_SET_ANYWHERE"\n{FILES}'
+        done = run("deliver", "--config", configure(tmp_path, "127.0.0.1:9", prefix="p", more=more))
+        assert done.returncode == 2
+        assert "log.client.sasl.password: the environment variable NOT_SET_ANYWHERE is not set" in done.stderr
 
     def test_a_replay_says_that_it_needs_the_embedded_log(self, cluster: MockCluster, tmp_path: Path) -> None:
         config = configure(tmp_path, cluster.servers, prefix="replayed", more=FILES)
