@@ -185,7 +185,7 @@ class TestDestination:
 
     def test_a_broker_that_refuses_is_not_taken_for_an_answer(self, own_cluster: MockCluster) -> None:
         own_cluster.create("topic", 1)
-        destination = KafkaDestination(own_cluster.address, "topic", timeout=2)
+        destination = KafkaDestination(own_cluster.address, "topic")
         destination.send([(b"a", b"1")])
         own_cluster.fail(PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED)
         with pytest.raises(NotAcknowledged) as raised:

@@ -81,13 +81,25 @@ class TestRecords:
             assert message.partition() == (murmur2(message.key() or b"") & 0x7FFFFFFF) % topics.partitions
 
 
+def connect(sink: KafkaSink) -> None:
+    """Have it store a message: the first may take longer than a short timeout allows."""
+
+    def is_stored() -> bool:
+        try:
+            return bool(sink.store([envelope("before")]))
+        except SinkUnavailable:
+            return False
+
+    eventually(is_stored)
+
+
 class TestFailure:
     """Raises SinkUnavailable unless every message of the call was acknowledged, with the right cause."""
 
     def test_no_broker_answers_and_then_they_do_again(self, own_cluster: MockCluster) -> None:
         topics = own_cluster.topics()
         sink = KafkaSink(own_cluster.address, topics, timeout=1)
-        sink.store([envelope("before")])
+        connect(sink)
         with own_cluster.down():
             with pytest.raises(SinkUnavailable) as raised:
                 sink.store([envelope("during"), envelope("too", user_id="u2")])
@@ -106,7 +118,7 @@ class TestFailure:
 
     def test_while_one_call_tries_others_are_turned_away_at_once(self, own_cluster: MockCluster) -> None:
         sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2)
-        sink.store([envelope("before")])
+        connect(sink)
         with own_cluster.down():
             with pytest.raises(SinkUnavailable):
                 sink.store([envelope("first")])
@@ -128,7 +140,7 @@ class TestFailure:
 
     def test_too_much_is_waiting(self, own_cluster: MockCluster) -> None:
         sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2, waiting_bytes=1_000)
-        sink.store([envelope("before")])
+        connect(sink)
         with own_cluster.down():
             waiting = Workers([partial(sink.store, [envelope("waits")])])
             eventually(lambda: sink._producer._waiting)
@@ -145,7 +157,7 @@ class TestFailure:
 
     def test_a_broker_refuses(self, own_cluster: MockCluster) -> None:
         sink = KafkaSink(own_cluster.address, own_cluster.topics())
-        sink.store([envelope("before")])
+        connect(sink)
         own_cluster.fail(PRODUCE, KafkaError.MSG_SIZE_TOO_LARGE)
         with pytest.raises(SinkUnavailable, match=r"max\.message\.bytes"):
             sink.store([envelope("a")])
@@ -154,7 +166,7 @@ class TestFailure:
 
     def test_a_passing_error_is_not_told(self, own_cluster: MockCluster) -> None:
         sink = KafkaSink(own_cluster.address, own_cluster.topics())
-        sink.store([envelope("before")])
+        connect(sink)
         own_cluster.fail(PRODUCE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.NOT_ENOUGH_REPLICAS)
         assert sink.store([envelope("a")]) == [STORED]
         sink.close()
@@ -163,7 +175,7 @@ class TestFailure:
         """An idempotent producer that the cluster has fenced stays fenced; the sink makes itself another."""
         topics = own_cluster.topics()
         sink = KafkaSink(own_cluster.address, topics, timeout=3)
-        sink.store([envelope("before")])
+        connect(sink)
         own_cluster.fail(PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH)
 
         def is_stored() -> bool:
@@ -223,7 +235,7 @@ class TestDuplicates:
     def test_a_call_waits_for_the_other_that_sends_the_same(self, own_cluster: MockCluster) -> None:
         """It must not call a duplicate what may never be acknowledged."""
         sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2)
-        sink.store([envelope("before")])
+        connect(sink)
         with own_cluster.down():
             one = Workers([partial(sink.store, [envelope("a")])])
             eventually(lambda: sink._flying)
