@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import attrs
 import pytest
 from adapter_helpers import eventually
-from delivery_helpers import HttpEndpoint
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import NewTopic
+from delivery_helpers import HttpEndpoint, envelopes
 from delivery_processes import Running
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
 from kafka_helpers import COMMAND, Served, configure, start
-from trackcore_kafka import KafkaLog, KafkaTopics
+from trackcore_kafka import KafkaLog, KafkaSink, KafkaTopics, user_key
 
 PARTITIONS = 6
 BATCH = 50
@@ -22,6 +25,14 @@ UNDER_LOAD = 300
 KILLS = 5
 PATIENCE = 180.0
 
+_TOPIC = """
+[[destinations]]
+name = "There"
+kind = "kafka"
+bootstrap_servers = "{servers}"
+topic = "{topic}"
+client.compression.type = "gzip"
+"""
 _WEBHOOK = """
 [log.client]
 session.timeout.ms = 6000
@@ -42,10 +53,10 @@ class Site:
     endpoint: HttpEndpoint = attrs.field(factory=HttpEndpoint)
     running: list[Running] = attrs.field(factory=list)
 
-    def configure(self, name: str, servers: str, prefix: str) -> Path:
-        """Write the configuration of one process."""
+    def configure(self, name: str, servers: str, prefix: str, destination: str | None = None) -> Path:
+        """Write the configuration of one process; it delivers to the endpoint unless it is told otherwise."""
         (self.folder / name).mkdir()
-        more = _WEBHOOK.format(url=self.endpoint.url, batch=BATCH)
+        more = destination or _WEBHOOK.format(url=self.endpoint.url, batch=BATCH)
         return configure(self.folder / name, servers, prefix=prefix, partitions=PARTITIONS, min_insync=2, more=more)
 
     def deliver(self, config: Path) -> Running:
@@ -103,3 +114,34 @@ def test_killed_under_load(whole: Brokers, prefix: str, site: Site, servers: lis
     assert log.behind(f"{prefix}.delivery.There") == 0
     report.append(f"{len(sent)} messages delivered through {KILLS} kills and the loss of a broker; {twice} twice")
     assert twice <= (KILLS + 2) * BATCH
+
+
+def test_from_the_log_to_a_topic(whole: Brokers, prefix: str, site: Site) -> None:
+    """Keyed as in the log, so that the order of each user's messages holds."""
+    topics = KafkaTopics(prefix=prefix, partitions=PARTITIONS)
+    topics.prepare(whole.address)
+    onward = f"{prefix}.onward"
+    admin = whole.address.admin()
+    (made,) = admin.create_topics([NewTopic(onward, 4, 3)]).values()
+    made.result(30)
+    sent = envelopes(300, users=20)
+    with closing(KafkaSink(whole.address, topics)) as sink:
+        sink.store(sent)
+    config = site.configure("one", whole.servers, prefix, _TOPIC.format(servers=whole.servers, topic=onward))
+    running = site.deliver(config)
+    log = KafkaLog(whole.address, topics)
+    eventually(lambda: log.behind(f"{prefix}.delivery.There") == 0, patience=PATIENCE)
+    assert running.terminate() == 0
+    found: dict[bytes | None, list[bytes | None]] = {}
+    consumer = Consumer({"bootstrap.servers": whole.servers, "group.id": prefix})
+    consumer.assign([TopicPartition(onward, number, 0) for number in range(4)])
+    for _ in sent:
+        record = consumer.poll(30)
+        assert record is not None
+        assert record.error() is None
+        found.setdefault(record.key(), []).append(record.value())
+    consumer.close()
+    expected: dict[bytes | None, list[bytes | None]] = {}
+    for envelope in sent:
+        expected.setdefault(user_key(envelope.source, envelope.user_id), []).append(envelope.payload)
+    assert found == expected
