@@ -198,7 +198,9 @@ class _Pipeline:
         cautions = [*self._shared_cautions]
         call, message, extra = read_message(bytes(item), request.call, self.limits, cautions)
         message.context, inherited = self._context(message.context)
-        message.integrations, also_inherited, resolution = self._integrations(message.integrations)
+        own = bytes(message.integrations)
+        found = self._resolutions.get(own) or self._resolve(own)
+        message.integrations, also_inherited, resolution = found
         message_id = self._identify(message, cautions)
         timestamp = self._time(message, cautions)
         if request.received is not None and _SURROGATE not in cautions:
@@ -225,16 +227,13 @@ class _Pipeline:
             context = {**(context or {}), "ip": self.origin.client_ip}
         return context, inherited
 
-    def _integrations(self, raw: msgspec.Raw) -> tuple[msgspec.Raw, Inherited, Resolution]:
-        """Lay the batch's integrations under the message's, and resolve them."""
-        text = bytes(raw)
-        found = self._resolutions.get(text)
-        if found is None:
-            shared = self._shared_integrations
-            own = object_or_absent("integrations", parse_value(text)) if text else None
-            flags, inherited = (own, ()) if shared is None else shared.under(own)
-            merged = ABSENT if flags is None else msgspec.Raw(encode_json(flags))
-            found = self._resolutions[text] = merged, inherited, self.resolver.resolve(flags)
+    def _resolve(self, text: bytes) -> tuple[msgspec.Raw, Inherited, Resolution]:
+        """Lay the batch's integrations under the message's, resolve them, and remember what came of it."""
+        shared = self._shared_integrations
+        own = object_or_absent("integrations", parse_value(text)) if text else None
+        flags, inherited = (own, ()) if shared is None else shared.under(own)
+        merged = ABSENT if flags is None else msgspec.Raw(encode_json(flags))
+        found = self._resolutions[text] = merged, inherited, self.resolver.resolve(flags)
         return found
 
     def _wants_ip(self, context: JSONObject | None) -> bool:

@@ -69,12 +69,13 @@ class SharedPart:
         if own is None:
             return self.value, (self.name,)
         keys = tuple(own)
-        if not self._objects.isdisjoint(keys):
-            return lay_over(self.value, own), inherited_paths(self.name, self.value, own)
         inherited = self._inherited.get(keys)
-        if inherited is None:
-            inherited = self._inherited[keys] = inherited_paths(self.name, self.value, own)
-        return self.value | own, inherited
+        if inherited is not None:
+            return self.value | own, inherited
+        inherited = inherited_paths(self.name, self.value, own)
+        if self._objects.isdisjoint(keys):
+            self._inherited[keys] = inherited
+        return lay_over(self.value, own), inherited
 
 
 def inherited_paths(name: str, under: JSONObject, over: JSONObject | None) -> tuple[str, ...]:

@@ -80,7 +80,9 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
         call = message.type
     else:
         message.type = call
-    if call is None or (message.user_id is None and message.anonymous_id is None) or not _is_complete(message, call):
+    if call is None or (message.user_id is None and message.anonymous_id is None):
+        return read_leniently(text, call, cautions)
+    if getattr(message, _REQUIRED.get(call, "type")) is None:
         return read_leniently(text, call, cautions)
     return call, message, None
 
@@ -114,14 +116,8 @@ def write_message(message: WireMessage, extra: JSONObject | None) -> bytes:
     return payload[:-1] + b"," + encode_json(extra)[1:] if extra else payload
 
 
-def _is_complete(message: WireMessage, call: Call) -> bool:
-    """Tell whether a message has the field that its call requires."""
-    if call == "track":
-        return message.event is not None
-    if call == "group":
-        return message.group_id is not None
-    return call != "alias" or message.previous_id is not None
-
+_REQUIRED: Mapping[Call, str] = {"track": "event", "group": "group_id", "alias": "previous_id"}
+"""What a message of a call must have; of any other it is its `type`, which is there already."""
 
 _decode = msgspec.json.Decoder(WireMessage).decode
 
