@@ -440,7 +440,8 @@ class TestDestinations:
 
     def destination(self, kind: str, required: Sequence[str], *lines: str) -> DeliveredDestination:
         """Read a destination with what a kind requires, and some lines more."""
-        given = [f'{name} = "https://example.com"' for name in required]
+        values = {"url": "https://example.com", "bootstrap_servers": "example.com:9092"}
+        given = [f'{name} = "{values.get(name, "some-name")}"' for name in required]
         text = "\n".join([SOURCE, "[[destinations]]", f'kind = "{kind}"', *given, *lines])
         (destination,) = parse_configuration(text).delivered
         return destination
