@@ -157,8 +157,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "post_fork": _heed_signals,
         }
         for name, value in settings.items():
-            if name in self.cfg.settings:  # gunicorn of before 25.1 has no control socket
-                self.cfg.set(name, value)
+            self.cfg.set(name, value)
 
     def load(self) -> ServerApp:
         return create_app(self._configuration, self._one_time_token)
