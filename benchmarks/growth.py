@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import click
+import msgspec
 from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -131,7 +132,7 @@ def _endless() -> Iterator[Envelope]:
     for body in make_bodies(20, message_ids=False):
         collector.receive(body, origin=ORIGIN)
     for envelope in cycle(sink.envelopes):
-        yield envelope._replace(message_id=str(uuid4()))
+        yield msgspec.structs.replace(envelope, message_id=str(uuid4()))
 
 
 def _rejected(envelope: Envelope) -> RejectedRecord:
