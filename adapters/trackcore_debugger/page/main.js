@@ -18,6 +18,7 @@ const state = {
   isPaused: false,
   isEnd: false,
   isSearching: false,
+  said: "", // in answer to a jump
   searches: 0,
   reached: null,
   unseen: 0,
@@ -135,7 +136,8 @@ function showUnseen() {
 function showFoot() {
   const back = state.reached === null ? "" : `Looked back to ${clock(state.reached, { millis: false })}.`;
   const text = state.isSearching ? `${back} Searching…` : state.isEnd ? "This is where the log begins." : back;
-  byId("foot-text").textContent = list.records.length || state.isSearching || !state.isEnd ? text : "Nothing like this is in the log.";
+  const found = list.records.length || state.isSearching || !state.isEnd ? text : "Nothing like this is in the log.";
+  byId("foot-text").textContent = state.said || found;
   byId("further").hidden = state.isSearching || state.isEnd || state.searches < SEARCHES;
 }
 
@@ -188,6 +190,7 @@ async function jump(event) {
   event.preventDefault();
   const id = byId("jump-id").value.trim();
   if (!id) return;
+  say("");
   try {
     const { rows } = await api.find(id);
     if (rows.length) go(keyOf(rows[0]));
@@ -197,8 +200,10 @@ async function jump(event) {
   }
 }
 
+// What is said stands until the next jump: the list, which goes on by itself, must not talk over it.
 function say(text) {
-  byId("foot-text").textContent = text;
+  state.said = text;
+  showFoot();
 }
 
 // Charts
