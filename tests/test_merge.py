@@ -3,13 +3,14 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batches, contexts, json_objects
 
 from trackcore import Batch, JSONObject, Page, Track, merge_batch, merge_objects
-from trackcore.merge import SharedPart, inherited_paths, lay_over
+from trackcore.merge import SharedContext, inherited_paths, lay_over
 
 
 def containers(value: Any) -> list[int]:
@@ -85,13 +86,15 @@ class TestLaws:
         assert merge_objects(merge_objects(one, two), three) == merge_objects(one, merge_objects(two, three))
 
     @given(contexts(), st.lists(contexts() | st.none()))
-    def test_a_shared_part_does_the_same_for_each_message(
+    def test_a_shared_context_does_the_same_for_each_message(
         self, under: JSONObject, items: list[JSONObject | None]
     ) -> None:
         before = copy.deepcopy((under, items))
-        part = SharedPart("context", under)
+        shared = SharedContext(under)
         for own in items:
-            assert part.under(own) == (merge_objects(under, own or {}), inherited_paths("context", under, own))
+            text, inherited = shared.under(own)
+            assert msgspec.json.decode(text) == merge_objects(under, own or {})
+            assert inherited == inherited_paths("context", under, own)
         assert (under, items) == before
 
     @given(json_objects(), json_objects())

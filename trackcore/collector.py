@@ -60,10 +60,10 @@ class Receipt:
 class _RequestRates:
     """Counts the requests of each source within the current second: an approximation under threads."""
 
-    _counts: dict[str, tuple[datetime, int]] = attrs.field(init=False, factory=dict)
+    _counts: dict[str, tuple[int, int]] = attrs.field(init=False, factory=dict)
 
     def count(self, source: str, now: datetime) -> int:
-        second = now.replace(microsecond=0)
+        second = int(now.timestamp())
         counted_in, count = self._counts.get(source, (second, 0))
         count = count + 1 if counted_in == second else 1
         self._counts[source] = second, count

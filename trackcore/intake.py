@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 import msgspec
@@ -19,9 +19,9 @@ import msgspec
 from trackcore.credentials import Source, SourceBook, write_key
 from trackcore.errors import Caution, InvalidMessage, Warned
 from trackcore.integrations import Resolution, Resolver
-from trackcore.jsontext import encode_json, has_surrogate, parse_value
+from trackcore.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.limits import Limits
-from trackcore.merge import SharedPart
+from trackcore.merge import SharedContext, inherited_paths, lay_over
 from trackcore.request import Request, parse_request, peek
 from trackcore.sinks import Envelope
 from trackcore.timestamps import (
@@ -32,7 +32,7 @@ from trackcore.timestamps import (
     truncate_to_milliseconds,
 )
 from trackcore.typing import Endpoint, JSONObject, NewMessageId, WriteKey
-from trackcore.wire import check_message_id, decimal_text, object_or_absent, too_many_messages
+from trackcore.wire import check_message_id, decimal_text, object_or_absent, too_deep, too_many_messages
 from trackcore.wire_message import ABSENT, WireMessage, read_message, write_message
 
 Inherited: TypeAlias = tuple[str, ...]
@@ -161,8 +161,8 @@ class _Pipeline:
     limits: Limits
     _received_text: str = attrs.field(init=False)
     _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
-    _shared_context: SharedPart | None = attrs.field(init=False)
-    _shared_integrations: SharedPart | None = attrs.field(init=False)
+    _shared_context: SharedContext | None = attrs.field(init=False)
+    _may_want_ip: bool = attrs.field(init=False)
     _resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = attrs.field(init=False, factory=dict)
     _last_sent: str | None = attrs.field(init=False, default=None)
     _last_correction: ClockCorrection = attrs.field(init=False)
@@ -176,8 +176,9 @@ class _Pipeline:
         if self.request.shared_surrogate:
             shared.append(_SURROGATE)
         self._shared_cautions = tuple(shared)
-        self._shared_context = _shared("context", self.request.context)
-        self._shared_integrations = _shared("integrations", self.request.integrations)
+        context = self.request.context
+        self._shared_context = None if context is None else SharedContext(context)
+        self._may_want_ip = self.origin.client_ip is not None and "ip" not in (context or ())
 
     def run(self) -> tuple[list[Envelope], list[Rejection]]:
         envelopes = []
@@ -188,7 +189,8 @@ class _Pipeline:
                 envelopes.append(self._envelope(index, item))
             except InvalidMessage as error:
                 rejections.append(_rejection(index, received[index], error))
-        rejections.extend(_excess(received, self.limits.batch_messages))
+        if len(received) > self.limits.batch_messages:
+            rejections.extend(_excess(received, self.limits.batch_messages))
         return envelopes, rejections
 
     def _envelope(self, index: int, item: bytes | msgspec.Raw) -> Envelope:
@@ -201,7 +203,13 @@ class _Pipeline:
         own = bytes(message.integrations)
         found = self._resolutions.get(own) or self._resolve(own)
         message.integrations, also_inherited, resolution = found
-        message_id = self._identify(message, cautions)
+        if message.write_key is not None:
+            self._take_write_key_out(message, cautions)
+        message_id = message.message_id
+        if message_id is None:
+            message_id = message.message_id = self.new_message_id()
+        elif len(message_id) > self.limits.message_id_chars:
+            check_message_id(message_id, self.limits)
         timestamp = self._time(message, cautions)
         if request.received is not None and _SURROGATE not in cautions:
             cautions.extend([_SURROGATE] if has_surrogate(request.received[index]) else [])
@@ -220,43 +228,54 @@ class _Pipeline:
             inherited + also_inherited,
         )
 
-    def _context(self, own: JSONObject | None) -> tuple[JSONObject | None, Inherited]:
-        """Lay the batch's context under the message's, and fill its `ip` from the connection where it should be."""
-        context, inherited = (own, ()) if self._shared_context is None else self._shared_context.under(own)
-        if self.origin.client_ip is not None and self._wants_ip(context):
-            context = {**(context or {}), "ip": self.origin.client_ip}
-        return context, inherited
+    def _context(self, own: JSONObject | None) -> tuple[Any, Inherited]:
+        """Lay the batch's context under the message's, and fill its `ip` from the connection where it should be.
 
-    def _resolve(self, text: bytes) -> tuple[msgspec.Raw, Inherited, Resolution]:
-        """Lay the batch's integrations under the message's, resolve them, and remember what came of it."""
-        shared = self._shared_integrations
-        own = object_or_absent("integrations", parse_value(text)) if text else None
-        flags, inherited = (own, ()) if shared is None else shared.under(own)
-        merged = ABSENT if flags is None else msgspec.Raw(encode_json(flags))
-        found = self._resolutions[text] = merged, inherited, self.resolver.resolve(flags)
-        return found
+        Gives what is to be written as the message's context: an object, or its JSON text.
+        """
+        shared = self._shared_context
+        if self._may_want_ip and self._wants_ip(own):
+            return self._context_with_ip(own)
+        return (own, ()) if shared is None else shared.under(own)
 
-    def _wants_ip(self, context: JSONObject | None) -> bool:
+    def _wants_ip(self, own: JSONObject | None) -> bool:
         """Tell whether `context.ip` is to be filled: for a user's own device, or where `context.direct` asks for it.
 
         Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#collecting-ip-address
         """
-        if context is None:
-            return self.origin.client_side
-        return (self.origin.client_side or context.get("direct") is True) and "ip" not in context
+        context = own or {}
+        if "ip" in context:
+            return False
+        return self.origin.client_side or context.get("direct", (self.request.context or {}).get("direct")) is True
 
-    def _identify(self, message: WireMessage, cautions: list[Caution]) -> str:
-        """Give the message an id if it has none, take the write key out of it, and return the id."""
-        if message.write_key is not None:
-            if write_key(message.write_key) not in (None, self.write_key) and _MISMATCH not in cautions:
-                cautions.append(_MISMATCH)
-            message.write_key = None
-        message_id = message.message_id
-        if message_id is None:
-            message_id = message.message_id = self.new_message_id()
-        elif len(message_id) > self.limits.message_id_chars:
-            check_message_id(message_id, self.limits)
-        return message_id
+    def _context_with_ip(self, own: JSONObject | None) -> tuple[JSONObject, Inherited]:
+        shared = self.request.context
+        filled = lay_over(shared or {}, own or {}) | {"ip": self.origin.client_ip}
+        return filled, () if shared is None else inherited_paths("context", shared, own)
+
+    def _resolve(self, text: bytes) -> tuple[msgspec.Raw, Inherited, Resolution]:
+        """Lay the batch's integrations under the message's, resolve them, and remember what came of it."""
+        shared = self.request.integrations
+        flags = own = self._own_integrations(text)
+        inherited: Inherited = ()
+        if shared is not None:
+            flags, inherited = lay_over(shared, own or {}), inherited_paths("integrations", shared, own)
+        merged = ABSENT if flags is None else msgspec.Raw(encode_json(flags))
+        found = self._resolutions[text] = merged, inherited, self.resolver.resolve(flags)
+        return found
+
+    def _own_integrations(self, text: bytes) -> JSONObject | None:
+        """Read the integrations of a message, which reading the message has passed over.  Raises `InvalidMessage`."""
+        if not text:
+            return None
+        if is_deeper(text, self.limits.depth):
+            raise too_deep("the message", self.limits.depth)
+        return object_or_absent("integrations", parse_value(text))
+
+    def _take_write_key_out(self, message: WireMessage, cautions: list[Caution]) -> None:
+        if write_key(message.write_key) not in (None, self.write_key) and _MISMATCH not in cautions:
+            cautions.append(_MISMATCH)
+        message.write_key = None
 
     def _time(self, message: WireMessage, cautions: list[Caution]) -> datetime:
         """Set the four times of the message and return its corrected one."""
@@ -285,10 +304,6 @@ class _Pipeline:
         """Find the clock correction for a `sentAt`, which the messages of a request mostly share."""
         self._last_sent = sent_text
         self._last_correction = ClockCorrection.between(self.received_at, parse_timestamp(sent_text))
-
-
-def _shared(name: str, value: JSONObject | None) -> SharedPart | None:
-    return None if value is None else SharedPart(name, value)
 
 
 _MISMATCH = Caution(

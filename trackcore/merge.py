@@ -15,7 +15,9 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import msgspec
 
+from trackcore.jsontext import encode_json
 from trackcore.messages import Batch, Message
 from trackcore.typing import JSONObject
 
@@ -49,33 +51,40 @@ def lay_over(under: JSONObject, over: JSONObject) -> JSONObject:
 
 
 @attrs.define
-class SharedPart:
-    """`context` or `integrations` of a batch, made ready to be laid under those of each message.
+class SharedContext:
+    """The context of a batch, made ready to be laid under that of each message.
 
-    The messages of one client name the same keys, and most often name no object that the batch has too; then two
-    objects need only be joined at the top, and what is inherited is known from an earlier message.
+    The messages of one client name the same keys, and most often name no object that the batch has too.  Then what a
+    message has from the batch is the same for all of them: it is found out and written once, and as text joined to what
+    each message says itself.
     """
 
-    name: str
     value: JSONObject
+    _text: msgspec.Raw = attrs.field(init=False)
     _objects: frozenset[str] = attrs.field(init=False)
-    _inherited: dict[tuple[str, ...], tuple[str, ...]] = attrs.field(init=False, factory=dict)
+    _rests: dict[tuple[str, ...], tuple[bytes, tuple[str, ...]]] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        self._text = msgspec.Raw(encode_json(self.value))
         self._objects = frozenset(key for key, value in self.value.items() if value.__class__ is dict)
 
-    def under(self, own: JSONObject | None) -> tuple[JSONObject, tuple[str, ...]]:
-        """Give what `lay_over` and `inherited_paths` give: shared with both, and only to be read."""
+    def under(self, own: JSONObject | None) -> tuple[msgspec.Raw, tuple[str, ...]]:
+        """Give what `lay_over` gives, as JSON text, and what `inherited_paths` gives."""
         if own is None:
-            return self.value, (self.name,)
+            return self._text, (_CONTEXT,)
         keys = tuple(own)
-        inherited = self._inherited.get(keys)
-        if inherited is not None:
-            return self.value | own, inherited
-        inherited = inherited_paths(self.name, self.value, own)
-        if self._objects.isdisjoint(keys):
-            self._inherited[keys] = inherited
-        return lay_over(self.value, own), inherited
+        rest = self._rests.get(keys)
+        if rest is None:
+            if not self._objects.isdisjoint(keys):
+                return msgspec.Raw(encode_json(lay_over(self.value, own))), inherited_paths(_CONTEXT, self.value, own)
+            rest = self._rests[keys] = self._rest(own)
+        return msgspec.Raw(encode_json(own)[:-1] + rest[0]), rest[1]
+
+    def _rest(self, own: JSONObject) -> tuple[bytes, tuple[str, ...]]:
+        """Give what is to follow the text of `own` in place of its closing brace, and the paths of that."""
+        rest = {key: value for key, value in self.value.items() if key not in own}
+        text = encode_json(rest)[1:]
+        return b"," + text if own and rest else text, inherited_paths(_CONTEXT, self.value, own)
 
 
 def inherited_paths(name: str, under: JSONObject, over: JSONObject | None) -> tuple[str, ...]:
@@ -119,4 +128,5 @@ def copied(value: Any) -> Any:
     return value
 
 
+_CONTEXT = "context"
 _MOST_PATH_CHARS = 1_000

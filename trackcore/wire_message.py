@@ -12,7 +12,7 @@ one would come out of the other one just the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -23,8 +23,25 @@ from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
 from trackcore.wire import check_message, check_size, decode_object
 
+
+def _nested(levels: int) -> Any:
+    """Make the type of a JSON value that has at most so many levels of arrays and objects."""
+    value: Any = bool | int | float | str | None
+    for _ in range(levels):
+        value = bool | int | float | str | list[value] | dict[str, value] | None
+    return value
+
+
+LEVELS = 8
+"""How deep a message may nest to be read the fast way: deeper than messages do, and not deep enough to do harm."""
+
+if TYPE_CHECKING:
+    Value: TypeAlias = Any
+else:
+    Value = _nested(LEVELS - 2)  # the message itself, and the object that the value lies in, are levels too
+
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
-Object: TypeAlias = dict[str, Any] | None
+Object: TypeAlias = dict[str, Value] | None
 
 ABSENT = msgspec.Raw()
 
@@ -54,10 +71,10 @@ class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unk
     sent_at: Text = None
     received_at: Text = None
     write_key: Text = None
-    metadata: Any = msgspec.field(name="_metadata", default=msgspec.UNSET)
-    channel: Any = msgspec.UNSET
-    version: Any = msgspec.UNSET
-    project_id: Any = msgspec.UNSET
+    metadata: Value = msgspec.field(name="_metadata", default=msgspec.UNSET)
+    channel: Value = msgspec.UNSET
+    version: Value = msgspec.UNSET
+    project_id: Value = msgspec.UNSET
 
 
 Reading: TypeAlias = tuple[Call, WireMessage, JSONObject | None]
@@ -70,11 +87,12 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
     `call` is the one that the path names, None in a batch.  What was mended with a loss is added to `cautions`.  Raises
     `InvalidMessage`.
     """
-    if len(text) > limits.message_bytes or text.count(b"{") + text.count(b"[") > limits.depth:  # what may be too much
+    if len(text) > limits.message_bytes or limits.depth < LEVELS:
         check_size(text, limits)
     try:
         message = _decode(text)
     except msgspec.ValidationError:
+        check_size(text, limits)
         return read_leniently(text, call, cautions)
     if call is None:
         call = message.type
@@ -122,7 +140,7 @@ _REQUIRED: Mapping[Call, str] = {"track": "event", "group": "group_id", "alias":
 _decode = msgspec.json.Decoder(WireMessage).decode
 
 _TIMES = frozenset({"timestamp", "originalTimestamp", "sentAt", "receivedAt"})
-_KINDS: Mapping[Any, type | None] = {Text: str, Call | None: str, Object: dict, msgspec.Raw: msgspec.Raw, Any: None}
+_KINDS: Mapping[Any, type | None] = {Text: str, Call | None: str, Object: dict, msgspec.Raw: msgspec.Raw, Value: None}
 _FIELDS: Mapping[str, tuple[str, type | None]] = {
     field.encode_name: (field.name, _KINDS[field.type]) for field in msgspec.structs.fields(WireMessage)
 }
