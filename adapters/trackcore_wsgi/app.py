@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
-from werkzeug.wrappers import Request, Response
+from werkzeug.wrappers import Request
 
 from trackcore import Collector, InvalidRequest, Origin, Receipt, SinkUnavailable
 from trackcore_wsgi import responses
@@ -15,6 +15,7 @@ from trackcore_wsgi.bodies import RefusedBody, read_body
 from trackcore_wsgi.credentials import header_write_key, query_of, query_write_key
 from trackcore_wsgi.openapi import openapi_document
 from trackcore_wsgi.pixel import message_in_query
+from trackcore_wsgi.responses import Answer
 from trackcore_wsgi.routes import Action, Route, find_route
 from trackcore_wsgi.settings import settings_document
 
@@ -37,7 +38,7 @@ class TrackingApp:
 
     def __init__(self, collector: Collector, *, proxy_hops: int = 0) -> None:
         self.collector = collector
-        self._actions: dict[Action, Callable[[Request, Route], Response]] = {
+        self._actions: dict[Action, Callable[[WSGIEnvironment, Route], Answer]] = {
             Action.TRACK: self._track,
             Action.PIXEL: self._pixel,
             Action.DROP: self._drop,
@@ -56,14 +57,11 @@ class TrackingApp:
         return self._app(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        response = self._answer(request)
-        responses.allow_cross_origin(request, response)
-        return response(environ, start_response)
+        return self._answer(environ).send(environ, start_response)
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, environ: WSGIEnvironment) -> Answer:
         try:
-            return self._dispatch(request)
+            return self._dispatch(environ)
         except InvalidRequest as error:
             return responses.invalid_request(error)
         except SinkUnavailable as error:
@@ -71,63 +69,62 @@ class TrackingApp:
             return responses.unavailable(error)
         except Exception:
             log.exception("a request failed")
-            return responses.failure_response(responses.INTERNAL_ERROR)
+            return responses.failure_answer(responses.INTERNAL_ERROR)
 
-    def _dispatch(self, request: Request) -> Response:
-        if request.method == "OPTIONS":
-            return responses.success()
-        route = find_route(request.path)
+    def _dispatch(self, environ: WSGIEnvironment) -> Answer:
+        method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS":
+            return responses.SUCCESS
+        route = find_route(_path(environ))
         if route is None:
-            return responses.failure_response(responses.NOT_FOUND)
-        if request.method not in route.methods:
-            response = responses.failure_response(responses.METHOD_NOT_ALLOWED)
-            response.headers["Allow"] = ", ".join((*route.methods, "OPTIONS"))
-            return response
-        return self._actions[route.action](request, route)
+            return responses.failure_answer(responses.NOT_FOUND)
+        if method not in route.methods:
+            return responses.method_not_allowed((*route.methods, "OPTIONS"))
+        return self._actions[route.action](environ, route)
 
-    def _track(self, request: Request, route: Route) -> Response:
-        origin = _origin(request, route)
+    def _track(self, environ: WSGIEnvironment, route: Route) -> Answer:
+        origin = _origin(environ, route)
         try:
-            body = read_body(request, self.collector.limits.request_bytes)
+            body = read_body(environ, self.collector.limits.request_bytes)
         except RefusedBody as refused:
             self.collector.keep_refused(refused.received, refused.error, origin=origin)
             raise refused.error from None
         receipt = self.collector.receive(body, endpoint=route.endpoint, origin=origin)
         self._tell_rate(receipt)
-        strict = request.headers.get("X-Strict-Mode") == "1"
+        strict = environ.get("HTTP_X_STRICT_MODE") == "1"
         if receipt.source is None:
-            return responses.failure_response(responses.UNKNOWN_SOURCE) if strict else responses.success()
+            return responses.failure_answer(responses.UNKNOWN_SOURCE) if strict else responses.SUCCESS
         return responses.for_receipt(receipt, strict=strict)
 
-    def _pixel(self, request: Request, route: Route) -> Response:
+    def _pixel(self, environ: WSGIEnvironment, route: Route) -> Answer:
         try:
-            body = message_in_query(query_of(request))
-            self.collector.receive(body, endpoint=route.endpoint, origin=_origin(request, route))
+            body = message_in_query(query_of(environ))
+            self.collector.receive(body, endpoint=route.endpoint, origin=_origin(environ, route))
         except InvalidRequest as error:
             log.info("a pixel was refused: %s", error.reason)
         except Exception:  # "always responds with a 200 <empty-gif>, even if an error occurs"
             log.exception("a pixel could not be stored")
-        return responses.image()
+        return responses.IMAGE
 
-    def _drop(self, request: Request, _: Route) -> Response:
+    def _drop(self, environ: WSGIEnvironment, _: Route) -> Answer:
         try:
-            read_body(request, self.collector.limits.request_bytes)
+            read_body(environ, self.collector.limits.request_bytes)
         except RefusedBody:
             log.debug("metrics that could not be read were dropped like any")
-        return responses.success()
+        return responses.SUCCESS
 
-    def _settings(self, request: Request, route: Route) -> Response:
-        return responses.json_response(settings_document(request, route.write_key))
+    def _settings(self, environ: WSGIEnvironment, route: Route) -> Answer:
+        return responses.json_answer(settings_document(Request(environ), route.write_key))
 
-    def _health(self, _request: Request, _: Route) -> Response:
-        return responses.json_response({"status": "ok"})
+    def _health(self, _environ: WSGIEnvironment, _: Route) -> Answer:
+        return responses.json_answer({"status": "ok"})
 
-    def _ready(self, _request: Request, _: Route) -> Response:
+    def _ready(self, _environ: WSGIEnvironment, _: Route) -> Answer:
         self.collector.sink.check_ready()
-        return responses.json_response({"status": "ready"})
+        return responses.json_answer({"status": "ready"})
 
-    def _openapi(self, request: Request, _: Route) -> Response:
-        return responses.json_response(openapi_document(self.collector.limits, request.root_path))
+    def _openapi(self, environ: WSGIEnvironment, _: Route) -> Answer:
+        return responses.json_answer(openapi_document(self.collector.limits, Request(environ).root_path))
 
     def _tell_rate(self, receipt: Receipt) -> None:
         advised = self.collector.limits.advised_requests_per_second
@@ -135,10 +132,16 @@ class TrackingApp:
             log.warning("source %r sends more than %d requests a second to this process", receipt.source.name, advised)
 
 
-def _origin(request: Request, route: Route) -> Origin:
+def _path(environ: WSGIEnvironment) -> str:
+    """Give the path below where the app is mounted, which WSGI has as bytes in the guise of Latin-1."""
+    path: str = environ.get("PATH_INFO", "")
+    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+
+
+def _origin(environ: WSGIEnvironment, route: Route) -> Origin:
     return Origin(
-        header_key=header_write_key(request),
-        query_key=query_write_key(request) if route.key_in_query else None,
-        client_ip=request.remote_addr or None,
+        header_key=header_write_key(environ),
+        query_key=query_write_key(environ) if route.key_in_query else None,
+        client_ip=environ.get("REMOTE_ADDR") or None,
         client_side=route.client_side,
     )

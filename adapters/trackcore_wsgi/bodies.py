@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import attrs
 from werkzeug.exceptions import ClientDisconnected
-from werkzeug.wrappers import Request
-from werkzeug.wsgi import get_input_stream
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from trackcore import InvalidRequest, Reason
 from trackcore.request import body_too_large
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _CHUNK = 1 << 16
 _GZIP_SLACK_BYTES = 1 << 12
@@ -37,18 +39,19 @@ class RefusedBody(Exception):
     received: bytes
 
 
-def read_body(request: Request, limit: int) -> bytes:
+def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """Read and decompress the body of a request.
 
     Raises:
         RefusedBody: it is larger than `limit` bytes after decompression, or is not what Content-Encoding says.
     """
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     inflate = _INFLATERS.get(encoding)
     cap = limit if inflate is None else limit + _GZIP_SLACK_BYTES
-    received = _read(request, cap)
+    announced = get_content_length(environ)
+    received = _read(environ, announced, cap)
     if len(received) > cap:
-        raise RefusedBody(body_too_large(limit, request.content_length), received[:limit])
+        raise RefusedBody(body_too_large(limit, announced), received[:limit])
     if encoding in _PLAIN:
         return received
     try:
@@ -82,16 +85,17 @@ def gunzip(data: bytes, limit: int) -> bytes:
     raise _invalid_encoding(f"the gzip stream has more than {_MAX_MEMBERS} members")
 
 
-def _read(request: Request, cap: int) -> bytes:
+def _read(environ: WSGIEnvironment, announced: int | None, cap: int) -> bytes:
     """Read up to `cap` bytes, and one more where there is more; what lies behind is drained within reason."""
-    stream = get_input_stream(request.environ)
+    stream = get_input_stream(environ)
+    most = cap + 1 if announced is None else min(announced, cap + 1)
     received = bytearray()
     try:
-        _read_into(stream, cap + 1, received.extend)
+        _read_into(stream, most, received.extend)
         if len(received) > cap:
             _read_into(stream, _DRAIN_BYTES, len)
         # A server that marks the end of its input itself leaves the announced length to us.
-        complete = len(received) > cap or len(received) >= (request.content_length or 0)
+        complete = announced is None or len(received) == most
     except (ClientDisconnected, OSError):
         complete = False
     if not complete:

@@ -8,18 +8,23 @@ date; X-RateLimit-Reset repeats it for those that read only that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
-from werkzeug.wrappers import Request, Response
 
 from trackcore import Cause, InvalidRequest, JSONObject, Receipt, Rejection, SinkUnavailable
 from trackcore.jsontext import encode_json
 from trackcore_wsgi.pixel import GIF
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
 OK = b'{"success": true}'
 _JSON = "application/json"
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -68,44 +73,64 @@ UNAVAILABLE: Mapping[Cause, Failure] = {
 }
 
 
-def json_response(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
+@attrs.frozen
+class Answer:
+    """What a request is answered with.  (A Werkzeug response does more than we need, and takes longer than intake.)"""
+
+    body: bytes
+    status: HTTPStatus = HTTPStatus.OK
+    media_type: str = _JSON
+    headers: Headers = ()
+
+    def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, from whatever origin."""
+        start_response(
+            f"{self.status.value} {self.status.phrase}",
+            [
+                ("Content-Type", self.media_type),
+                ("Content-Length", str(len(self.body))),
+                *self.headers,
+                *_cross_origin(environ),
+            ],
+        )
+        return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
+
+
+def json_answer(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     """Answer with a JSON object."""
-    return Response(encode_json(body), status, content_type=_JSON)
+    return Answer(encode_json(body), status)
 
 
-def success() -> Response:
-    """Answer that all of a request is stored."""
-    return Response(OK, content_type=_JSON)
+SUCCESS = Answer(OK)
+"""All of a request is stored."""
 
 
-def failure_response(failure: Failure) -> Response:
+def failure_answer(failure: Failure) -> Answer:
     """Answer with an entry of the table."""
-    return json_response({"success": False, "code": failure.code, "message": failure.message}, failure.status)
+    return json_answer({"success": False, "code": failure.code, "message": failure.message}, failure.status)
 
 
-def invalid_request(error: InvalidRequest) -> Response:
+def invalid_request(error: InvalidRequest) -> Answer:
     """Answer that a request is of no use as a whole."""
     found = {"path": error.path or None, "limit": error.limit, "actual": error.actual, "position": error.position}
     told = {name: value for name, value in found.items() if value is not None}
-    return json_response(
-        {"success": False, "code": error.reason, "message": error.detail} | told, HTTPStatus.BAD_REQUEST
-    )
+    return json_answer({"success": False, "code": error.reason, "message": error.detail} | told, HTTPStatus.BAD_REQUEST)
 
 
-def unavailable(error: SinkUnavailable) -> Response:
+def unavailable(error: SinkUnavailable) -> Answer:
     """Answer that nothing was stored, and when to try again."""
-    response = failure_response(UNAVAILABLE[error.cause])
-    response.headers["Retry-After"] = response.headers["X-RateLimit-Reset"] = str(error.retry_after)
-    return response
+    seconds = str(error.retry_after)
+    answer = failure_answer(UNAVAILABLE[error.cause])
+    return attrs.evolve(answer, headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
 
 
-def for_receipt(receipt: Receipt, *, strict: bool) -> Response:
+def for_receipt(receipt: Receipt, *, strict: bool) -> Answer:
     """Answer with what became of a request whose source is known."""
     if not receipt.rejections:
-        return success()
+        return SUCCESS
     first = receipt.rejections[0].error
     refused = strict or (receipt.source is not None and receipt.source.strict)
-    return json_response(
+    return json_answer(
         {
             "success": not refused,
             "code": first.reason if refused else "partial",
@@ -117,33 +142,46 @@ def for_receipt(receipt: Receipt, *, strict: bool) -> Response:
     )
 
 
-def image() -> Response:
-    """Answer with the pixel, which nobody may cache."""
-    response = Response(GIF, content_type="image/gif")
-    response.headers["Cache-Control"] = "no-store, no-cache, must-revalidate, private"
-    response.headers["Expires"] = "0"
-    response.headers["Pragma"] = "no-cache"
-    return response
+def method_not_allowed(methods: Iterable[str]) -> Answer:
+    """Answer that a path does not take the method, but these."""
+    return attrs.evolve(failure_answer(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
 
 
-def allow_cross_origin(request: Request, response: Response) -> None:
+IMAGE = Answer(
+    GIF,
+    media_type="image/gif",
+    headers=(
+        ("Cache-Control", "no-store, no-cache, must-revalidate, private"),
+        ("Expires", "0"),
+        ("Pragma", "no-cache"),
+    ),
+)
+"""The pixel, which nobody may cache."""
+
+
+def _cross_origin(environ: WSGIEnvironment) -> Headers:
     """Let pages of any origin send, and read the answer, whatever it is.
 
     A write key is public and there are no cookies, so there is nothing to protect from another origin.  The headers
     that a preflight asks for are echoed: a literal `*` does not cover Authorization.
     """
-    headers = response.headers
-    origin = _one_line(request.headers.get("Origin"))
-    headers["Access-Control-Allow-Origin"] = origin or "*"
-    headers["Access-Control-Expose-Headers"] = "Retry-After, X-RateLimit-Reset"
+    origin = _one_line(environ.get("HTTP_ORIGIN"))
+    headers = _ANY_ORIGIN
     if origin:
-        headers["Access-Control-Allow-Credentials"] = "true"
-        headers["Vary"] = "Origin"
-    if request.method == "OPTIONS":
-        asked = _one_line(request.headers.get("Access-Control-Request-Headers"))
-        headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST, OPTIONS"
-        headers["Access-Control-Allow-Headers"] = asked or "Authorization, Content-Type, Content-Encoding"
-        headers["Access-Control-Max-Age"] = "86400"
+        allowed = ("Access-Control-Allow-Origin", origin)
+        headers = (allowed, _EXPOSED, ("Access-Control-Allow-Credentials", "true"), ("Vary", "Origin"))
+    if environ["REQUEST_METHOD"] == "OPTIONS":
+        asked = _one_line(environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS"))
+        headers += (
+            ("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
+            ("Access-Control-Allow-Headers", asked or "Authorization, Content-Type, Content-Encoding"),
+            ("Access-Control-Max-Age", "86400"),
+        )
+    return headers
+
+
+_EXPOSED = ("Access-Control-Expose-Headers", "Retry-After, X-RateLimit-Reset")
+_ANY_ORIGIN: Headers = (("Access-Control-Allow-Origin", "*"), _EXPOSED)
 
 
 def _one_line(header: str | None) -> str | None:
