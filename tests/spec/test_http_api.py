@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from strategies import CALLS
 from support import (
@@ -206,6 +207,17 @@ class TestDepth:
         inside = opening * levels + b"1" + closing * levels
         assert accept(b'{"type":"page","userId":"u","x":' + inside + b"}")
         rejection = reject(b'{"type":"page","userId":"u","x":[' + inside + b"]}")
+        assert (rejection.error.reason, rejection.error.limit) == (Reason.TOO_DEEP, 64)
+
+    @pytest.mark.parametrize("field", ["properties", "context", "integrations", "_metadata"])
+    @pytest.mark.parametrize("levels", [5, 6, 7, 8, 63])
+    def test_so_it_is_in_every_field(self, field: str, levels: int) -> None:
+        message = b'{"type":"page","userId":"u","%s":{"Mixpanel":%s}}'
+        inside = b'{"a":' * levels + b"1" + b"}" * levels
+        envelope = accept(message % (field.encode(), inside))
+        assert msgspec.json.encode(read_payload(envelope)[field]["Mixpanel"]) == inside
+        too_deep = b"[" * 64 + b"]" * 64
+        rejection = reject(message % (field.encode(), too_deep))
         assert (rejection.error.reason, rejection.error.limit) == (Reason.TOO_DEEP, 64)
 
     def test_a_single_call_that_is_too_deep_is_a_bad_message_and_not_a_bad_request(self) -> None:
