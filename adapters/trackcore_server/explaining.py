@@ -82,7 +82,8 @@ class Explainer:
             destinations=stored.destinations,
             cautions=[Caution(**caution) for caution in stored.cautions],
             resolver=self.resolver(stored.source),
-            inherited=getattr(stored, "inherited", ()),  # a log in Kafka does not keep it
+            inherited=stored.inherited,
+            found_by=stored.found_by,
         )
 
     def decisions(self, stored: StoredMessage) -> list[JSONObject]:
@@ -156,6 +157,7 @@ class Explainer:
             cautions=envelope.cautions,
             resolver=self.resolver(envelope.source),
             inherited=envelope.inherited,
+            found_by=envelope.found_by,
             duplicate_of=duplicate_of,
         )
 

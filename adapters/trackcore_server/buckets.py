@@ -1,0 +1,117 @@
+"""Counting messages in buckets of time: exactly, by sequence numbers, and what they are like, by a sample of each.
+
+Theory.  A bucket begins where the messages of an earlier time end: two sequence numbers, found by bisection, give its
+count.  How it divides among sources, and its clock skew, come from up to 20 and up to 5 of its messages.  Buckets begin
+at multiples of their width, and one that has been over for a while never changes, so it is counted once, for all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+from statistics import median
+
+import attrs
+from trackcore_sqlite import Sampled, SqliteBrowser, spread
+
+from trackcore import correct_clock_skew, parse_timestamp
+from trackcore.timestamps import EPOCH
+from trackcore_server.budget import Budget
+
+_SAMPLED = 20
+_SKEWS = 5
+_REMEMBERED = 5_000
+_FIRST = 2
+_STEP_SECONDS = 0.01
+"""How many buckets are counted at once, at first, and how long that may take: then the next ones are more, or fewer."""
+
+_SETTLED = timedelta(seconds=10)
+"""How long after its end a bucket may still get messages: they are received before they are committed."""
+
+
+@attrs.frozen
+class Bucket:
+    """The messages of each source, and the least, median and largest clock skew in seconds."""
+
+    sources: Mapping[str, float]
+    skew: tuple[float, float, float] | None
+
+
+@attrs.define
+class Buckets:
+    """Counts, and remembers: where times lie in the log, and what is between two places in it."""
+
+    _log: SqliteBrowser
+    _seqs: dict[int, int] = attrs.field(init=False, factory=dict)
+    _counted: dict[tuple[int, int], Bucket] = attrs.field(init=False, factory=dict)
+    _at_once: dict[int, int] = attrs.field(init=False, factory=dict)
+
+    def count(self, width: int, places: Sequence[int], now: datetime, budget: Budget) -> Mapping[int, Bucket]:
+        """Count the buckets of `width` seconds at these places, the last first, until the time is over.
+
+        Those that are known already, and a few more, are always among them.
+        """
+        if len(self._seqs) > _REMEMBERED:
+            self._counted.clear()
+            self._seqs.clear()
+        bounds = self._log.first_seq() - 1, self._log.ends()["messages"]
+        seqs: dict[int, int] = {}
+        rest = [*reversed(places)]
+        while rest and not (seqs and budget.is_spent()):
+            count = self._at_once.get(width, _FIRST)
+            group, rest = rest[:count], rest[count:]
+            step = Budget(_STEP_SECONDS)
+            self._find([edge * width for place in group for edge in (place + 1, place)], seqs, now, bounds)
+            self._look_into([(seqs[place * width], seqs[(place + 1) * width]) for place in group])
+            self._at_once[width] = max(count // 2, 1) if step.is_spent() else min(count * 2, len(places))
+        known = self._seqs | seqs
+        pairs = {place: (known.get(place * width), known.get((place + 1) * width)) for place in places}
+        return {place: self._counted[pair] for place, pair in pairs.items() if pair in self._counted}
+
+    def _find(self, seconds: Sequence[int], seqs: dict[int, int], now: datetime, bounds: tuple[int, int]) -> None:
+        """Find where these times lie, in seconds since 1970, and remember for good what cannot change any more."""
+        seqs.update({second: self._seqs[second] for second in seconds if second in self._seqs})
+        missing = sorted({second for second in seconds if second not in seqs})
+        if not missing:
+            return
+        later = [seq for second, seq in seqs.items() if second > missing[-1]]
+        found = self._log.seqs_at(
+            [EPOCH + timedelta(seconds=second) for second in missing], low=bounds[0], high=min(later, default=bounds[1])
+        )
+        settled = (now - _SETTLED - EPOCH).total_seconds()
+        for second, seq in zip(missing, found, strict=True):
+            seqs[second] = seq
+            if second < settled:
+                self._seqs[second] = seq
+
+    def _look_into(self, pairs: Sequence[tuple[int, int]]) -> None:
+        self._counted.update({pair: _EMPTY for pair in pairs if pair[0] >= pair[1]})
+        missing = [pair for pair in pairs if pair not in self._counted]
+        if not missing:
+            return
+        spreads = {pair: spread(*pair, _SAMPLED) for pair in missing}
+        skewed = [seq for seqs in spreads.values() for seq in seqs[:: max(len(seqs) // _SKEWS, 1)][:_SKEWS]]
+        sample = {one.seq: one for one in self._log.sampled([*chain.from_iterable(spreads.values())], skewed)}
+        for pair, seqs in spreads.items():
+            found = [sample[seq] for seq in seqs if seq in sample]
+            self._counted[pair] = Bucket(_divided(pair[1] - pair[0], [one.source for one in found]), _skew(found))
+
+
+_EMPTY = Bucket({}, None)
+
+
+def _divided(count: int, sources: Sequence[str]) -> Mapping[str, float]:
+    """Divide a count among sources as they are among a sample."""
+    return {source: round(count * share / len(sources), 1) for source, share in Counter(sources).items()}
+
+
+def _skew(sample: Sequence[Sampled]) -> tuple[float, float, float] | None:
+    known = [skew.total_seconds() for skew in map(_clock_skew, sample) if skew is not None]
+    return (min(known), median(known), max(known)) if known else None
+
+
+def _clock_skew(sampled: Sampled) -> timedelta | None:
+    sent_at = parse_timestamp(sampled.sent_at)
+    return correct_clock_skew(received_at=sampled.received_at, sent_at=sent_at, original_timestamp=None).clock_skew
