@@ -23,9 +23,10 @@ from trackcore_server.budget import Budget
 _SAMPLED = 20
 _SKEWS = 5
 _REMEMBERED = 5_000
-_FIRST = 2
-_STEP_SECONDS = 0.01
-"""How many buckets are counted at once, at first, and how long that may take: then the next ones are more, or fewer."""
+_LEAST_AT_ONCE = 1
+_SECONDS_AT_ONCE = 30
+"""How many buckets are counted at once: of this time, whose messages lie together and were written just now, or one at
+least.  Of a wide bucket each message of the sample may have to be read from disk."""
 
 _SETTLED = timedelta(seconds=10)
 """How long after its end a bucket may still get messages: they are received before they are committed."""
@@ -46,7 +47,6 @@ class Buckets:
     _log: SqliteBrowser
     _seqs: dict[int, int] = attrs.field(init=False, factory=dict)
     _counted: dict[tuple[int, int], Bucket] = attrs.field(init=False, factory=dict)
-    _at_once: dict[int, int] = attrs.field(init=False, factory=dict)
 
     def count(self, width: int, places: Sequence[int], now: datetime, budget: Budget) -> Mapping[int, Bucket]:
         """Count the buckets of `width` seconds at these places, the last first, until the time is over.
@@ -59,13 +59,11 @@ class Buckets:
         bounds = self._log.first_seq() - 1, self._log.ends()["messages"]
         seqs: dict[int, int] = {}
         rest = [*reversed(places)]
+        count = max(_SECONDS_AT_ONCE // width, _LEAST_AT_ONCE)
         while rest and not (seqs and budget.is_spent()):
-            count = self._at_once.get(width, _FIRST)
             group, rest = rest[:count], rest[count:]
-            step = Budget(_STEP_SECONDS)
             self._find([edge * width for place in group for edge in (place + 1, place)], seqs, now, bounds)
             self._look_into([(seqs[place * width], seqs[(place + 1) * width]) for place in group])
-            self._at_once[width] = max(count // 2, 1) if step.is_spent() else min(count * 2, len(places))
         known = self._seqs | seqs
         pairs = {place: (known.get(place * width), known.get((place + 1) * width)) for place in places}
         return {place: self._counted[pair] for place, pair in pairs.items() if pair in self._counted}

@@ -22,7 +22,7 @@ from trackcore_server.lags import Lags
 from trackcore_server.refusals import MOST, Refusals
 
 BUCKETS = 60
-SECONDS = 0.025
+SECONDS = 0.02
 """How long is counted for one answer.  A bucket that was begun is ended."""
 
 _FRESH = timedelta(seconds=2)

@@ -122,9 +122,9 @@ class SqliteBrowser:
             return dict(zip(PARTS, connection.execute(_ENDS).fetchone(), strict=True))
 
     def listed(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> Window:
-        """Do as `between` does; messages and duplicates are `Listed`."""
+        """Do as `between` does; messages and duplicates are `Listed`, of others a large payload is not read."""
         if part not in _LISTED:
-            return self.between(part, after=after, to=to, wanted=wanted, limit=limit)
+            return self._between(part, _SELECT[part].replace("payload", _SMALL_PAYLOAD), after, to, wanted, limit)
         conditions, values = _conditions(part, wanted)
         query = _LISTED[part].format(f"WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?")
         with self._open() as connection:
@@ -134,8 +134,13 @@ class SqliteBrowser:
 
     def between(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> Window:
         """Look at the rows of a part with `after < seq <= to`, newest first, and give up to `limit` that are wanted."""
+        return self._between(part, _SELECT[part], after, to, wanted, limit)
+
+    def _between(  # noqa: PLR0917
+        self, part: Part, select: str, after: int, to: int, wanted: Filter, limit: int
+    ) -> Window:
         conditions, values = _conditions(part, wanted)
-        query = f"{_SELECT[part]} WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?"
+        query = f"{select} WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?"
         with self._open() as connection:
             rows = list(map(_READ[part], connection.execute(query, (after, to, *values, limit))))
         return Window(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
@@ -273,6 +278,7 @@ _SELECT: Mapping[Part, str] = {
     "rejected": REJECTED,
     "quarantine": QUARANTINED,
 }
+_SMALL_PAYLOAD = "iif(length(payload) <= 40000, payload, x'') AS payload"
 _LISTED: Mapping[Part, str] = {
     part: f"""
         SELECT json_group_array(json(row)) FROM (

@@ -3,6 +3,9 @@
 Opening costs several calls into SQLite; each gives up the interpreter's lock, and beside many busy threads it takes
 long to get it back.  A connection that is kept holds no snapshot while nobody uses it.  Before each use the file is
 looked at: a log that is gone, or another in its place, is noticed.
+
+The file is not mapped into memory: a page that is not in memory yet would be read with many around it, which takes ten
+times as long, and reading here and there is what looking into a large log is.
 """
 
 from __future__ import annotations
@@ -17,9 +20,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from trackcore_sqlite.schema import UnusableLog, open_for_reading
-
-_MAPPED_BYTES = 1 << 36
-"""How much of the file is read without a system call for each page."""
 
 _PARENTS_CONNECTIONS: list[object] = []
 """What a fork found open.  It is kept, since SQLite forbids that a child closes the connection of its parent."""
@@ -82,9 +82,7 @@ class ReaderPool:
             if kept.identity == identity:
                 return kept
             _put_away(kept)
-        connection = open_for_reading(self._path)
-        connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-        return Kept(connection, next(_numbers), identity)
+        return Kept(open_for_reading(self._path), next(_numbers), identity)
 
 
 def _identity(path: Path) -> _Identity:
