@@ -179,10 +179,8 @@ def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: fl
     back = {part: seq + 1 for part, seq in cursors.items()}
     poll = 0
     while True:
-        found = ask("newer", **cursors)
+        found = ask("newer", **cursors, **({"charts": 300} if poll % CHART_POLLS == 0 else {}))
         cursors = found["cursors"]
-        if poll % CHART_POLLS == 0:
-            ask("charts", seconds=300)
         if poll % OLDER_POLLS == 0:
             back = ask("older", **back)["cursors"]
         poll += 1
