@@ -24,7 +24,7 @@ import msgspec
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore.timestamps import EPOCH, MILLISECOND
-from trackcore_sqlite.duplicates import insert_duplicates
+from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
 from trackcore_sqlite.schema import UnusableLog, open_for_writing
 
@@ -89,6 +89,7 @@ class SqliteSink:
     _using: threading.Lock
     _connection: sqlite3.Connection | None
     _source_ids: dict[str, int]
+    _duplicates: DuplicateKeeper
     _ready_at: float
 
     def __init__(
@@ -162,6 +163,7 @@ class SqliteSink:
         self._using = threading.Lock()
         self._connection = None
         self._source_ids = {}
+        self._duplicates = DuplicateKeeper()
         self._ready_at = -_PROBE_SECONDS
 
     def _commit_together(self, take: TakeJobs) -> None:
@@ -244,7 +246,8 @@ class SqliteSink:
             connection.execute("DELETE FROM messages WHERE seq > ?", (seq,))
             outcomes = _insert_one_by_one(connection, rows, seq)
             again = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is Outcome.DUPLICATE]
-            self._keep_bounded(connection, "duplicates", insert_duplicates(connection, again))
+            if size := self._duplicates.insert(connection, again):
+                self._keep_bounded(connection, "duplicates", size)
         connection.execute(_SET_SEQ, (seq + outcomes.count(Outcome.STORED),))
         return outcomes
 

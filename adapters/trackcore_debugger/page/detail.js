@@ -71,8 +71,10 @@ function duplicateOf(told, onGo) {
   if (told.duplicateOf === null) return el("p", {}, "This source has sent this messageId before. That message is gone by now.");
   const go = el("button", { type: "button", class: "link", click: () => onGo(`messages/${told.duplicateOf}`) });
   go.append(`message ${told.duplicateOf}`);
-  return el("p", {}, "This source has sent this messageId before: ", go, ". It is stored once.");
+  return el("p", {}, "This source has sent this messageId before: ", go, ". It is stored once. ", el("span", { class: "quiet" }, KEPT));
 }
+
+const KEPT = "Of duplicates the log keeps the newest, up to 16 MiB, and of very many at once a part.";
 
 function destination(told) {
   const sign = el("span", { class: told.chosen ? "yes" : "no" }, told.chosen ? "✓ goes to" : "✕ not to");
