@@ -51,35 +51,38 @@ class Buckets:
     def count(self, width: int, places: Sequence[int], now: datetime, budget: Budget) -> Mapping[int, Bucket]:
         """Count the buckets of `width` seconds at these places, the last first, until the time is over.
 
-        Those that are known already, and a few more, are always among them.
+        Those that are known already are always among them, those that may still grow, and one more at least.
         """
         if len(self._seqs) > _REMEMBERED:
             self._counted.clear()
             self._seqs.clear()
         bounds = self._log.first_seq() - 1, self._log.ends()["messages"]
-        seqs: dict[int, int] = {}
-        rest = [*reversed(places)]
+        seqs = {edge: self._seqs[edge] for place in (*places, places[-1] + 1) if (edge := place * width) in self._seqs}
+        rest = [place for place in reversed(places) if self._pair(place, width, seqs) not in self._counted]
+        settled = (now - _SETTLED - EPOCH).total_seconds()
         count = max(_SECONDS_AT_ONCE // width, _LEAST_AT_ONCE)
-        while rest and not (seqs and budget.is_spent()):
+        while rest:
             group, rest = rest[:count], rest[count:]
-            self._find([edge * width for place in group for edge in (place + 1, place)], seqs, now, bounds)
+            self._find({edge * width for place in group for edge in (place, place + 1)}, seqs, settled, bounds)
             self._look_into([(seqs[place * width], seqs[(place + 1) * width]) for place in group])
-        known = self._seqs | seqs
-        pairs = {place: (known.get(place * width), known.get((place + 1) * width)) for place in places}
-        return {place: self._counted[pair] for place, pair in pairs.items() if pair in self._counted}
+            if budget.is_spent() and (group[0] + 1) * width < settled:
+                break
+        counted = {place: self._counted.get(self._pair(place, width, seqs)) for place in places}
+        return {place: bucket for place, bucket in counted.items() if bucket is not None}
 
-    def _find(self, seconds: Sequence[int], seqs: dict[int, int], now: datetime, bounds: tuple[int, int]) -> None:
+    @staticmethod
+    def _pair(place: int, width: int, seqs: Mapping[int, int]) -> tuple[int, int]:
+        """Give where a bucket begins and ends; -1 is where that is not known yet."""
+        return seqs.get(place * width, -1), seqs.get((place + 1) * width, -1)
+
+    def _find(self, seconds: set[int], seqs: dict[int, int], settled: float, bounds: tuple[int, int]) -> None:
         """Find where these times lie, in seconds since 1970, and remember for good what cannot change any more."""
-        seqs.update({second: self._seqs[second] for second in seconds if second in self._seqs})
-        missing = sorted({second for second in seconds if second not in seqs})
+        missing = sorted(seconds - seqs.keys())
         if not missing:
             return
-        later = [seq for second, seq in seqs.items() if second > missing[-1]]
-        found = self._log.seqs_at(
-            [EPOCH + timedelta(seconds=second) for second in missing], low=bounds[0], high=min(later, default=bounds[1])
-        )
-        settled = (now - _SETTLED - EPOCH).total_seconds()
-        for second, seq in zip(missing, found, strict=True):
+        later = min((seq for second, seq in seqs.items() if second > missing[-1]), default=bounds[1])
+        times = [EPOCH + timedelta(seconds=second) for second in missing]
+        for second, seq in zip(missing, self._log.seqs_at(times, low=bounds[0], high=later), strict=True):
             seqs[second] = seq
             if second < settled:
                 self._seqs[second] = seq

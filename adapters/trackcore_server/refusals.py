@@ -37,11 +37,13 @@ class Refusals:
                 self._found, self._reached = fresh, fresh[-1][0] if fresh else end + 1
             else:
                 self._found = [*fresh, *self._found][:MOST]
-        while not (is_whole := self._is_whole(time)) and not budget.is_spent():
+        while not self._is_whole(time):
             further = self._log.codes(0, self._reached - 1, _STEP)
             self._found = [*self._found, *further][:MOST]
             self._reached = further[-1][0] if len(further) == _STEP else 1
-        return [(at, code) for _, at, code in self._found if at >= time], is_whole
+            if budget.is_spent():
+                break
+        return [(at, code) for _, at, code in self._found if at >= time], self._is_whole(time)
 
     def _is_whole(self, time: datetime) -> bool:
         return self._reached <= 1 or len(self._found) >= MOST or self._found[-1][1] < time
