@@ -49,7 +49,7 @@ class Buckets:
     _counted: dict[tuple[int, int], Bucket] = attrs.field(init=False, factory=dict)
 
     def count(self, width: int, places: Sequence[int], now: datetime, budget: Budget) -> Mapping[int, Bucket]:
-        """Count the buckets of `width` seconds at these places, the last first, until the time is over.
+        """Count the buckets of `width` seconds at these places, up to now, the last first, until the time is over.
 
         Those that are known already are always among them, those that may still grow, and one more at least.
         """
@@ -61,11 +61,15 @@ class Buckets:
         rest = [place for place in reversed(places) if self._pair(place, width, seqs) not in self._counted]
         settled = (now - _SETTLED - EPOCH).total_seconds()
         count = max(_SECONDS_AT_ONCE // width, _LEAST_AT_ONCE)
+        seqs[(places[-1] + 1) * width] = bounds[1]
         while rest:
             group, rest = rest[:count], rest[count:]
+            may_stop = (group[0] + 1) * width < settled
             self._find({edge * width for place in group for edge in (place, place + 1)}, seqs, settled, bounds)
+            if may_stop and budget.is_spent():
+                break
             self._look_into([(seqs[place * width], seqs[(place + 1) * width]) for place in group])
-            if budget.is_spent() and (group[0] + 1) * width < settled:
+            if may_stop and budget.is_spent():
                 break
         counted = {place: self._counted.get(self._pair(place, width, seqs)) for place in places}
         return {place: bucket for place, bucket in counted.items() if bucket is not None}
@@ -92,7 +96,7 @@ class Buckets:
         missing = [pair for pair in pairs if pair not in self._counted]
         if not missing:
             return
-        spreads = {pair: spread(*pair, _SAMPLED) for pair in missing}
+        spreads = {pair: _spread(*pair) for pair in missing}
         skewed = [seq for seqs in spreads.values() for seq in seqs[:: max(len(seqs) // _SKEWS, 1)][:_SKEWS]]
         sample = {one.seq: one for one in self._log.sampled([*chain.from_iterable(spreads.values())], skewed)}
         for pair, seqs in spreads.items():
@@ -101,6 +105,13 @@ class Buckets:
 
 
 _EMPTY = Bucket({}, None)
+
+
+def _spread(after: int, to: int) -> list[int]:
+    """Choose a sample: pairs of neighbours, since these are mostly read at once."""
+    if to - after <= _SAMPLED:
+        return [*range(after + 1, to + 1)]
+    return [seq for first in spread(after, to - 1, _SAMPLED // 2) for seq in (first, first + 1)]
 
 
 def _divided(count: int, sources: Sequence[str]) -> Mapping[str, float]:
