@@ -65,8 +65,8 @@ class Buckets:
         while rest:
             group, rest = rest[:count], rest[count:]
             may_stop = (group[0] + 1) * width < settled
-            self._find({edge * width for place in group for edge in (place, place + 1)}, seqs, settled, bounds)
-            if may_stop and budget.is_spent():
+            edges = {edge * width for place in group for edge in (place, place + 1)}
+            if self._find(edges, seqs, settled, bounds) and may_stop and budget.is_spent():
                 break
             self._look_into([(seqs[place * width], seqs[(place + 1) * width]) for place in group])
             if may_stop and budget.is_spent():
@@ -79,17 +79,21 @@ class Buckets:
         """Give where a bucket begins and ends; -1 is where that is not known yet."""
         return seqs.get(place * width, -1), seqs.get((place + 1) * width, -1)
 
-    def _find(self, seconds: set[int], seqs: dict[int, int], settled: float, bounds: tuple[int, int]) -> None:
-        """Find where these times lie, in seconds since 1970, and remember for good what cannot change any more."""
+    def _find(self, seconds: set[int], seqs: dict[int, int], settled: float, bounds: tuple[int, int]) -> bool:
+        """Find where these times lie, in seconds since 1970, and remember for good what cannot change any more.
+
+        Return whether anything had to be looked for.
+        """
         missing = sorted(seconds - seqs.keys())
         if not missing:
-            return
+            return False
         later = min((seq for second, seq in seqs.items() if second > missing[-1]), default=bounds[1])
         times = [EPOCH + timedelta(seconds=second) for second in missing]
         for second, seq in zip(missing, self._log.seqs_at(times, low=bounds[0], high=later), strict=True):
             seqs[second] = seq
             if second < settled:
                 self._seqs[second] = seq
+        return True
 
     def _look_into(self, pairs: Sequence[tuple[int, int]]) -> None:
         self._counted.update({pair: _EMPTY for pair in pairs if pair[0] >= pair[1]})
