@@ -73,6 +73,26 @@ class TestStored:
         assert (story["outcome"], story["code"], story["writeKey"]) == ("quarantined", "unknown_source", "a-ke…")
         assert "secret" not in result.stdout
 
+    def test_a_duplicate(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        fill({**TRACK, "event": "Again"})
+        (story,) = lines(run("explain", "--duplicate", "1"))
+        assert (story["part"], story["seq"], story["outcome"]) == ("duplicates", 1, "duplicate")
+        assert story["duplicateOf"] == 1
+        assert story["message"]["event"] == "Again"
+        text = run("explain", "--duplicate", "1", "--format", "text").stdout
+        assert text.startswith("duplicate 1: duplicate\n")
+        assert "message 1; it is stored once" in text
+
+    def test_how_the_source_was_found(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        (story,) = lines(run("explain", "1"))
+        assert story["source"] == {
+            "name": "website",
+            "because": "the `writeKey` of the batch belongs to it",
+            "foundBy": "body",
+        }
+
     def test_what_is_not_there_is_told(self, run: Run, fill: Fill) -> None:
         fill(TRACK)
         for arguments in (("2",), ("m2",), ("--rejected", "1"), ("--quarantine", "1"), ("9" * 30,)):
