@@ -147,7 +147,7 @@ class Collector:
         """
         intake = self.examine(body, record=record, endpoint=endpoint, origin=origin, received_at=received_at)
         envelopes = [
-            replace(envelope, cautions=(*envelope.cautions, _REPAIRED), found_by=FoundBy.RECORD)
+            replace(envelope, cautions=(*envelope.cautions, _REPAIRED), found_by=str(FoundBy.RECORD))
             for envelope in intake.envelopes
         ]
         return Receipt(

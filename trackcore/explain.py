@@ -102,6 +102,7 @@ def explain_rejection(
     source: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
     actual: int | None = None,
+    batch: bytes | None = None,
 ) -> RejectionStory:
     """Tell the story of a rejected message, or of a request that was refused as a whole.
 
@@ -113,6 +114,7 @@ def explain_rejection(
         source: the name of its source, where it has one.
         limits: the limits in force today.
         actual: the size that was measured, in the unit of the limit; else it is measured on the payload where it can.
+        batch: what its batch said for all, where that was kept.
     """
     entry = CATALOGUE.get(code)
     limit, unit = _limit(code, limits)
@@ -124,7 +126,7 @@ def explain_rejection(
         path=path,
         entry=entry,
         allowed="" if entry is None else entry.allowed_within(limits),
-        found=_found(payload, path) if path else None,
+        found=(_found(payload, path) or (batch and _found(batch, path)) or "nothing") if path else None,
         limit=limit,
         actual=_measured(code, payload) if actual is None and unit else actual,
         unit=unit,
@@ -310,7 +312,7 @@ def _depth(text: bytes) -> int:
 def _found(payload: bytes, path: str) -> str | None:
     value = _value_at(payload, path)
     if value is _MISSING:
-        return "nothing"
+        return None
     if value is None:
         return "null"
     text = encode_json(value).decode()

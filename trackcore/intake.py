@@ -138,7 +138,7 @@ def process(
         received_at=received_at,
         new_message_id=new_message_id,
         limits=limits,
-        found_by=found_by,
+        found_by=None if found_by is None else str(found_by),
     )
     envelopes, rejections = pipeline.run()
     return Intake(
@@ -181,7 +181,7 @@ class _Pipeline:
     received_at: datetime
     new_message_id: NewMessageId
     limits: Limits
-    found_by: FoundBy | None
+    found_by: str | None
     _received_text: str = attrs.field(init=False)
     _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
     _shared_context: SharedPart | None = attrs.field(init=False)

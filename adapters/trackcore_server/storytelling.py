@@ -125,6 +125,8 @@ def _about(entry: JSONObject) -> Iterator[Row]:
 
 
 def _content(story: JSONObject) -> Iterator[Row]:
+    if "batch" in story:
+        yield "its batch", Text(visible(story["batch"][:_PAYLOAD_CHARS]))
     if "message" in story and isinstance(story["message"], dict):
         lines = json.dumps(story["message"], indent=2, ensure_ascii=False).splitlines()
         shown = [visible(line) for line in lines[:_MOST_LINES]]

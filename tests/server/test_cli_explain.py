@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from trackcore_server import create_app, load_configuration
 
 from trackcore import Destination
 
@@ -65,6 +66,14 @@ class TestStored:
         assert (story["code"], story["path"], story["found"]) == ("event_not_defined", "event", "nothing")
         assert story["meaning"].startswith("A track message does not say what happened")
         assert "secret" not in story["payload"]
+
+    def test_a_fault_of_what_the_batch_said_for_all(self, run: Run, lines: Lines, tmp_path: Path) -> None:
+        body = {"batch": [TRACK], "context": "phone", "writeKey": "key"}
+        app = create_app(load_configuration(tmp_path / "trackcore-data" / "trackcore.toml"))
+        app.collector.receive(json.dumps(body).encode())
+        (story,) = lines(run("explain", "--rejected", "1"))
+        assert (story["path"], story["found"]) == ("context", 'a string: "phone"')
+        assert '{"context":"phone"}' in run("explain", "--rejected", "1", "--format", "text").stdout
 
     def test_a_quarantined_request(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK, write_key="a-key-that-is-secret")
