@@ -38,7 +38,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     `payload` is the whole message as JSON text; the other fields are what a sink needs to file it without reading it.
     `inherited` names what of `context` and `integrations` came from the batch and not from the message, by wire path.
-    `found_by` is a `FoundBy` as plain text, None where nobody has said it; `received` is the message's own source text, which nobody has to store.
+    `found_by` is a `FoundBy` as plain text, None where nobody has said it; `received` is the message's own source text,
+    which nobody has to store.
     (No attrs class: one is made for each message, and a frozen attrs object of this size costs ten times as much.)
     """
 
