@@ -176,6 +176,7 @@ _PLACES: Mapping[str, str] = {
     FoundBy.MESSAGE: "the `writeKey` in the message, or in one of its batch, belongs to it",
     FoundBy.QUERY: "the write key in the query of the address belongs to it",
     FoundBy.PROCESS: "the message was made in the process of the server, for this source",
+    FoundBy.FILE: "the message was imported from a file, for this source",
     FoundBy.RECORD: "the record that was received again had been kept with its write key, or as its own",
 }
 _NOT_KEPT = "the write key of the request belongs to it, or the message was made in process"
