@@ -22,8 +22,8 @@ from trackcore.typing import Call, Endpoint, WriteKey
 class FoundBy(StrEnum):
     """How the source of a message was found: where its write key stood, or what stood for one.
 
-    `PROCESS`: it was made in this process.  `FILE`: it was imported.  `RECORD`: it was received again from what had been
-    kept of it.
+    `PROCESS`: it was made in this process.  `FILE`: it was imported.  `RECORD`: it was received again from what had
+    been kept of it.
     """
 
     HEADER = "header"
