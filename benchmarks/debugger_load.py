@@ -1,9 +1,11 @@
 """How much ingest loses while five debugger pages look on, and how long each of their questions takes.
 
-    python benchmarks/debugger_load.py FOLDER [--rounds N] [--seconds S]
+    python benchmarks/debugger_load.py FOLDER [--rounds N] [--seconds S] [--pace BATCHES]
 
 FOLDER is a data folder with a log, as large as you like, and a `trackcore.toml` whose first source has a write key and
-that has a `[debugger] token` in plain text.  Rounds with and without pages alternate, since machines are noisy.
+that has a `[debugger] token` in plain text.  Rounds with and without pages alternate, since machines are noisy.  Where
+clients, pages and server share few cores, the rate says as much of the clients as of the server: then look at the CPU
+time of the server for each message, best at a pace (batches a second of each client) that it can keep up with.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import psutil
+
 PAGES = 5
 CLIENTS = 4
 BATCH = 20
@@ -39,6 +43,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--pace", type=float, default=0.0)
     parser.add_argument("--look", metavar="HOST:PORT")  # what this script starts itself as: five pages
     arguments = parser.parse_args()
     configuration = tomllib.loads((arguments.folder / "trackcore.toml").read_text())
@@ -48,11 +53,15 @@ def main() -> None:
     key = configuration["sources"][0]["write_keys"][0]
     with serve(arguments.folder) as (process, address):
         rates: dict[bool, list[float]] = {False: [], True: []}
-        load(address, key, 2.0)
+        costs: dict[bool, list[float]] = {False: [], True: []}
+        load(address, key, 2.0, arguments.pace)
         for turn in range(2 * arguments.rounds):
             with_pages = turn % 2 == 1
             pages = start_pages(arguments.folder, address) if with_pages else None
-            rates[with_pages].append(load(address, key, arguments.seconds))
+            used = cpu_seconds(process.pid)
+            rates[with_pages].append(load(address, key, arguments.seconds, arguments.pace))
+            messages = rates[with_pages][-1] * arguments.seconds
+            costs[with_pages].append(1e6 * (cpu_seconds(process.pid) - used) / messages)
             if pages is not None:
                 pages.terminate()
                 pages.wait()
@@ -61,6 +70,10 @@ def main() -> None:
     print("messages/s alone:  ", *(f"{rate:7,.0f}" for rate in rates[False]))
     print("messages/s watched:", *(f"{rate:7,.0f}" for rate in rates[True]))
     print(f"medians {alone:,.0f} and {watched:,.0f}: {100 * (1 - watched / alone):+.1f} % lost with {PAGES} pages")
+    alone, watched = (statistics.median(costs[case]) for case in (False, True))
+    print("CPU of the server, µs a message, alone:  ", *(f"{cost:6.1f}" for cost in costs[False]))
+    print("CPU of the server, µs a message, watched:", *(f"{cost:6.1f}" for cost in costs[True]))
+    print(f"medians {alone:.1f} and {watched:.1f}: {100 * (watched / alone - 1):+.1f} % with {PAGES} pages")
 
 
 class serve:  # noqa: N801 - used as a function
@@ -92,13 +105,22 @@ class serve:  # noqa: N801 - used as a function
         self.process.wait()
 
 
-def load(address: str, key: str, seconds: float) -> float:
-    """Send batches as fast as they are answered, and give the messages per second."""
+def cpu_seconds(pid: int) -> float:
+    """Give the CPU time that a process and its workers have used."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
+def load(address: str, key: str, seconds: float, pace: float) -> float:
+    """Send batches at a pace, or as fast as they are answered, and give the messages per second."""
     end = time.monotonic() + seconds
     counts = [0] * CLIENTS
     headers = {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
     item = {"type": "track", "event": "Load", "userId": "user-1", "properties": {"text": "x" * 400}}
     body = json.dumps({"batch": [item] * BATCH, "sentAt": "2026-01-31T12:00:00Z"}).encode()
+
+    started = time.monotonic()
 
     def send(place: int) -> None:
         connection = HTTPConnection(address)
@@ -106,6 +128,8 @@ def load(address: str, key: str, seconds: float) -> float:
             connection.request("POST", "/v1/batch", body, headers)
             connection.getresponse().read()
             counts[place] += BATCH
+            if pace:
+                time.sleep(max(started + counts[place] / BATCH / pace - time.monotonic(), 0))
 
     threads = [threading.Thread(target=send, args=(place,)) for place in range(CLIENTS)]
     for thread in threads:
@@ -155,10 +179,8 @@ def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: fl
     back = {part: seq + 1 for part, seq in cursors.items()}
     poll = 0
     while True:
-        found = ask("newer", **cursors)
+        found = ask("newer", **cursors, **({"charts": 300} if poll % CHART_POLLS == 0 else {}))
         cursors = found["cursors"]
-        if poll % CHART_POLLS == 0:
-            ask("charts", seconds=300)
         if poll % OLDER_POLLS == 0:
             back = ask("older", **back)["cursors"]
         poll += 1

@@ -97,6 +97,7 @@ class TestReceive:
                 message="a message needs a userId or an anonymousId",
                 path="",
                 payload=b'{"type":"page"}',
+                batch=b"{}",
             )
         ]
 

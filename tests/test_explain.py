@@ -62,6 +62,7 @@ def told(envelope: Envelope) -> MessageStory:
         cautions=envelope.cautions,
         resolver=Resolver(DESTINATIONS),
         inherited=envelope.inherited,
+        found_by=envelope.found_by,
     )
 
 
@@ -335,6 +336,61 @@ class TestMessage:
         story = story_of({**TRACK, "userId": 42, "messageId": "m1"})
         assert story.ids == {"messageId": "m1", "userId": "42"}
         assert story.coerced == ("userId",)
+
+    @pytest.mark.parametrize(
+        ("origin", "body", "endpoint", "found_by", "sentence"),
+        [
+            (
+                Origin(header_key=KEY, query_key=KEY),
+                {"batch": [PAGE], "writeKey": KEY},
+                "batch",
+                "header",
+                "Authorization",
+            ),
+            (
+                Origin(query_key=KEY),
+                {"batch": [{**PAGE, "writeKey": KEY}], "writeKey": KEY},
+                "batch",
+                "body",
+                "the batch",
+            ),
+            (
+                Origin(query_key=KEY),
+                {"batch": [PAGE, {**PAGE, "writeKey": KEY}]},
+                "batch",
+                "message",
+                "one of its batch",
+            ),
+            (Origin(query_key=KEY), {**PAGE, "writeKey": KEY}, "page", "message", "message"),
+            (Origin(query_key=KEY), {"batch": [PAGE]}, "batch", "query", "query of the address"),
+        ],
+    )
+    def test_where_the_write_key_stood(
+        self, origin: Origin, body: Any, endpoint: Any, found_by: str, sentence: str
+    ) -> None:
+        """R10: Basic user name, else body `writeKey` (envelope, then item), else `?writeKey=`."""
+        envelope = take_in(body, origin=origin, endpoint=endpoint).envelopes[0]
+        story = told(envelope)
+        assert (envelope.found_by, story.found_by) == (found_by, found_by)
+        assert sentence in story.source_because
+        assert story.as_json()["source"]["foundBy"] == found_by
+
+    def test_what_was_made_in_process_or_received_again(self) -> None:
+        sink = MemorySink()
+        collector = make_collector(sink=sink)
+        collector.submit(Track(user_id="u", event="e"), source="website")
+        origin = Origin(header_key=KEY)
+        collector.receive_again(
+            json.dumps(PAGE).encode(), record="rejected:1", endpoint="page", origin=origin, received_at=RECEIVED_AT
+        )
+        assert [envelope.found_by for envelope in sink.envelopes] == ["process", "record"]
+        assert "in the process" in told(sink.envelopes[0]).source_because
+        assert "received again" in told(sink.envelopes[1]).source_because
+
+    def test_where_that_was_not_kept(self) -> None:
+        story = explain_message(PAGE, source="s", destinations=(), cautions=(), resolver=Resolver(()))
+        assert story.found_by is None
+        assert story.source_because == "the write key of the request belongs to it, or the message was made in process"
 
     def test_a_key_that_lost_is_mentioned(self) -> None:
         assert "another" in story_of({**TRACK, "writeKey": "another"}).source_because

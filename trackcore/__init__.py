@@ -30,6 +30,7 @@ from trackcore.schema import any_message_schema, batch_schema, message_schema
 from trackcore.sinks import (
     Cause,
     Envelope,
+    FoundBy,
     MemorySink,
     Outcome,
     QuarantinedRequest,
@@ -58,6 +59,7 @@ __all__ = [
     "Endpoint",
     "Entry",
     "Envelope",
+    "FoundBy",
     "Group",
     "Identify",
     "Intake",

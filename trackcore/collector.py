@@ -24,7 +24,7 @@ from trackcore.jsontext import replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.request import Request, key_in_broken_body
-from trackcore.sinks import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
+from trackcore.sinks import Envelope, FoundBy, Outcome, QuarantinedRequest, RejectedRecord, Sink
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
 
@@ -146,7 +146,10 @@ class Collector:
             SinkUnavailable: nothing was stored.
         """
         intake = self.examine(body, record=record, endpoint=endpoint, origin=origin, received_at=received_at)
-        envelopes = [replace(envelope, cautions=(*envelope.cautions, _REPAIRED)) for envelope in intake.envelopes]
+        envelopes = [
+            replace(envelope, cautions=(*envelope.cautions, _REPAIRED), found_by=str(FoundBy.RECORD))
+            for envelope in intake.envelopes
+        ]
         return Receipt(
             source=intake.source,
             received_at=intake.received_at,
@@ -191,6 +194,7 @@ class Collector:
             received_at=truncate_to_milliseconds(self.clock()),
             new_message_id=self.new_message_id,
             limits=self.limits,
+            found_by=FoundBy.PROCESS,
         )
         return self._store(found, intake)
 
@@ -215,7 +219,7 @@ class Collector:
             self.sink.store(rejected=[record])
 
     def _store(self, source: Source, intake: Intake) -> Receipt:
-        rejected = [_rejected_record(source, intake.received_at, rejection) for rejection in intake.rejections]
+        rejected = [_rejected_record(source, intake, rejection) for rejection in intake.rejections]
         outcomes = self.sink.store(intake.envelopes, rejected=rejected)
         return Receipt(
             source=source,
@@ -235,12 +239,13 @@ class Collector:
         return tuple(destination for destination in self.destinations if destination.name in source.destinations)
 
 
-def _rejected_record(source: Source, received_at: datetime, rejection: Rejection) -> RejectedRecord:
+def _rejected_record(source: Source, intake: Intake, rejection: Rejection) -> RejectedRecord:
     return RejectedRecord(
         source=source.name,
-        received_at=received_at,
+        received_at=intake.received_at,
         code=rejection.error.reason,
         message=rejection.error.detail,
         path=rejection.error.path,
         payload=rejection.payload,
+        batch=intake.said_for_all,
     )

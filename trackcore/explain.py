@@ -21,6 +21,7 @@ from trackcore.errors import Caution, Invalid, InvalidRequest, Reason, Warned
 from trackcore.integrations import ALL, Because, Decision, Resolver
 from trackcore.jsontext import clean_text, encode_json, kind_of, parse
 from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.sinks import FoundBy
 from trackcore.stories import DestinationStory, MessageStory, QuarantineStory, RejectionStory, Remark, TimeStory
 from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
@@ -41,6 +42,7 @@ def explain_message(
     cautions: Sequence[Caution],
     resolver: Resolver,
     inherited: Sequence[str] = (),
+    found_by: str | None = None,
     duplicate_of: int | None = None,
 ) -> MessageStory:
     """Tell the story of a message as it is stored.
@@ -52,11 +54,13 @@ def explain_message(
         cautions: what was mended or ignored in it.
         resolver: decides by the configuration of today.
         inherited: the wire paths at which a subtree was taken whole from the batch.
+        found_by: how its source was found, a `FoundBy`; None where that was not kept.
         duplicate_of: the sequence number of the message that made this one a duplicate.
     """
     return MessageStory(
         source=source,
-        source_because=_why_source(cautions),
+        source_because=_why_source(found_by, cautions),
+        found_by=found_by,
         call=str(message.get("type", "")),
         ids={name: str(message[name]) for name in _IDS if message.get(name) is not None},
         coerced=tuple(caution.path for caution in cautions if caution.code == Warned.ID_FROM_NUMBER),
@@ -98,6 +102,7 @@ def explain_rejection(
     source: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
     actual: int | None = None,
+    batch: bytes | None = None,
 ) -> RejectionStory:
     """Tell the story of a rejected message, or of a request that was refused as a whole.
 
@@ -109,6 +114,7 @@ def explain_rejection(
         source: the name of its source, where it has one.
         limits: the limits in force today.
         actual: the size that was measured, in the unit of the limit; else it is measured on the payload where it can.
+        batch: what its batch said for all, where that was kept.
     """
     entry = CATALOGUE.get(code)
     limit, unit = _limit(code, limits)
@@ -120,7 +126,7 @@ def explain_rejection(
         path=path,
         entry=entry,
         allowed="" if entry is None else entry.allowed_within(limits),
-        found=_found(payload, path) if path else None,
+        found=(_found(payload, path) or (batch and _found(batch, path)) or "nothing") if path else None,
         limit=limit,
         actual=_measured(code, payload) if actual is None and unit else actual,
         unit=unit,
@@ -164,10 +170,23 @@ def duration_text(duration: timedelta) -> str:
 _UNITS = ((0.001, 1, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h"))
 
 
-def _why_source(cautions: Sequence[Caution]) -> str:
+_PLACES: Mapping[str, str] = {
+    FoundBy.HEADER: "the write key in the Authorization header belongs to it",
+    FoundBy.BODY: "the `writeKey` of the batch belongs to it",
+    FoundBy.MESSAGE: "the `writeKey` in the message, or in one of its batch, belongs to it",
+    FoundBy.QUERY: "the write key in the query of the address belongs to it",
+    FoundBy.PROCESS: "the message was made in the process of the server, for this source",
+    FoundBy.FILE: "the message was imported from a file, for this source",
+    FoundBy.RECORD: "the record that was received again had been kept with its write key, or as its own",
+}
+_NOT_KEPT = "the write key of the request belongs to it, or the message was made in process"
+
+
+def _why_source(found_by: str | None, cautions: Sequence[Caution]) -> str:
+    because = _PLACES.get(found_by or "", _NOT_KEPT)
     if any(caution.code == Warned.WRITE_KEY_MISMATCH for caution in cautions):
-        return "its write key was used; the request gave another one too, in a place that counts for less"
-    return "the write key of the request belongs to it, or the message was made in process"
+        return f"{because}; the request gave another one too, in a place that counts for less"
+    return because
 
 
 def _remark(caution: Caution) -> Remark:
@@ -294,7 +313,7 @@ def _depth(text: bytes) -> int:
 def _found(payload: bytes, path: str) -> str | None:
     value = _value_at(payload, path)
     if value is _MISSING:
-        return "nothing"
+        return None
     if value is None:
         return "null"
     text = encode_json(value).decode()

@@ -23,7 +23,7 @@ from trackcore.jsontext import encode_json, has_surrogate, is_deeper, parse_valu
 from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, lay_over
 from trackcore.request import Request, parse_request, peek
-from trackcore.sinks import Envelope
+from trackcore.sinks import Envelope, FoundBy
 from trackcore.timestamps import (
     ClockCorrection,
     TimeRule,
@@ -65,13 +65,17 @@ class Rejection:
 
 @attrs.frozen(kw_only=True)
 class Intake:
-    """What became of a request.  Without a source nothing was looked at but the write key."""
+    """What became of a request.  Without a source nothing was looked at but the write key.
+
+    `said_for_all` is there where a message of a batch was rejected: see `Request.said_for_all`.
+    """
 
     source: Source | None
     write_key: WriteKey | None
     received_at: datetime
     envelopes: Sequence[Envelope] = ()
     rejections: Sequence[Rejection] = ()
+    said_for_all: bytes | None = None
 
 
 def receive(
@@ -95,7 +99,7 @@ def receive(
     """
     received_at = truncate_to_milliseconds(received_at)
     request = parse_request(body, endpoint, limits)
-    key = origin.header_key or request.write_key or _key_in_items(request, limits) or origin.query_key
+    key, found_by = _find_key(request, origin, limits)
     source = sources.find(key)
     if source is None:
         return Intake(source=None, write_key=key, received_at=received_at)
@@ -108,6 +112,7 @@ def receive(
         received_at=received_at,
         new_message_id=new_message_id,
         limits=limits,
+        found_by=found_by,
     )
 
 
@@ -121,6 +126,7 @@ def process(
     received_at: datetime,
     new_message_id: NewMessageId,
     limits: Limits,
+    found_by: FoundBy | None = None,
 ) -> Intake:
     """Make an envelope of each message of a request whose source is known.  `received_at` is in whole milliseconds."""
     pipeline = _Pipeline(
@@ -132,11 +138,27 @@ def process(
         received_at=received_at,
         new_message_id=new_message_id,
         limits=limits,
+        found_by=None if found_by is None else str(found_by),
     )
     envelopes, rejections = pipeline.run()
     return Intake(
-        source=source, write_key=write_key, received_at=received_at, envelopes=envelopes, rejections=rejections
+        source=source,
+        write_key=write_key,
+        received_at=received_at,
+        envelopes=envelopes,
+        rejections=rejections,
+        said_for_all=request.said_for_all(limits, len(rejections)) if rejections else None,
     )
+
+
+def _find_key(request: Request, origin: Origin, limits: Limits) -> tuple[WriteKey | None, FoundBy]:
+    """Find the write key that counts, and tell where it stood."""
+    if origin.header_key:
+        return origin.header_key, FoundBy.HEADER
+    if request.write_key:
+        return request.write_key, FoundBy.BODY
+    key = _key_in_items(request, limits)
+    return (key, FoundBy.MESSAGE) if key else (origin.query_key, FoundBy.QUERY)
 
 
 def _key_in_items(request: Request, limits: Limits) -> WriteKey | None:
@@ -159,6 +181,7 @@ class _Pipeline:
     received_at: datetime
     new_message_id: NewMessageId
     limits: Limits
+    found_by: str | None
     _received_text: str = attrs.field(init=False)
     _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
     _shared_context: SharedContext | None = attrs.field(init=False)
@@ -198,7 +221,8 @@ class _Pipeline:
         if request.invalid is not None:
             raise request.invalid
         cautions = [*self._shared_cautions]
-        call, message, extra = read_message(bytes(item), request.call, self.limits, cautions)
+        source = bytes(item)
+        call, message, extra = read_message(source, request.call, self.limits, cautions)
         message.context, inherited = self._context(message.context)
         own = bytes(message.integrations)
         found = self._resolutions.get(own) or self._resolve(own)
@@ -226,6 +250,8 @@ class _Pipeline:
             (*cautions, *resolution.cautions) if cautions else resolution.cautions,
             encode_json(message) if extra is None else write_message(message, extra),
             inherited + also_inherited,
+            self.found_by,
+            source if request.received is None else bytes(request.received[index]),
         )
 
     def _context(self, own: JSONObject | None) -> tuple[Any, Inherited]:
@@ -348,5 +374,8 @@ def _excess(items: Sequence[bytes | msgspec.Raw], limit: int) -> Iterator[Reject
     elif rest:
         detail = f"{error.detail}; this stands for the last {len(rest)}"
         yield Rejection(
-            index=last, message_id=None, error=attrs.evolve(error, detail=detail), payload=encode_json(rest)
+            index=last,
+            message_id=None,
+            error=attrs.evolve(error, detail=detail),
+            payload=b"[%b]" % b",".join(map(bytes, rest)),
         )

@@ -7,7 +7,7 @@ decoded by itself, its size is measured on its own bytes, and its faults stay it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -31,7 +31,8 @@ class Request:
     batch, where each message says its own.
 
     Where the body had to be mended to be parsed at all, `received` has the source texts as they came, and
-    `shared_surrogate` says that a lone surrogate stood in what the batch says for all.
+    `shared_surrogate` says that a lone surrogate stood in what the batch says for all.  `shared` has the source texts
+    of the latter, as they came, by name.
     """
 
     call: Call | None
@@ -43,6 +44,24 @@ class Request:
     invalid: InvalidMessage | None = None
     received: tuple[bytes, ...] | None = None
     shared_surrogate: bool = False
+    shared: Mapping[str, bytes | msgspec.Raw] = attrs.field(factory=dict)
+
+    def said_for_all(self, limits: Limits, times: int) -> bytes | None:
+        """Give what a batch said for all its messages, as a JSON object; None for a single message.
+
+        It is to be kept with so many of them; it is empty (no object, not even `{}`) where that would come to more than
+        may be shared.
+        """
+        if self.call is not None:
+            return None
+        text = b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), bytes(part)) for name, part in self.shared.items())
+        return text if len(text) * times <= limits.shared_bytes else b""
+
+
+def batch_of_one(said_for_all: bytes, message: bytes) -> bytes:
+    """Put a message back into its batch, of which it is the only one then; an array of messages likewise."""
+    messages = message if message.lstrip().startswith(b"[") else b"[%b]" % message
+    return b'{"batch":%b%b' % (messages, b"}" if said_for_all == b"{}" else b"," + said_for_all[1:])
 
 
 def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
@@ -133,7 +152,16 @@ def _parse_batch(text: bytes, limits: Limits) -> Request:
         invalid=invalid,
         received=None if mended is text else tuple(_items_as_received(envelope.batch, mended, text)),
         shared_surrogate=mended is not text and _has_shared_surrogate(envelope, mended, text),
+        shared={
+            name: part if mended is text else _as_received(bytes(part), mended, text)
+            for name, part in _said(envelope)
+            if part is not _NULL
+        },
     )
+
+
+def _said(envelope: _BatchEnvelope) -> tuple[tuple[str, msgspec.Raw], ...]:
+    return ("context", envelope.context), ("integrations", envelope.integrations), ("sentAt", envelope.sent_at)
 
 
 def _as_received(part: bytes, mended: bytes, text: bytes) -> bytes:

@@ -19,11 +19,29 @@ from trackcore.errors import Caution, TrackcoreError
 from trackcore.typing import Call, Endpoint, WriteKey
 
 
+class FoundBy(StrEnum):
+    """How the source of a message was found: where its write key stood, or what stood for one.
+
+    `PROCESS`: it was made in this process.  `FILE`: it was imported.  `RECORD`: it was received again from what had
+    been kept of it.
+    """
+
+    HEADER = "header"
+    BODY = "body"
+    MESSAGE = "message"
+    QUERY = "query"
+    PROCESS = "process"
+    FILE = "file"
+    RECORD = "record"
+
+
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A message that is ready to be stored.
 
     `payload` is the whole message as JSON text; the other fields are what a sink needs to file it without reading it.
     `inherited` names what of `context` and `integrations` came from the batch and not from the message, by wire path.
+    `found_by` is a `FoundBy` as plain text, None where nobody has said it; `received` is the message's own source text,
+    which nobody has to store.
     (No attrs class: one is made for each message, and a frozen attrs object of this size costs ten times as much.)
     """
 
@@ -37,11 +55,17 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     cautions: tuple[Caution, ...]
     payload: bytes
     inherited: tuple[str, ...] = ()
+    found_by: str | None = None
+    received: bytes = b""
 
 
 @attrs.frozen(kw_only=True)
 class RejectedRecord:
-    """What is kept of a rejected message, or of a whole request of a known source: the bytes as received, and why."""
+    """What is kept of a rejected message, or of a whole request of a known source: the bytes as received, and why.
+
+    `batch` is for a message that came in a batch: a JSON object of what the batch said for all its messages
+    (`Request.said_for_all`), without which the message could not be received again as what it was.
+    """
 
     source: str
     received_at: datetime
@@ -49,6 +73,7 @@ class RejectedRecord:
     message: str
     path: str
     payload: bytes
+    batch: bytes | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -76,9 +76,10 @@ class DestinationStory:
 class MessageStory:
     """All that is known of a message that was kept, or would be.
 
-    `ids` maps the ids by wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths at
-    which a subtree was taken whole from the batch.  `duplicate_of` is the sequence number of the stored message with
-    the same id, for one that was not stored again.
+    `found_by` is how the source was found (`trackcore.FoundBy`), None where that was not kept.  `ids` maps the ids by
+    wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths at which a subtree was taken
+    whole from the batch.  `duplicate_of` is the sequence number of the stored message with the same id, for one that
+    was not stored again.
     """
 
     source: str
@@ -90,13 +91,14 @@ class MessageStory:
     inherited: tuple[str, ...]
     warnings: tuple[Remark, ...]
     destinations: tuple[DestinationStory, ...]
+    found_by: str | None = None
     duplicate_of: int | None = None
 
     def as_json(self) -> JSONObject:
         """Give it as a JSON object."""
         return {
             "outcome": "accepted" if self.duplicate_of is None else "duplicate",
-            "source": {"name": self.source, "because": self.source_because},
+            "source": {"name": self.source, "because": self.source_because, "foundBy": self.found_by},
             "type": self.call,
             "ids": dict(self.ids),
             "coerced": list(self.coerced),

@@ -92,11 +92,18 @@ class DebuggerApp:
         self._assets = load_assets()
         self._questions: Mapping[str, Callable[[Request], JSONObject]] = {
             "start": lambda _: reader.start(),
-            "newer": lambda request: _listing(reader.newer(_cursors(request), _wanted(request))),
+            "newer": self._newer,
             "older": lambda request: _listing(reader.older(_cursors(request), _wanted(request))),
             "find": lambda request: {"rows": reader.find(_text(request, "id") or "")},
             "charts": lambda request: reader.charts(_number(request, "seconds", 1, _MOST_SECONDS)),
         }
+
+    def _newer(self, request: Request) -> JSONObject:
+        """Give what is new; with `charts` also the charts of so many seconds, so that a page asks once for both."""
+        listing = _listing(self._reader.newer(_cursors(request), _wanted(request)))
+        if "charts" in request.args:
+            listing["charts"] = self._reader.charts(_number(request, "charts", 1, _MOST_SECONDS))
+        return listing
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import attrs
+import msgspec
 
 from trackcore import JSONObject
 
@@ -34,13 +35,13 @@ class Wanted:
 
 @attrs.frozen(kw_only=True)
 class Listing:
-    """Rows, newest first, and the cursors to go on from.
+    """Rows, newest first, as objects or as JSON text already, and the cursors to go on from.
 
     `skipped` is how many new records were passed over, since more came than can be shown; `is_end` says that there is
     nothing older; `reached` is the time (receivedAt) down to which everything has been looked at, null at the end.
     """
 
-    rows: Sequence[JSONObject]
+    rows: Sequence[JSONObject | msgspec.Raw]
     cursors: Cursors
     skipped: int = 0
     is_end: bool = False

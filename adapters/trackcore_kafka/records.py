@@ -5,7 +5,8 @@
   one partition, in order.  The partition is Kafka's own choice for a key (murmur2), as of any Java producer.
 - headers: text in UTF-8.  Of a message: `source`, `call`, `messageId`, `destinations` (a JSON array of names),
   `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty) and
-  `receivedAt`.
+  `foundBy` (a `FoundBy`; left out if nobody has said it) and `receivedAt`.  Of a rejected message of a batch also
+  `batch`: a JSON object of what the batch said for all.
 - timestamp: receivedAt, in milliseconds.
 """
 
@@ -46,7 +47,8 @@ class Record(NamedTuple):
     @property
     def size(self) -> int:
         """About how many bytes it takes while it waits, what Kafka adds to it among them."""
-        return len(self.value) + len(self.key or b"") + _RECORD_OVERHEAD_BYTES
+        headers = sum(len(value or b"") for _, value in self.headers)
+        return len(self.value) + len(self.key or b"") + headers + _RECORD_OVERHEAD_BYTES
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +67,7 @@ class StoredMessage:
     destinations: tuple[str, ...]
     cautions: tuple[JSONObject, ...]
     inherited: tuple[str, ...] = ()
+    found_by: str | None = None
     message: JSONObject
 
     @property
@@ -92,7 +95,7 @@ class StoredPayload(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class StoredRejected:
-    """A rejected message, or a rejected request, with its bytes as received."""
+    """A rejected message, or a rejected request, with its bytes as received; `batch` is as in `RejectedRecord`."""
 
     seq: int
     source: str
@@ -101,6 +104,7 @@ class StoredRejected:
     message: str
     path: str
     payload: bytes
+    batch: bytes | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +133,8 @@ def message_record(topic: str, envelope: Envelope) -> Record:
         headers.append(("cautions", _encode(envelope.cautions)))
     if envelope.inherited:
         headers.append(("inherited", _encode(envelope.inherited)))
+    if envelope.found_by is not None:
+        headers.append(("foundBy", envelope.found_by.encode()))
     return Record(topic, message_key(envelope), envelope.payload, headers, _milliseconds(envelope.received_at))
 
 
@@ -151,6 +157,8 @@ def rejected_record(topic: str, rejected: RejectedRecord) -> Record:
         ("path", rejected.path.encode()),
         ("receivedAt", format_timestamp(rejected.received_at).encode()),
     ]
+    if rejected.batch is not None:
+        headers.append(("batch", rejected.batch))
     return Record(topic, rejected.source.encode(), rejected.payload, headers, _milliseconds(rejected.received_at))
 
 
@@ -186,6 +194,7 @@ def stored_message(found: Message) -> StoredMessage:
         destinations=tuple(msgspec.json.decode(headers["destinations"])),
         cautions=tuple(msgspec.json.decode(headers.get("cautions", "[]"))),
         inherited=tuple(msgspec.json.decode(headers.get("inherited", "[]"))),
+        found_by=headers.get("foundBy"),
         message=msgspec.json.decode(_value(found)),
     )
 
@@ -218,6 +227,7 @@ def stored_rejected(found: Message) -> StoredRejected:
         message=headers["message"],
         path=headers["path"],
         payload=_value(found),
+        batch=headers["batch"].encode() if "batch" in headers else None,
     )
 
 

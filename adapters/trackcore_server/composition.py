@@ -21,11 +21,11 @@ from trackcore_server.config import Configuration, ConfigurationMistake, LogSett
 from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.debugging import LogReader
 from trackcore_server.delivering import delivered_up_to
-from trackcore_server.duplicates import WatchedSink
 from trackcore_server.explaining import Explainer
 from trackcore_server.lags import Lags
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.logs import make_sink
+from trackcore_server.received import WatchedSink
 from trackcore_server.repair import Repairer
 from trackcore_server.retention import keep_short
 from trackcore_server.tail import Tail
@@ -108,7 +108,8 @@ def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> 
 
 
 def _reader(configuration: Configuration, collector: Collector) -> LogReader:
-    log = SqliteBrowser(configuration.log_path)
+    log = SqliteBrowser(configuration.log_path, keep_open=True)
+    atexit.register(log.close)
     assert isinstance(collector.sink, WatchedSink)
     return LogReader(
         log,

@@ -18,7 +18,13 @@ from trackcore_server.explaining import NEW_ID, Explainer
 from trackcore_server.locate import Deployment, find_deployment
 from trackcore_server.options import FINDINGS, Failure, location_options
 from trackcore_server.output import is_terminal, write_line
-from trackcore_server.records import mask_write_keys, payload_text, quarantined_record, rejected_record
+from trackcore_server.records import (
+    duplicate_record,
+    mask_write_keys,
+    payload_text,
+    quarantined_record,
+    rejected_record,
+)
 from trackcore_server.storytelling import render
 
 _STDIN = "-"
@@ -27,6 +33,7 @@ _EXAMPLES = """\b
 Examples:
   trackcore explain 42
   trackcore explain --rejected 7
+  trackcore explain --duplicate 3
   trackcore explain 0b2cc14e-5e2e-4d2f-a1ca-8d4e33a3a19b
   echo '{"userId": 5, "event": "Paid"}' | trackcore explain --type track -
 """
@@ -36,6 +43,7 @@ Examples:
 @click.argument("what", metavar="SEQ|MESSAGE_ID|-")
 @location_options
 @click.option("--rejected", "part", flag_value="rejected", help="SEQ is that of a rejected message.")
+@click.option("--duplicate", "part", flag_value="duplicates", help="SEQ is that of a duplicate.")
 @click.option("--quarantine", "part", flag_value="quarantine", help="SEQ is that of a quarantined request.")
 @click.option("--source", metavar="NAME", help="With -: whose message it is.  [default: as its write key says]")
 @click.option("--type", "call", type=click.Choice(get_args(Call)), help="With -: what a message is that does not say.")
@@ -66,7 +74,7 @@ def explain(
     is_text = output_format == "text" or (output_format is None and is_terminal())
     if what == _STDIN:
         if part is not None:
-            raise click.UsageError("--rejected and --quarantine are about the log, not about standard input")
+            raise click.UsageError("--rejected, --duplicate and --quarantine are about the log, not standard input")
         stories = list(_unsent(deployment, call, source))
     else:
         if source is not None or call is not None:
@@ -98,6 +106,11 @@ def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSO
         if seq is not None and (rejected := log.one("rejected", seq)) is not None:
             yield rejected_record(rejected) | explainer.rejected(rejected).as_json() | {"part": part}
             return
+    elif part == "duplicates":
+        if seq is not None and (duplicate := log.one("duplicates", seq)) is not None:
+            original = log.seq_of(duplicate.source, duplicate.message["messageId"])
+            yield duplicate_record(duplicate, explainer, original) | {"message": duplicate.message}
+            return
     elif part == "quarantine":
         if seq is not None and (quarantined := log.one("quarantine", seq)) is not None:
             record = quarantined_record(quarantined)
@@ -110,12 +123,18 @@ def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSO
             yield {"part": "messages", "seq": stored.seq, **story, "message": stored.message}
         if messages:
             return
-    where = {"rejected": "rejected message", "quarantine": "quarantined request"}.get(part or "", "stored message")
+    where = _CALLED[part]
     known = "" if part else " or that messageId"
     raise Failure(f"{log.path}: there is no {where} with the number{known} {what!r}")
 
 
 _SEQ_DIGITS = 15
+_CALLED = {
+    None: "stored message",
+    "duplicates": "duplicate",
+    "rejected": "rejected message",
+    "quarantine": "quarantined request",
+}
 
 
 def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> Iterator[JSONObject]:

@@ -82,7 +82,8 @@ class Explainer:
             destinations=stored.destinations,
             cautions=[Caution(**caution) for caution in stored.cautions],
             resolver=self.resolver(stored.source),
-            inherited=getattr(stored, "inherited", ()),  # a log in Kafka does not keep it
+            inherited=stored.inherited,
+            found_by=stored.found_by,
         )
 
     def decisions(self, stored: StoredMessage) -> list[JSONObject]:
@@ -97,6 +98,7 @@ class Explainer:
             detail=stored.message,
             path=stored.path,
             payload=stored.payload,
+            batch=stored.batch,
             source=stored.source,
             limits=self.configuration.limits,
         )
@@ -124,7 +126,7 @@ class Explainer:
             yield Unsent(index=None, story=story, payload=document.text)
             return
         write_key = write_key_of(reading.request)
-        found = self._source(source, write_key)
+        found, because = self._source(source, write_key)
         intake = process(
             reading.request,
             origin=Origin(),
@@ -146,7 +148,8 @@ class Explainer:
             else:
                 envelope = next(envelopes)
                 duplicate_of = find_duplicate(found.name, envelope.message_id)
-                yield Unsent(index=index, story=self._envelope(envelope, duplicate_of), payload=envelope.payload)
+                told = attrs.evolve(self._envelope(envelope, duplicate_of), source_because=because)
+                yield Unsent(index=index, story=told, payload=envelope.payload)
 
     def _envelope(self, envelope: Envelope, duplicate_of: int | None) -> MessageStory:
         return explain_message(
@@ -156,14 +159,19 @@ class Explainer:
             cautions=envelope.cautions,
             resolver=self.resolver(envelope.source),
             inherited=envelope.inherited,
+            found_by=envelope.found_by,
             duplicate_of=duplicate_of,
         )
 
-    def _source(self, name: str | None, write_key: WriteKey | None) -> Source:
-        """Find whose messages are meant: by name, by write key, else the first source there is."""
-        named = None if name is None else Source(name=name)
-        first = next(iter(self.configuration.sources), _NO_SOURCE)
-        return named or self._book.find(write_key) or first
+    def _source(self, name: str | None, write_key: WriteKey | None) -> tuple[Source, str]:
+        """Find whose messages are meant, and tell how: by name, by write key, else the first source there is."""
+        if name is not None:
+            return Source(name=name), "it was asked for"
+        found = self._book.find(write_key)
+        if found is not None:
+            return found, "the `writeKey` in the text belongs to it"
+        missing = "no write key was given" if write_key is None else "the write key belongs to no source"
+        return next(iter(self.configuration.sources), _NO_SOURCE), f"{missing}; it is taken as an example"
 
     def resolver(self, source: str) -> Resolver:
         """Give what decides on the messages of a source."""

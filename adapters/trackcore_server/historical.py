@@ -22,6 +22,7 @@ import msgspec
 from trackcore import (
     Call,
     Envelope,
+    FoundBy,
     Invalid,
     InvalidRequest,
     Limits,
@@ -86,6 +87,7 @@ class Importer:
                 received_at=received_at,
                 new_message_id=message_id,
                 limits=attrs.evolve(self.limits, batch_messages=sys.maxsize),
+                found_by=FoundBy.FILE,
             )
             envelopes.extend(intake.envelopes)
             for rejection in intake.rejections:

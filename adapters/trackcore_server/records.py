@@ -6,6 +6,7 @@ import base64
 import re
 
 from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
+from trackcore_server.explaining import Explainer
 from trackcore_server.logs import StoredMessage, StoredQuarantined, StoredRejected
 
 
@@ -30,7 +31,17 @@ def rejected_record(stored: StoredRejected) -> JSONObject:
         "message": stored.message,
         "path": stored.path,
         **payload_text(mask_write_keys(stored.payload)),
+        **({"batch": mask_write_keys(stored.batch).decode()} if stored.batch not in _NOTHING else {}),
     }
+
+
+_NOTHING = (None, b"", b"{}")
+
+
+def duplicate_record(stored: StoredMessage, explainer: Explainer, original: int | None) -> JSONObject:
+    """Give the story of a duplicate, with the number of the message that it repeats; None where that is gone."""
+    story = explainer.message(stored).as_json()
+    return {"part": "duplicates", "seq": stored.seq, **story, "outcome": "duplicate", "duplicateOf": original}
 
 
 def quarantined_record(stored: StoredQuarantined) -> JSONObject:

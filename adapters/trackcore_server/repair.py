@@ -25,7 +25,7 @@ from trackcore import (
     Receipt,
     WriteKey,
 )
-from trackcore.request import peek
+from trackcore.request import batch_of_one, peek
 
 Record = StoredRejected | StoredQuarantined
 
@@ -69,7 +69,7 @@ class Repairer:
     def repair(self, record: Record) -> Repair:
         """Receive a record again, and tell what became of it.  Raises `SinkUnavailable`."""
         try:
-            receipt = self._collector.receive_again(record.payload, **attrs.asdict(self._how(record), recurse=False))
+            receipt = self._collector.receive_again(**attrs.asdict(self._how(record), recurse=False))
         except InvalidRequest as error:
             return _refused(record, error.reason, error.detail)
         except _CannotBeReceived as error:
@@ -79,7 +79,7 @@ class Repairer:
     def repaired_as(self, record: Record, log: SqliteBrowser) -> list[int] | None:
         """Find the messages of a record that was repaired: their sequence numbers, None where one is missing."""
         try:
-            intake: Intake = self._collector.examine(record.payload, **attrs.asdict(self._how(record), recurse=False))
+            intake: Intake = self._collector.examine(**attrs.asdict(self._how(record), recurse=False))
         except (InvalidRequest, _CannotBeReceived):
             return None
         if intake.source is None or intake.rejections or not intake.envelopes:
@@ -93,6 +93,7 @@ class Repairer:
         if isinstance(record, StoredQuarantined):
             key = None if record.write_key is None else WriteKey(record.write_key)
             return _How(
+                body=record.payload,
                 record=f"quarantine:{record.seq}",
                 endpoint=record.endpoint,
                 origin=Origin(header_key=key, client_ip=record.client_ip, client_side=record.client_side),
@@ -101,7 +102,10 @@ class Repairer:
         source = self._collector.sources.named(record.source)
         if source is None or not source.write_keys:
             raise _CannotBeReceived("unknown_source", f"no source is named {record.source!r} any more")
+        if record.batch == b"":
+            raise _CannotBeReceived("batch_not_kept", "what its batch said for all was too large to be kept with it")
         return _How(
+            body=record.payload if record.batch is None else batch_of_one(record.batch, record.payload),
             record=f"rejected:{record.seq}",
             endpoint=_endpoint(record),
             origin=Origin(header_key=source.write_keys[0]),
@@ -114,8 +118,9 @@ _MOST_LOOKED_UP = 100
 
 @attrs.frozen(kw_only=True)
 class _How:
-    """The arguments of `Collector.receive_again`, beside the body."""
+    """The arguments of `Collector.receive_again`."""
 
+    body: bytes
     record: str
     endpoint: Endpoint
     origin: Origin
@@ -130,7 +135,7 @@ class _CannotBeReceived(Exception):
 
 def _endpoint(record: StoredRejected) -> Endpoint:
     """Tell what a rejected record is: a batch, or a message of which call."""
-    if peek(record.payload, "batch") is not None:
+    if record.batch is not None or peek(record.payload, "batch") is not None:
         return "batch"
     call = peek(record.payload, "type")
     if isinstance(call, str) and call in get_args(Call):

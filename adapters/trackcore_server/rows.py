@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from trackcore_sqlite import StoredMessage, StoredQuarantined, StoredRejected
+from msgspec import structs
+from trackcore_sqlite import Listed, StoredQuarantined, StoredRejected
 
 from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
-from trackcore.jsontext import parse_value
-from trackcore_server.duplicates import Duplicate
 
 _CHARS = 120
 
@@ -27,24 +26,30 @@ class _Peeked(msgspec.Struct, rename="camel"):
     anonymous_id: Any = None
 
 
+class _Coded(msgspec.Struct):
+    code: str
+
+
 _peek = msgspec.json.Decoder(_Peeked).decode
+_codes = msgspec.json.Decoder(list[_Coded]).decode
 _PEEKED_BYTES = 40_000
 """A rejected payload of more than this is not looked into for a row of a list."""
 
 
-def message_row(stored: StoredMessage) -> JSONObject:
+def message_row(listed: Listed) -> JSONObject:
     """Make the row of a stored message."""
-    codes = [caution["code"] for caution in stored.cautions]
-    row = _row(("messages", stored.seq), "accepted", stored.source, stored.message, codes)
-    return row | {"at": format_timestamp(stored.received_at)}
+    return _listed_row("messages", "accepted", listed)
 
 
-def duplicate_row(duplicate: Duplicate) -> JSONObject:
+def duplicate_row(listed: Listed) -> JSONObject:
     """Make the row of a duplicate."""
-    envelope = duplicate.envelope
-    codes = [str(caution.code) for caution in envelope.cautions]
-    row = _row(("duplicates", duplicate.seq), "duplicate", envelope.source, parse_value(envelope.payload), codes)
-    return row | {"at": format_timestamp(envelope.received_at)}
+    return _listed_row("duplicates", "duplicate", listed)
+
+
+def _listed_row(part: str, outcome: str, listed: Listed) -> JSONObject:
+    codes = [caution.code for caution in _codes(listed.cautions)] if listed.cautions else []
+    row = _row((part, listed.seq), outcome, listed.source, _peeked(listed.payload.encode()), codes)
+    return row | {"at": format_timestamp(listed.received_at)}
 
 
 def rejected_row(stored: StoredRejected) -> JSONObject:
@@ -67,8 +72,8 @@ def _row(place: tuple[str, int], outcome: str, source: str, message: JSONObject,
         "outcome": outcome,
         "source": source,
         "type": _text(message.get("type")),
-        "name": _first(message, "event", "name", "groupId", "previousId"),
-        "user": _first(message, "userId", "anonymousId"),
+        "name": _first(message, "event", "name", "group_id", "previous_id"),
+        "user": _first(message, "user_id", "anonymous_id"),
         "codes": codes,
     }
 
@@ -77,10 +82,9 @@ def _peeked(payload: bytes) -> JSONObject:
     if len(payload) > _PEEKED_BYTES:
         return {}
     try:
-        found: JSONObject = msgspec.to_builtins(_peek(payload))
+        return structs.asdict(_peek(payload))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return {}
-    return found
 
 
 def _first(message: JSONObject, *names: str) -> str | None:
@@ -93,6 +97,7 @@ def _text(value: Any) -> str | None:
 
 ROWS: Mapping[str, Callable[[Any], JSONObject]] = {
     "messages": message_row,
+    "duplicates": duplicate_row,
     "rejected": rejected_row,
     "quarantine": quarantined_row,
 }

@@ -42,7 +42,13 @@ def _headline(story: JSONObject) -> Text:
     return Text.assemble((f"{place}: ", "bold"), (f"{outcome}{visible(code)}", _COLOURS.get(outcome, "")))
 
 
-_PARTS = {"messages": "message", "rejected": "rejected", "quarantine": "quarantine", "unsent": "standard input"}
+_PARTS = {
+    "messages": "message",
+    "duplicates": "duplicate",
+    "rejected": "rejected",
+    "quarantine": "quarantine",
+    "unsent": "standard input",
+}
 
 
 def _rows(story: JSONObject) -> Iterator[Row]:
@@ -57,9 +63,9 @@ def _rows(story: JSONObject) -> Iterator[Row]:
 
 
 def _kept(story: JSONObject) -> Iterator[Row]:
-    if story["duplicateOf"] is not None:
-        duplicate = f"this source has sent this messageId before: message {story['duplicateOf']}; it is stored once"
-        yield "duplicate", _text(duplicate)
+    if story["outcome"] == "duplicate":
+        original = "it is gone by now" if story["duplicateOf"] is None else f"message {story['duplicateOf']}"
+        yield "duplicate", _text(f"this source has sent this messageId before: {original}; it is stored once")
     source = story["source"]
     yield "source", _text(f"{source['name']}: {source['because']}")
     yield "type", _text(story["type"])
@@ -119,6 +125,8 @@ def _about(entry: JSONObject) -> Iterator[Row]:
 
 
 def _content(story: JSONObject) -> Iterator[Row]:
+    if "batch" in story:
+        yield "its batch", Text(visible(story["batch"][:_PAYLOAD_CHARS]))
     if "message" in story and isinstance(story["message"], dict):
         lines = json.dumps(story["message"], indent=2, ensure_ascii=False).splitlines()
         shown = [visible(line) for line in lines[:_MOST_LINES]]

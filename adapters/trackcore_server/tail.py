@@ -6,28 +6,34 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
+import msgspec
 from trackcore_sqlite import PARTS, Filter, SqliteBrowser
 
-from trackcore import JSONObject
+from trackcore.jsontext import encode_json
 from trackcore_server.rows import ROWS
 
 LISTED = 100
 """Rows of one part in one answer."""
 
 _FRESH_SECONDS = 0.2
-_BUSY_SECONDS = 0.6
+_BUSY_SECONDS = 0.8
 """How old the rows may be; the second where more come than are listed, so that nobody could read them anyhow."""
 
 
 class TailRow(NamedTuple):
-    """A row with what orders it: its number within its part, and when it was received."""
+    """A row, as JSON text, with what orders it: its number within its part, and when it was received."""
 
     seq: int
     received_at: datetime
-    row: JSONObject
+    row: msgspec.Raw
+
+
+def tail_row(part: str, record: Any) -> TailRow:
+    """Make the row of a record."""
+    return TailRow(record.seq, record.received_at, msgspec.Raw(encode_json(ROWS[part](record))))
 
 
 class Newest(NamedTuple):
@@ -39,10 +45,11 @@ class Newest(NamedTuple):
 
 @attrs.define
 class Tail:
-    """Remembers the newest `LISTED` rows of each part, so that all pages of a process cost what one does."""
+    """Remembers the newest `LISTED` rows of each part, as text, so that all pages of a process cost what one does."""
 
     _log: SqliteBrowser
     _newest: Newest = attrs.field(init=False, factory=lambda: Newest({}, {}))
+    _version: tuple[int, int] | None = attrs.field(init=False, default=None)
     _fresh_seconds: float = attrs.field(init=False, default=_FRESH_SECONDS)
     _read_at: float = attrs.field(init=False, default=-_FRESH_SECONDS)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
@@ -51,11 +58,19 @@ class Tail:
         """Give the newest rows, a fifth of a second old, or a little more where many come."""
         with self._lock:
             if time.monotonic() - self._read_at >= self._fresh_seconds:
-                before, self._newest = self._newest, self._read()
-                came = self._newest.ends["messages"] - before.ends.get("messages", 0)
-                self._fresh_seconds = _FRESH_SECONDS if came < LISTED else _BUSY_SECONDS
+                self._refresh()
                 self._read_at = time.monotonic()
             return self._newest
+
+    def _refresh(self) -> None:
+        version = self._log.version()
+        if version == self._version:
+            self._fresh_seconds = _FRESH_SECONDS
+            return
+        before, self._newest = self._newest, self._read()
+        came = sum(end - before.ends.get(part, 0) for part, end in self._newest.ends.items())
+        self._fresh_seconds = _FRESH_SECONDS if came < LISTED else _BUSY_SECONDS
+        self._version = version
 
     def _read(self) -> Newest:
         ends = self._log.ends()
@@ -65,7 +80,7 @@ class Tail:
             rows[part] = self._newest.rows.get(part, ())
             if ends[part] != known:
                 after = max(known, ends[part] - LISTED) if known < ends[part] else 0
-                found = self._log.between(part, after=after, to=ends[part], wanted=Filter(), limit=LISTED).rows
-                fresh = [TailRow(record.seq, record.received_at, ROWS[part](record)) for record in found]
+                found = self._log.listed(part, after=after, to=ends[part], wanted=Filter(), limit=LISTED).rows
+                fresh = [tail_row(part, record) for record in found]
                 rows[part] = [*fresh, *(rows[part] if after else ())][:LISTED]
         return Newest({str(part): end for part, end in ends.items()}, rows)

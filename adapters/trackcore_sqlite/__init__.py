@@ -4,7 +4,7 @@
 `SqliteBrowser` looks into it by bounded queries, `prune` deletes what is old, and `check_log` looks for damage.
 """
 
-from trackcore_sqlite.browse import PARTS, Filter, Group, Part, SqliteBrowser, Window, spread
+from trackcore_sqlite.browse import PARTS, Filter, Group, Listed, Part, Sampled, SqliteBrowser, Window, spread
 from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore_sqlite.prune import PruneStep, prune
@@ -16,8 +16,10 @@ __all__ = [
     "Condition",
     "Filter",
     "Group",
+    "Listed",
     "Part",
     "PruneStep",
+    "Sampled",
     "SqliteBrowser",
     "SqliteLog",
     "SqliteSink",

@@ -6,6 +6,9 @@ further asks for the next window.  And as `seq` rises by one with each message, 
 messages between two times is the difference of two sequence numbers, each found by bisection: rates over any length of
 time cost a few hundred look-ups and no scan.  (Messages that were received again keep their first time, so a few may
 lie out of order; bisection is then off by as many.)
+
+Whatever is asked is asked in one call into SQLite where it can be, and comes as one JSON text: each call, and each row,
+gives up the interpreter's lock, and takes it from the threads that store messages.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import attrs
 import msgspec
 
 from trackcore_sqlite.log import (
+    DUPLICATES,
     MESSAGES,
     QUARANTINED,
     REJECTED,
@@ -29,11 +33,11 @@ from trackcore_sqlite.log import (
     read_quarantined,
     read_rejected,
 )
-from trackcore_sqlite.schema import UnusableLog, open_for_reading
+from trackcore_sqlite.pool import ReaderPool
 from trackcore_sqlite.sink import from_milliseconds, milliseconds
 
-Part: TypeAlias = Literal["messages", "rejected", "quarantine"]
-PARTS: tuple[Part, ...] = ("messages", "rejected", "quarantine")
+Part: TypeAlias = Literal["messages", "duplicates", "rejected", "quarantine"]
+PARTS: tuple[Part, ...] = ("messages", "duplicates", "rejected", "quarantine")
 
 
 @attrs.frozen(kw_only=True)
@@ -66,25 +70,77 @@ class Group:
     largest: int
 
 
+class Listed(NamedTuple):
+    """What a list says of a message, or of a duplicate.  `cautions` is a JSON array; `payload` is JSON text."""
+
+    seq: int
+    source: str
+    call: str
+    received_at: datetime
+    user: str | None
+    cautions: str | None
+    payload: str
+
+
+class Sampled(NamedTuple):
+    """What a chart takes from a message; `sent_at` is its wire text, None too where it was not asked for."""
+
+    seq: int
+    source: str
+    received_at: datetime
+    sent_at: str | None
+
+
 class SqliteBrowser:
-    """Looks into the log at `path`.  Every method opens the file anew, so no lock outlives a call.
+    """Looks into the log at `path`.
+
+    Args:
+        path: the log.
+        keep_open: keep connections between calls, until `close`; else every method opens the file anew, so no lock
+            outlives a call.
 
     Raises:
         UnusableLog: there is no log there, or it is damaged, or from a newer trackcore.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, keep_open: bool = False) -> None:
         self.path = Path(path)
+        self._pool = ReaderPool(self.path, most_kept=_MOST_KEPT if keep_open else 0)
+
+    def close(self) -> None:
+        """Close what was kept open.  A later call opens it again."""
+        self._pool.close()
+
+    def version(self) -> tuple[int, int]:
+        """Give what is another as soon as anything in the log is; it may be another without that too."""
+        with self._pool.lend() as kept:
+            return kept.number, kept.connection.execute("PRAGMA data_version").fetchone()[0]
 
     def ends(self) -> dict[Part, int]:
         """Give the last sequence number of each part, 0 for an empty one."""
         with self._open() as connection:
-            return {part: _end(connection, part) for part in PARTS}
+            return dict(zip(PARTS, connection.execute(_ENDS).fetchone(), strict=True))
+
+    def listed(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> Window:
+        """Do as `between` does; messages and duplicates are `Listed`, of others a large payload is not read."""
+        if part not in _LISTED:
+            return self._between(part, _SELECT[part].replace("payload", _SMALL_PAYLOAD), after, to, wanted, limit)
+        conditions, values = _conditions(part, wanted)
+        query = _LISTED[part].format(f"WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?")
+        with self._open() as connection:
+            (found,) = connection.execute(query, (after, to, *values, limit)).fetchone()
+        rows = [Listed._make((*row[:3], from_milliseconds(row[3]), *row[4:])) for row in msgspec.json.decode(found)]
+        return Window(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
 
     def between(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> Window:
         """Look at the rows of a part with `after < seq <= to`, newest first, and give up to `limit` that are wanted."""
+        return self._between(part, _SELECT[part], after, to, wanted, limit)
+
+    def _between(  # noqa: PLR0917
+        self, part: Part, select: str, after: int, to: int, wanted: Filter, limit: int
+    ) -> Window:
         conditions, values = _conditions(part, wanted)
-        query = f"{_SELECT[part]} WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?"
+        query = f"{select} WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?"
         with self._open() as connection:
             rows = list(map(_READ[part], connection.execute(query, (after, to, *values, limit))))
         return Window(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
@@ -92,6 +148,12 @@ class SqliteBrowser:
     def one(self, part: Part, seq: int) -> Any:
         """Give a row of a part by its sequence number, None where there is none."""
         return next(iter(self.between(part, after=seq - 1, to=seq, wanted=Filter(), limit=1).rows), None)
+
+    def payload(self, part: Literal["messages", "duplicates"], seq: int) -> bytes | None:
+        """Give the text of a message as it is stored, None where there is none."""
+        with self._open() as connection:
+            row = connection.execute(f"SELECT payload FROM {part} WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def with_message_id(self, message_id: str) -> list[StoredMessage]:
         """Find the messages of this id, one for each source at most."""
@@ -114,28 +176,34 @@ class SqliteBrowser:
         with self._open() as connection:
             return [name for (name,) in connection.execute("SELECT name FROM sources ORDER BY id")]
 
-    def seqs_at(self, times: Sequence[datetime]) -> list[int]:
-        """Give for each time, of rising order, the last sequence number received before it: by bisection."""
-        found = []
+    def seqs_at(self, times: Sequence[datetime], *, low: int | None = None, high: int | None = None) -> list[int]:
+        """Give for each time the last sequence number received before it, between two that are known: by bisection."""
+        low = self.first_seq() - 1 if low is None else low
+        high = self.ends()["messages"] if high is None else high
+        if low >= high:
+            return [low] * len(times)
+        values = {"times": _array([milliseconds(time) for time in times]), "low": low, "high": high}
         with self._open() as connection:
-            first = connection.execute("SELECT seq FROM messages ORDER BY seq LIMIT 1").fetchone()
-            low, end = (first[0] - 1 if first else 0), _end(connection, "messages")
-            for time in times:
-                low = _bisect(connection, milliseconds(time), low, end)
-                found.append(low)
+            found: list[int] = msgspec.json.decode(connection.execute(_BISECT, values).fetchone()[0])
         return found
+
+    def first_seq(self) -> int:
+        """Give the sequence number of the oldest message that is there, 1 where there is none."""
+        with self._open() as connection:
+            row = connection.execute("SELECT seq FROM messages ORDER BY seq LIMIT 1").fetchone()
+        return 1 if row is None else int(row[0])
+
+    def sampled(self, seqs: Sequence[int], sent_of: Sequence[int]) -> list[Sampled]:
+        """Give what charts take from the messages of these sequence numbers, and `sent_at` of those in `sent_of`."""
+        with self._open() as connection:
+            (found,) = connection.execute(_SAMPLED, (_array(sent_of), _array(seqs))).fetchone()
+        return [Sampled(seq, name, from_milliseconds(at), sent) for seq, name, at, sent in msgspec.json.decode(found)]
 
     def sample(self, seqs: Sequence[int]) -> list[StoredMessage]:
         """Give the messages of these sequence numbers."""
         query = f"{MESSAGES} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq"
         with self._open() as connection:
             return list(map(read_message, connection.execute(query, (_array(seqs),))))
-
-    def sources_of(self, seqs: Sequence[int]) -> dict[int, str]:
-        """Give the sources of the messages of these sequence numbers."""
-        query = f"SELECT seq, name FROM messages {_WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))"
-        with self._open() as connection:
-            return dict(connection.execute(query, (_array(seqs),)))
 
     def time_before(self, part: Part, seq: int) -> datetime | None:
         """Give the time of reception of the last record below a sequence number, None where there is none."""
@@ -150,12 +218,11 @@ class SqliteBrowser:
             row = connection.execute(query, (seq,)).fetchone()
         return None if row is None else from_milliseconds(row[0])
 
-    def count_rejected(self, since: datetime, most: int) -> list[tuple[datetime, str]]:
-        """Give time and code of what was rejected since a time, newest first, and at most so many."""
-        query = "SELECT received_at, code FROM rejected ORDER BY seq DESC LIMIT ?"
+    def codes(self, after: int, to: int, most: int) -> list[tuple[int, datetime, str]]:
+        """Give number, time and code of what was rejected with `after < seq <= to`, newest first, at most so many."""
         with self._open() as connection:
-            rows = connection.execute(query, (most,)).fetchall()
-        return [(from_milliseconds(at), code) for at, code in rows if at >= milliseconds(since)]
+            (found,) = connection.execute(_REJECTED_CODES, (after, to, most)).fetchone()
+        return [(seq, from_milliseconds(at), code) for seq, at, code in msgspec.json.decode(found)]
 
     def counted(self, after: int, to: int) -> list[Group]:
         """Count the messages with `after < seq <= to` by source and call.  Reads each, not its payload."""
@@ -178,14 +245,8 @@ class SqliteBrowser:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        connection = open_for_reading(self.path)
-        connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-        try:
-            yield connection
-        except sqlite3.DatabaseError as error:
-            raise UnusableLog(path=self.path, detail=f"it cannot be read ({error})") from error
-        finally:
-            connection.close()
+        with self._pool.lend() as kept:
+            yield kept.connection
 
 
 def spread(after: int, to: int, most: int) -> list[int]:
@@ -208,11 +269,50 @@ _GROUPS = """
         FROM messages WHERE seq > ? AND seq <= ? GROUP BY source_id, call
     ) JOIN sources ON sources.id = source_id
 """
-_MAPPED_BYTES = 1 << 36
-"""How much of the file is read without a system call for each page."""
-
+_MOST_KEPT = 4
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
-_SELECT: Mapping[Part, str] = {"messages": MESSAGES, "rejected": REJECTED, "quarantine": QUARANTINED}
+_ENDS = f"SELECT {', '.join(f'(SELECT coalesce(max(seq), 0) FROM {part})' for part in PARTS)}"
+_SELECT: Mapping[Part, str] = {
+    "messages": MESSAGES,
+    "duplicates": DUPLICATES,
+    "rejected": REJECTED,
+    "quarantine": QUARANTINED,
+}
+_SMALL_PAYLOAD = "iif(length(payload) <= 40000, payload, x'') AS payload"
+_LISTED: Mapping[Part, str] = {
+    part: f"""
+        SELECT json_group_array(json(row)) FROM (
+            SELECT json_array(seq, name, call, received_at, coalesce(user_id, anonymous_id), cautions,
+                CAST(payload AS TEXT)) AS row
+            FROM {part} {_WITH_SOURCE} {{}}
+        )
+    """
+    for part in ("messages", "duplicates")
+}
+_SAMPLED = f"""
+    SELECT json_group_array(json_array(seq, name, received_at,
+        iif(seq IN (SELECT value FROM json_each(?)), json_extract(CAST(payload AS TEXT), '$.sentAt'), NULL)))
+    FROM messages {_WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))
+"""
+_REJECTED_CODES = """
+    SELECT json_group_array(json_array(seq, received_at, code)) FROM (
+        SELECT seq, received_at, code FROM rejected WHERE seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?
+    )
+"""
+_TIME_AT = "(SELECT received_at FROM messages WHERE seq >= {} ORDER BY seq LIMIT 1)"
+_FURTHER = "iif(at < time.value, (middle + high + 1) / 2, (low + middle) / 2)"
+_BISECT = f"""
+    SELECT json_group_array((
+        WITH RECURSIVE bisected (low, middle, high, at) AS (
+            SELECT :low, (:low + :high + 1) / 2, :high, {_TIME_AT.format("(:low + :high + 1) / 2")}
+            UNION ALL
+            SELECT iif(at < time.value, middle, low), {_FURTHER}, iif(at < time.value, high, middle - 1),
+                {_TIME_AT.format(_FURTHER)}
+            FROM bisected WHERE low < high
+        )
+        SELECT low FROM bisected WHERE low >= high
+    )) FROM json_each(:times) AS time
+"""
 
 
 def _conditions(part: Part, wanted: Filter) -> tuple[str, list[str]]:
@@ -227,37 +327,23 @@ def _conditions(part: Part, wanted: Filter) -> tuple[str, list[str]]:
 _NOTHING = "? IS NULL"
 _OF_SOURCE = "+source_id = (SELECT id FROM sources WHERE name = ?)"
 """The plus keeps SQLite from going by the index on (source, id), and then sorting all that a source has sent."""
+_OF_MESSAGES = {
+    "source": _OF_SOURCE,
+    "call": "call = ?",
+    "user": "? IN (user_id, anonymous_id)",
+    "code": "instr(cautions, '\"' || ? || '\"') > 0",
+}
 _CONDITIONS: Mapping[Part, Mapping[str, str]] = {
-    "messages": {
-        "source": _OF_SOURCE,
-        "call": "call = ?",
-        "user": "? IN (user_id, anonymous_id)",
-        "code": "instr(cautions, '\"' || ? || '\"') > 0",
-    },
+    "messages": _OF_MESSAGES,
+    "duplicates": _OF_MESSAGES,
     "rejected": {"source": _OF_SOURCE, "code": "code = ?"},
     "quarantine": {"source": _NOTHING, "code": "? = 'unknown_source'"},
 }
 
 
-def _end(connection: sqlite3.Connection, part: Part) -> int:
-    (end,) = connection.execute(f"SELECT max(seq) FROM {part}").fetchone()
-    return end or 0
-
-
-def _bisect(connection: sqlite3.Connection, time: int, low: int, high: int) -> int:
-    """Give the largest number, from `low` to `high`, up to which everything was received before a time."""
-    while low < high:
-        middle = (low + high + 1) // 2
-        row = connection.execute("SELECT received_at FROM messages WHERE seq >= ? LIMIT 1", (middle,)).fetchone()
-        if row is None or row[0] >= time:
-            high = middle - 1
-        else:
-            low = middle
-    return low
-
-
 _READ: Mapping[Part, Callable[[tuple[Any, ...]], Any]] = {
     "messages": read_message,
+    "duplicates": read_message,
     "rejected": read_rejected,
     "quarantine": read_quarantined,
 }

@@ -26,7 +26,8 @@ class StoredMessage:
     """A message as it lies in the log.
 
     `message` is the wire object; `cautions` are `{code, message, path}`; `inherited` names what of `context` and
-    `integrations` came from the batch, by wire path.
+    `integrations` came from the batch, by wire path.  `found_by` is how its source was found, None for a message of
+    before that was kept.
     """
 
     seq: int
@@ -37,6 +38,7 @@ class StoredMessage:
     cautions: tuple[JSONObject, ...]
     message: JSONObject
     inherited: tuple[str, ...] = ()
+    found_by: str | None = None
 
 
 class StoredPayload(NamedTuple):
@@ -54,7 +56,7 @@ class StoredPayload(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class StoredRejected:
-    """A rejected message, or a rejected request, with its bytes as received."""
+    """A rejected message, or a rejected request, with its bytes as received; `batch` is as in `RejectedRecord`."""
 
     seq: int
     source: str
@@ -63,6 +65,7 @@ class StoredRejected:
     message: str
     path: str
     payload: bytes
+    batch: bytes | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -290,16 +293,16 @@ _PAGE = 1_000
 # The three kinds of row: what is selected of each, and how it is read.
 
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
-MESSAGES = (
-    f"SELECT seq, name, call, received_at, destinations, cautions, payload, inherited FROM messages {_WITH_SOURCE}"
-)
-REJECTED = f"SELECT seq, name, received_at, code, message, path, payload FROM rejected {_WITH_SOURCE}"
+_MESSAGE = "seq, name, call, received_at, destinations, cautions, payload, inherited, found_by"
+MESSAGES = f"SELECT {_MESSAGE} FROM messages {_WITH_SOURCE}"
+DUPLICATES = f"SELECT {_MESSAGE} FROM duplicates {_WITH_SOURCE}"
+REJECTED = f"SELECT seq, name, received_at, code, message, path, payload, batch FROM rejected {_WITH_SOURCE}"
 QUARANTINED = "SELECT seq, received_at, endpoint, write_key, client_ip, client_side, payload FROM quarantine"
 
 
 def read_message(row: tuple[Any, ...]) -> StoredMessage:
-    """Read a row of `MESSAGES`."""
-    seq, name, call, received_at, destinations, cautions, payload, inherited = row
+    """Read a row of `MESSAGES`, or of `DUPLICATES`."""
+    seq, name, call, received_at, destinations, cautions, payload, inherited, found_by = row
     return StoredMessage(
         seq=seq,
         source=name,
@@ -309,12 +312,13 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
         cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
         message=msgspec.json.decode(payload),
         inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
+        found_by=found_by,
     )
 
 
 def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
     """Read a row of `REJECTED`."""
-    seq, name, received_at, code, message, path, payload = row
+    seq, name, received_at, code, message, path, payload, batch = row
     return StoredRejected(
         seq=seq,
         source=name,
@@ -323,6 +327,7 @@ def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
         message=message,
         path=path,
         payload=payload,
+        batch=batch,
     )
 
 

@@ -81,6 +81,28 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE messages ADD COLUMN inherited TEXT;  -- JSON array of wire paths, NULL for none
     """,
+    """
+    ALTER TABLE messages ADD COLUMN found_by TEXT;  -- where the write key stood, NULL where nobody has said it
+    ALTER TABLE rejected ADD COLUMN batch BLOB;     -- what the batch said for all, JSON; NULL for no batch
+
+    -- The newest of what was not stored, since its source had sent a message of its id before.
+    CREATE TABLE duplicates (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        source_id INTEGER NOT NULL REFERENCES sources (id),
+        message_id TEXT NOT NULL,
+        call TEXT NOT NULL,
+        user_id TEXT,
+        anonymous_id TEXT,
+        received_at INTEGER NOT NULL,
+        destinations TEXT NOT NULL,
+        cautions TEXT,
+        payload BLOB NOT NULL,          -- as it would have been stored
+        inherited TEXT,
+        found_by TEXT,
+        size INTEGER NOT NULL           -- what it counts for in the bound of this part
+    );
+    INSERT INTO counters VALUES ('duplicates.bytes', 0), ('duplicates.dropped', 0);
+    """,
 )
 
 

@@ -24,6 +24,7 @@ import msgspec
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore.timestamps import EPOCH, MILLISECOND
+from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
 from trackcore_sqlite.schema import UnusableLog, open_for_writing
 
@@ -45,7 +46,7 @@ _FULL = {sqlite3.SQLITE_FULL}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _PRIMARY_CODE = 0xFF  # SQLite's extended codes carry the primary one in their low byte
 
-_COLUMNS = 11
+_COLUMNS = 12
 _ROWS_AT_ONCE = (64, 16, 4, 1)
 """How many rows one statement inserts.  Each call into SQLite gives up the interpreter's lock, and with many threads it
 takes long to get it back; so the fewer calls between the beginning of a transaction and its commit, the better."""
@@ -58,7 +59,8 @@ _INSERT_MESSAGES = {
 _READ_SEQ = "SELECT value FROM counters WHERE name = 'messages.seq'"
 _SET_SEQ = "UPDATE counters SET value = ? WHERE name = 'messages.seq'"
 _INSERT_REJECTED = """
-    INSERT INTO rejected (source_id, received_at, code, message, path, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO rejected (source_id, received_at, code, message, path, size, payload, batch)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_QUARANTINED = """
     INSERT INTO quarantine (received_at, endpoint, write_key, client_ip, client_side, size, payload)
@@ -77,6 +79,7 @@ class SqliteSink:
         path: the file; its folder is made when missing, readable by the owner alone.
         rejected_bytes: how much is kept of rejected messages before the oldest are dropped.
         quarantine_bytes: likewise for requests with an unknown write key.
+        duplicates_bytes: likewise for messages that were stored before.
         waiting_bytes: how much may wait to be committed before further requests are told to come back later.
         busy_timeout: seconds to wait for another process to finish writing.
     """
@@ -86,6 +89,7 @@ class SqliteSink:
     _using: threading.Lock
     _connection: sqlite3.Connection | None
     _source_ids: dict[str, int]
+    _duplicates: DuplicateKeeper
     _ready_at: float
 
     def __init__(
@@ -94,11 +98,12 @@ class SqliteSink:
         *,
         rejected_bytes: int = 256 * MEBIBYTE,
         quarantine_bytes: int = 64 * MEBIBYTE,
+        duplicates_bytes: int = 16 * MEBIBYTE,
         waiting_bytes: int = 64 * MEBIBYTE,
         busy_timeout: float = 5.0,
     ) -> None:
         self.path = Path(path)
-        self._bounds = {"rejected": rejected_bytes, "quarantine": quarantine_bytes}
+        self._bounds = {"rejected": rejected_bytes, "quarantine": quarantine_bytes, "duplicates": duplicates_bytes}
         self._waiting_bytes = waiting_bytes
         self._busy_timeout = busy_timeout
         self._forget_process()
@@ -158,6 +163,7 @@ class SqliteSink:
         self._using = threading.Lock()
         self._connection = None
         self._source_ids = {}
+        self._duplicates = DuplicateKeeper()
         self._ready_at = -_PROBE_SECONDS
 
     def _commit_together(self, take: TakeJobs) -> None:
@@ -239,6 +245,9 @@ class SqliteSink:
         if _insert(connection, rows) < len(rows):
             connection.execute("DELETE FROM messages WHERE seq > ?", (seq,))
             outcomes = _insert_one_by_one(connection, rows, seq)
+            again = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is Outcome.DUPLICATE]
+            if size := self._duplicates.insert(connection, again):
+                self._keep_bounded(connection, "duplicates", size)
         connection.execute(_SET_SEQ, (seq + outcomes.count(Outcome.STORED),))
         return outcomes
 
@@ -255,10 +264,11 @@ class SqliteSink:
             _json_text(envelope.cautions) if envelope.cautions else None,
             envelope.payload,
             _names_text(envelope.inherited) if envelope.inherited else None,
+            envelope.found_by,
         )
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
-        sizes = [_size(record.message, record.path, record.payload) for record in records]
+        sizes = [_size(record.message, record.path, record.payload, record.batch or b"") for record in records]
         rows = [
             (
                 self._source_id(connection, record.source),
@@ -268,6 +278,7 @@ class SqliteSink:
                 record.path,
                 size,
                 record.payload,
+                record.batch,
             )
             for record, size in zip(records, sizes, strict=True)
         ]

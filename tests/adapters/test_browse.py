@@ -99,7 +99,7 @@ class TestWindows:
         assert browser.seq_of("app", "m7") is None
 
     def test_ends_and_sources(self, browser: SqliteBrowser) -> None:
-        assert browser.ends() == {"messages": 101, "rejected": 1, "quarantine": 1}
+        assert browser.ends() == {"messages": 101, "duplicates": 0, "rejected": 1, "quarantine": 1}
         assert browser.sources() == ["website", "app"]
 
     def test_no_log(self, tmp_path: Path) -> None:
@@ -113,6 +113,8 @@ class TestTimes:
     def test_the_numbers_of_times(self, browser: SqliteBrowser) -> None:
         times = [START + timedelta(seconds=second) for second in (-5, 1, 2, 50.5, 101, 500)]
         assert browser.seqs_at(times) == [0, 0, 1, 50, 100, 101]
+        assert browser.seqs_at(times, low=20, high=60) == [20, 20, 20, 50, 60, 60]
+        assert browser.seqs_at(times[:1], low=60, high=20) == [60]
 
     def test_counting(self, browser: SqliteBrowser) -> None:
         groups = browser.counted(90, 101)
@@ -120,7 +122,11 @@ class TestTimes:
             ("app", "page", 1),
             ("website", "track", 10),
         ]
-        assert browser.sources_of([1, 2, 101, 999]) == {1: "website", 2: "website", 101: "app"}
+        sampled = browser.sampled([1, 101, 999], [101])
+        assert [(one.seq, one.source, one.received_at) for one in sampled] == [
+            (1, "website", START + timedelta(seconds=1)),
+            (101, "app", START + timedelta(seconds=101)),
+        ]
         assert browser.time_before("messages", 3) == START + timedelta(seconds=2)
         assert browser.time_before("messages", 1) is None
         assert browser.time_after("messages", 3) == START + timedelta(seconds=4)
@@ -129,7 +135,8 @@ class TestTimes:
         assert browser.sizes([1]) == [len(b'{"type":"track","messageId":"m1"}')]
         assert browser.refused(START) == {"no_type": 1, "unknown_source": 1}
         assert browser.refused(START + timedelta(seconds=1)) == {}
-        assert browser.count_rejected(START, 10) == [(START, "no_type")]
+        assert browser.codes(0, 1, 10) == [(1, START, "no_type")]
+        assert browser.codes(1, 9, 10) == []
 
     @given(after=st.integers(0, 100), count=st.integers(0, 500), most=st.integers(1, 50))
     def test_a_spread_is_even_and_within(self, after: int, count: int, most: int) -> None:

@@ -606,8 +606,17 @@ class TestMigrations:
         sqlite_sink.check_ready()
         found = _connection(sqlite_sink).execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         names = {name for (name,) in found} - {"sqlite_sequence"}
-        assert names == {"sources", "messages", "messages_by_id", "rejected", "quarantine", "counters"}
+        assert names == {"sources", "messages", "messages_by_id", "duplicates", "rejected", "quarantine", "counters"}
         counters = dict(_connection(sqlite_sink).execute("SELECT name, value FROM counters").fetchall())
         assert counters == dict.fromkeys(
-            ["messages.seq", "rejected.bytes", "rejected.dropped", "quarantine.bytes", "quarantine.dropped"], 0
+            [
+                "messages.seq",
+                "duplicates.bytes",
+                "duplicates.dropped",
+                "rejected.bytes",
+                "rejected.dropped",
+                "quarantine.bytes",
+                "quarantine.dropped",
+            ],
+            0,
         ) | {"probe": 1}

@@ -34,6 +34,7 @@ def track(event: str, **more: Any) -> dict[str, Any]:
 
 
 class TestLive:
+    @pytest.mark.short
     def test_a_message_of_a_real_sdk_appears_within_a_second(self, site: Site, page: Browser) -> None:
         """A message sent by a real SDK appears within 1 s: counted from the answer that the SDK got."""
         page.run(
@@ -54,6 +55,7 @@ class TestLive:
         elapsed = page.run("return argument[0] - Date.parse(argument[1])", [seen, stored])
         assert 0 <= elapsed < 1_000, f"{elapsed} ms after it was received"
 
+    @pytest.mark.short
     def test_every_outcome_is_listed(self, site: Site, page: Browser) -> None:
         site.send(track("Good", messageId="m1"), {"type": "track", "userId": "u"})
         site.send(track("Good", messageId="m1"))
@@ -69,6 +71,7 @@ class TestLive:
         assert "✓ accepted" in outcomes
         assert page.logged() == []
 
+    @pytest.mark.short
     def test_pause_and_go_on(self, site: Site, page: Browser) -> None:
         page.run("await page.click('#pause')")
         polls = """let polls = 0; page.on("request", (one) => one.url().includes("/newer") && polls++);"""
@@ -124,6 +127,7 @@ class TestFilters:
         page.run("await page.click('#filters-clear')")
         page.run(WAIT_ROWS, 7)
 
+    @pytest.mark.short
     def test_what_is_new_is_filtered_too(self, site: Site, page: Browser) -> None:
         page.run("await page.fill('#filter-user', 'ann')")
         page.run(WAIT_ROWS, 2)
@@ -137,6 +141,7 @@ class TestFilters:
 
 
 class TestStory:
+    @pytest.mark.short
     def test_the_story_of_a_message(self, site: Site, page: Browser) -> None:
         site.send(
             track("Bought", userId=7, messageId="m1", integrations={"Salesforce": False}, timestamp="yesterday"),
@@ -176,6 +181,40 @@ class TestStory:
         assert page.run("return await page.innerText('.raw pre')") == '{"type": "track",  "userId": "u"}'
         assert "event_not_defined: a track message needs 'event'" in page.run(DETAIL)
 
+    @pytest.mark.short
+    def test_the_raw_bytes_of_a_stored_message(self, site: Site, page: Browser) -> None:
+        """The detail view has the raw bytes as received, with their true size, and the text as stored."""
+        item = '{ "type":"track",  "userId":7,"event":"Möbel", "messageId":"m1" }'
+        site.post(b'{"batch": [%b]}' % item.encode())
+        page.run(WAIT_ROWS, 1)
+        page.run(OPEN, ".row:not([hidden])")
+        summaries = page.run("return await page.locator('.raw summary').allInnerTexts()")
+        assert summaries[0] == f"Bytes as received ({len(item.encode())} bytes)"
+        assert summaries[1].startswith("Text as stored (")
+        page.run("await page.click('.raw summary')")
+        assert page.run("return await page.innerText('.raw pre')") == item
+        assert "the write key in the Authorization header belongs to it" in page.run(DETAIL)
+
+    def test_duplicates_outlive_a_restart_and_bytes_do_not(self, site: Site, page: Browser) -> None:
+        for event in ("Bought", "Bought again"):
+            site.send(track(event, messageId="m1"))
+        page.run("await page.waitForSelector('.row.duplicate')")
+        site.reconfigure("", "")
+        page.run("await page.reload(); await page.waitForSelector('.row.duplicate')")
+        assert page.run(NAMES) == ["Bought again", "Bought"]
+        page.run(OPEN, ".row.duplicate")
+        text = page.run(DETAIL)
+        assert "The bytes as received are not remembered" in text
+        assert "Text as stored" in text
+        assert "Of duplicates the log keeps the newest" in text
+
+    def test_what_a_batch_said_for_all_is_shown_with_what_was_rejected(self, site: Site, page: Browser) -> None:
+        site.send({"type": "track", "userId": "u"}, context={"device": "phone"})
+        page.run(WAIT_ROWS, 1)
+        page.run(OPEN, ".row:not([hidden])")
+        page.run("await page.click('.raw summary:has-text(\"What its batch said for all\")')")
+        assert page.run("return await page.innerText('.raw[open] pre')") == '{"context":{"device": "phone"}}'
+
     def test_what_is_no_json_is_shown_where_it_stopped(self, site: Site, page: Browser) -> None:
         site.post(b'{"batch": [], "x": NaN}')
         page.run(WAIT_ROWS, 1)
@@ -199,6 +238,7 @@ class TestStory:
 
 
 class TestKeyboard:
+    @pytest.mark.short
     def test_a_message_is_found_opened_and_closed_without_a_mouse(self, site: Site, page: Browser) -> None:
         site.send(track("One"), track("Two"), track("Three"))
         page.run(WAIT_ROWS, 3)
@@ -243,6 +283,7 @@ class TestKeyboard:
 
 
 class TestLooks:
+    @pytest.mark.short
     def test_dark_and_light(self, page: Browser) -> None:
         back = "return await page.evaluate(() => getComputedStyle(document.body).backgroundColor)"
         light = page.run(back)
@@ -268,6 +309,7 @@ class TestLooks:
 
 
 class TestCharts:
+    @pytest.mark.short
     def test_they_show_what_came_in(self, site: Site, page: Browser) -> None:
         site.send(*[track("Bought")] * 20, {"type": "page"}, sentAt="2026-01-01T00:00:00Z")
         page.run("await page.selectOption('#range', '3600')")
@@ -360,6 +402,7 @@ HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'>\"'`${
 class TestHostile:
     """Everything from a message is text, never markup."""
 
+    @pytest.mark.short
     def test_a_message_full_of_traps_does_no_harm(self, site: Site, page: Browser) -> None:
         long = ("<b>" + "y" * 31_000)[:31_000]
         traps = {
@@ -400,6 +443,7 @@ class TestHostile:
 class TestAccess:
     """Without the token, from another origin, or in a frame: nothing."""
 
+    @pytest.mark.short
     def test_without_a_token(self, site: Site, browser: Browser) -> None:
         site.send(track("Secret"))
         text = browser.run(
@@ -421,6 +465,7 @@ class TestAccess:
         assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/debugger")
         assert page.run("return await page.evaluate(() => document.cookie)") == ""
 
+    @pytest.mark.short
     def test_from_another_origin_and_in_a_frame(self, site: Site, page: Browser) -> None:
         site.send(track("Secret"))
         other = site.url.replace("127.0.0.1", "localhost")

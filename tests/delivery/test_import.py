@@ -98,6 +98,7 @@ class TestTimes:
         (folder / "file").write_bytes(lines([old(1), {**old(2), "timestamp": None}]))
         assert run("file").exit_code == 0
         assert [stored.destinations for stored in log()] == [("Any age",), ("Any age", "Recent")]
+        assert {stored.found_by for stored in log()} == {"file"}, "how its source was found"
 
 
 class TestOnce:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import attrs
+import msgspec
 import pytest
 from adapter_helpers import NOON, envelope, quarantined_request, rejected_record
 from confluent_kafka import Producer
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster, merging
 
-from trackcore import Envelope
+from trackcore import Envelope, FoundBy
 
 
 def ids(log: KafkaLog, **wanted: object) -> list[str]:
@@ -90,6 +92,16 @@ class TestChoosing:
         assert ids(log, call="page", user="u2") == ["c"]
         assert [record.payload for record in log.rejected(source="app")] == [b"2"]
         assert [record.payload for record in log.rejected(code="one")] == [b"1"]
+
+    def test_how_a_source_was_found_and_what_a_batch_said(self, sink: KafkaSink, log: KafkaLog) -> None:
+        found_by_header = msgspec.structs.replace(envelope("a"), found_by=FoundBy.HEADER)
+        batch = b'{"context":{"locale":"\xc3\xa9"}}'
+        sink.store(
+            [found_by_header, envelope("b")],
+            rejected=[attrs.evolve(rejected_record(), batch=batch), rejected_record()],
+        )
+        assert {stored.message["messageId"]: stored.found_by for stored in log.messages()} == {"a": "header", "b": None}
+        assert [record.batch for record in log.rejected()] == [batch, None]
 
     def test_quarantined(self, sink: KafkaSink, log: KafkaLog) -> None:
         sink.store(quarantined=[quarantined_request(b"%d" % n) for n in range(5)])

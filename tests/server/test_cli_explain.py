@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from trackcore_server import create_app, load_configuration
 
 from trackcore import Destination
 
@@ -66,12 +67,40 @@ class TestStored:
         assert story["meaning"].startswith("A track message does not say what happened")
         assert "secret" not in story["payload"]
 
+    def test_a_fault_of_what_the_batch_said_for_all(self, run: Run, lines: Lines, tmp_path: Path) -> None:
+        body = {"batch": [TRACK], "context": "phone", "writeKey": "key"}
+        app = create_app(load_configuration(tmp_path / "trackcore-data" / "trackcore.toml"))
+        app.collector.receive(json.dumps(body).encode())
+        (story,) = lines(run("explain", "--rejected", "1"))
+        assert (story["path"], story["found"]) == ("context", 'a string: "phone"')
+        assert '{"context":"phone"}' in run("explain", "--rejected", "1", "--format", "text").stdout
+
     def test_a_quarantined_request(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK, write_key="a-key-that-is-secret")
         result = run("explain", "--quarantine", "1")
         (story,) = lines(result)
         assert (story["outcome"], story["code"], story["writeKey"]) == ("quarantined", "unknown_source", "a-ke…")
         assert "secret" not in result.stdout
+
+    def test_a_duplicate(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        fill({**TRACK, "event": "Again"})
+        (story,) = lines(run("explain", "--duplicate", "1"))
+        assert (story["part"], story["seq"], story["outcome"]) == ("duplicates", 1, "duplicate")
+        assert story["duplicateOf"] == 1
+        assert story["message"]["event"] == "Again"
+        text = run("explain", "--duplicate", "1", "--format", "text").stdout
+        assert text.startswith("duplicate 1: duplicate\n")
+        assert "message 1; it is stored once" in text
+
+    def test_how_the_source_was_found(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        (story,) = lines(run("explain", "1"))
+        assert story["source"] == {
+            "name": "website",
+            "because": "the `writeKey` of the batch belongs to it",
+            "foundBy": "body",
+        }
 
     def test_what_is_not_there_is_told(self, run: Run, fill: Fill) -> None:
         fill(TRACK)

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from trackcore_sqlite import SqliteSink
+
+from trackcore import Collector, Destination, Limits, Origin, Source, WriteKey
 
 Run = Callable[..., Result]
 Fill = Callable[..., None]
@@ -22,9 +25,24 @@ def _configure(tmp_path: Path) -> Callable[..., None]:
     def configure(*keys: str, message_bytes: int = 32_768) -> None:
         folder.mkdir(exist_ok=True)
         text = f'[[sources]]\nname = "website"\nwrite_keys = {json.dumps(keys)}\n'
+        text += '[[destinations]]\nname = "Mixpanel"\n[[destinations]]\nname = "Salesforce"\n'
         (folder / "trackcore.toml").write_text(f"{text}[limits]\nmessage_bytes = {message_bytes}\n")
 
     return configure
+
+
+def receive(tmp_path: Path, body: Any, message_bytes: int = 32_768) -> None:
+    sink = SqliteSink(tmp_path / "trackcore-data" / "trackcore.db")
+    collector = Collector(
+        sources=[Source(name="website", write_keys=("key",))],
+        destinations=[Destination(name="Mixpanel"), Destination(name="Salesforce")],
+        sink=sink,
+        clock=lambda: RECEIVED_AT,
+        new_message_id=lambda: "made",
+        limits=Limits(message_bytes=message_bytes),
+    )
+    collector.receive(json.dumps(body).encode(), origin=Origin(header_key=WriteKey("key")))
+    sink.close()
 
 
 class TestQuarantine:
@@ -85,6 +103,58 @@ class TestRejected:
         assert event["message"]["text"] == large["text"]
         assert event["source"] == "website"
         assert len(lines(run("rejected"))) == 1, "its record stays"
+
+    def test_a_message_of_a_batch_becomes_what_it_would_have_been(
+        self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path
+    ) -> None:
+        """Repaired, it equals the message of a first-time acceptance but for the caution `repaired`."""
+        large = {
+            **TRACK,
+            "messageId": "m1",
+            "text": "x" * 40_000,
+            "context": {"own": 1},
+            "timestamp": "2026-01-31T11:00Z",
+        }
+        batch = {
+            "batch": [{**large, "messageId": "m0"}, large],
+            "context": {"device": {"id": "d"}, "locale": "\ud800"},
+            "integrations": {"All": False, "Mixpanel": True},
+            "sentAt": "2026-01-31T11:59:00Z",
+        }
+        found = []
+        for limit in (32_768, 65_536):  # the second time in another log, where it is accepted at once
+            configure("key", message_bytes=limit)
+            receive(tmp_path, batch, message_bytes=limit)
+            configure("key", message_bytes=65_536)
+            run("rejected", "--retry")
+            found.append(lines(run("events")))
+            (tmp_path / "trackcore-data" / "trackcore.db").unlink()
+        repaired, accepted = found
+        assert len(repaired) == len(accepted) == 2
+        for one, other in zip(repaired, accepted, strict=True):
+            assert one["message"] == other["message"]
+            assert one["message"]["context"] == {"device": {"id": "d"}, "locale": "\ufffd", "own": 1}
+            assert one["destinations"] == other["destinations"] == ["Mixpanel"]
+            codes = [warning["code"] for warning in other["warnings"]]
+            assert codes == ["surrogate_replaced"]
+            assert [warning["code"] for warning in one["warnings"]] == [*codes, "repaired"]
+
+    def test_what_its_batch_said_is_shown(
+        self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path
+    ) -> None:
+        configure("key")
+        receive(tmp_path, {"batch": [{"type": "track", "userId": "u"}], "sentAt": "2026-01-31T11:59:00Z"})
+        (record,) = lines(run("rejected"))
+        assert record["batch"] == '{"sentAt":"2026-01-31T11:59:00Z"}'
+
+    def test_what_was_too_large_to_be_kept_is_said(
+        self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path
+    ) -> None:
+        configure("key")
+        receive(tmp_path, {"batch": [{}] * 1_000, "context": {"text": "x" * 10_000}})
+        (repair,) = lines(run("rejected", "--retry", "--seq", "1"))
+        assert (repair["outcome"], repair["code"]) == ("refused", "batch_not_kept")
+        assert "too large to be kept" in repair["detail"]
 
     def test_of_which_type_it_is_must_be_known(
         self, run: Run, fill: Fill, lines: Lines, configure: Callable[..., None]

@@ -11,17 +11,34 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
+import msgspec
 import pytest
 from trackcore_debugger import Gate, OneTimeToken
 from trackcore_debugger.gate import COOKIE, SESSION_SECONDS
+from trackcore_debugger.reader import Wanted
 from trackcore_server import create_app, parse_configuration
+from trackcore_server.budget import Budget
+from trackcore_server.composition import _reader, create_collector
 from trackcore_server.config import ConfigurationMistake, rebase
 from trackcore_server.debugger_token import read_debugger_token
+from trackcore_server.received import WatchedSink
 from trackcore_sqlite import SqliteSink
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
 
-from trackcore import Caution, Envelope, QuarantinedRequest, RejectedRecord, Warned, WriteKey
+from trackcore import (
+    Cause,
+    Caution,
+    Envelope,
+    MemorySink,
+    Outcome,
+    QuarantinedRequest,
+    RejectedRecord,
+    SinkUnavailable,
+    Warned,
+    WriteKey,
+)
 
 TOKEN = "the-token-of-the-tests"  # noqa: S105 - of no server
 ORIGIN = "http://localhost"
@@ -256,6 +273,14 @@ class TestAnswers:
         assert "nobody's-key" not in json.dumps(rows)
         assert len({(row["part"], row["seq"]) for row in rows}) == 5
 
+    def test_charts_come_with_what_is_new(self, inside: Client) -> None:
+        cursors = ask(inside, "start")["cursors"]
+        assert "charts" not in ask(inside, "newer", **cursors)
+        found = ask(inside, "newer", **cursors, charts=300)
+        assert found["charts"]["bucketSeconds"] == 5
+        response = inside.get("/debugger/api/newer", query_string={**cursors, "charts": "x"})
+        assert response.get_json()["code"] == "bad_query"
+
     def test_what_is_new_and_wanted(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         send(inside, {"type": "page", "userId": "ann"}, {"type": "page", "userId": "bob"}, {"type": "page"})
@@ -290,9 +315,55 @@ class TestAnswers:
         assert (quarantined["code"], quarantined["endpoint"]) == ("unknown_source", "batch")
         assert "secret" not in json.dumps(rejected)
         assert "nobody's-key" not in json.dumps(quarantined)
-        seq = ask(inside, "start")["cursors"]["duplicates"]
-        duplicate = ask(inside, f"detail/duplicates/{seq}")
+        duplicate = ask(inside, "detail/duplicates/1")
         assert (duplicate["outcome"], duplicate["duplicateOf"]) == ("duplicate", 1)
+        assert duplicate["source"]["because"] == "the `writeKey` of the batch belongs to it"
+
+    def test_the_bytes_as_received(self, inside: Client) -> None:
+        """The detail has the raw bytes as received, of stored messages too: of the newest, from memory."""
+        item = b'{ "type": "page", "userId": 7,  "messageId": "m2", "writeKey": "a-key-of-this", "x": "\\ud800" }'
+        for _ in range(2):
+            inside.post("/v1/batch", data=b'{"batch": [%b], "writeKey": "key"}' % item)
+        for place in ("messages/2", "duplicates/1"):
+            told = ask(inside, f"detail/{place}")
+            assert told["received"]["bytes"] == len(item)
+            assert told["received"]["payload"] == item.decode().replace("a-key-of-this", "a-ke…")
+            assert told["storedBytes"] == len(told["payload"].encode())
+            assert json.loads(told["payload"])["userId"] == "7"
+
+    def test_each_of_the_same_id_has_its_own_bytes(self, inside: Client) -> None:
+        items = [{"type": "page", "userId": "u", "messageId": "m2", "n": number} for number in range(3)]
+        send(inside, *items)
+        found = [ask(inside, f"detail/{place}")["received"] for place in ("messages/2", "duplicates/1", "duplicates/2")]
+        assert [json.loads(received["payload"])["n"] for received in found] == [0, 1, 2]
+
+    def test_after_a_restart(self, inside: Client, tmp_path: Path) -> None:
+        """Duplicates are in the log; the bytes as received are gone, and that is said by their absence."""
+        send(inside, {"type": "page", "userId": "u", "messageId": "m1"})
+        another = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path)))
+        enter(another)
+        start = ask(another, "start")["cursors"]
+        assert start["duplicates"] == 1
+        older = ask(another, "older", **{part: seq + 1 for part, seq in start.items()})
+        assert sorted(row["outcome"] for row in older["rows"]) == ["accepted", "duplicate"]
+        for place in ("messages/1", "duplicates/1"):
+            told = ask(another, f"detail/{place}")
+            assert "received" not in told
+            assert told["payload"]
+
+    def test_duplicates_are_filtered(self, inside: Client) -> None:
+        send(inside, *[{"type": "page", "userId": user, "messageId": "m1"} for user in ("ann", "bob")])
+        cursors = {part: seq + 1 for part, seq in ask(inside, "start")["cursors"].items()}
+        (row,) = ask(inside, "older", **cursors, user="bob")["rows"]
+        assert (row["outcome"], row["user"]) == ("duplicate", "bob")
+        assert len(ask(inside, "older", **cursors, parts="duplicates")["rows"]) == 2
+        assert [row["outcome"] for row in ask(inside, "older", **cursors, code="id_from_number")["rows"]] == [
+            "accepted"
+        ]
+
+    def test_what_a_batch_said_for_all(self, inside: Client) -> None:
+        inside.post("/v1/batch", json={"batch": [{}], "context": {"a": 1}, "writeKey": "key"})
+        assert ask(inside, "detail/rejected/1")["batch"].replace(" ", "") == '{"context":{"a":1}}'
 
     @pytest.mark.parametrize(
         "path", ["detail/messages/99", "detail/none/1", "detail/messages/x", "detail/rejected/1", "x"]
@@ -428,3 +499,51 @@ def test_serve_prints_a_link_on_loopback_only(serve: Callable[..., Any], tmp_pat
     served = serve("--config", str(config))
     assert "Debugger" not in served.stderr()
     assert served.get("/debugger/") == 404
+
+
+class TestMemory:
+    """The newest messages of a process are remembered as they came, within a bound."""
+
+    def test_the_oldest_make_room(self) -> None:
+        watched = WatchedSink(MemorySink(), 10_000)
+        messages = [msgspec.structs.replace(envelope(number), received=b"x" * 1_000) for number in range(20)]
+        for message in messages:
+            watched.store([message])
+        remembered = [watched.received(message.message_id, message.payload) is not None for message in messages]
+        assert remembered == [False] * 16 + [True] * 4
+
+    def test_a_request_larger_than_all(self) -> None:
+        watched = WatchedSink(MemorySink(), 10_000)
+        watched.store([msgspec.structs.replace(envelope(1), received=b"x" * 20_000)])
+        assert watched.received("n1", envelope(1).payload) is None
+        watched.store([msgspec.structs.replace(envelope(2), received=b"x")])
+        assert watched.received("n2", envelope(2).payload) == b"x"
+
+    def test_what_could_not_be_stored_is_not_remembered(self) -> None:
+        class Full(MemorySink):
+            def store(self, *_: object, **__: object) -> list[Outcome]:
+                raise SinkUnavailable(cause=Cause.FULL, detail="full")
+
+        watched = WatchedSink(Full())
+        with pytest.raises(SinkUnavailable):
+            watched.store([msgspec.structs.replace(envelope(1), received=b"x")])
+        assert watched.received("n1", envelope(1).payload) is None
+
+
+def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
+    """Where something is looked for, an answer has a time, and the next one goes on from there."""
+    sink = SqliteSink(tmp_path / "trackcore.db")
+    sink.store([envelope(number) for number in range(2_000)])
+    configuration = rebase(parse_configuration(CONFIGURATION), tmp_path)
+    reader = _reader(configuration, create_collector(configuration, WatchedSink))
+    reader = attrs.evolve(reader, budget=lambda: Budget(0))
+    cursors = {"messages": 2_001, "duplicates": 0, "rejected": 0, "quarantine": 0}
+    answers = 0
+    rows: list[Any] = []
+    is_end = False
+    while not is_end:
+        found = reader.older(cursors, Wanted(text='"number":3}'))
+        rows += found.rows
+        cursors, is_end, answers = dict(found.cursors), found.is_end, answers + 1
+    assert answers == 5
+    assert [json.loads(bytes(row))["seq"] for row in rows] == [4]

@@ -48,7 +48,7 @@ function keptSections(told, onGo) {
   return [
     told.outcome === "duplicate" && section("Duplicate", duplicateOf(told, onGo)),
     told.warnings.length > 0 && section("Warnings", ...told.warnings.map(warning)),
-    section("Source", el("p", {}, el("strong", {}, visible(told.source.name)), `: ${told.source.because}`)),
+    section("Source", el("p", {}, el("strong", {}, visible(told.source.name)), ": ", prose(told.source.because))),
     section("Ids", facts(ids)),
     section(
       "Time",
@@ -68,11 +68,13 @@ function keptSections(told, onGo) {
 }
 
 function duplicateOf(told, onGo) {
-  if (told.duplicateOf === null) return el("p", {}, "This source has sent this messageId before.");
+  if (told.duplicateOf === null) return el("p", {}, "This source has sent this messageId before. That message is gone by now.");
   const go = el("button", { type: "button", class: "link", click: () => onGo(`messages/${told.duplicateOf}`) });
   go.append(`message ${told.duplicateOf}`);
-  return el("p", {}, "This source has sent this messageId before: ", go, ". It is stored once.");
+  return el("p", {}, "This source has sent this messageId before: ", go, ". It is stored once. ", el("span", { class: "quiet" }, KEPT));
 }
+
+const KEPT = "Of duplicates the log keeps the newest, up to 16 MiB, and of very many at once a part.";
 
 function destination(told) {
   const sign = el("span", { class: told.chosen ? "yes" : "no" }, told.chosen ? "✓ goes to" : "✕ not to");
@@ -163,12 +165,26 @@ function contentSections(told, kept) {
       // It is no JSON, which is what the story says; the text is shown below.
     }
   }
-  const name = told.encoding === "base64" ? "Bytes as received, in base64" : kept ? "Text as stored" : "Text as received";
-  const raw = el("pre", { dir: "auto" }, visible(text.slice(0, RAW_CHARS)));
+  if (told.batch) found.push(raw("What its batch said for all", told.batch, `${count(told.batch.length)} characters`));
+  if (!kept) {
+    const name = told.encoding === "base64" ? "Bytes as received, in base64" : "Text as received";
+    found.push(raw(name, text, `${count(text.length)} characters`));
+    return found;
+  }
+  if (told.received) found.push(raw(`Bytes as received${base64(told.received)}`, told.received.payload, `${count(told.received.bytes)} bytes`));
+  else found.push(el("p", { class: "quiet" }, GONE));
+  found.push(raw("Text as stored", text, `${count(told.storedBytes)} bytes`));
+  return found;
+}
+
+const GONE =
+  "The bytes as received are not remembered: each worker process keeps those of its newest messages in memory, up to 8 MiB, until it ends. The text as stored is the message with what the server made of it.";
+
+const base64 = (received) => (received.encoding === "base64" ? ", in base64" : "");
+
+function raw(name, text, size) {
+  const shown = el("pre", { dir: "auto" }, visible(text.slice(0, RAW_CHARS)));
   const copy = el("button", { type: "button", click: () => navigator.clipboard.writeText(text) }, "Copy");
   const rest = text.length > RAW_CHARS ? el("p", { class: "quiet" }, `${count(text.length - RAW_CHARS)} more characters`) : null;
-  found.push(
-    el("section", {}, el("details", { class: "raw" }, el("summary", {}, `${name} (${count(text.length)} characters)`), copy, raw, rest)),
-  );
-  return found;
+  return el("section", {}, el("details", { class: "raw" }, el("summary", {}, `${name} (${size})`), copy, shown, rest));
 }

@@ -9,6 +9,7 @@ import { applyTheme, nextTheme } from "./theme.js";
 const POLL = 400;
 const BUSY_POLL = 1_000; // where more comes than can be read, there is no hurry
 const CHARTS = 2_000;
+const CHARTS_PARTIAL = 250; // until all is counted
 const SEARCHES = 5;
 const ENOUGH = 40;
 
@@ -24,6 +25,7 @@ const state = {
   unseen: 0,
   skipped: 0,
   trouble: "",
+  chartsAt: 0, // when the charts are to be drawn again; they come with what is new
   turn: 0, // counts filters: an answer to an earlier one is dropped
 };
 
@@ -69,8 +71,10 @@ async function poll() {
   if (!state.isPaused && state.cursors !== null && !document.hidden) {
     const turn = state.turn;
     try {
-      const found = await api.newer(state.cursors, wanted());
+      const seconds = showsCharts() && performance.now() >= state.chartsAt ? byId("range").value : "";
+      const found = await api.newer(state.cursors, { ...wanted(), charts: seconds });
       if (turn === state.turn && !state.isPaused) take(found);
+      if (found.charts && seconds === byId("range").value) drawCharts(found.charts);
       if (found.skipped) wait = BUSY_POLL;
       state.trouble = "";
     } catch (error) {
@@ -208,23 +212,27 @@ function say(text) {
 
 // Charts
 
-async function drawCharts() {
-  let wait = CHARTS;
-  if (!document.hidden && !byId("charts").hidden && !state.isPaused) {
-    try {
-      const found = await api.charts(byId("range").value);
-      const over = { since: found.since, bucketSeconds: found.bucketSeconds };
-      bars(byId("chart-messages"), { ...over, title: "Messages by source", unit: "per second", series: found.messages, scale: found.bucketSeconds });
-      bars(byId("chart-rejected"), { ...over, title: "Rejections by code", unit: `per ${span(found.bucketSeconds)}`, series: found.rejected, isCut: found.rejectedAreCut });
-      band(byId("chart-skew"), { ...over, title: "Clock skew", unit: "of clients", values: found.clockSkew });
-      delays(byId("chart-delivery"), found.delivery);
-      if (found.isPartial) wait = 50;
-    } catch {
-      // The list says what is wrong with the server; the charts stay as they were.
-    }
+const showsCharts = () => !document.hidden && !byId("charts").hidden && !state.isPaused;
+
+async function askCharts() {
+  clearTimeout(askCharts.timer);
+  if (!showsCharts()) return;
+  try {
+    drawCharts(await api.charts(byId("range").value));
+  } catch {
+    // The list says what is wrong with the server; the charts stay as they were.
   }
-  clearTimeout(drawCharts.timer);
-  drawCharts.timer = setTimeout(drawCharts, wait);
+}
+
+function drawCharts(found) {
+  const over = { since: found.since, bucketSeconds: found.bucketSeconds };
+  bars(byId("chart-messages"), { ...over, title: "Messages by source", unit: "per second", series: found.messages, scale: found.bucketSeconds });
+  bars(byId("chart-rejected"), { ...over, title: "Rejections by code", unit: `per ${span(found.bucketSeconds)}`, series: found.rejected, isCut: found.rejectedAreCut });
+  band(byId("chart-skew"), { ...over, title: "Clock skew", unit: "of clients", values: found.clockSkew });
+  delays(byId("chart-delivery"), found.delivery);
+  state.chartsAt = performance.now() + CHARTS;
+  clearTimeout(askCharts.timer);
+  if (found.isPartial) askCharts.timer = setTimeout(askCharts, CHARTS_PARTIAL);
 }
 
 const span = (seconds) => (seconds < 120 ? `${seconds} s` : `${seconds / 60} min`);
@@ -243,7 +251,7 @@ function toggleCharts() {
   const charts = byId("charts");
   charts.hidden = !charts.hidden;
   byId("charts-toggle").setAttribute("aria-expanded", !charts.hidden);
-  drawCharts();
+  askCharts();
 }
 
 function showTheme(theme) {
@@ -291,7 +299,7 @@ async function begin() {
   byId("jump").addEventListener("submit", jump);
   byId("pause").addEventListener("click", pause);
   byId("charts-toggle").addEventListener("click", toggleCharts);
-  byId("range").addEventListener("change", drawCharts);
+  byId("range").addEventListener("change", askCharts);
   byId("theme").addEventListener("click", KEYS.t);
   byId("help-open").addEventListener("click", KEYS["?"]);
   byId("to-top").addEventListener("click", () => list.toTop());
@@ -314,7 +322,7 @@ async function begin() {
   await listAnew();
   openStory();
   poll();
-  drawCharts();
+  askCharts();
 }
 
 begin().catch((error) => {

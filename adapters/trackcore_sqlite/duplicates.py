@@ -1,0 +1,68 @@
+"""Keeping the newest duplicates: what was not stored, since its source had sent a message of its id before.
+
+A commit that holds nothing but duplicates writes nothing, and that is how it should stay where a client sends
+everything again.  So a process keeps `PER_SECOND` of them, and where there are more, some commits keep `AT_ONCE`, their
+last ones, and the others none; those are counted as dropped.  The part as a whole is bounded like the others.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+
+PER_SECOND = 200
+AT_ONCE = 50
+
+_OVERHEAD_BYTES = 200
+"""What a duplicate is counted for beside its payload."""
+
+_PAYLOAD = 9
+"""Where in a row of `messages` the payload stands."""
+
+_INSERT = f"""
+    INSERT INTO duplicates (
+        source_id, message_id, call, user_id, anonymous_id, received_at, destinations, cautions, payload, inherited,
+        found_by, size
+    ) VALUES ({", ".join("?" * 12)})
+"""
+_COUNT_DROPPED = "UPDATE counters SET value = value + ? WHERE name = 'duplicates.dropped'"
+
+
+@attrs.define
+class DuplicateKeeper:
+    """Chooses what is kept of the duplicates that a process finds."""
+
+    _clock: Callable[[], float] = time.monotonic
+    _allowed: float = attrs.field(init=False, default=PER_SECOND)
+    _allowed_at: float = attrs.field(init=False)
+    _dropped: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self._allowed_at = self._clock()
+
+    def insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
+        """Keep the last of these rows of `messages`, and return for how many bytes they count."""
+        kept = rows[len(rows) - self._take(len(rows)) :]
+        self._dropped += len(rows) - len(kept)
+        if not kept:
+            return 0
+        sizes = [len(row[_PAYLOAD]) + _OVERHEAD_BYTES for row in kept]  # type: ignore[arg-type]
+        connection.executemany(_INSERT, [(*row[1:], size) for row, size in zip(kept, sizes, strict=True)])
+        if self._dropped:
+            connection.execute(_COUNT_DROPPED, (self._dropped,))
+            self._dropped = 0
+        return sum(sizes)
+
+    def _take(self, count: int) -> int:
+        """Take as many as may be kept now: as many as there are, or `AT_ONCE`, or none."""
+        now = self._clock()
+        self._allowed = min(self._allowed + (now - self._allowed_at) * PER_SECOND, PER_SECOND)
+        self._allowed_at = now
+        taken = min(count, AT_ONCE)
+        if taken > self._allowed:
+            return 0
+        self._allowed -= taken
+        return taken

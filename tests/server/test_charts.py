@@ -1,0 +1,129 @@
+"""An answer of the charts has a time; what was not counted within it is counted for the next one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import attrs
+import pytest
+from adapter_helpers import envelope
+from trackcore_server.buckets import Buckets
+from trackcore_server.budget import Budget
+from trackcore_server.refusals import MOST, Refusals
+from trackcore_sqlite import SqliteBrowser, SqliteSink
+
+from trackcore import RejectedRecord
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+WIDTH = 60
+FIRST = int(START.timestamp()) // WIDTH
+PLACES = range(FIRST, FIRST + 10)
+NOW = START + timedelta(minutes=10)
+
+
+def ticks(seconds: float) -> Budget:
+    """Make a budget of so many seconds whose clock goes on by one each time it is asked."""
+    return Budget(seconds, count().__next__)
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    """A log with ten messages in each minute, of which every fifth is of the app."""
+    path = tmp_path / "log.db"
+    sink = SqliteSink(path)
+    messages = []
+    for number in range(100):
+        at = START + timedelta(seconds=6 * number)
+        payload = json.dumps({"sentAt": (at - timedelta(seconds=2)).isoformat()}).encode()
+        source = "website" if number % 5 else "app"
+        messages.append(envelope(f"m{number}", source=source, received_at=at, payload=payload))
+    sink.store(messages)
+    sink.close()
+    return path
+
+
+class TestBuckets:
+    def test_they_are_counted(self, path: Path) -> None:
+        buckets = Buckets(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, Budget(1_000))
+        assert [*sorted(buckets)] == [*PLACES]
+        assert all(bucket.sources == {"app": 2, "website": 8} for bucket in buckets.values())
+        assert {bucket.skew for bucket in buckets.values()} == {(-2.0, -2.0, -2.0)}
+
+    def test_the_newest_come_first_and_each_answer_gets_further(self, path: Path) -> None:
+        buckets = Buckets(SqliteBrowser(path))
+        answers = [sorted(buckets.count(WIDTH, PLACES, NOW, ticks(0))) for _ in range(30)]
+        assert all(found == [*PLACES[-len(found) :]] for found in answers)
+        assert [len(found) for found in answers] == sorted(len(found) for found in answers)
+        assert (len(answers[0]), len(answers[-1])) == (1, 10)
+
+    def test_a_budget_is_used_up(self, path: Path) -> None:
+        assert [len(Buckets(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, ticks(n))) for n in (0, 4, 8, 99)] == [
+            1,
+            3,
+            5,
+            10,
+        ]
+
+    def test_what_is_over_is_not_counted_again(self, path: Path) -> None:
+        buckets = Buckets(SqliteBrowser(path))
+        counted = buckets.count(WIDTH, PLACES, NOW, Budget(1_000))
+        again = buckets.count(WIDTH, PLACES, NOW, Budget(1_000))
+        assert all(again[place] is counted[place] for place in PLACES)
+
+    def test_a_late_message_is_counted(self, path: Path) -> None:
+        """A message is received before it is committed, so a bucket may grow for a moment after its end."""
+        now = START + timedelta(minutes=10, seconds=3)
+        buckets = Buckets(SqliteBrowser(path))
+        places = range(FIRST + 1, FIRST + 11)
+        assert sum(buckets.count(WIDTH, places, now, Budget(1_000))[FIRST + 9].sources.values()) == 10
+        late = envelope("late", received_at=START + timedelta(minutes=9, seconds=59))
+        SqliteSink(path).store([late])
+        assert sum(buckets.count(WIDTH, places, now, Budget(1_000))[FIRST + 9].sources.values()) == 11
+
+    def test_a_log_without_messages(self, tmp_path: Path) -> None:
+        SqliteSink(tmp_path / "log.db").check_ready()
+        buckets = Buckets(SqliteBrowser(tmp_path / "log.db")).count(WIDTH, PLACES, NOW, Budget(1_000))
+        assert all(bucket.sources == {} and bucket.skew is None for bucket in buckets.values())
+
+
+class TestRefusals:
+    @pytest.fixture(name="sink")
+    def _sink(self, tmp_path: Path) -> SqliteSink:
+        return SqliteSink(tmp_path / "log.db")
+
+    def refuse(self, sink: SqliteSink, numbers: range) -> None:
+        record = RejectedRecord(source="website", received_at=START, code="c", message="m", path="", payload=b"{}")
+        sink.store(rejected=[attrs.evolve(record, received_at=START + timedelta(seconds=n)) for n in numbers])
+
+    def test_step_by_step_further_back(self, sink: SqliteSink, tmp_path: Path) -> None:
+        self.refuse(sink, range(1_200))
+        refusals = Refusals(SqliteBrowser(tmp_path / "log.db"))
+        codes, is_whole = refusals.since(START, 1_200, ticks(0))
+        assert (len(codes), is_whole) == (1_000, False)
+        codes, is_whole = refusals.since(START, 1_200, ticks(0))
+        assert (len(codes), is_whole) == (1_200, True)
+        assert codes == sorted(codes, reverse=True)
+
+    def test_what_is_new_is_added_and_what_was_read_is_not_read_again(self, sink: SqliteSink, tmp_path: Path) -> None:
+        self.refuse(sink, range(700))
+        refusals = Refusals(SqliteBrowser(tmp_path / "log.db"))
+        assert len(refusals.since(START, 700, Budget(1_000))[0]) == 700
+        self.refuse(sink, range(700, 710))
+        assert len(refusals.since(START, 710, ticks(0))[0]) == 710
+        assert len(refusals.since(START + timedelta(seconds=700), 710, ticks(0))[0]) == 10
+
+    def test_very_many_at_once_and_no_more_than_are_counted(self, sink: SqliteSink, tmp_path: Path) -> None:
+        self.refuse(sink, range(100))
+        refusals = Refusals(SqliteBrowser(tmp_path / "log.db"))
+        assert len(refusals.since(START, 100, Budget(1_000))[0]) == 100
+        self.refuse(sink, range(100, 5_000))
+        codes, is_whole = refusals.since(START, 5_000, Budget(1_000))
+        assert (len(codes), is_whole) == (MOST, True)
+        assert len(set(codes)) == MOST
+
+    def test_none(self, sink: SqliteSink, tmp_path: Path) -> None:
+        sink.check_ready()
+        assert Refusals(SqliteBrowser(tmp_path / "log.db")).since(START, 0, Budget(1_000)) == ([], True)
