@@ -53,6 +53,17 @@ class TestCleanText:
             reason=Reason.INVALID_JSON, detail=f"the text is not UTF-8, at byte {position}", position=position
         )
 
+    @given(st.text(min_size=1, max_size=4), st.binary(max_size=3), st.integers(4_085, 4_100), st.sampled_from([1, 2]))
+    def test_long_text_is_read_like_a_short_one(self, inside: str, broken: bytes, before: int, times: int) -> None:
+        text = (b"a" * before + inside.encode()) * times + broken
+        try:
+            text.decode()
+            position = None
+        except UnicodeDecodeError as error:
+            position = error.start
+        found = outcome(lambda: clean_text(text))
+        assert (found.position if isinstance(found, InvalidRequest) else None) == position
+
 
 class TestParse:
     @given(json_values())

@@ -221,8 +221,7 @@ class _Pipeline:
         if request.invalid is not None:
             raise request.invalid
         cautions = [*self._shared_cautions]
-        source = bytes(item)
-        call, message, extra = read_message(source, request.call, self.limits, cautions)
+        call, message, extra = read_message(bytes(item), request.call, self.limits, cautions)
         message.context, inherited = self._context(message.context)
         own = bytes(message.integrations)
         found = self._resolutions.get(own) or self._resolve(own)
@@ -251,7 +250,7 @@ class _Pipeline:
             encode_json(message) if extra is None else write_message(message, extra),
             inherited + also_inherited,
             self.found_by,
-            source if request.received is None else bytes(request.received[index]),
+            item if request.received is None else request.received[index],
         )
 
     def _context(self, own: JSONObject | None) -> tuple[Any, Inherited]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import attrs
 
@@ -16,13 +17,21 @@ _OVERHEAD_BYTES = 1_000
 """What a message is counted for beside its two texts."""
 
 
+class _Kept(NamedTuple):
+    """What is remembered of a message."""
+
+    message_id: str
+    payload: bytes
+    received: bytes
+
+
 @attrs.define
 class WatchedSink:
     """A sink that stores in another, and remembers the newest messages of this process as they came."""
 
     sink: Sink
     _most_bytes: int = MOST_BYTES
-    _requests: deque[tuple[int, Sequence[Envelope]]] = attrs.field(init=False, factory=deque)
+    _requests: deque[tuple[int, Sequence[_Kept]]] = attrs.field(init=False, factory=deque)
     _bytes: int = attrs.field(init=False, default=0)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
@@ -36,8 +45,7 @@ class WatchedSink:
         """See `trackcore.Sink.store`."""
         outcomes = self.sink.store(envelopes, rejected=rejected, quarantined=quarantined)
         if envelopes:
-            size = sum(len(envelope.received) + len(envelope.payload) for envelope in envelopes)
-            self._remember(size + _OVERHEAD_BYTES * len(envelopes), envelopes)
+            self._remember([_Kept(found.message_id, found.payload, bytes(found.received)) for found in envelopes])
         return outcomes
 
     def check_ready(self) -> None:
@@ -49,16 +57,17 @@ class WatchedSink:
         with self._lock:
             requests = list(self._requests)
         found = (
-            envelope.received
-            for _, envelopes in reversed(requests)
-            for envelope in envelopes
-            if envelope.message_id == message_id and envelope.payload == payload
+            kept.received
+            for _, messages in reversed(requests)
+            for kept in messages
+            if kept.message_id == message_id and kept.payload == payload
         )
         return next(found, None) or None
 
-    def _remember(self, size: int, envelopes: Sequence[Envelope]) -> None:
+    def _remember(self, messages: Sequence[_Kept]) -> None:
+        size = sum(len(kept.received) + len(kept.payload) + _OVERHEAD_BYTES for kept in messages)
         with self._lock:
-            self._requests.append((size, envelopes))
+            self._requests.append((size, messages))
             self._bytes += size
             while self._bytes > self._most_bytes:
                 self._bytes -= self._requests.popleft()[0]
