@@ -53,7 +53,7 @@ class Buckets:
 
         Those that are known already are always among them, those that may still grow, and one more at least.
         """
-        if len(self._seqs) > _REMEMBERED:
+        if max(len(self._seqs), len(self._counted)) > _REMEMBERED:
             self._counted.clear()
             self._seqs.clear()
         bounds = self._log.first_seq() - 1, self._log.ends()["messages"]

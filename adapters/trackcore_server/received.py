@@ -13,7 +13,7 @@ from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sin
 
 MOST_BYTES = 8 << 20
 
-_OVERHEAD_BYTES = 1_000
+_OVERHEAD_BYTES = 500
 """What a message is counted for beside its two texts."""
 
 

@@ -510,7 +510,7 @@ class TestMemory:
         for message in messages:
             watched.store([message])
         remembered = [watched.received(message.message_id, message.payload) is not None for message in messages]
-        assert remembered == [False] * 16 + [True] * 4
+        assert remembered == [False] * 14 + [True] * 6
 
     def test_a_request_larger_than_all(self) -> None:
         watched = WatchedSink(MemorySink(), 10_000)
