@@ -1,7 +1,7 @@
 """Bounded queries for people who look into a log while it is written, however large it is.
 
-Theory.  Nothing here reads more rows than it says.  There is no index but those that writing needs: by `seq`, and by
-(source, message id).  So a filter is applied to a *window* of sequence numbers, newest first; who wants to search
+Theory.  Nothing here reads more rows than it says.  There is no index but those by `seq` and by messageId, and one
+by the code of what was rejected.  So a filter is applied to a *window* of sequence numbers, newest first; who wants to search
 further asks for the next window.  And as `seq` rises by one with each message, in the order of reception, the number of
 messages between two times is the difference of two sequence numbers, each found by bisection: rates over any length of
 time cost a few hundred look-ups and no scan.  (Messages that were received again keep their first time, so a few may
@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import msgspec
 
+from trackcore_sqlite import ids
 from trackcore_sqlite.log import (
     MESSAGES,
     QUARANTINED,
@@ -96,17 +97,19 @@ class SqliteBrowser:
     def with_message_id(self, message_id: str) -> list[StoredMessage]:
         """Find the messages of this id, one for each source at most."""
         query = f"""
-            {MESSAGES} WHERE messages.message_id = ? AND source_id IN (SELECT id FROM sources)
-            ORDER BY seq
+            {MESSAGES} WHERE messages.message_id = ?1 AND seq IN ({_SEQS_OF_ID}) ORDER BY seq
         """
         with self._open() as connection:
             return list(map(read_message, connection.execute(query, (message_id,))))
 
     def seq_of(self, source: str, message_id: str) -> int | None:
         """Find the sequence number of a message by what makes it unique."""
-        query = f"SELECT seq FROM messages {_WITH_SOURCE} WHERE name = ? AND messages.message_id = ?"
+        query = f"""
+            SELECT seq FROM messages {_WITH_SOURCE}
+            WHERE name = ?2 AND messages.message_id = ?1 AND seq IN ({_SEQS_OF_ID})
+        """
         with self._open() as connection:
-            row = connection.execute(query, (source, message_id)).fetchone()
+            row = connection.execute(query, (message_id, source)).fetchone()
         return None if row is None else int(row[0])
 
     def sources(self) -> list[str]:
@@ -210,6 +213,9 @@ _GROUPS = """
 """
 _MAPPED_BYTES = 1 << 36
 """How much of the file is read without a system call for each page."""
+
+_SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, ?1) FROM sources")
+"""The messages whose id this may be, of whatever source."""
 
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _SELECT: Mapping[Part, str] = {"messages": MESSAGES, "rejected": REJECTED, "quarantine": QUARANTINED}
