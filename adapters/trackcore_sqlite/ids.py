@@ -19,8 +19,9 @@ A hash is a hint: what it finds is compared with the message itself, so two ids 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from typing import TypeAlias
 
 import msgspec
@@ -34,9 +35,10 @@ STEP = 512
 Key: TypeAlias = tuple[int, str]
 """What makes a message unique: the id of its source, and its messageId."""
 
+TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3")
+
 _DIGEST_BYTES = 6
 _FIRST_CYCLE = 2  # as the power of two of steps: the first table holds 1,024 entries on average
-TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3")
 _LAST = len(TABLES) - 1
 
 
@@ -81,11 +83,6 @@ def remove(connection: sqlite3.Connection, where: str, values: Sequence[object])
         connection.execute(statement, (array,))
 
 
-def all_entries(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
-    """Give all entries, in the order of their hashes."""
-    return connection.execute(_ALL)
-
-
 def _cycle(level: int, stored: int) -> int:
     """Tell after how many steps the entries of a table have all moved on, as a power of two."""
     whole = max(_FIRST_CYCLE, (2 * stored // STEP).bit_length())
@@ -102,10 +99,9 @@ _KEYS = "SELECT source_id, message_id FROM messages WHERE seq IN (SELECT value F
 _ADD = f"INSERT INTO {TABLES[0]} SELECT value, ? + key FROM json_each(?)"
 _COPY = [
     f"INSERT INTO {older} SELECT hash, seq FROM {newer} WHERE hash >= ? AND hash < ?"
-    for newer, older in zip(TABLES, TABLES[1:], strict=False)
+    for newer, older in pairwise(TABLES)
 ]
 _DROP = [f"DELETE FROM {newer} WHERE hash >= ? AND hash < ?" for newer in TABLES[:-1]]
 _REMOVE = [
     f"DELETE FROM {table} WHERE (hash, seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))" for table in TABLES
 ]
-_ALL = " UNION ALL ".join(f"SELECT hash, seq FROM {table}" for table in TABLES) + " ORDER BY hash"

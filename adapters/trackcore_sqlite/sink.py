@@ -292,7 +292,7 @@ class SqliteSink:
         self._keep_bounded(connection, "quarantine", sizes)
 
     def _keep_bounded(self, connection: sqlite3.Connection, part: str, added: Sequence[int]) -> None:
-        """Count what was added to a bounded part, each by its bytes, and drop the oldest records until it fits again."""
+        """Count what was added to a bounded part, by the bytes of each, and drop its oldest until it fits again."""
         (size,) = connection.execute("SELECT value FROM counters WHERE name = ?", (f"{part}.bytes",)).fetchone()
         size += sum(added)
         dropped = last = 0
@@ -304,8 +304,8 @@ class SqliteSink:
         oldest.close()
         connection.execute(f"DELETE FROM {part} WHERE seq <= ?", (last,))
         connection.execute("UPDATE counters SET value = ? WHERE name = ?", (size, f"{part}.bytes"))
-        connection.execute("UPDATE counters SET value = value + ? WHERE name = ?", (dropped, f"{part}.dropped"))
-        connection.execute("UPDATE counters SET value = value + ? WHERE name = ?", (len(added) - dropped, f"{part}.count"))
+        for counter, more in (("dropped", dropped), ("count", len(added) - dropped)):
+            connection.execute("UPDATE counters SET value = value + ? WHERE name = ?", (more, f"{part}.{counter}"))
 
     def _source_id(self, connection: sqlite3.Connection, name: str) -> int:
         source_id = self._source_ids.get(name)
