@@ -129,5 +129,6 @@ _LACKING = f"SELECT count(*) FROM ({_WANTED}) AS wanted WHERE " + " AND ".join(
 _MEND = [
     *(f"DELETE FROM {table}" for table in ids.TABLES),
     f"INSERT INTO {ids.TABLES[-1]} SELECT message_id_hash(source_id, message_id), seq FROM messages ORDER BY 1, 2",
+    "INSERT INTO id_moves SELECT coalesce(max(number), 0) + 1, NULL FROM id_moves",
     f"INSERT OR REPLACE INTO counters {_NUMBERS}",
 ]

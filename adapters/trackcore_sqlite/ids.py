@@ -2,15 +2,17 @@
 
 Theory.  The ids of SDKs are random.  One index over all of them would have every message change a page of its own, each
 somewhere else; at millions of messages that costs more than the messages themselves, which are only appended.  So the
-ids lie in four tables of rising size, `message_ids_0` to `message_ids_3`, as entries of a hash and the sequence number
+ids lie in five tables of rising size, `message_ids_0` to `message_ids_4`, as entries of a hash and the sequence number
 of the message.  A new entry goes into the first, which is so small that the entries of a commit share its few pages.
 With every `STEP` messages the entries of one range of hashes move on from each table to the next.  They lie side by
-side in both, so they share pages there as well.  The ranges come round in a cycle, and each cycle is as many times as
-long as the one before it, from the first table to the size of the whole log; thus of a hundred messages some twenty
-pages are changed where it were a hundred, and it grows with the third root of the log.
+side in both, so they share pages there as well.  The ranges come round in a cycle; each cycle is as many times as long
+as the one before it, and the last takes as long as a good part of the log did.  So the table that holds most is changed
+the least: where a hundred messages would change a hundred pages of it, they change two, and some ten of the smaller
+tables, which lie in memory anyway.
 
 Everything happens in the transaction of the messages, so the tables are as safe as those are, and right for every
-process.  An entry is found wherever it is by now.  Which range is next follows from the sequence number, so nothing is
+process.  An entry is found wherever it is by now (`trackcore_sqlite.sieve` spares most looks
+into the large tables).  Which range is next follows from the sequence number, so nothing is
 to be remembered; a range that was left out would only move on one cycle later.
 
 A hash is a hint: what it finds is compared with the message itself, so two ids of one hash do no harm.
@@ -24,7 +26,10 @@ from hashlib import blake2b
 from itertools import pairwise
 from typing import TypeAlias
 
+import attrs
 import msgspec
+
+from trackcore_sqlite.sieve import Sieve
 
 HASH_BITS = 48
 """The most that SQLite keeps in six bytes.  Among a billion ids, one new one in 280,000 meets the hash of another."""
@@ -32,14 +37,20 @@ HASH_BITS = 48
 STEP = 512
 """How many messages are stored from one move to the next."""
 
+SIEVED = 100_000
+"""From how many messages on it pays to remember what is in the large tables."""
+
 Key: TypeAlias = tuple[int, str]
 """What makes a message unique: the id of its source, and its messageId."""
 
-TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3")
+TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3", "message_ids_4")
 
+_LEARNED_EVERY = 64
 _DIGEST_BYTES = 6
 _FIRST_CYCLE = 2  # as the power of two of steps: the first table holds 1,024 entries on average
+_LAST_CYCLE_BELOW_ALL = 2
 _LAST = len(TABLES) - 1
+_SMALL, _LARGE = TABLES[:2], TABLES[2:]
 
 
 def hash_of(source_id: int, message_id: str) -> int:
@@ -50,7 +61,7 @@ def hash_of(source_id: int, message_id: str) -> int:
 
 def seqs_of(hashes: str) -> str:
     """Give the SQL that selects the sequence numbers kept under hashes, which an SQL query selects."""
-    return " UNION ALL ".join(f"SELECT seq FROM {table} WHERE hash IN ({hashes})" for table in TABLES)
+    return _seqs_in(TABLES, hashes)
 
 
 def known_among(connection: sqlite3.Connection, seqs: str) -> set[Key]:
@@ -58,21 +69,58 @@ def known_among(connection: sqlite3.Connection, seqs: str) -> set[Key]:
     return set(connection.execute(_KEYS, (seqs,)))
 
 
-def add(connection: sqlite3.Connection, hashes: Sequence[int], seq: int, stored: int) -> None:
-    """Add the entries of the messages behind `seq`, in their order.
+@attrs.frozen(kw_only=True)
+class Found:
+    """What a transaction begins with.
 
-    Args:
-        connection: in the transaction that stores the messages.
-        hashes: of each of them.
-        seq: the sequence number before the first of them.
-        stored: how many messages the log holds.
+    Attributes:
+        seq: the last sequence number.
+        stored: how many messages are stored.
+        known: those of the keys asked for that are among them.
     """
-    connection.execute(_ADD, (seq + 1, msgspec.json.encode(hashes).decode()))
-    for step in range(seq // STEP, (seq + len(hashes)) // STEP):
+
+    seq: int
+    stored: int
+    known: set[Key]
+
+
+class StoredIds:
+    """The ids in the log, for the transactions of one connection; to be dropped with it when one is rolled back."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._sieve = Sieve(connection, _LARGE, HASH_BITS)
+
+    def find(self, hashes: Sequence[int]) -> Found:
+        """Look for ids by their hashes.  Some may be known that were not asked for."""
+        seq, stored, moved, hits = self._look_up(hashes)
+        if moved != self._sieve.moved:
+            self._sieve.catch_up(moved)
+            _, _, _, hits = self._look_up(hashes)
+        known = known_among(self._connection, hits) if hits != _NOTHING else set()
+        return Found(seq=seq, stored=stored, known=known)
+
+    def add(self, hashes: Sequence[int], found: Found) -> None:
+        """Add the ids of the messages that come behind those found, in their order."""
+        self._connection.execute(_ADD, (found.seq + 1, _array(hashes)))
+        for step in range(found.seq // STEP, (found.seq + len(hashes)) // STEP):
+            self._move_on(step, found.stored)
+        if found.stored >= SIEVED:
+            self._sieve.learn(1 + len(hashes) // _LEARNED_EVERY)
+
+    def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str]:
+        found: tuple[int, int, int, str]
+        found = self._connection.execute(_LOOK_UP, (_array(hashes), _array(self._sieve.sift(hashes)))).fetchone()
+        return found
+
+    def _move_on(self, step: int, stored: int) -> None:
         for level in reversed(range(_LAST)):
-            entries = _range(step, _cycle(level, stored))
-            connection.execute(_COPY[level], entries)
-            connection.execute(_DROP[level], entries)
+            low, high = _range(step, _cycle(level, stored))
+            if level == len(_SMALL) - 1:
+                (moved,) = self._connection.execute(_READ_MOVED, (low, high)).fetchone()
+                self._sieve.move(moved)
+            self._connection.execute(_COPY[level], (low, high))
+            self._connection.execute(_DROP[level], (low, high))
 
 
 def remove(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> None:
@@ -85,8 +133,8 @@ def remove(connection: sqlite3.Connection, where: str, values: Sequence[object])
 
 def _cycle(level: int, stored: int) -> int:
     """Tell after how many steps the entries of a table have all moved on, as a power of two."""
-    whole = max(_FIRST_CYCLE, (2 * stored // STEP).bit_length())
-    return _FIRST_CYCLE + level * (whole - _FIRST_CYCLE) // _LAST
+    last = max(_FIRST_CYCLE, (stored // STEP).bit_length() - _LAST_CYCLE_BELOW_ALL)
+    return _FIRST_CYCLE + level * (last - _FIRST_CYCLE) // (_LAST - 1)
 
 
 def _range(step: int, cycle: int) -> tuple[int, int]:
@@ -95,6 +143,25 @@ def _range(step: int, cycle: int) -> tuple[int, int]:
     return (place << HASH_BITS) >> cycle, ((place + 1) << HASH_BITS) >> cycle
 
 
+def _seqs_in(tables: Sequence[str], hashes: str) -> str:
+    return " UNION ALL ".join(f"SELECT seq FROM {table} WHERE hash IN ({hashes})" for table in tables)
+
+
+def _array(hashes: Sequence[int]) -> str:
+    return msgspec.json.encode(hashes).decode()
+
+
+_NOTHING = "[]"
+_LOOK_UP = f"""
+    SELECT (SELECT value FROM counters WHERE name = 'messages.seq'),
+           (SELECT value FROM counters WHERE name = 'messages.count'),
+           (SELECT coalesce(max(number), 0) FROM id_moves),
+           (SELECT json_group_array(seq) FROM (
+               {_seqs_in(_SMALL, "SELECT value FROM json_each(?1)")}
+               UNION ALL {_seqs_in(_LARGE, "SELECT value FROM json_each(?2)")}
+           ))
+"""
+_READ_MOVED = f"SELECT json_group_array(hash) FROM {_SMALL[-1]} WHERE hash >= ? AND hash < ?"
 _KEYS = "SELECT source_id, message_id FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
 _ADD = f"INSERT INTO {TABLES[0]} SELECT value, ? + key FROM json_each(?)"
 _COPY = [

@@ -83,12 +83,14 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE messages ADD COLUMN inherited TEXT;  -- JSON array of wire paths, NULL for none
     """,
     """
-    -- Which ids are there; see `trackcore_sqlite.ids`, which gives the function `message_id_hash`.
+    -- Which ids are there; see `trackcore_sqlite.ids` and `.sieve`; the former gives the function `message_id_hash`.
     CREATE TABLE message_ids_0 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
     CREATE TABLE message_ids_1 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
     CREATE TABLE message_ids_2 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
     CREATE TABLE message_ids_3 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
-    INSERT INTO message_ids_3 SELECT message_id_hash(source_id, message_id), seq FROM messages ORDER BY 1, 2;
+    CREATE TABLE message_ids_4 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
+    CREATE TABLE id_moves (number INTEGER PRIMARY KEY, hashes TEXT);  -- JSON array, NULL for anything
+    INSERT INTO message_ids_4 SELECT message_id_hash(source_id, message_id), seq FROM messages ORDER BY 1, 2;
 
     INSERT INTO counters
         SELECT 'messages.count', count(*) FROM messages

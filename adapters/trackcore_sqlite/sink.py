@@ -55,13 +55,7 @@ _INSERT_MESSAGES = {
     count: f"INSERT INTO messages VALUES {', '.join(['(' + ', '.join('?' * _COLUMNS) + ')'] * count)}"
     for count in _ROWS_AT_ONCE
 }
-_LOOK_UP = f"""
-    SELECT (SELECT value FROM counters WHERE name = 'messages.seq'),
-           (SELECT value FROM counters WHERE name = 'messages.count'),
-           (SELECT json_group_array(seq) FROM ({ids.seqs_of("SELECT value FROM json_each(?1)")}))
-"""
 _COUNT_MESSAGES = "UPDATE counters SET value = value + ? WHERE name IN ('messages.seq', 'messages.count')"
-_NOTHING = "[]"
 _INSERT_REJECTED = """
     INSERT INTO rejected (source_id, received_at, code, message, path, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
@@ -90,6 +84,7 @@ class SqliteSink:
     _group: CommitGroup
     _using: threading.Lock
     _connection: sqlite3.Connection | None
+    _stored_ids: ids.StoredIds  # of the connection
     _source_ids: dict[str, int]
     _ready_at: float
 
@@ -212,6 +207,7 @@ class SqliteSink:
         if self._connection is None:
             self._connection = open_for_writing(self.path, self._busy_timeout)
             self._connection.execute("PRAGMA busy_timeout = 0")
+            self._stored_ids = ids.StoredIds(self._connection)
         return self._connection
 
     def _roll_back(self) -> None:
@@ -240,20 +236,19 @@ class SqliteSink:
         """Store those messages that are neither in the log nor earlier among these."""
         keys = [(self._source_id(connection, envelope.source), envelope.message_id) for envelope in envelopes]
         hashes = [ids.hash_of(*key) for key in keys]
-        first, stored, hits = connection.execute(_LOOK_UP, (_json_text(hashes),)).fetchone()
-        known = ids.known_among(connection, hits) if hits != _NOTHING else set()
-        outcomes, rows, new = [], [], []
+        found = self._stored_ids.find(hashes)
+        known, outcomes, rows, new = found.known, [], [], []
         for envelope, key, id_hash in zip(envelopes, keys, hashes, strict=True):
             if key in known:
                 outcomes.append(Outcome.DUPLICATE)
                 continue
             known.add(key)
             new.append(id_hash)
-            rows.append(_row(first + len(new), key, envelope))
+            rows.append(_row(found.seq + len(new), key, envelope))
             outcomes.append(Outcome.STORED)
         if rows:
             _insert(connection, rows)
-            ids.add(connection, new, first, stored)
+            self._stored_ids.add(new, found)
             connection.execute(_COUNT_MESSAGES, (len(rows),))
         return outcomes
 
