@@ -11,9 +11,9 @@ the least: where a hundred messages would change a hundred pages of it, they cha
 tables, which lie in memory anyway.
 
 Everything happens in the transaction of the messages, so the tables are as safe as those are, and right for every
-process.  An entry is found wherever it is by now (`trackcore_sqlite.sieve` spares most looks
-into the large tables).  Which range is next follows from the sequence number, so nothing is
-to be remembered; a range that was left out would only move on one cycle later.
+process.  An entry is found wherever it is by now; `trackcore_sqlite.sieve` spares most looks into the large tables.
+Which range is next follows from the sequence number, so nothing is to be remembered; a range that was left out would
+only move on one cycle later.
 
 A hash is a hint: what it finds is compared with the message itself, so two ids of one hash do no harm.
 """
@@ -31,8 +31,8 @@ import msgspec
 
 from trackcore_sqlite.sieve import Sieve
 
-HASH_BITS = 48
-"""The most that SQLite keeps in six bytes.  Among a billion ids, one new one in 280,000 meets the hash of another."""
+HASH_BITS = 47
+"""The most that SQLite keeps in six bytes.  Among a billion ids, one new one in 140,000 meets the hash of another."""
 
 STEP = 512
 """How many messages are stored from one move to the next."""
@@ -46,9 +46,15 @@ Key: TypeAlias = tuple[int, str]
 TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3", "message_ids_4")
 
 _LEARNED_EVERY = 64
+"""With how many messages a further slice of the sieve is read, beside the one with each commit."""
+
 _DIGEST_BYTES = 6
-_FIRST_CYCLE = 2  # as the power of two of steps: the first table holds 1,024 entries on average
-_LAST_CYCLE_BELOW_ALL = 2
+_FIRST_CYCLE = 2
+"""The length of a cycle is a power of two, in steps; so the first table holds 1,024 entries on average."""
+
+_LAST_CYCLE_BELOW_ALL = 1
+"""By how many powers of two the last cycle is shorter than what the log took to grow."""
+
 _LAST = len(TABLES) - 1
 _SMALL, _LARGE = TABLES[:2], TABLES[2:]
 
