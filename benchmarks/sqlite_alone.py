@@ -1,4 +1,7 @@
-"""SQLite alone: the rows that the corpus becomes, by `executemany` into the tables of the log, 100 a transaction."""
+"""SQLite alone: the rows that the corpus becomes, by `executemany`, 100 a transaction.
+
+The tables are those with which the log began: a unique index sees to it that no message is there twice.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from uuid import uuid4
 
 import msgspec
 from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector
-from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
 from trackcore_sqlite.sink import milliseconds
 
 from trackcore import MemorySink
 
 _INSERT = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WITH_UNIQUE_INDEX = 2
 _SPARE = 64
 """How many transactions are made ready at a time, outside of what is measured."""
 
@@ -24,7 +28,7 @@ class SqliteAlone:
     """A log that is written without trackcore; `synchronous=FULL` and WAL, as in the log itself."""
 
     def __init__(self, file: Path) -> None:
-        self._connection = open_for_writing(file, 5.0)
+        self._connection = open_for_writing(file, 5.0, MIGRATIONS[:_WITH_UNIQUE_INDEX])
         self._connection.execute("INSERT INTO sources VALUES (1, 'website')")
         self._rows = _rows()
 

@@ -40,8 +40,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     `payload` is the whole message as JSON text; the other fields are what a sink needs to file it without reading it.
     `inherited` names what of `context` and `integrations` came from the batch and not from the message, by wire path.
-    `found_by` is a `FoundBy` as plain text, None where nobody has said it.  `received` is the message's own source text,
-    which nobody has to store: a view of the body of its request, so who keeps it copies it (`bytes(received)`).
+    `found_by` is a `FoundBy` as plain text, None where nobody has said it.  `received` is the message's own source
+    text, which nobody has to store: a view of the body of its request, so who keeps it copies it (`bytes(received)`).
     (No attrs class: one is made for each message, and a frozen attrs object of this size costs ten times as much.)
     """
 

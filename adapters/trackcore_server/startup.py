@@ -1,7 +1,8 @@
 """What `trackcore serve` does with the log before it listens: look at it, and say what was found.
 
 After a crash SQLite brings the log to its last commit by itself.  A log that is damaged is moved aside and a new one is
-begun, so that messages are collected again at once; nothing of the old one is changed or lost.
+begun, so that messages are collected again at once; nothing of the old one is changed or lost.  Ids that do not fit
+the messages are made anew from them.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from trackcore_sqlite import Condition, check_log, set_aside
+from trackcore_sqlite import Condition, Misfit, check_log, mend_ids, set_aside
 
 from trackcore import SinkUnavailable
 
 MOST_CHECKED_BYTES = 1 << 30
 """A larger log is not read as a whole at the start, which would take more than seconds; `trackcore check` does."""
+
+_MIGRATION_SECONDS = 10
+"""What bringing a log up to date takes at the most, on a slow machine, for each gigabyte."""
 
 
 def examine_log(path: Path) -> None:
@@ -39,6 +43,17 @@ def examine_log(path: Path) -> None:
             f"  sqlite3 '{aside}' .recover",
             err=True,
         )
+    elif condition.misfit.can_be_mended:
+        try:
+            mend(path)
+        except SinkUnavailable as error:
+            click.echo(f"{path}: its ids stay as they are for now: {error}", err=True)
+
+
+def mend(path: Path) -> None:
+    """Make the ids of a log anew, and say so.  Raises `SinkUnavailable` when it cannot be written now."""
+    mend_ids(path)
+    click.echo(f"{path}: its ids were made anew from its messages", err=True)
 
 
 def describe(condition: Condition) -> list[str]:
@@ -51,6 +66,26 @@ def describe(condition: Condition) -> list[str]:
         )
     if condition.faults:
         lines.append(f"THE LOG IS DAMAGED: {'; '.join(condition.faults)}")
+    elif condition.misfit:
+        lines.append(f"its ids do not fit its messages: {'; '.join(_describe_misfit(condition.misfit))}")
     elif not condition.is_checked:
         lines.append(f"it has {condition.size:,} bytes, so it was not read as a whole; `trackcore check` does that")
+    if condition.is_older:
+        lines.append(
+            "it is of an older trackcore, and is brought up to date when it is first written; that may take"
+            f" {_MIGRATION_SECONDS} seconds for each gigabyte"
+        )
+    return lines
+
+
+def _describe_misfit(misfit: Misfit) -> list[str]:
+    lines = []
+    if misfit.lacking:
+        lines.append(f"{misfit.lacking:,} messages are not among them, and could be stored twice")
+    if misfit.surplus:
+        lines.append(f"{misfit.surplus:,} of them belong to no message")
+    if misfit.miscounted:
+        lines.append(f"not counted rightly: {', '.join(misfit.miscounted)}")
+    if misfit.doubled:
+        lines.append(f"{misfit.doubled:,} messages are there more than once")
     return lines

@@ -7,15 +7,16 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import attrs
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from trackcore_sqlite import SqliteLog, check_log, prune
+from trackcore_sqlite import FITTING, SqliteLog, check_log, prune
 
 from trackcore_server.delivering import delivered_up_to
 from trackcore_server.locate import find_deployment
 from trackcore_server.options import FINDINGS, location_options
-from trackcore_server.startup import describe
+from trackcore_server.startup import describe, mend
 from trackcore_server.units import parse_age
 
 _PRUNE_EXAMPLES = """\b
@@ -43,7 +44,7 @@ def _read_age(_: click.Context, parameter: click.Parameter, text: str) -> timede
     help="Such as 30d, 36h, 90m: by receivedAt.",
 )
 def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None:
-    """Delete messages, rejected messages and quarantined requests that were received longer ago than AGE.
+    """Delete messages, duplicates, rejected messages and quarantined requests received longer ago than AGE.
 
     It works in small steps, so that a server can write the log meanwhile. The file does not become smaller: its space
     is used again. Messages that a destination has not got yet are kept. A message that was deleted and is sent once
@@ -61,17 +62,23 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
             progress.update(task, description=f"Deleting: {deleted.total():,} so far")
     click.echo(
         f"Deleted {deleted['messages']:,} messages, {deleted['rejected']:,} rejected,"
-        f" {deleted['quarantine']:,} quarantined.",
+        f" {deleted['quarantine']:,} quarantined, {deleted['duplicates']:,} duplicates.",
         err=True,
     )
 
 
 @click.command("check", short_help="Look for damage in the log.")
 @location_options
-def check(*, config: Path | None, data: Path | None) -> None:
+@click.option("--mend", "mends", is_flag=True, help="Make the ids anew where they do not fit the messages.")
+def check(*, config: Path | None, data: Path | None, mends: bool) -> None:
     """Read the whole log and look for damage; a server may be running meanwhile.
 
-    Exit code: 0 when it is sound, 1 when it is damaged, 2 when there is none or it cannot be read.
+    It also looks whether the ids by which messages are known again fit the messages. Where they do not (someone deleted
+    messages with another program, say), --mend makes them anew; nothing else is changed. A server waits meanwhile, some
+    seconds for each million messages.
+
+    Exit code: 0 when it is sound, 1 when it is damaged or its ids do not fit, 2 when there is none or it cannot be
+    read.
     """
     path = find_deployment(config=config, data=data).configuration.log_path
     SqliteLog(path).totals()
@@ -80,8 +87,15 @@ def check(*, config: Path | None, data: Path | None) -> None:
         condition = check_log(path, on_progress=lambda: progress.advance(task))
     for line in describe(condition):
         click.echo(line, err=True)
-    click.echo(f"{path}: {'damaged' if condition.faults else 'sound'}, {condition.size:,} bytes", err=True)
-    sys.exit(FINDINGS if condition.faults else 0)
+    misfit = condition.misfit
+    if misfit.can_be_mended and mends:
+        mend(path)
+        misfit = attrs.evolve(FITTING, doubled=misfit.doubled)
+    elif misfit.can_be_mended:
+        click.echo("`trackcore check --mend` makes the ids anew", err=True)
+    verdict = "damaged" if condition.faults else "its ids do not fit" if misfit else "sound"
+    click.echo(f"{path}: {verdict}, {condition.size:,} bytes", err=True)
+    sys.exit(0 if verdict == "sound" else FINDINGS)
 
 
 def _progress() -> Progress:

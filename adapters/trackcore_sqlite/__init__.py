@@ -1,22 +1,26 @@
 """The embedded log: one SQLite file that keeps messages, rejected messages and quarantined requests.
 
 `SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
-`SqliteBrowser` looks into it by bounded queries, `prune` deletes what is old, and `check_log` looks for damage.
+`SqliteBrowser` looks into it by bounded queries, `prune` deletes what is old, `check_log` looks for
+damage, and `mend_ids` makes anew what de-duplication goes by.
 """
 
 from trackcore_sqlite.browse import PARTS, Filter, Group, Listed, Part, Sampled, SqliteBrowser, Window, spread
 from trackcore_sqlite.check import Condition, check_log, set_aside
+from trackcore_sqlite.id_check import FITTING, Misfit, mend_ids
 from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
 
 __all__ = [
+    "FITTING",
     "PARTS",
     "Condition",
     "Filter",
     "Group",
     "Listed",
+    "Misfit",
     "Part",
     "PruneStep",
     "Sampled",
@@ -31,6 +35,7 @@ __all__ = [
     "UnusableLog",
     "Window",
     "check_log",
+    "mend_ids",
     "prune",
     "set_aside",
     "spread",

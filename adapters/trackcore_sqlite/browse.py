@@ -1,11 +1,11 @@
 """Bounded queries for people who look into a log while it is written, however large it is.
 
-Theory.  Nothing here reads more rows than it says.  There is no index but those that writing needs: by `seq`, and by
-(source, message id).  So a filter is applied to a *window* of sequence numbers, newest first; who wants to search
-further asks for the next window.  And as `seq` rises by one with each message, in the order of reception, the number of
-messages between two times is the difference of two sequence numbers, each found by bisection: rates over any length of
-time cost a few hundred look-ups and no scan.  (Messages that were received again keep their first time, so a few may
-lie out of order; bisection is then off by as many.)
+Theory.  Nothing here reads more rows than it says.  Messages are found by `seq` and by messageId alone, what was
+rejected by its code as well.  So a filter is applied to a *window* of sequence numbers, newest first; who wants to
+search further asks for the next window.  And as `seq` rises by one with each message, in the order of reception, the
+number of messages between two times is the difference of two sequence numbers, each found by bisection: rates over any
+length of time cost a few hundred look-ups and no scan.  (Messages that were received again keep their first time, so a
+few may lie out of order; bisection is then off by as many.)
 
 Whatever is asked is asked in one call into SQLite where it can be, and comes as one JSON text: each call, and each row,
 gives up the interpreter's lock, and takes it from the threads that store messages.
@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import attrs
 import msgspec
 
+from trackcore_sqlite import ids
 from trackcore_sqlite.log import (
     DUPLICATES,
     MESSAGES,
@@ -158,17 +159,19 @@ class SqliteBrowser:
     def with_message_id(self, message_id: str) -> list[StoredMessage]:
         """Find the messages of this id, one for each source at most."""
         query = f"""
-            {MESSAGES} WHERE messages.message_id = ? AND source_id IN (SELECT id FROM sources)
-            ORDER BY seq
+            {MESSAGES} WHERE messages.message_id = ?1 AND seq IN ({_SEQS_OF_ID}) ORDER BY seq
         """
         with self._open() as connection:
             return list(map(read_message, connection.execute(query, (message_id,))))
 
     def seq_of(self, source: str, message_id: str) -> int | None:
         """Find the sequence number of a message by what makes it unique."""
-        query = f"SELECT seq FROM messages {_WITH_SOURCE} WHERE name = ? AND messages.message_id = ?"
+        query = f"""
+            SELECT seq FROM messages {_WITH_SOURCE}
+            WHERE name = ?2 AND messages.message_id = ?1 AND seq IN ({_SEQS_OF_ID})
+        """
         with self._open() as connection:
-            row = connection.execute(query, (source, message_id)).fetchone()
+            row = connection.execute(query, (message_id, source)).fetchone()
         return None if row is None else int(row[0])
 
     def sources(self) -> list[str]:
@@ -261,7 +264,9 @@ def _array(seqs: Sequence[int]) -> str:
     return msgspec.json.encode(list(seqs)).decode()
 
 
-_CODES = "SELECT code, count(*) FROM rejected WHERE received_at >= ? GROUP BY code ORDER BY count(*) DESC"
+_CODES = "SELECT code, count(*) FROM rejected WHERE received_at >= ? GROUP BY +code ORDER BY count(*) DESC"
+"""The plus keeps SQLite from reading the part in the order of its index on the code."""
+
 _QUARANTINED_SINCE = "SELECT count(*) FROM quarantine WHERE received_at >= ?"
 _GROUPS = """
     SELECT name, call, n, bytes, largest FROM (
@@ -270,6 +275,10 @@ _GROUPS = """
     ) JOIN sources ON sources.id = source_id
 """
 _MOST_KEPT = 4
+
+_SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, ?1) FROM sources")
+"""The messages whose id this may be, of whatever source."""
+
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _ENDS = f"SELECT {', '.join(f'(SELECT coalesce(max(seq), 0) FROM {part})' for part in PARTS)}"
 _SELECT: Mapping[Part, str] = {
@@ -325,8 +334,7 @@ def _conditions(part: Part, wanted: Filter) -> tuple[str, list[str]]:
 
 
 _NOTHING = "? IS NULL"
-_OF_SOURCE = "+source_id = (SELECT id FROM sources WHERE name = ?)"
-"""The plus keeps SQLite from going by the index on (source, id), and then sorting all that a source has sent."""
+_OF_SOURCE = "source_id = (SELECT id FROM sources WHERE name = ?)"
 _OF_MESSAGES = {
     "source": _OF_SOURCE,
     "call": "call = ?",

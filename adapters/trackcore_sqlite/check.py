@@ -2,18 +2,21 @@
 
 After a crash SQLite brings the file to its last commit by itself, from the write-ahead log beside it.  What it cannot
 mend (a disk that lied, a page overwritten by something else) is found by its own check, which reads the whole file.
+What SQLite does not know of, whether the ids fit the messages, is looked at as well.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
 import attrs
 
-from trackcore_sqlite.schema import APPLICATION_ID, UnusableLog, is_damage, open_for_checking
+from trackcore_sqlite.id_check import FITTING, Misfit, compare_ids
+from trackcore_sqlite.schema import APPLICATION_ID, MIGRATIONS, UnusableLog, is_damage, open_for_checking
 from trackcore_sqlite.sink import unavailable
 
 _HEADER_BYTES = 72
@@ -29,13 +32,16 @@ class Condition:
     """What was found.  Sizes are in bytes; `faults` are SQLite's own words, the first ten of them.
 
     `unfinished` is what lay in the write-ahead log: another process uses the file, or the last one was killed.
-    `is_checked` says that the whole file was read.
+    `is_checked` says that the whole file was read, and `is_older` that it is of an older trackcore: it is brought up to
+    date when it is next opened for writing.
     """
 
     size: int
     unfinished: int
     is_checked: bool
+    is_older: bool = False
     faults: tuple[str, ...] = ()
+    misfit: Misfit = FITTING
 
 
 def check_log(
@@ -57,17 +63,17 @@ def check_log(
     unfinished = _size_of(path, "-wal")
     is_ours = _is_ours(path)
     is_checked = most_bytes is None or size + unfinished <= most_bytes
+    condition = Condition(size=size, unfinished=unfinished, is_checked=is_checked)
     try:
-        faults = _faults(path, on_progress, is_checked=is_checked)
+        return _examined(condition, path, on_progress)
     except UnusableLog as error:
         if not (is_ours and error.is_damaged):
             raise
-        faults = (error.detail,)
+        return attrs.evolve(condition, faults=(error.detail,))
     except sqlite3.DatabaseError as error:
         if not (is_ours and is_damage(error)):
             raise unavailable(error) from error
-        faults = (str(error),)
-    return Condition(size=size, unfinished=unfinished, is_checked=is_checked, faults=faults)
+        return attrs.evolve(condition, faults=(str(error),))
 
 
 def set_aside(path: Path | str, now: datetime) -> Path:
@@ -95,15 +101,16 @@ def _is_ours(path: Path) -> bool:
     return head.startswith(_MAGIC) and head[_APPLICATION_ID_AT:] == APPLICATION_ID.to_bytes(4)
 
 
-def _faults(path: Path, on_progress: Callable[[], None] | None, *, is_checked: bool) -> tuple[str, ...]:
-    connection = open_for_checking(path)
-    try:
+def _examined(condition: Condition, path: Path, on_progress: Callable[[], None] | None) -> Condition:
+    with closing(open_for_checking(path)) as connection:
         if on_progress is not None:
             connection.set_progress_handler(on_progress, _OPERATIONS_BETWEEN_CALLS)
-        if not is_checked:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        condition = attrs.evolve(condition, is_older=0 < version < len(MIGRATIONS))
+        if not condition.is_checked:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            return ()
+            return condition
         rows = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
-        return tuple(row[0] for row in rows if row[0] != "ok")
-    finally:
-        connection.close()
+        faults = tuple(row[0] for row in rows if row[0] != "ok")
+        is_comparable = version == len(MIGRATIONS) and not faults
+        return attrs.evolve(condition, faults=faults, misfit=compare_ids(connection) if is_comparable else FITTING)

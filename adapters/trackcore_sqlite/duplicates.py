@@ -43,18 +43,18 @@ class DuplicateKeeper:
     def __attrs_post_init__(self) -> None:
         self._allowed_at = self._clock()
 
-    def insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
-        """Keep the last of these rows of `messages`, and return for how many bytes they count."""
+    def insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> list[int]:
+        """Keep the last of these rows of `messages`, and return for how many bytes each counts."""
         kept = rows[len(rows) - self._take(len(rows)) :]
         self._dropped += len(rows) - len(kept)
         if not kept:
-            return 0
+            return []
         sizes = [len(row[_PAYLOAD]) + _OVERHEAD_BYTES for row in kept]  # type: ignore[arg-type]
         connection.executemany(_INSERT, [(*row[1:], size) for row, size in zip(kept, sizes, strict=True)])
         if self._dropped:
             connection.execute(_COUNT_DROPPED, (self._dropped,))
             self._dropped = 0
-        return sum(sizes)
+        return sizes
 
     def _take(self, count: int) -> int:
         """Take as many as may be kept now: as many as there are, or `AT_ONCE`, or none."""

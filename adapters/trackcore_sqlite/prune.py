@@ -18,10 +18,11 @@ from pathlib import Path
 
 import attrs
 
+from trackcore_sqlite import ids
 from trackcore_sqlite.schema import open_for_writing
 from trackcore_sqlite.sink import milliseconds, unavailable
 
-PARTS = ("messages", "rejected", "quarantine")
+PARTS = ("messages", "duplicates", "rejected", "quarantine")
 
 _STEP_SECONDS = 0.02
 """How long a step should hold the file: well below the 100 ms that a writer may be kept waiting."""
@@ -41,7 +42,7 @@ class PruneStep:
 
 
 def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> Iterator[PruneStep]:
-    """Delete what was received before a time: messages, rejected messages and quarantined requests.
+    """Delete what was received before a time: messages, duplicates, rejected messages and quarantined requests.
 
     The work is done while the steps are asked for.
 
@@ -97,22 +98,21 @@ class _Pruning:
         self._connection.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
         try:
-            where = "WHERE seq BETWEEN ? AND ? AND received_at < ?"
-            if self._part != "messages":
-                self._count_less(where, (first, last, self._before))
-            deleted = self._connection.execute(
-                f"DELETE FROM {self._part} {where}", (first, last, self._before)
-            ).rowcount
+            where, values = "WHERE seq BETWEEN ? AND ? AND received_at < ?", (first, last, self._before)
+            if self._part == "messages":
+                ids.remove(self._connection, where, values)
+            else:
+                self._count_less("bytes", f"SELECT coalesce(sum(size), 0) FROM {self._part} {where}", values)
+            deleted = self._connection.execute(f"DELETE FROM {self._part} {where}", values).rowcount
+            self._count_less("count", "SELECT ?", (deleted,))
             self._connection.execute("COMMIT")
         except BaseException:
             self._connection.execute("ROLLBACK")
             raise
         return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
 
-    def _count_less(self, where: str, values: tuple[int, ...]) -> None:
-        """Take what will be deleted off the count of a bounded part."""
+    def _count_less(self, counter: str, query: str, values: tuple[int, ...]) -> None:
+        """Take what is deleted off a counter of the part."""
         self._connection.execute(
-            f"UPDATE counters SET value = value - (SELECT coalesce(sum(size), 0) FROM {self._part} {where})"
-            " WHERE name = ?",
-            (*values, f"{self._part}.bytes"),
+            f"UPDATE counters SET value = value - ({query}) WHERE name = ?", (*values, f"{self._part}.{counter}")
         )

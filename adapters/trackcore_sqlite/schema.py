@@ -16,6 +16,7 @@ from pathlib import Path
 import attrs
 
 from trackcore import TrackcoreError
+from trackcore_sqlite import ids
 
 APPLICATION_ID = int.from_bytes(b"trkc")
 """Marks the file as ours, so that another program's is neither read nor changed."""
@@ -82,6 +83,24 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE messages ADD COLUMN inherited TEXT;  -- JSON array of wire paths, NULL for none
     """,
     """
+    -- Which ids are there; see `trackcore_sqlite.ids` and `.sieve`; the former gives the function `message_id_hash`.
+    CREATE TABLE message_ids_0 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
+    CREATE TABLE message_ids_1 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
+    CREATE TABLE message_ids_2 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
+    CREATE TABLE message_ids_3 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
+    CREATE TABLE message_ids_4 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
+    CREATE TABLE id_moves (number INTEGER PRIMARY KEY, hashes TEXT);  -- JSON array, NULL for anything
+    INSERT INTO message_ids_4 SELECT message_id_hash(source_id, message_id), seq FROM messages ORDER BY 1, 2;
+
+    INSERT INTO counters
+        SELECT 'messages.count', count(*) FROM messages
+        UNION ALL SELECT 'rejected.count', count(*) FROM rejected
+        UNION ALL SELECT 'quarantine.count', count(*) FROM quarantine;
+
+    DROP INDEX messages_by_id;
+    CREATE INDEX rejected_by_code ON rejected (code);
+    """,
+    """
     ALTER TABLE messages ADD COLUMN found_by TEXT;  -- where the write key stood, NULL where nobody has said it
     ALTER TABLE rejected ADD COLUMN batch BLOB;     -- what the batch said for all, JSON; NULL for no batch
 
@@ -101,7 +120,7 @@ MIGRATIONS: tuple[str, ...] = (
         found_by TEXT,
         size INTEGER NOT NULL           -- what it counts for in the bound of this part
     );
-    INSERT INTO counters VALUES ('duplicates.bytes', 0), ('duplicates.dropped', 0);
+    INSERT INTO counters VALUES ('duplicates.bytes', 0), ('duplicates.count', 0), ('duplicates.dropped', 0);
     """,
 )
 
@@ -194,6 +213,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: float) ->
 
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
+    connection.create_function("message_id_hash", 2, ids.hash_of, deterministic=True)
     try:
         connection.execute("PRAGMA user_version")
     except sqlite3.DatabaseError as error:

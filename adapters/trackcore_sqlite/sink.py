@@ -24,6 +24,7 @@ import msgspec
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore.timestamps import EPOCH, MILLISECOND
+from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
 from trackcore_sqlite.schema import UnusableLog, open_for_writing
@@ -53,11 +54,9 @@ takes long to get it back; so the fewer calls between the beginning of a transac
 
 _INSERT_MESSAGES = {
     count: f"INSERT INTO messages VALUES {', '.join(['(' + ', '.join('?' * _COLUMNS) + ')'] * count)}"
-    " ON CONFLICT (source_id, message_id) DO NOTHING"
     for count in _ROWS_AT_ONCE
 }
-_READ_SEQ = "SELECT value FROM counters WHERE name = 'messages.seq'"
-_SET_SEQ = "UPDATE counters SET value = ? WHERE name = 'messages.seq'"
+_COUNT_MESSAGES = "UPDATE counters SET value = value + ? WHERE name IN ('messages.seq', 'messages.count')"
 _INSERT_REJECTED = """
     INSERT INTO rejected (source_id, received_at, code, message, path, size, payload, batch)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -88,6 +87,7 @@ class SqliteSink:
     _group: CommitGroup
     _using: threading.Lock
     _connection: sqlite3.Connection | None
+    _stored_ids: ids.StoredIds  # of the connection
     _source_ids: dict[str, int]
     _duplicates: DuplicateKeeper
     _ready_at: float
@@ -213,6 +213,7 @@ class SqliteSink:
         if self._connection is None:
             self._connection = open_for_writing(self.path, self._busy_timeout)
             self._connection.execute("PRAGMA busy_timeout = 0")
+            self._stored_ids = ids.StoredIds(self._connection)
         return self._connection
 
     def _roll_back(self) -> None:
@@ -238,34 +239,28 @@ class SqliteSink:
                 job.outcomes = [next(outcomes) for _ in job.envelopes]
 
     def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        """Store messages, most likely all of them new; only where some are not, each is asked for by itself."""
-        (seq,) = connection.execute(_READ_SEQ).fetchone()
-        rows = [self._row(connection, number, envelope) for number, envelope in enumerate(envelopes, seq + 1)]
-        outcomes = [Outcome.STORED] * len(rows)
-        if _insert(connection, rows) < len(rows):
-            connection.execute("DELETE FROM messages WHERE seq > ?", (seq,))
-            outcomes = _insert_one_by_one(connection, rows, seq)
-            again = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is Outcome.DUPLICATE]
-            if size := self._duplicates.insert(connection, again):
-                self._keep_bounded(connection, "duplicates", size)
-        connection.execute(_SET_SEQ, (seq + outcomes.count(Outcome.STORED),))
+        """Store those messages that are neither in the log nor earlier among these."""
+        keys = [(self._source_id(connection, envelope.source), envelope.message_id) for envelope in envelopes]
+        hashes = [ids.hash_of(*key) for key in keys]
+        found = self._stored_ids.find(hashes)
+        again: list[tuple[object, ...]] = []
+        known, outcomes, rows, new = found.known, [], [], []
+        for envelope, key, id_hash in zip(envelopes, keys, hashes, strict=True):
+            if key in known:
+                outcomes.append(Outcome.DUPLICATE)
+                again.append(_row(0, key, envelope))
+                continue
+            known.add(key)
+            new.append(id_hash)
+            rows.append(_row(found.seq + len(new), key, envelope))
+            outcomes.append(Outcome.STORED)
+        if rows:
+            _insert(connection, rows)
+            self._stored_ids.add(new, found)
+            connection.execute(_COUNT_MESSAGES, (len(rows),))
+        if sizes := self._duplicates.insert(connection, again):
+            self._keep_bounded(connection, "duplicates", sizes)
         return outcomes
-
-    def _row(self, connection: sqlite3.Connection, seq: int, envelope: Envelope) -> tuple[object, ...]:
-        return (
-            seq,
-            self._source_id(connection, envelope.source),
-            envelope.message_id,
-            envelope.call,
-            envelope.user_id,
-            envelope.anonymous_id,
-            milliseconds(envelope.received_at),
-            _names_text(envelope.destinations),
-            _json_text(envelope.cautions) if envelope.cautions else None,
-            envelope.payload,
-            _names_text(envelope.inherited) if envelope.inherited else None,
-            envelope.found_by,
-        )
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
         sizes = [_size(record.message, record.path, record.payload, record.batch or b"") for record in records]
@@ -283,7 +278,7 @@ class SqliteSink:
             for record, size in zip(records, sizes, strict=True)
         ]
         connection.executemany(_INSERT_REJECTED, rows)
-        self._keep_bounded(connection, "rejected", sum(sizes))
+        self._keep_bounded(connection, "rejected", sizes)
 
     def _write_quarantined(self, connection: sqlite3.Connection, requests: Sequence[QuarantinedRequest]) -> None:
         sizes = [_size(request.write_key or "", request.payload) for request in requests]
@@ -300,12 +295,12 @@ class SqliteSink:
             for request, size in zip(requests, sizes, strict=True)
         ]
         connection.executemany(_INSERT_QUARANTINED, rows)
-        self._keep_bounded(connection, "quarantine", sum(sizes))
+        self._keep_bounded(connection, "quarantine", sizes)
 
-    def _keep_bounded(self, connection: sqlite3.Connection, part: str, added: int) -> None:
-        """Count what was added to a bounded part, in bytes, and drop its oldest records until it fits again."""
+    def _keep_bounded(self, connection: sqlite3.Connection, part: str, added: Sequence[int]) -> None:
+        """Count what was added to a bounded part, by the bytes of each, and drop its oldest until it fits again."""
         (size,) = connection.execute("SELECT value FROM counters WHERE name = ?", (f"{part}.bytes",)).fetchone()
-        size += added
+        size += sum(added)
         dropped = last = 0
         oldest = connection.execute(f"SELECT seq, size FROM {part} ORDER BY seq")
         while size > self._bounds[part]:
@@ -315,7 +310,8 @@ class SqliteSink:
         oldest.close()
         connection.execute(f"DELETE FROM {part} WHERE seq <= ?", (last,))
         connection.execute("UPDATE counters SET value = ? WHERE name = ?", (size, f"{part}.bytes"))
-        connection.execute("UPDATE counters SET value = value + ? WHERE name = ?", (dropped, f"{part}.dropped"))
+        for counter, more in (("dropped", dropped), ("count", len(added) - dropped)):
+            connection.execute("UPDATE counters SET value = value + ? WHERE name = ?", (more, f"{part}.{counter}"))
 
     def _source_id(self, connection: sqlite3.Connection, name: str) -> int:
         source_id = self._source_ids.get(name)
@@ -324,6 +320,22 @@ class SqliteSink:
             (source_id,) = connection.execute("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
             self._source_ids[name] = source_id
         return source_id
+
+
+def _row(seq: int, key: ids.Key, envelope: Envelope) -> tuple[object, ...]:
+    return (
+        seq,
+        *key,
+        envelope.call,
+        envelope.user_id,
+        envelope.anonymous_id,
+        milliseconds(envelope.received_at),
+        _names_text(envelope.destinations),
+        _json_text(envelope.cautions) if envelope.cautions else None,
+        envelope.payload,
+        _names_text(envelope.inherited) if envelope.inherited else None,
+        envelope.found_by,
+    )
 
 
 def _json_text(value: object) -> str:
@@ -336,25 +348,12 @@ def _names_text(names: tuple[str, ...]) -> str:
     return _json_text(names)
 
 
-def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> int:
-    """Insert messages and return how many were new."""
-    inserted = start = 0
+def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    start = 0
     for count in _ROWS_AT_ONCE:
         while len(rows) - start >= count:
-            values = list(chain.from_iterable(rows[start : start + count]))
-            inserted += connection.execute(_INSERT_MESSAGES[count], values).rowcount
+            connection.execute(_INSERT_MESSAGES[count], list(chain.from_iterable(rows[start : start + count])))
             start += count
-    return inserted
-
-
-def _insert_one_by_one(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]], seq: int) -> list[Outcome]:
-    """Insert messages, numbered from `seq` on without gaps, and tell of each whether it was new."""
-    outcomes = []
-    for row in rows:
-        is_new = _insert(connection, [(seq + 1, *row[1:])])
-        seq += is_new
-        outcomes.append(Outcome.STORED if is_new else Outcome.DUPLICATE)
-    return outcomes
 
 
 def _size(*parts: str | bytes) -> int:

@@ -606,17 +606,28 @@ class TestMigrations:
         sqlite_sink.check_ready()
         found = _connection(sqlite_sink).execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         names = {name for (name,) in found} - {"sqlite_sequence"}
-        assert names == {"sources", "messages", "messages_by_id", "duplicates", "rejected", "quarantine", "counters"}
+        assert names == {
+            *(
+                "sources",
+                "messages",
+                "duplicates",
+                "rejected",
+                "rejected_by_code",
+                "quarantine",
+                "counters",
+                "id_moves",
+            ),
+            *(f"message_ids_{level}" for level in range(5)),
+        }
         counters = dict(_connection(sqlite_sink).execute("SELECT name, value FROM counters").fetchall())
         assert counters == dict.fromkeys(
             [
-                "messages.seq",
-                "duplicates.bytes",
-                "duplicates.dropped",
-                "rejected.bytes",
-                "rejected.dropped",
-                "quarantine.bytes",
-                "quarantine.dropped",
+                *("messages.seq", "messages.count"),
+                *(
+                    f"{part}.{name}"
+                    for part in ("duplicates", "rejected", "quarantine")
+                    for name in ("bytes", "count", "dropped")
+                ),
             ],
             0,
         ) | {"probe": 1}

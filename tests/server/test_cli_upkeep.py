@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 from click.testing import Result
 from served import Served, wait_for
 from trackcore_server.retention import keep_short
-from trackcore_sqlite import SqliteLog
+from trackcore_sqlite import FITTING, SqliteLog, check_log
+from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
 
 MESSAGE = {"type": "track", "userId": "u", "event": "Paid"}
 LOG = Path("trackcore-data/trackcore.db")
@@ -22,6 +25,12 @@ def damage(path: Path) -> None:
         file.write(b"\xff" * 4096)
 
 
+def lose_an_id(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM message_ids_0 WHERE seq = 2")
+        connection.commit()
+
+
 class TestPrune:
     def test_what_is_older_is_deleted(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
         now = datetime.now(UTC)
@@ -29,7 +38,7 @@ class TestPrune:
         fill(MESSAGE | {"messageId": "new"}, received_at=now - timedelta(days=29))
         result = run("prune", "--older-than", "30d")
         assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr == "Deleted 1 messages, 0 rejected, 0 quarantined.\n"
+        assert result.stderr == "Deleted 1 messages, 0 rejected, 0 quarantined, 0 duplicates.\n"
         assert [stored.seq for stored in SqliteLog(LOG).messages()] == [2]
 
     def test_an_age_is_needed_and_understood(self, run: Callable[..., Result]) -> None:
@@ -67,6 +76,18 @@ class TestCheck:
         assert result.exit_code == 0
         assert "trackcore.db: sound, " in result.stderr
 
+    def test_ids_that_do_not_fit(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
+        fill(*[MESSAGE] * 3)
+        lose_an_id(LOG)
+        result = run("check")
+        assert result.exit_code == 1
+        assert "its ids do not fit its messages: 1 messages are not among them" in result.stderr
+        assert "`trackcore check --mend` makes the ids anew" in result.stderr
+        result = run("check", "--mend")
+        assert result.exit_code == 0
+        assert "its ids were made anew from its messages" in result.stderr
+        assert run("check").stderr.endswith(f"trackcore.db: sound, {LOG.stat().st_size:,} bytes\n")
+
     def test_a_damaged_log(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
         fill(*[MESSAGE] * 200)
         damage(LOG)
@@ -89,6 +110,22 @@ class TestServe:
         assert aside.read_bytes() == damaged
         assert server.post("/v1/track", MESSAGE, "key") == (200, {"success": True})
         assert len(list(SqliteLog(LOG).messages())) == 1
+
+    def test_ids_that_do_not_fit_are_made_anew(self, serve: Callable[..., Served], fill: Callable[..., None]) -> None:
+        """The messages are what counts: the log is not moved aside."""
+        fill(*[MESSAGE | {"messageId": f"m{number}"} for number in range(3)])
+        lose_an_id(LOG)
+        server = serve("--write-key", "key")
+        assert "its ids were made anew from its messages" in server.stderr()
+        assert not list(LOG.parent.glob("*damaged*"))
+        assert check_log(LOG).misfit == FITTING
+        assert len(list(SqliteLog(LOG).messages())) == 3
+
+    def test_an_older_log_is_said_to_be_brought_up_to_date(self, serve: Callable[..., Served]) -> None:
+        open_for_writing(LOG.absolute(), 5, MIGRATIONS[:2]).close()
+        server = serve("--write-key", "key")
+        assert "it is of an older trackcore" in server.stderr()
+        assert server.post("/v1/track", MESSAGE, "key") == (200, {"success": True})
 
     def test_what_a_killed_server_left_is_told(self, serve: Callable[..., Served]) -> None:
         first = serve("--write-key", "key")

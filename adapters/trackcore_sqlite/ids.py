@@ -1,0 +1,180 @@
+"""Which ids are in the log: what de-duplication asks with each message.
+
+Theory.  The ids of SDKs are random.  One index over all of them would have every message change a page of its own, each
+somewhere else; at millions of messages that costs more than the messages themselves, which are only appended.  So the
+ids lie in five tables of rising size, `message_ids_0` to `message_ids_4`, as entries of a hash and the sequence number
+of the message.  A new entry goes into the first, which is so small that the entries of a commit share its few pages.
+With every `STEP` messages the entries of one range of hashes move on from each table to the next.  They lie side by
+side in both, so they share pages there as well.  The ranges come round in a cycle; each cycle is as many times as long
+as the one before it, and the last takes as long as a good part of the log did.  So the table that holds most is changed
+the least: where a hundred messages would change a hundred pages of it, they change two, and some ten of the smaller
+tables, which lie in memory anyway.
+
+Everything happens in the transaction of the messages, so the tables are as safe as those are, and right for every
+process.  An entry is found wherever it is by now; `trackcore_sqlite.sieve` spares most looks into the large tables.
+Which range is next follows from the sequence number, so nothing is to be remembered; a range that was left out would
+only move on one cycle later.
+
+A hash is a hint: what it finds is compared with the message itself, so two ids of one hash do no harm.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from typing import TypeAlias
+
+import attrs
+import msgspec
+
+from trackcore_sqlite.sieve import Sieve
+
+HASH_BITS = 47
+"""The most that SQLite keeps in six bytes.  Among a billion ids, one new one in 140,000 meets the hash of another."""
+
+STEP = 512
+"""How many messages are stored from one move to the next."""
+
+SIEVED = 100_000
+"""From how many messages on it pays to remember what is in the large tables."""
+
+Key: TypeAlias = tuple[int, str]
+"""What makes a message unique: the id of its source, and its messageId."""
+
+TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3", "message_ids_4")
+
+_LEARNED_EVERY = 64
+"""With how many messages a further slice of the sieve is read, beside the one with each commit."""
+
+_DIGEST_BYTES = 6
+_FIRST_CYCLE = 2
+"""The length of a cycle is a power of two, in steps; so the first table holds 1,024 entries on average."""
+
+_LAST_CYCLE_BELOW_ALL = 1
+"""By how many powers of two the last cycle is shorter than what the log took to grow."""
+
+_LAST = len(TABLES) - 1
+_SMALL, _LARGE = TABLES[:2], TABLES[2:]
+
+
+def hash_of(source_id: int, message_id: str) -> int:
+    """Give the hash under which an id is kept; SQL knows it as `message_id_hash`."""
+    digest = blake2b(b"%d:%s" % (source_id, message_id.encode()), digest_size=_DIGEST_BYTES).digest()
+    return int.from_bytes(digest) >> (8 * _DIGEST_BYTES - HASH_BITS)
+
+
+def seqs_of(hashes: str) -> str:
+    """Give the SQL that selects the sequence numbers kept under hashes, which an SQL query selects."""
+    return _seqs_in(TABLES, hashes)
+
+
+def known_among(connection: sqlite3.Connection, seqs: str) -> set[Key]:
+    """Give the keys of messages, by their sequence numbers as a JSON array."""
+    return set(connection.execute(_KEYS, (seqs,)))
+
+
+@attrs.frozen(kw_only=True)
+class Found:
+    """What a transaction begins with.
+
+    Attributes:
+        seq: the last sequence number.
+        stored: how many messages are stored.
+        known: those of the keys asked for that are among them.
+    """
+
+    seq: int
+    stored: int
+    known: set[Key]
+
+
+class StoredIds:
+    """The ids in the log, for the transactions of one connection; to be dropped with it when one is rolled back."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._sieve = Sieve(connection, _LARGE, HASH_BITS)
+
+    def find(self, hashes: Sequence[int]) -> Found:
+        """Look for ids by their hashes.  Some may be known that were not asked for."""
+        seq, stored, moved, hits = self._look_up(hashes)
+        if moved != self._sieve.moved:
+            self._sieve.catch_up(moved)
+            _, _, _, hits = self._look_up(hashes)
+        known = known_among(self._connection, hits) if hits != _NOTHING else set()
+        return Found(seq=seq, stored=stored, known=known)
+
+    def add(self, hashes: Sequence[int], found: Found) -> None:
+        """Add the ids of the messages that come behind those found, in their order."""
+        self._connection.execute(_ADD, (found.seq + 1, _array(hashes)))
+        for step in range(found.seq // STEP, (found.seq + len(hashes)) // STEP):
+            self._move_on(step, found.stored)
+        if found.stored >= SIEVED:
+            self._sieve.learn(1 + len(hashes) // _LEARNED_EVERY)
+
+    def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str]:
+        found: tuple[int, int, int, str]
+        found = self._connection.execute(_LOOK_UP, (_array(hashes), _array(self._sieve.sift(hashes)))).fetchone()
+        return found
+
+    def _move_on(self, step: int, stored: int) -> None:
+        for level in reversed(range(_LAST)):
+            low, high = _range(step, _cycle(level, stored))
+            if level == len(_SMALL) - 1:
+                (moved,) = self._connection.execute(_READ_MOVED, (low, high)).fetchone()
+                self._sieve.move(moved)
+            self._connection.execute(_COPY[level], (low, high))
+            self._connection.execute(_DROP[level], (low, high))
+
+
+def remove(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> None:
+    """Remove the entries of messages that are about to be deleted, named by an SQL condition on them."""
+    entries = connection.execute(f"SELECT message_id_hash(source_id, message_id), seq FROM messages {where}", values)
+    array = msgspec.json.encode(entries.fetchall()).decode()
+    for statement in _REMOVE:
+        connection.execute(statement, (array,))
+
+
+def _cycle(level: int, stored: int) -> int:
+    """Tell after how many steps the entries of a table have all moved on, as a power of two."""
+    last = max(_FIRST_CYCLE, (stored // STEP).bit_length() - _LAST_CYCLE_BELOW_ALL)
+    return _FIRST_CYCLE + level * (last - _FIRST_CYCLE) // (_LAST - 1)
+
+
+def _range(step: int, cycle: int) -> tuple[int, int]:
+    """Give the range of hashes, its end excluded, that is next in a cycle."""
+    place = step % (1 << cycle)
+    return (place << HASH_BITS) >> cycle, ((place + 1) << HASH_BITS) >> cycle
+
+
+def _seqs_in(tables: Sequence[str], hashes: str) -> str:
+    return " UNION ALL ".join(f"SELECT seq FROM {table} WHERE hash IN ({hashes})" for table in tables)
+
+
+def _array(hashes: Sequence[int]) -> str:
+    return msgspec.json.encode(hashes).decode()
+
+
+_NOTHING = "[]"
+_LOOK_UP = f"""
+    SELECT (SELECT value FROM counters WHERE name = 'messages.seq'),
+           (SELECT value FROM counters WHERE name = 'messages.count'),
+           (SELECT coalesce(max(number), 0) FROM id_moves),
+           (SELECT json_group_array(seq) FROM (
+               {_seqs_in(_SMALL, "SELECT value FROM json_each(?1)")}
+               UNION ALL {_seqs_in(_LARGE, "SELECT value FROM json_each(?2)")}
+           ))
+"""
+_READ_MOVED = f"SELECT json_group_array(hash) FROM {_SMALL[-1]} WHERE hash >= ? AND hash < ?"
+_KEYS = "SELECT source_id, message_id FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
+_ADD = f"INSERT INTO {TABLES[0]} SELECT value, ? + key FROM json_each(?)"
+_COPY = [
+    f"INSERT INTO {older} SELECT hash, seq FROM {newer} WHERE hash >= ? AND hash < ?"
+    for newer, older in pairwise(TABLES)
+]
+_DROP = [f"DELETE FROM {newer} WHERE hash >= ? AND hash < ?" for newer in TABLES[:-1]]
+_REMOVE = [
+    f"DELETE FROM {table} WHERE (hash, seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))" for table in TABLES
+]

@@ -1,0 +1,118 @@
+"""What a process remembers of the large tables of ids, so that it need not look there for each message.
+
+Theory.  Almost every id is new, yet to know that takes a look into a page of each large table, for each message another
+one, and no cache holds them all.  So the hashes that are there are kept in memory as a Bloom filter: the space of
+hashes is cut into slices, and a slice is a field of bits, eight to sixteen for each of its entries, of which the hash
+of an entry sets three.  Where one of the three bits is not set the hash is not in the tables; where all are, one looks.
+At most 8 MiB are spent; past eight million entries there are fewer bits for each, and one looks more often.
+
+A slice that is missing is read from the tables, one with each commit; until then its hashes are looked for there.
+Entries come into these tables by moves alone.  Each is written to `id_moves` in its own transaction, the newest are
+kept, and so a process learns what the others have moved since it looked; if that is too much it begins anew.  (What
+retention removes leaves its bits behind, at the cost of a look.)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+SLICES_BITS = 12
+MOVES_KEPT = 256
+
+_MOST_SLICE_BYTES = 2_048
+_UNKNOWN = -1
+
+
+class Sieve:
+    """Knows of most hashes that they are not in the large tables.  It belongs to one connection.
+
+    Args:
+        connection: that of the transactions.
+        tables: the large tables.
+        hash_bits: how wide a hash is.
+    """
+
+    moved: int
+    """The number of the newest move that it knows of."""
+
+    def __init__(self, connection: sqlite3.Connection, tables: Sequence[str], hash_bits: int) -> None:
+        self.moved = _UNKNOWN
+        self._connection = connection
+        self._read_slice = "SELECT json_group_array(hash) FROM ({})".format(
+            " UNION ALL ".join(f"SELECT hash FROM {table} WHERE hash >= ?1 AND hash < ?2" for table in tables)
+        )
+        self._shift = hash_bits - SLICES_BITS
+        self._forget_all()
+
+    def sift(self, hashes: Sequence[int]) -> list[int]:
+        """Give those of the hashes that may be in the tables."""
+        slices, shift = self._slices, self._shift
+        return [id_hash for id_hash in hashes if (bits := slices[id_hash >> shift]) is None or _has(bits, id_hash)]
+
+    def catch_up(self, moved: int) -> None:
+        """Take in what others have moved, up to the move of this number."""
+        moves = self._connection.execute(_MOVES, (self.moved,)).fetchall() if self.moved != _UNKNOWN else []
+        if len(moves) == moved - self.moved and all(hashes for (hashes,) in moves):
+            for (hashes,) in moves:
+                self._take_in(hashes)
+        else:
+            self._forget_all()
+        self.moved = moved
+
+    def learn(self, most: int) -> None:
+        """Read some of the missing slices, if any."""
+        for _ in range(min(most, len(self._missing))):
+            self._read(self._missing.pop())
+
+    def move(self, hashes: str) -> None:
+        """Tell the others of hashes that are moved into the tables, a JSON array, and take them in."""
+        self.moved += 1
+        self._connection.execute("INSERT INTO id_moves VALUES (?, ?)", (self.moved, hashes))
+        self._connection.execute("DELETE FROM id_moves WHERE number <= ?", (self.moved - MOVES_KEPT,))
+        self._take_in(hashes)
+
+    def _read(self, number: int) -> None:
+        low = number << self._shift
+        (hashes,) = self._connection.execute(self._read_slice, (low, low + (1 << self._shift))).fetchone()
+        entries = msgspec.json.decode(hashes)
+        bits = bytearray(min(_MOST_SLICE_BYTES, 1 << len(entries).bit_length()))
+        for id_hash in entries:
+            _set(bits, id_hash)
+        self._slices[number] = bits
+        self._counts[number] = len(entries)
+
+    def _take_in(self, hashes: str) -> None:
+        for id_hash in msgspec.json.decode(hashes):
+            number = id_hash >> self._shift
+            if (bits := self._slices[number]) is None:
+                continue
+            _set(bits, id_hash)
+            self._counts[number] += 1
+            if len(bits) < min(self._counts[number], _MOST_SLICE_BYTES):
+                self._slices[number] = None  # to be read anew, with more bits
+                self._missing.append(number)
+
+    def _forget_all(self) -> None:
+        self._slices: list[bytearray | None] = [None] * (1 << SLICES_BITS)
+        self._counts = [0] * len(self._slices)
+        self._missing = list(range(len(self._slices)))
+
+
+_MOVES = "SELECT hashes FROM id_moves WHERE number > ? ORDER BY number"
+
+
+def _places(bits: bytearray, id_hash: int) -> Iterable[int]:
+    last = 8 * len(bits) - 1
+    return id_hash & last, (id_hash >> 11) & last, (id_hash >> 22) & last
+
+
+def _has(bits: bytearray, id_hash: int) -> bool:
+    return all(bits[place >> 3] >> (place & 7) & 1 for place in _places(bits, id_hash))
+
+
+def _set(bits: bytearray, id_hash: int) -> None:
+    for place in _places(bits, id_hash):
+        bits[place >> 3] |= 1 << (place & 7)

@@ -1,0 +1,358 @@
+"""Which ids are in the log: found whatever table they have moved to, by every process, and whatever their hashes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import pytest
+from adapter_helpers import (
+    NOON,
+    envelope,
+    quarantined_request,
+    rejected_record,
+    run_python,
+)
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from trackcore_sqlite import FITTING, Misfit, SqliteBrowser, SqliteLog, SqliteSink, check_log, mend_ids, prune
+from trackcore_sqlite import ids as ids_module
+from trackcore_sqlite import sieve as sieve_module
+from trackcore_sqlite.ids import TABLES, hash_of
+from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
+
+from trackcore import Outcome
+
+SOURCES = ("website", "app")
+KEYS = st.tuples(st.sampled_from(SOURCES), st.integers(0, 60).map(str))
+
+
+@pytest.fixture(name="small")
+def _small() -> Iterator[None]:
+    """Tables so small that everything moves all the time, and hashes so few that ids meet in them."""
+    with small_scale():
+        yield
+
+
+class small_scale:  # noqa: N801 - used like a function
+    """Patches the scale of the tables: hashes of five bits, a move with every second message."""
+
+    def __enter__(self) -> None:
+        self._patch = pytest.MonkeyPatch()
+        for module, values in (
+            (ids_module, {"HASH_BITS": 5, "STEP": 2, "SIEVED": 0}),
+            (sieve_module, {"SLICES_BITS": 3, "MOVES_KEPT": 4}),
+        ):
+            for name, value in values.items():
+                self._patch.setattr(module, name, value)
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+
+def entries(path: Path) -> dict[str, list[tuple[int, int]]]:
+    """Give what each table holds."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {table: connection.execute(f"SELECT hash, seq FROM {table}").fetchall() for table in TABLES}  # noqa: S608 - ours
+
+
+def change(path: Path, *statements: str) -> None:
+    """Change the file as another program would."""
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+class LogAgainstDict(RuleBasedStateMachine):
+    """Two sinks on one file answer as a dict would that both of them write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._scale = small_scale()
+        self._scale.__enter__()
+        self._folder = TemporaryDirectory()
+        self.path = Path(self._folder.name) / "log.db"
+        self.sinks = [SqliteSink(self.path), SqliteSink(self.path)]
+        self.sinks[0].check_ready()
+        self.model: dict[tuple[str, str], int] = {}
+        self.hour = 0
+
+    @rule(sink=st.integers(0, 1), keys=st.lists(KEYS, min_size=1, max_size=12))
+    def store(self, sink: int, keys: list[tuple[str, str]]) -> None:
+        """Each id is stored once, in order, whichever sink stored it before."""
+        self.hour += 1
+        expected = []
+        for key in keys:
+            expected.append(Outcome.DUPLICATE if key in self.model else Outcome.STORED)
+            self.model.setdefault(key, self.hour)
+        at = NOON + timedelta(hours=self.hour)
+        stored = self.sinks[sink].store([envelope(name, source=source, received_at=at) for source, name in keys])
+        assert list(stored) == expected
+
+    @rule(sink=st.integers(0, 1))
+    def reopen(self, sink: int) -> None:
+        """A new process remembers nothing."""
+        self.sinks[sink].close()
+
+    @rule(hours=st.integers(1, 30))
+    def forget_old(self, hours: int) -> None:
+        """What retention deleted is stored again."""
+        oldest = self.hour - hours
+        list(prune(self.path, NOON + timedelta(hours=oldest)))
+        self.model = {key: hour for key, hour in self.model.items() if hour >= oldest}
+
+    @rule(table=st.sampled_from(TABLES), part=st.integers(1, 4))
+    def lose_entries_and_mend(self, table: str, part: int) -> None:
+        """Sinks that are open meanwhile know what was mended."""
+        change(self.path, f"DELETE FROM {table} WHERE hash % {part} = 0")  # noqa: S608 - ours
+        mend_ids(self.path)
+
+    @invariant()
+    def ids_fit(self) -> None:
+        """The ids fit the messages, and both are those of the dict."""
+        assert check_log(self.path).misfit == FITTING
+        stored = [(entry.source, entry.message["messageId"]) for entry in SqliteLog(self.path).messages()]
+        assert Counter(stored) == Counter(self.model.keys())
+        assert SqliteLog(self.path).totals().messages == len(self.model)
+
+    def teardown(self) -> None:
+        """Put everything back."""
+        for sink in self.sinks:
+            sink.close()
+        self._folder.cleanup()
+        self._scale.__exit__()
+
+
+TestLogAgainstDict = LogAgainstDict.TestCase
+TestLogAgainstDict.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+
+class TestTables:
+    """Entries move on, so that the first tables stay small however much is stored."""
+
+    def test_entries_move_to_larger_tables(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        for start in range(0, 12_000, 500):
+            sqlite_sink.store([envelope(str(number)) for number in range(start, start + 500)])
+        sizes = {table: len(rows) for table, rows in entries(log_path).items()}
+        assert sum(sizes.values()) == 12_000
+        assert sizes[TABLES[0]] < 2_500
+        assert sizes[TABLES[-1]] > 2_000
+
+    def test_a_large_call_moves_as_many_as_small_ones(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        sqlite_sink.store([envelope(str(number)) for number in range(10_000)])
+        assert len(entries(log_path)[TABLES[0]]) < 2_500
+        again = sqlite_sink.store([envelope(str(number)) for number in range(9_990, 10_010)])
+        assert list(again) == [Outcome.DUPLICATE] * 10 + [Outcome.STORED] * 10
+
+    def test_every_range_comes_round(self) -> None:
+        """In each cycle all hashes are reached, each once."""
+        for cycle in range(12):
+            ranges = sorted(ids_module._range(step, cycle) for step in range(7, 7 + (1 << cycle)))
+            assert ranges[0][0] == 0
+            assert ranges[-1][1] == 1 << ids_module.HASH_BITS
+            assert [high for _, high in ranges[:-1]] == [low for low, _ in ranges[1:]]
+
+    @pytest.mark.parametrize("stored", [0, 1, 511, 100_000, 5_000_000, 10**9])
+    def test_cycles_rise(self, stored: int) -> None:
+        cycles = [ids_module._cycle(level, stored) for level in range(len(TABLES) - 1)]
+        assert cycles == sorted(cycles)
+        assert (1 << cycles[-1]) * ids_module.STEP <= max(stored, 2048)
+
+
+class TestHashes:
+    """A hash is a hint: two ids of one hash do no harm."""
+
+    def test_all_ids_of_one_hash(self, log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ids_module, "HASH_BITS", 0)
+        monkeypatch.setattr(sieve_module, "SLICES_BITS", 0)
+        monkeypatch.setattr(ids_module, "SIEVED", 0)
+        monkeypatch.setattr(ids_module, "STEP", 2)
+        sink = SqliteSink(log_path)
+        for number in range(20):
+            assert sink.store([envelope(f"m{number}")]) == [Outcome.STORED]
+        everything = [envelope(f"m{number}") for number in range(20)]
+        assert list(sink.store(everything)) == [Outcome.DUPLICATE] * 20
+        sink.close()
+        assert check_log(log_path).misfit == FITTING
+
+    def test_the_same_id_of_two_sources(self, sqlite_sink: SqliteSink) -> None:
+        both = [envelope("a", source=source) for source in SOURCES]
+        assert list(sqlite_sink.store(both)) == [Outcome.STORED] * 2
+        assert list(sqlite_sink.store(both)) == [Outcome.DUPLICATE] * 2
+
+    @pytest.mark.parametrize("message_id", ["", "a\x00b", "é", "\u2028", '"[1]', "x" * 100, "1:1", "\U0001f600"])
+    def test_odd_ids(self, sqlite_sink: SqliteSink, log_path: Path, message_id: str) -> None:
+        assert sqlite_sink.store([envelope(message_id)] * 2) == [Outcome.STORED, Outcome.DUPLICATE]
+        assert sqlite_sink.store([envelope(message_id)]) == [Outcome.DUPLICATE]
+        assert SqliteBrowser(log_path).seq_of("website", message_id) == 1
+        assert [stored.seq for stored in SqliteBrowser(log_path).with_message_id(message_id)] == [1]
+        assert check_log(log_path).misfit == FITTING
+
+    def test_a_hash_fits_into_six_bytes(self) -> None:
+        hashes = [hash_of(number % 3, str(number)) for number in range(1_000)]
+        assert len(set(hashes)) == 1_000
+        assert 0 <= min(hashes) < max(hashes) < 1 << 48
+
+
+@pytest.mark.usefixtures("small")
+class TestFinding:
+    """A message is found by its id, in whatever table its entry is, and though others have its hash."""
+
+    def test_by_browsing(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        for number in range(60):
+            sqlite_sink.store([envelope(f"m{number % 40}", source=SOURCES[number % 2])])
+        browser = SqliteBrowser(log_path)
+        assert [browser.seq_of(SOURCES[number % 2], f"m{number}") for number in range(40)] == list(range(1, 41))
+        assert browser.seq_of("app", "m0") is None
+        assert browser.seq_of("nobody", "m0") is None
+        assert [stored.seq for stored in browser.with_message_id("m7")] == [8]
+        assert browser.with_message_id("m40") == []
+
+
+WRITER = """
+import sys
+from adapter_helpers import envelope
+from trackcore_sqlite import SqliteSink, ids, sieve
+
+ids.STEP, ids.SIEVED, sieve.SLICES_BITS, sieve.MOVES_KEPT = 16, 0, 4, 3
+sink = SqliteSink(sys.argv[1], busy_timeout=20)
+stored = 0
+for start in range(0, 1500, 10):
+    stored += sink.store([envelope(f"m{number}") for number in range(start, start + 25)]).count("stored")
+print(stored)
+sink.close()
+"""
+
+
+def test_two_processes_that_store_the_same(log_path: Path) -> None:
+    """De-duplication by (source, messageId), in the same transaction as the message, whichever process stores it."""
+    script = f"""
+import subprocess, sys
+writers = [subprocess.Popen([sys.executable, "-c", {WRITER!r}, sys.argv[1]], stdout=-1) for _ in range(2)]
+print(*(writer.communicate(timeout=60)[0].decode() for writer in writers))
+"""
+    printed = [int(count) for count in run_python(script, log_path).split()]
+    assert sum(printed) == 1_515
+    assert len({stored.message["messageId"] for stored in SqliteLog(log_path).messages()}) == 1_515
+    assert check_log(log_path).misfit == FITTING
+
+
+class TestCheck:
+    """A log whose ids do not fit its messages is told from one where they do, and can be mended."""
+
+    @pytest.fixture(name="path")
+    def _path(self, log_path: Path) -> Path:
+        sink = SqliteSink(log_path)
+        sink.store([envelope(f"m{number}") for number in range(600)], rejected=[rejected_record()] * 3)
+        sink.store([envelope(f"m{number}") for number in range(600, 1_000)])  # these are all in the first table yet
+        sink.close()
+        return log_path
+
+    @pytest.mark.parametrize(
+        ("statement", "misfit"),
+        [
+            ("DELETE FROM messages WHERE seq = 1000", Misfit(surplus=1, miscounted=("messages",))),
+            ("DELETE FROM message_ids_0 WHERE seq > 990", Misfit(lacking=10)),
+            ("UPDATE message_ids_0 SET hash = hash + 1 WHERE seq = 1000", Misfit(lacking=1, surplus=1)),
+            ("UPDATE message_ids_0 SET seq = 5000 WHERE seq = 1000", Misfit(lacking=1, surplus=1)),
+            ("UPDATE messages SET message_id = 'other' WHERE seq = 7", Misfit(lacking=1, surplus=1)),
+            ("INSERT INTO message_ids_2 VALUES (5, 5)", Misfit(surplus=1)),
+            ("INSERT INTO message_ids_4 SELECT * FROM message_ids_0 WHERE seq = 1000", Misfit(surplus=1)),
+            ("UPDATE counters SET value = 7 WHERE name = 'messages.count'", Misfit(miscounted=("messages",))),
+            ("DELETE FROM rejected WHERE seq = 2", Misfit(miscounted=("rejected",))),
+        ],
+    )
+    def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Misfit) -> None:
+        assert check_log(path).misfit == FITTING
+        change(path, statement)
+        condition = check_log(path)
+        assert condition.misfit == misfit
+        assert condition.faults == ()
+        mend_ids(path)
+        assert check_log(path).misfit == FITTING
+        sink = SqliteSink(path)
+        assert sink.store([envelope("m5"), envelope("new")]) == [Outcome.DUPLICATE, Outcome.STORED]
+        sink.close()
+
+    def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
+        """Their numbers and hashes are all there, but no pair is right."""
+        change(path, "UPDATE message_ids_0 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
+        assert check_log(path).misfit == Misfit(lacking=2, surplus=2)
+
+    def test_a_message_that_is_there_twice(self, path: Path) -> None:
+        """No constraint of the file forbids it; the check finds it, and cannot mend it."""
+        change(
+            path,
+            "INSERT INTO messages SELECT 1001, source_id, message_id, call, user_id, anonymous_id, received_at,"
+            " destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = 1000",
+        )
+        mend_ids(path)
+        misfit = check_log(path).misfit
+        assert misfit == Misfit(doubled=1)
+        assert misfit
+        assert not misfit.can_be_mended
+
+    def test_while_it_is_written(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        for number in range(50):
+            sqlite_sink.store([envelope(f"m{number}-{k}") for k in range(20)])
+            assert check_log(log_path).misfit == FITTING
+
+
+class TestMigration:
+    """A log of an older schema keeps all it has, and knows its messages again."""
+
+    @pytest.fixture(name="old")
+    def _old(self, log_path: Path) -> Path:
+        with closing(open_for_writing(log_path, 5, MIGRATIONS[:2])) as connection:
+            connection.execute("INSERT INTO sources VALUES (1, 'website'), (2, 'app')")
+            row = "INSERT INTO messages VALUES (?, ?, ?, 'track', 'u1', NULL, 0, '[]', NULL, ?, NULL)"
+            for number in range(1_500):
+                payload = msgspec.json.encode({"messageId": f"m{number}"})
+                connection.execute(row, (number + 1, 1 + number % 2, f"m{number}", payload))
+            connection.execute("DELETE FROM messages WHERE seq <= 100")
+            connection.execute("UPDATE counters SET value = 1500 WHERE name = 'messages.seq'")
+            for code in ("no_type", "no_event"):
+                connection.execute("INSERT INTO rejected VALUES (NULL, 1, 0, ?, 'm', 'p', 101, x'7b')", (code,))
+            connection.execute("INSERT INTO quarantine VALUES (NULL, 0, 'batch', NULL, NULL, 0, 101, x'7b')")
+        return log_path
+
+    def test_its_messages_are_known_again(self, old: Path) -> None:
+        sink = SqliteSink(old)
+        again = [envelope(f"m{number}", source=SOURCES[number % 2]) for number in (99, 100, 1_499)]
+        assert list(sink.store(again)) == [Outcome.STORED, Outcome.DUPLICATE, Outcome.DUPLICATE]
+        assert list(sink.store([envelope("m100", source="app")])) == [Outcome.STORED]
+        sink.store(rejected=[rejected_record()], quarantined=[quarantined_request()])
+        sink.close()
+        totals = SqliteLog(old).totals()
+        assert (totals.messages, totals.rejected, totals.quarantined) == (1_402, 3, 2)
+        assert check_log(old).misfit == FITTING
+        assert [record.code for record in SqliteLog(old).rejected(code="no_event")] == ["no_event"]
+
+    def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
+        condition = check_log(old)
+        assert (condition.is_older, condition.faults, condition.misfit) == (True, (), FITTING)
+        SqliteSink(old).check_ready()
+        assert not check_log(old).is_older
+
+    def test_one_that_fails_leaves_the_log_as_it_was(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A migration is done in one transaction, with all the ids."""
+
+        def fail(*_: Any) -> int:
+            raise ValueError
+
+        monkeypatch.setattr(ids_module, "hash_of", fail)
+        with pytest.raises(sqlite3.Error):
+            open_for_writing(old, 5)
+        monkeypatch.undo()
+        assert check_log(old).is_older
+        SqliteSink(old).check_ready()
+        assert check_log(old).misfit == FITTING
