@@ -10,8 +10,8 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from fnmatch import fnmatch
 from datetime import datetime
+from fnmatch import fnmatch
 from itertools import chain
 from pathlib import Path
 from typing import Any
