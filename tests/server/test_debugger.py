@@ -545,5 +545,5 @@ def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
         found = reader.older(cursors, Wanted(text='"number":3}'))
         rows += found.rows
         cursors, is_end, answers = dict(found.cursors), found.is_end, answers + 1
-    assert answers == 5
+    assert answers == 20
     assert [json.loads(bytes(row))["seq"] for row in rows] == [4]
