@@ -21,7 +21,7 @@ from trackcore_server.lags import Lags
 from trackcore_server.refusals import MOST, Refusals
 from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog
 
-from trackcore import RejectedRecord
+from trackcore import JSONObject, RejectedRecord
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WIDTH = 60
@@ -141,6 +141,13 @@ class TestRefusals:
         assert Refusals(SqliteBrowser(tmp_path / "log.db")).since(START, 0, Budget(1_000)) == ([], True)
 
 
+def whole(charts: Charts) -> JSONObject:
+    """Ask until all is counted."""
+    while (found := charts.of_last(600))["isPartial"]:
+        pass
+    return found
+
+
 class TestAnswers:
     def test_an_answer_does_not_wait_for_a_disk_that_hangs(self, path: Path) -> None:
         goes_on = threading.Event()
@@ -156,18 +163,13 @@ class TestAnswers:
         assert first["messages"] == second["messages"]
         assert (first["isPartial"], first["messages"], first["bucketSeconds"]) == (True, {}, 10)
         goes_on.set()
-        while (whole := charts.of_last(600))["isPartial"]:
-            pass
-        assert sum(whole["messages"]["website"]) == pytest.approx(80, abs=8), "the time goes on meanwhile"
+        assert sum(whole(charts)["messages"]["website"]) == pytest.approx(80, abs=8), "the time goes on meanwhile"
 
     def test_what_fails_is_told_and_tried_again(self, path: Path) -> None:
         log = SqliteBrowser(path)
         charts = Charts(log, running_clock(), Lags(parse_configuration(""), log))
         moved = path.rename(path.with_name("away"))
-        with pytest.raises(UnusableLog):  # an answer that did not wait for it says nothing yet
-            while charts.of_last(600)["isPartial"]:
-                pass
+        with pytest.raises(UnusableLog):
+            whole(charts)
         moved.rename(path)
-        while (whole := charts.of_last(600))["isPartial"]:
-            pass
-        assert whole["messages"]
+        assert whole(charts)["messages"]
