@@ -66,14 +66,18 @@ def main() -> None:
                 pages.terminate()
                 pages.wait()
         process.terminate()
-    alone, watched = (statistics.median(rates[case]) for case in (False, True))
     print("messages/s alone:  ", *(f"{rate:7,.0f}" for rate in rates[False]))
     print("messages/s watched:", *(f"{rate:7,.0f}" for rate in rates[True]))
-    print(f"medians {alone:,.0f} and {watched:,.0f}: {100 * (1 - watched / alone):+.1f} % lost with {PAGES} pages")
-    alone, watched = (statistics.median(costs[case]) for case in (False, True))
+    print(f"lost with {PAGES} pages: {-change(rates):.1f} %, the median of {len(rates[True])} pairs of rounds")
     print("CPU of the server, µs a message, alone:  ", *(f"{cost:6.1f}" for cost in costs[False]))
     print("CPU of the server, µs a message, watched:", *(f"{cost:6.1f}" for cost in costs[True]))
-    print(f"medians {alone:.1f} and {watched:.1f}: {100 * (watched / alone - 1):+.1f} % with {PAGES} pages")
+    print(f"more with {PAGES} pages: {change(costs):.1f} %, likewise")
+
+
+def change(found: dict[bool, list[float]]) -> float:
+    """Give by how many percent it is more with pages: the median over rounds, each with the one just before it."""
+    pairs = zip(found[False], found[True], strict=True)
+    return statistics.median(100 * (watched / alone - 1) for alone, watched in pairs)
 
 
 class serve:  # noqa: N801 - used as a function

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import attrs
@@ -25,6 +26,9 @@ BUCKETS = 60
 SECONDS = 0.02
 """How long is counted for one answer.  A bucket that was begun is ended."""
 
+_WAIT_SECONDS = 0.03
+"""How long an answer waits for what is being counted, before it goes without: a read may hang on a busy disk."""
+
 _FRESH = timedelta(seconds=2)
 _FRESH_PARTIAL = timedelta(seconds=0.2)
 
@@ -40,6 +44,8 @@ class Charts:
     _buckets: Buckets = attrs.field(init=False)
     _refusals: Refusals = attrs.field(init=False)
     _answers: dict[int, tuple[datetime, JSONObject]] = attrs.field(init=False, factory=dict)
+    _counting: dict[int, Future[JSONObject]] = attrs.field(init=False, factory=dict)
+    _counter: ThreadPoolExecutor = attrs.field(init=False, factory=lambda: ThreadPoolExecutor(1, "charts"))
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
     def __attrs_post_init__(self) -> None:
@@ -50,18 +56,47 @@ class Charts:
         """Count over about the last so many seconds.  All pages of a process share an answer for two seconds."""
         with self._lock:
             now = self._clock()
-            fresh_until, charts = self._answers.get(seconds, (EPOCH, {}))
-            if now >= fresh_until:
-                charts = self._charts(max(seconds // BUCKETS, 1), now)
+            fresh_until, charts = self._answers.get(seconds, (EPOCH, None))
+            if charts is not None and now < fresh_until:
+                return charts
+            counting = self._counting.get(seconds)
+            if counting is None:
+                counting = self._counting[seconds] = self._counter.submit(self._count, seconds, now)
+        try:
+            return counting.result(_WAIT_SECONDS)
+        except TimeoutError:
+            return {**(charts or self._nothing(_width(seconds), now)), "isPartial": True}
+
+    def _count(self, seconds: int, now: datetime) -> JSONObject:
+        """Count in a thread of its own: one at a time, and for as long as the disk takes."""
+        try:
+            charts = self._charts(_width(seconds), now)
+            with self._lock:
                 if len(self._answers) >= BUCKETS:
                     self._answers.clear()
-                self._answers[seconds] = now + (_FRESH_PARTIAL if charts["isPartial"] else _FRESH), charts
-            return charts
+                fresh = _FRESH_PARTIAL if charts["isPartial"] else _FRESH
+                self._answers[seconds] = self._clock() + fresh, charts
+        finally:
+            with self._lock:
+                del self._counting[seconds]
+        return charts
+
+    @staticmethod
+    def _nothing(width: int, now: datetime) -> JSONObject:
+        """Give what the charts are while nothing is known."""
+        return {
+            "since": format_timestamp(EPOCH + timedelta(seconds=_places(width, now)[0] * width)),
+            "bucketSeconds": width,
+            "messages": {},
+            "rejected": {},
+            "rejectedAreCut": False,
+            "delivery": [],
+            "clockSkew": [None] * BUCKETS,
+        }
 
     def _charts(self, width: int, now: datetime) -> JSONObject:
         budget = self._budget()
-        last = int((now - EPOCH) / timedelta(seconds=width))
-        places = range(last - BUCKETS + 1, last + 1)
+        places = _places(width, now)
         since = EPOCH + timedelta(seconds=places[0] * width)
         counted = self._buckets.count(width, places, now, budget)
         buckets = [counted.get(place) for place in places]
@@ -76,6 +111,15 @@ class Charts:
             "delivery": self._lags.at(now),
             "clockSkew": [bucket and bucket.skew for bucket in buckets],
         }
+
+
+def _width(seconds: int) -> int:
+    return max(seconds // BUCKETS, 1)
+
+
+def _places(width: int, now: datetime) -> range:
+    last = int((now - EPOCH) / timedelta(seconds=width))
+    return range(last - BUCKETS + 1, last + 1)
 
 
 def _by_source(buckets: Sequence[Bucket | None]) -> Mapping[str, list[float | None]]:

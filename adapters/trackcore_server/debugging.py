@@ -36,8 +36,10 @@ from trackcore_server.tail import LISTED, Tail, TailRow, tail_row
 WINDOW = 4_000
 """How many records of a part are looked at for one answer, where something is looked for."""
 
-STEPS: Mapping[Part, int] = {"messages": 400, "duplicates": 400, "rejected": 100, "quarantine": 20}
-"""How many of them at once: fewer where one may be large."""
+STEPS: Mapping[Part, int] = {"messages": 100, "duplicates": 100, "rejected": 50, "quarantine": 20}
+"""How many of them at once: fewer where one may be large, and up to eight times as many while that is quick."""
+
+_QUICK_SECONDS = 0.002
 
 SECONDS = 0.02
 """How long is looked for one answer.  A step that was begun is ended."""
@@ -194,9 +196,10 @@ class LogReader:
         wanted_rows = _filter(wanted)
         lowest = max(after, to - (WINDOW if _is_filtered(wanted) else LISTED))
         found: list[TailRow] = []
-        step = STEPS[part] if _is_filtered(wanted) else LISTED
+        least = step = STEPS[part] if _is_filtered(wanted) else LISTED
         reached = to + 1
         while reached - 1 > lowest and len(found) < LISTED:
+            quick = Budget(_QUICK_SECONDS)
             window = self._log.listed(
                 part,
                 after=max(reached - 1 - step, lowest),
@@ -206,6 +209,7 @@ class LogReader:
             )
             found.extend(tail_row(part, record) for record in window.rows)
             reached = window.reached
+            step = least if quick.is_spent() else min(2 * step, 8 * least)
             if budget.is_spent():
                 break
         return found, reached

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -12,10 +15,13 @@ import pytest
 from adapter_helpers import envelope
 from trackcore_server.buckets import Buckets
 from trackcore_server.budget import Budget
+from trackcore_server.charts import Charts
+from trackcore_server.config import parse_configuration
+from trackcore_server.lags import Lags
 from trackcore_server.refusals import MOST, Refusals
-from trackcore_sqlite import SqliteBrowser, SqliteSink
+from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog
 
-from trackcore import RejectedRecord
+from trackcore import JSONObject, RejectedRecord
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WIDTH = 60
@@ -27,6 +33,12 @@ NOW = START + timedelta(minutes=10)
 def ticks(seconds: float) -> Budget:
     """Make a budget of so many seconds whose clock goes on by one each time it is asked."""
     return Budget(seconds, count().__next__)
+
+
+def running_clock() -> Callable[[], datetime]:
+    """Make a clock that shows `NOW` at first."""
+    began = time.monotonic()
+    return lambda: NOW + timedelta(seconds=time.monotonic() - began)
 
 
 @pytest.fixture(name="path")
@@ -127,3 +139,37 @@ class TestRefusals:
     def test_none(self, sink: SqliteSink, tmp_path: Path) -> None:
         sink.check_ready()
         assert Refusals(SqliteBrowser(tmp_path / "log.db")).since(START, 0, Budget(1_000)) == ([], True)
+
+
+def whole(charts: Charts) -> JSONObject:
+    """Ask until all is counted."""
+    while (found := charts.of_last(600))["isPartial"]:
+        pass
+    return found
+
+
+class TestAnswers:
+    def test_an_answer_does_not_wait_for_a_disk_that_hangs(self, path: Path) -> None:
+        goes_on = threading.Event()
+
+        class Hanging(SqliteBrowser):
+            def ends(self) -> dict[Part, int]:
+                goes_on.wait(30)
+                return super().ends()
+
+        log = Hanging(path)
+        charts = Charts(log, running_clock(), Lags(parse_configuration(""), log))
+        first, second = charts.of_last(600), charts.of_last(600)
+        assert first["messages"] == second["messages"]
+        assert (first["isPartial"], first["messages"], first["bucketSeconds"]) == (True, {}, 10)
+        goes_on.set()
+        assert sum(whole(charts)["messages"]["website"]) == pytest.approx(80, abs=8), "the time goes on meanwhile"
+
+    def test_what_fails_is_told_and_tried_again(self, path: Path) -> None:
+        log = SqliteBrowser(path)
+        charts = Charts(log, running_clock(), Lags(parse_configuration(""), log))
+        moved = path.rename(path.with_name("away"))
+        with pytest.raises(UnusableLog):
+            whole(charts)
+        moved.rename(path)
+        assert whole(charts)["messages"]
