@@ -230,7 +230,9 @@ class TestLog:
     def test_its_tables(self, tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / "trackcore.db")) as log:
             names = log.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
-            assert {f"`{name}`" for (name,) in names} == {row[0] for row in tables("The log")[0].rows}
+            assert {f"`{re.sub('[0-9]$', '*', name)}`" for (name,) in names} == {
+                row[0] for row in tables("The log")[0].rows
+            }
 
     def test_its_queries(self, tmp_path: Path) -> None:
         """The one to read it runs, and the one to copy it makes a log, while the server has it open."""
