@@ -129,12 +129,19 @@ class StoredIds:
             self._connection.execute(_DROP[level], (low, high))
 
 
-def remove(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> None:
-    """Remove the entries of messages that are about to be deleted, named by an SQL condition on them."""
+def read_entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> str:
+    """Give the entries of messages, named by an SQL condition on them, and have their pages at hand."""
     entries = connection.execute(f"SELECT message_id_hash(source_id, message_id), seq FROM messages {where}", values)
     array = msgspec.json.encode(entries.fetchall()).decode()
-    for statement in _REMOVE:
-        connection.execute(statement, (array,))
+    for table in TABLES:
+        connection.execute(f"SELECT count(*) FROM {table} {_AMONG}", (array,)).fetchone()
+    return array
+
+
+def remove(connection: sqlite3.Connection, entries: str) -> None:
+    """Remove entries that `read_entries` gave."""
+    for table in TABLES:
+        connection.execute(f"DELETE FROM {table} {_AMONG}", (entries,))
 
 
 def _cycle(level: int, stored: int) -> int:
@@ -175,6 +182,4 @@ _COPY = [
     for newer, older in pairwise(TABLES)
 ]
 _DROP = [f"DELETE FROM {newer} WHERE hash >= ? AND hash < ?" for newer in TABLES[:-1]]
-_REMOVE = [
-    f"DELETE FROM {table} WHERE (hash, seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))" for table in TABLES
-]
+_AMONG = "WHERE (hash, seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"

@@ -301,6 +301,17 @@ class TestCheck:
         assert misfit
         assert not misfit.can_be_mended
 
+    def test_a_sink_that_is_open_knows_what_was_mended(
+        self, sqlite_sink: SqliteSink, log_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Mending puts all entries into a table that the sink believes to know."""
+        monkeypatch.setattr(ids_module, "SIEVED", 0)
+        monkeypatch.setattr(sieve_module, "SLICES_BITS", 0)
+        some = [envelope(f"m{number}") for number in range(10)]
+        sqlite_sink.store(some)
+        mend_ids(log_path)
+        assert list(sqlite_sink.store(some)) == [Outcome.DUPLICATE] * 10
+
     def test_while_it_is_written(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for number in range(50):
             sqlite_sink.store([envelope(f"m{number}-{k}") for k in range(20)])
