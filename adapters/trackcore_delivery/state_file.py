@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,14 @@ from trackcore import TrackcoreError
 
 _APPLICATION_ID = int.from_bytes(b"trkd")
 _BUSY_SECONDS = 10.0
+_PAUSE_SECONDS = 0.01
+
+_IDENTITY = """
+    SELECT (SELECT user_version FROM pragma_user_version),
+           (SELECT application_id FROM pragma_application_id),
+           (SELECT count(*) FROM sqlite_schema)
+"""
+"""Read in one statement, so that another process cannot make the file between the answers."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -105,7 +114,7 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
         raise UnusableState(path=path, detail=f"it cannot be opened ({error})") from error
     try:
         _version(connection, path)  # before anything is changed
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         _migrate(connection, path)
     except sqlite3.Error as error:
@@ -115,6 +124,20 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
         connection.close()
         raise
     return connection
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log.  SQLite does not wait for others that do the same just now, so we do."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -135,9 +158,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    version, application, objects = connection.execute(_IDENTITY).fetchone()
     if objects and application != _APPLICATION_ID:
         raise UnusableState(path=path, detail="this is a SQLite file of another program")
     if version > len(MIGRATIONS):

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +65,14 @@ class TestFile:
         with pytest.raises(UnusableState, match="cannot be opened"):
             State(path, must_exist=True)
         assert not path.exists()
+
+    def test_looking_at_it_while_it_is_made(self, tmp_path: Path) -> None:
+        """A command may ask for the state at the very moment at which the server makes it."""
+        for number in range(40):
+            path = tmp_path / f"{number}.db"
+            with ThreadPoolExecutor(3) as threads:
+                for opened in [threads.submit(State, path) for _ in range(3)]:
+                    opened.result().close()
 
 
 class TestRate:
