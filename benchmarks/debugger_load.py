@@ -64,7 +64,7 @@ def main() -> None:
             costs[with_pages].append(1e6 * (cpu_seconds(process.pid) - used) / messages)
             if pages is not None:
                 pages.terminate()
-                pages.wait()
+                print(pages.communicate()[0], end="")
         process.terminate()
     print("messages/s alone:  ", *(f"{rate:7,.0f}" for rate in rates[False]))
     print("messages/s watched:", *(f"{rate:7,.0f}" for rate in rates[True]))
@@ -143,18 +143,25 @@ def load(address: str, key: str, seconds: float, pace: float) -> float:
     return sum(counts) / seconds
 
 
-def start_pages(folder: Path, address: str) -> subprocess.Popen[bytes]:
-    """Have another process ask what five pages ask."""
-    return subprocess.Popen([sys.executable, __file__, str(folder), "--look", address])
+def start_pages(folder: Path, address: str) -> subprocess.Popen[str]:
+    """Have another process ask what five pages ask, and wait until all of them are open."""
+    command = [sys.executable, __file__, str(folder), "--look", address]
+    pages = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert pages.stdout is not None
+    pages.stdout.readline()
+    return pages
 
 
 def look(address: str, token: str) -> None:
     """Be five pages until killed, and say at the end how long the answers took."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     times: dict[str, list[float]] = {}
+    opened = threading.Barrier(PAGES + 1)
     for place in range(PAGES):
-        page = (address, token, times, place / PAGES * POLL_SECONDS)
+        page = (address, token, times, place / PAGES * POLL_SECONDS, opened)
         threading.Thread(target=be_a_page, args=page, daemon=True).start()
+    opened.wait()
+    print(f"  {PAGES} pages are open", flush=True)
     signal.sigwait([signal.SIGTERM])
     for name, taken in sorted(times.items()):
         taken.sort()
@@ -162,7 +169,7 @@ def look(address: str, token: str) -> None:
         print(f"  {name:8} {len(taken):4} answers, median {statistics.median(taken):6.1f} ms, p95 {last:6.1f} ms")
 
 
-def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: float) -> None:
+def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: float, opened: threading.Barrier) -> None:
     """Ask what an open page asks, as often: for the new, for the charts, and now and then for the old."""
     origin = f"http://{address}"
     connection = HTTPConnection(address)
@@ -181,6 +188,7 @@ def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: fl
     time.sleep(delay)
     cursors = ask("start")["cursors"]
     back = {part: seq + 1 for part, seq in cursors.items()}
+    opened.wait()
     poll = 0
     while True:
         found = ask("newer", **cursors, **({"charts": 300} if poll % CHART_POLLS == 0 else {}))
