@@ -94,7 +94,7 @@ export function delays(figure, lags) {
     const state = lag.isFailing ? `, failing` : "";
     return el("li", {}, el("span", {}, visible(lag.destination)), el("span", { class: "quiet" }, behind + state), el("span", { class: "track" }, bar));
   });
-  figure.replaceChildren(el("figcaption", {}, el("strong", {}, "Delivery lag"), " of destinations"), el("ul", { class: "lags" }, ...rows));
+  figure.replaceChildren(el("figcaption", {}, el("strong", {}, "Delivery lag")), el("ul", { class: "lags" }, ...rows));
 }
 
 function seconds(value) {
