@@ -223,7 +223,7 @@ class _Pipeline:
         cautions = [*self._shared_cautions]
         call, message, extra = read_message(bytes(item), request.call, self.limits, cautions)
         message.context, inherited = self._context(message.context)
-        own = bytes(message.integrations)
+        own = b"" if message.integrations is ABSENT else bytes(message.integrations)
         found = self._resolutions.get(own) or self._resolve(own)
         message.integrations, also_inherited, resolution = found
         if message.write_key is not None:
@@ -310,7 +310,9 @@ class _Pipeline:
             original = parse_timestamp(original_text)
             if original is None:
                 cautions.append(_unparsable(Warned.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
-        sent_text = message.sent_at or self.request.sent_at
+        sent_text = message.sent_at
+        if sent_text is None:
+            sent_text = message.sent_at = self.request.sent_at
         if sent_text != self._last_sent:
             self._remember_correction(sent_text)
         correction = self._last_correction
@@ -320,7 +322,6 @@ class _Pipeline:
         if rule is TimeRule.UNREPRESENTABLE:
             cautions.append(_OUT_OF_RANGE)
         message.original_timestamp = original_text
-        message.sent_at = sent_text
         message.received_at = self._received_text
         message.timestamp = format_timestamp(timestamp)
         return timestamp

@@ -28,6 +28,7 @@ from trackcore.jsontext import encode_json
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
+_from_iso_format = datetime.fromisoformat
 _MILLISECOND_TEXTS = tuple(f".{count:03d}Z" for count in range(1000))
 
 _EPOCH_TEXT = re.compile(r"[+-]?[0-9]{9,14}(\.[0-9]+)?", re.ASCII)
@@ -108,7 +109,7 @@ def parse_timestamp(value: object) -> datetime | None:
         if value[4:5] != "-" and _EPOCH_TEXT.fullmatch(value):
             return _from_epoch(float(value) if "." in value else int(value))
         try:
-            time = datetime.fromisoformat(value)
+            time = _from_iso_format(value)
         except ValueError:
             return _parse_lenient(value)
         return time if time.tzinfo is UTC else _in_utc(time)
