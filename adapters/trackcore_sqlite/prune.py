@@ -57,6 +57,8 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
     """
     try:
         with closing(open_for_writing(Path(path), _BUSY_SECONDS)) as connection:
+            # What SQLite would do with a commit every now and then is done between the steps.
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
             for part in PARTS:
                 last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
                 yield from _Pruning(connection, part, milliseconds(before), last).steps()
@@ -87,6 +89,7 @@ class _Pruning:
             self._after = window[-1][0]
             step = self._delete(window[0][0], self._after)
             yield step
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             time.sleep(step.seconds)
             self._rows = min(_MOST_ROWS, max(1, int(self._rows * min(2.0, _STEP_SECONDS / step.seconds))))
 

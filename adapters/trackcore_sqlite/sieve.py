@@ -2,9 +2,10 @@
 
 Theory.  Almost every id is new, yet to know that takes a look into a page of each large table, for each message another
 one, and no cache holds them all.  So the hashes that are there are kept in memory as a Bloom filter: the space of
-hashes is cut into slices, and a slice is a field of bits, eight to sixteen for each of its entries, of which the hash
-of an entry sets three.  Where one of the three bits is not set the hash is not in the tables; where all are, one looks.
-At most 8 MiB are spent; past eight million entries there are fewer bits for each, and one looks more often.
+hashes is cut into slices, and a slice is a field of bits, of which the hash of an entry sets three.  Where one of the
+three bits is not set the hash is not in the tables; where all are, one looks.  All slices together take 8 MiB, however
+few the entries are, so that the memory of a server does not grow with its log; past eight million entries there are
+fewer than eight bits for each, and one looks more often.
 
 A slice that is missing is read from the tables, one with each commit; until then its hashes are looked for there.
 Entries come into these tables by moves alone.  Each is written to `id_moves` in its own transaction, the newest are
@@ -22,7 +23,8 @@ import msgspec
 SLICES_BITS = 12
 MOVES_KEPT = 256
 
-_MOST_SLICE_BYTES = 2_048
+_SLICE_BYTES = 2_048
+_LAST_BIT = 8 * _SLICE_BYTES - 1
 _UNKNOWN = -1
 
 
@@ -77,42 +79,31 @@ class Sieve:
     def _read(self, number: int) -> None:
         low = number << self._shift
         (hashes,) = self._connection.execute(self._read_slice, (low, low + (1 << self._shift))).fetchone()
-        entries = msgspec.json.decode(hashes)
-        bits = bytearray(min(_MOST_SLICE_BYTES, 1 << len(entries).bit_length()))
-        for id_hash in entries:
+        bits = self._slices[number] = bytearray(_SLICE_BYTES)
+        for id_hash in msgspec.json.decode(hashes):
             _set(bits, id_hash)
-        self._slices[number] = bits
-        self._counts[number] = len(entries)
 
     def _take_in(self, hashes: str) -> None:
         for id_hash in msgspec.json.decode(hashes):
-            number = id_hash >> self._shift
-            if (bits := self._slices[number]) is None:
-                continue
-            _set(bits, id_hash)
-            self._counts[number] += 1
-            if len(bits) < min(self._counts[number], _MOST_SLICE_BYTES):
-                self._slices[number] = None  # to be read anew, with more bits
-                self._missing.append(number)
+            if (bits := self._slices[id_hash >> self._shift]) is not None:
+                _set(bits, id_hash)
 
     def _forget_all(self) -> None:
         self._slices: list[bytearray | None] = [None] * (1 << SLICES_BITS)
-        self._counts = [0] * len(self._slices)
         self._missing = list(range(len(self._slices)))
 
 
 _MOVES = "SELECT hashes FROM id_moves WHERE number > ? ORDER BY number"
 
 
-def _places(bits: bytearray, id_hash: int) -> Iterable[int]:
-    last = 8 * len(bits) - 1
-    return id_hash & last, (id_hash >> 11) & last, (id_hash >> 22) & last
+def _places(id_hash: int) -> Iterable[int]:
+    return id_hash & _LAST_BIT, (id_hash >> 11) & _LAST_BIT, (id_hash >> 22) & _LAST_BIT
 
 
 def _has(bits: bytearray, id_hash: int) -> bool:
-    return all(bits[place >> 3] >> (place & 7) & 1 for place in _places(bits, id_hash))
+    return all(bits[place >> 3] >> (place & 7) & 1 for place in _places(id_hash))
 
 
 def _set(bits: bytearray, id_hash: int) -> None:
-    for place in _places(bits, id_hash):
+    for place in _places(id_hash):
         bits[place >> 3] |= 1 << (place & 7)
