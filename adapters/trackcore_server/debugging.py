@@ -130,12 +130,12 @@ class LogReader:
 
     def find(self, message_id: str) -> Sequence[JSONObject]:
         """See `trackcore_debugger.Reader.find`."""
-        found: list[tuple[Part, int]] = [("messages", stored.seq) for stored in self._log.with_message_id(message_id)]
+        seqs = [stored.seq for stored in self._log.with_message_id(message_id)]
         is_number = message_id.isascii() and message_id.isdecimal() and len(message_id) <= _SEQ_DIGITS
         if is_number:
-            found.append(("messages", int(message_id)))
-        rows = (self._log.listed(part, after=seq - 1, to=seq, wanted=Filter(), limit=1).rows for part, seq in found)
-        return [ROWS["messages"](row) for listed in rows for row in listed]
+            seqs.append(int(message_id))
+        found = (self._log.listed("messages", after=seq - 1, to=seq, wanted=Filter(), limit=1).rows for seq in seqs)
+        return [ROWS["messages"](row) for rows in found for row in rows]
 
     def detail(self, part: str, seq: int) -> JSONObject | None:
         """See `trackcore_debugger.Reader.detail`."""
