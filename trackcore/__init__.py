@@ -37,6 +37,8 @@ from trackcore.sinks import (
     RejectedRecord,
     Sink,
     SinkUnavailable,
+    StoredQuarantined,
+    StoredRejected,
 )
 from trackcore.stories import MessageStory, QuarantineStory, RejectionStory
 from trackcore.timestamps import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
@@ -89,6 +91,8 @@ __all__ = [
     "SinkUnavailable",
     "Source",
     "SourceBook",
+    "StoredQuarantined",
+    "StoredRejected",
     "TimeRule",
     "Track",
     "TrackcoreError",

@@ -8,7 +8,7 @@ from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, Unusable
 from trackcore_kafka.destination import KafkaDestination, NotAcknowledged
 from trackcore_kafka.group import KafkaGroupReader
 from trackcore_kafka.log import DUPLICATE_WINDOW, KafkaLog, Tail, Totals
-from trackcore_kafka.records import StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, user_key
+from trackcore_kafka.records import StoredMessage, StoredPayload, user_key
 from trackcore_kafka.sink import KafkaSink
 from trackcore_kafka.topics import KafkaTopics
 
@@ -24,8 +24,6 @@ __all__ = [
     "NotAcknowledged",
     "StoredMessage",
     "StoredPayload",
-    "StoredQuarantined",
-    "StoredRejected",
     "Tail",
     "Totals",
     "UnusableCluster",

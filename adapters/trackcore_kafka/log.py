@@ -17,14 +17,13 @@ import attrs
 import msgspec
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
+from trackcore import StoredQuarantined, StoredRejected
 from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_kafka.cluster import KafkaCluster, log
 from trackcore_kafka.duplicates import Window, identity
 from trackcore_kafka.merging import MergedReader
 from trackcore_kafka.records import (
     StoredMessage,
-    StoredQuarantined,
-    StoredRejected,
     message_identity,
     stored_message,
     stored_quarantined,

@@ -27,6 +27,9 @@ from trackcore import (
     JSONObject,
     QuarantinedRequest,
     RejectedRecord,
+    StoredQuarantined,
+    StoredRejected,
+    WriteKey,
     format_timestamp,
 )
 from trackcore.timestamps import EPOCH, MILLISECOND
@@ -90,33 +93,6 @@ class StoredPayload(NamedTuple):
     user: str | None
     received_at: datetime
     destinations: tuple[str, ...]
-    payload: bytes
-
-
-@attrs.frozen(kw_only=True)
-class StoredRejected:
-    """A rejected message, or a rejected request, with its bytes as received; `batch` is as in `RejectedRecord`."""
-
-    seq: int
-    source: str
-    received_at: datetime
-    code: str
-    message: str
-    path: str
-    payload: bytes
-    batch: bytes | None = None
-
-
-@attrs.frozen(kw_only=True)
-class StoredQuarantined:
-    """A request whose write key belonged to no source."""
-
-    seq: int
-    received_at: datetime
-    endpoint: Endpoint
-    write_key: str | None
-    client_ip: str | None
-    client_side: bool
     payload: bytes
 
 
@@ -234,11 +210,12 @@ def stored_rejected(found: Message) -> StoredRejected:
 def stored_quarantined(found: Message) -> StoredQuarantined:
     """Read a quarantined request from its record."""
     headers = _headers(found)
+    write_key = headers.get("writeKey")
     return StoredQuarantined(
         seq=_seq(found),
         received_at=received_at(found),
         endpoint=cast("Endpoint", headers["endpoint"]),
-        write_key=headers.get("writeKey"),
+        write_key=None if write_key is None else WriteKey(write_key),
         client_ip=headers.get("clientIp"),
         client_side=headers["clientSide"] == "true",
         payload=_value(found),

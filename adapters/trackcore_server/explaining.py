@@ -20,6 +20,8 @@ from trackcore import (
     Resolver,
     Source,
     SourceBook,
+    StoredQuarantined,
+    StoredRejected,
     WriteKey,
     explain_message,
     explain_quarantined,
@@ -31,7 +33,7 @@ from trackcore.jsontext import parse_value
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.config import Configuration
 from trackcore_server.documents import Document
-from trackcore_server.logs import StoredMessage, StoredQuarantined, StoredRejected
+from trackcore_server.logs import StoredMessage
 from trackcore_server.verdicts import read_request, write_key_of
 
 NEW_ID = "(made by the server)"

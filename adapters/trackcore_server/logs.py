@@ -30,8 +30,6 @@ _OVERHEAD_BYTES = 1 << 16
 Log: TypeAlias = "SqliteLog | KafkaLog"
 StoredMessage: TypeAlias = "sqlite.StoredMessage | kafka.StoredMessage"
 """`seq` is its number; in Kafka it is text, its place: `partition-offset`."""
-StoredRejected: TypeAlias = "sqlite.StoredRejected | kafka.StoredRejected"
-StoredQuarantined: TypeAlias = "sqlite.StoredQuarantined | kafka.StoredQuarantined"
 
 
 class ClosableSink(Sink, Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import re
 
-from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
+from trackcore import JSONObject, StoredQuarantined, StoredRejected, WriteKey, format_timestamp, mask_write_key
 from trackcore_server.explaining import Explainer
-from trackcore_server.logs import StoredMessage, StoredQuarantined, StoredRejected
+from trackcore_server.logs import StoredMessage
 
 
 def event_record(stored: StoredMessage) -> JSONObject:
@@ -50,7 +50,7 @@ def quarantined_record(stored: StoredQuarantined) -> JSONObject:
         "seq": stored.seq,
         "receivedAt": format_timestamp(stored.received_at),
         "endpoint": stored.endpoint,
-        "writeKey": None if stored.write_key is None else mask_write_key(WriteKey(stored.write_key)),
+        "writeKey": None if stored.write_key is None else mask_write_key(stored.write_key),
         "clientIp": stored.client_ip,
         **payload_text(mask_write_keys(stored.payload)),
     }

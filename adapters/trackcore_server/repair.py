@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import cast, get_args
 
 import attrs
-from trackcore_sqlite import SqliteBrowser, StoredQuarantined, StoredRejected
+from trackcore_sqlite import SqliteBrowser
 
 from trackcore import (
     Call,
@@ -23,7 +23,8 @@ from trackcore import (
     Outcome,
     Reason,
     Receipt,
-    WriteKey,
+    StoredQuarantined,
+    StoredRejected,
 )
 from trackcore.request import batch_of_one, peek
 
@@ -91,12 +92,11 @@ class Repairer:
     def _how(self, record: Record) -> _How:
         """Tell how a record is received.  Raises `_CannotBeReceived`."""
         if isinstance(record, StoredQuarantined):
-            key = None if record.write_key is None else WriteKey(record.write_key)
             return _How(
                 body=record.payload,
                 record=f"quarantine:{record.seq}",
                 endpoint=record.endpoint,
-                origin=Origin(header_key=key, client_ip=record.client_ip, client_side=record.client_side),
+                origin=Origin(header_key=record.write_key, client_ip=record.client_ip, client_side=record.client_side),
                 received_at=record.received_at,
             )
         source = self._collector.sources.named(record.source)

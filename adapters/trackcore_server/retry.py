@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 import click
-from trackcore_sqlite import StoredQuarantined, StoredRejected
 
-from trackcore import JSONObject
+from trackcore import JSONObject, StoredQuarantined, StoredRejected
 from trackcore_server.composition import create_collector
 from trackcore_server.config import Configuration
 from trackcore_server.options import FINDINGS

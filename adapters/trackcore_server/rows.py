@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 from msgspec import structs
-from trackcore_sqlite import Listed, StoredQuarantined, StoredRejected
+from trackcore_sqlite import Listed
 
-from trackcore import JSONObject, WriteKey, format_timestamp, mask_write_key
+from trackcore import JSONObject, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
 
 _CHARS = 120
 
@@ -60,7 +60,7 @@ def rejected_row(stored: StoredRejected) -> JSONObject:
 
 def quarantined_row(stored: StoredQuarantined) -> JSONObject:
     """Make the row of a quarantined request; instead of a source it has the masked write key."""
-    key = "no write key" if stored.write_key is None else mask_write_key(WriteKey(stored.write_key))
+    key = "no write key" if stored.write_key is None else mask_write_key(stored.write_key)
     row = _row(("quarantine", stored.seq), "quarantined", key, _peeked(stored.payload), ["unknown_source"])
     return row | {"at": format_timestamp(stored.received_at), "type": stored.endpoint}
 

@@ -12,10 +12,10 @@ from typing import Any, get_args
 import click
 from trackcore_sqlite import SqliteBrowser
 
-from trackcore import Call, JSONObject
+from trackcore import Call, JSONObject, StoredQuarantined
 from trackcore_server.explaining import Explainer
 from trackcore_server.locate import find_deployment
-from trackcore_server.logs import Log, StoredQuarantined, open_log
+from trackcore_server.logs import Log, open_log
 from trackcore_server.options import listing_options, location_options
 from trackcore_server.output import ON_TERMINAL, Column, is_terminal, make_writer
 from trackcore_server.records import event_record, quarantined_record, rejected_record

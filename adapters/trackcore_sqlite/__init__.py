@@ -8,7 +8,7 @@ damage, and `mend_ids` makes anew what de-duplication goes by.
 from trackcore_sqlite.browse import PARTS, Filter, Group, Listed, Part, Sampled, SqliteBrowser, Window, spread
 from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.id_check import FITTING, Misfit, mend_ids
-from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
+from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, Totals
 from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
@@ -29,8 +29,6 @@ __all__ = [
     "SqliteSink",
     "StoredMessage",
     "StoredPayload",
-    "StoredQuarantined",
-    "StoredRejected",
     "Totals",
     "UnusableLog",
     "Window",

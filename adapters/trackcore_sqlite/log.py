@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import attrs
 import msgspec
 
-from trackcore import Call, Endpoint, JSONObject
+from trackcore import Call, JSONObject, StoredQuarantined, StoredRejected
 from trackcore_sqlite.schema import UnusableLog, open_for_reading
 from trackcore_sqlite.sink import from_milliseconds, milliseconds
 
@@ -51,33 +51,6 @@ class StoredPayload(NamedTuple):
     user_id: str | None
     anonymous_id: str | None
     received_at: datetime
-    payload: bytes
-
-
-@attrs.frozen(kw_only=True)
-class StoredRejected:
-    """A rejected message, or a rejected request, with its bytes as received; `batch` is as in `RejectedRecord`."""
-
-    seq: int
-    source: str
-    received_at: datetime
-    code: str
-    message: str
-    path: str
-    payload: bytes
-    batch: bytes | None = None
-
-
-@attrs.frozen(kw_only=True)
-class StoredQuarantined:
-    """A request whose write key belonged to no source."""
-
-    seq: int
-    received_at: datetime
-    endpoint: Endpoint
-    write_key: str | None
-    client_ip: str | None
-    client_side: bool
     payload: bytes
 
 

@@ -338,7 +338,7 @@ def _quarantine(sink: SqliteSink, payloads: list[bytes]) -> object:
 
 def _kept(log: SqliteLog, keep: Keep) -> list[bytes]:
     records: Iterator[RejectedRecord | QuarantinedRequest]
-    records = log.rejected() if keep is _reject else log.quarantined()  # type: ignore[assignment]
+    records = log.rejected() if keep is _reject else log.quarantined()
     return [record.payload for record in records]
 
 
