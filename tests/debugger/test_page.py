@@ -164,6 +164,20 @@ class TestStory:
         page.run("await page.click('summary:has-text(\"id_from_number\")')")
         assert "Convert ids to text in the client." in page.run(DETAIL)
 
+    def test_the_list_does_not_go_blank_when_a_message_is_opened(self, site: Site, page: Browser) -> None:
+        site.send(track("One"), track("Two"))
+        page.run(WAIT_ROWS, 2)
+        page.run(
+            """await page.evaluate(() => {
+              window.removed = 0;
+              const count = (changes) => changes.forEach((change) => (window.removed += change.removedNodes.length));
+              new MutationObserver(count).observe(document.querySelector("#rows"), { childList: true });
+            })"""
+        )
+        page.run(OPEN, ".row:not([hidden])")
+        page.run(DRAWN)
+        assert page.run("return await page.evaluate(() => window.removed)") == 0
+
     def test_the_tree_folds(self, site: Site, page: Browser) -> None:
         site.send(
             track("Bought", properties={"list": {"deep": {"deeper": [1, 2, {"x": None}]}}, "n": 12345678901234567890})

@@ -96,8 +96,6 @@ export class List {
 
   measure() {
     this.height = parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 34;
-    this.slots.forEach((slot) => slot.element.remove());
-    this.slots = [];
     this.draw();
   }
 
