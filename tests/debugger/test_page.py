@@ -139,6 +139,18 @@ class TestFilters:
         page.run(WAIT_ROWS, 3)
         assert page.run(NAMES)[0] == "Six"
 
+    def test_a_server_that_does_not_answer_is_told_and_asked_again(self, site: Site, page: Browser) -> None:
+        """Who changes a filter while the server starts anew hears of it, and then sees what he asked for."""
+        page.run(
+            """await page.route("**/api/**", (route) => route.abort());
+            await page.selectOption("#filter-source", "app");
+            await page.waitForFunction(() => document.querySelector("#state").textContent.startsWith("No answer"));
+            await page.unroute("**/api/**");"""
+        )
+        page.run(WAIT_ROWS, 1)
+        assert page.run(NAMES) == ["Two"]
+        page.run("await page.waitForFunction(() => document.querySelector('#state').textContent.startsWith('Live'))")
+
     def test_nothing_found_is_said(self, page: Browser) -> None:
         page.run("await page.fill('#filter-text', 'no such thing')")
         page.run("await page.waitForFunction(() => document.querySelector('#foot').innerText.startsWith('Nothing'))")
@@ -231,6 +243,36 @@ class TestStory:
         page.run("await page.waitForSelector('.row.duplicate')")
         page.run(OPEN, ".row.duplicate")
         page.run("await page.click('#detail .link'); await page.waitForSelector('#detail h2:has-text(\"Message 1\")')")
+
+    def test_a_late_story_does_not_take_the_place_of_another(self, site: Site, page: Browser) -> None:
+        site.send(track("Slow", messageId="m1"), track("Fast", messageId="m2"))
+        page.run(WAIT_ROWS, 2)
+        page.run(
+            """let goOn; const late = new Promise((resolve) => goOn = resolve);
+            await page.route("**/api/detail/messages/1", async (route) => { await late; await route.continue(); });
+            const asked = page.waitForRequest("**/api/detail/messages/1");
+            await page.evaluate(() => { location.hash = "messages/1"; });
+            await asked;
+            await page.evaluate(() => { location.hash = "messages/2"; });
+            await page.waitForSelector("#detail h2");
+            const answered = page.waitForResponse("**/api/detail/messages/1");
+            goOn();
+            await (await answered).finished();"""
+        )
+        page.run(DRAWN)
+        assert page.run("return await page.innerText('#detail h2')").startswith("Message 2")
+
+        page.run(
+            """const asked = page.waitForRequest("**/api/detail/messages/1");
+            const answered = page.waitForResponse("**/api/detail/messages/1");
+            await page.evaluate(() => { location.hash = "messages/1"; });
+            await asked;
+            await page.keyboard.press("Escape");
+            await (await answered).finished();
+            await page.unroute("**/api/detail/messages/1");"""
+        )
+        page.run(DRAWN)
+        assert page.run("return await page.isHidden('#detail')"), "what was closed meanwhile stays closed"
 
     def test_jump_by_id_and_by_number(self, site: Site, page: Browser) -> None:
         site.send(track("One", messageId="first-id"), track("Two", messageId="second-id"))
@@ -503,7 +545,9 @@ class TestAccess:
         site = serve()
         link = next(word for word in site.output().split() if "/debugger/#" in word)
         browser.run(
-            """await context.clearCookies(); await page.goto("about:blank"); await page.goto(argument);
+            """await context.clearCookies(); await page.goto(argument.split("#")[0]);
+            await page.waitForSelector("#enter");  // it may be opened where the way in is shown already
+            await page.goto(argument);
             await page.waitForFunction(() => document.querySelector("#state")?.textContent.startsWith("Live"))""",
             link,
         )

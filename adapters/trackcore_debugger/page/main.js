@@ -27,6 +27,7 @@ const state = {
   trouble: "",
   chartsAt: 0, // when the charts are to be drawn again; they come with what is new
   turn: 0, // counts filters: an answer to an earlier one is dropped
+  isLost: false, // there was no answer to begin the list with
 };
 
 const list = new List(byId("viewport"), byId("rows"), {
@@ -55,20 +56,39 @@ function wanted() {
 async function listAnew() {
   const turn = ++state.turn;
   Object.assign(state, { cursors: null, back: null, isEnd: false, isSearching: false, searches: 0 });
-  Object.assign(state, { reached: null, unseen: 0, skipped: 0 });
+  Object.assign(state, { reached: null, unseen: 0, skipped: 0, isLost: false });
   list.clear();
-  const begun = await api.start();
+  let begun;
+  try {
+    begun = await api.start();
+  } catch (error) {
+    if (turn !== state.turn) return;
+    Object.assign(state, { isLost: true, trouble: error.message });
+    showState();
+    return;
+  }
   if (turn !== state.turn) return;
+  state.trouble = "";
+  offer(byId("filter-source"), begun.sources);
+  offer(byId("filter-code"), Object.keys(begun.codes), begun.codes);
   state.cursors = begun.cursors;
   state.back = Object.fromEntries(Object.entries(begun.cursors).map(([part, seq]) => [part, seq + 1]));
   await searchOlder();
+  showState();
+}
+
+function offer(select, names, titles = {}) {
+  const known = new Set([...select.options].map((option) => option.value));
+  select.append(...names.filter((name) => !known.has(name)).map((name) => el("option", { value: name, title: titles[name] }, name)));
 }
 
 // The newer
 
 async function poll() {
   let wait = POLL;
-  if (!state.isPaused && state.cursors !== null && !document.hidden) {
+  if (state.isLost && !document.hidden) {
+    await listAnew();
+  } else if (!state.isPaused && state.cursors !== null && !document.hidden) {
     const turn = state.turn;
     try {
       const seconds = showsCharts() && performance.now() >= state.chartsAt ? byId("range").value : "";
@@ -153,19 +173,23 @@ const go = (hash) => {
 };
 
 async function openStory() {
-  const [part, seq] = location.hash.slice(1).split("/");
+  const asked = location.hash;
+  const [part, seq] = asked.slice(1).split("/");
   const view = byId("detail");
   if (!/^\d+$/.test(seq ?? "")) {
     view.hidden = true;
     document.body.classList.remove("telling");
     return;
   }
+  let shown;
   try {
     const told = await api.detail(part, seq);
-    view.replaceChildren(...story(told, { onRepair: () => repair(part, seq), onClose: closeStory, onGo: go }));
+    shown = story(told, { onRepair: () => repair(part, seq), onClose: closeStory, onGo: go });
   } catch (error) {
-    view.replaceChildren(el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeStory }, "Close"));
+    shown = [el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeStory }, "Close")];
   }
+  if (location.hash !== asked) return; // another was opened meanwhile, or this one closed
+  view.replaceChildren(...shown);
   view.hidden = false;
   view.scrollTop = 0;
   document.body.classList.add("telling");
@@ -316,9 +340,6 @@ async function begin() {
   if (location.hash && !location.hash.includes("/")) history.replaceState(null, "", location.pathname);
   if (matchMedia("(max-width: 700px)").matches) toggleCharts();
 
-  const begun = await api.start();
-  byId("filter-source").append(...begun.sources.map((name) => el("option", { value: name }, name)));
-  byId("filter-code").append(...Object.entries(begun.codes).map(([code, title]) => el("option", { value: code, title }, code)));
   await listAnew();
   openStory();
   poll();
