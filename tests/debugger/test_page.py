@@ -139,7 +139,7 @@ class TestFilters:
         page.run(WAIT_ROWS, 3)
         assert page.run(NAMES)[0] == "Six"
 
-    def test_a_server_that_does_not_answer_is_told_and_asked_again(self, site: Site, page: Browser) -> None:
+    def test_a_server_that_does_not_answer_is_told_and_asked_again(self, page: Browser) -> None:
         """Who changes a filter while the server starts anew hears of it, and then sees what he asked for."""
         page.run(
             """await page.route("**/api/**", (route) => route.abort());
