@@ -178,3 +178,4 @@ class TestRejected:
         text = run("rejected", "--retry", "--format", "table").stdout
         assert "refused" in text
         assert "event_not_defined" in text
+        assert "a track message needs 'event'" in text, "it has the room that the others do not need"
