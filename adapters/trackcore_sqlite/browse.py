@@ -288,6 +288,7 @@ _SELECT: Mapping[Part, str] = {
     "quarantine": QUARANTINED,
 }
 _SMALL_PAYLOAD = "iif(length(payload) <= 40000, payload, x'') AS payload"
+"""A whole request may be refused, which is too much to look into for a row of a list."""
 _LISTED: Mapping[Part, str] = {
     part: f"""
         SELECT json_group_array(json(row)) FROM (

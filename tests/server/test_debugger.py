@@ -367,6 +367,22 @@ class TestAnswers:
             "accepted"
         ]
 
+    def test_a_row_tells_of_a_message_however_large_it_is(self, inside: Client) -> None:
+        """With what its batch said for all, a message may be stored with twice the bytes that it may have itself."""
+        text = "x" * 30_000
+        batch = [{"type": "track", "event": "Large", "userId": "u2", "properties": {"text": text}}]
+        body = {"batch": batch, "context": {"text": text}, "writeKey": "key"}
+        assert inside.post("/v1/batch", json=body).status_code == 200
+        (row,) = ask(inside, "find", id=2)["rows"]
+        assert (row["type"], row["name"], row["user"]) == ("track", "Large", "u2")
+
+    def test_a_row_tells_of_a_message_as_intake_read_it(self, inside: Client) -> None:
+        body = b'{"type":"track","userId":"u3","event":5,"properties":{"text":"\\ud800"},"writeKey":"key"}'
+        assert inside.post("/v1/track", data=body).status_code == 200
+        begun = ask(inside, "start")["cursors"]
+        (row,) = ask(inside, "older", **{part: seq + 1 for part, seq in begun.items()}, parts="rejected")["rows"]
+        assert (row["type"], row["name"], row["user"]) == ("track", "5", "u3")
+
     def test_what_a_batch_said_for_all(self, inside: Client) -> None:
         inside.post("/v1/batch", json={"batch": [{}], "context": {"a": 1}, "writeKey": "key"})
         assert ask(inside, "detail/rejected/1")["batch"].replace(" ", "") == '{"context":{"a":1}}'
