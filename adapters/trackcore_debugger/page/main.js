@@ -106,6 +106,10 @@ async function poll() {
 }
 
 function take(found) {
+  if (found.isAnotherLog) {
+    listAnew();
+    return;
+  }
   state.cursors = found.cursors;
   state.skipped += found.skipped;
   if (!found.rows.length) return;
