@@ -56,7 +56,7 @@ class StoredPayload(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class StoredRejected:
-    """A rejected message, or a rejected request, with its bytes as received; `batch` is as in `RejectedRecord`."""
+    """A rejected message, or request, with its bytes as received; `batch` and `endpoint` are as in `RejectedRecord`."""
 
     seq: int
     source: str
@@ -66,6 +66,7 @@ class StoredRejected:
     path: str
     payload: bytes
     batch: bytes | None = None
+    endpoint: Endpoint | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -293,7 +294,7 @@ _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _MESSAGE = "seq, name, call, received_at, destinations, cautions, payload, inherited, found_by"
 MESSAGES = f"SELECT {_MESSAGE} FROM messages {_WITH_SOURCE}"
 DUPLICATES = f"SELECT {_MESSAGE} FROM duplicates {_WITH_SOURCE}"
-REJECTED = f"SELECT seq, name, received_at, code, message, path, payload, batch FROM rejected {_WITH_SOURCE}"
+REJECTED = f"SELECT seq, name, received_at, code, message, path, payload, batch, endpoint FROM rejected {_WITH_SOURCE}"
 QUARANTINED = "SELECT seq, received_at, endpoint, write_key, client_ip, client_side, payload FROM quarantine"
 
 
@@ -315,7 +316,7 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
 
 def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
     """Read a row of `REJECTED`."""
-    seq, name, received_at, code, message, path, payload, batch = row
+    seq, name, received_at, code, message, path, payload, batch, endpoint = row
     return StoredRejected(
         seq=seq,
         source=name,
@@ -325,6 +326,7 @@ def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
         path=path,
         payload=payload,
         batch=batch,
+        endpoint=endpoint,
     )
 
 
