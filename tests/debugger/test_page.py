@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from debugger.browser import Browser
-from debugger.conftest import KEY, TOKEN, Site
+from debugger.conftest import CONFIGURATION, KEY, TOKEN, Site, sign_in
 
 TRACK = {"type": "track", "event": "Bought", "userId": "user-1"}
 
@@ -102,6 +103,13 @@ class TestLive:
         assert set(page.run(NAMES)[:5]) == {f"New {number}" for number in range(5)}
 
 
+class TestNothing:
+    def test_an_empty_log_is_said_to_be_empty(self, page: Browser) -> None:
+        page.run(TOLD, ["#foot-text", "There is nothing in the log yet."])
+        page.run("await page.uncheck('input[name=messages]')")
+        page.run(TOLD, ["#foot-text", "Nothing like this is in the log."])
+
+
 class TestFilters:
     @pytest.fixture(autouse=True)
     def _fill(self, site: Site, page: Browser) -> None:
@@ -188,6 +196,10 @@ class TestStory:
         tree = page.run("return await page.innerText('.tree')")
         assert "deeper" in tree
         assert "12345678901234567890" in tree, "no digit is lost"
+
+        site.post(b'{"userId":"u","n":0.12345678901234567890123}', path="/v1/track")
+        page.run(OPEN, ".row.rejected")
+        assert "0.12345678901234567890123" in page.run("return await page.innerText('.tree')")
 
     def test_the_raw_bytes_of_a_rejected_message(self, site: Site, page: Browser) -> None:
         site.post(b'{"batch": [  {"type": "track",  "userId": "u"}]}')
@@ -281,6 +293,10 @@ class TestStory:
             page.run("await page.waitForSelector(`#detail h2:has-text('Message ${argument}')`)", seq)
         page.run("await page.fill('#jump-id', 'none'); await page.keyboard.press('Enter')")
         page.run("await page.waitForSelector('#foot-text:has-text(\"No message has\")')")
+        site.send(track("Three", messageId="first-id"), track("Four", messageId="2"), key="app-key-of-the-tests")
+        for given, seqs in (("first-id", "1, 3"), ("2", "4, 2")):
+            page.run("await page.fill('#jump-id', argument); await page.keyboard.press('Enter')", given)
+            page.run("await page.waitForSelector(`#foot-text:has-text('of messages ${argument}.')`)", seqs)
 
 
 class TestKeyboard:
@@ -370,6 +386,27 @@ class TestCharts:
         page.run("await page.locator('#chart-messages rect.c0').last().hover({ force: true })")
         page.run(TOLD, ["#chart-messages output", "website"])
 
+    @pytest.mark.parametrize("width", [1_360, 1_101, 900, 760])
+    @pytest.mark.parametrize("destination", ["", '[[destinations]]\nname = "Archive"\nkind = "file"\nfolder = "a"\n'])
+    def test_the_choice_of_the_time_covers_no_title(
+        self, serve: Callable[..., Site], browser: Browser, tmp_path: Path, width: int, destination: str
+    ) -> None:
+        (tmp_path / "trackcore.toml").write_text(destination + CONFIGURATION)
+        sign_in(browser, serve("--config", "trackcore.toml"))
+        covered = """await page.setViewportSize({ width: argument.width, height: 860 });
+            const shown = (count) => document.querySelectorAll("#charts figure:not([hidden]) strong").length === count;
+            await page.waitForFunction(shown, argument.figures);
+            return await page.evaluate(() => {
+              const box = (one) => one.getBoundingClientRect();
+              const choice = box(document.querySelector(".range"));
+              const shown = [...document.querySelectorAll("#charts figure:not([hidden])")];
+              const titles = shown.map((one) => one.querySelector("strong"));
+              const over = (one) => one.right > choice.left && one.bottom > choice.top && one.top < choice.bottom;
+              const isCut = (title) => box(title).right > box(title.parentElement).right;
+              return titles.filter((one) => over(box(one)) || isCut(one)).map((one) => one.textContent);
+            });"""
+        assert browser.run(covered, {"width": width, "figures": 4 if destination else 3}) == []
+
     def test_a_longer_time(self, site: Site, page: Browser) -> None:
         site.send(track("Bought"))
         page.run("await page.selectOption('#range', '86400')")
@@ -393,6 +430,14 @@ class TestRepair:
         page.run("await page.reload(); await page.waitForSelector('#detail .link')")
         page.run("await page.click('#detail .link'); await page.waitForSelector('#detail h2:has-text(\"Message 1\")')")
         assert "repaired: it was refused at first" in page.run(DETAIL)
+
+    def test_why_a_part_of_it_is_refused_is_told(self, site: Site, page: Browser) -> None:
+        site.send(track("Rescued"), {"type": "track", "userId": "u"}, key="the-new-key-of-the-app")
+        site.reconfigure('"app-key-of-the-tests"', '"app-key-of-the-tests", "the-new-key-of-the-app"')
+        page.run(WAIT_ROWS, 1)
+        page.run(OPEN, ".row.quarantined")
+        page.run("await page.click('#repair')")
+        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"first: event_not_defined: a track\")')")
 
 
 class TestMany:
@@ -443,7 +488,9 @@ class TestMany:
 
 UNFOLD = "await page.evaluate(() => document.querySelectorAll('details').forEach((one) => one.open = true))"
 TOLD = "await page.waitForFunction((text) => document.querySelector(text[0])?.textContent.includes(text[1]), argument)"
-HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'>\"'`${window.hit=1}\u202e\u2066\u0000{{7*7}}"
+HOSTILE = (
+    "<script>window.hit=1</script><img src=x onerror='window.hit=1'>\"'`${window.hit=1}\u202e\u2066\u061c\u0000{{7*7}}"
+)
 
 
 class TestHostile:
@@ -484,8 +531,9 @@ class TestHostile:
         assert page.run("return await page.evaluate(() => [window.hit, {}.hit].every((one) => one === undefined))")
         assert page.logged() == []
         text = page.run("return await page.innerText('body')")
-        assert "\u202e" not in text, "what would turn the text around is shown as its escape"
-        assert "\\u202e" in text
+        for turning in ("\u202e", "\u2066", "\u061c"):
+            assert turning not in text, "what would turn the text around is shown as its escape"
+            assert turning.encode("unicode_escape").decode() in text
 
 
 class TestAccess:

@@ -12,6 +12,7 @@ const CHARTS = 2_000;
 const CHARTS_PARTIAL = 250; // until all is counted
 const SEARCHES = 5;
 const ENOUGH = 40;
+const ALL_PARTS = "messages,duplicates,rejected,quarantine";
 
 const state = {
   cursors: null, // up to where the newer have been listed
@@ -52,6 +53,8 @@ function wanted() {
     text: byId("filter-text").value,
   };
 }
+
+const isFiltered = () => Object.entries(wanted()).some(([name, value]) => (name === "parts" ? value !== ALL_PARTS : value));
 
 async function listAnew() {
   const turn = ++state.turn;
@@ -164,7 +167,8 @@ function showUnseen() {
 function showFoot() {
   const back = state.reached === null ? "" : `Looked back to ${clock(state.reached, { millis: false })}.`;
   const text = state.isSearching ? `${back} Searching…` : state.isEnd ? "This is where the log begins." : back;
-  const found = list.records.length || state.isSearching || !state.isEnd ? text : "Nothing like this is in the log.";
+  const nothing = isFiltered() ? "Nothing like this is in the log." : "There is nothing in the log yet.";
+  const found = list.records.length || state.isSearching || !state.isEnd ? text : nothing;
   byId("foot-text").textContent = state.said || found;
   byId("further").hidden = state.isSearching || state.isEnd || state.searches < SEARCHES;
 }
@@ -210,9 +214,10 @@ function closeStory() {
 async function repair(part, seq) {
   try {
     const told = await api.repair(part, seq);
-    const counts = `${count(told.stored)} stored, ${count(told.duplicates)} were stored before, ${count(told.rejected)} rejected`;
-    if (told.outcome === "refused") return `Refused again: ${told.code}: ${told.detail}.`;
-    return `${told.outcome === "repaired" ? "Repaired" : "Repaired in part"}: ${counts}.`;
+    const counts = `${count(told.stored)} stored, ${count(told.duplicates)} stored before, ${count(told.rejected)} rejected`;
+    const why = `${told.code}: ${told.detail}.`;
+    if (told.outcome === "refused") return `Refused again: ${why}`;
+    return told.outcome === "repaired" ? `Repaired: ${counts}.` : `Repaired in part: ${counts}; first: ${why}`;
   } catch (error) {
     return error.message;
   }
@@ -226,7 +231,8 @@ async function jump(event) {
   try {
     const { rows } = await api.find(id);
     if (rows.length) go(keyOf(rows[0]));
-    else say(`No message has the id or the number ${id}.`);
+    if (rows.length > 1) say(`${id} is the id or the number of messages ${rows.map((row) => row.seq).join(", ")}.`);
+    else if (!rows.length) say(`No message has the id or the number ${id}.`);
   } catch (error) {
     say(error.message);
   }
