@@ -85,5 +85,5 @@ def _masked(match: re.Match[bytes]) -> bytes:
 def _unescaped(text: bytes) -> str:
     try:
         return msgspec.json.decode(b'"%b"' % text, type=str)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError):
         return text.partition(b"\\")[0].decode("utf-8", "replace")

@@ -148,6 +148,12 @@ class TestMasking:
         assert "a-ke…" in masked
         assert "secret" not in masked
 
+    @pytest.mark.parametrize("text", [b"a-ke\xff-that-is-secret", b"a-ke\n-that-is-secret", b"a-key-that-is-secret\\"])
+    def test_a_key_that_is_no_text(self, text: bytes) -> None:
+        masked = mask_write_keys(b'{"writeKey":"%b' % text)
+        assert masked.startswith('{"writeKey":"a-ke…'.encode())
+        assert b"secret" not in masked
+
     def test_a_key_with_an_escape(self) -> None:
         """Were it cut within the escape, the text would be no JSON any more."""
         for key, shown in ((rb"a-\u006bey-that-is-secret", "a-ke…"), (rb"a-\ud800-that-is-secret", "…")):
