@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -210,6 +211,25 @@ class TestStory:
         assert "event_not_defined: a track message needs 'event'" in page.run(DETAIL)
 
     @pytest.mark.short
+    def test_a_text_is_copied_where_the_browser_allows_it(self, site: Site, page: Browser) -> None:
+        site.send(track("Bought"))
+        page.run(WAIT_ROWS, 1)
+        page.run("await context.grantPermissions(['clipboard-read', 'clipboard-write'])")
+        page.run(OPEN, ".row:not([hidden])")
+        page.run("await page.click('summary:has-text(\"Text as stored\")')")
+        page.run(
+            "await page.click('details[open].raw button'); await page.waitForSelector('button:text-is(\"Copied\")')"
+        )
+        copied = page.run("return await page.evaluate(() => navigator.clipboard.readText())")
+        assert json.loads(copied)["event"] == "Bought"
+
+        page.run("await context.clearPermissions()")
+        page.run("await page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }))")
+        page.run("await page.evaluate(() => { location.hash = ''; location.hash = 'messages/1'; })")
+        page.run("await page.waitForFunction(() => !document.querySelector('.raw button'))")
+        assert "Text as stored" in page.run(DETAIL)
+        assert page.logged() == []
+
     def test_the_raw_bytes_of_a_stored_message(self, site: Site, page: Browser) -> None:
         """The detail view has the raw bytes as received, with their true size, and the text as stored."""
         item = '{ "type":"track",  "userId":7,"event":"Möbel", "messageId":"m1" }'
