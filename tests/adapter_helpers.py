@@ -72,7 +72,13 @@ def envelope(
 def rejected_record(payload: bytes = b"{}", *, source: str = "website", code: str = "no_type") -> RejectedRecord:
     """Make a record of a rejected message."""
     return RejectedRecord(
-        source=source, received_at=NOON, code=code, message="a sentence", path="type", payload=payload
+        source=source,
+        received_at=NOON,
+        code=code,
+        message="a sentence",
+        path="type",
+        payload=payload,
+        endpoint="track",
     )
 
 

@@ -98,6 +98,7 @@ class TestReceive:
                 path="",
                 payload=b'{"type":"page"}',
                 batch=b"{}",
+                endpoint="batch",
             )
         ]
 
@@ -185,6 +186,7 @@ class TestRefusedRequests:
                 message=caught.value.detail,
                 path=path,
                 payload=body,
+                endpoint="batch",
             )
         ]
 

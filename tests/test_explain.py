@@ -174,6 +174,51 @@ class TestRejected:
         assert story.position == 38
         assert story.excerpt == ('{"batch": [{"type": "track", "value": ', "NaN}]}")
 
+    @pytest.mark.parametrize("text", ['"\\ud800"', "[" * 500 + "]" * 500])
+    def test_what_stood_there_is_told_whatever_stands_beside_it(self, text: str) -> None:
+        """A message is explained as it was read: a lone surrogate beside the fault does not hide it."""
+        item = b'{"type":"track","userId":"u1","event":5,"properties":{"a":%b}}' % text.encode()
+        assert explain_rejection(code=Reason.EVENT_NOT_STRING, detail="", path="event", payload=item).found == (
+            "a number: 5"
+        )
+
+    def test_the_size_is_that_of_what_was_too_large(self) -> None:
+        """The actual size is told: that of the message itself, or of what its batch said for all."""
+        body = b'\xef\xbb\xbf {"userId":"u1","event":"%b"}\n' % (b"x" * 600)
+        with pytest.raises(InvalidRequest) as caught:
+            take_in(body, endpoint="track", limits=SMALL)
+        story = explain_rejection(code=caught.value.reason, detail="", path="", payload=body, limits=SMALL)
+        assert story.actual == caught.value.actual == 626
+
+    @pytest.mark.parametrize(
+        "context",
+        ['{"a":"%s"}' % ("x" * 600), '{"a":"\\ud800%s"}' % ("x" * 600), "[" * 7 + "]" * 7, "[" * 400 + "]" * 400],
+    )
+    def test_the_size_is_that_of_what_the_batch_said_for_all(self, context: str) -> None:
+        body = b'{"batch":[%b],"context":%b,"sentAt":"%b"}' % (
+            json.dumps(TRACK).encode(),
+            context.encode(),
+            b"x" * 700,
+        )
+        intake = take_in(body, limits=SMALL)
+        (rejection,) = intake.rejections
+        story = explain_rejection(
+            code=rejection.error.reason,
+            detail="",
+            path="",
+            payload=rejection.payload,
+            batch=intake.said_for_all,
+            limits=SMALL,
+        )
+        assert story.limit is not None
+        assert story.actual is not None
+        assert story.actual > story.limit
+        assert rejection.error.actual in (None, story.actual)
+
+    def test_a_size_that_was_not_kept_is_not_told(self) -> None:
+        story = explain_rejection(code=Reason.MESSAGE_TOO_LARGE, detail="", path="", payload=b"{}", batch=b"")
+        assert story.actual is None
+
     def test_what_was_found_is_cut(self) -> None:
         item = json.dumps({**TRACK, "properties": ["x" * 1_000]}).encode()
         story = explain_rejection(code=Reason.PROPERTIES_NOT_OBJECT, detail="", path="properties", payload=item)
@@ -292,7 +337,7 @@ class TestTime:
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
-        [(0.25, "250 ms"), (-3.5, "3.5 s"), (720, "12 min"), (18_720, "5.2 h"), (267_840, "3.1 days")],
+        [(0.25, "250 ms"), (0.9996, "1 s"), (-3.5, "3.5 s"), (720, "12 min"), (18_720, "5.2 h"), (267_840, "3.1 days")],
     )
     def test_durations_are_in_a_unit_that_suits_them(self, seconds: float, text: str) -> None:
         assert duration_text(timedelta(seconds=seconds)) == text

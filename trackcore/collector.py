@@ -110,10 +110,10 @@ class Collector:
                 limits=self.limits,
             )
         except InvalidRequest as error:
-            self.keep_refused(body, error, origin=origin, received_at=received_at)
+            self.keep_refused(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
             raise
         if intake.source is not None:
-            return self._store(intake.source, intake)
+            return self._store(intake.source, intake, endpoint)
         request = QuarantinedRequest(
             received_at=intake.received_at,
             endpoint=endpoint,
@@ -199,7 +199,13 @@ class Collector:
         return self._store(found, intake)
 
     def keep_refused(
-        self, body: bytes, error: InvalidRequest, *, origin: Origin, received_at: datetime | None = None
+        self,
+        body: bytes,
+        error: InvalidRequest,
+        *,
+        origin: Origin,
+        endpoint: Endpoint | None = None,
+        received_at: datetime | None = None,
     ) -> None:
         """Keep a request that was refused as a whole among the rejected, when its source can be found.
 
@@ -215,11 +221,12 @@ class Collector:
                 message=error.detail,
                 path=error.path,
                 payload=body[: self.limits.request_bytes],
+                endpoint=endpoint,
             )
             self.sink.store(rejected=[record])
 
-    def _store(self, source: Source, intake: Intake) -> Receipt:
-        rejected = [_rejected_record(source, intake, rejection) for rejection in intake.rejections]
+    def _store(self, source: Source, intake: Intake, endpoint: Endpoint | None = None) -> Receipt:
+        rejected = [_rejected_record(source, intake, rejection, endpoint) for rejection in intake.rejections]
         outcomes = self.sink.store(intake.envelopes, rejected=rejected)
         return Receipt(
             source=source,
@@ -239,7 +246,7 @@ class Collector:
         return tuple(destination for destination in self.destinations if destination.name in source.destinations)
 
 
-def _rejected_record(source: Source, intake: Intake, rejection: Rejection) -> RejectedRecord:
+def _rejected_record(source: Source, intake: Intake, rejection: Rejection, endpoint: Endpoint | None) -> RejectedRecord:
     return RejectedRecord(
         source=source.name,
         received_at=intake.received_at,
@@ -248,4 +255,5 @@ def _rejected_record(source: Source, intake: Intake, rejection: Rejection) -> Re
         path=rejection.error.path,
         payload=rejection.payload,
         batch=intake.said_for_all,
+        endpoint=endpoint,
     )

@@ -19,7 +19,7 @@ from trackcore.catalogue import CATALOGUE
 from trackcore.credentials import SourceBook, mask_write_key
 from trackcore.errors import Caution, Invalid, InvalidRequest, Reason, Warned
 from trackcore.integrations import ALL, Because, Decision, Resolver
-from trackcore.jsontext import clean_text, encode_json, kind_of, parse
+from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, kind_of, parse
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.sinks import FoundBy
 from trackcore.stories import DestinationStory, MessageStory, QuarantineStory, RejectionStory, Remark, TimeStory
@@ -128,7 +128,7 @@ def explain_rejection(
         allowed="" if entry is None else entry.allowed_within(limits),
         found=(_found(payload, path) or (batch and _found(batch, path)) or "nothing") if path else None,
         limit=limit,
-        actual=_measured(code, payload) if actual is None and unit else actual,
+        actual=_measured(code, payload, batch) if actual is None and unit else actual,
         unit=unit,
         position=position,
         excerpt=None if position is None else _excerpt(payload, position),
@@ -167,7 +167,7 @@ def duration_text(duration: timedelta) -> str:
     return f"{seconds / 86_400:,.1f}".removesuffix(".0") + " days"
 
 
-_UNITS = ((0.001, 1, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h"))
+_UNITS = ((0.001, 0.9995, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h"))
 
 
 _PLACES: Mapping[str, str] = {
@@ -279,6 +279,8 @@ _LIMITED: Mapping[str, tuple[str, str]] = {
 }
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _raw_value = msgspec.json.Decoder(msgspec.Raw)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_any_value = msgspec.json.Decoder()
 
 
 def _limit(code: str, limits: Limits) -> tuple[int | None, str | None]:
@@ -286,16 +288,26 @@ def _limit(code: str, limits: Limits) -> tuple[int | None, str | None]:
     return (None if name is None else getattr(limits, name)), unit
 
 
-def _measured(code: str, payload: bytes) -> int | None:
-    """Measure what broke a limit, where the payload is all of it."""
-    if code == Reason.MESSAGE_TOO_LARGE:
-        return len(payload)
-    if code == Reason.TOO_DEEP:
-        return _depth(payload)
+def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
+    """Measure what broke a limit, where all of it was kept: a message, or what its batch said for all.
+
+    Of these two the larger one did, since what a batch says is looked at first.
+    """
     if code == Reason.MESSAGE_ID_TOO_LONG:
         message_id = _value_at(payload, "messageId")
         return len(message_id) if isinstance(message_id, str) else None
+    if batch == b"":  # it was too much to be kept
+        return None
+    if code == Reason.MESSAGE_TOO_LARGE:
+        return max(len(payload.removeprefix(BYTE_ORDER_MARK).strip()), _shared_size(batch or b"{}"))
+    if code == Reason.TOO_DEEP:
+        return max(_depth(payload), _depth(batch or b"{}"))
     return None
+
+
+def _shared_size(batch: bytes) -> int:
+    said, _ = parse(_raw_fields, batch)
+    return sum(len(bytes(said[name])) for name in ("context", "integrations") if name in said)
 
 
 def _depth(text: bytes) -> int:
@@ -325,8 +337,8 @@ _MISSING = object()
 
 def _value_at(payload: bytes, path: str) -> Any:
     try:
-        value = msgspec.json.decode(payload)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        value, _ = parse(_any_value, clean_text(payload))
+    except (msgspec.MsgspecError, InvalidRequest):
         return _MISSING
     for name in path.split("."):
         if not isinstance(value, dict) or name not in value:

@@ -64,7 +64,8 @@ class RejectedRecord:
     """What is kept of a rejected message, or of a whole request of a known source: the bytes as received, and why.
 
     `batch` is for a message that came in a batch: a JSON object of what the batch said for all its messages
-    (`Request.said_for_all`), without which the message could not be received again as what it was.
+    (`Request.said_for_all`), without which the message could not be received again as what it was.  `endpoint` is what
+    the request was sent as, which a single message need not say itself; None where nobody has said it.
     """
 
     source: str
@@ -74,6 +75,7 @@ class RejectedRecord:
     path: str
     payload: bytes
     batch: bytes | None = None
+    endpoint: Endpoint | None = None
 
 
 @attrs.frozen(kw_only=True)

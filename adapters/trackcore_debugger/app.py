@@ -223,6 +223,7 @@ def _listing(listing: Listing) -> JSONObject:
         "skipped": listing.skipped,
         "isEnd": listing.is_end,
         "reached": listing.reached,
+        "isAnotherLog": listing.is_another_log,
     }
 
 

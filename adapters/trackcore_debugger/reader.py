@@ -39,6 +39,7 @@ class Listing:
 
     `skipped` is how many new records were passed over, since more came than can be shown; `is_end` says that there is
     nothing older; `reached` is the time (receivedAt) down to which everything has been looked at, null at the end.
+    `is_another_log` says that the cursors are of a log that is not there any more, so that the list begins anew.
     """
 
     rows: Sequence[JSONObject | msgspec.Raw]
@@ -46,6 +47,7 @@ class Listing:
     skipped: int = 0
     is_end: bool = False
     reached: str | None = None
+    is_another_log: bool = False
 
 
 class Reader(Protocol):

@@ -5,8 +5,8 @@
   one partition, in order.  The partition is Kafka's own choice for a key (murmur2), as of any Java producer.
 - headers: text in UTF-8.  Of a message: `source`, `call`, `messageId`, `destinations` (a JSON array of names),
   `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty) and
-  `foundBy` (a `FoundBy`; left out if nobody has said it) and `receivedAt`.  Of a rejected message of a batch also
-  `batch`: a JSON object of what the batch said for all.
+  `foundBy` (a `FoundBy`; left out if nobody has said it) and `receivedAt`.  Of a rejected message also `endpoint`: what
+  the request was sent as; and where that is a batch, `batch`: a JSON object of what it said for all.
 - timestamp: receivedAt, in milliseconds.
 """
 
@@ -135,6 +135,8 @@ def rejected_record(topic: str, rejected: RejectedRecord) -> Record:
     ]
     if rejected.batch is not None:
         headers.append(("batch", rejected.batch))
+    if rejected.endpoint is not None:
+        headers.append(("endpoint", rejected.endpoint.encode()))
     return Record(topic, rejected.source.encode(), rejected.payload, headers, _milliseconds(rejected.received_at))
 
 
@@ -204,6 +206,7 @@ def stored_rejected(found: Message) -> StoredRejected:
         path=headers["path"],
         payload=_value(found),
         batch=headers["batch"].encode() if "batch" in headers else None,
+        endpoint=cast("Endpoint | None", headers.get("endpoint")),
     )
 
 

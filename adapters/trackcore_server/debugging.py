@@ -101,6 +101,8 @@ class LogReader:
         if _is_filtered(wanted):
             return self._newer_that_are(wanted, cursors)
         newest = self._tail.newest()
+        if _lie_beyond(cursors, newest.ends) and _lie_beyond(cursors, self._log.ends()):
+            return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
         for part in wanted.parts:
@@ -134,7 +136,8 @@ class LogReader:
         is_number = message_id.isascii() and message_id.isdecimal() and len(message_id) <= _SEQ_DIGITS
         if is_number:
             seqs.append(int(message_id))
-        found = (self._log.listed("messages", after=seq - 1, to=seq, wanted=Filter(), limit=1).rows for seq in seqs)
+        unique = dict.fromkeys(seqs)
+        found = (self._log.listed("messages", after=seq - 1, to=seq, wanted=Filter(), limit=1).rows for seq in unique)
         return [ROWS["messages"](row) for rows in found for row in rows]
 
     def detail(self, part: str, seq: int) -> JSONObject | None:
@@ -172,6 +175,8 @@ class LogReader:
     def _newer_that_are(self, wanted: Wanted, cursors: Cursors) -> Listing:
         budget = self._budget()
         ends = self._log.ends()
+        if _lie_beyond(cursors, ends):
+            return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
         for part in (cast("Part", part) for part in wanted.parts):
@@ -222,6 +227,11 @@ class LogReader:
         if received is None:
             return told
         return {**told, "received": {**payload_text(mask_write_keys(received)), "bytes": len(received)}}
+
+
+def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:
+    """Tell whether cursors are of another log: within one, the last numbers never fall."""
+    return any(cursors[part] > end for part, end in ends.items())
 
 
 def _newest_first(rows: list[TailRow]) -> list[msgspec.Raw]:

@@ -124,7 +124,7 @@ def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSO
         if messages:
             return
     where = _CALLED[part]
-    known = "" if part else " or that messageId"
+    known = "" if part else " or the messageId"
     raise Failure(f"{log.path}: there is no {where} with the number{known} {what!r}")
 
 

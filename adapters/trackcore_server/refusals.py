@@ -34,7 +34,7 @@ class Refusals:
         if end > newest:
             fresh = self._log.codes(newest, end, _STEP)
             if not self._found or len(fresh) == _STEP:  # what lies between is looked at again
-                self._found, self._reached = fresh, fresh[-1][0] if fresh else end + 1
+                self._found, self._reached = fresh, fresh[-1][0] if fresh else 1
             else:
                 self._found = [*fresh, *self._found][:MOST]
         while not self._is_whole(time):

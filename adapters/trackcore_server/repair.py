@@ -23,9 +23,12 @@ from trackcore import (
     Outcome,
     Reason,
     Receipt,
+    Source,
     StoredQuarantined,
     StoredRejected,
+    WriteKey,
 )
+from trackcore.credentials import write_key
 from trackcore.request import batch_of_one, peek
 
 Record = StoredRejected | StoredQuarantined
@@ -108,7 +111,7 @@ class Repairer:
             body=record.payload if record.batch is None else batch_of_one(record.batch, record.payload),
             record=f"rejected:{record.seq}",
             endpoint=_endpoint(record),
-            origin=Origin(header_key=source.write_keys[0]),
+            origin=Origin(header_key=_key(record, source)),
             received_at=record.received_at,
         )
 
@@ -133,9 +136,19 @@ class _CannotBeReceived(Exception):
     detail: str
 
 
+def _key(record: StoredRejected, source: Source) -> WriteKey:
+    """Give a write key of the source of a record: the one that the message names, so that it agrees with itself."""
+    named = write_key(peek(record.payload, "writeKey"))
+    return named if named in source.write_keys else source.write_keys[0]
+
+
 def _endpoint(record: StoredRejected) -> Endpoint:
     """Tell what a rejected record is: a batch, or a message of which call."""
-    if record.batch is not None or peek(record.payload, "batch") is not None:
+    if record.batch is not None:
+        return "batch"
+    if record.endpoint is not None:
+        return record.endpoint
+    if peek(record.payload, "batch") is not None:
         return "batch"
     call = peek(record.payload, "type")
     if isinstance(call, str) and call in get_args(Call):

@@ -27,11 +27,13 @@ def retry(
     repairer = Repairer(create_collector(configuration))
     writer = make_writer(output_format, _COLUMNS)
     outcomes: Counter[str] = Counter()
-    for record in records:
-        repair = repairer.repair(record)
-        outcomes[repair.outcome] += 1
-        writer.write(repair.as_json())
-    writer.flush()
+    try:
+        for record in records:
+            repair = repairer.repair(record)
+            outcomes[repair.outcome] += 1
+            writer.write(repair.as_json())
+    finally:
+        writer.flush()
     told = ", ".join(f"{outcomes[outcome]} {words}" for outcome, words in _OUTCOMES.items() if outcomes[outcome])
     click.echo(told or "there was nothing to receive again", err=True)
     if outcomes["refused"] or outcomes["partial"]:
@@ -42,7 +44,8 @@ _OUTCOMES = {"repaired": "repaired", "partial": "repaired in part", "refused": "
 
 
 def _cell(name: str) -> Column:
-    return Column(title=name, cell=lambda record: _text(record, name), width=_WIDTHS.get(name), ratio=1)
+    width = _WIDTHS.get(name)
+    return Column(title=name, cell=lambda record: _text(record, name), width=width, ratio=1 if width is None else None)
 
 
 def _text(record: JSONObject, name: str) -> str:

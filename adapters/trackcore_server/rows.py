@@ -9,7 +9,15 @@ import msgspec
 from msgspec import structs
 from trackcore_sqlite import Listed
 
-from trackcore import JSONObject, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
+from trackcore import (
+    InvalidRequest,
+    JSONObject,
+    StoredQuarantined,
+    StoredRejected,
+    format_timestamp,
+    mask_write_key,
+)
+from trackcore.jsontext import clean_text, parse
 
 _CHARS = 120
 
@@ -30,10 +38,8 @@ class _Coded(msgspec.Struct):
     code: str
 
 
-_peek = msgspec.json.Decoder(_Peeked).decode
+_peek = msgspec.json.Decoder(_Peeked)
 _codes = msgspec.json.Decoder(list[_Coded]).decode
-_PEEKED_BYTES = 40_000
-"""A rejected payload of more than this is not looked into for a row of a list."""
 
 
 def message_row(listed: Listed) -> JSONObject:
@@ -79,11 +85,10 @@ def _row(place: tuple[str, int], outcome: str, source: str, message: JSONObject,
 
 
 def _peeked(payload: bytes) -> JSONObject:
-    if len(payload) > _PEEKED_BYTES:
-        return {}
+    """Look into a message as intake would; nothing is found in what is no JSON object."""
     try:
-        return structs.asdict(_peek(payload))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return structs.asdict(parse(_peek, clean_text(payload))[0])
+    except (msgspec.MsgspecError, InvalidRequest):
         return {}
 
 

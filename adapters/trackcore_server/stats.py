@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import quantiles
 
@@ -16,7 +16,7 @@ from rich.text import Text
 from trackcore_sqlite import Group, SqliteBrowser, StoredMessage, spread
 
 from trackcore import JSONObject, format_timestamp
-from trackcore.explain import explain_time
+from trackcore.explain import duration_text, explain_time
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.locate import find_deployment
 from trackcore_server.options import location_options, read_since
@@ -56,7 +56,10 @@ def stats(*, config: Path | None, data: Path | None, since: datetime, output_for
     in seconds) and warnings are those of up to 2,000 messages, spread evenly over the time.
     """
     log = SqliteBrowser(find_deployment(config=config, data=data).configuration.log_path)
-    found = _gather(log, since=truncate_to_milliseconds(since), until=truncate_to_milliseconds(datetime.now(UTC)))
+    until = truncate_to_milliseconds(datetime.now(UTC))
+    if since > until:
+        raise click.BadParameter(f"{format_timestamp(since)} lies in the future", param_hint="--since")
+    found = _gather(log, since=truncate_to_milliseconds(since), until=until)
     if output_format == "json" or (output_format is None and not is_terminal()):
         write_line(sys.stdout.buffer, found)
         sys.stdout.buffer.flush()
@@ -163,7 +166,7 @@ _BARS = 24
 def _tables(found: JSONObject) -> Iterator[Table | Text]:
     rate = found["rate"]
     yield Text(f"{found['since'][:19]}Z to {found['until'][:19]}Z: {found['messages']:,} messages")
-    scale = f"each bar {_span(rate['seconds'])}, the highest {max(rate['counts']):,}"
+    scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, the highest {max(rate['counts']):,}"
     yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
     if found["groups"]:
         yield _table(("source", "type", ">messages", ">bytes", ">largest"), _group_rows(found["groups"]))
@@ -208,7 +211,3 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     return table
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:.3g} min"  # noqa: PLR2004 - two minutes

@@ -126,7 +126,7 @@ def _about(entry: JSONObject) -> Iterator[Row]:
 
 def _content(story: JSONObject) -> Iterator[Row]:
     if "batch" in story:
-        yield "its batch", Text(visible(story["batch"][:_PAYLOAD_CHARS]))
+        yield "its batch", _beginning(story["batch"])
     if "message" in story and isinstance(story["message"], dict):
         lines = json.dumps(story["message"], indent=2, ensure_ascii=False).splitlines()
         shown = [visible(line) for line in lines[:_MOST_LINES]]
@@ -134,9 +134,12 @@ def _content(story: JSONObject) -> Iterator[Row]:
             shown.append(f"… and {len(lines) - _MOST_LINES} more lines; --format json has all")
         yield "message", Text("\n".join(shown))
     elif "payload" in story:
-        payload = story["payload"]
-        rest = f"… and {len(payload) - _PAYLOAD_CHARS:,} more characters" if len(payload) > _PAYLOAD_CHARS else ""
-        yield "payload", Text(visible(payload[:_PAYLOAD_CHARS]) + rest)
+        yield "payload", _beginning(story["payload"])
+
+
+def _beginning(text: str) -> Text:
+    rest = f"… and {len(text) - _PAYLOAD_CHARS:,} more characters" if len(text) > _PAYLOAD_CHARS else ""
+    return Text(visible(text[:_PAYLOAD_CHARS]) + rest)
 
 
 def _listed(label: str, lines: Iterable[str]) -> Iterator[Row]:

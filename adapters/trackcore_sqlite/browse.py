@@ -118,7 +118,7 @@ class SqliteBrowser:
             return kept.number, kept.connection.execute("PRAGMA data_version").fetchone()[0]
 
     def ends(self) -> dict[Part, int]:
-        """Give the last sequence number of each part, 0 for an empty one."""
+        """Give the last sequence number of each part, that of a record which is deleted by now too; 0 for none yet."""
         with self._open() as connection:
             return dict(zip(PARTS, connection.execute(_ENDS).fetchone(), strict=True))
 
@@ -191,10 +191,10 @@ class SqliteBrowser:
         return found
 
     def first_seq(self) -> int:
-        """Give the sequence number of the oldest message that is there, 1 where there is none."""
+        """Give the sequence number of the oldest message that is there, or else of the next one to come."""
         with self._open() as connection:
-            row = connection.execute("SELECT seq FROM messages ORDER BY seq LIMIT 1").fetchone()
-        return 1 if row is None else int(row[0])
+            (first,) = connection.execute(_FIRST).fetchone()
+        return int(first)
 
     def sampled(self, seqs: Sequence[int], sent_of: Sequence[int]) -> list[Sampled]:
         """Give what charts take from the messages of these sequence numbers, and `sent_at` of those in `sent_of`."""
@@ -280,7 +280,17 @@ _SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, ?1) FROM sources")
 """The messages whose id this may be, of whatever source."""
 
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
-_ENDS = f"SELECT {', '.join(f'(SELECT coalesce(max(seq), 0) FROM {part})' for part in PARTS)}"
+_LAST: Mapping[Part, str] = {
+    part: f"coalesce((SELECT max(seq) FROM {part}), ({given_out}), 0)"
+    for part, given_out in {
+        "messages": "SELECT value FROM counters WHERE name = 'messages.seq'",
+        **{part: f"SELECT seq FROM sqlite_sequence WHERE name = '{part}'" for part in PARTS[1:]},
+    }.items()
+}
+"""How the last number of each part is found: its newest record may have been deleted, and no number is used again."""
+
+_ENDS = f"SELECT {', '.join(_LAST[part] for part in PARTS)}"
+_FIRST = f"SELECT coalesce((SELECT min(seq) FROM messages), {_LAST['messages']} + 1)"
 _SELECT: Mapping[Part, str] = {
     "messages": MESSAGES,
     "duplicates": DUPLICATES,
@@ -288,6 +298,7 @@ _SELECT: Mapping[Part, str] = {
     "quarantine": QUARANTINED,
 }
 _SMALL_PAYLOAD = "iif(length(payload) <= 40000, payload, x'') AS payload"
+"""A whole request may be refused, which is too much to look into for a row of a list."""
 _LISTED: Mapping[Part, str] = {
     part: f"""
         SELECT json_group_array(json(row)) FROM (

@@ -266,7 +266,7 @@ _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _MESSAGE = "seq, name, call, received_at, destinations, cautions, payload, inherited, found_by"
 MESSAGES = f"SELECT {_MESSAGE} FROM messages {_WITH_SOURCE}"
 DUPLICATES = f"SELECT {_MESSAGE} FROM duplicates {_WITH_SOURCE}"
-REJECTED = f"SELECT seq, name, received_at, code, message, path, payload, batch FROM rejected {_WITH_SOURCE}"
+REJECTED = f"SELECT seq, name, received_at, code, message, path, payload, batch, endpoint FROM rejected {_WITH_SOURCE}"
 QUARANTINED = "SELECT seq, received_at, endpoint, write_key, client_ip, client_side, payload FROM quarantine"
 
 
@@ -288,7 +288,7 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
 
 def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
     """Read a row of `REJECTED`."""
-    seq, name, received_at, code, message, path, payload, batch = row
+    seq, name, received_at, code, message, path, payload, batch, endpoint = row
     return StoredRejected(
         seq=seq,
         source=name,
@@ -298,6 +298,7 @@ def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
         path=path,
         payload=payload,
         batch=batch,
+        endpoint=endpoint,
     )
 
 

@@ -122,6 +122,9 @@ MIGRATIONS: tuple[str, ...] = (
     );
     INSERT INTO counters VALUES ('duplicates.bytes', 0), ('duplicates.count', 0), ('duplicates.dropped', 0);
     """,
+    """
+    ALTER TABLE rejected ADD COLUMN endpoint TEXT;  -- what the request was sent as, NULL where nobody has said it
+    """,
 )
 
 

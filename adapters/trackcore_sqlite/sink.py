@@ -58,8 +58,8 @@ _INSERT_MESSAGES = {
 }
 _COUNT_MESSAGES = "UPDATE counters SET value = value + ? WHERE name IN ('messages.seq', 'messages.count')"
 _INSERT_REJECTED = """
-    INSERT INTO rejected (source_id, received_at, code, message, path, size, payload, batch)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO rejected (source_id, received_at, code, message, path, size, payload, batch, endpoint)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_QUARANTINED = """
     INSERT INTO quarantine (received_at, endpoint, write_key, client_ip, client_side, size, payload)
@@ -274,6 +274,7 @@ class SqliteSink:
                 size,
                 record.payload,
                 record.batch,
+                record.endpoint,
             )
             for record, size in zip(records, sizes, strict=True)
         ]

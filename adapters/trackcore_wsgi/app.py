@@ -87,7 +87,7 @@ class TrackingApp:
         try:
             body = read_body(environ, self.collector.limits.request_bytes)
         except RefusedBody as refused:
-            self.collector.keep_refused(refused.received, refused.error, origin=origin)
+            self.collector.keep_refused(refused.received, refused.error, origin=origin, endpoint=route.endpoint)
             raise refused.error from None
         receipt = self.collector.receive(body, endpoint=route.endpoint, origin=origin)
         self._tell_rate(receipt)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_sqlite import Filter, SqliteBrowser, SqliteSink, UnusableLog, spread
+from trackcore_sqlite import Filter, SqliteBrowser, SqliteSink, UnusableLog, prune, spread
 
 from trackcore import Caution, Envelope, QuarantinedRequest, RejectedRecord, Warned
 
@@ -101,6 +101,14 @@ class TestWindows:
     def test_ends_and_sources(self, browser: SqliteBrowser) -> None:
         assert browser.ends() == {"messages": 101, "duplicates": 0, "rejected": 1, "quarantine": 1}
         assert browser.sources() == ["website", "app"]
+
+    def test_what_is_deleted_was_there(self, browser: SqliteBrowser) -> None:
+        """No number is used twice, so the last one stands when its record is pruned, and counting goes on from it."""
+        for _ in prune(browser.path, START + timedelta(days=1)):
+            pass
+        assert browser.ends() == {"messages": 101, "duplicates": 0, "rejected": 1, "quarantine": 1}
+        assert browser.first_seq() == 102
+        assert browser.seqs_at([START]) == [101]
 
     def test_no_log(self, tmp_path: Path) -> None:
         with pytest.raises(UnusableLog):

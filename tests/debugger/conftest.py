@@ -137,6 +137,12 @@ def _browser() -> Iterator[Browser]:
 @pytest.fixture(name="page")
 def _page(browser: Browser, site: Site) -> Browser:
     """The browser, signed in."""
+    sign_in(browser, site)
+    return browser
+
+
+def sign_in(browser: Browser, site: Site) -> None:
+    """Open the debugger of a site anew, by its token."""
     browser.run(
         """
         logged.length = 0;
@@ -152,4 +158,3 @@ def _page(browser: Browser, site: Site) -> Browser:
         {"url": site.debugger, "token": TOKEN},
     )
     browser.run("logged.length = 0")
-    return browser

@@ -19,7 +19,7 @@ from trackcore_server.charts import Charts
 from trackcore_server.config import parse_configuration
 from trackcore_server.lags import Lags
 from trackcore_server.refusals import MOST, Refusals
-from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog
+from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog, prune
 
 from trackcore import JSONObject, RejectedRecord
 
@@ -135,6 +135,13 @@ class TestRefusals:
         codes, is_whole = refusals.since(START, 5_000, Budget(1_000))
         assert (len(codes), is_whole) == (MOST, True)
         assert len(set(codes)) == MOST
+
+    def test_all_of_them_pruned(self, sink: SqliteSink, tmp_path: Path) -> None:
+        self.refuse(sink, range(3))
+        log = SqliteBrowser(tmp_path / "log.db")
+        for _ in prune(log.path, START + timedelta(days=1)):
+            pass
+        assert Refusals(log).since(START, log.ends()["rejected"], Budget(1_000)) == ([], True)
 
     def test_none(self, sink: SqliteSink, tmp_path: Path) -> None:
         sink.check_ready()

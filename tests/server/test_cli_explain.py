@@ -75,6 +75,13 @@ class TestStored:
         assert (story["path"], story["found"]) == ("context", 'a string: "phone"')
         assert '{"context":"phone"}' in run("explain", "--rejected", "1", "--format", "text").stdout
 
+    def test_a_long_text_is_cut_and_that_is_said(self, run: Run, tmp_path: Path) -> None:
+        body = {"batch": [NO_EVENT], "context": {"text": "x" * 4_000}, "writeKey": "key"}
+        app = create_app(load_configuration(tmp_path / "trackcore-data" / "trackcore.toml"))
+        app.collector.receive(json.dumps(body).encode())
+        text = run("explain", "--rejected", "1", "--format", "text").stdout
+        assert "… and 2,024 more characters" in text
+
     def test_a_quarantined_request(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK, write_key="a-key-that-is-secret")
         result = run("explain", "--quarantine", "1")
@@ -108,6 +115,7 @@ class TestStored:
             result = run("explain", *arguments)
             assert result.exit_code == 2
             assert "there is no" in result.stderr
+        assert "no stored message with the number or the messageId 'm2'" in run("explain", "m2").stderr
 
     def test_a_log_that_is_not_there_is_told(self, run: Run) -> None:
         result = run("explain", "1")
@@ -211,3 +219,11 @@ class TestStats:
 
     def test_a_wrong_time(self, run: Run) -> None:
         assert run("stats", "--since", "yesterday").exit_code == 2
+        result = run("stats", "--since", "9000-01-01T00:00Z")
+        assert result.exit_code == 2
+        assert "9000-01-01T00:00:00.000Z lies in the future" in result.stderr
+
+    def test_the_width_of_a_bar_is_said_in_a_unit_that_suits_it(self, run: Run, fill: Fill) -> None:
+        fill(TRACK)
+        for since, width in (("48s", "1 s"), ("1d", "30 min"), ("90d", "45 h")):
+            assert f"each bar {width}, the highest" in run("stats", "--since", since, "--format", "table").stdout

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from click.testing import Result
 from trackcore_sqlite import SqliteSink
 
-from trackcore import Collector, Destination, Limits, Origin, Source, WriteKey
+from trackcore import Collector, Destination, Endpoint, InvalidRequest, Limits, Origin, Source, WriteKey
 
 Run = Callable[..., Result]
 Fill = Callable[..., None]
@@ -31,17 +32,20 @@ def _configure(tmp_path: Path) -> Callable[..., None]:
     return configure
 
 
-def receive(tmp_path: Path, body: Any, message_bytes: int = 32_768) -> None:
+def receive(
+    tmp_path: Path, body: Any, message_bytes: int = 32_768, endpoint: Endpoint = "batch", key: str = "key"
+) -> None:
     sink = SqliteSink(tmp_path / "trackcore-data" / "trackcore.db")
     collector = Collector(
-        sources=[Source(name="website", write_keys=("key",))],
+        sources=[Source(name="website", write_keys=("key", "old-key"))],
         destinations=[Destination(name="Mixpanel"), Destination(name="Salesforce")],
         sink=sink,
         clock=lambda: RECEIVED_AT,
         new_message_id=lambda: "made",
         limits=Limits(message_bytes=message_bytes),
     )
-    collector.receive(json.dumps(body).encode(), origin=Origin(header_key=WriteKey("key")))
+    with suppress(InvalidRequest):
+        collector.receive(json.dumps(body).encode(), endpoint=endpoint, origin=Origin(header_key=WriteKey(key)))
     sink.close()
 
 
@@ -165,6 +169,40 @@ class TestRejected:
         assert untyped["code"] == "no_type"
         assert eventless["code"] == "event_not_defined"
 
+    @pytest.mark.parametrize("body", [{}, {"type": "identify"}, {"batch": 5}])
+    def test_a_single_message_is_what_its_path_said(
+        self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path, body: Any
+    ) -> None:
+        """A message that was posted to the path of a call need not say its type, nor does its own word count there."""
+        configure("key")
+        receive(tmp_path, {"userId": "u1", "name": "x" * 40_000, **body}, endpoint="screen")
+        configure("key", message_bytes=65_536)
+        (repair,) = lines(run("rejected", "--retry"))
+        assert repair["outcome"] == "repaired", repair
+        (event,) = lines(run("events"))
+        assert event["message"]["type"] == "screen"
+
+    def test_what_is_no_json_stays_so(
+        self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path
+    ) -> None:
+        configure("key")
+        receive(tmp_path, float("nan"), endpoint="track")
+        (repair,) = lines(run("rejected", "--retry"))
+        assert repair["code"] == "invalid_json"
+
+    def test_a_key_that_is_not_the_first_of_its_source(
+        self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path
+    ) -> None:
+        """It is what it would have been: with one key in the request there is no other that it could differ from."""
+        configure("key", "old-key")
+        large = {**TRACK, "text": "x" * 40_000, "writeKey": "old-key"}
+        receive(tmp_path, large, endpoint="track", key="old-key")
+        receive(tmp_path, {"batch": [large]}, key="old-key")
+        configure("key", "old-key", message_bytes=65_536)
+        assert run("rejected", "--retry").exit_code == 0
+        for event in lines(run("events")):
+            assert [warning["code"] for warning in event["warnings"]] == ["repaired"]
+
     def test_a_source_that_is_gone(self, run: Run, fill: Fill, lines: Lines, configure: Callable[..., None]) -> None:
         configure("key")
         fill({"type": "track", "userId": "u1"}, source="another")
@@ -178,3 +216,4 @@ class TestRejected:
         text = run("rejected", "--retry", "--format", "table").stdout
         assert "refused" in text
         assert "event_not_defined" in text
+        assert "a track message needs 'event'" in text, "it has the room that the others do not need"

@@ -23,7 +23,7 @@ from trackcore_server.composition import _reader, create_collector
 from trackcore_server.config import ConfigurationMistake, rebase
 from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.received import WatchedSink
-from trackcore_sqlite import SqliteSink
+from trackcore_sqlite import SqliteSink, prune
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
 
@@ -308,6 +308,35 @@ class TestAnswers:
         assert listed + skipped == 300
         assert listed >= 100
 
+    def test_what_was_pruned_is_not_counted_as_passed_over(self, inside: Client, tmp_path: Path) -> None:
+        send(inside, {"type": "page"}, {"type": "page", "userId": "u"})
+        for _ in prune(tmp_path / "trackcore.db", datetime.now(UTC) + timedelta(days=1)):
+            pass
+        cursors = ask(inside, "start")["cursors"]
+        send(inside, {"type": "page"}, {"type": "page", "userId": "u"})
+        for _ in range(ATTEMPTS):
+            found = ask(inside, "newer", **cursors)
+            if found["rows"]:
+                break
+        assert (len(found["rows"]), found["skipped"]) == (2, 0)
+
+    @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
+    def test_another_log_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
+        """A damaged log is moved aside at a start: a page that stays open hears that its numbers mean nothing now."""
+        send(inside, {"type": "page", "userId": "u"})
+        cursors = ask(inside, "start")["cursors"]
+        assert not ask(inside, "newer", **cursors, **filters)["isAnotherLog"]
+        other = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path / "other")))
+        enter(other)
+        send(other, {"type": "page", "userId": "u"})
+        assert ask(other, "newer", **cursors, **filters)["isAnotherLog"]
+        cursors = ask(other, "start")["cursors"]
+        assert not ask(other, "newer", **cursors, **filters)["isAnotherLog"]
+
+    def test_a_number_that_is_an_id_is_found_once(self, inside: Client) -> None:
+        send(inside, {"type": "page", "userId": "u", "messageId": "2"})
+        assert [row["seq"] for row in ask(inside, "find", id="2")["rows"]] == [2]
+
     def test_stories(self, inside: Client) -> None:
         send(inside, {"type": "track", "userId": "u", "writeKey": "a-key-that-is-secret"})
         send(inside, {"type": "page", "userId": "u"}, key="nobody's-key-at-all")
@@ -366,6 +395,22 @@ class TestAnswers:
         assert [row["outcome"] for row in ask(inside, "older", **cursors, code="id_from_number")["rows"]] == [
             "accepted"
         ]
+
+    def test_a_row_tells_of_a_message_however_large_it_is(self, inside: Client) -> None:
+        """With what its batch said for all, a message may be stored with twice the bytes that it may have itself."""
+        text = "x" * 30_000
+        batch = [{"type": "track", "event": "Large", "userId": "u2", "properties": {"text": text}}]
+        body = {"batch": batch, "context": {"text": text}, "writeKey": "key"}
+        assert inside.post("/v1/batch", json=body).status_code == 200
+        (row,) = ask(inside, "find", id=2)["rows"]
+        assert (row["type"], row["name"], row["user"]) == ("track", "Large", "u2")
+
+    def test_a_row_tells_of_a_message_as_intake_read_it(self, inside: Client) -> None:
+        body = b'{"type":"track","userId":"u3","event":5,"properties":{"text":"\\ud800"},"writeKey":"key"}'
+        assert inside.post("/v1/track", data=body).status_code == 200
+        begun = ask(inside, "start")["cursors"]
+        (row,) = ask(inside, "older", **{part: seq + 1 for part, seq in begun.items()}, parts="rejected")["rows"]
+        assert (row["type"], row["name"], row["user"]) == ("track", "5", "u3")
 
     def test_what_a_batch_said_for_all(self, inside: Client) -> None:
         inside.post("/v1/batch", json={"batch": [{}], "context": {"a": 1}, "writeKey": "key"})

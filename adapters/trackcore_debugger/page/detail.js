@@ -182,9 +182,19 @@ const GONE =
 
 const base64 = (received) => (received.encoding === "base64" ? ", in base64" : "");
 
+async function copied(button, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "The browser does not allow it";
+  }
+}
+
 function raw(name, text, size) {
   const shown = el("pre", { dir: "auto" }, visible(text.slice(0, RAW_CHARS)));
-  const copy = el("button", { type: "button", click: () => navigator.clipboard.writeText(text) }, "Copy");
+  // Browsers let a page copy over https and on this machine only.
+  const copy = navigator.clipboard ? el("button", { type: "button", click: () => copied(copy, text) }, "Copy") : null;
   const rest = text.length > RAW_CHARS ? el("p", { class: "quiet" }, `${count(text.length - RAW_CHARS)} more characters`) : null;
   return el("section", {}, el("details", { class: "raw" }, el("summary", {}, `${name} (${size})`), copy, shown, rest));
 }

@@ -1,6 +1,6 @@
 // Elements, made so that nothing out of a message is ever taken for markup: text goes in as text, and only as text.
 
-const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 /** Show what does not show, or would turn the text around it, by its escape. */
 export function visible(text) {

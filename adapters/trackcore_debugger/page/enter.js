@@ -20,8 +20,12 @@ byId("enter").addEventListener("submit", (event) => {
   open(byId("token").value);
 });
 
-const given = location.hash.slice(1);
-if (given && !given.includes("/")) {
+function openByLink() {
+  const given = location.hash.slice(1);
+  if (!given || given.includes("/")) return;
   history.replaceState(null, "", location.pathname);
   open(given);
 }
+
+addEventListener("hashchange", openByLink); // a link that is opened where this page is open already
+openByLink();

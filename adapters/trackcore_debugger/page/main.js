@@ -12,6 +12,7 @@ const CHARTS = 2_000;
 const CHARTS_PARTIAL = 250; // until all is counted
 const SEARCHES = 5;
 const ENOUGH = 40;
+const ALL_PARTS = "messages,duplicates,rejected,quarantine";
 
 const state = {
   cursors: null, // up to where the newer have been listed
@@ -27,6 +28,7 @@ const state = {
   trouble: "",
   chartsAt: 0, // when the charts are to be drawn again; they come with what is new
   turn: 0, // counts filters: an answer to an earlier one is dropped
+  isLost: false, // there was no answer to begin the list with
 };
 
 const list = new List(byId("viewport"), byId("rows"), {
@@ -52,23 +54,44 @@ function wanted() {
   };
 }
 
+const isFiltered = () => Object.entries(wanted()).some(([name, value]) => (name === "parts" ? value !== ALL_PARTS : value));
+
 async function listAnew() {
   const turn = ++state.turn;
   Object.assign(state, { cursors: null, back: null, isEnd: false, isSearching: false, searches: 0 });
-  Object.assign(state, { reached: null, unseen: 0, skipped: 0 });
+  Object.assign(state, { reached: null, unseen: 0, skipped: 0, isLost: false });
   list.clear();
-  const begun = await api.start();
+  let begun;
+  try {
+    begun = await api.start();
+  } catch (error) {
+    if (turn !== state.turn) return;
+    Object.assign(state, { isLost: true, trouble: error.message });
+    showState();
+    return;
+  }
   if (turn !== state.turn) return;
+  state.trouble = "";
+  offer(byId("filter-source"), begun.sources);
+  offer(byId("filter-code"), Object.keys(begun.codes), begun.codes);
   state.cursors = begun.cursors;
   state.back = Object.fromEntries(Object.entries(begun.cursors).map(([part, seq]) => [part, seq + 1]));
   await searchOlder();
+  showState();
+}
+
+function offer(select, names, titles = {}) {
+  const known = new Set([...select.options].map((option) => option.value));
+  select.append(...names.filter((name) => !known.has(name)).map((name) => el("option", { value: name, title: titles[name] }, name)));
 }
 
 // The newer
 
 async function poll() {
   let wait = POLL;
-  if (!state.isPaused && state.cursors !== null && !document.hidden) {
+  if (state.isLost && !document.hidden) {
+    await listAnew();
+  } else if (!state.isPaused && state.cursors !== null && !document.hidden) {
     const turn = state.turn;
     try {
       const seconds = showsCharts() && performance.now() >= state.chartsAt ? byId("range").value : "";
@@ -86,6 +109,10 @@ async function poll() {
 }
 
 function take(found) {
+  if (found.isAnotherLog) {
+    listAnew();
+    return;
+  }
   state.cursors = found.cursors;
   state.skipped += found.skipped;
   if (!found.rows.length) return;
@@ -140,7 +167,8 @@ function showUnseen() {
 function showFoot() {
   const back = state.reached === null ? "" : `Looked back to ${clock(state.reached, { millis: false })}.`;
   const text = state.isSearching ? `${back} Searching…` : state.isEnd ? "This is where the log begins." : back;
-  const found = list.records.length || state.isSearching || !state.isEnd ? text : "Nothing like this is in the log.";
+  const nothing = isFiltered() ? "Nothing like this is in the log." : "There is nothing in the log yet.";
+  const found = list.records.length || state.isSearching || !state.isEnd ? text : nothing;
   byId("foot-text").textContent = state.said || found;
   byId("further").hidden = state.isSearching || state.isEnd || state.searches < SEARCHES;
 }
@@ -153,19 +181,23 @@ const go = (hash) => {
 };
 
 async function openStory() {
-  const [part, seq] = location.hash.slice(1).split("/");
+  const asked = location.hash;
+  const [part, seq] = asked.slice(1).split("/");
   const view = byId("detail");
   if (!/^\d+$/.test(seq ?? "")) {
     view.hidden = true;
     document.body.classList.remove("telling");
     return;
   }
+  let shown;
   try {
     const told = await api.detail(part, seq);
-    view.replaceChildren(...story(told, { onRepair: () => repair(part, seq), onClose: closeStory, onGo: go }));
+    shown = story(told, { onRepair: () => repair(part, seq), onClose: closeStory, onGo: go });
   } catch (error) {
-    view.replaceChildren(el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeStory }, "Close"));
+    shown = [el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeStory }, "Close")];
   }
+  if (location.hash !== asked) return; // another was opened meanwhile, or this one closed
+  view.replaceChildren(...shown);
   view.hidden = false;
   view.scrollTop = 0;
   document.body.classList.add("telling");
@@ -182,9 +214,10 @@ function closeStory() {
 async function repair(part, seq) {
   try {
     const told = await api.repair(part, seq);
-    const counts = `${count(told.stored)} stored, ${count(told.duplicates)} were stored before, ${count(told.rejected)} rejected`;
-    if (told.outcome === "refused") return `Refused again: ${told.code}: ${told.detail}.`;
-    return `${told.outcome === "repaired" ? "Repaired" : "Repaired in part"}: ${counts}.`;
+    const counts = `${count(told.stored)} stored, ${count(told.duplicates)} stored before, ${count(told.rejected)} rejected`;
+    const why = `${told.code}: ${told.detail}.`;
+    if (told.outcome === "refused") return `Refused again: ${why}`;
+    return told.outcome === "repaired" ? `Repaired: ${counts}.` : `Repaired in part: ${counts}; first: ${why}`;
   } catch (error) {
     return error.message;
   }
@@ -198,7 +231,8 @@ async function jump(event) {
   try {
     const { rows } = await api.find(id);
     if (rows.length) go(keyOf(rows[0]));
-    else say(`No message has the id or the number ${id}.`);
+    if (rows.length > 1) say(`${id} is the id or the number of messages ${rows.map((row) => row.seq).join(", ")}.`);
+    else if (!rows.length) say(`No message has the id or the number ${id}.`);
   } catch (error) {
     say(error.message);
   }
@@ -316,9 +350,6 @@ async function begin() {
   if (location.hash && !location.hash.includes("/")) history.replaceState(null, "", location.pathname);
   if (matchMedia("(max-width: 700px)").matches) toggleCharts();
 
-  const begun = await api.start();
-  byId("filter-source").append(...begun.sources.map((name) => el("option", { value: name }, name)));
-  byId("filter-code").append(...Object.entries(begun.codes).map(([code, title]) => el("option", { value: code, title }, code)));
   await listAnew();
   openStory();
   poll();

@@ -4,7 +4,7 @@ import { count, el, visible } from "./dom.js";
 const LONG = 400;
 const MANY = 100;
 
-/** A number that JavaScript would round, as it stands in the text. */
+/** A number that JavaScript would round, or write otherwise, as it stands in the text. */
 class Exact {
   constructor(text) {
     this.text = text;
@@ -14,13 +14,11 @@ class Exact {
 /** Read JSON without losing digits, where the browser tells the text of a number. */
 export function parseExactly(text) {
   return JSON.parse(text, (key, value, context) =>
-    typeof value === "number" && context?.source !== undefined && !isFaithful(value, context.source)
+    typeof value === "number" && context?.source !== undefined && String(value) !== context.source
       ? new Exact(context.source)
       : value,
   );
 }
-
-const isFaithful = (value, source) => String(value) === source || (Number.isInteger(value) && Number.isSafeInteger(value)) || !/^-?\d{16,}/.test(source);
 
 export function tree(value) {
   return el("div", { class: "tree" }, node(null, value, 0));
