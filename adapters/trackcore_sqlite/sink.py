@@ -303,8 +303,8 @@ class SqliteSink:
         size += sum(added)
         dropped = last = 0
         oldest = connection.execute(f"SELECT seq, size FROM {part} ORDER BY seq")
-        while size > self._bounds[part]:
-            last, length = oldest.fetchone()
+        while size > self._bounds[part] and (row := oldest.fetchone()):
+            last, length = row
             size -= length
             dropped += 1
         oldest.close()

@@ -269,6 +269,8 @@ class TestCheck:
             ("INSERT INTO message_ids_4 SELECT * FROM message_ids_0 WHERE seq = 1000", Misfit(surplus=1)),
             ("UPDATE counters SET value = 7 WHERE name = 'messages.count'", Misfit(miscounted=("messages",))),
             ("DELETE FROM rejected WHERE seq = 2", Misfit(miscounted=("rejected",))),
+            ("UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'", Misfit(miscounted=("rejected",))),
+            ("UPDATE counters SET value = 9999 WHERE name = 'duplicates.bytes'", Misfit(miscounted=("duplicates",))),
         ],
     )
     def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Misfit) -> None:
@@ -281,6 +283,23 @@ class TestCheck:
         assert check_log(path).misfit == FITTING
         sink = SqliteSink(path)
         assert sink.store([envelope("m5"), envelope("new")]) == [Outcome.DUPLICATE, Outcome.STORED]
+        sink.close()
+
+    def test_what_is_refused_is_kept_again_once_it_was_mended(self, path: Path) -> None:
+        """Who empties a bounded part by other means leaves its counter full, and all that comes would be dropped."""
+        sink = SqliteSink(path, rejected_bytes=3_000)
+        sink.store(rejected=[rejected_record(b"x" * 500)] * 4)
+        change(path, "DELETE FROM rejected")
+        mend_ids(path)
+        sink.store(rejected=[rejected_record(b"y" * 2_000)])
+        sink.close()
+        assert [kept.payload for kept in SqliteLog(path).rejected()] == [b"y" * 2_000]
+
+    def test_a_counter_that_is_too_high_stops_nobody(self, path: Path) -> None:
+        """There may be nothing left to drop before the bound is reached, as when it was lowered as well."""
+        change(path, "UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'")
+        sink = SqliteSink(path, rejected_bytes=3_000)
+        assert sink.store([envelope("new")], rejected=[rejected_record()]) == [Outcome.STORED]
         sink.close()
 
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
@@ -334,6 +353,8 @@ class TestMigration:
             for code in ("no_type", "no_event"):
                 connection.execute("INSERT INTO rejected VALUES (NULL, 1, 0, ?, 'm', 'p', 101, x'7b')", (code,))
             connection.execute("INSERT INTO quarantine VALUES (NULL, 0, 'batch', NULL, NULL, 0, 101, x'7b')")
+            connection.execute("UPDATE counters SET value = 202 WHERE name = 'rejected.bytes'")
+            connection.execute("UPDATE counters SET value = 101 WHERE name = 'quarantine.bytes'")
         return log_path
 
     def test_its_messages_are_known_again(self, old: Path) -> None:
