@@ -112,7 +112,8 @@ class _Pruning:
             self._count_less("count", "SELECT ?", (deleted,))
             self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite rolls back by itself when the disk is full
+                self._connection.execute("ROLLBACK")
             raise
         return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
 
