@@ -218,10 +218,11 @@ class SqliteSink:
 
     def _roll_back(self) -> None:
         """Undo what was begun, by closing: after an IO error the state of a connection is not to be relied on."""
-        self._source_ids.clear()
         self._drop_connection()
 
     def _drop_connection(self) -> None:
+        """Close the file, and forget what was read from it: when it is opened again it may be another."""
+        self._source_ids.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
