@@ -302,6 +302,16 @@ class TestCheck:
         assert sink.store([envelope("new")], rejected=[rejected_record()]) == [Outcome.STORED]
         sink.close()
 
+    @pytest.mark.usefixtures("small")
+    @pytest.mark.parametrize("table", TABLES[1:])
+    def test_an_entry_in_two_tables_stops_nobody(self, sqlite_sink: SqliteSink, log_path: Path, table: str) -> None:
+        """A message that lacks its entry could be stored twice; other misfits do no harm."""
+        sqlite_sink.store([envelope("first")])
+        change(log_path, f"INSERT INTO {table} SELECT * FROM message_ids_0")  # noqa: S608 - ours
+        for number in range(0, 200, 5):
+            new = [envelope(f"m{number + k}") for k in range(5)]
+            assert list(sqlite_sink.store([*new, envelope("first")])) == [Outcome.STORED] * 5 + [Outcome.DUPLICATE]
+
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
         """Their numbers and hashes are all there, but no pair is right."""
         change(path, "UPDATE message_ids_0 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
