@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,42 @@ class TestAllOrNothing:
             sqlite_sink.store(_interrupting())
         assert sqlite_sink.store([envelope("next")]) == [Outcome.STORED]
         assert _ids(log) == ["first", "next"]
+
+    def test_an_interrupt_while_another_process_writes(
+        self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
+    ) -> None:
+        """Nothing was begun yet; no call waits for one that has gone."""
+        sqlite_sink.store([envelope("first")])
+        with write_lock(log_path):
+            Workers([lambda: _interrupt_when(sqlite_sink._using.locked)])
+            with pytest.raises(KeyboardInterrupt):
+                sqlite_sink.store([envelope("interrupted")])
+        assert Workers([partial(sqlite_sink.store, [envelope("next")])]).finish() == [[Outcome.STORED]]
+        assert _ids(log) == ["first", "next"]
+
+    def test_an_interrupt_while_another_call_commits(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
+        """The next one leads in place of the one that has gone, whose messages are not stored."""
+        sqlite_sink.store([envelope("first")])
+        queue = sqlite_sink._group._queue
+        with commits_held(sqlite_sink):
+            leading = Workers([partial(sqlite_sink.store, [envelope("a")])])
+            eventually(lambda: len(queue) == 1)
+            Workers([lambda: _interrupt_when(lambda: len(queue) == 2)])
+            with pytest.raises(KeyboardInterrupt):
+                sqlite_sink.store([envelope("interrupted")])
+            following = Workers([partial(sqlite_sink.store, [envelope("b")])])
+            eventually(lambda: len(queue) == 2)
+        assert leading.finish() == following.finish() == [[Outcome.STORED]]
+        assert _ids(log) == ["first", "a", "b"]
+        assert sqlite_sink._group._queued_bytes == 0
+
+
+def _interrupt_when(condition: Callable[[], object]) -> None:
+    """Interrupt the main thread, as Ctrl-C does."""
+    eventually(condition)
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
 
 
 class _Interrupting(list[Envelope]):
