@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import unavailable
 
 _BUSY_SECONDS = 30.0
@@ -76,7 +76,7 @@ def mend_ids(path: Path | str) -> None:
         SinkUnavailable: it cannot be written now.
     """
     try:
-        with closing(open_for_writing(Path(path), _BUSY_SECONDS)) as connection:
+        with closing(open_to_tidy(Path(path), _BUSY_SECONDS)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _MEND:
                 connection.execute(statement)

@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import milliseconds, unavailable
 
 PARTS = ("messages", "duplicates", "rejected", "quarantine")
@@ -56,7 +56,7 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
         SinkUnavailable: it cannot be written now.
     """
     try:
-        with closing(open_for_writing(Path(path), _BUSY_SECONDS)) as connection:
+        with closing(open_to_tidy(Path(path), _BUSY_SECONDS)) as connection:
             # What SQLite would do with a commit every now and then is done between the steps.
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             for part in PARTS:

@@ -27,7 +27,7 @@ from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
-from trackcore_sqlite.schema import UnusableLog, open_for_writing
+from trackcore_sqlite.schema import UnusableLog, inode_of, open_for_writing
 
 MEBIBYTE = 1 << 20
 
@@ -87,6 +87,7 @@ class SqliteSink:
     _group: CommitGroup
     _using: threading.Lock
     _connection: sqlite3.Connection | None
+    _inode: int | None
     _stored_ids: ids.StoredIds  # of the connection
     _source_ids: dict[str, int]
     _duplicates: DuplicateKeeper
@@ -185,6 +186,7 @@ class SqliteSink:
 
     def _commit(self, take: TakeJobs) -> None:
         """Commit what waits once the file is ours, so that all who waited for it meanwhile come along."""
+        self._check_is_there()
         try:
             connection = self._connect()
             self._begin(connection)
@@ -195,6 +197,13 @@ class SqliteSink:
             if _is_the_logs_fault(error):
                 raise unavailable(error) from error
             raise
+
+    def _check_is_there(self) -> None:
+        """Refuse to write into a file that was deleted or moved away: nobody would find what is stored there."""
+        if self._connection is not None and inode_of(self.path) != self._inode:
+            # A new one is not made: while others have the old one open, it would share the files beside it with them.
+            detail = "the log was deleted, moved or replaced while in use; put it back or restart the server"
+            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=detail, retry_after=30)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin to write when no other process does.  SQLite's own waiting would sleep up to 100 ms at a time."""
@@ -212,6 +221,7 @@ class SqliteSink:
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = open_for_writing(self.path, self._busy_timeout)
+            self._inode = inode_of(self.path)
             self._connection.execute("PRAGMA busy_timeout = 0")
             self._stored_ids = ids.StoredIds(self._connection)
         return self._connection

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from adapter_helpers import (
+    NOON,
     PATIENCE,
     Workers,
     child_environment,
@@ -31,7 +32,7 @@ from adapter_helpers import (
     run_python,
     write_lock,
 )
-from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, schema
+from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, mend_ids, prune, schema
 from trackcore_sqlite import sink as sink_module
 from trackcore_sqlite.schema import open_for_writing
 
@@ -328,6 +329,47 @@ class TestLocked:
         assert _ids(log) == ["a", "b", "c"]
         first.close()
         second.close()
+
+
+class TestGone:
+    """Nothing is acknowledged that is stored where nobody finds it."""
+
+    def test_a_log_that_was_deleted(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        """No new one is made either: others may still use the files beside the old one."""
+        sqlite_sink.store([envelope("a")])
+        log_path.unlink()
+        for _ in range(2):
+            with pytest.raises(SinkUnavailable, match="deleted, moved or replaced"):
+                sqlite_sink.store([envelope("b")])
+        with pytest.raises(SinkUnavailable, match="restart the server"):
+            sqlite_sink.check_ready()
+        assert not log_path.exists()
+
+    def test_a_log_that_was_moved_away_and_is_put_back(
+        self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
+    ) -> None:
+        sqlite_sink.store([envelope("a")])
+        aside = log_path.rename(log_path.with_name("aside"))
+        with pytest.raises(SinkUnavailable):
+            sqlite_sink.store([envelope("b")])
+        aside.rename(log_path)
+        assert sqlite_sink.store([envelope("a"), envelope("b")]) == [Outcome.DUPLICATE, Outcome.STORED]
+        assert _ids(log) == ["a", "b"]
+
+    def test_a_log_that_was_replaced(self, sqlite_sink: SqliteSink, log_path: Path, tmp_path: Path) -> None:
+        sqlite_sink.store([envelope("a")])
+        other = SqliteSink(tmp_path / "other.db")
+        other.store([envelope("other")])
+        other.close()
+        (tmp_path / "other.db").rename(log_path)
+        with pytest.raises(SinkUnavailable):
+            sqlite_sink.store([envelope("b")])
+
+    @pytest.mark.parametrize("tidy", [mend_ids, lambda path: list(prune(path, NOON))], ids=["mend", "prune"])
+    def test_nobody_makes_a_log_but_who_stores(self, tidy: Callable[[Path], object], log_path: Path) -> None:
+        with pytest.raises(UnusableLog, match="there is no log here"):
+            tidy(log_path)
+        assert not log_path.exists()
 
 
 class TestOverload:
