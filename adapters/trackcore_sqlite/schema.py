@@ -28,6 +28,9 @@ _IDENTITY = """
 """
 """Read in one statement, so that another process cannot migrate the file between the answers."""
 
+GONE = "the log was deleted, moved or replaced while in use; put it back or restart the server"
+"""No new one is made: those who have the old one open would share the files beside it with the new one."""
+
 _PAUSE_SECONDS = 0.01
 _NO_LOG = "there is no log here; `trackcore serve` makes one"
 

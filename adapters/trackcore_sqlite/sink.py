@@ -27,7 +27,7 @@ from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
-from trackcore_sqlite.schema import UnusableLog, inode_of, open_for_writing
+from trackcore_sqlite.schema import GONE, UnusableLog, inode_of, open_for_writing
 
 MEBIBYTE = 1 << 20
 
@@ -69,6 +69,8 @@ _INSERT_QUARANTINED = """
 
 _PARENTS_CONNECTIONS: list[sqlite3.Connection | None] = []
 """What a fork found open.  It is kept, since SQLite forbids that a child closes the connection of its parent."""
+
+_FORKED = threading.Lock()
 
 
 class SqliteSink:
@@ -153,11 +155,12 @@ class SqliteSink:
     def _know_process(self) -> None:
         """Start anew in a fork: the locks and the connection of its parent are not its own."""
         if self._pid != os.getpid():
-            _PARENTS_CONNECTIONS.append(self._connection)
-            self._forget_process()
+            with _FORKED:
+                if self._pid != os.getpid():
+                    _PARENTS_CONNECTIONS.append(self._connection)
+                    self._forget_process()
 
     def _forget_process(self) -> None:
-        self._pid = os.getpid()
         self._group = CommitGroup(
             self._commit_together, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
         )
@@ -166,6 +169,7 @@ class SqliteSink:
         self._source_ids = {}
         self._duplicates = DuplicateKeeper()
         self._ready_at = -_PROBE_SECONDS
+        self._pid = os.getpid()  # the last, since it tells other threads that all is done
 
     def _commit_together(self, take: TakeJobs) -> None:
         with self._using:
@@ -201,9 +205,7 @@ class SqliteSink:
     def _check_is_there(self) -> None:
         """Refuse to write into a file that was deleted or moved away: nobody would find what is stored there."""
         if self._connection is not None and inode_of(self.path) != self._inode:
-            # A new one is not made: while others have the old one open, it would share the files beside it with them.
-            detail = "the log was deleted, moved or replaced while in use; put it back or restart the server"
-            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=detail, retry_after=30)
+            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, retry_after=30)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin to write when no other process does.  SQLite's own waiting would sleep up to 100 ms at a time."""
@@ -315,9 +317,7 @@ class SqliteSink:
         dropped = last = 0
         oldest = connection.execute(f"SELECT seq, size FROM {part} ORDER BY seq")
         while size > self._bounds[part] and (row := oldest.fetchone()):
-            last, length = row
-            size -= length
-            dropped += 1
+            last, size, dropped = row[0], size - row[1], dropped + 1
         oldest.close()
         connection.execute(f"DELETE FROM {part} WHERE seq <= ?", (last,))
         connection.execute("UPDATE counters SET value = ? WHERE name = ?", (size, f"{part}.bytes"))

@@ -676,6 +676,28 @@ print(*sink.store([envelope("after"), envelope("child")]), flush=True)
         assert sorted(_ids(log)) == ["after", "before", "child", "parent"]
         assert is_sound(log_path)
 
+    def test_threads_of_a_fork_that_begin_at_once(self, log_path: Path, log: SqliteLog) -> None:
+        """Each finds a sink of the parent, and one of them alone makes it one of the fork."""
+        script = """
+import os, sys
+from functools import partial
+from adapter_helpers import at_once, envelope
+from trackcore_sqlite import SqliteSink
+sys.setswitchinterval(1e-6)
+sink = SqliteSink(sys.argv[1])
+sink.store([envelope("parent")])
+for fork in range(60):
+    if (child := os.fork()) == 0:
+        try:
+            at_once(*(partial(sink.store, [envelope(f"{fork}-{thread}")]) for thread in range(6)))
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+        run_python(script, log_path)
+        assert len(_ids(log)) == 361
+
     @pytest.mark.parametrize("use", ["sink.store([envelope('child')])", "sink.check_ready()", "sink.close()"])
     def test_a_fork_in_the_midst_of_a_commit(self, log_path: Path, log: SqliteLog, use: str) -> None:
         """Locks of a parent must not be used by a fork: nobody there will let them go."""
