@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -81,12 +81,17 @@ class _Pruning:
     _rows: int = attrs.field(init=False, default=_FIRST_ROWS)
 
     def steps(self) -> Iterator[PruneStep]:
-        """Go on until a whole window of rows has none that is old: sequence numbers rise with time, almost."""
+        """Go on until a whole window of rows has none that is old: sequence numbers rise with time, almost.
+
+        A window from the future, of a clock that was wrong for a while, says nothing about what lies behind it.
+        """
+        now = milliseconds(datetime.now(UTC))
         while window := self._window():
-            old = sum(received_at < self._before for _, received_at in window)
-            if not old:
-                return
             self._after = window[-1][0]
+            if not any(received_at < self._before for _, received_at in window):
+                if any(received_at <= now for _, received_at in window):
+                    return
+                continue
             step = self._delete(window[0][0], self._after)
             yield step
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
