@@ -69,7 +69,7 @@ class CommitGroup:
         self._lock = threading.Lock()
         self._queue: deque[Job] = deque()
         self._queued_bytes = 0
-        self._is_led = False
+        self._leader: Job | None = None
 
     def run(self, job: Job) -> list[Outcome]:
         """Return when the job is committed.
@@ -77,20 +77,37 @@ class CommitGroup:
         Raises:
             SinkUnavailable: nothing of it was stored, or too much is waiting.
         """
+        try:
+            if not self._enter(job):
+                job.turn.acquire()
+            if not job.done:
+                self._lead()
+        except BaseException:
+            self._leave(job)
+            raise
+        if job.error is not None:
+            raise job.error
+        return job.outcomes
+
+    def _enter(self, job: Job) -> bool:
+        """Let a job wait, and tell whether it is to lead at once."""
         with self._lock:
             if self._queue and self._queued_bytes + job.size > self._waiting_bytes:
                 raise SinkUnavailable(cause=Cause.OVERLOADED, detail="too much is waiting to be stored", retry_after=1)
             self._queue.append(job)
             self._queued_bytes += job.size
-            leads = not self._is_led
-            self._is_led = True
-        if not leads:
-            job.turn.acquire()
-        if not job.done:
-            self._lead()
-        if job.error is not None:
-            raise job.error
-        return job.outcomes
+            if self._leader is None:
+                self._leader = job
+            return self._leader is job
+
+    def _leave(self, job: Job) -> None:
+        """Withdraw a job whose thread was told to stop before it was taken: nobody would lead in its place."""
+        with self._lock:
+            if job in self._queue:
+                self._queue.remove(job)
+                self._queued_bytes -= job.size
+                if job is self._leader:
+                    self._choose_leader()
 
     def _lead(self) -> None:
         taken: list[Job] = []
@@ -122,8 +139,11 @@ class CommitGroup:
         return taken
 
     def _hand_over(self) -> None:
-        """Let the first that waits lead.  It is always there: its job is taken by a leader, and that is itself."""
         with self._lock:
-            self._is_led = bool(self._queue)
-            if self._is_led:
-                self._queue[0].turn.release()
+            self._choose_leader()
+
+    def _choose_leader(self) -> None:
+        """Let the first that waits lead.  It is always there: its job is taken by a leader, and that is itself."""
+        self._leader = self._queue[0] if self._queue else None
+        if self._leader is not None:
+            self._leader.turn.release()

@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import unavailable
 
 _BUSY_SECONDS = 30.0
@@ -33,7 +33,7 @@ class Misfit:
     Attributes:
         lacking: how many messages have no entry.
         surplus: how many entries belong to no message, or are there more than once.
-        miscounted: the parts of the log whose number is not what their counter says.
+        miscounted: the parts of the log whose number, or size where it is bounded, is not what their counter says.
         doubled: how many messages have the id of an earlier one.
     """
 
@@ -64,8 +64,8 @@ def compare_ids(connection: sqlite3.Connection) -> Misfit:
         doubled = sum(_count_doubled(connection, seqs) for seqs in _of_one_hash(connection))
     finally:
         connection.execute("ROLLBACK")
-    miscounted = tuple(name.removesuffix(".count") for name, number in held.items() if counted.get(name) != number)
-    return Misfit(lacking=lacking, surplus=surplus, miscounted=miscounted, doubled=doubled)
+    miscounted = dict.fromkeys(name.partition(".")[0] for name, number in held.items() if counted.get(name) != number)
+    return Misfit(lacking=lacking, surplus=surplus, miscounted=tuple(miscounted), doubled=doubled)
 
 
 def mend_ids(path: Path | str) -> None:
@@ -76,7 +76,7 @@ def mend_ids(path: Path | str) -> None:
         SinkUnavailable: it cannot be written now.
     """
     try:
-        with closing(open_for_writing(Path(path), _BUSY_SECONDS)) as connection:
+        with closing(open_to_tidy(Path(path), _BUSY_SECONDS)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _MEND:
                 connection.execute(statement)
@@ -110,9 +110,14 @@ def _count_doubled(connection: sqlite3.Connection, seqs: list[int]) -> int:
     return count - len(ids.known_among(connection, array))
 
 
+_BOUNDED = ("duplicates", "rejected", "quarantine")
 _NUMBERS = " UNION ALL ".join(
-    f"SELECT '{part}.count', count(*) FROM {part}" for part in ("messages", "duplicates", "rejected", "quarantine")
+    [
+        *(f"SELECT '{part}.count', count(*) FROM {part}" for part in ("messages", *_BOUNDED)),
+        *(f"SELECT '{part}.bytes', coalesce(sum(size), 0) FROM {part}" for part in _BOUNDED),
+    ]
 )
+"""What the counters should say.  The bytes decide what is dropped: were they too many, nothing new would be kept."""
 _COUNT_MESSAGES = "SELECT count(*) FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
 
 _SUMS = "count(*), sum(seq), sum(hash >> 16), sum(((hash & 0xffffff) * (seq & 0xffffff)) & 0xffffffff)"

@@ -178,8 +178,10 @@ _READ_MOVED = f"SELECT json_group_array(hash) FROM {_SMALL[-1]} WHERE hash >= ? 
 _KEYS = "SELECT source_id, message_id FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
 _ADD = f"INSERT INTO {TABLES[0]} SELECT value, ? + key FROM json_each(?)"
 _COPY = [
-    f"INSERT INTO {older} SELECT hash, seq FROM {newer} WHERE hash >= ? AND hash < ?"
+    f"INSERT OR IGNORE INTO {older} SELECT hash, seq FROM {newer} WHERE hash >= ? AND hash < ?"
     for newer, older in pairwise(TABLES)
 ]
+"""What is there already is a misfit (see `trackcore_sqlite.id_check`), and no reason to refuse new messages."""
+
 _DROP = [f"DELETE FROM {newer} WHERE hash >= ? AND hash < ?" for newer in TABLES[:-1]]
 _AMONG = "WHERE (hash, seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"

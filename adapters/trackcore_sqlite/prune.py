@@ -13,13 +13,13 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import milliseconds, unavailable
 
 PARTS = ("messages", "duplicates", "rejected", "quarantine")
@@ -56,7 +56,7 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
         SinkUnavailable: it cannot be written now.
     """
     try:
-        with closing(open_for_writing(Path(path), _BUSY_SECONDS)) as connection:
+        with closing(open_to_tidy(Path(path), _BUSY_SECONDS)) as connection:
             # What SQLite would do with a commit every now and then is done between the steps.
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             for part in PARTS:
@@ -81,12 +81,17 @@ class _Pruning:
     _rows: int = attrs.field(init=False, default=_FIRST_ROWS)
 
     def steps(self) -> Iterator[PruneStep]:
-        """Go on until a whole window of rows has none that is old: sequence numbers rise with time, almost."""
+        """Go on until a whole window of rows has none that is old: sequence numbers rise with time, almost.
+
+        A window from the future, of a clock that was wrong for a while, says nothing about what lies behind it.
+        """
+        now = milliseconds(datetime.now(UTC))
         while window := self._window():
-            old = sum(received_at < self._before for _, received_at in window)
-            if not old:
-                return
             self._after = window[-1][0]
+            if not any(received_at < self._before for _, received_at in window):
+                if any(received_at <= now for _, received_at in window):
+                    return
+                continue
             step = self._delete(window[0][0], self._after)
             yield step
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -112,7 +117,8 @@ class _Pruning:
             self._count_less("count", "SELECT ?", (deleted,))
             self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite rolls back by itself when the disk is full
+                self._connection.execute("ROLLBACK")
             raise
         return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
 

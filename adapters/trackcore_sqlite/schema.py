@@ -28,7 +28,11 @@ _IDENTITY = """
 """
 """Read in one statement, so that another process cannot migrate the file between the answers."""
 
+GONE = "the log was deleted, moved or replaced while in use; put it back or restart the server"
+"""No new one is made: those who have the old one open would share the files beside it with the new one."""
+
 _PAUSE_SECONDS = 0.01
+_NO_LOG = "there is no log here; `trackcore serve` makes one"
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -166,11 +170,26 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
     return connection
 
 
+def open_to_tidy(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """Do as `open_for_writing`, but make no log where there is none, which raises `UnusableLog` as well."""
+    if not path.exists():
+        raise UnusableLog(path=path, detail=_NO_LOG)
+    return open_for_writing(path, busy_timeout)
+
+
+def inode_of(path: Path) -> int | None:
+    """Give what tells a file from another of its name, as SQLite does; None where there is none."""
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - asked with each commit, and a Path makes it twice as long
+    except OSError:
+        return None
+
+
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Open a log for reading.  Raises `UnusableLog` when there is none, nothing in it yet, or it may not be read."""
     try:
         if not path.exists():
-            raise UnusableLog(path=path, detail="there is no log here; `trackcore serve` makes one")
+            raise UnusableLog(path=path, detail=_NO_LOG)
         connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
     except (OSError, sqlite3.Error) as error:
         raise UnusableLog(path=path, detail=f"it cannot be read ({error})") from error

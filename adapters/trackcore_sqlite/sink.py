@@ -27,7 +27,7 @@ from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
-from trackcore_sqlite.schema import UnusableLog, open_for_writing
+from trackcore_sqlite.schema import GONE, UnusableLog, inode_of, open_for_writing
 
 MEBIBYTE = 1 << 20
 
@@ -70,6 +70,8 @@ _INSERT_QUARANTINED = """
 _PARENTS_CONNECTIONS: list[sqlite3.Connection | None] = []
 """What a fork found open.  It is kept, since SQLite forbids that a child closes the connection of its parent."""
 
+_FORKED = threading.Lock()
+
 
 class SqliteSink:
     """A `trackcore.Sink` that keeps everything in one SQLite file.  Threads and processes may share the file.
@@ -87,6 +89,7 @@ class SqliteSink:
     _group: CommitGroup
     _using: threading.Lock
     _connection: sqlite3.Connection | None
+    _inode: int | None
     _stored_ids: ids.StoredIds  # of the connection
     _source_ids: dict[str, int]
     _duplicates: DuplicateKeeper
@@ -152,11 +155,12 @@ class SqliteSink:
     def _know_process(self) -> None:
         """Start anew in a fork: the locks and the connection of its parent are not its own."""
         if self._pid != os.getpid():
-            _PARENTS_CONNECTIONS.append(self._connection)
-            self._forget_process()
+            with _FORKED:
+                if self._pid != os.getpid():
+                    _PARENTS_CONNECTIONS.append(self._connection)
+                    self._forget_process()
 
     def _forget_process(self) -> None:
-        self._pid = os.getpid()
         self._group = CommitGroup(
             self._commit_together, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
         )
@@ -165,6 +169,7 @@ class SqliteSink:
         self._source_ids = {}
         self._duplicates = DuplicateKeeper()
         self._ready_at = -_PROBE_SECONDS
+        self._pid = os.getpid()  # the last, since it tells other threads that all is done
 
     def _commit_together(self, take: TakeJobs) -> None:
         with self._using:
@@ -185,6 +190,7 @@ class SqliteSink:
 
     def _commit(self, take: TakeJobs) -> None:
         """Commit what waits once the file is ours, so that all who waited for it meanwhile come along."""
+        self._check_is_there()
         try:
             connection = self._connect()
             self._begin(connection)
@@ -195,6 +201,11 @@ class SqliteSink:
             if _is_the_logs_fault(error):
                 raise unavailable(error) from error
             raise
+
+    def _check_is_there(self) -> None:
+        """Refuse to write into a file that was deleted or moved away: nobody would find what is stored there."""
+        if self._connection is not None and inode_of(self.path) != self._inode:
+            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, retry_after=30)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin to write when no other process does.  SQLite's own waiting would sleep up to 100 ms at a time."""
@@ -212,16 +223,18 @@ class SqliteSink:
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = open_for_writing(self.path, self._busy_timeout)
+            self._inode = inode_of(self.path)
             self._connection.execute("PRAGMA busy_timeout = 0")
             self._stored_ids = ids.StoredIds(self._connection)
         return self._connection
 
     def _roll_back(self) -> None:
         """Undo what was begun, by closing: after an IO error the state of a connection is not to be relied on."""
-        self._source_ids.clear()
         self._drop_connection()
 
     def _drop_connection(self) -> None:
+        """Close the file, and forget what was read from it: when it is opened again it may be another."""
+        self._source_ids.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -304,10 +317,8 @@ class SqliteSink:
         size += sum(added)
         dropped = last = 0
         oldest = connection.execute(f"SELECT seq, size FROM {part} ORDER BY seq")
-        while size > self._bounds[part]:
-            last, length = oldest.fetchone()
-            size -= length
-            dropped += 1
+        while size > self._bounds[part] and (row := oldest.fetchone()):
+            last, size, dropped = row[0], size - row[1], dropped + 1
         oldest.close()
         connection.execute(f"DELETE FROM {part} WHERE seq <= ?", (last,))
         connection.execute("UPDATE counters SET value = ? WHERE name = ?", (size, f"{part}.bytes"))

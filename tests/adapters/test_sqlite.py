@@ -78,6 +78,14 @@ class TestSequence:
             sink.close()
         assert _seqs(log) == [1, 2, 3]
 
+    def test_what_was_closed_may_have_gone(self, sqlite_sink: SqliteSink, log_path: Path, log: SqliteLog) -> None:
+        """In a new log the sources have numbers of their own."""
+        sqlite_sink.store([envelope("a", source="website"), envelope("a", source="app")])
+        sqlite_sink.close()
+        log_path.unlink()
+        sqlite_sink.store([envelope("b", source="app")])
+        assert [(stored.source, stored.seq) for stored in log.messages()] == [("app", 1)]
+
     def test_a_closed_sink_opens_again(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
         sqlite_sink.close()
         sqlite_sink.store([envelope("a")])

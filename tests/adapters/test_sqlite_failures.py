@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from adapter_helpers import (
+    NOON,
     PATIENCE,
     Workers,
     child_environment,
@@ -31,7 +32,7 @@ from adapter_helpers import (
     run_python,
     write_lock,
 )
-from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, schema
+from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, mend_ids, prune, schema
 from trackcore_sqlite import sink as sink_module
 from trackcore_sqlite.schema import open_for_writing
 
@@ -117,6 +118,42 @@ class TestAllOrNothing:
             sqlite_sink.store(_interrupting())
         assert sqlite_sink.store([envelope("next")]) == [Outcome.STORED]
         assert _ids(log) == ["first", "next"]
+
+    def test_an_interrupt_while_another_process_writes(
+        self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
+    ) -> None:
+        """Nothing was begun yet; no call waits for one that has gone."""
+        sqlite_sink.store([envelope("first")])
+        with write_lock(log_path):
+            Workers([lambda: _interrupt_when(sqlite_sink._using.locked)])
+            with pytest.raises(KeyboardInterrupt):
+                sqlite_sink.store([envelope("interrupted")])
+        assert Workers([partial(sqlite_sink.store, [envelope("next")])]).finish() == [[Outcome.STORED]]
+        assert _ids(log) == ["first", "next"]
+
+    def test_an_interrupt_while_another_call_commits(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
+        """The next one leads in place of the one that has gone, whose messages are not stored."""
+        sqlite_sink.store([envelope("first")])
+        queue = sqlite_sink._group._queue
+        with commits_held(sqlite_sink):
+            leading = Workers([partial(sqlite_sink.store, [envelope("a")])])
+            eventually(lambda: len(queue) == 1)
+            Workers([lambda: _interrupt_when(lambda: len(queue) == 2)])
+            with pytest.raises(KeyboardInterrupt):
+                sqlite_sink.store([envelope("interrupted")])
+            following = Workers([partial(sqlite_sink.store, [envelope("b")])])
+            eventually(lambda: len(queue) == 2)
+        assert leading.finish() == following.finish() == [[Outcome.STORED]]
+        assert _ids(log) == ["first", "a", "b"]
+        assert sqlite_sink._group._queued_bytes == 0
+
+
+def _interrupt_when(condition: Callable[[], object]) -> None:
+    """Interrupt the main thread, as Ctrl-C does."""
+    eventually(condition)
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
 
 
 class _Interrupting(list[Envelope]):
@@ -292,6 +329,47 @@ class TestLocked:
         assert _ids(log) == ["a", "b", "c"]
         first.close()
         second.close()
+
+
+class TestGone:
+    """Nothing is acknowledged that is stored where nobody finds it."""
+
+    def test_a_log_that_was_deleted(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        """No new one is made either: others may still use the files beside the old one."""
+        sqlite_sink.store([envelope("a")])
+        log_path.unlink()
+        for _ in range(2):
+            with pytest.raises(SinkUnavailable, match="deleted, moved or replaced"):
+                sqlite_sink.store([envelope("b")])
+        with pytest.raises(SinkUnavailable, match="restart the server"):
+            sqlite_sink.check_ready()
+        assert not log_path.exists()
+
+    def test_a_log_that_was_moved_away_and_is_put_back(
+        self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
+    ) -> None:
+        sqlite_sink.store([envelope("a")])
+        aside = log_path.rename(log_path.with_name("aside"))
+        with pytest.raises(SinkUnavailable):
+            sqlite_sink.store([envelope("b")])
+        aside.rename(log_path)
+        assert sqlite_sink.store([envelope("a"), envelope("b")]) == [Outcome.DUPLICATE, Outcome.STORED]
+        assert _ids(log) == ["a", "b"]
+
+    def test_a_log_that_was_replaced(self, sqlite_sink: SqliteSink, log_path: Path, tmp_path: Path) -> None:
+        sqlite_sink.store([envelope("a")])
+        other = SqliteSink(tmp_path / "other.db")
+        other.store([envelope("other")])
+        other.close()
+        (tmp_path / "other.db").rename(log_path)
+        with pytest.raises(SinkUnavailable):
+            sqlite_sink.store([envelope("b")])
+
+    @pytest.mark.parametrize("tidy", [mend_ids, lambda path: list(prune(path, NOON))], ids=["mend", "prune"])
+    def test_nobody_makes_a_log_but_who_stores(self, tidy: Callable[[Path], object], log_path: Path) -> None:
+        with pytest.raises(UnusableLog, match="there is no log here"):
+            tidy(log_path)
+        assert not log_path.exists()
 
 
 class TestOverload:
@@ -597,6 +675,28 @@ print(*sink.store([envelope("after"), envelope("child")]), flush=True)
         assert printed == ["duplicate stored", "stored", "stored duplicate"]
         assert sorted(_ids(log)) == ["after", "before", "child", "parent"]
         assert is_sound(log_path)
+
+    def test_threads_of_a_fork_that_begin_at_once(self, log_path: Path, log: SqliteLog) -> None:
+        """Each finds a sink of the parent, and one of them alone makes it one of the fork."""
+        script = """
+import os, sys
+from functools import partial
+from adapter_helpers import at_once, envelope
+from trackcore_sqlite import SqliteSink
+sys.setswitchinterval(1e-6)
+sink = SqliteSink(sys.argv[1])
+sink.store([envelope("parent")])
+for fork in range(60):
+    if (child := os.fork()) == 0:
+        try:
+            at_once(*(partial(sink.store, [envelope(f"{fork}-{thread}")]) for thread in range(6)))
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+        run_python(script, log_path)
+        assert len(_ids(log)) == 361
 
     @pytest.mark.parametrize("use", ["sink.store([envelope('child')])", "sink.check_ready()", "sink.close()"])
     def test_a_fork_in_the_midst_of_a_commit(self, log_path: Path, log: SqliteLog, use: str) -> None:

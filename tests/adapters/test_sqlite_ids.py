@@ -269,6 +269,8 @@ class TestCheck:
             ("INSERT INTO message_ids_4 SELECT * FROM message_ids_0 WHERE seq = 1000", Misfit(surplus=1)),
             ("UPDATE counters SET value = 7 WHERE name = 'messages.count'", Misfit(miscounted=("messages",))),
             ("DELETE FROM rejected WHERE seq = 2", Misfit(miscounted=("rejected",))),
+            ("UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'", Misfit(miscounted=("rejected",))),
+            ("UPDATE counters SET value = 9999 WHERE name = 'duplicates.bytes'", Misfit(miscounted=("duplicates",))),
         ],
     )
     def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Misfit) -> None:
@@ -282,6 +284,33 @@ class TestCheck:
         sink = SqliteSink(path)
         assert sink.store([envelope("m5"), envelope("new")]) == [Outcome.DUPLICATE, Outcome.STORED]
         sink.close()
+
+    def test_what_is_refused_is_kept_again_once_it_was_mended(self, path: Path) -> None:
+        """Who empties a bounded part by other means leaves its counter full, and all that comes would be dropped."""
+        sink = SqliteSink(path, rejected_bytes=3_000)
+        sink.store(rejected=[rejected_record(b"x" * 500)] * 4)
+        change(path, "DELETE FROM rejected")
+        mend_ids(path)
+        sink.store(rejected=[rejected_record(b"y" * 2_000)])
+        sink.close()
+        assert [kept.payload for kept in SqliteLog(path).rejected()] == [b"y" * 2_000]
+
+    def test_a_counter_that_is_too_high_stops_nobody(self, path: Path) -> None:
+        """There may be nothing left to drop before the bound is reached, as when it was lowered as well."""
+        change(path, "UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'")
+        sink = SqliteSink(path, rejected_bytes=3_000)
+        assert sink.store([envelope("new")], rejected=[rejected_record()]) == [Outcome.STORED]
+        sink.close()
+
+    @pytest.mark.usefixtures("small")
+    @pytest.mark.parametrize("table", TABLES[1:])
+    def test_an_entry_in_two_tables_stops_nobody(self, sqlite_sink: SqliteSink, log_path: Path, table: str) -> None:
+        """A message that lacks its entry could be stored twice; other misfits do no harm."""
+        sqlite_sink.store([envelope("first")])
+        change(log_path, f"INSERT INTO {table} SELECT * FROM message_ids_0")  # noqa: S608 - ours
+        for number in range(0, 200, 5):
+            new = [envelope(f"m{number + k}") for k in range(5)]
+            assert list(sqlite_sink.store([*new, envelope("first")])) == [Outcome.STORED] * 5 + [Outcome.DUPLICATE]
 
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
         """Their numbers and hashes are all there, but no pair is right."""
@@ -334,6 +363,8 @@ class TestMigration:
             for code in ("no_type", "no_event"):
                 connection.execute("INSERT INTO rejected VALUES (NULL, 1, 0, ?, 'm', 'p', 101, x'7b')", (code,))
             connection.execute("INSERT INTO quarantine VALUES (NULL, 0, 'batch', NULL, NULL, 0, 101, x'7b')")
+            connection.execute("UPDATE counters SET value = 202 WHERE name = 'rejected.bytes'")
+            connection.execute("UPDATE counters SET value = 101 WHERE name = 'quarantine.bytes'")
         return log_path
 
     def test_its_messages_are_known_again(self, old: Path) -> None:

@@ -87,6 +87,14 @@ class TestPrune:
         list(prune(log_path, NOON))
         assert [stored.seq for stored in log.messages()] == [2, 4]
 
+    def test_nor_is_a_long_while(self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path) -> None:
+        """However many came from the future, those behind them go."""
+        future = datetime.now(UTC) + 9_000 * HOUR
+        sqlite_sink.store([received(f"future{number}", future) for number in range(250)])
+        sqlite_sink.store([received(f"old{number}", NOON - HOUR) for number in range(250)])
+        assert sum(step.deleted for step in prune(log_path, NOON)) == 250
+        assert ids(log) == [f"future{number}" for number in range(250)]
+
     def test_what_a_reader_has_not_seen_can_be_kept(
         self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
     ) -> None:

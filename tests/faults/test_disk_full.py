@@ -8,15 +8,23 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_helpers import NOON, envelope
 from fault_helpers import KEY, Clients, Follower, Ledger, batch, check_settled, message, stored_ids
 from served import Answered, Served, wait_for
+from trackcore_sqlite import SqliteSink, prune
+
+from trackcore import Cause, SinkUnavailable
 
 DISK_BYTES = 6 << 20
 BALLAST_BYTES = 4 << 20
+ROOM_TO_BEGIN_BYTES = 64 << 10
+"""Room for the files beside the log, not for what a step of pruning writes."""
 
 
 @pytest.fixture(name="disk")
@@ -90,6 +98,24 @@ def test_restarted_while_it_is_full(start: Any, disk: Path) -> None:
     wait_for(second.is_ready)
     assert second.post("/v1/track", message("late"), KEY)[0] == 200
     assert stored_ids(disk / "trackcore.db") == [*sent, "late"]
+
+
+def test_pruned_while_it_is_full(disk: Path) -> None:
+    """Deleting needs some room for the time being: that there is none is said, and nothing is deleted by half."""
+    log_path = disk / "trackcore.db"
+    (disk / "ballast").unlink()
+    with closing(SqliteSink(log_path)) as sink:
+        for number in range(200):
+            sink.store([envelope(f"m{number}", payload=b'{"messageId": "m%d"}' % number + b" " * 5_000)])
+    _fill(disk)
+    os.truncate(disk / "rest", (disk / "rest").stat().st_size - ROOM_TO_BEGIN_BYTES)
+    with pytest.raises(SinkUnavailable, match="the disk is full") as caught:
+        list(prune(log_path, NOON + timedelta(hours=1)))
+    assert caught.value.cause is Cause.FULL
+    (disk / "rest").unlink()
+    left = len(stored_ids(log_path))
+    assert left
+    assert sum(step.deleted for step in prune(log_path, NOON + timedelta(hours=1))) == left
 
 
 def expect_full(answered: Answered) -> None:
