@@ -163,6 +163,16 @@ class TestBlocks:
         )
         assert (ran.returncode, ran.stderr) == (0, "")
 
+    def test_python_passes_a_strict_type_checker(self, tmp_path: Path) -> None:
+        """But for what Flask's own documentation does: it assigns to `app.wsgi_app`, which is a method."""
+        for number, code in enumerate(fence.text for fence in FENCES if fence.language == "python"):
+            (tmp_path / f"block_{number}.py").write_text(code)
+        options = ["--strict", "--disable-error-code=method-assign", f"--cache-dir={tmp_path}", "--config-file="]
+        ran = subprocess.run(
+            [sys.executable, "-m", "mypy", *options, "."], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout
+
     @pytest.mark.parametrize("text", fences("toml"))
     def test_toml_is_a_configuration(self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A server would start with it, once the environment has the variables that it names."""
