@@ -252,6 +252,41 @@ def test_wire_name(attribute: str, wire: str) -> None:
     assert wire_name(attribute) == wire
 
 
+class _SafeText(str):
+    """As Django's SafeString and Markup, which give themselves as their text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+
+class _Number(float):
+    """As numpy's float64."""
+
+
+class _Count(int):
+    pass
+
+
+class TestSubclasses:
+    """What is a string or a number in Python has a JSON form, whoever made its class."""
+
+    @pytest.mark.parametrize("beside", ["", "\ud800"], ids=["text", "with a surrogate"])
+    def test_they_are_encoded_as_what_they_are(self, beside: str) -> None:
+        given = {
+            "text": _SafeText("é"),
+            "number": _Number(1.5),
+            "count": _Count(2),
+            "none": _Number("nan"),
+            "x": beside,
+        }
+        message = Track(user_id=_SafeText("u"), event=_SafeText("e"), properties={"list": [given]})
+        found = decode_message(encode_message(message))
+        plain = {"text": "é", "number": 1.5, "count": 2, "none": None, "x": beside.replace("\ud800", "\ufffd")}
+        assert found == Track(user_id="u", event="e", properties={"list": [plain]})
+
+
 class TestLimits:
     """Decoding keeps the same limits as receiving."""
 

@@ -91,6 +91,12 @@ class TestSourceBook:
         assert self.BOOK.named("worker") is self.IN_PROCESS
         assert self.BOOK.named("Worker") is None
 
+    def test_one_key_in_place_of_a_list_is_a_mistake_and_the_key_is_not_shown(self) -> None:
+        """Else each of its letters would be a write key, and anybody could guess one."""
+        with pytest.raises(TypeError, match="a list of write keys") as caught:
+            Source(name="web", write_keys="secret")
+        assert "secret" not in str(caught.value)
+
     def test_two_sources_of_one_name_are_a_mistake(self) -> None:
         with pytest.raises(ValueError, match="two sources are named 'a'"):
             SourceBook([Source(name="a"), Source(name="a")])

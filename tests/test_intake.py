@@ -364,6 +364,14 @@ class TestRejections:
     def test_a_numeric_id_is_repeated_as_its_decimal_text(self, value: Any, text: str) -> None:
         assert reject({"type": "page", "messageId": value}).message_id == text
 
+    @pytest.mark.parametrize("mended", [b'"\\ud800"', b"[" * 3_000 + b"]" * 3_000], ids=["a surrogate", "too deep"])
+    def test_the_id_of_a_message_that_had_to_be_mended_to_be_read(self, mended: bytes) -> None:
+        """R3: `rejected: [{index, messageId, ...}]`, by which a client knows which of its messages is meant."""
+        item = b'{"type":"track","messageId":"m","properties":{"a":%b}}' % mended
+        for limits in (Limits(), Limits(batch_messages=1)):
+            rejections = take_in(b'{"batch":[%b]}' % b",".join([item] * 2), limits=limits).rejections
+            assert [(rejection.message_id, rejection.payload) for rejection in rejections] == [("m", item)] * 2
+
     def test_a_bad_shared_part_is_told_with_each_message(self) -> None:
         intake = take_in({"batch": [PAGE, PAGE], "context": "x"})
         assert [rejection.error.path for rejection in intake.rejections] == ["context", "context"]

@@ -64,6 +64,14 @@ class TestEveryLimitCanBeSet:
         intake = take_in(body, limits=Limits(message_bytes=99))
         assert [rejection.error.reason for rejection in intake.rejections] == [Reason.MESSAGE_TOO_LARGE]
 
+    def test_the_time_of_sending_is_shared_too(self) -> None:
+        """Copied into each of 2,500 messages, a `sentAt` of 400 KB would make a gigabyte of one request."""
+        body = {"batch": [{"type": "page", "userId": "u"}] * 3, "sentAt": "x" * 98}
+        assert len(take_in(body, limits=Limits(shared_bytes=300)).envelopes) == 3
+        intake = take_in(body, limits=Limits(shared_bytes=299))
+        assert [rejection.error.reason for rejection in intake.rejections] == [Reason.MESSAGE_TOO_LARGE] * 3
+        assert take_in(body | {"sentAt": "x" * 40_000}).envelopes == []
+
     def test_batch_messages(self) -> None:
         item = {"type": "page", "userId": "u"}
         intake = take_in({"batch": [item] * 3}, limits=Limits(batch_messages=2))

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
+from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from trackcore_server.config import DebuggerSettings, DeliverySettings, rebase
 from trackcore_server.debugger_token import TOKEN_CHARS, read_debugger_token
 from trackcore_server.delivering import check_destinations
 from trackcore_server.kinds import KINDS
+from trackcore_server.worker import _CODES
 from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_wsgi import responses
 from trackcore_wsgi.routes import ROUTES, Action, find_route
@@ -162,6 +164,16 @@ class TestBlocks:
             check=False,
         )
         assert (ran.returncode, ran.stderr) == (0, "")
+
+    def test_python_passes_a_strict_type_checker(self, tmp_path: Path) -> None:
+        """But for what Flask's own documentation does: it assigns to `app.wsgi_app`, which is a method."""
+        for number, code in enumerate(fence.text for fence in FENCES if fence.language == "python"):
+            (tmp_path / f"block_{number}.py").write_text(code)
+        options = ["--strict", "--disable-error-code=method-assign", f"--cache-dir={tmp_path}", "--config-file="]
+        ran = subprocess.run(
+            [sys.executable, "-m", "mypy", *options, "."], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout
 
     @pytest.mark.parametrize("text", fences("toml"))
     def test_toml_is_a_configuration(self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +336,11 @@ class TestTables:
         failures += responses.UNAVAILABLE.values()
         told = {(row[0], *code_in(row[1]), row[2]) for row in table.rows if row[0] != "400"}
         assert told == {(str(failure.status.value), failure.code, failure.message) for failure in failures}
+
+    def test_what_the_worker_refuses(self) -> None:
+        told = {code: int(status) for code, status in re.findall(r"`(\w+)`\s\((\d{3})\)", TEXT)}
+        ours = {code: status.value for status, (code, _) in _CODES.items()}
+        assert told | {"internal_error": HTTPStatus.INTERNAL_SERVER_ERROR} == ours
 
     def test_reason_codes(self) -> None:
         """All of them; those of a whole request apart from those of one message, as `errors.py` has them."""

@@ -41,7 +41,11 @@ class TestWheel:
         }
         found = {name for name in wheel.namelist() if ".dist-info/" not in name}
         assert found == expected
-        assert "trackcore/py.typed" in found
+
+    def test_type_checkers_read_each_of_our_packages(self, wheel: zipfile.ZipFile) -> None:
+        """PEP 561: without a `py.typed` a type checker takes all that is imported from a package as `Any`."""
+        packages = {Path(path).name for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+        assert {f"{package}/py.typed" for package in packages} <= set(wheel.namelist())
 
     def test_every_package_of_the_project_is_in_it(self, wheel: zipfile.ZipFile) -> None:
         packages = {"trackcore"} | {path.parent.name for path in ROOT.glob("adapters/trackcore_*/__init__.py")}

@@ -20,7 +20,7 @@ from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from trackcore.errors import InvalidMessage, Reason
-from trackcore.jsontext import encode_json, replace_surrogates
+from trackcore.jsontext import replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
 from trackcore.request import Request, parse_request
@@ -187,12 +187,26 @@ def _decode_item(item: bytes | msgspec.Raw, call: Call | None, limits: Limits) -
 def _encode(wire_object: JSONObject) -> bytes:
     try:
         try:
-            return encode_json(wire_object)
+            return _encode_given(wire_object)
         except UnicodeEncodeError:
             # A lone surrogate is no character, but ASCII text has an escape for it.
-            return json.dumps(_without_nan(msgspec.to_builtins(wire_object))).encode()
+            return json.dumps(_without_nan(msgspec.to_builtins(wire_object, enc_hook=_as_base))).encode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=str(error)) from error
+
+
+def _as_base(value: Any) -> str | int | float:
+    """Take a subclass of a JSON type as that type: Markup, Django's SafeString, numpy's float64."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+_encode_given = msgspec.json.Encoder(enc_hook=_as_base).encode
 
 
 def _without_nan(value: Any) -> Any:

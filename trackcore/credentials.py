@@ -18,6 +18,8 @@ from trackcore.typing import WriteKey
 
 
 def _as_write_keys(keys: Iterable[str]) -> tuple[WriteKey, ...]:
+    if isinstance(keys, str):  # an iterable of text as well: each of its letters would be a write key
+        raise TypeError("write_keys is a list of write keys, not one write key")
     return tuple(map(WriteKey, keys))
 
 

@@ -211,9 +211,9 @@ class _Pipeline:
             try:
                 envelopes.append(self._envelope(index, item))
             except InvalidMessage as error:
-                rejections.append(_rejection(index, received[index], error))
+                rejections.append(_rejection(index, item, received[index], error))
         if len(received) > self.limits.batch_messages:
-            rejections.extend(_excess(received, self.limits.batch_messages))
+            rejections.extend(_excess(self.request.items, received, self.limits.batch_messages))
         return envelopes, rejections
 
     def _envelope(self, index: int, item: bytes | msgspec.Raw) -> Envelope:
@@ -343,7 +343,10 @@ def _unparsable(code: Warned, path: str, text: str) -> Caution:
     return Caution(code=code, message=f"{text[:40]!r} is not a time", path=path)
 
 
-def _rejection(index: int, item: bytes | msgspec.Raw, error: InvalidMessage) -> Rejection:
+def _rejection(
+    index: int, item: bytes | msgspec.Raw, received: bytes | msgspec.Raw, error: InvalidMessage
+) -> Rejection:
+    """Keep a message as it was received; its id is read from what could be parsed, which may have been mended."""
     message_id = peek(item, "messageId")
     if message_id.__class__ in (int, float):
         message_id = decimal_text(message_id)
@@ -351,14 +354,16 @@ def _rejection(index: int, item: bytes | msgspec.Raw, error: InvalidMessage) -> 
         index=index,
         message_id=message_id if isinstance(message_id, str) else None,
         error=error,
-        payload=bytes(item),
+        payload=bytes(received),
     )
 
 
 _MOST_EXCESS_TOLD = 100
 
 
-def _excess(items: Sequence[bytes | msgspec.Raw], limit: int) -> Iterator[Rejection]:
+def _excess(
+    items: Sequence[bytes | msgspec.Raw], received: Sequence[bytes | msgspec.Raw], limit: int
+) -> Iterator[Rejection]:
     """Reject what a batch holds beyond its limit.
 
     A hostile batch can hold a hundred times the limit, so the answer must be bounded: at most as many again, and no
@@ -366,11 +371,11 @@ def _excess(items: Sequence[bytes | msgspec.Raw], limit: int) -> Iterator[Reject
     """
     error = too_many_messages(limit, len(items))
     last = limit + min(limit, _MOST_EXCESS_TOLD) - 1
-    for index, item in enumerate(items[limit:last], limit):
-        yield _rejection(index, item, error)
-    rest = items[last:]
+    for index in range(limit, min(last, len(items))):
+        yield _rejection(index, items[index], received[index], error)
+    rest = received[last:]
     if len(rest) == 1:
-        yield _rejection(last, rest[0], error)
+        yield _rejection(last, items[last], rest[0], error)
     elif rest:
         detail = f"{error.detail}; this stands for the last {len(rest)}"
         yield Rejection(

@@ -18,8 +18,8 @@ MAX_MESSAGE_BYTES = 32_768
 SDKs check 32,768; Go and PHP 32,000."""
 
 MAX_SHARED_BYTES = 8_388_608
-"""Bytes that `context` and `integrations` of a batch may come to when laid under each of its messages.  Undocumented;
-without it a request of 500 KB could become a gigabyte.  Eight MiB is 3 KB for each of 2,500 messages."""
+"""Bytes that `context`, `integrations` and `sentAt` of a batch may come to when each of its messages has them.
+Undocumented; without it a request of 500 KB could become a gigabyte.  Eight MiB is 3 KB for each of 2,500 messages."""
 
 MAX_BATCH_MESSAGES = 2_500
 """Messages in one batch.  Documented since 2024; the excess is rejected, the rest accepted."""

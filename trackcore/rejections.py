@@ -80,7 +80,8 @@ _ENTRIES = (
     ),
     _entry(
         Reason.INCOMPLETE_BODY,
-        meaning="The connection ended before as many bytes had come as Content-Length announced. What came is kept.",
+        meaning="The connection ended before as many bytes had come as Content-Length announced, or the body was "
+        "divided into chunks wrongly, so that its end cannot be found. What came is kept.",
         senders="Apps that are closed, phones that lose the network, proxies that give up too early. Also a "
         "Content-Length that counts characters where it should count bytes.",
         remedy="An SDK sends the request again by itself. If it happens often, look at the timeouts of the proxies.",

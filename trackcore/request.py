@@ -183,7 +183,7 @@ def _has_shared_surrogate(envelope: _BatchEnvelope, mended: bytes, text: bytes) 
 
 
 def _shared_parts(envelope: _BatchEnvelope) -> list[msgspec.Raw]:
-    return [part for part in (envelope.context, envelope.integrations) if part is not _NULL]
+    return [part for _, part in _said(envelope) if part is not _NULL]
 
 
 def _not_a_batch(text: bytes) -> InvalidRequest:

@@ -66,7 +66,8 @@ def check_message(message: JSONObject, call: Call | None, cautions: list[Caution
     required = _REQUIRED.get(call)
     if required is not None and required[0] not in message:
         name, reason = required
-        raise InvalidMessage(reason=reason, detail=f"a {call} message needs {name!r}", path=name)
+        article = "an" if call == "alias" else "a"
+        raise InvalidMessage(reason=reason, detail=f"{article} {call} message needs {name!r}", path=name)
     return call
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -79,7 +79,7 @@ class LogFeed:
         return destination in resolver.resolve(routed.integrations).names_at_age(age)
 
 
-def make_feed(log: SqliteLog, sources: tuple[Source, ...], destinations: tuple[Destination, ...]) -> LogFeed:
+def make_feed(log: SqliteLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
     """Make the feed of a log."""
     resolvers = {
         source.name: Resolver(

@@ -5,6 +5,7 @@ Content-Type is not looked at: browsers send JSON as text/plain, RudderStack's N
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
@@ -18,6 +19,8 @@ from trackcore.request import body_too_large
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+log = logging.getLogger("trackcore.wsgi")
 
 _CHUNK = 1 << 16
 _GZIP_SLACK_BYTES = 1 << 12
@@ -98,10 +101,16 @@ def _read(environ: WSGIEnvironment, announced: int | None, cap: int) -> bytes:
         complete = announced is None or len(received) == most
     except (ClientDisconnected, OSError):
         complete = False
+    except Exception as error:  # noqa: BLE001 - each server has exceptions of its own for a malformed chunk
+        log.info("a body could not be read: %s", type(error).__name__)
+        raise _incomplete("the body could not be read to its end", received[:cap]) from None
     if not complete:
-        error = InvalidRequest(reason=Reason.INCOMPLETE_BODY, detail="the body ended before its announced length")
-        raise RefusedBody(error, bytes(received[:cap]))
+        raise _incomplete("the body ended before its announced length", received[:cap])
     return bytes(received)
+
+
+def _incomplete(detail: str, received: bytearray) -> RefusedBody:
+    return RefusedBody(InvalidRequest(reason=Reason.INCOMPLETE_BODY, detail=detail), bytes(received))
 
 
 def _read_into(stream: IO[bytes], most: int, take: Callable[[bytes], object]) -> None:

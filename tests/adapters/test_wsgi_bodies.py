@@ -218,6 +218,15 @@ class _Breaking(_Input):
         return super().read(size)
 
 
+class _Malformed(_Input):
+    """The second chunk is none; each server has an exception of its own for that."""
+
+    def read(self, size: int) -> bytes:
+        if self.largest:
+            raise ValueError("secret detail")
+        return super().read(size)
+
+
 class _Endless(_Input):
     """More and more."""
 
@@ -280,6 +289,14 @@ class TestReading:
         environ: dict[str, Any] = {"wsgi.input": _Breaking(BATCH, most=20), "CONTENT_LENGTH": str(len(BATCH))}
         if terminated:
             environ["wsgi.input_terminated"] = True
+        answer = server.post("/v1/batch", environ=environ, validate=False)
+        assert_refused(answer, "incomplete_body")
+        assert b"secret" not in answer.body
+        assert [record.payload for record in server.log.rejected()] == [BATCH[:20]]
+
+    def test_a_malformed_chunk(self, server: Server) -> None:
+        """R1: what could not be parsed is a 400; on a 500 an SDK would send the same body again."""
+        environ = {"wsgi.input": _Malformed(BATCH, most=20), "CONTENT_LENGTH": None, "wsgi.input_terminated": True}
         answer = server.post("/v1/batch", environ=environ, validate=False)
         assert_refused(answer, "incomplete_body")
         assert b"secret" not in answer.body

@@ -68,6 +68,16 @@ def test_what_gunicorn_refuses_is_json(served: Served, request_head: bytes, stat
     assert served.post("/v1/track", json.loads(GOOD), KEY) == (200, {"success": True})
 
 
+@pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}XX0\r\n\r\n", b"-2\r\n{}\r\n0\r\n\r\n"])
+def test_a_malformed_chunk_is_no_fault_of_ours(served: Served, chunks: bytes) -> None:
+    """R1: what could not be parsed is a 400.  What follows on the connection is no request."""
+    head = b"POST /v1/track HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    status, _, body = answer_of(exchange(served.port, head + chunks))
+    assert (status, body["code"]) == (400, "incomplete_body")
+    assert served.terminate() == 0
+    assert "Traceback" not in served.stderr()
+
+
 def test_a_refused_request_leaves_neither_key_nor_control_characters_in_the_log(served: Served) -> None:
     exchange(served.port, b"GET /v1/pixel/track?writeKey=secret-key\x1b[31m" + b"a" * 9_000 + b" HTTP/1.1\r\n\r\n")
     exchange(served.port, b"G\x1b[31m /v1/pixel/track?writeKey=secret-key HTTP/1.1\r\n\r\n")

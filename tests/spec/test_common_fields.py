@@ -114,6 +114,10 @@ class TestRequiredFields:
         del message[name]
         assert (reject(message).error.reason, reject(message).error.path) == (reason, name)
 
+    def test_the_sentence_has_the_right_article(self) -> None:
+        del (message := dict(FULL["alias"]))["previousId"]
+        assert reject(message).error.detail == "an alias message needs 'previousId'"
+
     @pytest.mark.parametrize("value", [5, 0, 1.5, True, False, [], {}, ["e"]])
     def test_event_is_a_string(self, value: Any) -> None:
         error = reject(FULL["track"] | {"event": value}).error
