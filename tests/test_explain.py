@@ -191,14 +191,21 @@ class TestRejected:
         assert story.actual == caught.value.actual == 626
 
     @pytest.mark.parametrize(
-        "context",
-        ['{"a":"%s"}' % ("x" * 600), '{"a":"\\ud800%s"}' % ("x" * 600), "[" * 7 + "]" * 7, "[" * 400 + "]" * 400],
+        ("context", "sent_at"),
+        [
+            ('{"a":"%s"}' % ("x" * 600), "2026"),
+            ('{"a":"\\ud800%s"}' % ("x" * 600), "2026"),
+            ("[" * 7 + "]" * 7, "2026"),
+            ("[" * 400 + "]" * 400, "2026"),
+            ("{}", "x" * 700),
+            ('{"a":"%s"}' % ("x" * 300), "x" * 300),
+        ],
     )
-    def test_the_size_is_that_of_what_the_batch_said_for_all(self, context: str) -> None:
+    def test_the_size_is_that_of_what_the_batch_said_for_all(self, context: str, sent_at: str) -> None:
         body = b'{"batch":[%b],"context":%b,"sentAt":"%b"}' % (
             json.dumps(TRACK).encode(),
             context.encode(),
-            b"x" * 700,
+            sent_at.encode(),
         )
         intake = take_in(body, limits=SMALL)
         (rejection,) = intake.rejections

@@ -307,7 +307,7 @@ def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
 
 def _shared_size(batch: bytes) -> int:
     said, _ = parse(_raw_fields, batch)
-    return sum(len(bytes(said[name])) for name in ("context", "integrations") if name in said)
+    return sum(len(bytes(part)) for part in said.values())
 
 
 def _depth(text: bytes) -> int:
