@@ -22,6 +22,7 @@ from trackcore import TrackcoreError
 _APPLICATION_ID = int.from_bytes(b"trkd")
 _BUSY_SECONDS = 10.0
 _PAUSE_SECONDS = 0.01
+_PRIMARY_CODE = 0xFF  # the low byte of a code that may say more
 
 _IDENTITY = """
     SELECT (SELECT user_version FROM pragma_user_version),
@@ -133,7 +134,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_SECONDS)
         else:

@@ -226,7 +226,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: float) ->
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE_SECONDS)
         else:
@@ -248,7 +248,12 @@ def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Tell whether SQLite complains of the content of the file, and not of what it may do with it."""
-    return error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+    return primary_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def primary_code(error: BaseException) -> int:
+    """Give what SQLite complains of, 0 for another's error: the low byte of a code that may say more."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _check_version(connection: sqlite3.Connection, path: Path, known: int) -> int:

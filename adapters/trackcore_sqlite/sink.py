@@ -27,7 +27,7 @@ from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
-from trackcore_sqlite.schema import GONE, UnusableLog, inode_of, open_for_writing
+from trackcore_sqlite.schema import GONE, UnusableLog, inode_of, open_for_writing, primary_code
 
 MEBIBYTE = 1 << 20
 
@@ -45,7 +45,6 @@ _TURN_SECONDS = 0.0003
 
 _FULL = {sqlite3.SQLITE_FULL}
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_PRIMARY_CODE = 0xFF  # SQLite's extended codes carry the primary one in their low byte
 
 _COLUMNS = 12
 _ROWS_AT_ONCE = (64, 16, 4, 1)
@@ -214,7 +213,7 @@ class SqliteSink:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & _PRIMARY_CODE not in _BUSY or time.monotonic() > deadline:
+                if primary_code(error) not in _BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(_TURN_SECONDS)
             else:
@@ -391,7 +390,7 @@ def _is_the_logs_fault(error: BaseException) -> bool:
 
 def unavailable(error: BaseException) -> SinkUnavailable:
     """Say why the log cannot be written now."""
-    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    code = primary_code(error)
     if code in _FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return SinkUnavailable(cause=Cause.FULL, detail="the disk is full", retry_after=30)
     if code in _BUSY:

@@ -16,7 +16,7 @@ from adapter_helpers import NOON, Workers, envelope, quarantined_request, reject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, check_log, prune, set_aside
-from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
+from trackcore_sqlite.schema import MIGRATIONS, is_damage, open_for_writing
 
 from trackcore import Envelope, Outcome
 
@@ -196,6 +196,13 @@ class TestCheck:
         log_path.write_bytes(content)
         with pytest.raises(UnusableLog):
             check_log(log_path)
+
+    @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CORRUPT_INDEX, sqlite3.SQLITE_NOTADB])
+    def test_every_kind_of_damage_is_known(self, code: int) -> None:
+        """SQLite may say more than that the file is damaged: the low byte of its code still does."""
+        error = sqlite3.DatabaseError("malformed")
+        error.sqlite_errorcode = code
+        assert is_damage(error)
 
     def test_a_damaged_log_is_kept_aside(self, log_path: Path) -> None:
         self.fill(log_path)
