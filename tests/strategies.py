@@ -1,6 +1,7 @@
 """Hypothesis strategies: what clients send, from the well-behaved to the hostile.
 
-They know the wire format from its documentation and import nothing of the code under test but the attrs classes.
+They know the wire format from its documentation and import nothing of the code under test but the attrs classes, and
+what is blank.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from trackcore import Alias, Batch, Call, Group, Identify, JSONObject, Message, Page, Screen, Track, WriteKey
+from trackcore.blanks import is_blank
 
 CALLS: tuple[Call, ...] = ("identify", "track", "page", "screen", "group", "alias")
 
@@ -82,7 +84,13 @@ def integrations() -> SearchStrategy[JSONObject]:
 
 def ids() -> SearchStrategy[str]:
     """Give ids that every call accepts: 1 to 100 characters of any kind."""
-    return st.text(min_size=1, max_size=20) | st.text(min_size=100, max_size=100)
+    some = st.text(min_size=1, max_size=20) | st.text(min_size=100, max_size=100)
+    return some.filter(lambda text: not is_blank(text))
+
+
+def blanks() -> SearchStrategy[str]:
+    """Give texts that show nothing."""
+    return st.text(" \t\n\x00\x7f\x85\xa0\u00ad\u034f\u061c\u2003\u200b\u202e\u2060\u2800\u3000\u3164\ufeff")
 
 
 # Times
@@ -158,7 +166,7 @@ def messages() -> SearchStrategy[Message]:
     """
     free = st.none() | json_objects()
     text = st.none() | st.text(min_size=1, max_size=20)
-    event = st.text(min_size=1, max_size=20)
+    event = ids()
     return st.one_of(
         st.builds(Identify, **_common(), traits=free),
         st.builds(Track, **_common(), event=event, properties=free),
@@ -187,8 +195,8 @@ def batches() -> SearchStrategy[Batch]:
 def wire_messages() -> SearchStrategy[JSONObject]:
     """Give messages as clients send them and that keep the rules: every call, with all sorts of optional parts."""
     optional: dict[str, SearchStrategy[Any]] = {
-        "messageId": st.none() | st.just("") | ids(),
-        "anonymousId": st.none() | st.just("") | ids(),
+        "messageId": st.none() | blanks() | ids(),
+        "anonymousId": st.none() | blanks() | ids(),
         "timestamp": time_values(),
         "sentAt": time_values(),
         "originalTimestamp": time_values(),
@@ -207,11 +215,14 @@ def wire_messages() -> SearchStrategy[JSONObject]:
 
 def odd_wire_messages() -> SearchStrategy[Any]:
     """Give what may lie in a batch: good messages, messages with any JSON in any field, and no objects at all."""
-    anything = json_values()
+    anything = json_values() | blanks()
     names = sorted(_KNOWN_NAMES | {"writeKey"})
     fields = st.fixed_dictionaries({}, optional=dict.fromkeys(names, anything) | {"type": st.sampled_from(CALLS)})
     spoiled = st.builds(
-        lambda good, name, value: good | {name: value}, wire_messages(), st.sampled_from(names), anything
+        lambda good, name, value: good | {name: value},
+        wire_messages(),
+        st.sampled_from([*names, "user_id", "timeStamp", "messageID", "sent at", "Type"]),
+        anything,
     )
     return wire_messages() | spoiled | fields | anything
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -275,15 +276,22 @@ class TestSubmit:
             collector.submit(Page(user_id="u"), Page(user_id="u", properties={"x": object()}), source="website")
         assert sink.envelopes == []
 
-    @pytest.mark.parametrize(("number", "kept"), [(math.nan, None), (math.inf, None), (1.5, 1.5)])
-    @pytest.mark.parametrize(("name", "codes"), [("Home", []), ("\ud800", ["surrogate_replaced"])])
-    def test_what_json_cannot_say_is_mended(
-        self, number: float, kept: float | None, name: str, codes: list[str]
+    @pytest.mark.parametrize(("name", "surrogate"), [("Home", []), ("\ud800", ["surrogate_replaced"])])
+    @pytest.mark.parametrize(
+        ("number", "kept", "not_finite"),
+        [
+            (1.5, 1.5, []),
+            (Decimal("1.5"), "1.5", []),
+            *((number, None, ["number_not_finite"]) for number in (math.nan, math.inf, Decimal("NaN"))),
+        ],
+    )
+    def test_what_json_cannot_say_is_replaced_with_a_warning(
+        self, number: object, kept: object, not_finite: list[str], name: str, surrogate: list[str]
     ) -> None:
         message = Page(user_id="u", name=name, properties={"x": number})
         (envelope,) = make_collector().submit(message, source="website").envelopes
         assert read_payload(envelope)["properties"] == {"x": kept}
-        assert warned(envelope) == codes
+        assert warned(envelope) == not_finite + surrogate
 
     @pytest.mark.parametrize("name", ["\ufffd", "\\ufffd", "\\ud800"])
     def test_what_only_looks_like_a_surrogate_is_no_reason_to_warn(self, name: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackcore import Source, SourceBook, WriteKey, mask_write_key, write_key_from_authorization
-from trackcore.credentials import write_key
+from trackcore.credentials import write_key, write_key_fault
 
 
 class TestAuthorization:
@@ -25,6 +25,9 @@ class TestAuthorization:
             ("Basic YWJjMTIzOmE6Yg==", "abc123"),  # a password with a colon
             ("Basic w6k6", "é"),
             ("Basic Pz8_Pz8-Og", "?????>"),  # the URL-safe alphabet
+            ("Basic YWJjMTIzCg==", "abc123"),  # `echo abc123 | base64`
+            ("Basic YWJjMTIzOgo=", "abc123"),  # `echo abc123: | base64`
+            ("Basic IGFiYzEyMyA6", "abc123"),
         ],
     )
     def test_forms_that_are_sent_in_the_field(self, header: str, key: str) -> None:
@@ -44,6 +47,8 @@ class TestAuthorization:
             "Basic YWJjM",  # five characters are no base64
             "Basic /w==",  # not UTF-8
             "Basic é",
+            "Basic IAo6",  # white space and a colon
+            "Basic oUAUW1JHKcFjqCQGeTuKcVKX2Bt5G7zS",  # a key that was not encoded
             "Bearer YWJjMTIzOg==",
             "YWJjMTIzOg==",
             "Basics YWJjMTIzOg==",
@@ -52,10 +57,10 @@ class TestAuthorization:
     def test_anything_else_is_no_key(self, header: str | None) -> None:
         assert write_key_from_authorization(header) is None
 
-    @given(st.text(min_size=1).filter(lambda key: ":" not in key), st.text(), st.booleans(), st.booleans())
+    @given(st.text().filter(lambda key: key.strip() and ":" not in key), st.text(), st.booleans(), st.booleans())
     def test_every_user_name_is_read(self, key: str, password: str, url_safe: bool, padded: bool) -> None:
         encoded = (urlsafe_b64encode if url_safe else b64encode)(f"{key}:{password}".encode()).decode()
-        assert write_key_from_authorization("Basic " + (encoded if padded else encoded.rstrip("="))) == key
+        assert write_key_from_authorization("Basic " + (encoded if padded else encoded.rstrip("="))) == key.strip()
 
     @given(st.text() | st.text().map("Basic ".__add__))
     def test_it_never_raises(self, header: str) -> None:
@@ -82,10 +87,23 @@ class TestSourceBook:
     def test_any_key_can_be_asked_for(self, key: str) -> None:
         assert self.BOOK.find(WriteKey(key)) in (None, self.WEBSITE, self.APP)
 
-    @given(st.text(min_size=1))
-    def test_any_key_can_be_declared(self, key: str) -> None:
-        source = Source(name="s", write_keys=[key])
-        assert SourceBook([source]).find(WriteKey(key)) is source
+    @given(st.text(alphabet=st.characters() | st.sampled_from(" :*\n\ud800")))
+    def test_a_key_can_be_declared_if_a_request_can_carry_it_and_is_never_quoted(self, key: str) -> None:
+        fault = write_key_fault(key)
+        if fault is None:
+            source = Source(name="s", write_keys=[key])
+            header = "Basic " + b64encode(f"{key}:".encode()).decode()
+            assert SourceBook([source]).find(write_key_from_authorization(header)) is source
+        else:
+            with pytest.raises(ValueError, match=r"^write_keys\[1\]: ") as raised:
+                Source(name="s", write_keys=["good", key])
+            assert str(raised.value) == f"write_keys[1]: {fault}"
+
+    @pytest.mark.parametrize(
+        "key", ["", " ", "k ", "\tk", "k\n", "\ufeffk", "a:b", "id:***", "***", "a\x00b", "\ud800"]
+    )
+    def test_a_key_that_can_never_match_is_refused(self, key: str) -> None:
+        assert write_key_fault(key) is not None
 
     def test_named(self) -> None:
         assert self.BOOK.named("worker") is self.IN_PROCESS
@@ -109,7 +127,10 @@ class TestSourceBook:
 
 @pytest.mark.parametrize(
     ("value", "key"),
-    [("k", "k"), ("", None), (None, None), (5, None), (["k"], None), ("id:***", None), ("***", None), ("k***", "k***")],
+    [
+        *[("k", "k"), ("", None), (None, None), (5, None), (["k"], None), ("id:***", None), ("***", None)],
+        *[("k***", "k***"), ("k\n", "k"), (" k", "k"), ("\tk\r\n", "k"), (" \n", None), (" *** ", None)],
+    ],
 )
 def test_write_key(value: object, key: str | None) -> None:
     assert write_key(value) == key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -19,8 +20,11 @@ from trackcore import (
     Destination,
     Entry,
     Envelope,
+    FoundBy,
+    Intake,
     InvalidMessage,
     InvalidRequest,
+    JSONObject,
     Limits,
     MemorySink,
     MessageStory,
@@ -40,7 +44,9 @@ from trackcore import (
 )
 from trackcore.catalogue import WARNINGS
 from trackcore.explain import duration_text, explain_error
+from trackcore.intake import process
 from trackcore.rejections import REJECTIONS
+from trackcore.request import parse_request
 
 SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
 TRACK = {"type": "track", "userId": "u1", "event": "Bought"}
@@ -101,7 +107,16 @@ LIMIT_AND_ACTUAL: Mapping[Reason, tuple[int, int | None, str]] = {
     Reason.TOO_DEEP: (5, 7, "levels"),
     Reason.MESSAGE_ID_TOO_LONG: (10, 11, "characters"),
 }
-ELSEWHERE = {Reason.TOO_MANY_MESSAGES, Reason.VALUE_NOT_JSON, Reason.INVALID_ENCODING, Reason.INCOMPLETE_BODY}
+HISTORICAL: Mapping[Reason, str | None] = {
+    Reason.HISTORICAL_TIME_MISSING: None,
+    Reason.HISTORICAL_TIME_UNPARSABLE: "02/01/2015",
+}
+ELSEWHERE = HISTORICAL.keys() | {
+    Reason.TOO_MANY_MESSAGES,
+    Reason.VALUE_NOT_JSON,
+    Reason.INVALID_ENCODING,
+    Reason.INCOMPLETE_BODY,
+}
 
 
 def refused(reason: Reason) -> RejectionStory:
@@ -117,6 +132,8 @@ def refused(reason: Reason) -> RejectionStory:
         (rejection,) = take_in(b'{"batch":[' + text + b"]}", limits=SMALL).rejections
     elif reason is Reason.TOO_MANY_MESSAGES:
         (rejection,) = take_in({"batch": [TRACK, TRACK, TRACK]}, limits=SMALL).rejections
+    elif reason in HISTORICAL:
+        (rejection,) = imported({**TRACK, "timestamp": HISTORICAL[reason]}).rejections
     elif reason is Reason.VALUE_NOT_JSON:
         with pytest.raises(InvalidMessage) as unencodable:
             make_collector().submit(Track(user_id="u1", event="e", properties={"when": object()}), source="website")
@@ -124,6 +141,22 @@ def refused(reason: Reason) -> RejectionStory:
     else:
         return refused_over_http(reason)
     return explain_error(rejection.error, rejection.payload, source="website", limits=SMALL)
+
+
+def imported(item: JSONObject) -> Intake:
+    """Take a message in as an import does."""
+    return process(
+        parse_request(json.dumps({"batch": [item]}).encode(), "batch", SMALL),
+        origin=Origin(),
+        source=Source(name="website"),
+        write_key=None,
+        resolver=Resolver([]),
+        received_at=RECEIVED_AT,
+        new_message_id=lambda: "new",
+        limits=SMALL,
+        found_by=FoundBy.FILE,
+        is_history=True,
+    )
 
 
 def refused_over_http(reason: Reason) -> RejectionStory:
@@ -164,7 +197,7 @@ class TestRejected:
         story = refused(reason)
         assert (story.limit, story.actual, story.unit) == LIMIT_AND_ACTUAL[reason]
 
-    @pytest.mark.parametrize("reason", set(Reason) - LIMIT_AND_ACTUAL.keys())
+    @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in LIMIT_AND_ACTUAL])
     def test_nothing_else_has_a_limit(self, reason: Reason) -> None:
         story = refused(reason)
         assert (story.limit, story.unit) == (None, None)
@@ -244,6 +277,8 @@ WARNED_MESSAGES: Mapping[Warned, tuple[Any, str]] = {
     Warned.ID_FROM_NUMBER: ({**TRACK, "userId": 42}, "userId"),
     Warned.SURROGATE_REPLACED: (b'{"type":"track","userId":"u1","event":"\\ud800"}', ""),
     Warned.TIMESTAMP_UNPARSABLE: ({**TRACK, "timestamp": "yesterday"}, "timestamp"),
+    Warned.TIMESTAMP_WITHOUT_OFFSET: ({**TRACK, "timestamp": "2020-01-01T00:00:00"}, "timestamp"),
+    Warned.FIELD_NEAR_MISS: ({**TRACK, "sent_at": "2020-01-01T00:00:00Z"}, "sent_at"),
     Warned.TIMESTAMP_OUT_OF_RANGE: (
         {**TRACK, "timestamp": "0001-01-01T00:00:00Z", "sentAt": "2020-01-02T12:00:00Z"},
         "timestamp",
@@ -251,18 +286,36 @@ WARNED_MESSAGES: Mapping[Warned, tuple[Any, str]] = {
     Warned.SENT_AT_UNPARSABLE: ({**TRACK, "sentAt": "now", "timestamp": "2020-01-01T00:00:00Z"}, "sentAt"),
     Warned.WRITE_KEY_MISMATCH: ({**TRACK, "writeKey": "another"}, "writeKey"),
     Warned.INTEGRATION_IGNORED: ({**TRACK, "integrations": {"Mixpanel": "true"}}, "integrations.Mixpanel"),
+    Warned.INTEGRATION_SAYS_NO: (
+        {**TRACK, "integrations": {"Mixpanel": {"enabled": False}}},
+        "integrations.Mixpanel",
+    ),
     Warned.INTEGRATION_CASE: ({**TRACK, "integrations": {"mixpanel": False}}, "integrations.mixpanel"),
 }
 
 
 class TestWarnings:
-    @pytest.mark.parametrize("warned", set(Warned) - {Warned.REPAIRED})
+    @pytest.mark.parametrize("warned", WARNED_MESSAGES)
     def test_each_warning_is_produced_and_explained(self, warned: Warned) -> None:
         item, path = WARNED_MESSAGES[warned]
         (remark,) = story_of(item).warnings
         assert (remark.code, remark.path) == (warned, path)
         assert remark.entry is WARNINGS[warned]
         assert {"title", "meaning", "senders", "remedy", "link", "message"} <= remark.as_json().keys()
+
+    def test_the_time_of_an_imported_message_is_explained_by_no_clock(self) -> None:
+        item = {**TRACK, "timestamp": "2015-12-12T19:11:01Z", "sentAt": "2015-12-12T20:11:01Z"}
+        (envelope,) = imported(item).envelopes
+        story = explain_message(
+            json.loads(envelope.payload),
+            source="website",
+            destinations=(),
+            cautions=(),
+            resolver=Resolver([]),
+            found_by=envelope.found_by,
+        )
+        assert (story.time.rule, story.time.clock_skew) == (TimeRule.ORIGINAL, None)
+        assert "imported from a file" in story.time.sentence
 
     def test_a_repaired_message_says_so(self) -> None:
         receipt = make_collector().receive_again(
@@ -274,6 +327,17 @@ class TestWarnings:
         )
         (remark,) = told(receipt.envelopes[0]).warnings
         assert (remark.code, remark.entry) == (Warned.REPAIRED, WARNINGS[Warned.REPAIRED])
+
+    def test_a_number_that_is_not_finite_is_a_warning_of_messages_made_in_python(self) -> None:
+        message = Track(user_id="u", event="e", properties={"price": [1, math.inf], "rate": math.nan})
+        (envelope,) = make_collector().submit(message, source="website").envelopes
+        (remark,) = told(envelope).warnings
+        assert (remark.code, remark.path) == (Warned.NUMBER_NOT_FINITE, "properties.price[1]")
+        assert "2 places" in envelope.cautions[0].message
+        assert remark.entry is WARNINGS[Warned.NUMBER_NOT_FINITE]
+
+    def test_each_warning_is_tried(self) -> None:
+        assert {*WARNED_MESSAGES, Warned.REPAIRED, Warned.NUMBER_NOT_FINITE} == set(Warned)
 
     def test_a_warning_of_another_version_is_told_as_it_is(self) -> None:
         caution = attrs.evolve(accept({**TRACK, "userId": 42}).cautions[0])
@@ -468,6 +532,11 @@ class TestQuarantined:
         assert story.source_now == "website"
         assert story.write_key == "a-ke…"
         assert "can be received again" in story.as_json()["message"]
+
+    def test_another_key_in_its_body_that_is_known_by_now(self) -> None:
+        """It would be found too, were the request received again."""
+        keys = [WriteKey("not this one"), WriteKey("a-key-of-the-website")]
+        assert explain_quarantined("staging", self.BOOK, keys).source_now == "website"
 
     @pytest.mark.parametrize("key", [None, "nobody's-key-at-all"])
     def test_a_key_that_is_not(self, key: str | None) -> None:

@@ -42,6 +42,7 @@ from trackcore import (
     structure_message,
     unstructure_message,
 )
+from trackcore.blanks import is_blank
 
 ENDPOINTS: tuple[Endpoint, ...] = (*CALLS, "batch")
 PAGE = {"type": "page", "userId": "u"}
@@ -145,7 +146,7 @@ class TestContract:
             elif name == "userId":
                 assert message[name] == str(value)
             elif name == "anonymousId":
-                assert message.get(name) == (value or None)
+                assert message.get(name) == (None if value is None or is_blank(value) else value)
             elif name not in SERVER_FIELDS | {"writeKey"}:
                 assert message[name] == value
         assert message.keys() <= item.keys() | SERVER_FIELDS
@@ -286,8 +287,39 @@ class TestWriteKey:
     def test_a_single_message_may_carry_it(self) -> None:
         assert self.source_of(PAGE | {"writeKey": "in-body"}, Origin(), "page") == "app"
 
-    def test_a_wrong_key_in_the_header_is_not_mended_by_the_body(self) -> None:
-        assert self.source_of({"batch": [], "writeKey": "in-body"}, Origin(header_key=WriteKey("wrong"))) is None
+    def test_a_key_of_nobody_hides_no_key_behind_it(self) -> None:
+        """A header may be meant for somebody else: the first key that belongs to a source counts."""
+        foreign = WriteKey("staging")
+        for body, origin in (
+            ({"batch": [], "writeKey": "in-body"}, Origin(header_key=foreign)),
+            ({"batch": [], "writeKey": "wrong"}, Origin(header_key=foreign, other_header_key=WriteKey("in-body"))),
+            ({"batch": [{"writeKey": "old"}, {"writeKey": "in-body"}], "writeKey": "wrong"}, Origin()),
+            ({"batch": [{"writeKey": "old"}]}, Origin(header_key=foreign, query_key=WriteKey("in-body"))),
+        ):
+            assert self.source_of(body, origin) == "app"
+
+    @given(
+        st.lists(st.none() | st.sampled_from(["wrong", "old", KEY, "in-body"]).map(WriteKey), min_size=6, max_size=6)
+    )
+    def test_the_first_known_key_counts_or_else_the_first(self, keys: list[WriteKey | None]) -> None:
+        """For any keys in any places: the source of the first known one; without one the first is kept; and each
+        message warns of it when the keys before its place differ.
+        """
+        first, second, envelope, one, other, query = keys
+        body = {"batch": [PAGE | {"writeKey": one}, PAGE | {"writeKey": other}], "writeKey": envelope}
+        origin = Origin(
+            header_key=first,
+            other_header_key=second,
+            query_key=query,
+        )
+        intake = take_in(body, origin=origin, sources=self.SOURCES)
+        named = [key for key in keys if key is not None]
+        known = [key for key in named if key in (KEY, "in-body")]
+        assert intake.write_key == next(iter(known or named), None)
+        assert (intake.source and intake.source.write_keys[0]) == next(iter(known), None)
+        for envelope_of, own in zip(intake.envelopes, (one, other), strict=False):
+            outside = {first, second, envelope, query, own} - {None}
+            assert warned(envelope_of) == (["write_key_mismatch"] if outside - {known[0]} else [])
 
     def test_without_a_source_nothing_is_looked_at_but_the_key(self) -> None:
         intake = take_in({"batch": [PAGE, 5], "writeKey": "wrong"}, origin=Origin())

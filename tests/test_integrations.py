@@ -68,6 +68,52 @@ class TestResolve:
         resolve_destinations(flags, DESTINATIONS)
         assert repr(flags) == before
 
+    @pytest.mark.parametrize(
+        ("value", "chosen"),
+        [
+            ({"all": False}, False),
+            ({"all": False, "warehouseIds": []}, False),
+            ({"all": False, "warehouseIds": ["w1"]}, True),
+            ({"warehouseIds": ["w1"]}, True),
+            ({"all": True}, True),
+            ({"all": "false"}, True),
+            ({"All": False}, True),
+            ({}, True),
+        ],
+    )
+    @pytest.mark.parametrize("for_all", [None, True, False])
+    def test_the_object_of_the_warehouses_may_say_no(
+        self, value: JSONObject, for_all: bool | None, *, chosen: bool
+    ) -> None:
+        """Documented: `all`, or the ids of some.  As any object it decides without `All`, and it is no warning."""
+        flags = {"Warehouses": value, **({} if for_all is None else {"All": for_all})}
+        resolution = resolve_destinations(flags, [Destination(name="Warehouses")])
+        (decision,) = resolution.decisions
+        assert (decision.chosen, decision.because) == (chosen, Because.BY_OPTIONS)
+        assert decision.options == (value if chosen else None)
+        assert resolution.cautions == ()
+
+    @pytest.mark.parametrize(
+        ("value", "is_warned"),
+        [
+            *[({option: False}, True) for option in ("all", "enabled", "enable", "active", "send", "All")],
+            *[({option: True}, True) for option in ("disabled", "disable", "exclude")],
+            *[({option: True}, False) for option in ("all", "enabled")],
+            *[
+                ({"disabled": False}, False),
+                ({"enabled": None}, False),
+                ({"enabled": 0}, False),
+                ({"id": False}, False),
+            ],
+        ],
+    )
+    def test_another_object_that_seems_to_say_no_is_a_warning(self, value: JSONObject, *, is_warned: bool) -> None:
+        """It selects all the same, since only its destination knows what its options mean."""
+        resolution = resolve_destinations({"Mixpanel": value, "Unknown": value, "All": False}, DESTINATIONS)
+        assert resolution.selected == ("Mixpanel",)
+        found = [(caution.code, caution.path) for caution in resolution.cautions]
+        assert found == ([(Warned.INTEGRATION_SAYS_NO, "integrations.Mixpanel")] if is_warned else [])
+
     @pytest.mark.parametrize("nothing", [None, {}])
     def test_without_integrations_all_are_chosen(self, nothing: JSONObject | None) -> None:
         resolution = resolve_destinations(nothing, DESTINATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ BATCH = Draft202012Validator(batch_schema())
 def drawn_from(schema: JSONObject) -> SearchStrategy[Any]:
     """Give instances of a message schema: it knows the keywords that these use, and fails at any other."""
     unknown = schema.keys() - {"title", "description", "type", "const", "properties", "required", "anyOf"}
-    unknown -= {"minLength", "maxLength", "minimum", "maximum", "maxItems"}
+    unknown -= {"pattern", "minLength", "maxLength", "minimum", "maximum", "maxItems"}
     assert not unknown, unknown
     if "const" in schema:
         return st.just(schema["const"])
@@ -66,12 +67,15 @@ def _objects(schema: JSONObject) -> SearchStrategy[Any]:
 
 
 def _numbers(schema: JSONObject) -> SearchStrategy[Any]:
-    floats = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e90, max_value=1e90)
-    return st.integers(schema.get("minimum"), schema.get("maximum")) | floats
+    """Give whole numbers within the bounds, and such floats as have few digits when they are written out."""
+    floats = st.floats(-1e38, 1e38).filter(lambda number: not number or abs(number) > 1e-19)
+    return st.integers(schema["minimum"], schema["maximum"]) | floats
 
 
 _KINDS: dict[str, Callable[[JSONObject], SearchStrategy[Any]]] = {
-    "string": lambda schema: st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength")),
+    "string": lambda schema: st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength")).filter(
+        lambda text: re.search(schema.get("pattern", ""), text) is not None
+    ),
     "number": _numbers,
     "null": lambda _: st.none(),
     "object": lambda _: json_objects(),
@@ -85,9 +89,9 @@ def accepts(item: Any) -> bool:
 
 
 def long_number(item: Any) -> bool:
-    """Tell whether a message has the one id that the schema describes more narrowly: a messageId of a huge number."""
-    value = item.get("messageId") if isinstance(item, dict) else None
-    return isinstance(value, int | float) and abs(value) > 10**90
+    """Return whether a message has an id on which schema and server differ: a number of many digits."""
+    ids = [value for name, value in item.items() if name.endswith("Id")] if isinstance(item, dict) else []
+    return any(isinstance(value, int | float) and (abs(value) > 10**37 or 0 < abs(value) < 1e-19) for value in ids)
 
 
 class TestAgreement:
@@ -161,10 +165,16 @@ class TestDocumentedDifferences:
         assert not take_in(b'{"batch":[],"context":false}').rejections
         assert not BATCH.is_valid({"batch": [], "context": False})
 
-    def test_a_message_id_that_is_a_huge_number_is_told_more_narrowly(self) -> None:
-        item = {"type": "identify", "userId": "u", "messageId": 1e200}
+    @pytest.mark.parametrize("name", ["userId", "messageId"])
+    def test_an_id_that_is_a_huge_whole_number_is_told_more_narrowly(self, name: str) -> None:
+        item = {"type": "identify", "userId": "u", name: 10**50}
         assert accepts(item)
         assert not ANY_MESSAGE.is_valid(item)
+
+    def test_the_digits_of_a_fraction_that_is_an_id_have_no_words(self) -> None:
+        item = {"type": "identify", "userId": 1e-200}
+        assert not accepts(item)
+        assert ANY_MESSAGE.is_valid(item)
 
 
 class TestContents:

@@ -10,7 +10,23 @@ from support import json_bytes, outcome
 
 from trackcore import DEFAULT_LIMITS, Call, Caution, Endpoint, Invalid, InvalidMessage, InvalidRequest, Limits, Reason
 from trackcore.request import Request, parse_request, peek
-from trackcore.wire import check_message, decode_item
+from trackcore.wire import MAX_ID_CHARS, check_message, decimal_text, decode_item
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**50), 10**50))
+def test_a_numeric_id_is_its_decimal_expansion(number: float) -> None:
+    """R12: a JSON number is taken as its decimal text.  It names the same number, has no exponent, and is bounded."""
+    text = decimal_text(number)
+    if text is None:
+        assert isinstance(number, float)
+        assert not 1e-15 < abs(number) < 1e38
+        return
+    assert text.strip("-0123456789.") == ""
+    assert type(number)(text) == number
+    assert isinstance(number, int) or len(text) <= MAX_ID_CHARS
+    assert "." not in text or not number.is_integer()
+    assert number != 0 or text == "0"
+
 
 ENDPOINTS: tuple[Endpoint, ...] = (*CALLS, "batch")
 

@@ -13,16 +13,19 @@ from trackcore import (
     CorrectedTimestamp,
     Decision,
     Destination,
+    Endpoint,
     Envelope,
     Group,
     Identify,
     InvalidMessage,
     MemorySink,
     Message,
+    MessagesRejected,
     Outcome,
     Page,
     Reason,
     Receipt,
+    Rejection,
     Resolution,
     Screen,
     Sink,
@@ -34,6 +37,7 @@ from trackcore import (
     decode_batch,
     decode_message,
     encode_message,
+    endpoint_of,
     merge_batch,
     merge_objects,
     parse_timestamp,
@@ -102,6 +106,13 @@ def embedding(sink: Sink, key: WriteKey) -> None:
     assert_type(receipt.envelopes, Sequence[Envelope])
     assert_type(receipt.outcomes, Sequence[Outcome])
     assert_type(receipt.source, Source | None)
+    receipt.raise_for_rejections()
+    endpoint = endpoint_of("/v1/t")
+    assert_type(endpoint, Endpoint | None)
+    if endpoint is not None:
+        collector.receive(b"", endpoint=endpoint)
+    collector.submit([Track(user_id="u", event="Paid")], source="website")  # type: ignore[arg-type]
+    collector.receive(b"", endpoint="trak")  # type: ignore[arg-type]
 
 
 def errors(error: InvalidMessage, trouble: SinkUnavailable) -> None:
@@ -109,6 +120,12 @@ def errors(error: InvalidMessage, trouble: SinkUnavailable) -> None:
     assert_type(error.reason.sentence, str)
     assert_type(error.limit, int | None)
     assert_type(trouble.retry_after, int)
+    SinkUnavailable("the queue is down")
+    SinkUnavailable("the queue is down", "full")  # type: ignore[call-arg, arg-type]
+
+
+def rejections(rejected: MessagesRejected) -> None:
+    assert_type(rejected.rejections, tuple[Rejection, ...])
 
 
 memory_is_a_sink: Sink = MemorySink()

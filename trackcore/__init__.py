@@ -1,10 +1,12 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
-The modules, lowest first: `typing`, `limits`, `errors`; `jsontext`, `timestamps`, `credentials`, `messages`; `wire`
-(the rules of one message), `wire_message` (the fast way through them), `request` (a body taken apart) and `codec`
-(bytes to typed messages and back); `merge`, `integrations`, `sinks`; `intake` (the order of the steps); `collector`
-(what people embed); `schema` (the rules as JSON Schema, for others); `entries`, `rejections` and `catalogue` (what each
-code means); `stories` and `explain` (why it came out so).
+The modules, lowest first: `typing`, `limits`, `errors`, `addresses`, `blanks`; `jsontext`, `timetext`, `timestamps`,
+`credentials`, `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body),
+`plainjson` (Python values as JSON); `wire` (the rules of one message), `wire_message` (the fast way through them),
+`request` (a body taken apart) and `codec` (bytes to typed messages and back); `merge`, `integrations`, `sinks`;
+`origins` (whose request it is), `refused` (what is kept of what was refused) and `intake` (the order of the steps);
+`collector` (what people embed); `schema` (the rules as JSON Schema, for others); `entries`, `rejections` and
+`catalogue` (what each code means); `stories` and `explain` (why it came out so).
 """
 
 from trackcore.catalogue import CATALOGUE
@@ -16,16 +18,20 @@ from trackcore.codec import (
     structure_message,
     unstructure_message,
 )
-from trackcore.collector import Collector, Receipt
+from trackcore.collector import Collector, MessagesRejected, Receipt
 from trackcore.credentials import Source, SourceBook, mask_write_key, write_key_from_authorization
 from trackcore.entries import Entry
 from trackcore.errors import Caution, Invalid, InvalidMessage, InvalidRequest, Reason, TrackcoreError, Warned
 from trackcore.explain import explain_message, explain_quarantined, explain_rejection
-from trackcore.intake import Intake, Origin, Rejection, receive
+from trackcore.intake import Intake, receive
 from trackcore.integrations import Because, Decision, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.marks import LogChanged, Mark, Stretch
 from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.origins import Origin
+from trackcore.paths import endpoint_of
+from trackcore.refused import Rejection
 from trackcore.schema import any_message_schema, batch_schema, message_schema
 from trackcore.sinks import (
     Cause,
@@ -70,9 +76,12 @@ __all__ = [
     "InvalidRequest",
     "JSONObject",
     "Limits",
+    "LogChanged",
+    "Mark",
     "MemorySink",
     "Message",
     "MessageStory",
+    "MessagesRejected",
     "NewMessageId",
     "Origin",
     "Outcome",
@@ -93,6 +102,7 @@ __all__ = [
     "SourceBook",
     "StoredQuarantined",
     "StoredRejected",
+    "Stretch",
     "TimeRule",
     "Track",
     "TrackcoreError",
@@ -105,6 +115,7 @@ __all__ = [
     "decode_message",
     "encode_batch",
     "encode_message",
+    "endpoint_of",
     "explain_message",
     "explain_quarantined",
     "explain_rejection",

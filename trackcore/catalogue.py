@@ -40,7 +40,8 @@ _WARNINGS = (
         Warned.SURROGATE_REPLACED,
         meaning="A `\\ud800` to `\\udfff` stood alone. Two of them are one character; one of them is none, and no "
         "UTF-8 text can hold it. It was replaced by U+FFFD, the replacement character. All else is as it came.",
-        senders="JavaScript and Python code that cuts a text in the middle of an emoji, as `text.slice(0, 100)` does.",
+        senders="JavaScript and Python code that cuts a text in the middle of an emoji, as `text.slice(0, 100)` does; "
+        "mail programs that send the query of a pixel in another encoding than UTF-8.",
         remedy="Cut texts by characters: `[...text].slice(0, 100).join('')`.",
         allowed="whole characters",
         link=Docs.JSON,
@@ -49,9 +50,20 @@ _WARNINGS = (
         Warned.TIMESTAMP_UNPARSABLE,
         meaning="The time of the message could not be read, so the message has the time at which it was received. What "
         "the client wrote is kept in `originalTimestamp`.",
-        senders="Code that formats dates for people: `02/01/2015`, `Mon Feb 02 2015`; templates not filled in.",
+        senders="Code that formats dates for people: `02/01/2015`, `2 February 2015`; templates not filled in; 0 for a "
+        "time that is not known.",
         remedy="Send ISO 8601 with an offset, `2015-02-02T00:30:08.276Z`, or milliseconds since 1970.",
-        allowed="a time in ISO 8601, or a number of seconds or milliseconds since 1970",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
+        link=Docs.TIMESTAMPS,
+    ),
+    _entry(
+        Warned.TIMESTAMP_WITHOUT_OFFSET,
+        meaning="A time without an offset can be any of 26 hours. It was taken as UTC. If only one of `timestamp` and "
+        "`sentAt` lacks it and means local time, the message is wrong by as much as the client is away from UTC.",
+        senders="Flutter's and Python's `DateTime.now()` printed as they are, exports of databases, dates without a "
+        "time of day.",
+        remedy="Send UTC with a `Z`: `toUtc().toIso8601String()` in Dart, `datetime.now(UTC).isoformat()` in Python.",
+        allowed="a time with `Z` or an offset, or a count since 1970",
         link=Docs.TIMESTAMPS,
     ),
     _entry(
@@ -69,15 +81,16 @@ _WARNINGS = (
         "own time stands.",
         senders="Hand-written clients that format it for people.",
         remedy="Send ISO 8601, or leave `sentAt` out.",
-        allowed="a time in ISO 8601, or a number of seconds or milliseconds since 1970",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
         link=Docs.TIMESTAMPS,
     ),
     _entry(
         Warned.WRITE_KEY_MISMATCH,
-        meaning="The request gave more than one write key. The one in the header wins over that in the body, and that "
-        "over the one in the query. The message belongs to the source of the key that won.",
-        senders="Proxies that add a key of their own; apps that have two SDKs with two keys; batches put together from "
-        "the queues of several sources.",
+        meaning="The request names more than one write key. The first one that belongs to a source counts, in the "
+        "order header, body, query. The message belongs to the source of that key.",
+        senders="Sites behind Basic authentication, whose user name arrives in the header where the key would be; "
+        "proxies that add a key of their own; apps that have two SDKs with two keys; batches put together from the "
+        "queues of several sources.",
         remedy="See that the source is the one you meant. Give each request one key.",
         allowed="one write key in a request",
         link=Docs.AUTHENTICATION,
@@ -92,6 +105,16 @@ _WARNINGS = (
         link=Docs.INTEGRATIONS,
     ),
     _entry(
+        Warned.INTEGRATION_SAYS_NO,
+        meaning="An object selects its destination and carries options for it. This one holds an option that seems to "
+        "say no, such as `enabled: false`, which only that destination could interpret: the message goes there.",
+        senders="Code that reuses the settings of another system; a copy of the documented `Warehouses` object under "
+        "another name.",
+        remedy="Send false in place of the object. Only `Warehouses` may be an object that says no: `{all: false}`.",
+        allowed="a boolean, or an object with options for the destination",
+        link=Docs.INTEGRATIONS,
+    ),
+    _entry(
         Warned.INTEGRATION_CASE,
         meaning="Names of destinations are case sensitive. This one matches a destination but for upper and lower "
         "case, so it names none, and that destination was decided on by the default.",
@@ -99,6 +122,24 @@ _WARNINGS = (
         remedy="Write the name as the configuration has it.",
         allowed="the name of a destination, to the letter",
         link=Docs.INTEGRATIONS,
+    ),
+    _entry(
+        Warned.FIELD_NEAR_MISS,
+        meaning="A field differs from one of the API in upper and lower case, or in `_`, `-` or spaces alone. Names "
+        "are taken to the letter, so it was not read as that field: it was kept among the message's other fields.",
+        senders="Rows of a warehouse (`user_id`, `sent_at`), hand-written clients (`messageID`, `timeStamp`).",
+        remedy="Write the name as the API has it.",
+        allowed="the name of the field, to the letter",
+        link=Docs.BATCH,
+    ),
+    _entry(
+        Warned.NUMBER_NOT_FINITE,
+        meaning="A message that was made in Python held NaN or infinity, as a float or as a Decimal. JSON has no such "
+        "number, so null was written, as JavaScript does. Sent over HTTP, the same number makes the body invalid JSON.",
+        senders="Python code that passes on the result of a division, an empty mean, or a missing value of pandas.",
+        remedy="Leave the property out where there is no number: `math.isfinite` tells.",
+        allowed="a finite number, or null",
+        link=Docs.JSON,
     ),
     _entry(
         Warned.REPAIRED,

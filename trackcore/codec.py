@@ -10,7 +10,6 @@ coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, a
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +18,15 @@ import msgspec
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from trackcore.errors import InvalidMessage, Reason
-from trackcore.jsontext import replace_surrogates
+from trackcore.errors import Caution, InvalidMessage, Reason, Warned
+from trackcore.jsontext import encode_json, replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.plainjson import plain_object
 from trackcore.request import Request, parse_request
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import check_message, check_message_id, decode_item, too_many_messages
+from trackcore.wire import CALLS, check_message, check_message_id, decode_item, too_many_messages
 
 MESSAGE_TYPES: dict[Call, type[Message]] = {
     "identify": Identify,
@@ -48,7 +48,10 @@ def decode_message(body: bytes, call: Call | None = None, limits: Limits = DEFAU
     Raises:
         InvalidRequest: the bytes are not one JSON object within the limits.
         InvalidMessage: the message breaks a rule of its call.
+        ValueError: there is no such call.
     """
+    if call is not None and call not in CALLS:
+        raise ValueError(f"{call!r} is not a call; expected one of {', '.join(sorted(CALLS))}")
     request = parse_request(body, call or "track", limits)
     return _decode_item(request.items[0], call, limits)
 
@@ -77,25 +80,34 @@ def decode_batch(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Batch:
 def encode_message(message: Message) -> bytes:
     """Encode one message as it goes over the wire, its `type` included.
 
-    As in JavaScript, NaN and infinity become null; a lone surrogate becomes U+FFFD, written as an escape.
+    As in JavaScript, NaN and infinity become null; a lone surrogate becomes U+FFFD, written as an escape.  What else of
+    Python has a JSON form is told by `trackcore.plainjson`.
 
     Raises:
         InvalidMessage: a free-form part holds something that has no JSON form.
+        TypeError: it is not a message.
     """
-    return replace_surrogates(encode_as_given(message))
+    return replace_surrogates(encode_as_given(message)[0])
 
 
-def encode_as_given(message: Message) -> bytes:
-    """Encode one message as SDKs do: a lone surrogate stays, as an escape.  Raises `InvalidMessage` likewise."""
-    return _encode(unstructure_message(message))
+def encode_as_given(message: Message) -> tuple[bytes, tuple[Caution, ...]]:
+    """Encode one message as SDKs do: a lone surrogate stays, as an escape.
+
+    Returns the text, and what had to be replaced in it.  Raises `InvalidMessage` as `encode_message` does.
+    """
+    not_finite: list[str] = []
+    text = _encode(_as_plain(message, not_finite))
+    if not not_finite:
+        return text, ()
+    return text, (Caution(code=Warned.NUMBER_NOT_FINITE, message=_not_finite_in(not_finite), path=not_finite[0]),)
 
 
 def encode_batch(batch: Batch) -> bytes:
     """Encode a batch as one request body.  Raises `InvalidMessage` as `encode_message` does."""
     envelope: JSONObject = {
-        "batch": [unstructure_message(message) for message in batch.messages],
-        "context": batch.context,
-        "integrations": batch.integrations,
+        "batch": [_as_plain(message, []) for message in batch.messages],
+        "context": batch.context and plain_object(batch.context, []),
+        "integrations": batch.integrations and plain_object(batch.integrations, []),
         "sentAt": batch.sent_at,
         "writeKey": batch.write_key,
     }
@@ -103,14 +115,47 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def structure_message(message: JSONObject) -> Message:
-    """Make a typed message from a wire object that keeps the rules, such as one that was stored."""
+    """Make a typed message from a wire object that keeps the rules, such as one that was stored.
+
+    What the documentation does not know is kept in `extra`, but for a `writeKey`, which is dropped.
+    """
     return _converter.structure(message, MESSAGE_TYPES[message["type"]])
 
 
 def unstructure_message(message: Message) -> JSONObject:
-    """Make a wire object from a typed message."""
+    """Make a wire object from a typed message.  Raises `TypeError` for anything else."""
+    if message.__class__ not in CALL_OF:
+        _check_subclass(type(message))
     wire_object: JSONObject = _converter.unstructure(message)
     return wire_object
+
+
+def _check_subclass(kind: type) -> None:
+    """Accept a class of one's own if it has the fields of a message and no other.  Raises `TypeError`."""
+    base = next((known for known in kind.__mro__ if known in CALL_OF), None)
+    if base is None:
+        raise TypeError(f"{kind.__name__} is not a message; expected one of {_MESSAGE_LIST}")
+    known = {field.name for field in attrs.fields(base)}
+    more = [field.name for field in attrs.fields(kind) if field.name not in known]
+    if more:
+        raise TypeError(f"{kind.__name__} adds fields to {base.__name__}, which would be lost: {', '.join(more)}")
+
+
+_MESSAGE_LIST = ", ".join(message_type.__name__ for message_type in MESSAGE_TYPES.values())
+
+
+def _as_plain(message: Message, not_finite: list[str]) -> JSONObject:
+    """Make a wire object of plain JSON.  Bytes are base64 where any value may stand, and refused where text must."""
+    wire_object = unstructure_message(message)
+    for name, value in wire_object.items():
+        if isinstance(value, bytes | bytearray | memoryview) and name not in message.extra:
+            detail = f"`{name}` is text, not {type(value).__name__}: decode it first"
+            raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=detail, path=name)
+    return plain_object(wire_object, not_finite)
+
+
+def _not_finite_in(paths: list[str]) -> str:
+    return "null was written for a number that is not finite" + (f", in {len(paths)} places" if len(paths) > 1 else "")
 
 
 def wire_name(attribute: str) -> str:
@@ -119,13 +164,16 @@ def wire_name(attribute: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
+_NEVER_KEPT = frozenset({"writeKey"})
+"""Fields that a message never keeps: the write key belongs to its request, and is the credential of the source."""
+
 _converter = Converter(detailed_validation=False)
 
 
 def _configure(message_type: type[Message]) -> None:
     """Teach the converter the wire names of one message type, and to keep what it does not know in `extra`."""
     names = {field.name: wire_name(field.name) for field in attrs.fields(message_type) if field.name != "extra"}
-    known = frozenset(names.values()) | {"type"}
+    known = frozenset(names.values()) | {"type"} | _NEVER_KEPT
     structure = make_dict_structure_fn(
         message_type,
         _converter,
@@ -145,7 +193,8 @@ def _configure(message_type: type[Message]) -> None:
         return attrs.evolve(structure(message, message_type), extra=extra)
 
     def unstructure_all(message: Message) -> JSONObject:
-        return {"type": call} | message.extra | unstructure(message) | {"type": call}
+        extra = {name: value for name, value in message.extra.items() if name not in _NEVER_KEPT}
+        return {"type": call} | extra | unstructure(message) | {"type": call}
 
     _converter.register_structure_hook(message_type, structure_all)
     _converter.register_unstructure_hook(message_type, unstructure_all)
@@ -187,32 +236,8 @@ def _decode_item(item: bytes | msgspec.Raw, call: Call | None, limits: Limits) -
 def _encode(wire_object: JSONObject) -> bytes:
     try:
         try:
-            return _encode_given(wire_object)
+            return encode_json(wire_object)
         except UnicodeEncodeError:
-            # A lone surrogate is no character, but ASCII text has an escape for it.
-            return json.dumps(_without_nan(msgspec.to_builtins(wire_object, enc_hook=_as_base))).encode()
+            return json.dumps(wire_object).encode()  # a lone surrogate is no character, but ASCII text has an escape
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=str(error)) from error
-
-
-def _as_base(value: Any) -> str | int | float:
-    """Take a subclass of a JSON type as that type: Markup, Django's SafeString, numpy's float64."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    raise TypeError(f"a {type(value).__name__} has no JSON form")
-
-
-_encode_given = msgspec.json.Encoder(enc_hook=_as_base).encode
-
-
-def _without_nan(value: Any) -> Any:
-    """Do what msgspec does and `json` does not: write NaN and infinity as null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,12 +17,14 @@ from msgspec.structs import replace
 
 from trackcore.codec import encode_as_given
 from trackcore.credentials import Source, SourceBook
-from trackcore.errors import Caution, InvalidRequest, Warned
-from trackcore.intake import Intake, Origin, Rejection, process, receive
+from trackcore.errors import Caution, InvalidRequest, TrackcoreError, Warned
+from trackcore.intake import Intake, process, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
 from trackcore.jsontext import replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
+from trackcore.origins import Origin
+from trackcore.refused import Rejection
 from trackcore.request import Request, key_in_broken_body
 from trackcore.sinks import Envelope, FoundBy, Outcome, QuarantinedRequest, RejectedRecord, Sink
 from trackcore.timestamps import truncate_to_milliseconds
@@ -32,6 +34,23 @@ SERVER = Origin()
 
 _SEED_DIGITS = 24
 _REPAIRED = Caution(code=Warned.REPAIRED, message="it was refused at first, and received again")
+
+
+@attrs.define(kw_only=True, eq=False)
+class MessagesRejected(TrackcoreError):
+    """Not every message of a request was accepted; those that were are stored.
+
+    Without `rejections` no message was looked at, since the write key is missing or belongs to no source.
+    """
+
+    accepted: int
+    rejections: tuple[Rejection, ...]
+
+    def __str__(self) -> str:
+        if not self.rejections:
+            return "nothing was accepted: the write key is missing, or belongs to no source"
+        first = self.rejections[0]
+        return f"{self.accepted} accepted, {len(self.rejections)} rejected; first: message {first.index}: {first.error}"
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +73,11 @@ class Receipt:
     def accepted(self) -> int:
         """How many messages are in the log now, duplicates among them."""
         return len(self.envelopes)
+
+    def raise_for_rejections(self) -> None:
+        """Return when every message of the request is in the log, else raise `MessagesRejected`, as in strict mode."""
+        if self.source is None or self.rejections:
+            raise MessagesRejected(accepted=self.accepted, rejections=tuple(self.rejections))
 
 
 @attrs.define
@@ -96,8 +120,9 @@ class Collector:
         Raises:
             InvalidRequest: the body is of no use as a whole (it is kept among the rejected if its source is known).
             SinkUnavailable: nothing was stored; the sender should try again.
+            ValueError: there is no such endpoint; `trackcore.endpoint_of` finds that of an HTTP path.
         """
-        received_at = self.clock()
+        received_at = self._now()
         try:
             intake = receive(
                 body,
@@ -176,22 +201,31 @@ class Collector:
     def submit(self, *messages: Message, source: str) -> Receipt:
         """Receive messages made in this process, as one request.  They keep the same rules as any other.
 
+        NaN and infinity become null, with the warning `number_not_finite`.
+
         Raises:
             InvalidMessage: a message holds something that has no JSON form; nothing was stored.
             SinkUnavailable: nothing was stored; try again.
             LookupError: there is no source of that name.
+            TypeError: something is not a message; a list of messages is submitted as `submit(*messages)`.
         """
         found = self.sources.named(source)
         if found is None:
             raise LookupError(f"there is no source {source!r}")
-        received = tuple(map(encode_as_given, messages))
+        encoded = [_encoded(message) for message in messages]
+        received = tuple(text for text, _ in encoded)
         intake = process(
-            Request(call=None, items=tuple(map(replace_surrogates, received)), received=received),
+            Request(
+                call=None,
+                items=tuple(map(replace_surrogates, received)),
+                received=received,
+                own_cautions=tuple(cautions for _, cautions in encoded),
+            ),
             origin=SERVER,
             source=found,
             write_key=None,
             resolver=self._resolvers[source],
-            received_at=truncate_to_milliseconds(self.clock()),
+            received_at=truncate_to_milliseconds(self._now()),
             new_message_id=self.new_message_id,
             limits=self.limits,
             found_by=FoundBy.PROCESS,
@@ -211,12 +245,12 @@ class Collector:
 
         An adapter calls this for what it refuses before it has a body to receive.
         """
-        key = origin.header_key or key_in_broken_body(body) or origin.query_key
-        source = self.sources.find(key)
+        keys = (origin.header_key, origin.other_header_key, key_in_broken_body(body), origin.query_key)
+        source = next(filter(None, map(self.sources.find, keys)), None)
         if source is not None:
             record = RejectedRecord(
                 source=source.name,
-                received_at=truncate_to_milliseconds(received_at or self.clock()),
+                received_at=truncate_to_milliseconds(received_at or self._now()),
                 code=error.reason,
                 message=error.detail,
                 path=error.path,
@@ -237,6 +271,12 @@ class Collector:
             requests_this_second=self._rates.count(source.name, intake.received_at),
         )
 
+    def _now(self) -> datetime:
+        now: object = self.clock()
+        if not isinstance(now, datetime) or now.tzinfo is None:
+            raise TypeError(f"the clock returned {now!r}; it returns an aware datetime, as datetime.now(UTC) does")
+        return now
+
     def _destinations_of(self, source: Source) -> tuple[Destination, ...]:
         if source.destinations is None:
             return self.destinations
@@ -244,6 +284,12 @@ class Collector:
         if unknown:
             raise ValueError(f"source {source.name!r} names unknown destinations: {', '.join(sorted(unknown))}")
         return tuple(destination for destination in self.destinations if destination.name in source.destinations)
+
+
+def _encoded(message: Message) -> tuple[bytes, tuple[Caution, ...]]:
+    if isinstance(message, list | tuple):
+        raise TypeError(f"submit takes messages, not a {type(message).__name__} of them: submit(*messages, source=...)")
+    return encode_as_given(message)
 
 
 def _rejected_record(source: Source, intake: Intake, rejection: Rejection, endpoint: Endpoint | None) -> RejectedRecord:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
+import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
@@ -21,6 +22,26 @@ def _as_write_keys(keys: Iterable[str]) -> tuple[WriteKey, ...]:
     if isinstance(keys, str):  # an iterable of text as well: each of its letters would be a write key
         raise TypeError("write_keys is a list of write keys, not one write key")
     return tuple(map(WriteKey, keys))
+
+
+def write_key_fault(key: object) -> str | None:
+    """Return why no request can carry a write key, without quoting it; None if one can."""
+    if not isinstance(key, str):
+        return "a write key is a string"
+    faults = {
+        "a write key cannot be empty": not key,
+        "a write key cannot have white space around it": key != key.strip(),
+        "a write key cannot have a colon: Basic authentication ends it there": ":" in key,
+        "'***' is how SDKs mask a write key, so it cannot be one": key == _MASK,
+        "a write key cannot have characters that do not show": any(unicodedata.category(c) in _NOT_SHOWN for c in key),
+    }
+    return next((fault for fault, holds in faults.items() if holds), None)
+
+
+def _check_write_keys(_: object, __: object, keys: tuple[WriteKey, ...]) -> None:
+    for place, key in enumerate(keys):
+        if (fault := write_key_fault(key)) is not None:
+            raise ValueError(f"write_keys[{place}]: {fault}")
 
 
 def mask_write_key(key: WriteKey) -> str:
@@ -38,10 +59,15 @@ class Source:
 
     `destinations` names those that may get its messages, None means all.  A strict source answers a rejected message
     with 400 and is meant for tests.  One without write keys takes messages made in process only.
+
+    Raises:
+        ValueError: a write key is of a form that no request can carry.
     """
 
     name: str
-    write_keys: tuple[WriteKey, ...] = attrs.field(default=(), converter=_as_write_keys, repr=_masked)
+    write_keys: tuple[WriteKey, ...] = attrs.field(
+        default=(), converter=_as_write_keys, validator=_check_write_keys, repr=_masked
+    )
     strict: bool = False
     destinations: tuple[str, ...] | None = None
 
@@ -103,10 +129,17 @@ def write_key_from_authorization(header: str | None) -> WriteKey | None:
 
 
 def write_key(value: object) -> WriteKey | None:
-    """Take a value from a header, a query or a body as a write key; None when it cannot be one."""
-    return WriteKey(value) if isinstance(value, str) and value and value.rpartition(":")[2] != _MASK else None
+    """Return a value from a header, a query or a body as a write key, without white space around it.
+
+    None when it cannot be a write key.
+    """
+    if not isinstance(value, str):
+        return None
+    key = value.strip()  # `echo KEY | base64` and files of secrets add a line break
+    return WriteKey(key) if key and key.rpartition(":")[2] != _MASK else None
 
 
+_NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MASK = "***"  # Jitsu writes `***` or `id:***` into the body; the key itself stands in a header
 _SHOWN = 4
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")

@@ -64,6 +64,10 @@ class Reason(_Coded):
     PROPERTIES_NOT_OBJECT = "properties_not_object", "`properties` is not an object."
     TRAITS_NOT_OBJECT = "traits_not_object", "`traits` is not an object."
 
+    # One message of an import, where no time of reception could stand for its own.
+    HISTORICAL_TIME_MISSING = "historical_time_missing", "An imported message says nowhere when it happened."
+    HISTORICAL_TIME_UNPARSABLE = "historical_time_unparsable", "The time of an imported message could not be read."
+
 
 class Warned(_Coded):
     """Why a message that was kept carries a caution."""
@@ -74,17 +78,30 @@ class Warned(_Coded):
         "timestamp_unparsable",
         "The time of the message could not be read; receivedAt stands for it.",
     )
+    TIMESTAMP_WITHOUT_OFFSET = (
+        "timestamp_without_offset",
+        "A time does not say its offset from UTC; it was taken as UTC.",
+    )
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range", "The corrected time lies outside the years 1 to 9999."
     SENT_AT_UNPARSABLE = "sent_at_unparsable", "`sentAt` could not be read, so clock skew was not corrected."
-    WRITE_KEY_MISMATCH = "write_key_mismatch", "The body names another write key than the one that was used."
+    WRITE_KEY_MISMATCH = "write_key_mismatch", "The request names another write key than the one that was used."
     INTEGRATION_IGNORED = (
         "integration_ignored",
         "A value in `integrations` is neither boolean nor object; it was ignored.",
+    )
+    INTEGRATION_SAYS_NO = (
+        "integration_says_no",
+        "An object in `integrations` seems to say no, but an object selects.",
     )
     INTEGRATION_CASE = (
         "integration_case",
         "A name in `integrations` matches a destination but for upper and lower case.",
     )
+    FIELD_NEAR_MISS = (
+        "field_near_miss",
+        "A field has almost the name of a known one; it was kept, and not read as that.",
+    )
+    NUMBER_NOT_FINITE = "number_not_finite", "NaN and infinity have no JSON form; null was written for them."
     REPAIRED = "repaired", "The message was refused at first, and received again after that was mended."
 
 

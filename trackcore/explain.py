@@ -9,10 +9,11 @@ when the message came, what was decided stands, and the story says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import msgspec
 
 from trackcore.catalogue import CATALOGUE
@@ -64,7 +65,7 @@ def explain_message(
         call=str(message.get("type", "")),
         ids={name: str(message[name]) for name in _IDS if message.get(name) is not None},
         coerced=tuple(caution.path for caution in cautions if caution.code == Warned.ID_FROM_NUMBER),
-        time=explain_time(message),
+        time=explain_historical_time(message) if found_by == FoundBy.FILE else explain_time(message),
         inherited=tuple(inherited),
         warnings=tuple(map(_remark, cautions)),
         destinations=tuple(_destinations(message, destinations, resolver)),
@@ -91,6 +92,12 @@ def explain_time(message: JSONObject) -> TimeStory:
         timestamp=message.get("timestamp"),
         clock_skew=skew,
     )
+
+
+def explain_historical_time(message: JSONObject) -> TimeStory:
+    """Tell whence an imported message has its `timestamp`: its `sentAt` is of long ago and corrected nothing."""
+    sentence = "The message was imported from a file, so the time that it had there stands."
+    return attrs.evolve(explain_time(message), rule=TimeRule.ORIGINAL, sentence=sentence, clock_skew=None)
 
 
 def explain_rejection(
@@ -148,10 +155,18 @@ def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits:
     )
 
 
-def explain_quarantined(write_key: str | None, sources: SourceBook) -> QuarantineStory:
-    """Tell why a request is in quarantine, and whether that would still be so."""
+def explain_quarantined(
+    write_key: str | None, sources: SourceBook, other_keys: Iterable[WriteKey] = ()
+) -> QuarantineStory:
+    """Explain why a request is in quarantine, and whether today's sources would put it there.
+
+    Args:
+        write_key: the key that is kept with the request, the first that it named.
+        sources: the sources of today.
+        other_keys: the keys in its body, any of which may belong to a source by now.
+    """
     key = None if write_key is None else WriteKey(write_key)
-    source = sources.find(key)
+    source = next(filter(None, map(sources.find, (key, *other_keys))), None)
     return QuarantineStory(
         write_key=None if key is None else mask_write_key(key),
         source_now=None if source is None else source.name,
@@ -171,7 +186,7 @@ _UNITS = ((0.001, 0.9995, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_
 
 
 _PLACES: Mapping[str, str] = {
-    FoundBy.HEADER: "the write key in the Authorization header belongs to it",
+    FoundBy.HEADER: "the write key in a header (Authorization or X-Write-Key) belongs to it",
     FoundBy.BODY: "the `writeKey` of the batch belongs to it",
     FoundBy.MESSAGE: "the `writeKey` in the message, or in one of its batch, belongs to it",
     FoundBy.QUERY: "the write key in the query of the address belongs to it",
@@ -185,7 +200,7 @@ _NOT_KEPT = "the write key of the request belongs to it, or the message was made
 def _why_source(found_by: str | None, cautions: Sequence[Caution]) -> str:
     because = _PLACES.get(found_by or "", _NOT_KEPT)
     if any(caution.code == Warned.WRITE_KEY_MISMATCH for caution in cautions):
-        return f"{because}; the request gave another one too, in a place that counts for less"
+        return f"{because}; the request names another one too, which counts for less or belongs to no source"
     return because
 
 
@@ -252,6 +267,8 @@ def _why(decision: Decision, age: timedelta) -> tuple[str | None, str]:
     if decision.because is Because.BY_NAME:
         return own, f"{own} is {flag}"
     if decision.because is Because.BY_OPTIONS:
+        if not decision.chosen:
+            return f"{own}.all", f"{own} is an object whose `all` is false, and which names no warehouse"
         return own, f"{own} is an object, which chooses it and carries options for it"
     if decision.because is Because.BY_ALL:
         return f"integrations.{ALL}", f"it is not named, and integrations.{ALL} is {flag}"

@@ -3,13 +3,13 @@
     bytes -> messages -> merged -> timed -> routed -> envelopes
 
 Everything here is a function of its arguments: the time of reception and the maker of message ids are passed in,
-nothing is stored.  A request is one source's: it is found once, by the first write key in the order header, body,
-query.
+nothing is stored.  A request is one source's: it is found once, by the first write key that belongs to a source, in
+the order header, body, query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -17,50 +17,37 @@ import attrs
 import msgspec
 
 from trackcore.credentials import Source, SourceBook, write_key
-from trackcore.errors import Caution, InvalidMessage, Warned
+from trackcore.errors import Caution, InvalidMessage, Reason, Warned
 from trackcore.integrations import Resolution, Resolver
 from trackcore.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, lay_over
-from trackcore.request import Request, parse_request, peek
+from trackcore.origins import Origin, find_source
+from trackcore.refused import Rejection, reject_excess, rejection_of
+from trackcore.request import Request, parse_request
 from trackcore.sinks import Envelope, FoundBy
 from trackcore.timestamps import (
     ClockCorrection,
     TimeRule,
     format_timestamp,
+    has_offset,
     parse_timestamp,
+    time_text,
     truncate_to_milliseconds,
 )
 from trackcore.typing import Endpoint, JSONObject, NewMessageId, WriteKey
-from trackcore.wire import check_message_id, decimal_text, object_or_absent, too_deep, too_many_messages
+from trackcore.wire import (
+    check_message_id,
+    checked_id,
+    hint,
+    is_near_miss,
+    object_or_absent,
+    too_deep,
+)
 from trackcore.wire_message import ABSENT, WireMessage, read_message, write_message
 
 Inherited: TypeAlias = tuple[str, ...]
 """The wire paths of what a message has from its batch."""
-
-
-@attrs.frozen(kw_only=True)
-class Origin:
-    """What is known of where a request came from, beside its body.
-
-    `header_key` and `query_key` are write keys given outside the body.  `client_ip` is the caller's address;
-    `client_side` says that the caller is the user's own device, so that the address is the user's.
-    """
-
-    header_key: WriteKey | None = None
-    query_key: WriteKey | None = None
-    client_ip: str | None = None
-    client_side: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Rejection:
-    """One message that was refused: its place in the batch, its id where it has one, why, and its source text."""
-
-    index: int
-    message_id: str | None
-    error: InvalidMessage
-    payload: bytes
 
 
 @attrs.frozen(kw_only=True)
@@ -96,11 +83,11 @@ def receive(
 
     Raises:
         InvalidRequest: the body is of no use as a whole.
+        TypeError, ValueError: there is no such endpoint, or `new_message_id` made what is not a message id.
     """
     received_at = truncate_to_milliseconds(received_at)
     request = parse_request(body, endpoint, limits)
-    key, found_by = _find_key(request, origin, limits)
-    source = sources.find(key)
+    source, key, found_by = find_source(request, origin, sources, limits)
     if source is None:
         return Intake(source=None, write_key=key, received_at=received_at)
     return process(
@@ -127,8 +114,12 @@ def process(
     new_message_id: NewMessageId,
     limits: Limits,
     found_by: FoundBy | None = None,
+    is_history: bool = False,
 ) -> Intake:
-    """Make an envelope of each message of a request whose source is known.  `received_at` is in whole milliseconds."""
+    """Make an envelope of each message of a request whose source is known.  `received_at` is in whole milliseconds.
+
+    `is_history` says that the messages are of an archive: what time they have stands, and one without is rejected.
+    """
     pipeline = _Pipeline(
         request=request,
         origin=origin,
@@ -139,6 +130,7 @@ def process(
         new_message_id=new_message_id,
         limits=limits,
         found_by=None if found_by is None else str(found_by),
+        is_history=is_history,
     )
     envelopes, rejections = pipeline.run()
     return Intake(
@@ -149,21 +141,6 @@ def process(
         rejections=rejections,
         said_for_all=request.said_for_all(limits, len(rejections)) if rejections else None,
     )
-
-
-def _find_key(request: Request, origin: Origin, limits: Limits) -> tuple[WriteKey | None, FoundBy]:
-    """Find the write key that counts, and tell where it stood."""
-    if origin.header_key:
-        return origin.header_key, FoundBy.HEADER
-    if request.write_key:
-        return request.write_key, FoundBy.BODY
-    key = _key_in_items(request, limits)
-    return (key, FoundBy.MESSAGE) if key else (origin.query_key, FoundBy.QUERY)
-
-
-def _key_in_items(request: Request, limits: Limits) -> WriteKey | None:
-    items = request.items[: limits.batch_messages]
-    return next((key for item in items if (key := write_key(peek(item, "writeKey")))), None)
 
 
 @attrs.define(kw_only=True)
@@ -182,6 +159,7 @@ class _Pipeline:
     new_message_id: NewMessageId
     limits: Limits
     found_by: str | None
+    is_history: bool
     _received_text: str = attrs.field(init=False)
     _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
     _shared_context: SharedContext | None = attrs.field(init=False)
@@ -189,12 +167,15 @@ class _Pipeline:
     _resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = attrs.field(init=False, factory=dict)
     _last_sent: str | None = attrs.field(init=False, default=None)
     _last_correction: ClockCorrection = attrs.field(init=False)
+    _sent_caution: Caution | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._received_text = format_timestamp(self.received_at)
         self._last_correction = ClockCorrection.between(self.received_at, None)
-        shared = []
-        if {self.request.write_key, self.origin.query_key} - {None, self.write_key}:
+        shared = [*self.request.shared_cautions]
+        origin = self.origin
+        keys = {self.request.write_key, origin.header_key, origin.other_header_key, origin.query_key}
+        if keys - {None, self.write_key}:
             shared.append(_MISMATCH)
         if self.request.shared_surrogate:
             shared.append(_SURROGATE)
@@ -211,9 +192,9 @@ class _Pipeline:
             try:
                 envelopes.append(self._envelope(index, item))
             except InvalidMessage as error:
-                rejections.append(_rejection(index, item, received[index], error))
+                rejections.append(rejection_of(index, item, received[index], error))
         if len(received) > self.limits.batch_messages:
-            rejections.extend(_excess(self.request.items, received, self.limits.batch_messages))
+            rejections.extend(reject_excess(self.request.items, received, self.limits.batch_messages))
         return envelopes, rejections
 
     def _envelope(self, index: int, item: bytes | msgspec.Raw) -> Envelope:
@@ -221,6 +202,8 @@ class _Pipeline:
         if request.invalid is not None:
             raise request.invalid
         cautions = [*self._shared_cautions]
+        if request.own_cautions:
+            cautions.extend(request.own_cautions[index])
         call, message, extra = read_message(bytes(item), request.call, self.limits, cautions)
         message.context, inherited = self._context(message.context)
         own = b"" if message.integrations is ABSENT else bytes(message.integrations)
@@ -230,10 +213,12 @@ class _Pipeline:
             self._take_write_key_out(message, cautions)
         message_id = message.message_id
         if message_id is None:
-            message_id = message.message_id = self.new_message_id()
+            message_id = message.message_id = checked_id(self.new_message_id(), self.limits)
         elif len(message_id) > self.limits.message_id_chars:
             check_message_id(message_id, self.limits)
-        timestamp = self._time(message, cautions)
+        timestamp = (
+            self._historical_time(message, extra, cautions) if self.is_history else self._time(message, cautions)
+        )
         if request.received is not None and _SURROGATE not in cautions:
             cautions.extend([_SURROGATE] if has_surrogate(request.received[index]) else [])
         return Envelope(
@@ -298,7 +283,8 @@ class _Pipeline:
         return object_or_absent("integrations", parse_value(text))
 
     def _take_write_key_out(self, message: WireMessage, cautions: list[Caution]) -> None:
-        if write_key(message.write_key) not in (None, self.write_key) and _MISMATCH not in cautions:
+        is_other = not self.is_history and write_key(message.write_key) not in (None, self.write_key)
+        if is_other and _MISMATCH not in cautions:
             cautions.append(_MISMATCH)
         message.write_key = None
 
@@ -310,14 +296,16 @@ class _Pipeline:
             original = parse_timestamp(original_text)
             if original is None:
                 cautions.append(_unparsable(Warned.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
+            elif original_text[-1] != "Z" and not has_offset(original_text):
+                cautions.append(_without_offset("timestamp", original_text))
         sent_text = message.sent_at
         if sent_text is None:
             sent_text = message.sent_at = self.request.sent_at
         if sent_text != self._last_sent:
             self._remember_correction(sent_text)
         correction = self._last_correction
-        if correction.clock_skew is None and sent_text is not None:
-            cautions.append(_unparsable(Warned.SENT_AT_UNPARSABLE, "sentAt", sent_text))
+        if self._sent_caution is not None:
+            cautions.append(self._sent_caution)
         timestamp, rule = correction.apply(original)
         if rule is TimeRule.UNREPRESENTABLE:
             cautions.append(_OUT_OF_RANGE)
@@ -326,15 +314,60 @@ class _Pipeline:
         message.timestamp = format_timestamp(timestamp)
         return timestamp
 
+    def _historical_time(self, message: WireMessage, extra: JSONObject | None, cautions: list[Caution]) -> datetime:
+        """Set the times of a message of an archive and return its own.  Raises `InvalidMessage` where it has none.
+
+        An archive's `timestamp` is corrected already; so `sentAt` is kept, and nothing is corrected by it.
+        """
+        path, text = _historical_text(message, extra or {})
+        timestamp = parse_timestamp(text)
+        if timestamp is None:
+            detail = f"{text[:40]!r} is not a time, and no time of reception can stand for it"
+            raise InvalidMessage(reason=Reason.HISTORICAL_TIME_UNPARSABLE, detail=detail, path=path)
+        if not has_offset(text):
+            cautions.append(_without_offset(path, text))
+        if message.original_timestamp is None:
+            message.original_timestamp = text
+        if message.sent_at is None:
+            message.sent_at = self.request.sent_at
+        message.received_at = self._received_text
+        message.timestamp = format_timestamp(timestamp)
+        return timestamp
+
     def _remember_correction(self, sent_text: str | None) -> None:
-        """Find the clock correction for a `sentAt`, which the messages of a request mostly share."""
+        """Find the clock correction for a `sentAt`, and the warning about it: most messages of a request share it."""
+        sent_at = parse_timestamp(sent_text)
         self._last_sent = sent_text
-        self._last_correction = ClockCorrection.between(self.received_at, parse_timestamp(sent_text))
+        self._last_correction = ClockCorrection.between(self.received_at, sent_at)
+        self._sent_caution = None
+        if sent_text is not None and sent_at is None:
+            self._sent_caution = _unparsable(Warned.SENT_AT_UNPARSABLE, "sentAt", sent_text)
+        elif sent_text is not None and sent_text[-1] != "Z" and not has_offset(sent_text):
+            self._sent_caution = _without_offset("sentAt", sent_text)
 
 
-_MISMATCH = Caution(
-    code=Warned.WRITE_KEY_MISMATCH, message="another write key, given elsewhere, was used", path="writeKey"
-)
+def _historical_text(message: WireMessage, extra: JSONObject) -> tuple[str, str]:
+    """Find the time of a message of an archive, by its wire name.  Raises `InvalidMessage` where it has none."""
+    own = {
+        "timestamp": message.timestamp,
+        "originalTimestamp": message.original_timestamp,
+        **_nearly("originalTimestamp", extra),
+        "receivedAt": message.received_at,
+        **_nearly("receivedAt", extra),
+    }
+    found = next(((name, text) for name, text in own.items() if text is not None), None)
+    if found is None:
+        detail = f"an imported message needs a `timestamp`{hint(extra, 'timestamp')}"
+        raise InvalidMessage(reason=Reason.HISTORICAL_TIME_MISSING, detail=detail, path="timestamp")
+    return found
+
+
+def _nearly(known: str, extra: JSONObject) -> dict[str, str | None]:
+    """Return the times that an archive has under almost this name, as warehouses do: `received_at`."""
+    return {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
+
+
+_MISMATCH = Caution(code=Warned.WRITE_KEY_MISMATCH, message="the request names another write key too", path="writeKey")
 _SURROGATE = Caution(code=Warned.SURROGATE_REPLACED, message=Warned.SURROGATE_REPLACED.sentence)
 _OUT_OF_RANGE = Caution(code=Warned.TIMESTAMP_OUT_OF_RANGE, message="the client's own time was kept", path="timestamp")
 
@@ -343,44 +376,6 @@ def _unparsable(code: Warned, path: str, text: str) -> Caution:
     return Caution(code=code, message=f"{text[:40]!r} is not a time", path=path)
 
 
-def _rejection(
-    index: int, item: bytes | msgspec.Raw, received: bytes | msgspec.Raw, error: InvalidMessage
-) -> Rejection:
-    """Keep a message as it was received; its id is read from what could be parsed, which may have been mended."""
-    message_id = peek(item, "messageId")
-    if message_id.__class__ in (int, float):
-        message_id = decimal_text(message_id)
-    return Rejection(
-        index=index,
-        message_id=message_id if isinstance(message_id, str) else None,
-        error=error,
-        payload=bytes(received),
-    )
-
-
-_MOST_EXCESS_TOLD = 100
-
-
-def _excess(
-    items: Sequence[bytes | msgspec.Raw], received: Sequence[bytes | msgspec.Raw], limit: int
-) -> Iterator[Rejection]:
-    """Reject what a batch holds beyond its limit.
-
-    A hostile batch can hold a hundred times the limit, so the answer must be bounded: at most as many again, and no
-    more than a hundred, are told one by one, and the last of these stands for all the rest.
-    """
-    error = too_many_messages(limit, len(items))
-    last = limit + min(limit, _MOST_EXCESS_TOLD) - 1
-    for index in range(limit, min(last, len(items))):
-        yield _rejection(index, items[index], received[index], error)
-    rest = received[last:]
-    if len(rest) == 1:
-        yield _rejection(last, items[last], rest[0], error)
-    elif rest:
-        detail = f"{error.detail}; this stands for the last {len(rest)}"
-        yield Rejection(
-            index=last,
-            message_id=None,
-            error=attrs.evolve(error, detail=detail),
-            payload=b"[%b]" % b",".join(map(bytes, rest)),
-        )
+def _without_offset(path: str, text: str) -> Caution:
+    message = f"{text[:40]!r} names no offset, so it was taken as UTC"
+    return Caution(code=Warned.TIMESTAMP_WITHOUT_OFFSET, message=message, path=path)

@@ -1,8 +1,9 @@
 """The integrations resolver: which destinations a message goes to, and why.
 
 Theory.  `integrations` names destinations.  `All` is the default for those that it does not name (true when absent);
-a boolean decides; an object enables and carries options for that destination.  Names are case sensitive, `All`
-included (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#selecting-destinations).
+a boolean decides; an object enables and carries options for that destination.  One object can say no itself:
+`"Warehouses": {"all": false}`, whose `all` and `warehouseIds` Segment defines.
+Names are case sensitive, `All` included (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#selecting-destinations).
 Any other value counts as absent, with a caution; so does nothing else: names of destinations that we do not have are
 normal (`Segment.io` comes with every browser message).
 
@@ -25,6 +26,15 @@ from trackcore.timestamps import MILLISECOND
 from trackcore.typing import JSONObject
 
 ALL = "All"
+
+WAREHOUSES = "Warehouses"
+"""The name whose object says which warehouses get a message: `all`, a boolean, or `warehouseIds`, an array."""
+
+_NO: tuple[tuple[str, bool], ...] = (
+    *((option, False) for option in ("all", "All", "enabled", "enable", "active", "send")),
+    *((option, True) for option in ("disabled", "disable", "exclude")),
+)
+"""Options that say no, as people expect, but which no documentation defines."""
 
 _MOST_CAUTIONS = 20
 """How many cautions one object can cause, since each is stored with every message that has it."""
@@ -51,7 +61,7 @@ class Because(StrEnum):
     """Why a destination was chosen or not."""
 
     BY_NAME = "by_name"  # integrations[name] is a boolean
-    BY_OPTIONS = "by_options"  # integrations[name] is an object
+    BY_OPTIONS = "by_options"  # integrations[name] is an object: it selects, save `Warehouses` with `all: false`
     BY_ALL = "by_all"  # not named, and `All` is a boolean
     BY_DEFAULT = "by_default"  # not named, and there is no `All`
     TOO_OLD = "too_old"  # selected, but the destination refuses messages of that age
@@ -122,7 +132,7 @@ class Resolver:
 def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:
     """Decide for each destination whether it is selected.  Never raises; what makes no sense becomes a caution."""
     flags, ignored = _usable_flags(integrations or {})
-    cautions = [*ignored, *_case_cautions(flags, destinations)]
+    cautions = [*ignored, *_case_cautions(flags, destinations), *_no_cautions(flags, destinations)]
     if len(cautions) > _MOST_CAUTIONS:
         rest = len(cautions) - _MOST_CAUTIONS
         more = Caution(code=cautions[-1].code, message=f"and {rest} more like these", path="integrations")
@@ -151,7 +161,27 @@ def _decide(flags: JSONObject, destination: Destination) -> Decision:
         return Decision(destination=destination, chosen=flags.get(ALL, True), because=because)
     if value.__class__ is bool:
         return Decision(destination=destination, chosen=value, because=Because.BY_NAME)
+    if _excludes(destination.name, value):
+        return Decision(destination=destination, chosen=False, because=Because.BY_OPTIONS)
     return Decision(destination=destination, chosen=True, because=Because.BY_OPTIONS, options=copied(value))
+
+
+def _excludes(name: str, options: JSONObject) -> bool:
+    """Report whether the object of the warehouses excludes them all.  Warehouses that it names go before `all`."""
+    return name == WAREHOUSES and options.get("all") is False and not options.get("warehouseIds")
+
+
+def _no_cautions(flags: JSONObject, destinations: Sequence[Destination]) -> list[Caution]:
+    """Warn of objects that seem to say no, and select all the same."""
+    cautions = []
+    for name in (destination.name for destination in destinations):
+        value = flags.get(name)
+        if value.__class__ is dict and name != WAREHOUSES:
+            said = next((option for option, no in _NO if value.get(option) is no), None)
+            if said is not None:
+                text = f"the object selects {name!r} although its `{said}` seems to say no; send false in its place"
+                cautions.append(_caution(Warned.INTEGRATION_SAYS_NO, name, text))
+    return cautions
 
 
 def _case_cautions(flags: JSONObject, destinations: Sequence[Destination]) -> list[Caution]:

@@ -61,6 +61,19 @@ encode_json = msgspec.json.Encoder().encode
 """Give the JSON text of plain JSON values: UTF-8, no spaces."""
 
 
+def foreign_encoding(start: bytes) -> str | None:
+    """Name the encoding of a JSON text that is not UTF-8, by its first four bytes; None for UTF-8, or what none shows.
+
+    JSON begins with a character of ASCII, so where its zeros are shows the width and the order (RFC 4627, section 3).
+    """
+    zeros = tuple(byte == 0 for byte in start[:4])
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or zeros.count(True) == 3:  # noqa: PLR2004
+        return "UTF-32"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or zeros[:2] in ((True, False), (False, True)):
+        return "UTF-16"
+    return None
+
+
 def clean_text(body: bytes) -> bytes:
     """Return `body` with a byte order mark blanked out, or raise `InvalidRequest` when it is not UTF-8."""
     if body.isascii():
@@ -78,7 +91,13 @@ def _check_utf8(text: bytes) -> None:
         try:
             start += codecs.utf_8_decode(pieces[start : start + _PIECE_BYTES], "strict", is_last)[1]
         except UnicodeDecodeError as error:
-            raise _invalid_json("the text is not UTF-8", start + error.start) from None
+            detail = f"the text is not UTF-8{_said_of_encoding(text)}"
+            raise _invalid_json(detail, start + error.start) from None
+
+
+def _said_of_encoding(text: bytes) -> str:
+    encoding = foreign_encoding(text)
+    return "" if encoding is None else f", it looks like {encoding}; send UTF-8"
 
 
 def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
@@ -97,16 +116,16 @@ def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
         except (msgspec.DecodeError, RecursionError) as error:
             mend = mends.pop(type(error), None)
             if mend is None:
-                raise _not_json(str(error), len(text)) from None
+                raise _not_json(str(error), text) from None
             mended = mend(mended)
 
 
-def _not_json(detail: str, length: int) -> InvalidRequest:
+def _not_json(detail: str, text: bytes) -> InvalidRequest:
     found = _POSITION.search(detail)
-    position = int(found[1]) if found else length
+    position = int(found[1]) if found else len(text)
     if "trailing characters" in detail:
         position -= 1  # msgspec has stepped over the first of them
-    return _invalid_json(_POSITION.sub("", detail), position)
+    return _invalid_json(_POSITION.sub("", detail) + _said_of_encoding(text), position)
 
 
 def parse_value(text: bytes | msgspec.Raw) -> Any:

@@ -277,6 +277,25 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.IDENTITIES,
     ),
+    _entry(
+        Reason.HISTORICAL_TIME_MISSING,
+        meaning="A message of an import has no `timestamp`, no `originalTimestamp` and no `receivedAt`. Of a request "
+        "the time of reception would stand for it; of history that would be wrong by years.",
+        senders="Exports that leave the time out, or have it in a column of another name.",
+        remedy="Name the column `timestamp` and import the file again: what is stored already is not stored twice.",
+        allowed="a `timestamp`, an `originalTimestamp` or a `receivedAt`",
+        link=Docs.TIMESTAMPS,
+    ),
+    _entry(
+        Reason.HISTORICAL_TIME_UNPARSABLE,
+        meaning="A message of an import has a time that cannot be read. Of a request the time of reception would stand "
+        "for it; of history that would be wrong by years.",
+        senders="Exports that format dates for people, `02/01/2015`, or print counts with an exponent, `1.45e12`.",
+        remedy="Write the times as ISO 8601 with an offset and import the file again: what is stored already is not "
+        "stored twice.",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
+        link=Docs.TIMESTAMPS,
+    ),
 )
 
 REJECTIONS: Mapping[str, Entry] = {entry.code: entry for entry in _ENTRIES}

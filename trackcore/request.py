@@ -7,19 +7,26 @@ decoded by itself, its size is measured on its own bytes, and its faults stay it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 import attrs
 import msgspec
 
 from trackcore.credentials import write_key
-from trackcore.errors import InvalidMessage, InvalidRequest, Reason
+from trackcore.errors import Caution, InvalidMessage, InvalidRequest, Reason
 from trackcore.jsontext import clean_text, has_surrogate, is_deeper, kind_of, parse, parse_value
 from trackcore.limits import Limits
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
-from trackcore.wire import message_too_large, object_or_absent, too_deep
+from trackcore.wire import (
+    envelope_near_miss,
+    hint,
+    message_too_large,
+    near_miss_caution,
+    object_or_absent,
+    too_deep,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -33,6 +40,9 @@ class Request:
     Where the body had to be mended to be parsed at all, `received` has the source texts as they came, and
     `shared_surrogate` says that a lone surrogate stood in what the batch says for all.  `shared` has the source texts
     of the latter, as they came, by name.
+
+    `shared_cautions` are about what the batch has for all its messages.  `own_cautions` has those of each message that
+    were found before its text was written; it is empty where there are none.
     """
 
     call: Call | None
@@ -45,6 +55,8 @@ class Request:
     received: tuple[bytes, ...] | None = None
     shared_surrogate: bool = False
     shared: Mapping[str, bytes | msgspec.Raw] = attrs.field(factory=dict)
+    shared_cautions: tuple[Caution, ...] = ()
+    own_cautions: tuple[tuple[Caution, ...], ...] = ()
 
     def said_for_all(self, limits: Limits, times: int) -> bytes | None:
         """Give what a batch said for all its messages, as a JSON object; None for a single message.
@@ -64,8 +76,18 @@ def batch_of_one(said_for_all: bytes, message: bytes) -> bytes:
     return b'{"batch":%b%b' % (messages, b"}" if said_for_all == b"{}" else b"," + said_for_all[1:])
 
 
+ENDPOINTS: frozenset[Endpoint] = frozenset(get_args(Endpoint))
+
+
 def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
-    """Take a body apart.  Raises `InvalidRequest` when it is of no use as a whole."""
+    """Take a body apart.
+
+    Raises:
+        InvalidRequest: the body is of no use as a whole.
+        ValueError: there is no such endpoint.
+    """
+    if endpoint not in ENDPOINTS:
+        raise ValueError(f"{endpoint!r} is not an endpoint; expected one of {', '.join(sorted(ENDPOINTS))}")
     if len(body) > limits.request_bytes:
         raise body_too_large(limits.request_bytes, len(body))
     text = clean_text(body)
@@ -113,7 +135,16 @@ class _BatchEnvelope(msgspec.Struct, rename="camel"):
     write_key: msgspec.Raw = _NULL
 
 
+class _KnownEnvelope(_BatchEnvelope, rename="camel", forbid_unknown_fields=True):
+    """A batch with no other fields than SDKs write into it.  Only in others are near misses looked for."""
+
+    message_id: msgspec.Raw = _NULL
+    timestamp: msgspec.Raw = _NULL
+    sequence: msgspec.Raw = _NULL
+
+
 _envelope = msgspec.json.Decoder(_BatchEnvelope)
+_known_envelope = msgspec.json.Decoder(_KnownEnvelope)
 _raw_value = msgspec.json.Decoder(msgspec.Raw)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -131,10 +162,7 @@ def _parse_single(text: bytes, call: Call, limits: Limits) -> Request:
 
 
 def _parse_batch(text: bytes, limits: Limits) -> Request:
-    try:
-        envelope, mended = parse(_envelope, text)
-    except msgspec.ValidationError:
-        raise _not_a_batch(text) from None
+    envelope, mended, cautions = _parse_envelope(text)
     context = integrations = invalid = None
     try:
         _check_growth(envelope, limits)
@@ -157,7 +185,21 @@ def _parse_batch(text: bytes, limits: Limits) -> Request:
             for name, part in _said(envelope)
             if part is not _NULL
         },
+        shared_cautions=cautions,
     )
+
+
+def _parse_envelope(text: bytes) -> tuple[_BatchEnvelope, bytes, tuple[Caution, ...]]:
+    try:
+        return *parse(_known_envelope, text), ()
+    except msgspec.ValidationError:
+        pass
+    try:
+        envelope, mended = parse(_envelope, text)
+    except msgspec.ValidationError:
+        raise _not_a_batch(text) from None
+    found = ((name, envelope_near_miss(name)) for name in _raw_fields.decode(mended))
+    return envelope, mended, tuple(near_miss_caution(name, known) for name, known in found if known is not None)
 
 
 def _said(envelope: _BatchEnvelope) -> tuple[tuple[str, msgspec.Raw], ...]:
@@ -190,8 +232,16 @@ def _not_a_batch(text: bytes) -> InvalidRequest:
     source = bytes(parse(_raw_value, text)[0])
     if not source.startswith(b"{"):
         return _body_not_object(source)
-    found = kind_of(peek(source, "batch")) if b'"batch"' in source else "nothing"
+    has_batch = b'"batch"' in source
+    found = kind_of(peek(source, "batch")) if has_batch else f"nothing{hint(_names(source), 'batch')}"
     return InvalidRequest(reason=Reason.BATCH_NOT_ARRAY, detail=f"`batch` is an array, not {found}", path="batch")
+
+
+def _names(source: bytes) -> Iterable[str]:
+    try:
+        return _raw_fields.decode(source)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return ()
 
 
 def _body_not_object(source: bytes) -> InvalidRequest:

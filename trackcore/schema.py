@@ -3,11 +3,12 @@
 Theory.  A schema is made from the attrs class of a message, so there is no second list of fields: a field without a
 default is required, one of type `str` is an id if its name ends so and a time if the codec says so, a free-form one is
 an object.  It describes what is *accepted*, lenient forms included: null for what is absent, a number for an id, the
-empty array that PHP writes for an empty object.  A property test holds that schema and codec agree, both ways.
+empty array that PHP writes for an empty object.  A required text must show something: see `trackcore.blanks`.  A
+property test holds that schema and codec agree, both ways.
 
 Three limits have no words in JSON Schema and are told in the description only: bytes, levels of nesting, and digits of
-a number.  One rule is told a little more narrowly than it is applied: a messageId that is a number of more than 99
-digits is refused, though the server takes it when it was written in short, as 1e200.
+a number, those of a fraction that is an id among them.  One rule is told a little more narrowly than it is applied: an
+id that is a whole number of more than 38 digits is refused, though the server takes it when it is written in full.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any
 
 import attrs
 
+from trackcore.blanks import BLANKS
 from trackcore.codec import MESSAGE_TYPES, TIMES, wire_name
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.typing import Call, JSONObject
+from trackcore.wire import MAX_ID_CHARS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -95,7 +98,11 @@ def _field_schema(field: attrs.Attribute[Any], limits: Limits) -> JSONObject:
         return {**_id(field, limits), **described}
     if field.type in _TEXTS:
         return {
-            **({"type": "string", "minLength": 1} if _is_required(field) else {"type": ["string", "null"]}),
+            **(
+                {"type": "string", "minLength": 1, "pattern": _SHOWS}
+                if _is_required(field)
+                else {"type": ["string", "null"]}
+            ),
             **described,
         }
     return _free_form(_DESCRIPTIONS[field.name])
@@ -105,7 +112,7 @@ def _id(field: attrs.Attribute[Any], limits: Limits) -> JSONObject:
     if _is_required(field):
         return _PRESENT_ID
     if field.name == "message_id":
-        bound = 10 ** min(limits.message_id_chars - 1, _MOST_DIGITS) - 1
+        bound = min(10 ** (limits.message_id_chars - 1) - 1, _LARGEST_ID)
         return {**_ANY_ID, "maxLength": limits.message_id_chars, "minimum": -bound, "maximum": bound}
     return _ANY_ID
 
@@ -123,12 +130,14 @@ def _has(name: str, description: str) -> JSONObject:
     return {"properties": {name: {**_PRESENT_ID, "description": description}}, "required": [name]}
 
 
-_MOST_DIGITS = 300
-"""Digits that a bound in a schema may have: a validator in another language reads it as a float."""
+_LARGEST_ID = 10 ** (MAX_ID_CHARS - 2)
+"""As a number; with a sign it has as many characters as an id may have that came as one."""
 
 _TEXTS: tuple[Any, ...] = (str, str | None)
-_ANY_ID: JSONObject = {"type": ["string", "number", "null"]}
-_PRESENT_ID: JSONObject = {"type": ["string", "number"], "minLength": 1}
+_ID_BOUNDS: JSONObject = {"minimum": -_LARGEST_ID, "maximum": _LARGEST_ID}
+_ANY_ID: JSONObject = {"type": ["string", "number", "null"], **_ID_BOUNDS}
+_SHOWS = f"[^{BLANKS}]"
+_PRESENT_ID: JSONObject = {"type": ["string", "number"], **_ID_BOUNDS, "minLength": 1, "pattern": _SHOWS}
 _DESCRIPTIONS: Mapping[str, str] = {
     "user_id": "The user's id in your own database; it or an anonymousId is needed. A number is kept as text.",
     "anonymous_id": "Stands for a user whose id is not known. A number is kept as text.",

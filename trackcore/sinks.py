@@ -119,13 +119,24 @@ class Cause(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-@attrs.define(kw_only=True, eq=False)
+@attrs.define(eq=False)
 class SinkUnavailable(TrackcoreError):
-    """Nothing of this call was stored, and trying again after `retry_after` seconds (1 to 300) makes sense."""
+    """Nothing of this call was stored, and trying again after `retry_after` seconds (1 to 300) makes sense.
 
-    cause: Cause
-    detail: str
-    retry_after: int = attrs.field(default=5, validator=[attrs.validators.ge(1), attrs.validators.le(300)])
+    `reason` is one word that `/ready` shows to anybody, such as `locked` or `damaged`; the `detail` is for the log.
+    A sink of your own raises `SinkUnavailable("the queue is down")`.
+    """
+
+    detail: str = "the sink cannot store now"
+    cause: Cause = attrs.field(default=Cause.UNAVAILABLE, kw_only=True)
+    retry_after: int = attrs.field(
+        default=5, kw_only=True, validator=[attrs.validators.ge(1), attrs.validators.le(300)]
+    )
+    reason: str = attrs.field(kw_only=True, validator=attrs.validators.matches_re("[a-z_]{1,40}"))
+
+    @reason.default
+    def _usual_reason(self) -> str:
+        return "disk_full" if self.cause is Cause.FULL else str(self.cause)
 
     def __str__(self) -> str:
         return self.detail

@@ -2,18 +2,21 @@
 
 What is mended and what is refused follows what SDKs really send:
 
-- ids: the Ruby and PHP SDKs send numbers, the Node SDK empty strings, the Python and browser SDKs null;
+- ids: the Ruby and PHP SDKs send numbers, the Node SDK empty strings, the Python and browser SDKs null; what shows
+  nothing (`trackcore.blanks`) is absent, in the name of an event too;
 - objects: PHP writes an empty one as `[]`, the Rust SDK an absent one as null;
 - `name`: the Ruby SDK sends `""` for a page without a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any, TypeAlias, get_args
 
 import msgspec
 
+from trackcore.blanks import is_blank
 from trackcore.errors import Caution, InvalidMessage, Reason, Warned
 from trackcore.jsontext import is_deeper, kind_of, parse_value
 from trackcore.limits import Limits
@@ -61,13 +64,17 @@ def check_message(message: JSONObject, call: Call | None, cautions: list[Caution
             value = message[name]
             if not value or value.__class__ is not kind:
                 mend(message, name, value, cautions)
+            elif name in _NEVER_BLANK and is_blank(message[name]):
+                del message[name]
     if "userId" not in message and "anonymousId" not in message:
-        raise InvalidMessage(reason=Reason.NO_USER_ANON_ID, detail="a message needs a userId or an anonymousId")
+        detail = f"a message needs a userId or an anonymousId{_did_you_mean(message, 'userId', 'anonymousId')}"
+        raise InvalidMessage(reason=Reason.NO_USER_ANON_ID, detail=detail)
     required = _REQUIRED.get(call)
     if required is not None and required[0] not in message:
         name, reason = required
         article = "an" if call == "alias" else "a"
-        raise InvalidMessage(reason=reason, detail=f"{article} {call} message needs {name!r}", path=name)
+        detail = f"{article} {call} message needs {name!r}{_did_you_mean(message, name)}"
+        raise InvalidMessage(reason=reason, detail=detail, path=name)
     return call
 
 
@@ -113,6 +120,27 @@ def check_message_id(message_id: str, limits: Limits) -> None:
         )
 
 
+def checked_id(made: object, limits: Limits) -> str:
+    """Return a message id that the embedding program made.
+
+    Raises:
+        TypeError: it is not a string.
+        ValueError: it is blank, longer than a message id may be, or not Unicode text.
+    """
+    if not isinstance(made, str):
+        raise TypeError(f"new_message_id returned {type(made).__name__}, not str; return str(...) of it")
+    made = str.__str__(made)
+    if is_blank(made):
+        raise ValueError("new_message_id returned a blank string; return a unique one, such as str(uuid4())")
+    if len(made) > limits.message_id_chars:
+        raise ValueError(
+            f"new_message_id returned {len(made)} characters; a messageId may have {limits.message_id_chars}"
+        )
+    if not made.isascii():
+        made.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+    return made
+
+
 def too_deep(what: str, limit: int) -> InvalidMessage:
     """Say that something nests deeper than `limit` levels."""
     return InvalidMessage(reason=Reason.TOO_DEEP, detail=f"{what} nests more than {limit} levels", limit=limit)
@@ -124,7 +152,8 @@ def _call_of(message: JSONObject) -> Call:
         call: Call = value
         return call
     if value is None:
-        raise InvalidMessage(reason=Reason.NO_TYPE, detail="each message of a batch needs a `type`", path="type")
+        detail = f"each message of a batch needs a `type`{_did_you_mean(message, 'type')}"
+        raise InvalidMessage(reason=Reason.NO_TYPE, detail=detail, path="type")
     found = repr(value[:40]) if isinstance(value, str) else kind_of(value)
     raise InvalidMessage(reason=Reason.UNKNOWN_TYPE, detail=f"`type` is {found}; expected {_CALL_LIST}", path="type")
 
@@ -141,16 +170,33 @@ def _mend_id(message: JSONObject, name: str, value: Any, cautions: list[Caution]
     if value is None or value == "":
         del message[name]
     elif value.__class__ in (int, float):
-        message[name] = text = decimal_text(value)
+        text = decimal_text(value)
+        if text is None:
+            detail = f"the number {value!r} is no id: written out, it has more than {MAX_ID_CHARS} characters"
+            raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=detail, path=name)
+        message[name] = text
         cautions.append(Caution(code=Warned.ID_FROM_NUMBER, message=f"the number was kept as {text!r}", path=name))
     else:
         raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=f"an id is a string, not {kind_of(value)}", path=name)
 
 
-def decimal_text(number: float) -> str:
-    """Write a number as a client would write the same id as text: 12345, and 12345.0 and 1.2345e4 too."""
-    is_whole = isinstance(number, int) or (number.is_integer() and abs(number) < 2**53)
-    return str(int(number)) if is_whole else repr(number)
+MAX_ID_CHARS = 40
+"""How long an id may become that came as a number with a fraction or an exponent.  128 bits have 39 digits; without a
+bound `1e300` of five bytes would become 301."""
+
+
+def decimal_text(number: float) -> str | None:
+    """Write a number as a client would write the same id as text: 12345, and 12345.0 and 1.2345e4 too.
+
+    A float is written out from the shortest decimal that it is read from: 1e23 is "1" and 23 zeros.  None when that has
+    more than `MAX_ID_CHARS` characters.
+    """
+    if isinstance(number, int):
+        return str(number)
+    text = f"{Decimal(repr(number)):f}"
+    if number.is_integer():
+        text = text.removesuffix(".0") if number else "0"
+    return text if len(text) <= MAX_ID_CHARS else None
 
 
 def _mend_object(message: JSONObject, name: str, value: Any, _: list[Caution]) -> None:
@@ -208,4 +254,69 @@ _REQUIRED: Mapping[Call, tuple[str, Reason]] = {
     "track": ("event", Reason.EVENT_NOT_DEFINED),
     "group": ("groupId", Reason.NO_GROUP_ID),
     "alias": ("previousId", Reason.NO_PREVIOUS_ID),
+}
+
+_NEVER_BLANK = frozenset({"userId", "anonymousId", "messageId", "groupId", "previousId", "event"})
+
+
+# Near misses: names that differ from a known one in what is easily confused.
+
+
+def near_miss(name: str, call: Call) -> str | None:
+    """Return the field of a call whose name `name` almost is, None where there is none.
+
+    Almost: the two differ in upper and lower case, and in `_`, `-` and spaces, alone.
+    """
+    return _near_miss(name, _BY_FOLDED[call])
+
+
+def is_near_miss(name: str, known: str) -> bool:
+    """Tell whether a name is almost a known one, as `near_miss` does."""
+    return _near_miss(name, {_folded(known): known}) is not None
+
+
+def envelope_near_miss(name: str) -> str | None:
+    """Return the field of a batch whose name `name` almost is, as `near_miss` does."""
+    return _near_miss(name, _BY_FOLDED_OF_BATCH)
+
+
+def near_miss_caution(name: str, known: str) -> Caution:
+    """Build the warning about a field that has almost the name of a known one."""
+    message = f"found {name!r}; did you mean `{known}`?"
+    return Caution(code=Warned.FIELD_NEAR_MISS, message=message, path=name)
+
+
+def hint(names: Iterable[str], *wanted: str) -> str:
+    """Return what an error adds about those of the names that are almost a wanted one; empty where none is."""
+    by_folded = {_folded(name): name for name in wanted}
+    for name in names:
+        known = _near_miss(name, by_folded)
+        if known is not None:
+            return f"; found {name!r}; did you mean `{known}`?"
+    return ""
+
+
+def _did_you_mean(message: JSONObject, *wanted: str) -> str:
+    return hint((name for name, value in message.items() if value), *wanted)
+
+
+def _near_miss(name: str, by_folded: Mapping[str, str]) -> str | None:
+    if len(name) > _MOST_NEAR_CHARS:
+        return None
+    known = by_folded.get(_folded(name))
+    return None if known == name else known
+
+
+def _folded(name: str) -> str:
+    return "".join(name.lower().split()).replace("_", "").replace("-", "")
+
+
+_MOST_NEAR_CHARS = 40
+_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
+_BY_FOLDED: Mapping[Call, Mapping[str, str]] = {
+    call: {_folded(name): name for name in ("type", "writeKey", *_TIMES, *(name for name, _, _ in fields))}
+    for call, fields in _FIELDS.items()
+}
+_BY_FOLDED_OF_BATCH: Mapping[str, str] = {
+    _folded(name): name for name in ("batch", "context", "integrations", "sentAt", "writeKey")
 }

@@ -1,10 +1,10 @@
 """The fast way to read a message: into a typed struct, which only a message that keeps the rules fits into.
 
 Theory.  Decoding into the struct *is* the check: msgspec refuses a field of the wrong type, an empty id, a field that
-is not known.  Nearly all messages fit, and are then read, changed and written again without a dict between.  What
-does not fit is read once more by the rules of `trackcore.wire`, field by field, to be mended or to be told what is
-wrong with it. So there are two doors to the same room, and a property test holds that a message that passes the fast
-one would come out of the other one just the same.
+is not known; ids of blanks alone are looked for beside.  Nearly all messages fit, and are then read, changed and
+written again without a dict between.  What does not fit is read once more by the rules of `trackcore.wire`, field by
+field, to be mended or to be told what is wrong with it.  So there are two doors to the same room, and a property test
+holds that a message that passes the fast one would come out of the other one just the same.
 
 (An attrs object for each message would cost more than half of what parsing it does; a dict, as much again.)
 """
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 
+from trackcore.blanks import is_blank
 from trackcore.errors import Caution
 from trackcore.jsontext import encode_json
 from trackcore.limits import Limits
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import check_message, check_size, decode_object
+from trackcore.wire import check_message, check_size, decode_object, near_miss, near_miss_caution
 
 
 def _nested(levels: int) -> Any:
@@ -98,9 +99,18 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
         call = message.type
     else:
         message.type = call
-    if call is None or (message.user_id is None and message.anonymous_id is None):
+    user_id, anonymous_id, message_id = message.user_id, message.anonymous_id, message.message_id
+    if call is None or (user_id is None and anonymous_id is None):
         return read_leniently(text, call, cautions)
-    if getattr(message, _REQUIRED.get(call, "type")) is None:
+    required = getattr(message, _REQUIRED.get(call, "type"))
+    # A text that begins with a letter, a digit or a sign of ASCII is not blank; only of others is each character read.
+    if (
+        required is None
+        or not ("!" <= required < "\x7f" or not is_blank(required))
+        or not (user_id is None or "!" <= user_id < "\x7f" or not is_blank(user_id))
+        or not (anonymous_id is None or "!" <= anonymous_id < "\x7f" or not is_blank(anonymous_id))
+        or not (message_id is None or "!" <= message_id < "\x7f" or not is_blank(message_id))
+    ):
         return read_leniently(text, call, cautions)
     return call, message, None
 
@@ -115,6 +125,9 @@ def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> R
         field = _FIELDS.get(name)
         if field is None:
             extra[name] = value
+            known_name = near_miss(name, call)
+            if known_name is not None:
+                cautions.append(near_miss_caution(name, known_name))
             continue
         attribute, kind = field
         if name in _TIMES:

@@ -1,0 +1,110 @@
+"""Ids that show nothing, and names that are nearly right."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from support import take_in
+
+from trackcore import InvalidMessage, InvalidRequest, Reason, Warned, decode_message
+
+BLANK_TEXTS = ["   ", "\0", "\t\r\n", "\xa0", "\xad", "\u034f", " \0\xa0\t\u034f ", "\u200b\u3164", "\u2800", "\ufeff"]
+SHOWN_TEXTS = [" a ", "\0a", "\ue000", "\U0001f600", "\u0600", "名", "-", "0"]
+
+
+class TestBlanks:
+    """A message id, user id, anonymous id, group id, previous id or event name of white space alone is absent."""
+
+    @pytest.mark.parametrize("text", BLANK_TEXTS)
+    @pytest.mark.parametrize("unknown", [{}, {"unknown": 1}], ids=["fast", "careful"])
+    def test_a_blank_message_id_is_made_anew(self, text: str, unknown: dict[str, Any]) -> None:
+        (envelope,) = take_in({"batch": [{"type": "page", "userId": "u", "messageId": text, **unknown}]}).envelopes
+        assert envelope.message_id != text
+        assert envelope.message_id
+
+    @pytest.mark.parametrize("text", BLANK_TEXTS)
+    @pytest.mark.parametrize(
+        ("call", "name", "reason"),
+        [
+            ("page", "userId", Reason.NO_USER_ANON_ID),
+            ("page", "anonymousId", Reason.NO_USER_ANON_ID),
+            ("track", "event", Reason.EVENT_NOT_DEFINED),
+            ("group", "groupId", Reason.NO_GROUP_ID),
+            ("alias", "previousId", Reason.NO_PREVIOUS_ID),
+        ],
+    )
+    def test_a_required_one_that_is_blank_is_missing(self, text: str, call: str, name: str, reason: Reason) -> None:
+        message = {"type": call, name: text} | ({} if reason is Reason.NO_USER_ANON_ID else {"userId": "u"})
+        (rejection,) = take_in({"batch": [message]}).rejections
+        assert rejection.error.reason is reason
+        with pytest.raises(InvalidMessage) as caught:
+            decode_message(json.dumps(message).encode())
+        assert caught.value.reason is reason
+
+    @pytest.mark.parametrize("text", SHOWN_TEXTS)
+    def test_an_id_that_shows_anything_is_kept_as_it_is(self, text: str) -> None:
+        (envelope,) = take_in({"batch": [{"type": "page", "userId": text, "messageId": text}]}).envelopes
+        assert (envelope.user_id, envelope.message_id) == (text, text)
+
+
+class TestNearMisses:
+    """A field whose name is a near miss of a known one is kept as it is, with a warning that names the intended one."""
+
+    @pytest.mark.parametrize(
+        ("name", "known"),
+        [
+            ("timeStamp", "timestamp"),
+            ("user_id", "userId"),
+            ("messageID", "messageId"),
+            ("write_key", "writeKey"),
+            ("sent-at", "sentAt"),
+            ("ANONYMOUSID", "anonymousId"),
+            (" properties", "properties"),
+            ("Original Timestamp", "originalTimestamp"),
+        ],
+    )
+    def test_it_is_kept_with_a_warning(self, name: str, known: str) -> None:
+        (envelope,) = take_in({"batch": [{"type": "track", "userId": "u", "event": "e", name: "x"}]}).envelopes
+        (caution,) = envelope.cautions
+        assert (caution.code, caution.path) == (Warned.FIELD_NEAR_MISS, name)
+        assert f"did you mean `{known}`?" in caution.message
+        assert msgspec.json.decode(envelope.payload)[name] == "x"
+
+    @pytest.mark.parametrize("name", ["group_id", "time", "users", "_metadata", "user.id", "userId" + "_" * 40])
+    def test_other_names_are_none(self, name: str) -> None:
+        (envelope,) = take_in({"batch": [{"type": "track", "userId": "u", "event": "e", name: "x"}]}).envelopes
+        assert not envelope.cautions
+
+    def test_a_batch_has_them_too(self) -> None:
+        body = {"batch": [{"type": "page", "userId": "u"}] * 2, "sent_at": "2020-01-01T00:00:00Z", "other": 1}
+        for envelope in take_in(body).envelopes:
+            assert [caution.path for caution in envelope.cautions] == ["sent_at"]
+
+    @pytest.mark.parametrize(
+        ("message", "told"),
+        [
+            ({"type": "page", "user_id": "u"}, "found 'user_id'; did you mean `userId`?"),
+            ({"type": "page", "AnonymousId": "u"}, "found 'AnonymousId'; did you mean `anonymousId`?"),
+            ({"type": "track", "userId": "u", "Event": "e"}, "found 'Event'; did you mean `event`?"),
+            ({"type": "group", "userId": "u", "groupID": 1}, "found 'groupID'; did you mean `groupId`?"),
+            ({"type": "alias", "userId": "u", "previous_id": "p"}, "found 'previous_id'; did you mean `previousId`?"),
+            ({"Type": "page", "userId": "u"}, "found 'Type'; did you mean `type`?"),
+        ],
+    )
+    def test_a_rejection_that_the_right_name_would_have_prevented_says_so(self, message: Any, told: str) -> None:
+        (rejection,) = take_in({"batch": [message]}).rejections
+        assert told in rejection.error.detail
+        with pytest.raises(InvalidMessage, match=re.escape(told)):
+            decode_message(json.dumps(message).encode())
+
+    def test_an_empty_one_would_not_have(self) -> None:
+        (rejection,) = take_in({"batch": [{"type": "page", "user_id": None}]}).rejections
+        assert "found" not in rejection.error.detail
+
+    def test_a_batch_by_almost_its_name_says_so(self) -> None:
+        with pytest.raises(InvalidRequest, match=r"not nothing; found 'Batch'; did you mean `batch`\?"):
+            take_in({"Batch": []})

@@ -1,0 +1,72 @@
+"""Where a request came from, and the source that it belongs to.
+
+A request can name write keys in several places.  The first key that *belongs to a source* counts, not the first key:
+an Authorization header may be meant for somebody else, such as the Basic authentication of a staging site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from trackcore.credentials import Source, SourceBook, write_key
+from trackcore.limits import Limits
+from trackcore.request import Request, peek
+from trackcore.sinks import FoundBy
+from trackcore.typing import WriteKey
+
+
+@attrs.frozen(kw_only=True)
+class Origin:
+    """What is known of where a request came from, beside its body.
+
+    `header_key`, `other_header_key` and `query_key` are write keys given outside the body: in Authorization, in another
+    header, in the address.  `client_ip` is the caller's address; `client_side` says that the caller is the user's own
+    device, so that the address is the user's.
+    """
+
+    header_key: WriteKey | None = None
+    other_header_key: WriteKey | None = None
+    query_key: WriteKey | None = None
+    client_ip: str | None = None
+    client_side: bool = False
+
+
+def find_source(
+    request: Request, origin: Origin, sources: SourceBook, limits: Limits
+) -> tuple[Source | None, WriteKey | None, FoundBy | None]:
+    """Return the source of a request, the write key that belongs to it, and where that key stands.
+
+    Without a source the first key is returned, which is None where the request names no key.
+    """
+    source = sources.find(origin.header_key)
+    if source is not None:  # the usual case
+        return source, origin.header_key, FoundBy.HEADER
+    first: tuple[WriteKey | None, FoundBy | None] = None, None
+    for key, found_by in _write_keys(request, origin, limits):
+        source = sources.find(key)
+        if source is not None:
+            return source, key, found_by
+        if first[0] is None:
+            first = key, found_by
+    return None, *first
+
+
+def write_keys_in_body(request: Request, limits: Limits) -> Iterator[tuple[WriteKey, FoundBy]]:
+    """Return the write keys in a body, each with its place: that of the batch first, then those of its messages."""
+    if request.write_key is not None:
+        yield request.write_key, FoundBy.BODY
+    for item in request.items[: limits.batch_messages]:
+        key = write_key(peek(item, "writeKey"))
+        if key is not None:
+            yield key, FoundBy.MESSAGE
+
+
+def _write_keys(request: Request, origin: Origin, limits: Limits) -> Iterator[tuple[WriteKey, FoundBy]]:
+    for key in (origin.header_key, origin.other_header_key):
+        if key:
+            yield key, FoundBy.HEADER
+    yield from write_keys_in_body(request, limits)
+    if origin.query_key:
+        yield origin.query_key, FoundBy.QUERY

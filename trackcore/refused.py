@@ -1,0 +1,65 @@
+"""The messages of a request that were refused, and what is kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import msgspec
+
+from trackcore.blanks import is_blank
+from trackcore.errors import InvalidMessage
+from trackcore.request import peek
+from trackcore.wire import decimal_text, too_many_messages
+
+_MOST_EXCESS_TOLD = 100
+
+
+@attrs.frozen(kw_only=True)
+class Rejection:
+    """One message that was refused: its place in the batch, its id where it has one, why, and its source text."""
+
+    index: int
+    message_id: str | None
+    error: InvalidMessage
+    payload: bytes
+
+
+def rejection_of(
+    index: int, item: bytes | msgspec.Raw, received: bytes | msgspec.Raw, error: InvalidMessage
+) -> Rejection:
+    """Keep a message as it was received; its id is read from what could be parsed, which may have been mended."""
+    message_id = peek(item, "messageId")
+    if message_id.__class__ in (int, float):
+        message_id = decimal_text(message_id)
+    return Rejection(
+        index=index,
+        message_id=message_id if isinstance(message_id, str) and not is_blank(message_id) else None,
+        error=error,
+        payload=bytes(received),
+    )
+
+
+def reject_excess(
+    items: Sequence[bytes | msgspec.Raw], received: Sequence[bytes | msgspec.Raw], limit: int
+) -> Iterator[Rejection]:
+    """Reject what a batch holds beyond its limit.
+
+    A hostile batch can hold a hundred times the limit, so the answer must be bounded: at most as many again, and no
+    more than a hundred, are told one by one, and the last of these stands for all the rest.
+    """
+    error = too_many_messages(limit, len(items))
+    last = limit + min(limit, _MOST_EXCESS_TOLD) - 1
+    for index in range(limit, min(last, len(items))):
+        yield rejection_of(index, items[index], received[index], error)
+    rest = received[last:]
+    if len(rest) == 1:
+        yield rejection_of(last, items[last], rest[0], error)
+    elif rest:
+        detail = f"{error.detail}; this stands for the last {len(rest)}"
+        yield Rejection(
+            index=last,
+            message_id=None,
+            error=attrs.evolve(error, detail=detail),
+            payload=b"[%b]" % b",".join(map(bytes, rest)),
+        )
