@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import attrs
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
+from trackcore_kafka.forks import OwnAdmin, OwnConsumer, OwnProducer, is_of_a_parent, make
 
 ClientSetting: TypeAlias = str | int | float | bool
 """A value of a librdkafka setting (https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md)."""
@@ -91,15 +91,20 @@ class KafkaCluster:
     def check_settings(self) -> None:
         """Let librdkafka judge the settings, without a word to the cluster.  Raises `ClientSettingRefused`."""
         try:
-            Producer(self.settings()).close()
+            make(OwnProducer, self.settings()).close()
         except (KafkaException, TypeError, ValueError) as error:
             told = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             match = _PROPERTY.search(told)
             raise ClientSettingRefused(name=match[1] if match else "", detail=told) from error
 
-    def admin(self) -> AdminClient:
+    def admin(self) -> OwnAdmin:
         """Make a client that can look at topics and create them."""
-        return AdminClient(self.settings())
+        return make(OwnAdmin, self.settings())
+
+    def check_is_own(self, consumer: OwnConsumer) -> None:
+        """Raise `UnusableCluster` for a consumer that was made before a fork: its parent goes on with it."""
+        if is_of_a_parent(consumer):
+            raise self.unusable("this reader was opened before a fork; open another one in this process")
 
     def unusable(self, detail: str | KafkaException) -> UnusableCluster:
         """Make the error that says what is wrong with this cluster."""

@@ -6,6 +6,9 @@ next only what it had not committed yet, which is then given again (at least onc
 A reader that gets a partition begins `duplicate_window` positions before the committed one, and looks at these for
 their ids alone; so a duplicate is found wherever its original was read (see `trackcore_kafka.duplicates`).
 
+With a position the identity of its message is committed (see `trackcore_kafka.proofs`).  Where that shows that the
+topic is another one than before, or the position lies behind the end, the partition is given from its first message.
+
 Partitions come and go only within `poll`, `rest` and `close`.  Each time that one comes is a new turn: what was given
 of it before, and not committed, is given again.
 """
@@ -22,11 +25,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from trackcore_kafka.cluster import KafkaCluster, log
 from trackcore_kafka.duplicates import Window, identity
+from trackcore_kafka.forks import OwnConsumer, is_of_a_parent, make
 from trackcore_kafka.log import DUPLICATE_WINDOW
+from trackcore_kafka.proofs import Proof
 from trackcore_kafka.records import StoredPayload, message_identity, stored_payload
 from trackcore_kafka.topics import KafkaTopics
 
 _SECONDS = 10.0
+_END_SECONDS = 2.0
 _PAGE = 1_000
 _LOST = {
     KafkaError.ILLEGAL_GENERATION,
@@ -46,10 +52,11 @@ class _Share:
     window: Window
     given: int
     seen: int
+    proof: Proof | None
 
 
 class KafkaGroupReader:
-    """Reads messages as a member of a consumer group.  For one thread.
+    """Reads messages as a member of a consumer group.  For one thread, and for the process that made it.
 
     Args:
         cluster: the cluster.
@@ -74,6 +81,7 @@ class KafkaGroupReader:
         self._duplicate_window = duplicate_window
         self._begin_at_end = begin_at_end
         self._shares: dict[int, _Share] = {}
+        self._to_begin_anew: set[int] = set()
         self._numbers = count(1)
         self._is_resting = False
         self._is_to_join_again = False
@@ -137,11 +145,15 @@ class KafkaGroupReader:
         Raises:
             UnusableCluster: the cluster does not answer; the messages may be given again.
         """
-        ends: dict[int, int] = {}
-        for stored in done:
+        self._cluster.check_is_own(self._consumer)
+        last: dict[int, StoredPayload] = {}
+        for stored in sorted(done, key=lambda stored: stored.offset):
             if stored.partition in self._shares:
-                ends[stored.partition] = max(ends.get(stored.partition, 0), stored.offset + 1)
-        offsets = [TopicPartition(self._topic, number, self._passed(number, end)) for number, end in ends.items()]
+                last[stored.partition] = stored
+        offsets = [
+            TopicPartition(self._topic, number, self._passed(number, stored.offset + 1), str(Proof.of(stored)))
+            for number, stored in last.items()
+        ]
         if not offsets:
             return
         try:
@@ -150,21 +162,37 @@ class KafkaGroupReader:
             if error.args[0].code() not in _LOST:
                 raise self._cluster.unusable(error) from error
             log.info("partitions have gone to another reader: %s", error.args[0].str())
+        else:
+            self._to_begin_anew -= last.keys()
+
+    def ends(self) -> Mapping[int, int]:
+        """Return of each partition that is this member's now the offset that its next message will have.
+
+        Raises:
+            UnusableCluster: the cluster does not answer.
+        """
+        ends = {}
+        try:
+            for part in self._assigned():
+                _, ends[part.partition] = self._consumer.get_watermark_offsets(part, timeout=_END_SECONDS)
+        except KafkaException as error:
+            raise self._cluster.unusable(error) from error
+        return ends
 
     def close(self) -> None:
-        """Leave the group; others take over at once."""
-        self._consumer.close()
+        """Leave the group; others take over at once.  In a fork it does nothing: the parent is the member."""
+        if not is_of_a_parent(self._consumer):
+            self._consumer.close()
 
-    def _join(self) -> Consumer:
-        consumer = Consumer(
-            self._cluster.settings(
-                group_id=self._group,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                partition_assignment_strategy="cooperative-sticky",
-                queued_max_messages_kbytes=16_384,
-            )
+    def _join(self) -> OwnConsumer:
+        settings = self._cluster.settings(
+            group_id=self._group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy="cooperative-sticky",
+            queued_max_messages_kbytes=16_384,
         )
+        consumer = make(OwnConsumer, settings)
         consumer.subscribe([self._topic], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up)
         return consumer
 
@@ -173,6 +201,7 @@ class KafkaGroupReader:
 
         Such a partition is ours to the cluster, yet nothing of it would ever be given.
         """
+        self._cluster.check_is_own(self._consumer)
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
             raise self._cluster.unusable(trouble) from trouble
@@ -212,6 +241,9 @@ class KafkaGroupReader:
     def _look_at(self, share: _Share, found: Message) -> StoredPayload | None:
         number, offset = cast("int", found.partition()), cast("int", found.offset())
         share.seen = offset + 1
+        if share.proof is not None and share.proof.is_refuted_by(found):
+            self._begin_anew(number)
+            return None
         try:
             is_duplicate = share.window.is_duplicate(offset, identity(*message_identity(found)))
             if is_duplicate or offset < share.start:
@@ -222,6 +254,21 @@ class KafkaGroupReader:
             return None
         share.given = offset + 1
         return stored
+
+    def _begin_anew(self, number: int) -> None:
+        """Give a partition from its first message, in a turn of its own: it is not the one that was read before."""
+        self._tell_of_another(number)
+        self._to_begin_anew.add(number)
+        del self._shares[number]
+        self._is_to_join_again = True
+
+    def _tell_of_another(self, number: int) -> None:
+        log.warning(
+            "partition %d of topic %s is not the one that group %s has read so far; beginning with its oldest message",
+            number,
+            self._topic,
+            self._group,
+        )
 
     def _take(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         """Begin turns.  No error may leave a callback: the client would raise what Python does not take for one."""
@@ -243,13 +290,19 @@ class KafkaGroupReader:
             if part.error is not None:
                 raise KafkaException(part.error)
             first, end = consumer.get_watermark_offsets(part, timeout=_SECONDS)
-            start = max(part.offset, first)  # a negative offset says that nothing was committed
+            start, proof = max(part.offset, first), Proof.parse(part.metadata)  # a negative offset: nothing committed
+            if part.partition in self._to_begin_anew:
+                start, proof = first, None
+            elif start > end:
+                self._tell_of_another(part.partition)
+                start, proof = first, None
             if part.offset < 0 and self._begin_at_end:
                 start = end
                 new.append(TopicPartition(part.topic, part.partition, end))
             window = Window(self._duplicate_window)
-            self._shares[part.partition] = _Share(next(self._numbers), start, window, start, start)
-            begin.append(TopicPartition(part.topic, part.partition, max(first, start - self._duplicate_window)))
+            self._shares[part.partition] = _Share(next(self._numbers), start, window, start, start, proof)
+            earliest = min(start - self._duplicate_window, start if proof is None else proof.offset)
+            begin.append(TopicPartition(part.topic, part.partition, max(first, earliest)))
         if new:  # who comes next must not begin at a later end
             consumer.commit(offsets=new, asynchronous=False)
         return begin

@@ -15,12 +15,13 @@ from typing import Generic, TypeVar
 
 import attrs
 import msgspec
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 
 from trackcore import StoredQuarantined, StoredRejected
 from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_kafka.cluster import KafkaCluster, log
 from trackcore_kafka.duplicates import Window, identity
+from trackcore_kafka.forks import OwnConsumer, is_of_a_parent, make
 from trackcore_kafka.merging import MergedReader
 from trackcore_kafka.records import (
     StoredMessage,
@@ -170,7 +171,7 @@ class Tail(Generic[T]):
     _since: datetime | None
     _limit: int | None
     _window: int = 0
-    _consumer: Consumer | None = attrs.field(init=False, default=None)
+    _consumer: OwnConsumer | None = attrs.field(init=False, default=None)
     _reader: MergedReader | None = attrs.field(init=False, default=None)
     _starts: Mapping[int, int] = attrs.field(init=False, factory=dict)
     _windows: Mapping[int, Window] = attrs.field(init=False, factory=dict)
@@ -179,11 +180,13 @@ class Tail(Generic[T]):
         """Give what is there and was not given yet.
 
         Raises:
-            UnusableCluster: the cluster does not answer, or there is no such topic.
+            UnusableCluster: the cluster does not answer, there is no such topic, or a parent has read from this reader
+                before a fork.
         """
         with _told(self._cluster):
             if self._consumer is None:
                 self._consumer = _consumer(self._cluster)
+            self._cluster.check_is_own(self._consumer)
             bounds = _bounds(self._cluster, self._consumer, self._topic)
             ends = {number: end for number, (_, end) in bounds.items()}
             if self._reader is not None:
@@ -197,7 +200,7 @@ class Tail(Generic[T]):
 
     def close(self) -> None:
         """Part from the cluster."""
-        if self._consumer is not None:
+        if self._consumer is not None and not is_of_a_parent(self._consumer):
             self._consumer.close()
 
     def _newest(self, limit: int, firsts: Mapping[int, int], ends: Mapping[int, int]) -> deque[T]:
@@ -234,6 +237,8 @@ class Tail(Generic[T]):
                 continue
             if picked is not None:
                 yield picked
+                assert self._consumer is not None
+                self._cluster.check_is_own(self._consumer)
 
     def _since_offsets(self, firsts: Mapping[int, int], ends: Mapping[int, int]) -> Mapping[int, int]:
         """Give for each partition the first offset whose message was received at `since` or later."""
@@ -253,22 +258,21 @@ def _read_once(tail: Tail[T]) -> Iterator[T]:
         tail.close()
 
 
-def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> Consumer:
+def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> OwnConsumer:
     """Make a consumer that is a member of no group: it is told what to read, and commits nothing."""
-    return Consumer(
-        cluster.settings(
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            enable_partition_eof=True,
-            queued_max_messages_kbytes=16_384,
-            fetch_wait_max_ms=100,
-        )
+    settings = cluster.settings(
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        enable_partition_eof=True,
+        queued_max_messages_kbytes=16_384,
+        fetch_wait_max_ms=100,
     )
+    return make(OwnConsumer, settings)
 
 
 @contextmanager
-def _reading(cluster: KafkaCluster, group: str = "trackcore") -> Iterator[Consumer]:
+def _reading(cluster: KafkaCluster, group: str = "trackcore") -> Iterator[OwnConsumer]:
     with _told(cluster):
         consumer = _consumer(cluster, group)
         try:
@@ -285,7 +289,7 @@ def _told(cluster: KafkaCluster) -> Iterator[None]:
         raise cluster.unusable(error) from error
 
 
-def _bounds(cluster: KafkaCluster, consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+def _bounds(cluster: KafkaCluster, consumer: OwnConsumer, topic: str) -> dict[int, tuple[int, int]]:
     """Give for each partition the first offset that is there, and the one that will be next."""
     found = consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
     if not found.partitions:

@@ -7,22 +7,21 @@ hears the reports and wakes whoever waits for them.
 The producer is idempotent: it numbers its records, so that what it has to send again is neither doubled nor reordered.
 A record that was not acknowledged within `timeout` seconds is given up; whether it lies in the log is not known then.
 
-Client and thread are made when first needed, and anew in a fork: librdkafka's own threads do not come along.
+Client and thread are made when first needed, and anew in a fork (see `trackcore_kafka.forks`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import attrs
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from trackcore_kafka.cluster import KafkaCluster
+from trackcore_kafka.forks import OwnProducer, know_process, make, renew_in_forks
 from trackcore_kafka.records import Record
 
 MEBIBYTE = 1 << 20
@@ -66,9 +65,8 @@ class AcknowledgedProducer:
         prepare: is called before the first record is sent; what it raises is raised by `send`.
     """
 
-    _pid: int
     _lock: threading.Lock
-    _client: Producer | None
+    _client: OwnProducer | None
     _stop: threading.Event
     _poller: threading.Thread | None
     _waiting: int
@@ -87,7 +85,8 @@ class AcknowledgedProducer:
         self._waiting_bytes = waiting_bytes
         self._record_bytes = record_bytes
         self._prepare = prepare
-        self._forget_process()
+        self.start_anew()
+        renew_in_forks(self)
 
     def send(self, records: Sequence[Record]) -> Sequence[KafkaError | None]:
         """Send records, and give for each of them None (it is acknowledged) or why it is not.
@@ -116,22 +115,21 @@ class AcknowledgedProducer:
             errors = awaited.wait(self._timeout + _REPORT_SECONDS)
         finally:
             with self._lock:
-                self._waiting -= size
+                self._waiting = max(0, self._waiting - size)  # a fork within this call has forgotten it
         if any(error is not None and error.fatal() for error in errors):
             self._drop(client)
         return errors
 
-    def client(self) -> Producer:
-        """Give the client of this process.  Raises `KafkaException`, and what `prepare` raises."""
-        if self._pid != os.getpid():
-            self._forget_process()
+    def client(self) -> OwnProducer:
+        """Return the client of this process.  Raises `KafkaException`, and what `prepare` raises."""
+        know_process()
         client = self._client
         if client is not None:
             return client
         with self._lock:
             if self._client is None:
                 self._prepare()
-                self._client = _immortal_in_forks(Producer(self._settings()))
+                self._client = make(OwnProducer, self._settings())
                 self._stop = threading.Event()
                 self._poller = threading.Thread(target=_poll, args=(self._client, self._stop), daemon=True)
                 self._poller.start()
@@ -139,9 +137,18 @@ class AcknowledgedProducer:
 
     def close(self) -> None:
         """Send what still waits, and part from the cluster.  A later call of `send` begins anew."""
-        if self._pid == os.getpid() and self._client is not None:
-            self._client.flush(self._timeout)
-            self._drop(self._client)
+        know_process()
+        client = self._client
+        if client is not None:
+            client.flush(self._timeout)
+            self._drop(client)
+
+    def start_anew(self) -> None:
+        """Begin as a new process does: client, thread and lock of a parent are not those of its child."""
+        self._lock = threading.Lock()
+        self._client = None
+        self._poller = None
+        self._waiting = 0
 
     def _settings(self) -> dict[str, object]:
         return self._cluster.settings(
@@ -161,7 +168,7 @@ class AcknowledgedProducer:
                 raise KafkaException(_QUEUE_FULL)
             self._waiting += size
 
-    def _drop(self, client: Producer) -> None:
+    def _drop(self, client: OwnProducer) -> None:
         """Let go of a client.  One that failed for good is replaced by the next `send`."""
         with self._lock:
             if self._client is not client or self._poller is None:
@@ -173,28 +180,11 @@ class AcknowledgedProducer:
         with suppress(KafkaException):
             client.close()
 
-    def _forget_process(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._client = None
-        self._poller = None
-        self._waiting = 0
-
 
 _NO_REPORT = KafkaError(KafkaError._MSG_TIMED_OUT)  # noqa: SLF001 - librdkafka's own codes begin with an underscore
 _QUEUE_FULL = KafkaError(KafkaError._QUEUE_FULL)  # noqa: SLF001
 
 
-def _poll(client: Producer, stop: threading.Event) -> None:
+def _poll(client: OwnProducer, stop: threading.Event) -> None:
     while not stop.is_set():
         client.poll(_POLL_SECONDS)
-
-
-def _immortal_in_forks(client: Producer) -> Producer:
-    """Keep Python from ever destroying a client by itself.
-
-    A fork inherits it, but not librdkafka's threads; to destroy it there is to wait for them without end.  Where it
-    was made it is closed instead, which frees all but its shell.
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
-    return client

@@ -16,7 +16,6 @@ be missing for everything else.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from confluent_kafka import KafkaError, KafkaException
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore_kafka.cluster import KafkaCluster, UnusableCluster, unavailable
 from trackcore_kafka.duplicates import Acknowledged, identity
+from trackcore_kafka.forks import know_process, renew_in_forks
 from trackcore_kafka.producer import MEBIBYTE, AcknowledgedProducer
 from trackcore_kafka.records import Record, message_record, quarantined_record, rejected_record
 from trackcore_kafka.topics import KafkaTopics
@@ -50,6 +50,8 @@ class _Flight:
 class KafkaSink:
     """A `trackcore.Sink` that keeps everything in a Kafka cluster.  Threads may share it; each process connects anew.
 
+    After a fork, too: what was on its way in the parent is sent by the parent.
+
     Args:
         cluster: the cluster.
         topics: its topics; they are created, or checked, before the first message is stored.
@@ -59,7 +61,6 @@ class KafkaSink:
         waiting_bytes: how much may wait to be acknowledged before further requests are told to come back later.
     """
 
-    _pid: int
     _flying: dict[bytes, _Flight]
     _lock: threading.Lock
     _trying: threading.Lock
@@ -84,7 +85,8 @@ class KafkaSink:
             prepare=lambda: self._topics.prepare(cluster),
         )
         self._acknowledged = Acknowledged(remembered)
-        self._forget_process()
+        self.start_anew()
+        renew_in_forks(self)
 
     def store(
         self,
@@ -101,7 +103,7 @@ class KafkaSink:
         """
         if not (envelopes or rejected or quarantined):
             return ()
-        self._know_process()
+        know_process()
         topics = self._topics
         identities = [identity(envelope.source, envelope.message_id) for envelope in envelopes]
         records: dict[bytes, Record] = {}
@@ -119,7 +121,7 @@ class KafkaSink:
         Raises:
             SinkUnavailable: none has, or the cluster does not answer.
         """
-        self._know_process()
+        know_process()
         if time.monotonic() - self._ready_at < _READY_SECONDS:
             return
         name = self._topics.messages
@@ -173,7 +175,7 @@ class KafkaSink:
         with self._lock:
             self._acknowledged.add(acknowledged)
             for key in keys:
-                del self._flying[key]
+                self._flying.pop(key, None)  # a fork within this call has forgotten it
         flight.failed = frozenset(keys) - frozenset(acknowledged)
         flight.landed.set()
 
@@ -195,13 +197,8 @@ class KafkaSink:
             if is_trial:
                 self._trying.release()
 
-    def _know_process(self) -> None:
-        """Start anew in a fork: the locks of its parent are not its own, nor is what was on its way."""
-        if self._pid != os.getpid():
-            self._forget_process()
-
-    def _forget_process(self) -> None:
-        self._pid = os.getpid()
+    def start_anew(self) -> None:
+        """Begin as a new process does: the locks of a parent are not its child's, nor is what was on its way."""
         self._flying = {}
         self._lock = threading.Lock()
         self._trying = threading.Lock()

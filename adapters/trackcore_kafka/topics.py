@@ -104,8 +104,7 @@ class KafkaTopics:
         try:
             self._prepare(cluster, cluster.admin())
         finally:
-            # The client is part of a circle of objects.  It must not come along into a fork: it would be
-            # destroyed there some time, and that crashes without its threads.
+            # The client is part of a circle of objects, and would keep its threads and connections until later.
             gc.collect()
 
     def _prepare(self, cluster: KafkaCluster, admin: AdminClient) -> None:

@@ -5,13 +5,14 @@
 damage, and `mend_ids` makes anew what de-duplication goes by.
 """
 
-from trackcore_sqlite.browse import PARTS, Filter, Group, Listed, Part, Sampled, SqliteBrowser, Window, spread
+from trackcore_sqlite.browse import PARTS, Filter, Group, Head, Listed, Part, Sampled, SqliteBrowser, Window, spread
 from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.id_check import FITTING, Misfit, mend_ids
-from trackcore_sqlite.log import SqliteLog, StoredMessage, StoredPayload, Totals
+from trackcore_sqlite.log import SqliteLog, StoredMessage, Totals
 from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.schema import UnusableLog
 from trackcore_sqlite.sink import SqliteSink
+from trackcore_sqlite.snapshot import Snapshot, StoredPayload
 
 __all__ = [
     "FITTING",
@@ -19,11 +20,13 @@ __all__ = [
     "Condition",
     "Filter",
     "Group",
+    "Head",
     "Listed",
     "Misfit",
     "Part",
     "PruneStep",
     "Sampled",
+    "Snapshot",
     "SqliteBrowser",
     "SqliteLog",
     "SqliteSink",

@@ -35,7 +35,7 @@ from trackcore_sqlite.log import (
     read_rejected,
 )
 from trackcore_sqlite.pool import ReaderPool
-from trackcore_sqlite.sink import from_milliseconds, milliseconds
+from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 Part: TypeAlias = Literal["messages", "duplicates", "rejected", "quarantine"]
 PARTS: tuple[Part, ...] = ("messages", "duplicates", "rejected", "quarantine")
@@ -71,6 +71,13 @@ class Group:
     largest: int
 
 
+class Head(NamedTuple):
+    """The last sequence number of each part, and the newest stretch of the log (see `trackcore.marks`)."""
+
+    ends: Mapping[str, int]
+    stretch: str
+
+
 class Listed(NamedTuple):
     """What a list says of a message, or of a duplicate.  `cautions` is a JSON array; `payload` is JSON text."""
 
@@ -84,7 +91,7 @@ class Listed(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """What a chart takes from a message; `sent_at` is its wire text, None too where it was not asked for."""
+    """What a chart takes from a message; `sent_at` is its wire text, None too if not asked for or imported."""
 
     seq: int
     source: str
@@ -121,6 +128,18 @@ class SqliteBrowser:
         """Give the last sequence number of each part, that of a record which is deleted by now too; 0 for none yet."""
         with self._open() as connection:
             return dict(zip(PARTS, connection.execute(_ENDS).fetchone(), strict=True))
+
+    def head(self) -> Head:
+        """Return how far the log has come: what `ends` gives, and what tells the log from others."""
+        with self._open() as connection:
+            *ends, stretch = connection.execute(_HEAD).fetchone()
+        return Head({str(part): end for part, end in zip(PARTS, ends, strict=True)}, stretch)
+
+    def has_grown_from(self, stretch: str, ends: Mapping[str, int]) -> bool:
+        """Tell whether this is the log that had these ends when this was its newest stretch, or a replaced one."""
+        with self._open() as connection:
+            limits = connection.execute(_LIMITS, (stretch,)).fetchone()
+        return limits is not None and all(ends[part] <= limit for part, limit in zip(PARTS, limits, strict=True))
 
     def listed(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> Window:
         """Do as `between` does; messages and duplicates are `Listed`, of others a large payload is not read."""
@@ -290,6 +309,15 @@ _LAST: Mapping[Part, str] = {
 """How the last number of each part is found: its newest record may have been deleted, and no number is used again."""
 
 _ENDS = f"SELECT {', '.join(_LAST[part] for part in PARTS)}"
+_HEAD = f"{_ENDS}, (SELECT id FROM stretches ORDER BY number DESC LIMIT 1)"
+_LIMITS = f"""
+    SELECT {", ".join(f"coalesce(following.{part}, {_LAST[part]})" for part in PARTS)}
+    FROM stretches AS mine LEFT JOIN stretches AS following
+        ON following.number = (SELECT min(number) FROM stretches WHERE number > mine.number)
+    WHERE mine.id = ?
+"""
+"""How far a log had come when a stretch ended, or has come by now if it is the newest."""
+
 _FIRST = f"SELECT coalesce((SELECT min(seq) FROM messages), {_LAST['messages']} + 1)"
 _SELECT: Mapping[Part, str] = {
     "messages": MESSAGES,
@@ -311,7 +339,8 @@ _LISTED: Mapping[Part, str] = {
 }
 _SAMPLED = f"""
     SELECT json_group_array(json_array(seq, name, received_at,
-        iif(seq IN (SELECT value FROM json_each(?)), json_extract(CAST(payload AS TEXT), '$.sentAt'), NULL)))
+        iif(found_by IS NOT 'file' AND seq IN (SELECT value FROM json_each(?)),
+            json_extract(CAST(payload AS TEXT), '$.sentAt'), NULL)))
     FROM messages {_WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))
 """
 _REJECTED_CODES = """

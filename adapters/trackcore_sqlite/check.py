@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import attrs
+from trackcore_sqlitefile import used_once
 
 from trackcore_sqlite.id_check import FITTING, Misfit, compare_ids
 from trackcore_sqlite.schema import APPLICATION_ID, MIGRATIONS, UnusableLog, is_damage, open_for_checking
@@ -77,9 +78,13 @@ def check_log(
 
 
 def set_aside(path: Path | str, now: datetime) -> Path:
-    """Move a damaged log, with the files beside it, out of the way; return its new path."""
+    """Move a damaged log, with the files beside it, out of the way; return its new path, which no file had before."""
     path = Path(path)
-    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
+    aside = stem = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
+    number = 1
+    while any(aside.with_name(aside.name + suffix).exists() for suffix in ("", *_BESIDE)):
+        number += 1
+        aside = stem.with_name(f"{stem.name}-{number}")
     for suffix in ("", *_BESIDE):
         file = path.with_name(path.name + suffix)
         if file.exists():
@@ -102,7 +107,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _examined(condition: Condition, path: Path, on_progress: Callable[[], None] | None) -> Condition:
-    with closing(open_for_checking(path)) as connection:
+    with used_once(partial(open_for_checking, path)) as connection:
         if on_progress is not None:
             connection.set_progress_handler(on_progress, _OPERATIONS_BETWEEN_CALLS)
         (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
 import attrs
 import msgspec
+from trackcore_sqlitefile import used_once
 
 from trackcore_sqlite import ids
 from trackcore_sqlite.schema import open_to_tidy
@@ -76,7 +77,7 @@ def mend_ids(path: Path | str) -> None:
         SinkUnavailable: it cannot be written now.
     """
     try:
-        with closing(open_to_tidy(Path(path), _BUSY_SECONDS)) as connection:
+        with used_once(partial(open_to_tidy, Path(path), _BUSY_SECONDS)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _MEND:
                 connection.execute(statement)

@@ -83,11 +83,13 @@ class Found:
         seq: the last sequence number.
         stored: how many messages are stored.
         known: those of the keys asked for that are among them.
+        schema: SQLite's number of the schema; another program that overwrites the log in place changes it.
     """
 
     seq: int
     stored: int
     known: set[Key]
+    schema: int
 
 
 class StoredIds:
@@ -99,12 +101,12 @@ class StoredIds:
 
     def find(self, hashes: Sequence[int]) -> Found:
         """Look for ids by their hashes.  Some may be known that were not asked for."""
-        seq, stored, moved, hits = self._look_up(hashes)
+        seq, stored, moved, hits, schema = self._look_up(hashes)
         if moved != self._sieve.moved:
             self._sieve.catch_up(moved)
-            _, _, _, hits = self._look_up(hashes)
+            _, _, _, hits, _ = self._look_up(hashes)
         known = known_among(self._connection, hits) if hits != _NOTHING else set()
-        return Found(seq=seq, stored=stored, known=known)
+        return Found(seq=seq, stored=stored, known=known, schema=schema)
 
     def add(self, hashes: Sequence[int], found: Found) -> None:
         """Add the ids of the messages that come behind those found, in their order."""
@@ -114,8 +116,8 @@ class StoredIds:
         if found.stored >= SIEVED:
             self._sieve.learn(1 + len(hashes) // _LEARNED_EVERY)
 
-    def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str]:
-        found: tuple[int, int, int, str]
+    def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str, int]:
+        found: tuple[int, int, int, str, int]
         found = self._connection.execute(_LOOK_UP, (_array(hashes), _array(self._sieve.sift(hashes)))).fetchone()
         return found
 
@@ -172,7 +174,8 @@ _LOOK_UP = f"""
            (SELECT json_group_array(seq) FROM (
                {_seqs_in(_SMALL, "SELECT value FROM json_each(?1)")}
                UNION ALL {_seqs_in(_LARGE, "SELECT value FROM json_each(?2)")}
-           ))
+           )),
+           (SELECT schema_version FROM pragma_schema_version)
 """
 _READ_MOVED = f"SELECT json_group_array(hash) FROM {_SMALL[-1]} WHERE hash >= ? AND hash < ?"
 _KEYS = "SELECT source_id, message_id FROM messages WHERE seq IN (SELECT value FROM json_each(?))"

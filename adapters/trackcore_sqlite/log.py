@@ -6,19 +6,25 @@ the last number it saw, and asks for what comes after, misses nothing and sees n
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 import msgspec
+from trackcore_sqlitefile import SharedConnection, used_once
 
-from trackcore import Call, JSONObject, StoredQuarantined, StoredRejected
+from trackcore import Call, JSONObject, LogChanged, Mark, StoredQuarantined, StoredRejected
 from trackcore_sqlite.schema import UnusableLog, open_for_reading
-from trackcore_sqlite.sink import from_milliseconds, milliseconds
+from trackcore_sqlite.snapshot import Snapshot, StoredPayload, payload_query, read_payload
+from trackcore_sqlite.times import from_milliseconds, milliseconds
+
+_log = logging.getLogger("trackcore.sqlite")
 
 
 @attrs.frozen(kw_only=True)
@@ -41,19 +47,6 @@ class StoredMessage:
     found_by: str | None = None
 
 
-class StoredPayload(NamedTuple):
-    """A message as it lies in the log, its text not decoded: for those who pass it on."""
-
-    seq: int
-    source: str
-    message_id: str
-    call: Call
-    user_id: str | None
-    anonymous_id: str | None
-    received_at: datetime
-    payload: bytes
-
-
 @attrs.frozen(kw_only=True)
 class Totals:
     """How much the log holds, and how much of its bounded parts was dropped to make room."""
@@ -67,6 +60,9 @@ class Totals:
 
 class SqliteLog:
     """Reads the log at `path`.  Every method opens the file anew, so no lock outlives a call.
+
+    What iterates reads page by page, and holds no snapshot from one page to the next: a reader that dawdles must not
+    let the write-ahead log grow.  After a fork both processes may go on with it, each where it was.
 
     Raises:
         UnusableLog: there is no log there, or it is damaged, or from a newer trackcore.
@@ -115,7 +111,7 @@ class SqliteLog:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Generator[StoredPayload, None, None]:
-        """Give the text of messages in rising order.  The reader holds a snapshot until it is done or closes.
+        """Return the text of messages in rising order.
 
         Args:
             after: only those with a larger sequence number,
@@ -126,22 +122,18 @@ class SqliteLog:
             since: likewise.
             until: only those received before this time.
         """
-        name = None if destination is None else msgspec.json.encode(destination).decode()
-        wanted = {
-            "seq > ?": after,
-            "seq <= ?": last,
-            "instr(destinations, ?)": name,  # a JSON array of strings: a quoted name is found nowhere else in it
-            "call = ?": call,
-            "? IN (user_id, anonymous_id)": user,
-            "received_at >= ?": None if since is None else milliseconds(since),
-            "received_at < ?": None if until is None else milliseconds(until),
-        }
-        wanted = {sql: value for sql, value in wanted.items() if value is not None}
-        columns = "seq, name, message_id, call, user_id, anonymous_id, received_at, payload"
-        query = f"SELECT {columns} FROM messages {_WITH_SOURCE} WHERE {' AND '.join(wanted)} ORDER BY seq"
+        query, values = payload_query(
+            after=after, last=last, destination=destination, call=call, user=user, since=since, until=until
+        )
+        for row in self._paged(query, values, is_bounded=True):
+            yield read_payload(row)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Open the log as it is at one moment, whatever is written to it or put in its place meanwhile."""
         with self._open() as connection:
-            for row in connection.execute(query, list(wanted.values())):
-                yield StoredPayload._make((*row[:6], from_milliseconds(row[6]), row[7]))
+            connection.execute("BEGIN")
+            yield Snapshot(connection)
 
     def backlog(self, destination: str, *, after: int) -> tuple[int, datetime | None]:
         """Count the messages for a destination behind a sequence number; give also when the first was received."""
@@ -211,27 +203,47 @@ class SqliteLog:
     def _rows(
         self, select: str, conditions: Mapping[str, object], after: int, limit: int | None
     ) -> Iterator[tuple[Any, ...]]:
-        """Run a query page by page: a reader that dawdles must not hold a snapshot, which would let the file grow."""
         wanted = {"seq > ?": after, **{sql: value for sql, value in conditions.items() if value is not None}}
         query = f"{select} WHERE {' AND '.join(wanted)} ORDER BY seq"
         values = list(wanted.values())
+        if limit is None:
+            yield from self._paged(query, values)
+            return
         with self._open() as connection:
-            if limit is not None:
-                yield from reversed(connection.execute(f"{query} DESC LIMIT ?", (*values, limit)).fetchall())
-                return
-            while page := connection.execute(f"{query} LIMIT ?", (*values, _PAGE)).fetchall():
+            newest = connection.execute(f"{query} DESC LIMIT ?", (*values, limit)).fetchall()
+        yield from reversed(newest)
+
+    def _paged(self, query: str, values: list[object], *, is_bounded: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Run a query page by page.  Its first value is the sequence number to begin after, its first column another.
+
+        The first pages are small, since many readers want no more than a few rows.  Nothing comes later where the query
+        is bounded; else what is stored meanwhile comes too.
+        """
+        shared = SharedConnection(partial(open_for_reading, self.path))
+        size = _FIRST_PAGE
+        try:
+            while True:
+                with self._told(), shared.use() as connection:
+                    page = connection.execute(f"{query} LIMIT ?", (*values, size)).fetchall()
                 yield from page
+                if not page or (is_bounded and len(page) < size):
+                    return
                 values[0] = page[-1][0]
+                size = min(_PAGE, 4 * size)
+        finally:
+            shared.close()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        connection = open_for_reading(self.path)
-        try:
+        with self._told(), used_once(partial(open_for_reading, self.path)) as connection:
             yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.DatabaseError as error:
             raise UnusableLog(path=self.path, detail=f"it cannot be read ({error})") from error
-        finally:
-            connection.close()
 
 
 @attrs.define(eq=False)
@@ -241,23 +253,32 @@ class Tail:
     _log: SqliteLog
     _read: Callable[[int, int | None], Iterator[StoredMessage]]
     _limit: int | None
-    _after: int = attrs.field(init=False, default=0)
+    _mark: Mark = attrs.field(init=False, factory=Mark)
 
     def read(self) -> Iterator[StoredMessage]:
         """Give what is there and was not given yet; the first time the newest so many, if there is a limit.
 
-        The end of the log is read first: a filter that matches little must not make every call look at the same
-        messages.
+        Where the log was replaced, or rewound, it goes on with the first message that may be another one, and says so
+        in a warning.  The end of the log is read first: a filter that matches little must not make every call look at
+        the same messages.
         """
-        end = max((stored.seq for stored in self._log.messages(limit=1)), default=0)
-        if end <= self._after:
+        with self._log.snapshot() as snapshot:
+            try:
+                snapshot.check(self._mark)
+            except LogChanged as change:
+                _log.warning("%s: %s", self._log.path, change)
+                self._mark = change.found
+            end = snapshot.mark(snapshot.end)
+        if end.position == self._mark.position:
             return
-        for stored in self._read(self._after, self._limit):
+        for stored in self._read(self._mark.position, self._limit):
+            if stored.seq > end.position:
+                break
             yield stored
-            end = max(end, stored.seq)
-        self._after, self._limit = end, None
+        self._mark, self._limit = end, None
 
 
+_FIRST_PAGE = 100
 _PAGE = 1_000
 
 # The three kinds of row: what is selected of each, and how it is read.

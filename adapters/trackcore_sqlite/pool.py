@@ -2,7 +2,7 @@
 
 Opening costs several calls into SQLite; each gives up the interpreter's lock, and beside many busy threads it takes
 long to get it back.  A connection that is kept holds no snapshot while nobody uses it.  Before each use the file is
-looked at: a log that is gone, or another in its place, is noticed.
+looked at: a log that is gone, or another in its place, is noticed.  A fork closes what is kept.
 
 The file is not mapped into memory: a page that is not in memory yet would be read with many around it, which takes ten
 times as long, and reading here and there is what looking into a large log is.
@@ -15,26 +15,33 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from trackcore_sqlite.schema import UnusableLog, open_for_reading
+from trackcore_sqlitefile import SharedConnection
 
-_PARENTS_CONNECTIONS: list[object] = []
-"""What a fork found open.  It is kept, since SQLite forbids that a child closes the connection of its parent."""
+from trackcore_sqlite.schema import UnusableLog, open_for_reading
 
 _numbers = count()
 
-_Identity: TypeAlias = tuple[int, int, int] | None
+_Identity: TypeAlias = tuple[int, int] | None
 
 
-class Kept(NamedTuple):
+class _Kept(NamedTuple):
     """A connection, its number in this process, and the file that it was opened for."""
+
+    shared: SharedConnection
+    number: int
+    identity: _Identity
+
+
+class Lent(NamedTuple):
+    """A connection to read by, and its number: a connection that is opened anew has another one."""
 
     connection: sqlite3.Connection
     number: int
-    identity: _Identity
 
 
 class ReaderPool:
@@ -48,54 +55,48 @@ class ReaderPool:
     def __init__(self, path: Path, *, most_kept: int = 0) -> None:
         self._path = path
         self._most_kept = most_kept
-        self._idle: deque[Kept] = deque()
+        self._idle: deque[_Kept] = deque()
 
     @contextmanager
-    def lend(self) -> Iterator[Kept]:
+    def lend(self) -> Iterator[Lent]:
         """Lend a connection.  Raises `UnusableLog`."""
         kept = self._take()
         try:
-            yield kept
+            with kept.shared.use() as connection:
+                yield Lent(connection, kept.number)
         except sqlite3.DatabaseError as error:
-            kept.connection.close()
+            kept.shared.close()
             raise UnusableLog(path=self._path, detail=f"it cannot be read ({error})") from error
         except BaseException:
-            kept.connection.close()
+            kept.shared.close()
             raise
         if len(self._idle) < self._most_kept:
             self._idle.append(kept)
         else:
-            kept.connection.close()
+            kept.shared.close()
 
     def close(self) -> None:
         """Close what nobody uses.  A later call opens anew."""
         while self._idle:
-            _put_away(self._idle.pop())
+            self._idle.pop().shared.close()
 
-    def _take(self) -> Kept:
+    def _take(self) -> _Kept:
         identity = _identity(self._path) if self._most_kept else None
         while self._idle:
             try:
                 kept = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if kept.identity == identity:
+            if kept.identity == identity and kept.shared.is_open:
                 return kept
-            _put_away(kept)
-        return Kept(open_for_reading(self._path), next(_numbers), identity)
+            kept.shared.close()
+        return _Kept(SharedConnection(partial(open_for_reading, self._path)), next(_numbers), identity)
 
 
 def _identity(path: Path) -> _Identity:
-    """Tell files, and processes, apart."""
+    """Return what tells a file from another of its name."""
     try:
         found = os.stat(path)  # noqa: PTH116 - asked before each query, and a Path makes it twice as long
     except OSError:
         return None
-    return found.st_dev, found.st_ino, os.getpid()
-
-
-def _put_away(kept: Kept) -> None:
-    if kept.identity is not None and kept.identity[2] != os.getpid():
-        _PARENTS_CONNECTIONS.append(kept)
-    else:
-        kept.connection.close()
+    return found.st_dev, found.st_ino

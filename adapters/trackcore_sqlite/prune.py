@@ -12,15 +12,17 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import attrs
+from trackcore_sqlitefile import SharedConnection
 
 from trackcore_sqlite import ids
 from trackcore_sqlite.schema import open_to_tidy
-from trackcore_sqlite.sink import milliseconds, unavailable
+from trackcore_sqlite.sink import unavailable
+from trackcore_sqlite.times import milliseconds
 
 PARTS = ("messages", "duplicates", "rejected", "quarantine")
 
@@ -55,15 +57,22 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
         UnusableLog: there is no log of ours there.
         SinkUnavailable: it cannot be written now.
     """
+    shared = SharedConnection(partial(_open, Path(path)))
     try:
-        with closing(open_to_tidy(Path(path), _BUSY_SECONDS)) as connection:
-            # What SQLite would do with a commit every now and then is done between the steps.
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
-            for part in PARTS:
-                last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
-                yield from _Pruning(connection, part, milliseconds(before), last).steps()
+        for part in PARTS:
+            last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
+            yield from _Pruning(shared, part, milliseconds(before), last).steps()
     except sqlite3.Error as error:
         raise unavailable(error) from error
+    finally:
+        shared.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = open_to_tidy(path, _BUSY_SECONDS)
+    # What SQLite would do with a commit every now and then is done between the steps.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
 
 
 _LAST_SEQ = 2**63 - 1
@@ -73,7 +82,7 @@ _LAST_SEQ = 2**63 - 1
 class _Pruning:
     """The way through one part, from its oldest row on."""
 
-    _connection: sqlite3.Connection
+    _shared: SharedConnection
     _part: str
     _before: int
     _up_to: int
@@ -94,36 +103,40 @@ class _Pruning:
                 continue
             step = self._delete(window[0][0], self._after)
             yield step
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            with self._shared.use() as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             time.sleep(step.seconds)
             self._rows = min(_MOST_ROWS, max(1, int(self._rows * min(2.0, _STEP_SECONDS / step.seconds))))
 
     def _window(self) -> list[tuple[int, int]]:
         query = f"SELECT seq, received_at FROM {self._part} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-        return self._connection.execute(query, (self._after, self._up_to, self._rows)).fetchall()
+        with self._shared.use() as connection:
+            return connection.execute(query, (self._after, self._up_to, self._rows)).fetchall()
 
     def _delete(self, first: int, last: int) -> PruneStep:
         where, values = "WHERE seq BETWEEN ? AND ? AND received_at < ?", (first, last, self._before)
-        # Entries lie all over their tables: they are read from the disk before anybody has to wait.
-        entries = ids.read_entries(self._connection, where, values) if self._part == "messages" else ""
-        self._connection.execute("BEGIN IMMEDIATE")
-        started = time.monotonic()
-        try:
-            if self._part == "messages":
-                ids.remove(self._connection, entries)
-            else:
-                self._count_less("bytes", f"SELECT coalesce(sum(size), 0) FROM {self._part} {where}", values)
-            deleted = self._connection.execute(f"DELETE FROM {self._part} {where}", values).rowcount
-            self._count_less("count", "SELECT ?", (deleted,))
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:  # SQLite rolls back by itself when the disk is full
-                self._connection.execute("ROLLBACK")
-            raise
+        with self._shared.use() as connection:
+            # Entries lie all over their tables: they are read from the disk before anybody has to wait.
+            entries = ids.read_entries(connection, where, values) if self._part == "messages" else ""
+            connection.execute("BEGIN IMMEDIATE")
+            started = time.monotonic()
+            try:
+                if self._part == "messages":
+                    ids.remove(connection, entries)
+                else:
+                    size = f"SELECT coalesce(sum(size), 0) FROM {self._part} {where}"
+                    self._count_less(connection, "bytes", size, values)
+                deleted = connection.execute(f"DELETE FROM {self._part} {where}", values).rowcount
+                self._count_less(connection, "count", "SELECT ?", (deleted,))
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
+                    connection.execute("ROLLBACK")
+                raise
         return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
 
-    def _count_less(self, counter: str, query: str, values: tuple[int, ...]) -> None:
+    def _count_less(self, connection: sqlite3.Connection, counter: str, query: str, values: tuple[int, ...]) -> None:
         """Take what is deleted off a counter of the part."""
-        self._connection.execute(
+        connection.execute(
             f"UPDATE counters SET value = value - ({query}) WHERE name = ?", (*values, f"{self._part}.{counter}")
         )

@@ -1,37 +1,24 @@
-"""The file itself: how it is opened, its tables, and how an older file is brought up to date.
-
-`PRAGMA user_version` holds the number of migrations that a file has had.  A migration, once released, is never changed;
-a new shape is a new entry at the end.  A file from a newer trackcore is refused, not guessed at.
-"""
+"""The file itself: its tables, and how it is opened (see `trackcore_sqlitefile.opening` for the migrations)."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import attrs
+from trackcore_sqlitefile import Format, UnusableFile, make_private_file, primary_code, use_write_ahead_log
 
-from trackcore import TrackcoreError
 from trackcore_sqlite import ids
 
 APPLICATION_ID = int.from_bytes(b"trkc")
 """Marks the file as ours, so that another program's is neither read nor changed."""
 
-_IDENTITY = """
-    SELECT (SELECT user_version FROM pragma_user_version),
-           (SELECT application_id FROM pragma_application_id),
-           (SELECT count(*) FROM sqlite_schema)
-"""
-"""Read in one statement, so that another process cannot migrate the file between the answers."""
-
+LOCKED = "another process holds the log"
 GONE = "the log was deleted, moved or replaced while in use; put it back or restart the server"
 """No new one is made: those who have the old one open would share the files beside it with the new one."""
 
-_PAUSE_SECONDS = 0.01
 _NO_LOG = "there is no log here; `trackcore serve` makes one"
 
 MIGRATIONS: tuple[str, ...] = (
@@ -129,19 +116,29 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE rejected ADD COLUMN endpoint TEXT;  -- what the request was sent as, NULL where nobody has said it
     """,
+    """
+    -- Each process that opens the log begins a stretch with its first write; see `trackcore.marks`.  The other columns
+    -- are the last number of each part before it.
+    CREATE TABLE stretches (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,        -- random, so that no other log has it but a copy
+        messages INTEGER NOT NULL,
+        duplicates INTEGER NOT NULL,
+        rejected INTEGER NOT NULL,
+        quarantine INTEGER NOT NULL
+    );
+    CREATE INDEX stretches_by_messages ON stretches (messages);
+    INSERT INTO stretches (id, messages, duplicates, rejected, quarantine)
+        VALUES (lower(hex(randomblob(8))), 0, 0, 0, 0);
+    """,
 )
 
 
 @attrs.define(kw_only=True, eq=False)
-class UnusableLog(TrackcoreError):
+class UnusableLog(UnusableFile):
     """The file cannot be used as a log: it is damaged, no SQLite file, or from a newer trackcore."""
 
-    path: Path
-    detail: str
     is_damaged: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail}"
 
 
 def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
@@ -151,19 +148,15 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
         UnusableLog: the file is no log of ours.
         sqlite3.Error: it cannot be opened or written now.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # SQLite gives the files beside it (-wal, -shm) the rights of the main file, so they are set before it opens it.  A
-    # file that is there must not be opened here: closing it again would drop the locks that SQLite holds on it for this
-    # process (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    file_format = _format(migrations)
+    make_private_file(path)
     connection = _connect(f"{path.resolve().as_uri()}?mode=rw", path, busy_timeout)
     try:
-        _check_version(connection, path, len(migrations))
-        _use_write_ahead_log(connection, busy_timeout)
+        file_format.version(connection, path)  # before anything is changed
+        use_write_ahead_log(connection, busy_timeout)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = OFF")  # sources are never deleted
-        _migrate(connection, path, migrations)
+        file_format.migrate(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -205,7 +198,7 @@ def open_for_checking(path: Path) -> sqlite3.Connection:
     """Open a log as it is, of whatever age, to look for damage.  Raises `UnusableLog` when it is not ours."""
     connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
     try:
-        _check_version(connection, path, len(MIGRATIONS))
+        _format().version(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -213,24 +206,10 @@ def open_for_checking(path: Path) -> sqlite3.Connection:
 
 
 def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
-    version = _check_version(connection, path, len(MIGRATIONS))
+    version = _format().version(connection, path)
     if version < len(MIGRATIONS):
         found = f"schema {version}, this trackcore knows {len(MIGRATIONS)}" if version else "it is empty"
         raise UnusableLog(path=path, detail=f"not ready to be read ({found}); `trackcore serve` makes it so")
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
-    """Switch to the write-ahead log.  SQLite does not wait for others that do the same just now, so we do."""
-    deadline = time.monotonic() + busy_timeout
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
 
 
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -246,53 +225,10 @@ def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     return connection
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
+def is_damage(error: BaseException) -> bool:
     """Tell whether SQLite complains of the content of the file, and not of what it may do with it."""
     return primary_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
-def primary_code(error: BaseException) -> int:
-    """Give what SQLite complains of, 0 for another's error: the low byte of a code that may say more."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _check_version(connection: sqlite3.Connection, path: Path, known: int) -> int:
-    version: int
-    version, application, objects = connection.execute(_IDENTITY).fetchone()
-    if objects and application != APPLICATION_ID:
-        raise UnusableLog(path=path, detail="this is a SQLite file of another program")
-    if version > known:
-        detail = f"written by a newer trackcore (schema {version}, this one knows {known})"
-        raise UnusableLog(path=path, detail=detail)
-    return version
-
-
-def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
-    if _check_version(connection, path, len(migrations)) == len(migrations):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Read again: another process may have migrated the file while this one waited for the lock.
-        version = _check_version(connection, path, len(migrations))
-        for migration in migrations[version:]:
-            for statement in _statements(migration):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _statements(script: str) -> list[str]:
-    """Split a script into statements: `executescript` would commit the transaction that it is to run in."""
-    statements = []
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            statements.append(statement)
-            statement = ""
-    return [*statements, statement] if statement.strip() else statements
+def _format(migrations: Sequence[str] = MIGRATIONS) -> Format:
+    return Format(application_id=APPLICATION_ID, migrations=migrations, error=UnusableLog)

@@ -10,24 +10,24 @@ If a transaction fails nothing of it is stored, and every job in it hears so.
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from contextlib import closing
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 import msgspec
+from trackcore_sqlitefile import SharedConnection, know_process, primary_code, renew_in_forks, shorten_write_ahead_log
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
-from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
-from trackcore_sqlite.schema import GONE, UnusableLog, inode_of, open_for_writing, primary_code
+from trackcore_sqlite.schema import GONE, LOCKED, UnusableLog, inode_of, is_damage, open_for_writing
+from trackcore_sqlite.stretches import StretchWriter
+from trackcore_sqlite.times import milliseconds
 
 MEBIBYTE = 1 << 20
 
@@ -66,14 +66,11 @@ _INSERT_QUARANTINED = """
 """
 
 
-_PARENTS_CONNECTIONS: list[sqlite3.Connection | None] = []
-"""What a fork found open.  It is kept, since SQLite forbids that a child closes the connection of its parent."""
-
-_FORKED = threading.Lock()
-
-
 class SqliteSink:
     """A `trackcore.Sink` that keeps everything in one SQLite file.  Threads and processes may share the file.
+
+    It may be used before and after a fork (see `trackcore_sqlitefile.forks`): what was on its way in the parent is
+    stored by the parent.
 
     Args:
         path: the file; its folder is made when missing, readable by the owner alone.
@@ -84,13 +81,10 @@ class SqliteSink:
         busy_timeout: seconds to wait for another process to finish writing.
     """
 
-    _pid: int
     _group: CommitGroup
-    _using: threading.Lock
-    _connection: sqlite3.Connection | None
-    _inode: int | None
     _stored_ids: ids.StoredIds  # of the connection
-    _source_ids: dict[str, int]
+    _stretch: StretchWriter
+    _source_ids: dict[str, int]  # of the connection
     _duplicates: DuplicateKeeper
     _ready_at: float
 
@@ -108,7 +102,10 @@ class SqliteSink:
         self._bounds = {"rejected": rejected_bytes, "quarantine": quarantine_bytes, "duplicates": duplicates_bytes}
         self._waiting_bytes = waiting_bytes
         self._busy_timeout = busy_timeout
-        self._forget_process()
+        self._file = SharedConnection(self._open)
+        self._inode: int | None = None
+        self.start_anew()
+        renew_in_forks(self)
 
     def store(
         self,
@@ -139,47 +136,34 @@ class SqliteSink:
 
     def close(self) -> None:
         """Close the file.  A later call opens it again."""
-        self._know_process()
-        with self._using:
-            self._drop_connection()
+        self._drop_connection()
 
     def _run(self, job: Job) -> list[Outcome]:
-        self._know_process()
+        know_process()
         try:
             return self._group.run(job)
         except SinkUnavailable:
             self._ready_at = -_PROBE_SECONDS  # what was found earlier does not hold any more
             raise
 
-    def _know_process(self) -> None:
-        """Start anew in a fork: the locks and the connection of its parent are not its own."""
-        if self._pid != os.getpid():
-            with _FORKED:
-                if self._pid != os.getpid():
-                    _PARENTS_CONNECTIONS.append(self._connection)
-                    self._forget_process()
-
-    def _forget_process(self) -> None:
+    def start_anew(self) -> None:
+        """Begin as a new process does: the locks and the calls of a parent are not those of its child."""
         self._group = CommitGroup(
             self._commit_together, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
         )
-        self._using = threading.Lock()
-        self._connection = None
-        self._source_ids = {}
         self._duplicates = DuplicateKeeper()
+        self._stretch = StretchWriter()
         self._ready_at = -_PROBE_SECONDS
-        self._pid = os.getpid()  # the last, since it tells other threads that all is done
 
     def _commit_together(self, take: TakeJobs) -> None:
-        with self._using:
-            try:
-                self._commit(take)
-            except SinkUnavailable as error:
-                for job in take():
-                    job.error = error
-            except Exception:  # noqa: BLE001 - a fault of one job must not become the fault of those beside it
-                for job in take():
-                    self._commit_alone(job)
+        try:
+            self._commit(take)
+        except SinkUnavailable as error:
+            for job in take():
+                job.error = error
+        except Exception:  # noqa: BLE001 - a fault of one job must not become the fault of those beside it
+            for job in take():
+                self._commit_alone(job)
 
     def _commit_alone(self, job: Job) -> None:
         try:
@@ -191,20 +175,31 @@ class SqliteSink:
         """Commit what waits once the file is ours, so that all who waited for it meanwhile come along."""
         self._check_is_there()
         try:
-            connection = self._connect()
-            self._begin(connection)
-            self._write(connection, take())
-            connection.execute("COMMIT")
+            with self._file.use() as connection:
+                self._commit_to(connection, take)
         except BaseException as error:
-            self._roll_back()
             if _is_the_logs_fault(error):
                 raise unavailable(error) from error
             raise
 
+    def _commit_to(self, connection: sqlite3.Connection, take: TakeJobs) -> None:
+        try:
+            self._begin(connection)
+            self._write(connection, take())
+            connection.execute("COMMIT")
+        except BaseException:
+            # By closing: after an IO error the state of a connection is not to be relied on.
+            self._drop_connection()
+            raise
+        shorten_write_ahead_log(connection, self.path)
+
     def _check_is_there(self) -> None:
-        """Refuse to write into a file that was deleted or moved away: nobody would find what is stored there."""
-        if self._connection is not None and inode_of(self.path) != self._inode:
-            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, retry_after=30)
+        """Refuse to write into a file that was deleted or moved away: nobody would find what is stored there.
+
+        A fork closes the file, which changes nothing about that.
+        """
+        if self._inode is not None and inode_of(self.path) != self._inode:
+            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, reason="gone", retry_after=30)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Begin to write when no other process does.  SQLite's own waiting would sleep up to 100 ms at a time."""
@@ -219,26 +214,23 @@ class SqliteSink:
             else:
                 return
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = open_for_writing(self.path, self._busy_timeout)
-            self._inode = inode_of(self.path)
-            self._connection.execute("PRAGMA busy_timeout = 0")
-            self._stored_ids = ids.StoredIds(self._connection)
-        return self._connection
-
-    def _roll_back(self) -> None:
-        """Undo what was begun, by closing: after an IO error the state of a connection is not to be relied on."""
-        self._drop_connection()
+    def _open(self) -> sqlite3.Connection:
+        connection = open_for_writing(self.path, self._busy_timeout)
+        self._inode = inode_of(self.path)
+        connection.execute("PRAGMA busy_timeout = 0")
+        self._stored_ids = ids.StoredIds(connection)
+        self._stretch.open(connection)
+        self._source_ids = {}
+        return connection
 
     def _drop_connection(self) -> None:
-        """Close the file, and forget what was read from it: when it is opened again it may be another."""
-        self._source_ids.clear()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the file.  When it is opened again it may be another."""
+        self._file.close()
+        self._inode = None
 
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+        if not self._stretch.has_begun and not all(job.probe for job in jobs):
+            self._stretch.begin(connection)
         if rejected := [record for job in jobs for record in job.rejected]:
             self._write_rejected(connection, rejected)
         if quarantined := [request for job in jobs for request in job.quarantined]:
@@ -255,6 +247,7 @@ class SqliteSink:
         keys = [(self._source_id(connection, envelope.source), envelope.message_id) for envelope in envelopes]
         hashes = [ids.hash_of(*key) for key in keys]
         found = self._stored_ids.find(hashes)
+        self._stretch.check(found.schema)
         again: list[tuple[object, ...]] = []
         known, outcomes, rows, new = found.known, [], [], []
         for envelope, key, id_hash in zip(envelopes, keys, hashes, strict=True):
@@ -315,10 +308,9 @@ class SqliteSink:
         (size,) = connection.execute("SELECT value FROM counters WHERE name = ?", (f"{part}.bytes",)).fetchone()
         size += sum(added)
         dropped = last = 0
-        oldest = connection.execute(f"SELECT seq, size FROM {part} ORDER BY seq")
-        while size > self._bounds[part] and (row := oldest.fetchone()):
-            last, size, dropped = row[0], size - row[1], dropped + 1
-        oldest.close()
+        with closing(connection.execute(f"SELECT seq, size FROM {part} ORDER BY seq")) as oldest:
+            while size > self._bounds[part] and (row := oldest.fetchone()):
+                last, size, dropped = row[0], size - row[1], dropped + 1
         connection.execute(f"DELETE FROM {part} WHERE seq <= ?", (last,))
         connection.execute("UPDATE counters SET value = ? WHERE name = ?", (size, f"{part}.bytes"))
         for counter, more in (("dropped", dropped), ("count", len(added) - dropped)):
@@ -371,16 +363,6 @@ def _size(*parts: str | bytes) -> int:
     return sum(map(len, parts)) + _RECORD_OVERHEAD_BYTES
 
 
-def milliseconds(time: datetime) -> int:
-    """Give a time as the log keeps it: milliseconds since 1970."""
-    return (time - EPOCH) // MILLISECOND
-
-
-def from_milliseconds(count: int) -> datetime:
-    """Give back a time that the log keeps."""
-    return EPOCH + timedelta(milliseconds=count)
-
-
 def _is_the_logs_fault(error: BaseException) -> bool:
     """Tell whether an error is about the file, and not about a value in a job that SQLite cannot take."""
     if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
@@ -394,5 +376,6 @@ def unavailable(error: BaseException) -> SinkUnavailable:
     if code in _FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return SinkUnavailable(cause=Cause.FULL, detail="the disk is full", retry_after=30)
     if code in _BUSY:
-        return SinkUnavailable(cause=Cause.UNAVAILABLE, detail="another process holds the log", retry_after=1)
-    return SinkUnavailable(cause=Cause.UNAVAILABLE, detail=f"the log cannot be written ({error})")
+        return SinkUnavailable(cause=Cause.UNAVAILABLE, detail=LOCKED, reason="locked", retry_after=1)
+    reason = "damaged" if getattr(error, "is_damaged", False) or is_damage(error) else "unwritable"
+    return SinkUnavailable(cause=Cause.UNAVAILABLE, detail=f"the log cannot be written ({error})", reason=reason)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from adapter_helpers import envelope
+from adapter_helpers import envelope, run_python
 from trackcore_sqlite import SqliteBrowser, SqliteSink, UnusableLog
 
 
@@ -72,13 +72,16 @@ class TestKeptOpen:
 
         https://www.sqlite.org/howtocorrupt.html, section 2.6
         """
-        browser = SqliteBrowser(path, keep_open=True)
-        number, _ = browser.version()
-        reading, writing = os.pipe()
-        if (child := os.fork()) == 0:
-            os.write(writing, b"another" if browser.version()[0] != number else b"the same")
-            os._exit(0)
-        os.waitpid(child, 0)
-        assert os.read(reading, 100) == b"another"
-        assert browser.version()[0] == number
-        browser.close()
+        script = """
+import os, sys
+from trackcore_sqlite import SqliteBrowser
+
+browser = SqliteBrowser(sys.argv[1], keep_open=True)
+number, _ = browser.version()
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+print(browser.version()[0] != number)
+browser.close()
+"""
+        assert run_python(script, path).split() == ["True", "True"]

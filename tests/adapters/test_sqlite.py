@@ -25,7 +25,7 @@ from adapter_helpers import (
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog
 from trackcore_sqlite import log as log_module
 from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
-from trackcore_sqlite.sink import from_milliseconds, milliseconds
+from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 from trackcore import Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 
@@ -39,8 +39,8 @@ def _ids(log: SqliteLog, **wanted: object) -> list[str]:
 
 
 def _connection(sink: SqliteSink) -> sqlite3.Connection:
-    assert sink._connection is not None
-    return sink._connection
+    assert sink._file._connection is not None
+    return sink._file._connection
 
 
 class TestSequence:
@@ -624,6 +624,8 @@ class TestMigrations:
                 "quarantine",
                 "counters",
                 "id_moves",
+                "stretches",
+                "stretches_by_messages",
             ),
             *(f"message_ids_{level}" for level in range(5)),
         }

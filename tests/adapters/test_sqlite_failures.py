@@ -125,7 +125,7 @@ class TestAllOrNothing:
         """Nothing was begun yet; no call waits for one that has gone."""
         sqlite_sink.store([envelope("first")])
         with write_lock(log_path):
-            Workers([lambda: _interrupt_when(sqlite_sink._using.locked)])
+            Workers([lambda: _interrupt_when(lambda: sqlite_sink._file.is_busy)])
             with pytest.raises(KeyboardInterrupt):
                 sqlite_sink.store([envelope("interrupted")])
         assert Workers([partial(sqlite_sink.store, [envelope("next")])]).finish() == [[Outcome.STORED]]
@@ -315,7 +315,7 @@ class TestLocked:
         sink.store([envelope("a")])
         with write_lock(log_path):
             writer = Workers([partial(sink.store, [envelope("b")])])
-            eventually(sink._using.locked)
+            eventually(lambda: sink._file.is_busy)
         assert writer.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["a", "b"]
         sink.close()
@@ -708,7 +708,7 @@ from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
 sink.store([envelope("before")])
-with sink._using, sink._group._lock:
+with sink._file._lock, sink._group._lock:
     child = os.fork()
     if child == 0:
         {use}
@@ -769,7 +769,7 @@ from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
-with sink._using:
+with sink._file._lock:
     waiting = threading.Thread(target=sink.store, args=([envelope("waiting")],))
     waiting.start()
     while not sink._group._queue:
@@ -806,8 +806,8 @@ def test_closing_waits_for_a_commit(sqlite_sink: SqliteSink, log: SqliteLog, mon
 def test_a_number_that_is_taken_makes_no_duplicate(sqlite_sink: SqliteSink, log: SqliteLog) -> None:
     """Whatever is wrong with the file, a message that is not in it is not said to be."""
     sqlite_sink.store([envelope("a")])
-    assert sqlite_sink._connection is not None
-    sqlite_sink._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
+    assert sqlite_sink._file._connection is not None
+    sqlite_sink._file._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
     with pytest.raises((SinkUnavailable, sqlite3.Error)):
         sqlite_sink.store([envelope("b")])
     assert _ids(log) == ["a"]

@@ -211,3 +211,14 @@ class TestCheck:
         assert aside == log_path.with_name(f"{log_path.name}.damaged-20260131T123005")
         assert aside.read_bytes() == content
         assert not log_path.exists()
+
+    def test_a_damaged_log_takes_the_name_of_no_other(self, log_path: Path) -> None:
+        """Not in the same second, nor after the clock was put back."""
+        now = datetime(2026, 1, 31, 12, 30, 5, tzinfo=UTC)
+        kept = {}
+        log_path.parent.mkdir(exist_ok=True)
+        for content in (b"1", b"2", b"3"):
+            log_path.write_bytes(content)
+            kept[set_aside(log_path, now)] = content
+        assert {path: path.read_bytes() for path in kept} == kept
+        assert len(kept) == 3

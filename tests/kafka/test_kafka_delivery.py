@@ -50,7 +50,7 @@ class Bench:
             is_new = destination.start == "newest"
             return KafkaGroupReader(address, self.topics, group=self.topics.prefix, begin_at_end=is_new)
 
-        lane = GroupLane(destination, state, join)
+        lane = GroupLane(destination, state, join, self.clock.monotonic)
         self.lanes.append(lane)
         self.opened += [lane, state]
         return Worker(
@@ -59,6 +59,7 @@ class Bench:
             lanes=(lane, RetryLane(destination, state)),
             state=state,
             clock=self.clock,
+            monotonic=self.clock.monotonic,
             chance=lambda: 1.0,
         )
 
@@ -108,6 +109,31 @@ class TestLane:
         assert sorted(there.taken) == sorted(f"m{number}" for number in range(30))
         assert in_order(there.taken)
         assert bench.behind == 0
+
+    def test_what_has_waited_for_the_retry_window_becomes_a_dead_letter_and_what_came_later_does_not(
+        self, bench: Bench
+    ) -> None:
+        """How long a message has waited is known by its partition and offset, not by a clock that may jump."""
+
+        def behaviour(ids: list[str]) -> list[Refusal]:
+            raise TryLater(detail=f"down, with {len(ids)}")
+
+        bench.store(5)
+        there = Recipient(behaviour)
+        worker = bench.worker(there, retry_window=timedelta(hours=4), batch_messages=1)
+        stepped(worker, lambda: worker.state.attempts("There"))
+        bench.clock.turn(hours=2)
+        bench.store(5, first=5)
+        bench.clock.jump(days=400)
+        stepped(worker, lambda: worker.state.attempts("There")["incoming"].failures == 2)
+        assert worker.state.dead_letters() == []
+
+        bench.clock.turn(hours=2.1)
+        for attempts in range(3, 10):
+            stepped(worker, lambda attempts=attempts: len(there.attempts) == attempts)  # type: ignore[misc]
+            bench.clock.turn(minutes=1)
+        dead = {letter.message.message_id for letter in worker.state.dead_letters()}
+        assert dead == {f"m{number}" for number in range(5)}
 
     def test_nothing_is_committed_before_the_answer(self, bench: Bench) -> None:
         """Offsets are committed after the destination's answer: who dies before leaves it to the next."""

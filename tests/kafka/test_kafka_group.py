@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 import pytest
 from adapter_helpers import envelope, eventually
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, TopicPartition
 from mock_cluster import MockCluster
 from trackcore_kafka import (
     KafkaCluster,
@@ -116,6 +116,34 @@ class TestGroup:
         assert ids(read(reader, lambda found: len(found) == 2)) == ["b", "c"]
         reader.close()
         sink.close()
+
+    @pytest.mark.parametrize(
+        ("offset", "proof"),
+        [(9, ""), (9, "8 other"), (3, "2 other")],
+        ids=["behind the end", "and its proof", "within"],
+    )
+    @pytest.mark.parametrize("window", [0, 100])
+    def test_a_topic_that_was_made_again_is_given_from_its_oldest_message(
+        self, cluster: MockCluster, caplog: pytest.LogCaptureFixture, offset: int, proof: str, window: int
+    ) -> None:
+        """An offset means nothing in another topic: what has the offsets of what was read before was never read."""
+        topics = cluster.topics(partitions=1)
+        sink = KafkaSink(cluster.address, topics)
+        sink.store([envelope(f"{n}") for n in range(6)])
+        sink.close()
+        before = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix)
+        read(before, lambda _: before.partitions == {0})
+        before._consumer.commit(offsets=[TopicPartition(topics.messages, 0, offset, proof)], asynchronous=False)
+        before.close()
+        after = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix, duplicate_window=window)
+        found = read(after, lambda found: len(found) == 6)
+        assert ids(found) == [f"{n}" for n in range(6)]
+        after.commit(found[:4])
+        after.close()
+        assert f"is not the one that group {topics.prefix} has read so far" in caplog.text
+        third = KafkaGroupReader(_quick(cluster), topics, group=topics.prefix, duplicate_window=window)
+        assert ids(read(third, lambda found: len(found) == 2)) == ["4", "5"]
+        third.close()
 
     def test_a_partition_whose_position_cannot_be_had_is_joined_again(self, own_cluster: MockCluster) -> None:
         """It is told, and then everything is given: no partition is held without being read."""

@@ -271,6 +271,85 @@ def test_a_fork_connects_anew_and_its_parent_goes_on(cluster: MockCluster, topic
     assert {stored.message["messageId"] for stored in log.messages()} == {"before", "child", "after"}
 
 
+FORKING_BESIDE_CALLS = """
+import os, sys, threading
+from adapter_helpers import envelope
+from trackcore_kafka import KafkaCluster, KafkaSink, KafkaTopics
+
+servers, prefix, forks = sys.argv[1:]
+sink = KafkaSink(KafkaCluster(bootstrap_servers=servers), KafkaTopics(prefix=prefix, partitions=6))
+sink.store([envelope("before")])
+over = threading.Event()
+acknowledged = [[] for _ in range(3)]
+
+def store(number):
+    while not over.is_set():
+        message_id = f"parent-{number}-{len(acknowledged[number])}"
+        sink.store([envelope(message_id)])
+        acknowledged[number].append(message_id)
+
+threads = [threading.Thread(target=store, args=(number,)) for number in range(3)]
+for thread in threads:
+    thread.start()
+for fork in range(int(forks)):
+    child = os.fork()
+    if not child:
+        sink.store([envelope(f"child-{fork}")])
+        sink.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+over.set()
+for thread in threads:
+    thread.join()
+sink.close()
+print(*(f"child-{fork}" for fork in range(int(forks))), *sum(acknowledged, []))
+"""
+
+
+def test_forks_beside_calls_that_are_on_their_way(
+    cluster: MockCluster, topics: KafkaTopics, log: KafkaLog, is_long: bool
+) -> None:
+    """A fork at any moment loses nothing and hangs nobody."""
+    acknowledged = run_python(FORKING_BESIDE_CALLS, cluster.servers, topics.prefix, 60 if is_long else 5).split()
+    assert set(acknowledged) <= {stored.message["messageId"] for stored in log.messages()}
+
+
+FORKING_WITH_READERS = """
+import os, sys
+from adapter_helpers import envelope
+from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
+
+cluster, topics = KafkaCluster(bootstrap_servers=sys.argv[1]), KafkaTopics(prefix=sys.argv[2], partitions=6)
+sink = KafkaSink(cluster, topics)
+sink.store([envelope(f"{n}") for n in range(50)])
+log = KafkaLog(cluster, topics)
+messages, tail, group = log.messages(), log.tail(), KafkaGroupReader(cluster, topics, group="all")
+next(messages), list(tail.read()), group.poll()
+child = os.fork()
+if not child:
+    for read in (lambda: list(messages), lambda: list(tail.read()), group.poll, group.rest, lambda: group.commit([])):
+        try:
+            read()
+        except UnusableCluster as error:
+            print("before a fork" in error.detail)
+    tail.close()
+    group.close()
+    print(len(list(log.messages())))
+    del messages, tail, group
+    sys.exit(3)  # through the whole end of an interpreter
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+print(len(list(messages)), list(tail.read()), flush=True)
+tail.close()
+group.close()
+sink.close()
+"""
+
+
+def test_a_reader_is_refused_in_a_fork_and_its_parent_goes_on(cluster: MockCluster, topics: KafkaTopics) -> None:
+    printed = run_python(FORKING_WITH_READERS, cluster.servers, topics.prefix).splitlines()
+    assert printed == [*["True"] * 5, "50", "3", "49 []"]
+
+
 class TestSettings:
     @pytest.mark.parametrize("name", sorted(OURS))
     def test_what_the_promises_rest_on_cannot_be_changed(self, name: str) -> None:

@@ -1,0 +1,17 @@
+"""Times as the log keeps them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from trackcore.timestamps import EPOCH, MILLISECOND
+
+
+def milliseconds(time: datetime) -> int:
+    """Give a time as the log keeps it: milliseconds since 1970."""
+    return (time - EPOCH) // MILLISECOND
+
+
+def from_milliseconds(count: int) -> datetime:
+    """Give back a time that the log keeps."""
+    return EPOCH + timedelta(milliseconds=count)

@@ -1,0 +1,113 @@
+"""A connection that threads share, and that no fork inherits."""
+
+from __future__ import annotations
+
+import ctypes
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from trackcore_sqlitefile.forks import check_may_open, close_before_forks, know_process
+
+
+class SharedConnection:
+    """A connection that is opened when it is needed, used by one thread at a time, and closed before each fork.
+
+    Whoever uses it must leave no cursor open: SQLite closes a file only after the last statement on it.
+
+    Args:
+        open_: opens the file.
+    """
+
+    def __init__(self, open_: Callable[[], sqlite3.Connection]) -> None:
+        self._open = open_
+        self._lock = threading.RLock()  # a finalizer may close while the thread waits to fork
+        self._is_busy = False
+        self._connection: sqlite3.Connection | None = None
+        close_before_forks(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is using it."""
+        return self._is_busy
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is open; another thread, or a fork, may close it at once."""
+        return self._connection is not None
+
+    @contextmanager
+    def use(self) -> Iterator[sqlite3.Connection]:
+        """Have the connection to oneself.  Raises what opening raises, and `sqlite3.Error`."""
+        know_process()
+        with self._lock:
+            if self._is_busy:
+                raise sqlite3.ProgrammingError("this thread is using the connection already")
+            self._is_busy = True
+            try:
+                if self._connection is None:
+                    check_may_open()
+                    self._connection = self._open()
+                yield self._connection
+            finally:
+                self._is_busy = False
+
+    def close(self) -> None:
+        """Close the file once no other thread uses it.  A later use opens it again."""
+        know_process()
+        with self._lock:
+            self._close()
+
+    def rest(self, seconds: float) -> bool:
+        """See `Closable.rest`."""
+        lock = self._lock
+        if not lock.acquire(timeout=seconds):
+            return False
+        if self._is_busy:  # this very thread forks while it uses the connection
+            lock.release()
+            return False
+        with suppress(sqlite3.Error):
+            self._close()
+        return True
+
+    def resume(self) -> None:
+        """See `Closable.resume`."""
+        self._lock.release()
+
+    def start_anew(self) -> bool:
+        """See `Closable.start_anew`."""
+        connection, self._connection = self._connection, None
+        was_busy, self._is_busy = self._is_busy, False
+        if connection is not None:
+            _make_immortal(connection)
+            if was_busy and self._lock.acquire(blocking=False):
+                # This thread goes on in the midst of its parent's transaction, and must not end it.
+                connection.set_authorizer(_deny)
+        self._lock = threading.RLock()
+        return was_busy or connection is not None
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+@contextmanager
+def used_once(open_: Callable[[], sqlite3.Connection]) -> Iterator[sqlite3.Connection]:
+    """Open a connection for a block.  Forks wait for the end of the block."""
+    shared = SharedConnection(open_)
+    try:
+        with shared.use() as connection:
+            yield connection
+    finally:
+        shared.close()
+
+
+def _make_immortal(connection: sqlite3.Connection) -> None:
+    """Keep Python from ever closing the connection of a parent: not even the end of the interpreter may."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _deny(*_: object) -> int:
+    return sqlite3.SQLITE_DENY

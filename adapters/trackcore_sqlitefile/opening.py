@@ -1,0 +1,150 @@
+"""How a file is opened and brought up to date.
+
+`PRAGMA user_version` holds the number of migrations that a file has had.  A migration, once released, is never changed;
+a new shape is a new entry at the end.  A file from a newer trackcore is refused, not guessed at.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from trackcore import TrackcoreError
+
+_IDENTITY = """
+    SELECT (SELECT user_version FROM pragma_user_version),
+           (SELECT application_id FROM pragma_application_id),
+           (SELECT count(*) FROM sqlite_schema)
+"""
+"""Read in one statement, so that another process cannot migrate the file between the answers."""
+
+_PAUSE_SECONDS = 0.01
+
+WAL_BYTES = 16 << 20
+"""How large the write-ahead log may stay once nobody needs what is in it: four times of what SQLite lets gather before
+it copies it into the file, so that the file need not grow anew all the time."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class UnusableFile(TrackcoreError):
+    """The file cannot be used: it is damaged, of another program, or from a newer trackcore."""
+
+    path: Path
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail}"
+
+
+@attrs.frozen(kw_only=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        application_id: marks a file as ours, so that another program's is neither read nor changed.
+        migrations: SQL scripts, the first of which makes the tables.
+        error: what is raised for a file that cannot be used.
+    """
+
+    application_id: int
+    migrations: Sequence[str]
+    error: type[UnusableFile]
+
+    def version(self, connection: sqlite3.Connection, path: Path) -> int:
+        """Return how many migrations a file has had.  Raises `error` for a foreign file, and for a newer one."""
+        version: int
+        version, application, objects = connection.execute(_IDENTITY).fetchone()
+        if objects and application != self.application_id:
+            raise self.error(path=path, detail="this is a SQLite file of another program")
+        if version > len(self.migrations):
+            detail = f"written by a newer trackcore (schema {version}, this one knows {len(self.migrations)})"
+            raise self.error(path=path, detail=detail)
+        return version
+
+    def migrate(self, connection: sqlite3.Connection, path: Path) -> None:
+        """Run the migrations that a file has not had, in one transaction.  Raises as `version` does."""
+        if self.version(connection, path) == len(self.migrations):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Read again: another process may have migrated the file while this one waited for the lock.
+            for migration in self.migrations[self.version(connection, path) :]:
+                for statement in _statements(migration):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {self.application_id}")
+            connection.execute(f"PRAGMA user_version = {len(self.migrations)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def make_private_file(path: Path) -> None:
+    """Make a file, and its folder, for their owner alone where there is none yet.
+
+    SQLite gives the files beside it (-wal, -shm) the rights of the main file, so they are set before it opens it.  A
+    file that is there is not opened here: closing it again would drop the locks that SQLite holds on it for this
+    process (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
+    """Switch to a write-ahead log that does not keep its peak size.
+
+    SQLite does not wait for others that do the same just now, so we do.
+    """
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def shorten_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
+    """Cut the write-ahead log where it is longer than `WAL_BYTES` and nobody needs it; to be called after a commit.
+
+    SQLite begins it anew only at a moment at which all of it was copied, and where several processes write in turn that
+    may never come.  So what is there is copied while others may write, and only if no reader needs any of it the few
+    commits since then are copied while others have to wait.  Nobody is waited for.
+    """
+    try:
+        if os.stat(f"{path}-wal").st_size <= WAL_BYTES:  # noqa: PTH116 - asked with each commit
+            return
+        _, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if copied == pages:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except (OSError, sqlite3.Error):
+        return  # what was committed is safe; the next commit tries again, and finds out if the disk fails
+
+
+def primary_code(error: BaseException) -> int:
+    """Return what SQLite complains of, 0 for another's error: the low byte of a code that may say more."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script into statements: `executescript` would commit the transaction that it is to run in."""
+    statements = []
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            statements.append(statement)
+            statement = ""
+    return [*statements, statement] if statement.strip() else statements
