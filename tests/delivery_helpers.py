@@ -228,14 +228,24 @@ DESTINATIONS = (Destination(name="There", max_age=timedelta(days=1)), Destinatio
 
 @attrs.define
 class TurnedClock:
-    """A clock that stands still until it is turned."""
+    """A clock that stands still until it is turned, and the monotonic one beside it, which nobody sets."""
 
     now: datetime = NOON
+    ticks: float = 0.0
 
     def __call__(self) -> datetime:
         return self.now
 
+    def monotonic(self) -> float:
+        return self.ticks
+
     def turn(self, **by: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(**by)
+        self.ticks += timedelta(**by).total_seconds()
+
+    def jump(self, **by: float) -> None:
+        """Set the wall clock."""
         self.now += timedelta(**by)
 
 
@@ -283,9 +293,10 @@ class Bench:
         return Worker(
             destination=destination,
             sender=sender,
-            lanes=make_lanes(destination, self.feed, self.state),
+            lanes=make_lanes(destination, self.feed, self.state, self.clock.monotonic),
             state=self.state,
             clock=self.clock,
+            monotonic=self.clock.monotonic,
             chance=lambda: self.chance,
         )
 

@@ -6,22 +6,25 @@ holds.
 """
 
 from trackcore_delivery.delivery import Delivery
-from trackcore_delivery.destination import ByteCount, DeliveredDestination
+from trackcore_delivery.destination import ByteCount, DeliveredDestination, SamePlace, check_places
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
 from trackcore_delivery.kinds.segment import SegmentDestination
 from trackcore_delivery.kinds.webhook import WebhookDestination
-from trackcore_delivery.lanes import Lane, RetryLane, Waiting, make_lanes
+from trackcore_delivery.lanes import BatchWait, Lane, RetryLane, Waiting, make_lanes
 from trackcore_delivery.owner import Ownership
-from trackcore_delivery.records import DeadLetter, Replay, Settled, Standing
-from trackcore_delivery.secret import MissingSecret, Secret
+from trackcore_delivery.patience import Place
+from trackcore_delivery.records import DeadLetter, HeldUser, Replay, Settled, Standing
+from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
 from trackcore_delivery.sending import Batch, Refusal, Refused, Sender, Surroundings, TryLater
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
+from trackcore_delivery.visible import visible
 
 __all__ = [
     "Batch",
+    "BatchWait",
     "ByteCount",
     "CallableDestination",
     "DeadLetter",
@@ -31,14 +34,17 @@ __all__ = [
     "Feed",
     "FeedUnavailable",
     "FileDestination",
+    "HeldUser",
     "Lane",
     "MissingSecret",
     "Ownership",
     "Page",
+    "Place",
     "Refusal",
     "Refused",
     "Replay",
     "RetryLane",
+    "SamePlace",
     "Secret",
     "SegmentDestination",
     "Selection",
@@ -48,8 +54,11 @@ __all__ = [
     "State",
     "Surroundings",
     "TryLater",
+    "UnusableSecret",
     "UnusableState",
     "Waiting",
     "WebhookDestination",
+    "check_places",
     "make_lanes",
+    "visible",
 ]

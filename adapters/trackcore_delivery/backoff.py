@@ -27,4 +27,4 @@ def backoff_seconds(failures: int, *, failing_seconds: float, chance: float) -> 
 
 def asked_seconds(retry_after: float) -> float:
     """Give the seconds to wait where the destination said how long."""
-    return min(max(retry_after, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+    return min(max(0.0, retry_after), LONGEST_RETRY_AFTER_SECONDS)  # in this order NaN is 0

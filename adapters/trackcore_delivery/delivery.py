@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from trackcore import TrackcoreError
-from trackcore_delivery.destination import DeliveredDestination
+from trackcore_delivery.destination import DeliveredDestination, check_places
 from trackcore_delivery.lanes import Lane
 from trackcore_delivery.sending import Surroundings
 from trackcore_delivery.state import State
@@ -34,7 +34,8 @@ class Delivery:
         surroundings: what their senders may use.
 
     Raises:
-        MissingSecret, ValueError: a destination cannot be opened.
+        UnusableSecret, ValueError: a destination cannot be opened.
+        SamePlace: two destinations would write the same files.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class Delivery:
         destinations: Iterable[DeliveredDestination],
         surroundings: Surroundings,
     ) -> None:
+        destinations = tuple(destinations)
+        check_places(destinations, surroundings)
         self._stopping = threading.Event()
         senders = [(destination, destination.make_sender(surroundings)) for destination in destinations]
         self._senders = [sender for _, sender in senders]
@@ -55,6 +58,7 @@ class Delivery:
                 lanes=make_lanes(destination),
                 state=state,
                 clock=surroundings.clock,
+                monotonic=surroundings.monotonic,
                 chance=random.random,
             )
             for destination, sender in senders

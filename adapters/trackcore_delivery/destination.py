@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any, ClassVar, NewType
 
 import attrs
 from attrs import validators
 
-from trackcore import Destination
+from trackcore import Destination, TrackcoreError
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import Sender, Surroundings
 
@@ -41,8 +41,13 @@ class DeliveredDestination(Destination):
     start: str = attrs.field(default=OLDEST, validator=validators.in_((OLDEST, NEWEST)))
 
     def make_sender(self, surroundings: Surroundings) -> Sender:
-        """Make what sends to it.  Raises `MissingSecret` or `ValueError` where a setting cannot be used."""
+        """Make what sends to it.  Raises `UnusableSecret` or `ValueError` where a setting cannot be used."""
         raise NotImplementedError
+
+    def place(self, surroundings: Surroundings) -> Hashable:
+        """Return what only one destination may write to; None for nothing.  Raises `ValueError`."""
+        del surroundings
+        return None
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
         """Give each secret among the settings with its path: `secret`, `headers.Authorization`."""
@@ -52,3 +57,23 @@ class DeliveredDestination(Destination):
                 yield field.name, value
             elif isinstance(value, dict):
                 yield from ((f"{field.name}.{name}", item) for name, item in value.items() if isinstance(item, Secret))
+
+
+@attrs.define(kw_only=True, eq=False)
+class SamePlace(TrackcoreError):
+    """Two destinations would write to the same place, such as the same files."""
+
+    name: str
+    owner: str
+
+    def __str__(self) -> str:
+        return f"{self.name!r} would write the same files as {self.owner!r}: give one of them another folder or name"
+
+
+def check_places(destinations: Iterable[DeliveredDestination], surroundings: Surroundings) -> None:
+    """Check that no two destinations write to the same place.  Raises `SamePlace`."""
+    owners: dict[Hashable, DeliveredDestination] = {}
+    for destination in destinations:
+        place = destination.place(surroundings)
+        if place is not None and (owner := owners.setdefault(place, destination)) is not destination:
+            raise SamePlace(name=destination.name, owner=owner.name)

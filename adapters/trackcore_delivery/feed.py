@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
-from trackcore import Call, TrackcoreError
+from trackcore import Call, Mark, Stretch, TrackcoreError
+from trackcore.marks import mark_at, message_identity
 
 
 class FedMessage(NamedTuple):
@@ -42,11 +43,26 @@ class Selection:
 
 
 class Page(NamedTuple):
-    """What was read: messages in order, up to which position everything was looked at, and whether there is more."""
+    """What was read: messages in order, up to which position everything was looked at, and whether there is more.
+
+    `stretches` are those of the feed up to `end`, and `message_at_end` is the identity of the message there, both as
+    `trackcore.Mark` has them.
+    """
 
     messages: Sequence[FedMessage]
     end: int
     has_more: bool
+    stretches: Sequence[Stretch] = ()
+    message_at_end: str = ""
+
+    def mark(self, message: FedMessage) -> Mark:
+        """Make the mark of a message."""
+        identity = message_identity(message.source, message.message_id, message.received_at)
+        return mark_at(message.position, self.stretches, identity)
+
+    def mark_at_end(self) -> Mark:
+        """Make the mark of the position up to which everything was looked at."""
+        return mark_at(self.end, self.stretches, self.message_at_end)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -62,15 +78,38 @@ class FeedUnavailable(TrackcoreError):
 class Feed(Protocol):
     """Gives the messages that were selected for a destination."""
 
-    def read(self, destination: str, *, after: int, count: int, size: int, selection: Selection | None = None) -> Page:
+    def read(
+        self,
+        destination: str,
+        *,
+        after: int,
+        count: int,
+        size: int,
+        selection: Selection | None = None,
+        mark: Mark | None = None,
+    ) -> Page:
         """Give what comes after a position: at most `count` messages and, but for a single one, `size` bytes.
 
         Without a selection these are the messages that were selected for the destination when they came.  With one
         they are chosen anew, by what the configuration says today.
 
+        With a mark it is seen, at the same moment, that the feed is the one in which the mark was made.
+
         Raises:
             FeedUnavailable: it cannot be read now.
+            LogChanged: the mark does not hold.
         """
 
     def end(self) -> int:
         """Give the position of the last message there is.  Raises `FeedUnavailable`."""
+
+    def mark(self, position: int | None = None) -> Mark:
+        """Make the mark of a position, or of the last message there is.  Raises `FeedUnavailable`."""
+
+    def check(self, mark: Mark) -> Mark:
+        """Return a mark, with its proof if it had none.
+
+        Raises:
+            FeedUnavailable: the feed cannot be read now.
+            LogChanged: the mark does not hold.
+        """

@@ -3,43 +3,67 @@
 | answer | meaning |
 | --- | --- |
 | 2xx | taken |
-| 408, 429, 5xx, a redirect, none within the timeout, no connection | try later; `Retry-After` is obeyed |
+| no connection, 429, a redirect, any of the next row with `Retry-After` | try later; it is the destination as a whole |
+| 408, 425, 5xx, none within the timeout | try later; one user's messages may be the reason |
 | 401, 403, 404, 405, 407, 410 | refused, and it is the address or the credentials: nothing to divide |
 | any other 4xx | refused, and one message may be the reason |
 
-Errors are told by the host alone, and what an endpoint answered is told with our secrets blotted out.
+The timeout is a deadline for the whole request (see `deadline`).  Of an answer at most `ANSWER_BYTES` are read, and it
+is not asked for compressed.
+
+Failures are described in words of our own: exceptions of libraries quote headers and URLs, which have our secrets.
+An endpoint is named by its host alone, and what it answered is quoted with our settings masked.
 """
 
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import re
-import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from typing import Any
+import ssl
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from socket import gaierror
+from urllib.parse import quote, unquote
 
 import attrs
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    LocationParseError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
 
 from trackcore import Clock
+from trackcore_delivery.deadline import Deadline, make_pool
+from trackcore_delivery.retry_after import retry_after_seconds
+from trackcore_delivery.secret import secret_fault
 from trackcore_delivery.sending import Refused, TryLater
+from trackcore_delivery.visible import visible
 
 USER_AGENT = "trackcore"
 
-CONNECT_SECONDS = 10.0
 ANSWER_BYTES = 1 << 20
 """How much of an answer is read."""
 
 _TOLD_CHARS = 200
+_SEARCHED_BYTES = 1 << 16
 _GZIP_LEVEL = 6
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _OURS = frozenset({"content-length", "content-encoding", "transfer-encoding", "host", "connection"})
 _OF_THE_ENDPOINT = frozenset({401, 403, 404, 405, 407, 410})
 _TRY_LATER = frozenset({408, 425, 429})
+_TOO_MANY = 429
+_NOT_REACHED = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
+"""What happens before a batch is sent: no message can be the reason."""
+
 _CHUNK_BYTES = 1 << 16
+_TELLING_CHARS = 8
+"""From how many characters on a part of a path may be a secret; shorter ones are words such as `track`."""
 
 
 def check_url(_: object, __: object, url: str) -> None:
@@ -48,7 +72,7 @@ def check_url(_: object, __: object, url: str) -> None:
         parsed = urllib3.util.parse_url(url)
     except LocationParseError:
         parsed = urllib3.util.Url()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not parsed.host or secret_fault(url) is not None:
         raise ValueError("expected a URL such as 'https://example.com/path'")
     if parsed.auth:
         raise ValueError("a URL with a password would show in logs: give it as a header, 'env:NAME'")
@@ -61,6 +85,12 @@ def check_headers(_: object, __: object, headers: Mapping[str, object]) -> None:
             raise ValueError(f"{name!r} cannot be set as a header")
 
 
+def url_without_secrets(url: str) -> str:
+    """Return the part of a URL that may be shown, quoted: a `repr` of attrs."""
+    parsed = urllib3.util.parse_url(url)
+    return repr(f"{parsed.scheme}://{parsed.host}/…")
+
+
 def encoded(body: bytes, *, with_gzip: bool) -> tuple[bytes, dict[str, str]]:
     """Give a body as it is sent, and the headers that say how."""
     return (gzip.compress(body, _GZIP_LEVEL, mtime=0), {"Content-Encoding": "gzip"}) if with_gzip else (body, {})
@@ -68,11 +98,17 @@ def encoded(body: bytes, *, with_gzip: bool) -> tuple[bytes, dict[str, str]]:
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What an endpoint answered."""
+    """What an endpoint answered.  `is_whole` is False if the body could not be read to its end in time and size."""
 
     status: int
     body: bytes
-    retry_after: float | None
+    is_whole: bool = True
+    retry_after: str | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return self.status // 100 == 2  # noqa: PLR2004 - a class of statuses
 
 
 class Endpoint:
@@ -81,7 +117,7 @@ class Endpoint:
     Args:
         url: where to.
         headers: what every request carries.
-        timeout: seconds that an answer may take.
+        timeout: seconds that a request may take, from looking up the host to the end of the answer.
         secrets: what must not be told.
         clock: what dates in answers are relative to.
     """
@@ -94,29 +130,35 @@ class Endpoint:
         self._name = f"{parsed.scheme}://{parsed.netloc}"
         self._headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json", **headers}
         self._timeout = timeout
-        self._secrets = [secret for secret in secrets if secret]
+        self._masked = _forms([*secrets, *_parts(parsed)])
         self._clock = clock
-        limits = urllib3.Timeout(connect=min(CONNECT_SECONDS, timeout), read=timeout)
-        self._pool = urllib3.connection_from_url(self._name, maxsize=1, timeout=limits, retries=False)
+        self._deadline = Deadline()
+        self._pool = make_pool(url, self._deadline)
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post a body and give the answer, whatever its status.  Raises `TryLater` when there is none."""
+        self._deadline.start(self._timeout)
         try:
             response = self._pool.urlopen(
                 "POST",
                 self._target,
                 body=body,
-                headers={**self._headers, **headers},
+                headers={"Accept-Encoding": "identity", **self._headers, **headers},
                 redirect=False,
+                retries=False,
+                timeout=self._timeout,
                 preload_content=False,
+                decode_content=False,
             )
-            return Answer(
-                status=response.status,
-                body=self._read(response),
-                retry_after=_retry_after(response.headers.get("Retry-After"), self._clock),
-            )
+            received, is_whole = self._read(response)
         except (HTTPError, OSError) as error:
-            raise TryLater(detail=f"{self._name}: {_what_happened(error)}") from error
+            raise self._failure(_what_happened(error), of_destination=isinstance(error, _NOT_REACHED)) from None
+        except Exception as error:  # noqa: BLE001 - whatever a library says of a request quotes it
+            raise self._failure(f"the request failed ({type(error).__name__})") from None
+        if is_whole and response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            received, is_whole = _inflated(received)
+        wish = response.headers.get("Retry-After")
+        return Answer(status=response.status, body=received, is_whole=is_whole, retry_after=wish)
 
     def check(self, answer: Answer) -> None:
         """Raise what an answer means, unless it means that the batch was taken.
@@ -125,65 +167,111 @@ class Endpoint:
             Refused, TryLater: see above.
         """
         status = answer.status
-        if status // 100 == 2:  # noqa: PLR2004 - a class of statuses
+        if answer.is_success:
             return
-        detail = f"{self._name} answered {status}{self._told(answer.body)}"
         if status // 100 == 4 and status not in _TRY_LATER:  # noqa: PLR2004 - likewise
-            raise Refused(detail=detail, divisible=status not in _OF_THE_ENDPOINT)
-        raise TryLater(detail=detail, retry_after=answer.retry_after)
+            raise Refused(detail=self._told_of(answer), divisible=status not in _OF_THE_ENDPOINT)
+        raise self.not_taken(answer)
+
+    def not_taken(self, answer: Answer, because: str = "") -> TryLater:
+        """Build the error for a batch that may arrive later.  `because` is why, where the status does not say it."""
+        retry_after = None if answer.retry_after is None else retry_after_seconds(answer.retry_after, self._clock())
+        of_destination = answer.status == _TOO_MANY or answer.status // 100 == 3  # noqa: PLR2004 - a class of statuses
+        detail = self._told_of(answer, because)
+        return TryLater(detail=detail, retry_after=retry_after, of_destination=of_destination)
+
+    def quoted(self, text: str) -> str:
+        """Return what an endpoint answered in a form that can be shown: masked, on one line, and cut."""
+        for secret in self._masked:
+            text = text.replace(secret, "***")
+        return visible(" ".join(text.split()))[:_TOLD_CHARS]
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        """Read an answer, but for so long and so much only; a connection that is not read to its end is closed."""
-        deadline = time.monotonic() + self._timeout
+    def _failure(self, what: str, *, of_destination: bool = False) -> TryLater:
+        return TryLater(detail=f"{self._name}: {what}", of_destination=of_destination)
+
+    def _told_of(self, answer: Answer, because: str = "") -> str:
+        text = self.quoted(answer.body[:_SEARCHED_BYTES].decode("utf-8", "replace"))
+        return f"{self._name} answered {answer.status}{because}" + (f": {text}" if text else "")
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> tuple[bytes, bool]:
+        """Read an answer, and report whether to its end; a connection that is not read to its end is closed."""
         parts: list[bytes] = []
         size = 0
-        while part := response.read1(_CHUNK_BYTES):
-            parts.append(part)
-            size += len(part)
-            if size > ANSWER_BYTES or time.monotonic() > deadline:
-                response.close()
-                break
+        try:
+            while part := response.read1(_CHUNK_BYTES, decode_content=False):
+                parts.append(part)
+                size += len(part)
+                if size > ANSWER_BYTES:
+                    response.close()
+                    return b"".join(parts), False
+        except urllib3.exceptions.TimeoutError:  # its status is known, and that says what became of the batch
+            response.close()
+            return b"".join(parts), False
         response.release_conn()
-        return b"".join(parts)
-
-    def _told(self, body: bytes) -> str:
-        text = body[: 4 * _TOLD_CHARS].decode("utf-8", "replace")
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        text = " ".join(text.split())
-        return f": {text[:_TOLD_CHARS]}" if text else ""
+        return b"".join(parts), True
 
 
-def _retry_after(text: str | None, clock: Clock) -> float | None:
-    """Read `Retry-After`: seconds, or a date."""
-    if text is None:
-        return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
+def _inflated(body: bytes) -> tuple[bytes, bool]:
+    """Inflate an answer that is compressed although nobody asked for that, up to a limit."""
+    inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        date = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return (date - clock()).total_seconds()
+        text = inflater.decompress(body, ANSWER_BYTES)
+    except zlib.error:
+        return b"", False
+    return text, inflater.eof
 
 
-def _what_happened(error: Any) -> str:
-    """Tell an error of urllib3 without what it says of addresses and paths."""
-    names = {
-        "ConnectTimeoutError": "no connection within the timeout",
-        "ReadTimeoutError": "no answer within the timeout",
-        "NameResolutionError": "the host is not known",
-        "SSLError": "TLS failed",
-    }
-    name = type(error).__name__
-    reason = getattr(error, "reason", None) or error.__cause__ or error.__context__
-    text = getattr(reason, "strerror", None) or getattr(error, "strerror", None)
-    if name == "SSLError":
-        return f"TLS failed ({reason})" if reason else names[name]
-    return names.get(name) or (text.lower() if isinstance(text, str) else "the connection broke off")
+def _parts(url: urllib3.util.Url) -> Iterator[str]:
+    """Yield what of a URL must not be told: its target, its query with every value, and long parts of its path."""
+    yield url.request_uri if len(url.request_uri) > 1 else ""
+    yield url.query or ""
+    yield from (pair.partition("=")[2] for pair in (url.query or "").split("&"))
+    path = url.path or ""
+    yield path if len(path) >= _TELLING_CHARS else ""
+    yield from (part for part in path.split("/") if len(part) >= _TELLING_CHARS)
+
+
+def _forms(secrets: Sequence[str]) -> list[str]:
+    """Return the forms in which answers echo secrets, the longest first: a short one may be part of a longer one."""
+    forms: set[str] = set()
+    for secret in secrets:
+        for text in (secret, secret.partition(" ")[2], unquote(secret)):  # `Bearer TOKEN`: also the token by itself
+            forms |= {text, quote(text), quote(text, safe=""), json.dumps(text)[1:-1], text.replace("/", "\\/")}
+    return sorted(forms - {""}, key=len, reverse=True)
+
+
+def _what_happened(error: BaseException) -> str:
+    """Describe why there is no answer, from the kinds of the errors and the system's own words alone.
+
+    urllib3 counts its `NewConnectionError` as a timeout, whatever the reason: what stands behind it says more.
+    """
+    errors = list(_behind(error))
+    for each in errors:
+        if isinstance(each, NewConnectionError):
+            continue
+        if isinstance(each, TimeoutError | urllib3.exceptions.TimeoutError):
+            return "no answer within the timeout"
+        if isinstance(each, gaierror):
+            return "the host is not known"
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return f"TLS failed (certificate verify failed: {each.verify_message})"
+        if isinstance(each, ssl.SSLError):
+            return f"TLS failed ({(each.reason or 'the connection broke off').lower().replace('_', ' ')})"
+    numbers = [each.errno for each in errors if isinstance(each, OSError) and isinstance(each.errno, int)]
+    return os.strerror(numbers[-1]).lower() if numbers else "the connection broke off"
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [error]
+    while waiting:
+        each = waiting.pop(0)
+        if isinstance(each, BaseException) and each not in seen:
+            seen.append(each)
+            yield each
+            waiting += [getattr(each, "reason", None), *each.args, each.__cause__, each.__context__]

@@ -7,25 +7,31 @@ from datetime import datetime
 
 import attrs
 
+from trackcore import Mark
 from trackcore_delivery.feed import FedMessage, Selection
+
+INCOMING, RETRY, REPLAY = "incoming", "retry", "replay"
+"""The names of the lanes that every destination has; the state files by them how attempts have failed."""
 
 
 @attrs.frozen(kw_only=True)
 class Settled:
     """What became of messages that were sent, or given up: those in `refused`, by place, go to the dead letters.
 
-    `answered` says that the destination works: it took messages, or refused them, but it did answer.
+    Those in `held` are held back, for the sake of their user.  `answered` says that the destination works: it took
+    messages, or refused them, but it did answer.
     """
 
     messages: Sequence[FedMessage]
     refused: Mapping[int, str]
     now: datetime
     answered: bool = True
+    held: frozenset[int] = frozenset()
 
     @property
     def delivered(self) -> int:
         """How many arrived."""
-        return len(self.messages) - len(self.refused)
+        return len(self.messages) - len(self.refused) - len(self.held)
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +50,8 @@ class Standing:
     last_error_at: datetime | None = None
     dead_letters: int = 0
     dead_dropped: int = 0
+    held_users: int = 0
+    held_messages: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +68,10 @@ class DeadLetter:
 
 @attrs.frozen(kw_only=True)
 class Replay:
-    """Messages of the past that are to be sent again.  `position` is how far it has come, on the way to `last`."""
+    """Messages of the past that are to be sent again.  `position` is how far it has come, on the way to `last`.
+
+    `mark` is that of `last`, so it also shows that `position` is one in the same log.
+    """
 
     id: int
     destination: str
@@ -71,3 +82,40 @@ class Replay:
     sent: int
     refused: int
     finished_at: datetime | None
+    mark: Mark
+
+
+@attrs.frozen(kw_only=True)
+class Attempts:
+    """How the attempts of a lane have failed.  `pause` seconds were to be waited from the wall time `paused_at` on.
+
+    `seconds` and `marks` are those of its `Patience`.
+    """
+
+    lane: str
+    failures: int
+    seconds: float
+    marks: str
+    paused_at: datetime
+    pause: float
+
+
+@attrs.frozen(kw_only=True)
+class HeldUser:
+    """A user whose messages are held back from a destination, and how many there are."""
+
+    id: int
+    source: str
+    user: str
+    messages: int
+    size: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Source and user."""
+        return self.source, self.user
+
+    @property
+    def lane(self) -> str:
+        """The name of the lane of its messages."""
+        return f"held {self.id}"

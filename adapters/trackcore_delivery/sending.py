@@ -2,14 +2,19 @@
 
 There are three ways to fail, and what follows from each is the worker's business, not the kind's:
 
-- `TryLater`: nothing is wrong with the messages; the same batch is sent again after a while.
+- `TryLater`: it is not known that the batch was taken; it is sent again after a while.  Unless the destination as a
+  whole cannot be reached, one user's messages may be the reason: these are looked for.
 - `Refused`: the destination will never take this batch as it is.  The batch is divided to find which message it is.
 - a `Refusal` of single messages, where a destination answers for each: the others of the batch have arrived.
+
+What is told of a failure goes to logs and terminals, and may quote what a destination answered: control characters in
+it become escapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +22,7 @@ import attrs
 
 from trackcore import Clock, TrackcoreError
 from trackcore_delivery.feed import FedMessage
+from trackcore_delivery.visible import visible
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +43,7 @@ class Refusal:
     """One message of a batch, by its place, that a destination refused while it took the others."""
 
     index: int
-    detail: str
+    detail: str = attrs.field(converter=visible)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -47,7 +53,7 @@ class Refused(TrackcoreError):
     `divisible` says that the fault may lie in one of its messages; a wrong address or credential does not.
     """
 
-    detail: str
+    detail: str = attrs.field(converter=visible)
     divisible: bool = True
 
     def __str__(self) -> str:
@@ -56,10 +62,19 @@ class Refused(TrackcoreError):
 
 @attrs.define(kw_only=True, eq=False)
 class TryLater(TrackcoreError):
-    """The destination cannot take a batch now.  `retry_after` is for how many seconds it asks, None if it does not."""
+    """The destination cannot take a batch now.  `retry_after` is for how many seconds it asks, None if it does not.
 
-    detail: str
+    `of_destination` says that it would not take any other batch now either; so does a `retry_after`.
+    """
+
+    detail: str = attrs.field(converter=visible)
     retry_after: float | None = None
+    of_destination: bool = False
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether it is the destination as a whole that cannot take anything."""
+        return self.of_destination or self.retry_after is not None
 
     def __str__(self) -> str:
         return self.detail
@@ -84,8 +99,12 @@ class Sender(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Surroundings:
-    """What a kind may need of the outside.  A relative path in its settings is relative to `folder`."""
+    """What a kind may need of the outside.  A relative path in its settings is relative to `folder`.
+
+    `monotonic` gives seconds by a clock that nobody sets: what is waited for is measured by it.
+    """
 
     clock: Clock
     environ: Mapping[str, str]
     folder: Path
+    monotonic: Callable[[], float] = time.monotonic

@@ -9,16 +9,31 @@ from __future__ import annotations
 
 import math
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from trackcore_sqlitefile import SharedConnection
+
+from trackcore import Mark
+from trackcore_delivery import state_rows
+from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.feed import FedMessage, Selection
-from trackcore_delivery.records import DeadLetter, Replay, Settled, Standing
+from trackcore_delivery.records import (
+    INCOMING,
+    REPLAY,
+    RETRY,
+    Attempts,
+    DeadLetter,
+    HeldUser,
+    Replay,
+    Settled,
+    Standing,
+)
 from trackcore_delivery.state_file import UnusableState, open_state_file
+from trackcore_delivery.state_marks import StateOfMarks, encode_mark
 
 MEBIBYTE = 1 << 20
 
@@ -29,8 +44,8 @@ _RECORD_OVERHEAD_BYTES = 200
 _REASON_CHARS = 500
 
 
-class State:
-    """The state file, opened.  Threads share it.
+class State(StateOfMarks):
+    """The state file, opened.  Threads share it, and so do the processes of a fork, each by a connection of its own.
 
     Args:
         path: the file.
@@ -44,13 +59,16 @@ class State:
     def __init__(self, path: Path, *, dead_letter_bytes: int = 64 * MEBIBYTE, must_exist: bool = False) -> None:
         self.path = path
         self._dead_letter_bytes = dead_letter_bytes
-        self._lock = threading.Lock()
-        self._connection = open_state_file(path, must_exist=must_exist)
+        self._must_exist = must_exist
+        self._is_closed = False
+        self._file = SharedConnection(self._open)
+        with self._told(), self._file.use():
+            self._must_exist = True  # a fork closes the file; one that is gone by then is not made anew
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._connection.close()
+        self._is_closed = True
+        self._file.close()
 
     # How far a destination has come
 
@@ -59,34 +77,40 @@ class State:
         rows = self._read("SELECT position FROM destinations WHERE name = ?", destination)
         return rows[0][0] if rows else None
 
-    def begin(self, destination: str, position: int) -> None:
+    def begin(self, destination: str, position: int, mark: Mark | None = None) -> None:
         """Let a destination begin after a position, unless it has begun already."""
         with self._transaction() as connection:
             connection.execute(
-                "INSERT INTO destinations (name, position) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                (destination, position),
+                "INSERT INTO destinations (name, position, mark) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (destination, position, encode_mark(mark)),
             )
-
-    def skip(self, destination: str, position: int) -> None:
-        """Note that up to a position there is nothing for a destination."""
-        with self._transaction() as connection:
-            connection.execute("UPDATE destinations SET position = ? WHERE name = ?", (position, destination))
 
     # What became of messages
 
-    def settle(self, destination: str, settled: Settled) -> None:
-        """Settle messages of the feed: the destination stands behind the last of them."""
+    def settle(self, destination: str, settled: Settled, mark: Mark | None = None) -> None:
+        """Settle messages of the feed: the destination stands behind the last of them, of which this is the mark."""
         with self._transaction() as connection:
             position = settled.messages[-1].position
-            connection.execute("UPDATE destinations SET position = ? WHERE name = ?", (position, destination))
-            self._count(connection, destination, settled)
+            connection.execute(
+                "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
+                (position, encode_mark(mark), destination),
+            )
+            self._count(connection, destination, settled, INCOMING)
             self._bury(connection, destination, settled)
+            state_rows.hold(connection, destination, settled)
+
+    def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], settled: Settled) -> None:
+        """Settle messages of a held user, who is released with the last of them."""
+        with self._transaction() as connection:
+            self._count(connection, destination, settled, user.lane)
+            self._bury(connection, destination, settled)
+            state_rows.release(connection, destination, user, numbers)
 
     def settle_retried(self, destination: str, ids: Sequence[int], settled: Settled) -> None:
         """Settle dead letters that were sent once more: those that arrived are gone, the others stay dead."""
         with self._transaction() as connection:
-            self._count(connection, destination, settled)
-            self._delete_dead(connection, destination, ids)
+            self._count(connection, destination, settled, RETRY)
+            state_rows.delete_dead(connection, destination, ids)
             self._bury(connection, destination, settled)
 
     def settle_replay(self, replay: Replay, settled: Settled) -> None:
@@ -96,50 +120,83 @@ class State:
                 "UPDATE replays SET position = ?, sent = sent + ?, refused = refused + ? WHERE id = ?",
                 (settled.messages[-1].position, settled.delivered, len(settled.refused), replay.id),
             )
-            self._count(connection, replay.destination, settled)
+            self._count(connection, replay.destination, settled, REPLAY)
             self._bury(connection, replay.destination, settled)
 
-    def fail(self, destination: str, detail: str, *, now: datetime, failures: int, next_try_at: datetime) -> None:
-        """Note that an attempt failed, why, and when the next one is due."""
+    def fail(
+        self,
+        destination: str,
+        detail: str,
+        *,
+        now: datetime,
+        attempts: Sequence[Attempts],
+        failures: int | None = None,
+        next_try_at: datetime | None = None,
+    ) -> None:
+        """Note that an attempt failed, why, and when the next one is due.
+
+        Without `failures` the destination as such is not failing: the attempt was that of a held user.
+        """
+        time = now.timestamp()
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE destinations SET failures = ?, failing_since = coalesce(failing_since, ?), next_try_at = ?,"
-                " last_error = ?, last_error_at = ? WHERE name = ?",
-                (
-                    failures,
-                    now.timestamp(),
-                    next_try_at.timestamp(),
-                    detail[:_REASON_CHARS],
-                    now.timestamp(),
-                    destination,
-                ),
+                "UPDATE destinations SET last_error = ?, last_error_at = ? WHERE name = ?",
+                (detail[:_REASON_CHARS], time, destination),
             )
+            if failures is not None and next_try_at is not None:
+                connection.execute(
+                    "UPDATE destinations SET failures = ?, failing_since = min(coalesce(failing_since, ?), ?),"
+                    " next_try_at = ? WHERE name = ?",
+                    (failures, time, time, next_try_at.timestamp(), destination),
+                )
+            state_rows.note_attempts(connection, destination, attempts)
+
+    def attempts(self, destination: str) -> Mapping[str, Attempts]:
+        """Return how the attempts of each lane have failed, of those that fail."""
+        return {row[0]: state_rows.as_attempts(row) for row in self._read(state_rows.ATTEMPTS, destination)}
+
+    # Held users
+
+    def held_users(self, destination: str) -> list[HeldUser]:
+        """Return the users whose messages are held back from a destination."""
+        return list(map(state_rows.as_held_user, self._read(state_rows.HELD_USERS, destination)))
+
+    def held_messages(self, user: HeldUser, *, limit: int) -> list[tuple[int, FedMessage]]:
+        """Return the first messages of a held user, each with the number by which it is settled."""
+        return list(map(state_rows.as_held_message, self._read(state_rows.HELD_MESSAGES, user.id, limit)))
+
+    def last_held(self, user: HeldUser) -> int:
+        """Return the number of the last message of a held user, 0 when none is held."""
+        return int(self._read(state_rows.LAST_HELD, user.id)[0][0])
 
     def standing(self, destination: str, now: datetime) -> Standing | None:
         """Tell how a destination is doing; None for one that never began."""
         rows = self._read(
             "SELECT name, position, delivered, delivered_at, rate, rated_at, failures, failing_since, next_try_at,"
-            " last_error, last_error_at, (SELECT count(*) FROM dead_letters WHERE destination = name), dead_dropped"
-            " FROM destinations WHERE name = ?",
+            " last_error, last_error_at, (SELECT count(*) FROM dead_letters WHERE destination = name), dead_dropped,"
+            " (SELECT count(*) FROM held_users WHERE destination = name), (SELECT count(*) FROM held_messages"
+            " JOIN held_users ON id = holder WHERE destination = name) FROM destinations WHERE name = ?",
             destination,
         )
         if not rows:
             return None
-        name, position, delivered, delivered_at, rate, rated_at, failures, *times, dead, dropped = rows[0]
+        name, position, delivered, delivered_at, rate, rated_at, failures, *times, dead, dropped, users, held = rows[0]
         failing_since, next_try_at, last_error, last_error_at = times
         return Standing(
             name=name,
             position=position,
             delivered=delivered,
-            delivered_at=_time(delivered_at),
+            delivered_at=_past(delivered_at, now),
             rate=_faded(rate, now.timestamp() - rated_at),
             failures=failures,
-            failing_since=_time(failing_since),
-            next_try_at=_time(next_try_at),
+            failing_since=_past(failing_since, now),
+            next_try_at=_due(next_try_at, now),
             last_error=last_error,
-            last_error_at=_time(last_error_at),
+            last_error_at=_past(last_error_at, now),
             dead_letters=dead,
             dead_dropped=dropped,
+            held_users=users,
+            held_messages=held,
         )
 
     def names(self) -> list[str]:
@@ -155,7 +212,7 @@ class State:
         condition = "retried_at IS NOT NULL" if to_retry else "TRUE"
         if destination is not None:
             rows = self._read(
-                f"SELECT {_DEAD_COLUMNS} FROM dead_letters WHERE destination = ? AND id > ? AND {condition}"
+                f"SELECT {state_rows.DEAD_COLUMNS} FROM dead_letters WHERE destination = ? AND id > ? AND {condition}"
                 " ORDER BY id LIMIT ?",
                 destination,
                 after,
@@ -163,11 +220,11 @@ class State:
             )
         else:
             rows = self._read(
-                f"SELECT {_DEAD_COLUMNS} FROM dead_letters WHERE id > ? AND {condition} ORDER BY id LIMIT ?",
+                f"SELECT {state_rows.DEAD_COLUMNS} FROM dead_letters WHERE id > ? AND {condition} ORDER BY id LIMIT ?",
                 after,
                 limit,
             )
-        return list(map(_dead_letter, rows))
+        return list(map(state_rows.as_dead_letter, rows))
 
     def retry_dead_letters(self, destination: str | None, now: datetime) -> int:
         """Ask for the dead letters to be sent once more, and give how many there are."""
@@ -188,30 +245,34 @@ class State:
 
     # Replays
 
-    def ask_for_replay(self, destination: str, selection: Selection, *, last: int, now: datetime) -> int:
-        """Ask for messages of the past to be sent again, and give the number of the replay."""
+    def ask_for_replay(
+        self, destination: str, selection: Selection, *, last: int, now: datetime, mark: Mark | None = None
+    ) -> int:
+        """Ask for messages of the past to be sent again, and give the number of the replay; the mark is of the last."""
         since, until = (None if time is None else time.timestamp() for time in (selection.since, selection.until))
+        asked_at = now.timestamp()
         with self._transaction() as connection:
             number = connection.execute(
-                "INSERT INTO replays (destination, asked_at, since, until, call, user, last)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (destination, now.timestamp(), since, until, selection.call, selection.user, last),
+                "INSERT INTO replays (destination, asked_at, since, until, call, user, last, mark)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (destination, asked_at, since, until, selection.call, selection.user, last, encode_mark(mark)),
             ).lastrowid
         assert number is not None
         return number
 
     def replay(self, number: int) -> Replay | None:
         """Give a replay by its number."""
-        rows = self._read(f"SELECT {_REPLAY_COLUMNS} FROM replays WHERE id = ?", number)
-        return _replay(rows[0]) if rows else None
+        rows = self._read(f"SELECT {state_rows.REPLAY_COLUMNS} FROM replays WHERE id = ?", number)
+        return state_rows.as_replay(rows[0]) if rows else None
 
     def next_replay(self, destination: str) -> Replay | None:
         """Give the first replay for a destination that is not finished."""
         rows = self._read(
-            f"SELECT {_REPLAY_COLUMNS} FROM replays WHERE destination = ? AND finished_at IS NULL ORDER BY id LIMIT 1",
+            f"SELECT {state_rows.REPLAY_COLUMNS} FROM replays WHERE destination = ? AND finished_at IS NULL"
+            " ORDER BY id LIMIT 1",
             destination,
         )
-        return _replay(rows[0]) if rows else None
+        return state_rows.as_replay(rows[0]) if rows else None
 
     def advance_replay(self, replay: Replay, position: int, now: datetime) -> None:
         """Note that up to a position there was nothing to replay; at its last position a replay is finished."""
@@ -223,8 +284,9 @@ class State:
 
     # Inside a transaction
 
-    def _count(self, connection: sqlite3.Connection, destination: str, settled: Settled) -> None:
+    def _count(self, connection: sqlite3.Connection, destination: str, settled: Settled, lane: str) -> None:
         if settled.answered:
+            state_rows.forget_attempts(connection, destination, lane)
             connection.execute(
                 "UPDATE destinations SET failures = 0, failing_since = NULL, next_try_at = NULL WHERE name = ?",
                 (destination,),
@@ -284,33 +346,31 @@ class State:
                 excess -= size
                 if excess <= 0:
                     break
-            self._delete_dead(connection, destination, ids)
+            state_rows.delete_dead(connection, destination, ids)
             connection.execute(
                 "UPDATE destinations SET dead_dropped = dead_dropped + ? WHERE name = ?", (len(ids), destination)
             )
 
-    def _delete_dead(self, connection: sqlite3.Connection, destination: str, ids: Sequence[int]) -> None:
-        freed = 0
-        for number in ids:
-            row = connection.execute("DELETE FROM dead_letters WHERE id = ? RETURNING size", (number,)).fetchone()
-            freed += row[0] if row else 0
-        connection.execute("UPDATE destinations SET dead_bytes = dead_bytes - ? WHERE name = ?", (freed, destination))
-
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock, self._told():
-            return self._connection.execute(query, values).fetchall()
+        with self._told(), self._file.use() as connection:
+            return connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._told():
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._told(), self._file.use() as connection:
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
+
+    def _open(self) -> sqlite3.Connection:
+        if self._is_closed:
+            raise UnusableState(path=self.path, detail="it was closed")
+        return open_state_file(self.path, must_exist=self._must_exist)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -320,46 +380,23 @@ class State:
             raise UnusableState(path=self.path, detail=f"it cannot be used ({error})") from error
 
 
-_DEAD_COLUMNS = (
-    "id, destination, died_at, reason, retried_at, position, source, user, call, message_id, received_at, payload"
-)
-_REPLAY_COLUMNS = "id, destination, asked_at, since, until, call, user, position, last, sent, refused, finished_at"
-
-
 def _of_destination(destination: str | None) -> tuple[str, tuple[str, ...]]:
     return ("TRUE", ()) if destination is None else ("destination = ?", (destination,))
 
 
-def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def _past(seconds: float | None, now: datetime) -> datetime | None:
+    """Return a stored time; one that lies in the future, since a clock was put back, counts as now."""
+    return None if seconds is None else min(datetime.fromtimestamp(seconds, UTC), now)
+
+
+def _due(seconds: float | None, now: datetime) -> datetime | None:
+    """Return when something is due; what lies further ahead than any wait is due now."""
+    time = state_rows.as_time(seconds)
+    if time is None or (time - now).total_seconds() <= LONGEST_RETRY_AFTER_SECONDS:
+        return time
+    return now
 
 
 def _faded(rate: float, seconds: float) -> float:
-    return rate * math.exp(-max(seconds, 0.0) / _RATE_SECONDS)
-
-
-def _dead_letter(row: tuple[Any, ...]) -> DeadLetter:
-    number, destination, died_at, reason, retried_at, *message, received_at, payload = row
-    return DeadLetter(
-        id=number,
-        destination=destination,
-        died_at=datetime.fromtimestamp(died_at, UTC),
-        reason=reason,
-        retried_at=_time(retried_at),
-        message=FedMessage._make((*message, datetime.fromtimestamp(received_at, UTC), payload)),
-    )
-
-
-def _replay(row: tuple[Any, ...]) -> Replay:
-    number, destination, asked_at, since, until, call, user, position, last, sent, refused, finished_at = row
-    return Replay(
-        id=number,
-        destination=destination,
-        asked_at=datetime.fromtimestamp(asked_at, UTC),
-        selection=Selection(since=_time(since), until=_time(until), call=call, user=user),
-        position=position,
-        last=last,
-        sent=sent,
-        refused=refused,
-        finished_at=_time(finished_at),
-    )
+    """Return what is left of a rate after a time, or before it, where the clock was put back."""
+    return rate * math.exp(-abs(seconds) / _RATE_SECONDS)

@@ -1,7 +1,7 @@
-"""The state file: how it is opened, its tables, and how an older one is brought up to date.
+"""The state file: its tables, and how it is opened (see `trackcore_sqlitefile.opening` for the migrations).
 
 It lies beside the log and is a file of its own, so that delivery never waits for those who write the log, nor they for
-it.  `PRAGMA user_version` holds the number of migrations it has had; a migration, once released, is never changed.
+it.
 
 `synchronous = NORMAL`: what was committed survives the death of the process.  A crash of the machine may undo the last
 transactions, whole and in order; then what they had recorded as sent is sent again, which at-least-once allows.
@@ -9,27 +9,14 @@ transactions, whole and in order; then what they had recorded as sent is sent ag
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import attrs
-
-from trackcore import TrackcoreError
+from trackcore_sqlitefile import Format, UnusableFile, make_private_file, use_write_ahead_log
 
 _APPLICATION_ID = int.from_bytes(b"trkd")
 _BUSY_SECONDS = 10.0
-_PAUSE_SECONDS = 0.01
-_PRIMARY_CODE = 0xFF  # the low byte of a code that may say more
-
-_IDENTITY = """
-    SELECT (SELECT user_version FROM pragma_user_version),
-           (SELECT application_id FROM pragma_application_id),
-           (SELECT count(*) FROM sqlite_schema)
-"""
-"""Read in one statement, so that another process cannot make the file between the answers."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -82,18 +69,55 @@ MIGRATIONS: tuple[str, ...] = (
         finished_at REAL
     );
     """,
+    """
+    -- What proves the position, JSON (see `trackcore.marks`); NULL where it was kept without a proof.
+    ALTER TABLE destinations ADD COLUMN mark TEXT;
+    ALTER TABLE destinations ADD COLUMN log_change TEXT;      -- what was found when the log was last another one
+    ALTER TABLE destinations ADD COLUMN log_changed_at REAL;
+    ALTER TABLE replays ADD COLUMN mark TEXT;                 -- what proves `last`
+    """,
+    """
+    CREATE TABLE attempts (                 -- how the attempts of a lane have failed, in a row
+        destination TEXT NOT NULL,
+        lane TEXT NOT NULL,                 -- '': the destination as a whole cannot be reached
+        failures INTEGER NOT NULL,
+        seconds REAL NOT NULL,              -- for how long, by clocks that nobody sets
+        marks TEXT NOT NULL,                -- how far the lane reached when, JSON
+        paused_at REAL NOT NULL,            -- when a wait began, and how long it was planned
+        pause REAL NOT NULL,
+        PRIMARY KEY (destination, lane)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE held_users (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        destination TEXT NOT NULL,
+        source TEXT NOT NULL,
+        user TEXT NOT NULL,
+        since REAL NOT NULL,
+        UNIQUE (destination, source, user)
+    );
+
+    CREATE TABLE held_messages (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order in which they are sent
+        holder INTEGER NOT NULL,            -- their user
+        position INTEGER NOT NULL,
+        call TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        received_at REAL NOT NULL,
+        size INTEGER NOT NULL,              -- what it counts for in the bound
+        payload BLOB NOT NULL
+    );
+    CREATE INDEX held_messages_by_holder ON held_messages (holder, number, size);
+    """,
 )
 
 
 @attrs.define(kw_only=True, eq=False)
-class UnusableState(TrackcoreError):
+class UnusableState(UnusableFile):
     """The state of delivery cannot be read or written."""
 
-    path: Path
-    detail: str
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail}"
+_FORMAT = Format(application_id=_APPLICATION_ID, migrations=MIGRATIONS, error=UnusableState)
 
 
 def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
@@ -104,9 +128,7 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
     """
     try:
         if not must_exist:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            make_private_file(path)
         uri = f"{path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(
             uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -114,10 +136,10 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
     except (OSError, sqlite3.Error) as error:
         raise UnusableState(path=path, detail=f"it cannot be opened ({error})") from error
     try:
-        _version(connection, path)  # before anything is changed
-        _use_write_ahead_log(connection)
+        _FORMAT.version(connection, path)  # before anything is changed
+        use_write_ahead_log(connection, _BUSY_SECONDS)
         connection.execute("PRAGMA synchronous = NORMAL")
-        _migrate(connection, path)
+        _FORMAT.migrate(connection, path)
     except sqlite3.Error as error:
         connection.close()
         raise UnusableState(path=path, detail=f"it cannot be used ({error})") from error
@@ -125,56 +147,3 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
         connection.close()
         raise
     return connection
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log.  SQLite does not wait for others that do the same just now, so we do."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    if _version(connection, path) == len(MIGRATIONS):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for migration in MIGRATIONS[_version(connection, path) :]:
-            for statement in _statements(migration):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    version, application, objects = connection.execute(_IDENTITY).fetchone()
-    if objects and application != _APPLICATION_ID:
-        raise UnusableState(path=path, detail="this is a SQLite file of another program")
-    if version > len(MIGRATIONS):
-        detail = f"written by a newer trackcore (schema {version}, this one knows {len(MIGRATIONS)})"
-        raise UnusableState(path=path, detail=detail)
-    return int(version)
-
-
-def _statements(script: str) -> list[str]:
-    """Split a script into statements: `executescript` would commit the transaction that it is to run in."""
-    statements = []
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            statements.append(statement)
-            statement = ""
-    return statements

@@ -1,19 +1,21 @@
 """The worker of one destination: what is tried when, and what becomes of a message that is not taken.
 
 Theory of operation.  A worker has one batch in flight, and takes the next only when every message of it is settled:
-delivered, or among the dead letters.  Everything that delivery promises follows from that.
+delivered, held back, or among the dead letters.  Everything that delivery promises follows from that.
 
-- Order.  A destination gets its messages in the order of the feed, so those of one user in theirs.
+- Order.  A destination gets its messages in the order of the feed, but those of held users, which follow in theirs;
+  so those of one user come in order (see `held`).
 - Independence.  Each destination has its own worker, thread and position; one that hangs keeps nobody waiting.
 - Bounded memory: one batch for each destination.  What waits, waits in the log.
 - After a crash at most the batch in flight is sent again: the position moves in the transaction that settles.
 
-A batch that is refused is divided until it is known which messages it is because of; the rest is delivered. A batch
-that fails is tried again after a while, and smaller each time: should one message be what makes the destination fail,
-it ends up alone, with those before it delivered.  What has been waiting for longer than the retry window, while the
-destination failed all the time, goes to the dead letters.
+A batch that is refused is divided until it is known which messages it is because of; the rest is delivered.  A batch
+that fails is tried again after a while, and smaller each time.  Where the destination may fail because of one user's
+messages, that user is looked for and held back (see `isolation`).  What has been waiting for longer than the retry
+window, while the destination failed all the time, goes to the dead letters (see `patience`).
 
-Each lane counts its own failures, so that a dead letter or a replay that cannot be taken holds up only its like.
+Each lane counts its own failures, so that a dead letter or a replay that cannot be taken holds up only its like.  Where
+it is the destination as a whole that cannot be reached, or asks to be left alone, no lane is tried (see `tracks`).
 
 A worker has no thread and no clock of its own.  `step` does what is due and says how long there is nothing to do.
 """
@@ -22,61 +24,77 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import takewhile
 
 import attrs
 
 from trackcore import Clock
-from trackcore_delivery.backoff import asked_seconds, backoff_seconds
+from trackcore_delivery.backoff import FIRST_SECONDS, asked_seconds, backoff_seconds
 from trackcore_delivery.destination import DeliveredDestination
-from trackcore_delivery.feed import FedMessage
+from trackcore_delivery.feed import FedMessage, FeedUnavailable
+from trackcore_delivery.held import HeldLane, Room
+from trackcore_delivery.isolation import Isolation, Key, key_of
 from trackcore_delivery.lanes import Lane, Waiting
-from trackcore_delivery.records import Settled
+from trackcore_delivery.records import Attempts, HeldUser, Settled
 from trackcore_delivery.sending import Batch, Refusal, Refused, Sender, TryLater
 from trackcore_delivery.state import State
+from trackcore_delivery.tracks import OUTAGE, Outage, Track
 
 POLL_SECONDS = 0.2
 """How often it is looked whether something has come."""
 
+_FEW = 2
+"""After so many failures of a batch that may be one user's, the user is looked for."""
+
+_HELD_PAUSE_SECONDS = 5.0
+"""How far apart the attempts for held users are while they fail, however many users there are."""
+
 _log = logging.getLogger("trackcore.delivery")
-
-
-@attrs.define
-class _Track:
-    """A lane, and how it is doing.  `count` is how many messages are tried at once."""
-
-    lane: Lane
-    count: int
-    failures: int = 0
-    failing_since: datetime | None = None
-    next_try_at: datetime | None = None
-    gave_up: bool = False
 
 
 @attrs.define(kw_only=True)
 class Worker:
-    """Delivers the messages of one destination.  `chance` draws evenly from 0 to 1."""
+    """Delivers the messages of one destination.
+
+    `chance` draws evenly from 0 to 1; `monotonic` gives seconds by a clock that nobody sets.
+    """
 
     destination: DeliveredDestination
     sender: Sender
     lanes: Sequence[Lane]
     state: State
     clock: Clock
+    monotonic: Callable[[], float]
     chance: Callable[[], float]
-    _tracks: deque[_Track] = attrs.field(init=False)
+    _tracks: deque[Track] = attrs.field(init=False)
+    _outage: Outage = attrs.field(init=False, factory=Outage)
     _done: int = attrs.field(init=False, default=0)
     _unsettled: tuple[Lane, Settled] | None = attrs.field(init=False, default=None)
+    _isolation: Isolation = attrs.field(init=False)
+    _held: set[Key] = attrs.field(init=False, factory=set)
+    _room: Room = attrs.field(init=False)
+    _is_full: bool = attrs.field(init=False, default=False)
+    _held_from: float = attrs.field(init=False, default=0.0)
+    _must_look: bool = attrs.field(init=False, default=True)
 
     def __attrs_post_init__(self) -> None:
-        self._tracks = deque(_Track(lane, self.destination.batch_messages) for lane in self.lanes)
-        standing = self.state.standing(self.destination.name, self.clock())
-        if standing is not None:
-            for track in self._tracks:
-                track.failures = standing.failures
-                track.failing_since = standing.failing_since
-                track.next_try_at = standing.next_try_at
+        self._tracks = deque(Track(lane, self.destination.batch_messages) for lane in self.lanes)
+        self._isolation = Isolation(
+            send=self._send,
+            deliver=self._deliver,
+            hold=self._hold,
+            is_held=lambda message: key_of(message) in self._held,
+            has_room=lambda: self._room.is_left,
+        )
+        now, ticks = self.clock(), self.monotonic()
+        attempts = self.state.attempts(self.destination.name)
+        for track in self._tracks:
+            if track.lane.name in attempts:
+                track.resume(attempts[track.lane.name], now=now, ticks=ticks)
+        if OUTAGE in attempts:
+            self._outage.resume(attempts[OUTAGE], now=now, ticks=ticks)
+        self._look_for_held_users()
 
     def step(self) -> float:
         """Do what is due, and give how many seconds there is nothing to do then.
@@ -85,40 +103,91 @@ class Worker:
             FeedUnavailable, UnusableState: the feed or the state cannot be used now; nothing is lost.
         """
         self._settle_what_is_left()
-        now = self.clock()
+        now, ticks = self.clock(), self.monotonic()
         pause = POLL_SECONDS
         for track in tuple(self._tracks):
             self._tracks.rotate(-1)
-            if track.next_try_at is not None and track.next_try_at > now:
+            if (rest := self._rest(track, ticks)) > 0:
                 track.lane.rest(now)
-                pause = min(pause, (track.next_try_at - now).total_seconds())
+                pause = min(pause, rest)
                 continue
-            waiting = track.lane.take(count=track.count, size=self.destination.batch_bytes, now=now)
+            waiting = self._take(track, self._count_for(track), now)
             if waiting:
                 self._attempt(track, waiting)
                 return 0.0
         return pause
 
-    def _attempt(self, track: _Track, waiting: Sequence[Waiting]) -> None:
-        self._done = 0
-        try:
-            self._deliver(track, [message for message, _ in waiting])
-        except TryLater as error:
-            self._fail(track, waiting[self._done :], error)
+    def _rest(self, track: Track, ticks: float) -> float:
+        """Return for how many seconds a lane is not to be tried."""
+        times = [self._outage.next_try, track.next_try]
+        if isinstance(track.lane, HeldLane):
+            # While what comes in fails, it is what shows whether the destination works again.
+            times += [self._held_from, *(other.next_try for other in self._tracks if other.lane.can_hold)]
+        return max((time - ticks for time in times if time is not None), default=0.0)
 
-    def _deliver(self, track: _Track, messages: Sequence[FedMessage]) -> None:
-        """Send messages, dividing them where they are refused, and settle them in order.  Raises `TryLater`."""
+    def _count_for(self, track: Track) -> int:
+        return self.destination.batch_messages if self._is_to_isolate(track) else track.count
+
+    def _is_to_isolate(self, track: Track) -> bool:
+        return track.lane.can_hold and track.doubts >= _FEW
+
+    def _take(self, track: Track, count: int, now: datetime) -> Sequence[Waiting]:
+        """Take what waits, up to what would have to be held back and cannot be, since too much is held already."""
+        waiting = track.lane.take(count=count, size=self.destination.batch_bytes, now=now)
+        if not track.lane.can_hold or not self._held:
+            return waiting
+        room = attrs.evolve(self._room)
+        for index, (message, _) in enumerate(waiting):
+            if key_of(message) in self._held and not room.takes(message):
+                if not self._is_full and not index:
+                    _log.warning("%s: too much is held back; what comes in waits", self.destination.name)
+                    self._is_full = True
+                return waiting[:index]
+        return waiting
+
+    def _attempt(self, track: Track, waiting: Sequence[Waiting]) -> None:
+        self._done = 0
+        messages = [message for message, _ in waiting]
+        tried = len(messages)
         try:
-            refusals = self._send(messages)
+            if self._is_to_isolate(track):
+                tried = 1
+                self._isolation.run(track, messages, self._beyond(track))
+            else:
+                self._deliver(track, messages)
+        except TryLater as error:
+            self._fail(track, waiting[self._done : self._done + tried], error)
+
+    def _beyond(self, track: Track) -> Callable[[int], Sequence[FedMessage]]:
+        """Return what looks further ahead in a lane than a batch reaches, by a factor."""
+
+        def look(factor: int) -> Sequence[FedMessage]:
+            count, size = self.destination.batch_messages * factor, self.destination.batch_bytes * factor
+            return track.lane.ahead(count=count, size=size)
+
+        return look
+
+    def _deliver(self, track: Track, messages: Sequence[FedMessage]) -> None:
+        """Send messages, dividing them where they are refused, and settle them in order.  Raises `TryLater`.
+
+        What is held back, or has arrived already, is settled with the others but not sent.
+        """
+        sent = [index for index, message in enumerate(messages) if not self._is_passed(track, message)]
+        try:
+            refusals = self._send([messages[index] for index in sent]) if sent else ()
         except Refused as error:
-            if error.divisible and len(messages) > 1:
-                middle = len(messages) // 2
+            if error.divisible and len(sent) > 1:
+                middle = sent[len(sent) // 2]
                 self._deliver(track, messages[:middle])
                 self._deliver(track, messages[middle:])
             else:
-                self._settle(track, messages, dict.fromkeys(range(len(messages)), error.detail))
+                self._settle(track, messages, dict.fromkeys(sent, error.detail))
         else:
-            self._settle(track, messages, {refusal.index: refusal.detail for refusal in refusals})
+            refused = {sent[refusal.index]: refusal.detail for refusal in refusals}
+            self._settle(track, messages, refused, is_answer=bool(sent))
+
+    def _is_passed(self, track: Track, message: FedMessage) -> bool:
+        return track.lane.can_hold and (key_of(message) in self._held or self._isolation.has_arrived(message))
 
     def _send(self, messages: Sequence[FedMessage]) -> Sequence[Refusal]:
         try:
@@ -130,58 +199,117 @@ class Worker:
             _log.exception("%s: the sender failed", self.destination.name)
             raise TryLater(detail=f"the sender failed ({type(error).__name__})") from error
 
-    def _settle(self, track: _Track, messages: Sequence[FedMessage], refused: Mapping[int, str]) -> None:
-        """Settle messages that the destination has answered for."""
-        if track.failing_since is not None:
-            lasted = self.clock() - track.failing_since
-            _log.info("%s: takes messages again, after %d s", self.destination.name, lasted.total_seconds())
-        track.failures = 0
-        track.failing_since = track.next_try_at = None
-        track.gave_up = False
-        track.count = min(2 * track.count, self.destination.batch_messages)
-        self._write(track.lane, Settled(messages=messages, refused=refused, now=self.clock()))
+    def _hold(self, track: Track, messages: Sequence[FedMessage], doubts: int) -> None:
+        """Hold back the user of the last of these messages; those before it are held or have arrived.
+
+        `doubts` is how sure it is that there are more such users.
+        """
+        message = messages[-1]
+        _log.warning(
+            "%s: fails to take the messages of a user of source %s alone; they are held back",
+            self.destination.name,
+            message.source,
+        )
+        self._held.add(key_of(message))
+        self._settle(track, messages, {})
+        track.doubts = doubts
+
+    def _settle(
+        self, track: Track, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool = True
+    ) -> None:
+        """Settle messages; `is_answer` says that the destination has answered for them, or for others just now."""
+        if is_answer:
+            if track.failures and not isinstance(track.lane, HeldLane):
+                seconds = track.patience.seconds
+                _log.info("%s: takes messages again, after %d s", self.destination.name, seconds)
+            track.begin_anew()
+            self._outage.end()
+            track.count = min(2 * track.count, self.destination.batch_messages)
+        self._write(track.lane, self._settled(track, messages, refused, is_answer=is_answer))
         self._done += len(messages)
 
-    def _fail(self, track: _Track, waiting: Sequence[Waiting], error: TryLater) -> None:
+    def _settled(
+        self, track: Track, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
+    ) -> Settled:
+        held = self._held if track.lane.can_hold else ()
+        return Settled(
+            messages=messages,
+            refused=refused,
+            now=self.clock(),
+            answered=is_answer,
+            held=frozenset(index for index, message in enumerate(messages) if key_of(message) in held),
+        )
+
+    def _fail(self, track: Track, waiting: Sequence[Waiting], error: TryLater) -> None:
         """Note a failed attempt, decide when to try again, and give up what has been tried for long enough."""
-        now = self.clock()
+        now, ticks = self.clock(), self.monotonic()
+        is_of_held = isinstance(track.lane, HeldLane) and not error.is_outage
         track.failures += 1
-        if track.failing_since is None:
-            track.failing_since = now
-        if error.retry_after is None:
-            failing = (now - track.failing_since).total_seconds()
-            pause = backoff_seconds(track.failures, failing_seconds=failing, chance=self.chance())
-            track.count = max(1, track.count // 2)
-            track.next_try_at = now + timedelta(seconds=pause)
-        else:
-            for each in self._tracks:  # it is the destination that asks, so it is meant for all
-                each.next_try_at = now + timedelta(seconds=asked_seconds(error.retry_after))
-        if track.failures == 1:
+        self._isolation.end_trust()
+        track.patience.count(ticks, self.destination.retry_window, lambda: _ends(track.lane))
+        pause = self._pause(track, error, ticks, len(waiting))
+        if track.failures == 1 and not is_of_held:
             _log.warning("%s: %s; trying again", self.destination.name, error.detail)
-        next_try_at = track.next_try_at or now
-        name = self.destination.name
-        self.state.fail(name, error.detail, now=now, failures=track.failures, next_try_at=next_try_at)
-        if now - track.failing_since >= self.destination.retry_window:
-            self._give_up(track, waiting, error, now)
+        attempts = [track.attempts(now=now, pause=pause)]
+        if error.is_outage:
+            attempts.append(self._outage.attempts(now=now, pause=pause))
+        self.state.fail(
+            self.destination.name,
+            error.detail,
+            now=now,
+            attempts=attempts,
+            failures=None if is_of_held else track.failures,
+            next_try_at=now + timedelta(seconds=pause),
+        )
+        self._give_up(track, waiting, error, now)
 
-    def _give_up(self, track: _Track, waiting: Sequence[Waiting], error: TryLater, now: datetime) -> None:
-        """Bury what is older than the retry window: first of this batch only, since it may be its fault.
+    def _pause(self, track: Track, error: TryLater, ticks: float, count: int) -> float:
+        """Decide for how long to wait: with all lanes, or with this one."""
+        seconds = track.patience.seconds
+        if error.is_outage:
+            self._outage.failures += 1
+            pause = backoff_seconds(self._outage.failures, failing_seconds=seconds, chance=self.chance())
+            if error.retry_after is not None:
+                pause = asked_seconds(error.retry_after)
+            self._outage.next_try = ticks + pause
+            return pause
+        pause = backoff_seconds(track.failures, failing_seconds=seconds, chance=self.chance())
+        track.doubts += 1
+        track.count = max(1, min(track.count, count) // 2)
+        track.next_try = ticks + pause
+        if isinstance(track.lane, HeldLane):
+            self._held_from = ticks + min(pause, _HELD_PAUSE_SECONDS)
+        return pause
 
-        If the next batch fails as well it is not, and then everything of that age goes, so that what waits does not
-        grow for as long as the destination fails.
+    def _give_up(self, track: Track, waiting: Sequence[Waiting], error: TryLater, now: datetime) -> None:
+        """Bury what has waited for the retry window: first of what was tried only, since it may be its fault.
+
+        If the next fails as well it is not, and then everything that has waited so long goes, so that what waits
+        does not grow for as long as the destination fails.
         """
-        window = self.destination.retry_window
-        reason = f"not taken within {window}; last: {error.detail}"
-        expired = _expired(waiting, now - window)
-        while expired:
-            refused = dict.fromkeys(range(len(expired)), reason)
-            self._write(track.lane, Settled(messages=expired, refused=refused, now=now, answered=False))
+        reason = f"not taken within {self.destination.retry_window}; last: {error.detail}"
+        while expired := list(self._expired(track, waiting)):
+            passed = [self._is_passed(track, message) for message in expired]
+            refused = {index: reason for index, is_passed in enumerate(passed) if not is_passed}
+            self._write(track.lane, self._settled(track, expired, refused, is_answer=False))
+            if isinstance(track.lane, HeldLane) or self._is_one_users(track):  # each of its messages has its own try
+                track.next_try = self._held_from = self.monotonic() + FIRST_SECONDS
+                return
             if not track.gave_up or len(expired) < len(waiting):
-                break
-            count, size = self.destination.batch_messages, self.destination.batch_bytes
-            waiting = track.lane.take(count=count, size=size, now=now)
-            expired = _expired(waiting, now - window)
-        track.gave_up = True
+                track.gave_up = True
+                return
+            waiting = self._take(track, self.destination.batch_messages, now)
+
+    def _is_one_users(self, track: Track) -> bool:
+        """Return whether the last attempt is known to have failed because of one user, who could not be held."""
+        return self._is_to_isolate(track) and self._isolation.is_found
+
+    def _expired(self, track: Track, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
+        """Give the first messages, up to one that has not waited for the retry window."""
+        for message, place in waiting:
+            if not track.patience.is_over(place, self.destination.retry_window):
+                return
+            yield message
 
     def _write(self, lane: Lane, settled: Settled) -> None:
         """Settle, and remember to do so where the state cannot be written now: what has arrived must not go twice."""
@@ -194,10 +322,49 @@ class Worker:
     def _settle_what_is_left(self) -> None:
         if self._unsettled is not None:
             lane, settled = self._unsettled
+            self._must_look = self._must_look or bool(settled.held) or isinstance(lane, HeldLane)
             lane.settle(settled)
             self._unsettled = None
+            if lane.can_hold:
+                self._isolation.forget(settled.messages)
+        if self._must_look:
+            self._look_for_held_users()
+
+    def _look_for_held_users(self) -> None:
+        """Have a track for each user that is held, and for no other."""
+        users = {user.id: user for user in self.state.held_users(self.destination.name)}
+        kept: deque[Track] = deque()
+        for track in self._tracks:
+            if not isinstance(track.lane, HeldLane):
+                kept.append(track)
+            elif (user := users.get(track.lane.user.id)) is not None:
+                track.lane.user = user
+                kept.append(track)
+        known = {track.lane.name for track in kept}
+        attempts = self.state.attempts(self.destination.name) if len(kept) < len(self.lanes) + len(users) else {}
+        kept.extend(self._track_of(user, attempts) for user in users.values() if user.lane not in known)
+        self._tracks = kept
+        self._held = {user.key for user in users.values()}
+        self._room = Room.beside([*users.values()])
+        self._is_full = self._is_full and not self._room.is_left
+        self._must_look = False
+
+    def _track_of(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> Track:
+        """Build the track of a user who was held by another process, or just now, since an attempt has failed."""
+        track = Track(HeldLane(self.destination.name, self.state, user), count=1)
+        ticks = self.monotonic()
+        if user.lane in attempts:
+            track.resume(attempts[user.lane], now=self.clock(), ticks=ticks)
+            return track
+        track.failures = 1
+        track.patience.count(ticks, self.destination.retry_window, track.lane.ends)
+        track.next_try = ticks + backoff_seconds(1, failing_seconds=0.0, chance=self.chance())
+        return track
 
 
-def _expired(waiting: Sequence[Waiting], limit: datetime) -> list[FedMessage]:
-    """Give the first messages, up to one that waits since later than `limit`."""
-    return [message for message, _ in takewhile(lambda item: item.since <= limit, waiting)]
+def _ends(lane: Lane) -> Mapping[str, int]:
+    """Return how far a lane reaches; nothing where that cannot be known now: then it is asked the next time."""
+    try:
+        return lane.ends()
+    except FeedUnavailable:
+        return {}

@@ -4,12 +4,14 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from delivery_helpers import HttpEndpoint, Reply, fed, surroundings, wait_for
 from delivery_processes import KEY, Deployed, basic, post, track
-from trackcore_delivery import Batch, Secret, SegmentDestination
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trackcore_delivery import Batch, Refused, Secret, SegmentDestination, TryLater
 from trackcore_delivery.kinds.segment import forwarded
 
 from trackcore import JSONObject, parse_timestamp
@@ -144,7 +146,32 @@ def test_what_the_second_refuses_dies_and_its_neighbours_arrive(deploy: Callable
     assert letter["reason"].startswith("refused: message_too_large")
 
 
+ANY_VERDICTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "success": st.booleans() | st.none(),
+        "accepted": st.integers(-1, 3) | st.none() | st.booleans() | st.text(max_size=2),
+        "rejected": st.none()
+        | st.integers()
+        | st.lists(
+            st.none()
+            | st.fixed_dictionaries(
+                {"index": st.integers(-1, 3) | st.booleans(), "code": st.integers() | st.just("c")}
+            ),
+            max_size=3,
+        ),
+    },
+)
+LIKELY_VERDICTS = st.builds(
+    lambda indexes, accepted: {"accepted": accepted, "rejected": [{"index": index, "code": "c"} for index in indexes]},
+    st.sampled_from([[0], [1], [0, 1], [2], [1, 1]]),
+    st.integers(0, 2),
+)
+
+
 class TestRequests:
+    endpoints: ClassVar[list[HttpEndpoint]] = []
+
     def test_a_request_keeps_the_limits(self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path) -> None:
         """500 KB for each request, 32 KB for each message: what cannot go is refused, not tried."""
         server = endpoint()
@@ -161,10 +188,10 @@ class TestRequests:
         with pytest.raises(ValueError, match="must be <="):
             SegmentDestination(name="There", write_key=Secret("k"), **setting)
 
-    def test_a_verdict_for_each_message_is_believed_with_any_status(
+    def test_verdicts_that_account_for_each_message_are_believed(
         self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path
     ) -> None:
-        verdicts = [{"index": 1, "code": "no_type", "message": "m"}, {"index": 9, "code": "x"}]
+        verdicts = [{"index": 1, "code": "no_type", "message": "m"}]
         body = json.dumps({"success": True, "accepted": 1, "rejected": verdicts}).encode()
         for status in (200, 400):
             server = endpoint(lambda _, status=status: Reply(status=status, body=body))
@@ -172,6 +199,56 @@ class TestRequests:
             sender = destination.make_sender(surroundings(tmp_path))
             (refusal,) = sender.send(Batch(destination="There", messages=fed(2)))
             assert (refusal.index, refusal.detail) == (1, "refused: no_type: m")
+
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(
+        status=st.sampled_from([200, 202, 301, 400, 401, 413, 429, 500, 503]),
+        body=ANY_VERDICTS | LIKELY_VERDICTS,
+    )
+    def test_nothing_counts_as_delivered_unless_the_answer_says_so(
+        self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path, status: int, body: JSONObject
+    ) -> None:
+        """A 2xx without verdicts, or verdicts with 200 or 400 that account for every message: anything else is not."""
+        if not self.endpoints:
+            self.endpoints.append(endpoint())
+        (server,) = self.endpoints
+        server.behaviour = lambda _: Reply(status=status, body=json.dumps(body).encode())
+        destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
+        sender = destination.make_sender(surroundings(tmp_path))
+        rejected = body.get("rejected")
+        try:
+            refusals = sender.send(Batch(destination="There", messages=fed(2)))
+        except (TryLater, Refused):
+            assert status != 200 or body.keys() & {"accepted", "rejected"} or body.get("success") is False
+        else:
+            assert status // 100 == 2 or status == 400
+            if refusals:
+                assert rejected
+                assert [refusal.index for refusal in refusals] == [verdict["index"] for verdict in rejected]
+                assert body["accepted"] == 2 - len(refusals)
+            else:
+                assert status // 100 == 2
+                assert not rejected
+                assert body.get("success") is not False
+        finally:
+            sender.close()
+
+    @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/", "/v1/batch", "/v1/batch/", "/v1/b", "//v1//batch//"])
+    @pytest.mark.parametrize("path", ["", "/tenant/7"])
+    def test_the_route_is_never_doubled(
+        self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path, path: str, ending: str
+    ) -> None:
+        server = endpoint()
+        destination = SegmentDestination(name="There", url=f"{server.url}{path}{ending}", write_key=Secret("k"))
+        destination.make_sender(surroundings(tmp_path)).send(Batch(destination="There", messages=fed(1)))
+        assert server.requests[0].path == f"{path}/v1/batch"
+
+    @pytest.mark.parametrize(
+        "url", ["https://a/v1?key=x", "https://a/v1/batch#x", "https://u:p@a/v1", "https://a/v1\n"]
+    )
+    def test_a_url_with_a_query_or_credentials_is_refused(self, url: str) -> None:
+        with pytest.raises(ValueError, match="URL"):
+            SegmentDestination(name="There", url=url, write_key=Secret("k"))
 
     def test_times_that_cannot_be_read_go_as_corrected(self) -> None:
         payload = b'{"timestamp":"2026-01-01T00:00:00.000Z","originalTimestamp":"yesterday","sentAt":"x","a":1}'

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
@@ -92,10 +94,72 @@ class TestTimes:
         assert [stored.message["timestamp"] for stored in log()] == [
             f"2019-05-06T07:08:0{number}.009Z" for number in (1, 2, 3)
         ]
-        assert not any("sentAt" in stored.message for stored in log())
+
+    def test_an_archive_keeps_the_times_of_the_client(self, folder: Path) -> None:
+        """They are corrected already; a second correction would move them to today."""
+        archived = {
+            "originalTimestamp": "2015-12-12T19:11:01.152Z",
+            "sentAt": "2015-12-12T19:11:01.169Z",
+            "receivedAt": "2015-12-12T19:11:01.266Z",
+            "timestamp": "2015-12-12T19:11:01.249Z",
+        }
+        (folder / "file").write_bytes(lines([old(1, **archived)]))
+        assert run("file").exit_code == 0
+        (stored,) = log()
+        assert {name: stored.message[name] for name in archived} == {
+            **archived,
+            "receivedAt": stored.received_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+
+    @pytest.mark.parametrize(
+        ("times", "found"),
+        [
+            (
+                {"originalTimestamp": "2015-12-12T19:11:01.152Z", "receivedAt": "2015-12-13T00:00:00Z"},
+                "12T19:11:01.152",
+            ),
+            ({"original_timestamp": "2015-12-12 19:11:01.152 UTC", "received_at": "x"}, "12T19:11:01.152"),
+            ({"receivedAt": "2015-12-12T19:11:01.266Z"}, "12T19:11:01.266"),
+            ({"received_at": "2015-12-12 19:11:01.266 UTC"}, "12T19:11:01.266"),
+        ],
+    )
+    def test_another_time_of_the_archive_stands_for_a_missing_one(
+        self, folder: Path, times: dict[str, Any], found: str
+    ) -> None:
+        (folder / "file").write_bytes(lines([{**old(1), "timestamp": None, **times}]))
+        assert run("file").exit_code == 0
+        assert [stored.message["timestamp"] for stored in log()] == [f"2015-12-{found}Z"]
+
+    @pytest.mark.parametrize(
+        ("time", "code"),
+        [
+            (None, "historical_time_missing"),
+            ("", "historical_time_missing"),
+            ("02/01/2015", "historical_time_unparsable"),
+            (0, "historical_time_unparsable"),
+            ({"a": 1}, "historical_time_unparsable"),
+        ],
+    )
+    def test_a_message_without_a_time_is_rejected(self, folder: Path, time: Any, code: str) -> None:
+        """As of now it would pass every `max_age`.  It cannot be received again either, which would do just that."""
+        (folder / "file").write_bytes(lines([{**old(1), "timestamp": time}]))
+        result = run("file")
+        assert (result.exit_code, result.stderr.splitlines()[1:]) == (1, [f"  1 {code}"])
+        again = CliRunner().invoke(main, ["rejected", "--retry"])
+        assert "import_only" in again.stdout
+        assert not log()
+
+    def test_warnings_are_counted_in_the_summary(self, folder: Path) -> None:
+        (folder / "file").write_bytes(lines([old(1, timestamp="2015-12-12"), old(2, user_id="u"), old(3)]))
+        result = run("file")
+        assert result.exit_code == 0
+        assert sorted(result.stderr.splitlines()[1:]) == [
+            "  1 warning: field_near_miss",
+            "  1 warning: timestamp_without_offset",
+        ]
 
     def test_a_destination_with_a_max_age_does_not_get_what_is_older(self, folder: Path) -> None:
-        (folder / "file").write_bytes(lines([old(1), {**old(2), "timestamp": None}]))
+        (folder / "file").write_bytes(lines([old(1), {**old(2), "timestamp": datetime.now(UTC).isoformat()}]))
         assert run("file").exit_code == 0
         assert [stored.destinations for stored in log()] == [("Any age",), ("Any age", "Recent")]
         assert {stored.found_by for stored in log()} == {"file"}, "how its source was found"
@@ -129,6 +193,70 @@ class TestOnce:
         assert log()[0].message["messageId"].startswith("import-")
 
 
+class TestOccurrences:
+    """The n-th message of the same content in a file is another one than the first, at each attempt the same one."""
+
+    CLICK: ClassVar = {**old(1), "messageId": None}
+
+    def test_identical_lines_are_as_many_messages(self, folder: Path) -> None:
+        (folder / "file").write_bytes(lines([self.CLICK, self.CLICK, {**old(2), "messageId": " "}, self.CLICK]))
+        (folder / "copy").write_bytes((folder / "file").read_bytes())
+        assert run("file").stderr == "4 stored, 0 in the log already, 0 rejected\n"
+        assert run("file").stderr == "0 stored, 4 in the log already, 0 rejected\n"
+        assert run("copy").stderr == "0 stored, 4 in the log already, 0 rejected\n"
+
+    @pytest.mark.parametrize("form", ["an array", "a batch", "batches"])
+    def test_in_every_form_of_file(self, folder: Path, form: str) -> None:
+        (folder / "file").write_bytes(FORMS[form]([self.CLICK] * 5))
+        assert run("file").stderr == "5 stored, 0 in the log already, 0 rejected\n"
+        assert run("file").stderr == "0 stored, 5 in the log already, 0 rejected\n"
+
+    def test_one_more_line_in_front_is_one_more_message(self, folder: Path) -> None:
+        (folder / "file").write_bytes(lines([self.CLICK] * 3))
+        run("file")
+        (folder / "file").write_bytes(lines([old(9), *[self.CLICK] * 4]))
+        assert run("file").stderr == "2 stored, 3 in the log already, 0 rejected\n"
+
+    def test_an_import_that_goes_on_counts_what_it_skips(self, folder: Path) -> None:
+        """As after a kill: the note says that the first lines are done."""
+        (folder / "before").write_bytes(lines([self.CLICK, old(2)]))
+        (folder / "file").write_bytes(lines([self.CLICK, old(2), self.CLICK]))
+        status = (folder / "file").stat()
+        key = json.dumps([str(folder.resolve() / "file"), status.st_size, status.st_mtime_ns, "website", None])
+        run("before")
+        (folder / "trackcore-import.json").write_text(json.dumps({key: 2}))
+        result = run("file")
+        assert "going on behind line 2" in result.stderr
+        assert "1 stored, 0 in the log already, 0 rejected" in result.stderr
+        assert run("file").stderr == "0 stored, 3 in the log already, 0 rejected\n"
+
+
+class TestDamagedFiles:
+    """A truncated `.gz` reports its counts so far, says that it is truncated, and exits with findings."""
+
+    @pytest.mark.parametrize("cut", [1, 30, 200])
+    def test_what_came_before_the_end_is_stored(self, folder: Path, cut: int) -> None:
+        whole = gzip.compress(lines(old(number, properties={"x": os.urandom(40).hex()}) for number in range(50)))
+        (folder / "file.gz").write_bytes(whole[:-cut])
+        result = run("file.gz")
+        assert result.exit_code == 1
+        assert "file.gz: the file is truncated: its gzip stream ends too early" in result.stderr
+        stored = [message.message["messageId"] for message in log()]
+        assert stored
+        assert stored == [f"m{number}" for number in range(len(stored))]
+        assert f"{len(stored)} stored, 0 in the log already, 0 rejected" in result.stderr
+
+    def test_what_follows_the_stream_is_told(self, folder: Path) -> None:
+        (folder / "file.gz").write_bytes(gzip.compress(lines([old(1)])) + b"rubbish")
+        result = run("file.gz")
+        assert result.exit_code == 1
+        assert "file.gz: the file is damaged: Not a gzipped file" in result.stderr
+        assert len(log()) == 1
+
+    def test_standard_input_may_be_compressed(self) -> None:
+        assert run("-", stdin=gzip.compress(lines([old(1)]))).stderr.startswith("1 stored")
+
+
 class TestMistakes:
     def test_bad_messages_are_rejected_by_themselves(self, folder: Path) -> None:
         bad = b'not json\n{"type":"track"}\n[1]\n' + lines([{"batch": [old(2), {"type": "x", "userId": "u"}]}])
@@ -150,12 +278,12 @@ class TestMistakes:
         [
             (["none"], "none: No such file or directory"),
             (["--source", "websit", "none"], "there is no source 'websit'; did you mean 'website'?"),
-            (["broken.gz"], "broken.gz: Compressed file ended before the end-of-stream marker was reached"),
+            (["utf16"], "utf16: the file is UTF-16, and JSON is UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
             (["."], ".: Is a directory"),
         ],
     )
     def test_what_cannot_be_done_is_told(self, folder: Path, arguments: list[str], told: str) -> None:
-        (folder / "broken.gz").write_bytes(gzip.compress(lines(old(number) for number in range(9)))[:60])
+        (folder / "utf16").write_bytes(lines(old(number) for number in range(9)).decode().encode("utf-16"))
         result = run(*arguments)
         assert result.exit_code == 2
         assert told in result.stderr

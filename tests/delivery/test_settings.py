@@ -1,5 +1,7 @@
 """What a configuration says of destinations that are delivered to, and its mistakes."""
 
+import io
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -11,6 +13,10 @@ from delivery_processes import Deployed
 from trackcore_delivery import FileDestination, Secret, SegmentDestination, State, WebhookDestination
 from trackcore_server import Configuration, ConfigurationMistake, load_configuration, parse_configuration
 from trackcore_server.config import rebase
+from trackcore_server.debugger_token import read_debugger_token
+from trackcore_server.delivering import check_destinations
+from trackcore_server.kafka_log import as_secret
+from trackcore_server.stderr_log import LOG_FORMAT, VisibleFormatter
 
 from trackcore import Destination
 
@@ -169,3 +175,82 @@ class TestCommands:
                 state.begin(name, position)
         assert "Deleted 2 messages" in deployed.ask("prune", "--older-than", "0s")[1]
         assert [message["messageId"] for message in deployed.messages] == ["m2", "m3"]
+
+
+UNFIT = ["key\n", " key", "key\r\n", "k\x00ey", "k\x9bey", "ключ", "\u00a0key", ""]
+
+
+class TestSecrets:
+    """A value that no header can carry stops the start with its place and variable, and is never quoted."""
+
+    @pytest.mark.parametrize("value", UNFIT)
+    @pytest.mark.parametrize(
+        ("path", "text"),
+        [
+            ("destinations[0].write_key", 'kind = "segment"\nwrite_key = "env:VALUE"'),
+            ("destinations[0].secret", 'kind = "webhook"\nurl = "http://a"\nsecret = "env:VALUE"'),
+            ("destinations[0].headers.A", 'kind = "webhook"\nurl = "http://a"\nheaders = {A = "env:VALUE"}'),
+        ],
+    )
+    def test_of_the_environment(self, path: str, text: str, value: str) -> None:
+        configuration = parse_configuration(f'[[destinations]]\nname = "There"\n{text}')
+        with pytest.raises(ConfigurationMistake) as raised:
+            check_destinations(configuration, environ={"VALUE": value})
+        told = str(raised.value)
+        assert told.startswith(f"{path}: the environment variable VALUE ")
+        assert not value or value not in told
+
+    @pytest.mark.parametrize("value", ["key\\n", " key", "k\\u0000ey", "ключ"])
+    @pytest.mark.parametrize(
+        ("path", "text"),
+        [
+            ("destinations[0].write_key", 'kind = "segment"\nwrite_key = "{}"'),
+            ("destinations[0].headers.A", 'kind = "webhook"\nurl = "http://a"\nheaders = {{A = "{}"}}'),
+        ],
+    )
+    def test_of_the_file(self, path: str, text: str, value: str) -> None:
+        with pytest.raises(ConfigurationMistake) as raised:
+            parse_configuration(f'[[destinations]]\nname = "There"\n{text.format(value)}')
+        assert str(raised.value).startswith(f"{path}: the value has ")
+        assert value not in str(raised.value)
+
+    def test_the_token_of_the_debugger(self) -> None:
+        configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')
+        with pytest.raises(
+            ConfigurationMistake, match=r"debugger\.token: the environment variable VALUE has white space"
+        ):
+            read_debugger_token(configuration, {"VALUE": "long-enough-token\n"})
+
+    def test_a_certificate_for_kafka_may_have_lines(self) -> None:
+        pem = as_secret("ssl.key.pem", "env:VALUE").reveal({"VALUE": "-----BEGIN\nx\n"})
+        assert pem == "-----BEGIN\nx\n"
+
+    def test_write_keys_may_be_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = '[[sources]]\nname = "website"\nwrite_keys = ["plain", "env:SITE_KEY"]'
+        monkeypatch.setenv("SITE_KEY", "from-there")
+        assert parse_configuration(text).sources[0].write_keys == ("plain", "from-there")
+        for value in ("", "k\n", "a:b", "***"):
+            monkeypatch.setenv("SITE_KEY", value)
+            with pytest.raises(ConfigurationMistake, match=r"sources\[0\]\.write_keys\[1\]: "):
+                parse_configuration(text)
+        monkeypatch.delenv("SITE_KEY")
+        with pytest.raises(ConfigurationMistake, match="the environment variable SITE_KEY is not set"):
+            parse_configuration(text)
+
+    def test_a_url_does_not_show_its_path_and_query(self) -> None:
+        destination = WebhookDestination(name="There", url="https://example.com/T0KEN?k=T0KEN")
+        assert "T0KEN" not in repr(destination)
+        assert "example.com" in repr(destination)
+
+
+def test_a_log_record_is_one_line_that_acts_on_no_terminal() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(VisibleFormatter(LOG_FORMAT))
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "%s", ("a\x1b[2J\u2028\nINFO fake",), None)
+    error = ValueError("b\x9b\nINFO fake")
+    record.exc_info = (ValueError, error, None)
+    handler.emit(record)
+    lines = stream.getvalue().rstrip("\n").split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert all(line.startswith("  ") for line in lines[1:])

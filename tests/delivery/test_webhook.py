@@ -1,9 +1,12 @@
 """Webhooks against real servers: what is sent, and what each answer means."""
 
+import gzip
 import hmac
 import socket
 import threading
+import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -11,7 +14,11 @@ from typing import Any
 
 import pytest
 from delivery_helpers import NOON, HttpEndpoint, Reply, fed, surroundings
+from hypothesis import given
+from hypothesis import strategies as st
 from trackcore_delivery import Batch, Refused, Secret, Sender, TryLater, WebhookDestination
+from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS, asked_seconds
+from trackcore_delivery.retry_after import retry_after_seconds
 
 BATCH = Batch(destination="There", messages=fed(3))
 
@@ -120,10 +127,18 @@ class TestAnswers:
             ("7", 7.0),
             (" 120 ", 120.0),
             (format_datetime(NOON + timedelta(minutes=2), usegmt=True), 120.0),
-            (format_datetime(NOON - timedelta(minutes=2), usegmt=True), -120.0),
+            (format_datetime(NOON - timedelta(minutes=2), usegmt=True), None),
             ("soon", None),
             ("-5", None),
-            ("9" * 400, 999_999_999.0),
+            ("3.5", 3.5),
+            ("0", None),
+            ("1e400", None),
+            ("nan", None),
+            ("9" * 400, None),
+            (str(int(NOON.timestamp()) + 4), 4.0),
+            (str(1_000 * int(NOON.timestamp()) + 4_000), 4.0),
+            (str(int(NOON.timestamp()) - 4), None),
+            ("99999999999999999999999999 Jan 1 0:0:0 +9", None),
         ],
     )
     def test_retry_after_is_seconds_or_a_date(
@@ -193,6 +208,86 @@ class TestNoAnswer:
             sender.send(BATCH)
             ended.set()
             thread.join()
+
+    @pytest.mark.parametrize(
+        ("scheme", "start", "drip"),
+        [
+            ("http", b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+            ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            ("http", b"HTTP/1.1 ", b"2"),
+            ("https", b"\x16\x03\x03\x40\x00", b"\x02"),
+        ],
+    )
+    def test_the_timeout_is_a_deadline_for_the_whole_request(
+        self, hook: Callable[..., Sender], scheme: str, start: bytes, drip: bytes
+    ) -> None:
+        """A byte now and then starts no new timeout: in a header, in interim answers, in the handshake of TLS."""
+        ended = threading.Event()
+
+        def trickle(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(start)
+                while not ended.wait(0.02):
+                    connection.sendall(drip)
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=trickle, args=(listening,), daemon=True)
+            thread.start()
+            url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
+            sender = hook(url, timeout=timedelta(milliseconds=300))
+            with pytest.raises(TryLater, match="no answer within the timeout"):
+                sender.send(BATCH)
+            ended.set()
+            thread.join()
+
+    def test_a_request_that_is_not_read_is_late_too(self, hook: Callable[..., Sender]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            sender = hook(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=timedelta(milliseconds=300))
+            with pytest.raises(TryLater, match="no answer within the timeout"):
+                sender.send(Batch(destination="There", messages=fed(1, pad=64 << 20)))
+
+    @pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
+    def test_a_compressed_answer_is_inflated_to_a_limit(
+        self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path, headers: dict[str, str]
+    ) -> None:
+        bomb = gzip.compress(b"\0" * (64 << 20))
+        server = endpoint(lambda _: Reply(headers=headers, body=bomb))
+        sender = WebhookDestination(name="There", url=server.url).make_sender(surroundings(tmp_path))
+        tracemalloc.start()
+        sender.send(BATCH)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 << 20
+
+    @given(
+        st.text(st.characters(max_codepoint=255))
+        | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} -?\d+ \d+:\d+:\d+ [+-]?\d+")
+    )
+    def test_no_retry_after_raises_or_waits_beyond_the_bound(self, text: str) -> None:
+        seconds = retry_after_seconds(text, NOON)
+        assert seconds is None or 0 < asked_seconds(seconds) <= LONGEST_RETRY_AFTER_SECONDS
+
+    def test_what_an_endpoint_answers_acts_on_no_terminal(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+    ) -> None:
+        body = "A\x1b]0;pwned\x07\x9b31m\u202eevil\u2028x\x7f\r\nINFO fake".encode()
+        with pytest.raises(TryLater) as raised:
+            hook(endpoint(lambda _: Reply(status=500, body=body)).url).send(BATCH)
+        assert str(raised.value).isprintable()
+
+    @pytest.mark.parametrize(
+        "echo", ["t0/ken", '"t0\\/ken"', "t0%2Fken", "Bearer t0/ken", "k=a b", "k=a%20b", "T00000000"]
+    )
+    def test_no_form_of_a_setting_is_quoted(
+        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], echo: str
+    ) -> None:
+        server = endpoint(lambda _: Reply(status=500, body=echo.encode()))
+        sender = hook(f"{server.url}/s/T00000000/b?k=a%20b", headers={"Authorization": Secret("Bearer t0/ken")})
+        with pytest.raises(TryLater) as raised:
+            sender.send(BATCH)
+        assert not any(part in str(raised.value) for part in ("t0", "ken", "a b", "a%20b", "T0000"))
 
     def test_it_speaks_no_http(self, hook: Callable[..., Sender]) -> None:
         def mumble(listening: socket.socket) -> None:

@@ -163,12 +163,12 @@ class TestFailures:
         assert (standing.failing_since, standing.last_error) == (None, "down, with 2")
 
     def test_a_batch_gets_smaller_until_what_makes_it_fail_is_alone(self, bench: Bench) -> None:
-        """So that those before it arrive."""
+        """Where nobody else's message shows that the destination works; so those before it arrive."""
 
         def behave(ids: list[str]) -> Sequence[Refusal]:
             return failing(ids) if "m5" in ids else ()
 
-        store(bench.log, envelopes(8))
+        store(bench.log, envelopes(8, users=1))
         there = Recipient(behave)
         worker = bench.worker(there, batch_messages=8)
         for _ in range(8):
@@ -222,7 +222,8 @@ class TestFailures:
         store(bench.log, envelopes(2))
         there = Recipient()
         worker = bench.worker(there)
-        connection = bench.state._connection
+        connection = bench.state._file._connection
+        assert connection is not None
         connection.execute(
             "CREATE TEMP TRIGGER full BEFORE UPDATE OF delivered ON destinations BEGIN SELECT RAISE(ABORT, 'full'); END"
         )
@@ -252,8 +253,10 @@ class TestRetryWindow:
 
     def test_what_is_older_dies_with_the_reason_and_what_is_younger_waits(self, bench: Bench) -> None:
         store(bench.log, envelopes(30))
-        store(bench.log, envelopes(30, first=30, received_at=NOON + timedelta(hours=2)))
-        self.fail_for(bench, Recipient(failing), hours=5, batch_messages=4)
+        worker = bench.worker(Recipient(failing), batch_messages=4, retry_window=timedelta(hours=4))
+        self.run_for(bench, worker, hours=2)
+        store(bench.log, envelopes(30, first=30))
+        self.run_for(bench, worker, hours=3)
         assert list(bench.dead) == [f"m{number}" for number in range(30)]
         assert bench.dead["m0"] == "not taken within 4:00:00; last: down, with 1"
 

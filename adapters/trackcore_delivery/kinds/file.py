@@ -1,23 +1,28 @@
-"""`file`: JSON Lines, one message a line, in files of a folder.
-
-    NAME-2026-01-31-000001.jsonl.gz     closed: compressed, and never touched again
-    NAME-2026-01-31-000002.jsonl        open: the newest
+"""`file`: JSON Lines, one message a line, in files of a folder (see `archive_names`).
 
 A new file is begun when the day (UTC) changes or the open file would grow beyond `rotate_bytes`.  A batch counts as
-delivered when it is on disk (fsync).  After a crash the open file is cut back to its last whole line, and what was
-being compressed is compressed again; so a half-written line or file is never left behind.  One process writes a folder:
-the owner of delivery.
+delivered when it is on disk (fsync).  A closed file is compressed and never touched again.
+
+Three rules keep everything that was delivered, whatever the clock does and wherever a crash strikes:
+
+- A name is never used twice.  A new file gets the number after the highest of its day, and is created only if nothing
+  of that name exists; so is a compressed one.  While the clock stands on the day before the open file's, as after a
+  step back over midnight, that file stays open, so that the names still sort as the messages came.
+- A file is deleted only when a compressed one with all of its content is on disk.
+- A file that another process is writing is left alone.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gzip
 import os
-import re
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -25,13 +30,13 @@ import attrs
 from attrs import validators
 
 from trackcore import Clock
+from trackcore_delivery.archive_names import ArchiveNames, Place, Slot, archive_names, place_of
 from trackcore_delivery.destination import ByteCount, DeliveredDestination
 from trackcore_delivery.sending import Batch, Refusal, Surroundings, TryLater
 
 _GZIP_LEVEL = 6
 _BLOCK_BYTES = 1 << 16
-_NAME = re.compile(r"(?P<stem>.+)-(?P<day>\d{4}-\d\d-\d\d)-(?P<number>\d{6,})\.jsonl(?P<closed>\.gz)?", re.ASCII)
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+_NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 _positive: Any = validators.gt(0)
 
 
@@ -49,20 +54,23 @@ class FileDestination(DeliveredDestination):
         """See `DeliveredDestination.make_sender`."""
         return FileSender(
             folder=surroundings.folder / self.folder,
-            stem=_UNSAFE.sub("_", self.name),
+            names=archive_names(self.name),
             rotate_bytes=self.rotate_bytes,
             compress=self.gzip,
             clock=surroundings.clock,
         )
 
+    def place(self, surroundings: Surroundings) -> Place:
+        """See `DeliveredDestination.place`."""
+        return place_of(surroundings.folder / self.folder, archive_names(self.name))
+
 
 @attrs.frozen(kw_only=True)
 class _OpenFile:
-    """The file that is being written.  What is behind `size` is not there yet."""
+    """The file that is being written, locked as long as it is open.  What is behind `size` is not there yet."""
 
     path: Path
-    day: str
-    number: int
+    slot: Slot
     stream: BinaryIO
     size: int
 
@@ -72,7 +80,7 @@ class FileSender:
     """Appends batches to the newest file of a folder."""
 
     folder: Path
-    stem: str
+    names: ArchiveNames
     rotate_bytes: int
     compress: bool
     clock: Clock
@@ -85,21 +93,24 @@ class FileSender:
             self._append(text)
         except OSError as error:
             self._undo()
-            raise TryLater(detail=f"{self.folder}: {error.strerror or error}") from error
+            detail = f"{self.folder}: {error.strerror or type(error).__name__}"
+            raise TryLater(detail=detail, of_destination=True) from error
         return ()
 
     def close(self) -> None:
-        """See `Sender.close`.  The newest file stays open for the next start, which goes on with it."""
+        """See `Sender.close`.  The newest file is not compressed: the next start continues it."""
         if self._open is not None:
             with suppress(OSError):
                 self._open.stream.close()
             self._open = None
 
     def _undo(self) -> None:
-        """Cut off what was written of a batch that failed.  The next one opens the file anew."""
+        """Cut off what was written of a batch that failed.  The next batch opens the file again."""
         file = self._open
-        self.close()
         if file is not None:
+            self._open = None
+            with suppress(OSError):
+                file.stream.close()
             with suppress(OSError):
                 os.truncate(file.path, file.size)
 
@@ -111,80 +122,130 @@ class FileSender:
         self._open = attrs.evolve(file, size=file.size + len(text))
 
     def _file_for(self, length: int) -> _OpenFile:
-        """Give the file that takes so many bytes more: the open one, or the next."""
-        day = _day(self.clock())
-        if self._open is None:
-            self._open = self._recover()
+        """Return the file that takes so many more bytes: the open one, or a new one."""
+        today = self.clock().date()
+        if self._open is None or not _is_in_place(self._open.path, self._open.stream):
+            self.close()
+            self._open = self._recover(today)
         file = self._open
         if file is None:
-            return self._create(day, 1)
-        if file.day == day and (file.size + length <= self.rotate_bytes or not file.size):
+            return self._create(today)
+        is_current = _is_current(file.slot, today)
+        if is_current and (file.size + length <= self.rotate_bytes or not file.size):
             return file
         self._finish(file)
-        return self._create(day, file.number + 1 if file.day == day else 1)
+        return self._create(file.slot.day if is_current else today)
 
-    def _recover(self) -> _OpenFile | None:
-        """Put right what a crash has left, and go on with the newest file."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self.folder.glob(f"{self.stem}-*.jsonl.gz.part"):
-            path.unlink()
-        unfinished = []
-        for path in sorted(self.folder.glob(f"{self.stem}-*.jsonl")):
-            match = _NAME.fullmatch(path.name)
-            if match is None or match["stem"] != self.stem:
-                continue
-            if path.with_name(f"{path.name}.gz").exists():  # compressed already, but not yet deleted
-                path.unlink()
-            else:
-                unfinished.append((path, match["day"], int(match["number"])))
-        if not unfinished:
-            return self._behind_last_closed()
-        for older in unfinished[:-1] if self.compress else ():
-            self._finish(_reopen(*older))
-        return _reopen(*unfinished[-1])
+    def _recover(self, today: date) -> _OpenFile | None:
+        """Finish what a crash left unfinished, and return the file to continue, if there is one."""
+        _make_folder(self.folder)
+        unfinished = sorted((slot, path) for slot, path in self._own() if self.names.is_open(path.name))
+        current = [slot for slot, _ in unfinished if _is_current(slot, today) and not self._is_closed(slot)]
+        newest = None
+        for slot, path in unfinished:
+            if slot in current[-1:]:
+                newest = _reopen(path, slot)
+            elif self.compress and (file := _reopen(path, slot)) is not None:
+                self._finish(file)
+        return newest
 
-    def _behind_last_closed(self) -> _OpenFile | None:
-        """Begin behind the last closed file: a name is never used twice."""
-        names = (_NAME.fullmatch(path.name) for path in self.folder.glob(f"{self.stem}-*.jsonl.gz"))
-        closed = [(match["day"], int(match["number"])) for match in names if match and match["stem"] == self.stem]
-        day = _day(self.clock())
-        last = max((number for of_day, number in closed if of_day == day), default=0)
-        return self._create(day, last + 1) if last else None
+    def _own(self) -> Iterator[tuple[Slot, Path]]:
+        """Yield every file of the destination, in whatever state it is."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if (slot := self.names.slot(entry.name)) is not None:
+                    yield slot, self.folder / entry.name
 
-    def _create(self, day: str, number: int) -> _OpenFile:
-        path = self.folder / f"{self.stem}-{day}-{number:06d}.jsonl"
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        stream = os.fdopen(descriptor, "wb")
+    def _is_closed(self, slot: Slot) -> bool:
+        return (self.folder / self.names.closed_name(slot)).exists()
+
+    def _free_slot(self, day: date) -> Slot:
+        return Slot(day, 1 + max((slot.number for slot, _ in self._own() if slot.day == day), default=0))
+
+    def _create(self, day: date) -> _OpenFile:
+        slot = self._free_slot(day)
+        while (stream := _create_new(path := self.folder / self.names.open_name(slot))) is None:
+            slot = Slot(day, slot.number + 1)
         _sync_folder(self.folder)
-        self._open = _OpenFile(path=path, day=day, number=number, stream=stream, size=0)
+        self._open = _OpenFile(path=path, slot=slot, stream=stream, size=0)
         return self._open
 
     def _finish(self, file: _OpenFile) -> None:
-        """Close a file for good.  The compressed one takes its place at once and whole."""
-        file.stream.close()
+        """Close a file for good.  The compressed one appears whole, and only then the other one goes."""
         self._open = None
-        if not self.compress:
-            return
-        part = file.path.with_name(f"{file.path.name}.gz.part")
-        with file.path.open("rb") as plain, part.open("wb") as stream:
-            os.fchmod(stream.fileno(), 0o600)
-            with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
-                shutil.copyfileobj(plain, packed, _BLOCK_BYTES)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.rename(part.with_suffix(""))
-        _sync_folder(self.folder)
-        file.path.unlink()
+        with closing(file.stream):  # and so unlocked at the end
+            if not self.compress:
+                return
+            archive = self.folder / self.names.closed_name(file.slot)
+            part = file.path.with_name(f"{file.path.name}.gz.part")
+            if not (archive.exists() and _holds(archive, file.stream)):
+                _compress(file.stream, part)
+                self._publish(part, file.slot)
+                _sync_folder(self.folder)
+            part.unlink(missing_ok=True)
+            file.path.unlink()
+
+    def _publish(self, part: Path, slot: Slot) -> None:
+        """Move a compressed file to its final name, or where that exists, to the next one of its day."""
+        while True:
+            try:
+                _rename_to_new(part, self.folder / self.names.closed_name(slot))
+            except FileExistsError:
+                slot = max(Slot(slot.day, slot.number + 1), self._free_slot(slot.day))
+            else:
+                return
 
 
-def _reopen(path: Path, day: str, number: int) -> _OpenFile:
-    """Open a file to go on with it, cut back to its last whole line."""
-    stream = path.open("r+b")
+def _is_current(slot: Slot, today: date) -> bool:
+    """Report whether a file is of today, or of tomorrow: then the clock was set back over midnight."""
+    return timedelta() <= slot.day - today <= timedelta(days=1)
+
+
+def _create_new(path: Path) -> BinaryIO | None:
+    """Create a file; None if the name is taken, by another process or in the eyes of the file system."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    except FileExistsError:
+        return None
+    stream = os.fdopen(descriptor, "r+b")
+    if _lock(descriptor) and _is_in_place(path, stream):
+        return stream
+    stream.close()
+    return None
+
+
+def _reopen(path: Path, slot: Slot) -> _OpenFile | None:
+    """Open a file to continue it, cut back to its last whole line; None if another process writes it."""
+    try:
+        stream = path.open("r+b")
+    except FileNotFoundError:
+        return None
+    if not _lock(stream.fileno()) or not _is_in_place(path, stream):
+        stream.close()
+        return None
     size = _end_of_last_line(stream)
     stream.truncate(size)
     os.fsync(stream.fileno())
     stream.seek(size)
-    return _OpenFile(path=path, day=day, number=number, stream=stream, size=size)
+    return _OpenFile(path=path, slot=slot, stream=stream, size=size)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False if another process has locked it."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks; there nothing can be known of other processes.
+        return error.errno not in {errno.EACCES, errno.EAGAIN}
+    return True
+
+
+def _is_in_place(path: Path, stream: BinaryIO) -> bool:
+    """Report whether an open file is still what its path names: it may have been deleted or replaced."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _end_of_last_line(stream: BinaryIO) -> int:
@@ -199,14 +260,53 @@ def _end_of_last_line(stream: BinaryIO) -> int:
     return 0
 
 
+def _compress(plain: BinaryIO, part: Path) -> None:
+    plain.seek(0)
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+        with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
+            shutil.copyfileobj(plain, packed, _BLOCK_BYTES)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _holds(archive: Path, plain: BinaryIO) -> bool:
+    """Report whether a compressed file has exactly the content of a plain one."""
+    plain.seek(0)
+    try:
+        with gzip.open(archive) as unpacked:
+            while block := plain.read(_BLOCK_BYTES):
+                if unpacked.read(len(block)) != block:
+                    return False
+            return not unpacked.read(1)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return False
+
+
+def _rename_to_new(old: Path, new: Path) -> None:
+    """Rename a file, but never over another one.  Raises `FileExistsError`."""
+    try:
+        os.link(old, new)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Without hard links the name is reserved by an empty file, and only that is replaced.
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        old.replace(new)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder and those above it, so that they survive a power failure."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in missing:
+        _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder last."""
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _day(time: datetime) -> str:
-    return f"{time:%Y-%m-%d}"

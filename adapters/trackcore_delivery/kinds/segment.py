@@ -10,12 +10,17 @@ What the other side does with a message is what it does with any: it corrects it
 - `originalTimestamp` and `receivedAt` are the other side's to make.
 - `messageId`, `context`, `integrations` and everything else go as they are.
 
+An answer counts messages as delivered only by a 2xx.  Verdicts on single messages count with 200, and with the 400 of a
+trackcore's strict mode, if they account for every message; any others are an answer that is not understood, and the
+batch is sent again.
+
 Limits: 500 KB for a request, 2,500 messages, 32 KB for each
 (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size).
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import timedelta
@@ -25,10 +30,10 @@ import attrs
 import msgspec
 from attrs import validators
 
-from trackcore import format_timestamp, parse_timestamp
+from trackcore import JSONObject, format_timestamp, parse_timestamp
 from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
 from trackcore_delivery.destination import ByteCount, DeliveredDestination
-from trackcore_delivery.http import Answer, Endpoint, check_headers, check_url, encoded
+from trackcore_delivery.http import Answer, Endpoint, check_headers, check_url, encoded, url_without_secrets
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import Batch, Refusal, Surroundings
 
@@ -39,14 +44,32 @@ _not_above: Any = validators.le(REQUEST_BYTES - len(_ENVELOPE))
 _positive: Any = validators.gt(0)
 
 
+_ROUTE = re.compile(r"(?:/+v1(?:/+(?:batch|b))?)?/*\Z", re.ASCII)
+
+
+def _server_url(url: str) -> str:
+    """Cut the route off a URL, so that it is never doubled: documentation shows it with and without."""
+    return _ROUTE.sub("", url, count=1)
+
+
+def _check_server_url(_: object, __: object, url: str) -> None:
+    if "?" in url or "#" in url:
+        raise ValueError("expected the URL of a server, without a query: give a secret as `write_key` or as a header")
+
+
 @attrs.frozen(kw_only=True)
 class SegmentDestination(DeliveredDestination):
-    """A Segment-compatible endpoint.  `url` is that of its server, without `/v1/batch`."""
+    """A Segment-compatible endpoint.  `url` is that of its server; `/v1`, `/v1/batch` or `/v1/b` at its end is cut."""
 
     kind: ClassVar[str] = "segment"
 
     write_key: Secret
-    url: str = attrs.field(default="https://api.segment.io", validator=check_url)
+    url: str = attrs.field(
+        default="https://api.segment.io",
+        converter=_server_url,
+        validator=[check_url, _check_server_url],
+        repr=url_without_secrets,
+    )
     headers: dict[str, Secret] = attrs.field(factory=dict, validator=check_headers)
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
@@ -63,7 +86,7 @@ class SegmentDestination(DeliveredDestination):
         # strict; and a verdict for each message comes with either status.
         headers = {"Authorization": f"Basic {basic}", "X-Strict-Mode": "1", **own}
         endpoint = Endpoint(
-            f"{self.url.rstrip('/')}/v1/batch",
+            f"{self.url}/v1/batch",
             headers=headers,
             timeout=self.timeout.total_seconds(),
             secrets=[key, basic, *own.values()],
@@ -102,10 +125,15 @@ class SegmentSender:
 
     def _post(self, items: Sequence[bytes]) -> list[tuple[int, str]]:
         answer = self._endpoint.post(*encoded(_ENVELOPE % b",".join(items), with_gzip=self._gzip))
-        verdicts = _verdicts(answer)
-        if verdicts is None:
-            self._endpoint.check(answer)
-        return [(index, detail) for index, detail in verdicts or () if 0 <= index < len(items)]
+        told = _decoded(answer)
+        if answer.status in _WITH_VERDICTS and (verdicts := _verdicts(told, len(items))):
+            return [(index, f"refused: {self._endpoint.quoted(reason)}") for index, reason in verdicts.items()]
+        self._endpoint.check(answer)
+        if not answer.is_whole:
+            raise self._endpoint.not_taken(answer, " and the verdicts on its messages are not whole")
+        if told.get("success") is False or not _says_all_are_taken(told, len(items)):
+            raise self._endpoint.not_taken(answer, " and did not say that it took each message")
+        return []
 
 
 def forwarded(payload: bytes) -> bytes:
@@ -133,21 +161,34 @@ def _is_same_time(original: str, timestamp: str | None) -> bool:
     return time is not None and format_timestamp(time) == timestamp
 
 
-def _verdicts(answer: Answer) -> list[tuple[int, str]] | None:
-    """Read the verdict for each message that a trackcore gives; None where there is none."""
+_WITH_VERDICTS = frozenset({200, 400})
+"""The statuses by which a trackcore gives verdicts: 400 is that of the strict mode that we ask for."""
+
+
+def _decoded(answer: Answer) -> JSONObject:
+    """Return the JSON object of an answer; an empty one if it is none."""
     try:
-        told = msgspec.json.decode(answer.body, type=_PartialAnswer)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        told = msgspec.json.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _verdicts(told: JSONObject, count: int) -> dict[int, str] | None:
+    """Read the refused messages, with the reason of each; None unless the answer accounts for every message."""
+    accepted, rejected = told.get("accepted"), told.get("rejected")
+    if type(accepted) is not int or not isinstance(rejected, list) or accepted + len(rejected) != count:
         return None
-    return [(verdict.index, f"refused: {verdict.code}: {verdict.message}") for verdict in told.rejected]
+    reasons: dict[int, str] = {}
+    for verdict in rejected:
+        index = verdict.get("index") if isinstance(verdict, dict) else None
+        if type(index) is not int or not 0 <= index < count or index in reasons:
+            return None
+        words = [verdict.get(name) for name in ("code", "message")]
+        reasons[index] = ": ".join(word for word in words if isinstance(word, str) and word) or "no reason given"
+    return reasons
 
 
-class _Verdict(msgspec.Struct):
-    index: int
-    code: str
-    message: str = ""
-
-
-class _PartialAnswer(msgspec.Struct):
-    accepted: int
-    rejected: list[_Verdict]
+def _says_all_are_taken(told: JSONObject, count: int) -> bool:
+    """Report whether an answer has no verdicts, or verdicts that say that all messages are taken."""
+    return not told.get("rejected") and told.get("accepted", count) == count

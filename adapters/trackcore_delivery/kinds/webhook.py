@@ -21,7 +21,7 @@ from attrs import validators
 
 from trackcore import Clock
 from trackcore_delivery.destination import DeliveredDestination
-from trackcore_delivery.http import Endpoint, check_headers, check_url, encoded
+from trackcore_delivery.http import Endpoint, check_headers, check_url, encoded, url_without_secrets
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import Batch, Refusal, Surroundings
 
@@ -37,7 +37,7 @@ class WebhookDestination(DeliveredDestination):
 
     kind: ClassVar[str] = "webhook"
 
-    url: str = attrs.field(validator=check_url)
+    url: str = attrs.field(validator=check_url, repr=url_without_secrets)
     secret: Secret | None = attrs.field(default=None, validator=_check_secret)
     headers: dict[str, Secret] = attrs.field(factory=dict, validator=check_headers)
     gzip: bool = False

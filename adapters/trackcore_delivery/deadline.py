@@ -1,0 +1,177 @@
+"""Connections with one deadline for a whole request: looking up the host, connecting, TLS, sending and the answer.
+
+The timeouts of sockets, and so those of urllib3, start again with each byte: a server that sends one byte of a header
+a second is never too late.  Here every operation of a socket gets the time that is left of the request as its timeout.
+No thread watches, and nothing is shut down from outside.
+
+- `recv_into` and the `send` calls are what `http.client` uses; both kinds of socket set the timeout before each.
+- The handshake of TLS is one operation to Python: the timeout that the socket has before it bounds it as a whole.
+- Each address of a host is tried with the time that is left.
+- Looking up a host cannot be interrupted, so a thread does that, and is left behind when the time is over.  It ends by
+  the resolver's own timeouts.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, cast
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util import parse_url
+
+CONNECT_SECONDS = 10.0
+
+
+class Deadline:
+    """When the request of the moment must be over."""
+
+    def __init__(self) -> None:
+        self._end = 0.0
+
+    def start(self, seconds: float) -> None:
+        """Start a request that may take so many seconds."""
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left.  Raises `TimeoutError` when there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+def make_pool(url: str, deadline: Deadline) -> HTTPConnectionPool:
+    """Make a pool of one connection to the host of a URL.  `deadline` is the one of each request."""
+    parsed = parse_url(url)
+    if parsed.scheme == "https":
+        context = ssl.create_default_context()
+        context.sslsocket_class = _TlsSocket
+        return _HttpsPool(parsed.host or "", parsed.port, maxsize=1, ssl_context=context, deadline=deadline)
+    return _HttpPool(parsed.host or "", parsed.port, maxsize=1, deadline=deadline)
+
+
+class _Timed:
+    """What both kinds of socket have: their operations end with the request."""
+
+    deadline: Deadline | None = None
+    settimeout: Callable[[float | None], None]
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        self._limit()
+        received: int = super().recv_into(*arguments, **options)  # type: ignore[misc]
+        return received
+
+    def send(self, *arguments: Any, **options: Any) -> int:
+        self._limit()
+        sent: int = super().send(*arguments, **options)  # type: ignore[misc]
+        return sent
+
+    def sendall(self, *arguments: Any, **options: Any) -> None:
+        self._limit()
+        super().sendall(*arguments, **options)  # type: ignore[misc]
+
+    def _limit(self) -> None:
+        if self.deadline is not None:
+            self.settimeout(self.deadline.left())
+
+
+class _Socket(_Timed, socket.socket):
+    pass
+
+
+class _TlsSocket(_Timed, ssl.SSLSocket):
+    pass
+
+
+class _Connecting:
+    """What both kinds of connection have: they connect within the request."""
+
+    host: str
+    port: int
+    sock: Any
+    _dns_host: str
+    socket_options: Any
+
+    def __init__(self, *arguments: Any, deadline: Deadline, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._deadline = deadline
+
+    def _new_conn(self) -> socket.socket:
+        """Connect: what urllib3 calls for that.  Raises its errors, which say that nothing was sent yet."""
+        try:
+            connected = _connect(self._dns_host.strip("[]"), self.port, self._deadline, self.socket_options or ())
+        except TimeoutError as error:
+            raise ConnectTimeoutError("no connection within the time that is left") from error
+        except OSError as error:
+            raise NewConnectionError(cast("HTTPConnection", self), "no connection") from error
+        connected.deadline = self._deadline
+        return connected
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        self.sock.deadline = self._deadline
+
+
+class _HttpConnection(_Connecting, HTTPConnection):
+    pass
+
+
+class _HttpsConnection(_Connecting, HTTPSConnection):
+    pass
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+def _connect(host: str, port: int, deadline: Deadline, options: Any) -> _Socket:
+    """Connect to the first address of a host that answers.  Raises `OSError` and `TimeoutError`."""
+    failure: OSError = OSError("the host has no address")
+    for family, kind, protocol, _, address in _addresses(host, port, deadline):
+        connection = _Socket(family, kind, protocol)
+        try:
+            for option in options:
+                connection.setsockopt(*option)
+            connection.settimeout(min(CONNECT_SECONDS, deadline.left()))
+            connection.connect(address)
+            connection.settimeout(deadline.left())
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure
+
+
+def _addresses(host: str, port: int, deadline: Deadline) -> list[tuple[Any, Any, int, str, Any]]:
+    """Look up a host.  Raises `socket.gaierror`, and `TimeoutError` when that takes too long."""
+    with suppress(OSError):  # an address needs no look-up
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    found: SimpleQueue[list[tuple[Any, Any, int, str, Any]] | OSError] = SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            found.put(error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, "no such host"))
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        result = found.get(timeout=deadline.left())
+    except Empty:
+        raise TimeoutError from None
+    if isinstance(result, OSError):
+        raise result
+    return result

@@ -1,0 +1,177 @@
+"""The search for the user whose messages a destination fails to take.
+
+Theory.  A 500, or no answer in time, may be because of one message or because of the destination as a whole; the answer
+does not say which.  What tells them apart is a message of somebody else: if that is taken at the same time, the
+destination works.  So after a few failures of a batch
+
+1. its first message is sent alone.  If that fails, the first message of another user is sent alone.  If it fails too,
+   the destination is taken to fail as a whole, and the next attempt waits; else the first message's user is held, and
+   so are up to seven more that are found at once.
+2. If the first message was taken, the destination works, and the batch is halved until the first message that fails is
+   known: its user is held.  What lies before it is delivered on the way.
+
+So while the destination fails as a whole an attempt costs two requests of one message each, whatever the size of the
+batch; and one user is found by at most log2(n) + 2 requests.  Who the other user is changes from attempt to attempt,
+until one is found whose messages are taken; that one is asked first from then on.  It is chosen from as much as eight
+batches, since one may have messages of a single user, or of users like the first alone.
+
+A message of another user that was taken in step 1 is not sent again when its turn comes, if this process lives that
+long; it was the first of its user that waits, so that user's order holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from trackcore_delivery.feed import FedMessage
+from trackcore_delivery.sending import Refusal, Refused, TryLater
+from trackcore_delivery.tracks import Track
+
+_BATCHES_AHEAD = 8
+
+_TRUST = 8
+"""Of how many users in a row it is believed, once a message of another was taken, that the fault is theirs.
+
+Any wait ends that.  For one of them the other was asked."""
+
+_STRIDE = 0.618034
+"""By which part of the others the choice moves on: the golden ratio spreads few choices evenly, and misses none."""
+
+Key: TypeAlias = tuple[str, str]
+
+
+def key_of(message: FedMessage) -> Key:
+    """Return source and user: that for which order is promised."""
+    return message.source, message.user
+
+
+@attrs.define(kw_only=True)
+class Isolation:
+    """Looks for users to be held.
+
+    Args:
+        send: sends messages, and settles nothing.
+        deliver: sends messages, and settles them.
+        hold: settles messages, the user of the last of which is held from then on.
+        is_held: whether a message is of a user who is held already.
+        has_room: whether one more user can be held.
+
+    Attributes:
+        is_found: whether the last search has found one user whose messages fail while those of others are taken.
+    """
+
+    send: Callable[[Sequence[FedMessage]], Sequence[Refusal]]
+    deliver: Callable[[Track, Sequence[FedMessage]], None]
+    hold: Callable[[Track, Sequence[FedMessage], int], None]
+    is_held: Callable[[FedMessage], bool]
+    has_room: Callable[[], bool]
+    is_found: bool = attrs.field(init=False, default=False)
+    _arrived: set[tuple[str, str]] = attrs.field(init=False, factory=set)
+    _trust: int = attrs.field(init=False, default=0)
+    _asked_first: Key | None = attrs.field(init=False, default=None)
+
+    def has_arrived(self, message: FedMessage) -> bool:
+        """Return whether a message that is not settled yet was taken in a search."""
+        return _identity(message) in self._arrived
+
+    def forget(self, messages: Iterable[FedMessage]) -> None:
+        """Forget messages that are settled."""
+        self._arrived.difference_update(map(_identity, messages))
+
+    def end_trust(self) -> None:
+        """Believe no longer that the destination works: an attempt has failed, and the next one waits."""
+        self._trust = 0
+
+    def run(self, track: Track, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]) -> None:
+        """Look for one user in a batch that has failed, and hold it.
+
+        Raises:
+            TryLater: the destination fails as a whole, as far as is known; or `is_found`, and nobody can be held.
+        """
+        self.is_found = False
+        first = next((index for index, message in enumerate(messages) if not self._is_passed(message)), None)
+        if first is None:
+            self.deliver(track, messages)
+            return
+        try:
+            self.deliver(track, messages[: first + 1])
+        except TryLater as error:
+            self.is_found = not error.is_outage and self._is_working(track, messages[first:], beyond)
+            if not self.is_found or not self.has_room():
+                raise
+            self.hold(track, messages[: first + 1], track.doubts)
+        else:
+            self._trust = _TRUST
+            self._search(track, messages[first + 1 :])
+
+    def _is_working(
+        self, track: Track, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+    ) -> bool:
+        """Return whether the destination takes messages of others than the first one's user, asking it if needed."""
+        if self._trust == 0:
+            if not self._takes_another(track, messages, beyond):
+                return False
+            self._trust = _TRUST
+        self._trust -= 1
+        return True
+
+    def _search(self, track: Track, messages: Sequence[FedMessage]) -> None:
+        """Deliver what lies before the first message that fails alone, and hold its user."""
+        while messages:
+            half = messages[: max(1, len(messages) // 2)]
+            try:
+                self.deliver(track, half)
+            except TryLater as error:
+                if error.is_outage:
+                    raise
+                if len(half) == 1:
+                    self.is_found = True
+                    if not self.has_room():
+                        raise
+                    self.hold(track, half, 0)
+                    return
+                messages = half
+            else:
+                messages = messages[len(half) :]
+
+    def _takes_another(
+        self, track: Track, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+    ) -> bool:
+        """Send a message of another user than that of the first, and return whether the destination answers for it."""
+        others = self._first_of_others(beyond(_BATCHES_AHEAD), key_of(messages[0]))
+        if not others:
+            return False
+        chosen = others[int(track.failures * _STRIDE * len(others)) % len(others)]
+        other = next((message for message in others if key_of(message) == self._asked_first), chosen)
+        self._asked_first = None
+        try:
+            refusals = self.send([other])
+        except Refused:
+            return True
+        except TryLater as error:
+            if error.is_outage:
+                raise
+            return False
+        if not refusals:
+            self._arrived.add(_identity(other))
+            self._asked_first = key_of(other)
+        return True
+
+    def _first_of_others(self, messages: Sequence[FedMessage], user: Key) -> list[FedMessage]:
+        """Return the first message that waits of each user but one."""
+        found: dict[Key, FedMessage] = {}
+        for message in messages:
+            if key_of(message) != user and not self._is_passed(message):
+                found.setdefault(key_of(message), message)
+        return [*found.values()]
+
+    def _is_passed(self, message: FedMessage) -> bool:
+        return self.has_arrived(message) or self.is_held(message)
+
+
+def _identity(message: FedMessage) -> tuple[str, str]:
+    """Return what tells a message from others; its position may be another's once the log was replaced."""
+    return message.source, message.message_id

@@ -1,0 +1,85 @@
+"""The marks in the state file: what proves that a position is one in the log that is read."""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from trackcore import LogChanged, Mark, Stretch
+from trackcore_delivery.records import Replay
+
+
+class StateOfMarks(ABC):
+    """What of the state is about marks, and about logs in which they do not hold."""
+
+    @abstractmethod
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]: ...
+
+    @abstractmethod
+    def _transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
+
+    def mark(self, destination: str) -> Mark | None:
+        """Return the position up to which everything is settled, with its proof; None for a destination never seen."""
+        rows = self._read("SELECT position, mark FROM destinations WHERE name = ?", destination)
+        return decode_mark(*rows[0]) if rows else None
+
+    def skip(self, destination: str, mark: Mark) -> None:
+        """Note that up to a position there is nothing for a destination, or what proves the position."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
+                (mark.position, encode_mark(mark), destination),
+            )
+
+    def change_log(self, destination: str, change: LogChanged, now: datetime) -> None:
+        """Note that the log is another one than before, and let the destination go on from where both agree."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE destinations SET position = ?, mark = ?, log_change = ?, log_changed_at = ? WHERE name = ?",
+                (change.found.position, encode_mark(change.found), str(change), now.timestamp(), destination),
+            )
+
+    def log_change(self, destination: str) -> tuple[str, datetime] | None:
+        """Return what was found when the log was last another one than before, and when; None if it never was."""
+        rows = self._read("SELECT log_change, log_changed_at FROM destinations WHERE name = ?", destination)
+        if not rows or rows[0][0] is None:
+            return None
+        return rows[0][0], datetime.fromtimestamp(rows[0][1], UTC)
+
+    def change_log_of_replay(self, replay: Replay, change: LogChanged, end: Mark) -> None:
+        """Let a replay go on from where both logs agree, up to the last message there is by now."""
+        position = min(replay.position, change.found.position)
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE replays SET position = ?, last = ?, mark = ? WHERE id = ?",
+                (position, end.position, encode_mark(end), replay.id),
+            )
+
+
+class _Proof(msgspec.Struct):
+    stretches: list[tuple[str, int]]
+    message: str
+
+
+_decoder = msgspec.json.Decoder(_Proof)
+
+
+def encode_mark(mark: Mark | None) -> str | None:
+    """Return the proof of a mark as text, None where it has none."""
+    if mark is None or not mark.stretches:
+        return None
+    return msgspec.json.encode(_Proof(list(mark.stretches), mark.message)).decode()
+
+
+def decode_mark(position: int, text: str | None) -> Mark:
+    """Read the mark of a position."""
+    if text is None:
+        return Mark(position=position)
+    proof = _decoder.decode(text)
+    stretches = tuple(Stretch._make(pair) for pair in proof.stretches)
+    return Mark(position=position, stretches=stretches, message=proof.message)
