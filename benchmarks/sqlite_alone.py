@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector
 from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
-from trackcore_sqlite.sink import milliseconds
+from trackcore_sqlite.times import milliseconds
 
 from trackcore import MemorySink
 

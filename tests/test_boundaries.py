@@ -19,9 +19,9 @@ MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name != "__init__
 
 # What the core may import besides itself: it has no other way to reach a clock, a file, a socket or chance.
 PURE = frozenset(
-    {"__future__", "array", "binascii", "codecs", "collections", "datetime", "enum", "functools", "hashlib", "hmac"}
+    {"__future__", "array", "binascii", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum"}
 )
-PURE |= {"itertools", "json", "math", "re", "typing"}
+PURE |= {"functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re", "typing", "unicodedata"}
 CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})
 IMPURE_CALLS = frozenset(
     {"now", "utcnow", "today", "time", "time_ns", "monotonic", "fromtimestamp", "localtime", "uuid1", "uuid4"}
@@ -31,8 +31,9 @@ IMPURE_CALLS = frozenset(
 
 # The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
 ADAPTER_LIBRARIES = {
+    "trackcore_command": {"trackcore_server"},  # the way in, which says what is not installed
     "trackcore_debugger": {"werkzeug"},
-    "trackcore_delivery": {"sqlite3", "urllib3"},  # its state, and HTTP out
+    "trackcore_delivery": {"sqlite3", "urllib3", "trackcore_sqlitefile"},  # its state, and HTTP out
     "trackcore_kafka": {"confluent_kafka"},
     "trackcore_server": {
         "click",
@@ -43,9 +44,11 @@ ADAPTER_LIBRARIES = {
         "trackcore_delivery",
         "trackcore_kafka",
         "trackcore_sqlite",
+        "trackcore_sqlitefile",
         "trackcore_wsgi",
     },
-    "trackcore_sqlite": {"sqlite3"},
+    "trackcore_sqlite": {"sqlite3", "trackcore_sqlitefile"},
+    "trackcore_sqlitefile": {"sqlite3"},  # shared by those who keep a SQLite file
     "trackcore_wsgi": {"werkzeug"},
 }
 LIBRARIES_OF_ONE = {"sqlite3"}  # in the standard library, yet not for everybody

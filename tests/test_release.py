@@ -54,12 +54,29 @@ class TestWheel:
     def test_it_has_the_licence_and_the_command(self, wheel: zipfile.ZipFile) -> None:
         texts = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
         assert "Apache License" in wheel.read(texts["licenses/LICENSE"]).decode()
-        assert "trackcore = trackcore_server.cli:main" in wheel.read(texts["entry_points.txt"]).decode()
+        assert "trackcore = trackcore_command:main" in wheel.read(texts["entry_points.txt"]).decode()
 
     def test_it_needs_nothing_but_the_core_until_an_extra_is_asked_for(self, wheel: zipfile.ZipFile) -> None:
         (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
         needed = re.findall(r"^Requires-Dist: (.*)$", wheel.read(name).decode(), re.MULTILINE)
         assert {Requirement(text).name for text in needed if "extra ==" not in text} == {"attrs", "cattrs", "msgspec"}
+
+
+class TestCommand:
+    """Without the extra `server`, the command says in one sentence what to install."""
+
+    def test_what_is_missing_is_one_sentence(self, wheel: zipfile.ZipFile) -> None:
+        """The wheel alone, in an interpreter that sees no other package but the core's."""
+        code = (
+            f"import sys; sys.path.insert(0, {wheel.filename!r})\n"
+            "sys.modules['click'] = sys.modules['werkzeug'] = None\n"
+            "import trackcore_command; trackcore_command.main()"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert ran.returncode == 2
+        assert re.fullmatch(
+            r"trackcore: \w+ is not installed; the command needs: pip install 'trackcore\[server\]'\n", ran.stderr
+        )
 
 
 class TestLock:

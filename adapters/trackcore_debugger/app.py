@@ -2,7 +2,7 @@
 
     GET  /                        the page, or the way in
     GET  /<file>                  its styles and scripts, in which there is nothing of anybody
-    POST /api/session             {"token": ...}: starts a session; DELETE ends it
+    POST /session                 {"token": ...}: starts a session; DELETE ends it (/api/session: for /api/ only)
     GET  /api/start, /api/newer, /api/older, /api/find, /api/charts, /api/detail/<part>/<seq>
     POST /api/repair/<part>/<seq>
 
@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import attrs
 import msgspec
@@ -69,12 +70,17 @@ class _Refused(Exception):
     message: str
 
 
-_FOREIGN = (HTTPStatus.FORBIDDEN, "foreign", "The debugger answers its own page only.")
+_FOREIGN = (
+    HTTPStatus.FORBIDDEN,
+    "foreign",
+    "The debugger answers its own page only. Behind a proxy, let it forward host and scheme, and set `proxy_hops`.",
+)
 _NO_SESSION = (HTTPStatus.UNAUTHORIZED, "no_session", "Sign in with the token first.")
 _WRONG_TOKEN = (HTTPStatus.FORBIDDEN, "wrong_token", "This is not the token, or it was used before.")
 _NOT_FOUND = (HTTPStatus.NOT_FOUND, "not_found", "There is nothing here.")
 _NO_METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method.")
 _BAD_QUERY = (HTTPStatus.BAD_REQUEST, "bad_query", "The query has a value that cannot be read.")
+_BAD_BODY = (HTTPStatus.BAD_REQUEST, "bad_body", 'The body must be a JSON object such as {"token": "..."}.')
 _FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something failed here; the log of the server has it.")
 
 
@@ -100,7 +106,7 @@ class DebuggerApp:
 
     def _newer(self, request: Request) -> JSONObject:
         """Give what is new; with `charts` also the charts of so many seconds, so that a page asks once for both."""
-        listing = _listing(self._reader.newer(_cursors(request), _wanted(request)))
+        listing = _listing(self._reader.newer(_cursors(request), _wanted(request), _text(request, "log") or ""))
         if "charts" in request.args:
             listing["charts"] = self._reader.charts(_number(request, "charts", 1, _MOST_SECONDS))
         return listing
@@ -125,11 +131,12 @@ class DebuggerApp:
 
     def _dispatch(self, request: Request) -> Response:
         path = request.path.removeprefix("/")
-        if not path.startswith("api/"):
+        is_session = path in ("session", "api/session")
+        if not is_session and not path.startswith("api/"):
             return self._file(request, path)
         if is_foreign(request, is_page=False):
             raise _Refused(*_FOREIGN)
-        if path == "api/session":
+        if is_session:
             return self._session(request)
         if not self._gate.has_session(request):
             raise _Refused(*_NO_SESSION)
@@ -142,7 +149,8 @@ class DebuggerApp:
             if is_foreign(request, is_page=True):
                 raise _Refused(*_FOREIGN)
             if not request.environ.get("PATH_INFO"):  # the page's addresses are relative to its folder
-                return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{request.root_path}/"})
+                folder = quote(request.root_path.rpartition("/")[2])
+                return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{folder}/"})
             inside = self._gate.has_session(request)
             path, status = ("index.html", status) if inside else ("enter.html", HTTPStatus.UNAUTHORIZED)
         asset = self._assets.get(path)
@@ -154,17 +162,17 @@ class DebuggerApp:
         return response.make_conditional(request) if status is HTTPStatus.OK else response
 
     def _session(self, request: Request) -> Response:
+        """Start or end a session.
+
+        The cookie names no path, so it is sent to the folder of this address, which the browser knows better than we
+        do: a proxy may have taken off a prefix without a word.
+        """
         _allow(request, "POST", "DELETE")
         response = _json({})
-        where = request.root_path or "/"
         if request.method == "DELETE":
-            response.delete_cookie(COOKIE, path=where)
+            response.delete_cookie(COOKIE, path=None)
             return response
-        try:
-            given = _token_decoder.decode(request.stream.read(_TOKEN_BYTES)).token
-        except (msgspec.MsgspecError, UnicodeError):
-            raise _Refused(*_BAD_QUERY) from None
-        cookie = self._gate.enter(given)
+        cookie = self._gate.enter(_token_in(request))
         if cookie is None:
             log.warning("somebody at %s tried a wrong token", request.remote_addr)
             raise _Refused(*_WRONG_TOKEN)
@@ -172,7 +180,7 @@ class DebuggerApp:
             COOKIE,
             cookie,
             max_age=SESSION_SECONDS,
-            path=where,
+            path=None,
             secure=request.is_secure,
             httponly=True,
             samesite="Strict",
@@ -201,6 +209,16 @@ class DebuggerApp:
         return _json(told)
 
 
+def _token_in(request: Request) -> str:
+    try:
+        return _token_decoder.decode(request.stream.read(_TOKEN_BYTES)).token
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise _Refused(*_BAD_BODY) from None
+    except Exception as error:  # noqa: BLE001 - each server has exceptions of its own for a malformed chunk
+        log.info("a body could not be read: %s", type(error).__name__)
+        raise _Refused(*_BAD_BODY) from None
+
+
 def _allow(request: Request, *methods: str) -> None:
     if request.method not in methods:
         raise _Refused(*_NO_METHOD)
@@ -224,6 +242,7 @@ def _listing(listing: Listing) -> JSONObject:
         "isEnd": listing.is_end,
         "reached": listing.reached,
         "isAnotherLog": listing.is_another_log,
+        "log": listing.log,
     }
 
 

@@ -39,7 +39,8 @@ class Listing:
 
     `skipped` is how many new records were passed over, since more came than can be shown; `is_end` says that there is
     nothing older; `reached` is the time (receivedAt) down to which everything has been looked at, null at the end.
-    `is_another_log` says that the cursors are of a log that is not there any more, so that the list begins anew.
+    `is_another_log` says that the cursors are of a log that is not there any more, so that the list begins anew;
+    `log` is what tells the log from others, to be handed back with the cursors.
     """
 
     rows: Sequence[JSONObject | msgspec.Raw]
@@ -48,16 +49,20 @@ class Listing:
     is_end: bool = False
     reached: str | None = None
     is_another_log: bool = False
+    log: str = ""
 
 
 class Reader(Protocol):
     """Looks into the log.  Every method is bounded: it takes milliseconds, however large the log is."""
 
     def start(self) -> JSONObject:
-        """Give what the page needs to know once: `cursors` of the ends, `sources`, and `codes` with their titles."""
+        """Give what the page needs to know once: `cursors` of the ends, `sources`, and `codes` with their titles.
 
-    def newer(self, cursors: Cursors, wanted: Wanted) -> Listing:
-        """Give what came after the cursors."""
+        Also `log`, as in a `Listing`.
+        """
+
+    def newer(self, cursors: Cursors, wanted: Wanted, log: str = "") -> Listing:
+        """Give what came after the cursors, which were given together with `log`; empty for who does not know it."""
 
     def older(self, cursors: Cursors, wanted: Wanted) -> Listing:
         """Look at what lies before the cursors, some way back."""

@@ -47,13 +47,16 @@ class Buckets:
     _log: SqliteBrowser
     _seqs: dict[int, int] = attrs.field(init=False, factory=dict)
     _counted: dict[tuple[int, int], Bucket] = attrs.field(init=False, factory=dict)
+    _counted_at: datetime = attrs.field(init=False, default=EPOCH)
 
     def count(self, width: int, places: Sequence[int], now: datetime, budget: Budget) -> Mapping[int, Bucket]:
         """Count the buckets of `width` seconds at these places, up to now, the last first, until the time is over.
 
         Those that are known already are always among them, those that may still grow, and one more at least.
         """
-        if max(len(self._seqs), len(self._counted)) > _REMEMBERED:
+        is_put_back = now < self._counted_at  # what was remembered of times that are yet to come is wrong
+        self._counted_at = now
+        if is_put_back or max(len(self._seqs), len(self._counted)) > _REMEMBERED:
             self._counted.clear()
             self._seqs.clear()
         bounds = self._log.first_seq() - 1, self._log.ends()["messages"]

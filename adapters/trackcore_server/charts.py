@@ -7,13 +7,15 @@ the next answer; all pages share what has been counted.
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import attrs
-from trackcore_sqlite import SqliteBrowser
+from trackcore_sqlite import Head, SqliteBrowser
+from trackcore_sqlitefile import renew_in_forks
 
 from trackcore import JSONObject, format_timestamp
 from trackcore.timestamps import EPOCH
@@ -29,11 +31,11 @@ SECONDS = 0.02
 _WAIT_SECONDS = 0.03
 """How long an answer waits for what is being counted, before it goes without: a read may hang on a busy disk."""
 
-_FRESH = timedelta(seconds=2)
-_FRESH_PARTIAL = timedelta(seconds=0.2)
+_FRESH_SECONDS = 2.0
+_FRESH_PARTIAL_SECONDS = 0.2
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Charts:
     """Counts what is in a log, and remembers."""
 
@@ -41,23 +43,32 @@ class Charts:
     _clock: Callable[[], datetime]
     _lags: Lags
     _budget: Callable[[], Budget] = lambda: Budget(SECONDS)
+    _monotonic: Callable[[], float] = time.monotonic
     _buckets: Buckets = attrs.field(init=False)
     _refusals: Refusals = attrs.field(init=False)
-    _answers: dict[int, tuple[datetime, JSONObject]] = attrs.field(init=False, factory=dict)
+    _answers: dict[int, tuple[float, JSONObject]] = attrs.field(init=False, factory=dict)
     _counting: dict[int, Future[JSONObject]] = attrs.field(init=False, factory=dict)
     _counter: ThreadPoolExecutor = attrs.field(init=False, factory=lambda: ThreadPoolExecutor(1, "charts"))
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
+    _head: Head | None = attrs.field(init=False, default=None)
+
     def __attrs_post_init__(self) -> None:
-        self._buckets = Buckets(self._log)
-        self._refusals = Refusals(self._log)
+        self._forget()
+        renew_in_forks(self)
+
+    def start_anew(self) -> None:
+        """Begin as a new process does: the lock of a parent, and the thread that counts, are not its child's."""
+        self._lock = threading.Lock()
+        self._counter = ThreadPoolExecutor(1, "charts")
+        self._counting = {}
 
     def of_last(self, seconds: int) -> JSONObject:
         """Count over about the last so many seconds.  All pages of a process share an answer for two seconds."""
         with self._lock:
             now = self._clock()
-            fresh_until, charts = self._answers.get(seconds, (EPOCH, None))
-            if charts is not None and now < fresh_until:
+            fresh_until, charts = self._answers.get(seconds, (0.0, None))
+            if charts is not None and self._monotonic() < fresh_until:
                 return charts
             counting = self._counting.get(seconds)
             if counting is None:
@@ -74,12 +85,22 @@ class Charts:
             with self._lock:
                 if len(self._answers) >= BUCKETS:
                     self._answers.clear()
-                fresh = _FRESH_PARTIAL if charts["isPartial"] else _FRESH
-                self._answers[seconds] = self._clock() + fresh, charts
+                fresh = _FRESH_PARTIAL_SECONDS if charts["isPartial"] else _FRESH_SECONDS
+                self._answers[seconds] = self._monotonic() + fresh, charts
         finally:
             with self._lock:
                 del self._counting[seconds]
         return charts
+
+    def _check_log(self) -> None:
+        """Forget what was counted in a log that was replaced or rewound since."""
+        before, self._head = self._head, self._log.head()
+        if before is not None and not self._log.has_grown_from(before.stretch, before.ends):
+            self._forget()
+
+    def _forget(self) -> None:
+        self._buckets = Buckets(self._log)
+        self._refusals = Refusals(self._log)
 
     @staticmethod
     def _nothing(width: int, now: datetime) -> JSONObject:
@@ -98,6 +119,7 @@ class Charts:
         budget = self._budget()
         places = _places(width, now)
         since = EPOCH + timedelta(seconds=places[0] * width)
+        self._check_log()
         counted = self._buckets.count(width, places, now, budget)
         buckets = [counted.get(place) for place in places]
         rejected, is_whole = self._refusals.since(since, self._log.ends()["rejected"], budget)

@@ -12,18 +12,24 @@ from uuid import uuid4
 from trackcore_debugger import DebuggerApp, Gate, OneTimeToken
 from trackcore_sqlite import SqliteBrowser
 from trackcore_wsgi import TrackingApp
+from trackcore_wsgi.mounting import behind_proxies, under_prefix
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from trackcore import Collector, Sink
 from trackcore_server.charts import Charts
-from trackcore_server.config import Configuration, ConfigurationMistake, LogSettings, load_configuration
+from trackcore_server.config import (
+    Configuration,
+    ConfigurationMistake,
+    LogSettings,
+    ServerSettings,
+    load_configuration,
+)
 from trackcore_server.debugger_token import read_debugger_token
 from trackcore_server.debugging import LogReader
-from trackcore_server.delivering import delivered_up_to
 from trackcore_server.explaining import Explainer
 from trackcore_server.lags import Lags
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
+from trackcore_server.log_changes import delivered_up_to
 from trackcore_server.logs import make_sink
 from trackcore_server.received import WatchedSink
 from trackcore_server.repair import Repairer
@@ -61,13 +67,17 @@ def create_collector(configuration: Configuration, watch: Callable[[Sink], Sink]
 
 
 class ServerApp:
-    """The tracking API as a WSGI app, with the debugger mounted beside it where there is one."""
+    """The tracking API as a WSGI app, with the debugger mounted beside it where there is one.
 
-    def __init__(self, tracking: TrackingApp, debugger: WSGIApplication | None = None) -> None:
+    Both are mounted under the prefix of the server, behind its proxies.
+    """
+
+    def __init__(self, tracking: TrackingApp, debugger: WSGIApplication | None, server: ServerSettings) -> None:
         self.collector = tracking.collector
-        self._app: WSGIApplication = tracking
+        app: WSGIApplication = tracking
         if debugger is not None:
-            self._app = DispatcherMiddleware(tracking, {DEBUGGER_PATH: debugger})
+            app = DispatcherMiddleware(tracking, {DEBUGGER_PATH: debugger})
+        self._app = behind_proxies(under_prefix(app, server.prefix), server.proxy_hops)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -89,15 +99,12 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
     if isinstance(configuration.log, LogSettings) and configuration.log.keep is not None:
         up_to = partial(delivered_up_to, configuration)
         atexit.register(keep_short(configuration.log.path, configuration.log.keep, up_to=up_to))
-    hops = configuration.server.proxy_hops
     gate = _gate(configuration, one_time_token)
     if gate is None:
-        return ServerApp(TrackingApp(create_collector(configuration), proxy_hops=hops))
+        return ServerApp(TrackingApp(create_collector(configuration)), None, configuration.server)
     collector = create_collector(configuration, WatchedSink)
-    debugger: WSGIApplication = DebuggerApp(_reader(configuration, collector), gate)
-    if hops:
-        debugger = ProxyFix(debugger, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
-    return ServerApp(TrackingApp(collector, proxy_hops=hops), debugger)
+    debugger = DebuggerApp(_reader(configuration, collector), gate)
+    return ServerApp(TrackingApp(collector), debugger, configuration.server)
 
 
 def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> Gate | None:

@@ -6,6 +6,7 @@ mistake is told with its path (`sources[0].write_kyes`) and, where there is one,
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -16,6 +17,7 @@ import attrs
 from attrs import validators
 from cattrs import AttributeValidationNote, BaseValidationError, ClassValidationError, Converter
 from trackcore_delivery import ByteCount, DeliveredDestination, Secret
+from trackcore_wsgi.routes import ROUTES
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.integrations import ALL
@@ -55,6 +57,17 @@ def _check_bind(_: object, __: object, bind: str) -> None:
     parse_bind(bind)
 
 
+def _check_prefix(_: object, __: object, prefix: str) -> None:
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"expected a path such as '/endpoint', without a slash at its end, found {prefix!r}")
+    taken = next((path for path in (*ROUTES, "/v1/projects", "/debugger") if f"{path}/".startswith(f"{prefix}/")), None)
+    if prefix and taken is not None:
+        raise ValueError(f"{prefix!r} cannot be told from the path {taken!r} of the API; choose another")
+
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+
 def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
     if keep is not None and not keep:
         raise ValueError("expected an age of at least a second: nothing would be kept")
@@ -85,13 +98,15 @@ class ServerSettings:
 
     One worker (a process) is the default: its threads commit together, so that many clients share one fsync. More
     workers use more processors; they take turns at the log. `proxy_hops` is how many reverse proxies stand in front,
-    whose word on the client's address is believed.
+    whose word on the client's address is believed.  With a `prefix` such as `/endpoint`, everything is also served
+    below that path.
     """
 
     bind: str = attrs.field(default="127.0.0.1:8080", validator=_check_bind)
     workers: int = attrs.field(default=1, validator=validators.ge(1))
     threads: int = attrs.field(default=16, validator=validators.ge(1))
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
+    prefix: str = attrs.field(default="", validator=_check_prefix)
 
 
 @attrs.frozen(kw_only=True)
@@ -231,9 +246,7 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
         if not source.write_keys:
             yield f"{path}.write_keys", "a source needs at least one write key"
         for place, key in enumerate(source.write_keys):
-            if not key:
-                yield f"{path}.write_keys[{place}]", "a write key cannot be empty"
-            elif key in owners:
+            if key in owners:
                 yield f"{path}.write_keys[{place}]", f"this write key already belongs to source {owners[key]!r}"
             owners[key] = source.name
         for place, name in enumerate(source.destinations or ()):

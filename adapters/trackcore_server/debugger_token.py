@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from trackcore_delivery import MissingSecret
+from trackcore_delivery import UnusableSecret
 
 from trackcore_server.config import Configuration, ConfigurationMistake, LogSettings
 
@@ -17,8 +17,8 @@ def read_debugger_token(configuration: Configuration, environ: Mapping[str, str]
     """Give the token; None where none is configured, so that there is no debugger.
 
     Raises:
-        ConfigurationMistake: the variable that it stands in is not set, it can be guessed too soon, or the log is none
-            that can be looked into.
+        ConfigurationMistake: the variable that it stands in cannot be used, it can be guessed too soon, or the log is
+            none that can be looked into.
     """
     if configuration.debugger.token is None:
         return None
@@ -27,7 +27,7 @@ def read_debugger_token(configuration: Configuration, environ: Mapping[str, str]
         raise ConfigurationMistake(path="debugger.token", detail=detail)
     try:
         token = configuration.debugger.token.reveal(environ)
-    except MissingSecret as error:
+    except UnusableSecret as error:
         raise ConfigurationMistake(path="debugger.token", detail=str(error)) from error
     if len(token) < TOKEN_CHARS:
         detail = f"a token needs at least {TOKEN_CHARS} characters, this one has {len(token)}"

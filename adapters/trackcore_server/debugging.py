@@ -15,7 +15,7 @@ from typing import Any, cast
 import attrs
 import msgspec
 from trackcore_debugger import Cursors, Listing, Wanted
-from trackcore_sqlite import Filter, Part, SqliteBrowser
+from trackcore_sqlite import Filter, Head, Part, SqliteBrowser
 
 from trackcore import CATALOGUE, JSONObject, SinkUnavailable, format_timestamp
 from trackcore_server.budget import Budget
@@ -90,18 +90,21 @@ class LogReader:
         """See `trackcore_debugger.Reader.start`."""
         configured = [source.name for source in self._explainer.configuration.sources]
         seen = [name for name in self._log.sources() if name not in configured]
+        head = self._log.head()
         return {
-            "cursors": self._log.ends(),
+            "cursors": head.ends,
+            "log": head.stretch,
             "sources": configured + seen,
             "codes": {code: entry.title for code, entry in CATALOGUE.items()},
         }
 
-    def newer(self, cursors: Cursors, wanted: Wanted) -> Listing:
+    def newer(self, cursors: Cursors, wanted: Wanted, log: str = "") -> Listing:
         """See `trackcore_debugger.Reader.newer`."""
         if _is_filtered(wanted):
-            return self._newer_that_are(wanted, cursors)
-        newest = self._tail.newest()
-        if _lie_beyond(cursors, newest.ends) and _lie_beyond(cursors, self._log.ends()):
+            return self._newer_that_are(wanted, cursors, log)
+        newest = self._tail.newest(log)
+        is_doubtful = _lie_beyond(cursors, newest.ends) or log not in {"", newest.stretch}
+        if is_doubtful and self._is_another_log(cursors, log, self._log.head()):
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
@@ -111,7 +114,7 @@ class LogReader:
             skipped += max(newest.ends[part] - cursors[part] - len(fresh), 0)
         # The tail may be older than what the page has seen already, and a cursor never goes back.
         further = {part: max(end, cursors[part]) for part, end in newest.ends.items()}
-        return Listing(rows=_newest_first(rows), cursors=further, skipped=skipped)
+        return Listing(rows=_newest_first(rows), cursors=further, skipped=skipped, log=newest.stretch)
 
     def older(self, cursors: Cursors, wanted: Wanted) -> Listing:
         """See `trackcore_debugger.Reader.older`."""
@@ -172,10 +175,20 @@ class LogReader:
         except SinkUnavailable as error:
             return {"part": part, "seq": seq, "outcome": "refused", "code": "unavailable", "detail": str(error)}
 
-    def _newer_that_are(self, wanted: Wanted, cursors: Cursors) -> Listing:
+    def _is_another_log(self, cursors: Cursors, log: str, head: Head) -> bool:
+        """Tell whether cursors are of another log; `log` is its newest stretch when they were given, if that is known.
+
+        Within one log the last numbers never fall, and each stretch begins behind what was there before.
+        """
+        if _lie_beyond(cursors, head.ends):
+            return True
+        return bool(log) and not self._log.has_grown_from(log, cursors)
+
+    def _newer_that_are(self, wanted: Wanted, cursors: Cursors, log: str) -> Listing:
         budget = self._budget()
-        ends = self._log.ends()
-        if _lie_beyond(cursors, ends):
+        head = self._log.head()
+        ends = head.ends
+        if self._is_another_log(cursors, log, head):
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
@@ -184,7 +197,10 @@ class LogReader:
             rows.extend(reversed(found))
             skipped += max(reached - 1 - cursors[part], 0)
         return Listing(
-            rows=_newest_first(rows), cursors={str(part): end for part, end in ends.items()}, skipped=skipped
+            rows=_newest_first(rows),
+            cursors=ends,
+            skipped=skipped,
+            log=head.stretch,
         )
 
     def _look(self, part: Part, cursor: int, wanted: Wanted, budget: Budget) -> _Look:
@@ -230,7 +246,7 @@ class LogReader:
 
 
 def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:
-    """Tell whether cursors are of another log: within one, the last numbers never fall."""
+    """Tell whether cursors are behind the end of a log."""
     return any(cursors[part] > end for part, end in ends.items())
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 
 import click
 
-from trackcore_server.delivering import LOG_FORMAT, DeliveryRun, check_destinations, run_until_signal
+from trackcore_server.delivering import DeliveryRun, check_destinations, run_until_signal
 from trackcore_server.locate import find_deployment
 from trackcore_server.logs import open_log
 from trackcore_server.options import Failure, location_options
+from trackcore_server.stderr_log import log_to_stderr
 
 _EXAMPLES = """\b
 Examples:
@@ -41,5 +40,5 @@ def deliver(*, config: Path | None, data: Path | None) -> None:
     click.echo(f"State: {configuration.delivery_path}", err=True)
     names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
     click.echo(f"Delivering to: {names}", err=True)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    log_to_stderr()
     run_until_signal(DeliveryRun(configuration, "trackcore deliver"))

@@ -13,7 +13,6 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,11 +21,13 @@ from trackcore_delivery import (
     DeliveredDestination,
     Delivery,
     Lane,
-    MissingSecret,
     Ownership,
     RetryLane,
+    SamePlace,
     State,
     Surroundings,
+    UnusableSecret,
+    check_places,
     make_lanes,
 )
 from trackcore_delivery.destination import NEWEST
@@ -44,8 +45,6 @@ GRACEFUL_SECONDS = 10
 _LOOK_SECONDS = 1.0
 """How often one that stands by looks whether the owner is gone."""
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 _log = logging.getLogger("trackcore.delivery")
 
 
@@ -59,19 +58,6 @@ def open_state(configuration: Configuration) -> State:
     if not isinstance(configuration.log, KafkaLogSettings):
         SqliteLog(configuration.log_path).last_seq()
     return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
-
-
-def delivered_up_to(configuration: Configuration) -> int | None:
-    """Give the position up to which every destination has what it should get; None when nothing is delivered.
-
-    What lies behind it must stay in the log.  Raises `UnusableState`.
-    """
-    if not configuration.delivered:
-        return None
-    if not configuration.delivery_path.exists():
-        return 0
-    with closing(State(configuration.delivery_path, must_exist=True)) as state:
-        return min(state.position(destination.name) or 0 for destination in configuration.delivered)
 
 
 def ownership(configuration: Configuration) -> Ownership:
@@ -97,13 +83,20 @@ def check_destinations(
         for name, secret in destination.secrets():
             try:
                 secret.reveal(environ)
-            except MissingSecret as error:
+            except UnusableSecret as error:
                 path = f"destinations[{index}].{name}"
                 raise ConfigurationMistake(file=file, path=path, detail=str(error)) from error
         try:
             destination.make_sender(surroundings).close()
         except (OSError, ValueError) as error:
             raise ConfigurationMistake(file=file, path=f"destinations[{index}]", detail=str(error)) from error
+    try:
+        check_places(configuration.delivered, surroundings)
+    except SamePlace as error:
+        names = [destination.name for destination in configuration.destinations]
+        raise ConfigurationMistake(
+            file=file, path=f"destinations[{names.index(error.name)}]", detail=str(error)
+        ) from None
 
 
 class DeliveryRun:

@@ -6,14 +6,14 @@ ends it too.
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import sys
 import threading
 from collections.abc import Callable
 
-from trackcore_server.delivering import LOG_FORMAT, DeliveryRun, run_until_signal
+from trackcore_server.delivering import DeliveryRun, run_until_signal
+from trackcore_server.stderr_log import log_to_stderr
 
 _NICENESS = 5
 """Beside a server that has not enough processor for both, receiving comes first: what waits is safe in the log."""
@@ -21,7 +21,7 @@ _NICENESS = 5
 
 def main() -> None:
     """Deliver until told to stop."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    log_to_stderr()
     os.nice(_NICENESS)
     configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     run = DeliveryRun(configuration, "trackcore serve")

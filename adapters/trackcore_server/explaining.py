@@ -30,11 +30,13 @@ from trackcore import (
 from trackcore.explain import explain_error
 from trackcore.intake import process
 from trackcore.jsontext import parse_value
+from trackcore.origins import find_source, write_keys_in_body
+from trackcore.request import parse_request
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.config import Configuration
 from trackcore_server.documents import Document
 from trackcore_server.logs import StoredMessage
-from trackcore_server.verdicts import read_request, write_key_of
+from trackcore_server.verdicts import read_request
 
 NEW_ID = "(made by the server)"
 
@@ -106,8 +108,13 @@ class Explainer:
         )
 
     def quarantined(self, stored: StoredQuarantined) -> QuarantineStory:
-        """Tell the story of a quarantined request."""
-        return explain_quarantined(stored.write_key, self._book)
+        """Explain a quarantined request."""
+        limits = self.configuration.limits
+        try:
+            keys = write_keys_in_body(parse_request(stored.payload, stored.endpoint, limits), limits)
+            return explain_quarantined(stored.write_key, self._book, (key for key, _ in keys))
+        except InvalidRequest:  # the limits were larger when it came
+            return explain_quarantined(stored.write_key, self._book)
 
     def unsent(
         self, document: Document, *, call: Call | None, source: str | None, find_duplicate: FindDuplicate
@@ -127,8 +134,8 @@ class Explainer:
             story = explain_error(error, document.text, source=source, limits=limits)
             yield Unsent(index=None, story=story, payload=document.text)
             return
-        write_key = write_key_of(reading.request)
-        found, because = self._source(source, write_key)
+        known, write_key, _ = find_source(reading.request, Origin(), self._book, reading.limits)
+        found, because = self._source(source, known, write_key)
         intake = process(
             reading.request,
             origin=Origin(),
@@ -165,13 +172,12 @@ class Explainer:
             duplicate_of=duplicate_of,
         )
 
-    def _source(self, name: str | None, write_key: WriteKey | None) -> tuple[Source, str]:
+    def _source(self, name: str | None, known: Source | None, write_key: WriteKey | None) -> tuple[Source, str]:
         """Find whose messages are meant, and tell how: by name, by write key, else the first source there is."""
         if name is not None:
             return Source(name=name), "it was asked for"
-        found = self._book.find(write_key)
-        if found is not None:
-            return found, "the `writeKey` in the text belongs to it"
+        if known is not None:
+            return known, "the `writeKey` in the text belongs to it"
         missing = "no write key was given" if write_key is None else "the write key belongs to no source"
         return next(iter(self.configuration.sources), _NO_SOURCE), f"{missing}; it is taken as an example"
 

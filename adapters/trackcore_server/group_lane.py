@@ -9,18 +9,33 @@ So delivery is spread over as many processes as there are partitions: each deliv
 - The whole topic passes by each group, for who else should choose?  What is meant for other destinations is passed
   over and its offsets are committed now and then.
 - While a destination is not tried the group is rested, so that the partitions stay for as long as it fails.
+- No user is held back: a partition may go to another process at any time, which would then send the user's later
+  messages before those that are held here.  So a message that fails alone blocks the partitions of its process until
+  the retry window ends.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING
 
 import attrs
-from trackcore_delivery import DeliveredDestination, FedMessage, FeedUnavailable, Lane, Settled, State, Waiting
+from trackcore_delivery import (
+    BatchWait,
+    DeliveredDestination,
+    FedMessage,
+    FeedUnavailable,
+    Lane,
+    Place,
+    Settled,
+    State,
+    Waiting,
+)
 
 from trackcore import TrackcoreError
 
@@ -38,8 +53,6 @@ _HEARD_SECONDS = 5.0
 
 _COMMIT_SECONDS = 5.0
 """How long what was only passed over may stay uncommitted."""
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -64,14 +77,19 @@ class GroupLane(Lane):
     _destination: DeliveredDestination
     _state: State
     _join: Callable[[], KafkaGroupReader]
+    _monotonic: Callable[[], float] = time.monotonic
     _reader: KafkaGroupReader | None = attrs.field(init=False, default=None)
     _turns: Mapping[int, int] = attrs.field(init=False, factory=dict)
     _waiting: list[StoredPayload] = attrs.field(init=False, factory=list)
     _seen: dict[int, StoredPayload] = attrs.field(init=False, factory=dict)
     _uncommitted: dict[int, StoredPayload] = attrs.field(init=False, factory=dict)
-    _heard_at: datetime = attrs.field(init=False, default=_LONG_AGO)
-    _committed_at: datetime = attrs.field(init=False, default=_LONG_AGO)
+    _heard_at: float = attrs.field(init=False, default=-inf)
+    _committed_at: float = attrs.field(init=False, default=-inf)
     _is_troubled: bool = attrs.field(init=False, default=False)
+    _wait: BatchWait = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._wait = BatchWait(self._destination.batch_wait, self._monotonic)
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """See `Lane.take`.  A batch that is not full waits until its first message is `batch_wait` old."""
@@ -79,12 +97,20 @@ class GroupLane(Lane):
             self._fill(count, now)
         except TrackcoreError as error:
             raise FeedUnavailable(detail=str(error)) from error
-        if now - self._committed_at >= timedelta(seconds=_COMMIT_SECONDS):
-            self._commit(now)
+        if self._monotonic() - self._committed_at >= _COMMIT_SECONDS:
+            self._commit()
         taken, is_full = self._first(count, size)
-        if not taken or (not is_full and now - taken[0].received_at < self._destination.batch_wait):
-            return ()
-        return [Waiting(_as_fed(stored), stored.received_at) for stored in taken]
+        waiting = [Waiting(_as_fed(stored), Place(str(stored.partition), stored.offset)) for stored in taken]
+        return waiting if waiting and (is_full or self._wait.is_over(waiting[0], now)) else ()
+
+    def ends(self) -> Mapping[str, int]:
+        """See `Lane.ends`."""
+        if self._reader is None:
+            return {}
+        try:
+            return {str(partition): end - 1 for partition, end in self._reader.ends().items()}
+        except TrackcoreError as error:
+            raise FeedUnavailable(detail=str(error)) from error
 
     def settle(self, settled: Settled) -> None:
         """See `Lane.settle`."""
@@ -93,13 +119,14 @@ class GroupLane(Lane):
         done, self._waiting = self._waiting[:count], self._waiting[count:]
         self._uncommitted |= {stored.partition: stored for stored in done}
         self._pass(stored.partition for stored in done)
-        self._commit(settled.now)
+        self._commit()
 
     def rest(self, now: datetime) -> None:
         """See `Lane.rest`."""
         if self._reader is None:
             return
-        self._heard_at = now
+        del now
+        self._heard_at = self._monotonic()
         try:
             self._reader.rest()
         except TrackcoreError as error:
@@ -109,7 +136,7 @@ class GroupLane(Lane):
     def close(self) -> None:
         """Leave the group; others take over at once."""
         if self._reader is not None:
-            self._commit(_LONG_AGO)
+            self._commit()
             self._reader.close()
 
     def _fill(self, count: int, now: datetime) -> None:
@@ -119,14 +146,14 @@ class GroupLane(Lane):
             self._reader = self._join()
         looked_at = 0
         while len(self._waiting) < count and looked_at < _LOOKED_AT:
-            self._heard_at = now
+            self._heard_at = self._monotonic()
             found = self._reader.poll(count - len(self._waiting), timeout=0)
             self._let_go()
             if not found:
                 return
             self._add(found)
             looked_at += len(found)
-        if now - self._heard_at >= timedelta(seconds=_HEARD_SECONDS):
+        if self._monotonic() - self._heard_at >= _HEARD_SECONDS:
             self.rest(now)
 
     def _add(self, found: Sequence[StoredPayload]) -> None:
@@ -154,9 +181,9 @@ class GroupLane(Lane):
         waiting = Counter(stored.partition for stored in self._waiting)
         self._uncommitted |= {number: self._seen[number] for number in partitions if not waiting[number]}
 
-    def _commit(self, now: datetime) -> None:
+    def _commit(self) -> None:
         """Commit what is settled.  Where that fails it is tried again later: what has arrived must not go twice."""
-        self._committed_at = now
+        self._committed_at = self._monotonic()
         if self._reader is None or not self._uncommitted:
             return
         try:

@@ -2,9 +2,13 @@
 
 What differs from a request follows from its being history:
 
-- `sentAt` is left out, of messages and of batches.  It would say that the messages were sent just before they arrived,
-  and move their times by as much as they are old.
-- A message without `messageId` gets one that is made of its content, so that it is the same at the next attempt.
+- Times are those of the file: `timestamp`, else `originalTimestamp`, else `receivedAt`.  Nothing is corrected by
+  `sentAt`, which is kept: an archive's times are corrected already, and are of long ago.  A message without a time, or
+  with one that cannot be read, is rejected, since no time of reception can stand for it.
+- A message without `messageId` gets one that is made of its content, and, where the same content came before in its
+  file, of how often it did.  So it is the same at the next attempt, and for a copy of the file, however that is called;
+  and two clicks in one second are two.  (By its place in the file, a file with one line more in front would be
+  imported twice.)  What is the same in two files counts as the same, as exports overlap.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from trackcore import (
     Sink,
     Source,
 )
+from trackcore.blanks import is_blank
 from trackcore.intake import process
 from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse
 from trackcore.request import Request, parse_request, peek
@@ -48,6 +53,25 @@ class ImportCounts:
     stored: int = 0
     duplicates: int = 0
     rejected: Counter[str] = attrs.field(factory=Counter)
+    warnings: Counter[str] = attrs.field(factory=Counter)
+
+
+@attrs.define
+class Occurrences:
+    """How often each content of messages without an id has come in a file.
+
+    Contents are known by 64 bits of their digest, to save memory: about 100 bytes a message.  If two contents shared
+    them, the second would count as come again; its id is made of its content all the same.
+    """
+
+    _counts: dict[int, int] = attrs.field(init=False, factory=dict)
+
+    def next(self, digest: bytes) -> int:
+        """Count a content once more and return how often it had come before."""
+        key = int.from_bytes(digest[:8], "big")
+        before = self._counts.get(key, 0)
+        self._counts[key] = before + 1
+        return before
 
 
 @attrs.frozen(kw_only=True)
@@ -64,8 +88,14 @@ class Importer:
     call: Call | None
     counts: ImportCounts = attrs.field(factory=ImportCounts)
 
-    def store(self, documents: Sequence[Document]) -> None:
-        """Store what the documents hold, in transactions of bounded size.
+    def skip(self, documents: Iterable[Document], occurrences: Occurrences) -> None:
+        """Count the messages without an id of documents that an earlier attempt has stored."""
+        nameless = (document for document in documents if b'"batch"' in document.text or not _has_id(document.text))
+        for _ in self._parts(nameless, lambda _error, _payload: None, occurrences):
+            pass
+
+    def store(self, documents: Sequence[Document], occurrences: Occurrences) -> None:
+        """Store what the documents of a file hold, in transactions of bounded size.
 
         Raises:
             SinkUnavailable: not all of it was stored; what was will be found to be duplicates.
@@ -77,7 +107,7 @@ class Importer:
         def reject(error: Invalid, payload: bytes) -> None:
             rejected.append(_rejected_record(self.source, received_at, error, payload[: self.limits.request_bytes]))
 
-        for part, message_id in self._parts(documents, reject):
+        for part, message_id in self._parts(documents, reject, occurrences):
             intake = process(
                 part,
                 origin=Origin(),
@@ -88,10 +118,12 @@ class Importer:
                 new_message_id=message_id,
                 limits=attrs.evolve(self.limits, batch_messages=sys.maxsize),
                 found_by=FoundBy.FILE,
+                is_history=True,
             )
             envelopes.extend(intake.envelopes)
             for rejection in intake.rejections:
-                reject(rejection.error, rejection.payload)
+                # Received again from among the rejected, it would be corrected by its `sentAt`.
+                reject(rejection.error, _without_sent_at(rejection.payload))
             if len(envelopes) + len(rejected) >= _TRANSACTION_MESSAGES:
                 self._commit(envelopes, rejected)
         self._commit(envelopes, rejected)
@@ -101,11 +133,12 @@ class Importer:
         self.counts.stored += outcomes.count(Outcome.STORED)
         self.counts.duplicates += outcomes.count(Outcome.DUPLICATE)
         self.counts.rejected.update(record.code for record in rejected)
+        self.counts.warnings.update(caution.code for envelope in envelopes for caution in envelope.cautions)
         envelopes.clear()
         rejected.clear()
 
     def _parts(
-        self, documents: Iterable[Document], reject: Callable[[Invalid, bytes], None]
+        self, documents: Iterable[Document], reject: Callable[[Invalid, bytes], None], occurrences: Occurrences
     ) -> Iterator[tuple[Request, NewMessageId]]:
         """Take the documents apart; single messages that follow each other are one request."""
         singles: list[Request] = []
@@ -118,10 +151,10 @@ class Importer:
             if is_single:
                 singles.append(request)
             else:
-                yield from _with_ids(_joined(singles, self.call))
+                yield from _with_ids(_joined(singles, self.call), occurrences)
                 singles = []
-                yield from _with_ids(request)
-        yield from _with_ids(_joined(singles, self.call))
+                yield from _with_ids(request, occurrences)
+        yield from _with_ids(_joined(singles, self.call), occurrences)
 
     def _request(self, document: Document) -> tuple[Request, bool]:
         """Take a document apart: a batch, an array of messages, or a single message."""
@@ -132,7 +165,7 @@ class Importer:
             batch = b'{"batch":%s}' % text.removeprefix(BYTE_ORDER_MARK)
             return attrs.evolve(parse_request(batch, "batch", limits), call=self.call), False
         if b'"batch"' in text and _is_batch(text):
-            return attrs.evolve(parse_request(text, "batch", limits), sent_at=None), False
+            return parse_request(text, "batch", limits), False
         return parse_request(text, self.call or "track", limits), True
 
 
@@ -152,16 +185,16 @@ def _joined(requests: Sequence[Request], call: Call | None) -> Request:
     return Request(call=call, items=items, received=received)
 
 
-def _with_ids(request: Request) -> Iterator[tuple[Request, NewMessageId]]:
+def _with_ids(request: Request, occurrences: Occurrences) -> Iterator[tuple[Request, NewMessageId]]:
     """Divide a request so that each message without an id has a maker of ids to itself."""
-    items = [_without_sent_at(bytes(item)) for item in request.items]
+    items = [bytes(item) for item in request.items]
     received = request.received or items
     start = 0
     for index, item in enumerate(items):
-        if not peek(item, "messageId"):
+        if not _has_id(item):
             if start < index:
                 yield _section(request, items, received, start, index), _no_id
-            message_id = _derived_id(request, item)
+            message_id = _derived_id(request, item, occurrences)
             yield _section(request, items, received, index, index + 1), partial(str, message_id)
             start = index + 1
         elif index + 1 - start == _TRANSACTION_MESSAGES:
@@ -190,14 +223,26 @@ def _without_sent_at(item: bytes) -> bytes:
     return item if fields.pop("sentAt", None) is None else encode_json(fields)
 
 
-def _derived_id(request: Request, item: bytes) -> str:
-    """Make an id of what a message says: of its values, not of its spaces and not of the order of its fields."""
+def _has_id(item: bytes) -> bool:
+    message_id = peek(item, "messageId")
+    return not is_blank(message_id) if isinstance(message_id, str) else bool(message_id)
+
+
+def _derived_id(request: Request, item: bytes, occurrences: Occurrences) -> str:
+    """Make an id of what a message says: of its values, not of its spaces and not of the order of its fields.
+
+    `sentAt` counts for nothing: it never has, and the ids of earlier imports are to stay as they are.
+    """
+    item = _without_sent_at(item)
     try:
         content = msgspec.json.encode(msgspec.json.decode(item), order="deterministic")
     except (msgspec.MsgspecError, ValueError, RecursionError):
         content = item
     shared = msgspec.json.encode([request.call, request.context, request.integrations], order="deterministic")
-    return f"import-{sha256(shared + content).hexdigest()[:_ID_DIGITS]}"
+    digest = sha256(shared + content)
+    if before := occurrences.next(digest.digest()):
+        digest.update(b" %d" % before)
+    return f"import-{digest.hexdigest()[:_ID_DIGITS]}"
 
 
 def _rejected_record(source: Source, received_at: datetime, error: Invalid, payload: bytes) -> RejectedRecord:

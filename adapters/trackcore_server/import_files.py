@@ -7,30 +7,28 @@ not looked at again.  The note is by the file's path, size and time of change, a
 
 from __future__ import annotations
 
-import gzip
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import BinaryIO, cast, get_args
+from typing import get_args
 
 import attrs
 import click
+from trackcore_delivery import visible
 
 from trackcore import Call, Resolver, SinkUnavailable, Source
 from trackcore_server.config import Configuration
-from trackcore_server.documents import Document, read_documents
-from trackcore_server.historical import ImportCounts, Importer
+from trackcore_server.documents import Document
+from trackcore_server.files import STDIN, ForeignEncoding, opened
+from trackcore_server.historical import ImportCounts, Importer, Occurrences
 from trackcore_server.locate import find_deployment
 from trackcore_server.logs import make_sink
 from trackcore_server.options import FINDINGS, Failure, location_options
-from trackcore_server.output import visible
 from trackcore_server.progress import ReadingProgress
 from trackcore_server.structuring import nearest
 
-_STDIN = "-"
-_GZIP_START = b"\x1f\x8b"
 _CHUNK_DOCUMENTS = 2_000
 _CHUNK_BYTES = 8 << 20
 
@@ -57,12 +55,15 @@ def import_files(
     A file holds one JSON document a line, or a single one over as many lines as it likes, compressed by gzip or not; a
     single document may also be an array of messages. An object with `batch` is a batch, any other a message.
 
-    `timestamp` is kept as it is; `sentAt` is ignored. Messages that are in the log already, by their messageId, are not
-    stored twice; one without messageId gets one made of its content. So the same import may be run again at any time,
+    `timestamp` is kept; without it `originalTimestamp` stands for it, else the `receivedAt` of the archive. A message
+    without any of them is rejected, and so is one whose time cannot be read. `sentAt` is kept, and corrects nothing.
+
+    Messages that are in the log already, by their messageId, are not stored twice; one without messageId gets one made
+    of its content, and of how often the same has come in its file. So the same import may be run again at any time,
     and one that was interrupted goes on where it was. Destinations with a `max_age` do not get messages older than it.
 
-    Exit code: 0 when everything is in the log, 1 when messages were rejected (`trackcore rejected` lists them), 2 when
-    a file cannot be read or the log not be written.
+    Exit code: 0 when everything is in the log, 1 when messages were rejected (`trackcore rejected` lists them) or a
+    compressed file is truncated, 2 when a file cannot be read or the log not be written.
     """
     configuration = find_deployment(config=config, data=data).configuration
     sink = make_sink(configuration)
@@ -74,13 +75,14 @@ def import_files(
         call=call,
     )
     notes = _Notes(configuration.log_path.with_name(f"{configuration.log_path.stem}-import.json"))
+    is_whole = True
     with closing(sink):
         for name in files:
             try:
-                _import_file(name, importer, notes)
+                is_whole &= _import_file(name, importer, notes)
             except BrokenPipeError:
                 raise
-            except (OSError, EOFError, gzip.BadGzipFile) as error:
+            except (OSError, ForeignEncoding) as error:
                 raise Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}") from error
             except SinkUnavailable as error:
                 told = f"{configuration.log_path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
@@ -88,7 +90,9 @@ def import_files(
     click.echo(_summary(importer.counts), err=True)
     for code, count in importer.counts.rejected.most_common():
         click.echo(f"  {count:,} {code}", err=True)
-    sys.exit(FINDINGS if importer.counts.rejected else 0)
+    for code, count in importer.counts.warnings.most_common():
+        click.echo(f"  {count:,} warning: {code}", err=True)
+    sys.exit(FINDINGS if importer.counts.rejected or not is_whole else 0)
 
 
 def _source(configuration: Configuration, name: str | None) -> Source:
@@ -112,35 +116,30 @@ def _resolver(configuration: Configuration, source: Source) -> Resolver:
     )
 
 
-def _import_file(name: str, importer: Importer, notes: _Notes) -> None:
+def _import_file(name: str, importer: Importer, notes: _Notes) -> bool:
+    """Import a file; return whether it could be read to its end."""
     with ExitStack() as stack:
-        plain = sys.stdin.buffer if name == _STDIN else stack.enter_context(Path(name).open("rb"))
-        key = "" if name == _STDIN else _Notes.key(Path(name), importer)
-        size = 0 if name == _STDIN else Path(name).stat().st_size
-        stream = _decompressed(plain, stack) if name != _STDIN else plain
-        progress = stack.enter_context(ReadingProgress(name, size))
+        file = stack.enter_context(opened(name))
+        key = "" if name == STDIN else _Notes.key(Path(name), importer)
+        progress = stack.enter_context(ReadingProgress(name, file.size))
         done = notes.line(key)
         if done:
             click.echo(f"{visible(name)}: going on behind line {done:,}", err=True)
         at = 0
-        for documents in _chunks(read_documents(stream)):
+        occurrences = Occurrences()
+        for documents in _chunks(file.documents()):
             waiting = [document for document in documents if document.line > done]
+            importer.skip(documents[: len(documents) - len(waiting)], occurrences)
             if waiting:
-                importer.store(waiting)
+                importer.store(waiting, occurrences)
                 notes.set(key, waiting[-1].line)
-            if size:
-                at, before = plain.tell(), at
+            if file.size:
+                at, before = file.position(), at
                 progress.advance(at - before)
         notes.set(key, None)
-
-
-def _decompressed(plain: BinaryIO, stack: ExitStack) -> BinaryIO:
-    """Give a file's own content, whether it is compressed or not: by its first bytes, not by its name."""
-    start = plain.read(len(_GZIP_START))
-    plain.seek(0)
-    if start != _GZIP_START:
-        return plain
-    return stack.enter_context(cast("BinaryIO", gzip.GzipFile(fileobj=plain, mode="rb")))
+    if file.fault is not None:
+        click.echo(f"{visible(name)}: {file.fault}; {_summary(importer.counts)} so far", err=True)
+    return file.fault is None
 
 
 def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 from trackcore_delivery import Batch, DeliveredDestination, Refusal, Secret, Surroundings, TryLater
 
-from trackcore_server.kafka_log import ClientSettings, check_servers, check_timeout, check_topic, is_named
+from trackcore_server.kafka_log import (
+    ClientSettings,
+    as_secret,
+    check_servers,
+    check_timeout,
+    check_topic,
+    is_named,
+    without_settings,
+)
 
 if TYPE_CHECKING:
     from trackcore_kafka import KafkaDestination
@@ -53,7 +61,7 @@ class KafkaTopicDestination(DeliveredDestination):
             cluster = KafkaCluster(bootstrap_servers=self.bootstrap_servers, client=client)
             cluster.check_settings()
         except ClientSettingRefused as error:
-            raise ValueError(f"client.{error}") from error
+            raise ValueError(f"client.{without_settings(str(error), client)}") from None
         return KafkaSender(KafkaDestination(cluster, self.topic, timeout=self.timeout.total_seconds()), user_key)
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
@@ -63,7 +71,7 @@ class KafkaTopicDestination(DeliveredDestination):
     def _named(self) -> Iterator[tuple[str, Secret]]:
         for name, value in self.client.items():
             if is_named(value):
-                yield name, Secret(value)
+                yield name, as_secret(name, value)
 
 
 @attrs.define
@@ -83,7 +91,7 @@ class KafkaSender:
             )
         except NotAcknowledged as error:
             if error.unsettled:
-                raise TryLater(detail=str(error)) from error
+                raise TryLater(detail=str(error), of_destination=True) from error
             return [Refusal(index, reason) for index, reason in error.refused.items()]
         return ()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, NewType, TypeAlias, TypeGuard
 
 import attrs
 from attrs import validators
 from cattrs import AttributeValidationNote, ClassValidationError
-from trackcore_delivery import ByteCount
+from trackcore_delivery import ByteCount, Secret
 
 from trackcore import JSONObject
 
@@ -28,7 +29,7 @@ _SERVERS = re.compile(r"[^\s,]+:\d{1,5}(,\s*[^\s,]+:\d{1,5})*")
 def check_servers(_: object, __: object, servers: str) -> None:
     """Check where a cluster is: a validator of attrs."""
     if not _SERVERS.fullmatch(servers):
-        raise ValueError(f"expected HOST:PORT, or several with commas between, found {servers!r}")
+        raise ValueError("expected HOST:PORT, or several with commas between")
 
 
 def check_topic(_: object, __: object, name: str) -> None:
@@ -74,6 +75,19 @@ class KafkaLogSettings:
 def is_named(value: ClientSetting) -> TypeGuard[str]:
     """Tell whether a setting only names an environment variable: `env:NAME`."""
     return isinstance(value, str) and value.startswith(_NAMED)
+
+
+def as_secret(name: str, value: str) -> Secret:
+    """Return the secret that a setting names.  Certificates and keys in PEM have several lines."""
+    return Secret(value, has_lines=name.endswith(".pem"))
+
+
+def without_settings(text: str, client: Mapping[str, ClientSetting]) -> str:
+    """Return what librdkafka says of settings without their values, which it quotes."""
+    values = [value for value in client.values() if isinstance(value, str) and value]
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(f'"{value}"', '"***"')
+    return text
 
 
 def as_client_settings(value: Any, _: object) -> ClientSettings:

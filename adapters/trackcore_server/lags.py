@@ -13,9 +13,10 @@ import attrs
 from trackcore_delivery import Standing
 from trackcore_sqlite import SqliteBrowser
 
-from trackcore import JSONObject
+from trackcore import JSONObject, Mark
 from trackcore_server.config import Configuration
-from trackcore_server.delivering import open_state
+from trackcore_server.delivering import log_feed, open_state
+from trackcore_server.log_changes import confirmed
 
 
 @attrs.frozen
@@ -30,16 +31,18 @@ class Lags:
         if not self._configuration.delivered:
             return []
         end = self._log.ends()["messages"]
+        feed = log_feed(self._configuration)
         told = []
         with closing(open_state(self._configuration)) as state:
             for destination in self._configuration.delivered:
                 standing = state.standing(destination.name, now) or Standing(name=destination.name)
-                oldest = self._log.time_after("messages", standing.position)
+                position, _ = confirmed(feed, state.mark(destination.name) or Mark())
+                oldest = self._log.time_after("messages", position)
                 told.append(
                     {
                         "destination": destination.name,
                         "lagSeconds": 0.0 if oldest is None else round(max((now - oldest).total_seconds(), 0), 1),
-                        "waiting": max(end - standing.position, 0),
+                        "waiting": max(end - position, 0),
                         "isFailing": standing.failing_since is not None,
                     }
                 )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 import attrs
 import msgspec
 from trackcore_delivery import FedMessage, FeedUnavailable, Page, Selection
-from trackcore_sqlite import SqliteLog, StoredPayload, UnusableLog
+from trackcore_sqlite import Snapshot, SqliteLog, StoredPayload, UnusableLog
 
-from trackcore import Destination, JSONObject, Resolver, Source, parse_timestamp
+from trackcore import Destination, JSONObject, Mark, Resolver, Source, parse_timestamp
 
 _SPAN = 20_000
 """How many messages are looked at for one page: a bound on the time of a read that finds little."""
@@ -35,32 +36,59 @@ class LogFeed:
     _resolvers: Mapping[str, Resolver]
     _others: Resolver
 
-    def read(self, destination: str, *, after: int, count: int, size: int, selection: Selection | None = None) -> Page:
+    def read(
+        self,
+        destination: str,
+        *,
+        after: int,
+        count: int,
+        size: int,
+        selection: Selection | None = None,
+        mark: Mark | None = None,
+    ) -> Page:
         """See `Feed.read`."""
-        try:
-            head = self._log.last_seq()
+        with self._snapshot() as snapshot:
+            if mark is not None:
+                snapshot.check(mark)
+            head = snapshot.end
             last = min(head, after + _SPAN)
-            found = self._found(destination, after, last, selection)
+            found = self._found(snapshot, destination, after, last, selection)
             page = _first_of(found, last, count=count, size=size)
             found.close()
-        except UnusableLog as error:
-            raise FeedUnavailable(detail=str(error)) from error
-        return page._replace(has_more=page.has_more or last < head)
+            end = snapshot.mark(page.end)
+        return page._replace(has_more=page.has_more or last < head, stretches=end.stretches, message_at_end=end.message)
 
     def end(self) -> int:
         """See `Feed.end`."""
+        with self._snapshot() as snapshot:
+            return snapshot.end
+
+    def mark(self, position: int | None = None) -> Mark:
+        """See `Feed.mark`."""
+        with self._snapshot() as snapshot:
+            return snapshot.mark(snapshot.end if position is None else position)
+
+    def check(self, mark: Mark) -> Mark:
+        """See `Feed.check`."""
+        with self._snapshot() as snapshot:
+            snapshot.check(mark)
+            return snapshot.mark(mark.position)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Snapshot]:
         try:
-            return self._log.last_seq()
+            with self._log.snapshot() as snapshot:
+                yield snapshot
         except UnusableLog as error:
             raise FeedUnavailable(detail=str(error)) from error
 
     def _found(
-        self, destination: str, after: int, last: int, selection: Selection | None
+        self, snapshot: Snapshot, destination: str, after: int, last: int, selection: Selection | None
     ) -> Generator[StoredPayload, None, None]:
         if selection is None:
-            yield from self._log.payloads(after=after, last=last, destination=destination)
+            yield from snapshot.payloads(after=after, last=last, destination=destination)
             return
-        past = self._log.payloads(
+        past = snapshot.payloads(
             after=after,
             last=last,
             call=selection.call,

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from trackcore_delivery import MissingSecret, Secret
+from trackcore_delivery import UnusableSecret
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Limits, Sink
 from trackcore_server.config import Configuration, ConfigurationMistake
-from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings, is_named
+from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings, as_secret, is_named, without_settings
 
 if TYPE_CHECKING:
     import trackcore_kafka as kafka
@@ -100,7 +100,8 @@ def _cluster(log: KafkaLogSettings) -> KafkaCluster:
         cluster = KafkaCluster(bootstrap_servers=log.bootstrap_servers, client=client)
         cluster.check_settings()
     except ClientSettingRefused as error:
-        raise ConfigurationMistake(path=f"log.client.{error.name}".rstrip("."), detail=error.detail) from error
+        detail = without_settings(error.detail, client)
+        raise ConfigurationMistake(path=f"log.client.{error.name}".rstrip("."), detail=detail) from None
     return cluster
 
 
@@ -124,8 +125,8 @@ def _revealed(name: str, value: ClientSetting, environ: Mapping[str, str]) -> Cl
     if not is_named(value):
         return value
     try:
-        return Secret(value).reveal(environ)
-    except MissingSecret as error:
+        return as_secret(name, value).reveal(environ)
+    except UnusableSecret as error:
         raise ConfigurationMistake(path=f"log.client.{name}", detail=str(error)) from error
 
 

@@ -18,6 +18,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from trackcore_delivery import visible
 
 from trackcore import JSONObject
 from trackcore.jsontext import encode_json
@@ -47,15 +48,6 @@ class Column:
     cell: Callable[[JSONObject], str]
     width: int | None = None
     ratio: int | None = None
-
-
-def visible(text: str) -> str:
-    r"""Replace what does not show, or acts on a terminal, by its escape: `\x1b`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
 
 
 def is_terminal() -> bool:

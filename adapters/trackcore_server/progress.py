@@ -9,8 +9,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-from trackcore_server.output import visible
+from trackcore_delivery import visible
 
 _LONG_BYTES = 16 << 20
 """From how much on it takes long enough to show."""

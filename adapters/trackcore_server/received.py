@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import attrs
+from trackcore_sqlitefile import renew_in_forks
 
 from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
 
@@ -25,7 +26,7 @@ class _Kept(NamedTuple):
     received: bytes
 
 
-@attrs.define
+@attrs.define(eq=False)
 class WatchedSink:
     """A sink that stores in another, and remembers the newest messages of this process as they came."""
 
@@ -34,6 +35,9 @@ class WatchedSink:
     _requests: deque[tuple[int, Sequence[_Kept]]] = attrs.field(init=False, factory=deque)
     _bytes: int = attrs.field(init=False, default=0)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        renew_in_forks(self)
 
     def store(
         self,
@@ -63,6 +67,10 @@ class WatchedSink:
             if kept.message_id == message_id and kept.payload == payload
         )
         return next(found, None) or None
+
+    def start_anew(self) -> None:
+        """Begin as a new process does: a lock of a parent may have been copied in a held state."""
+        self._lock = threading.Lock()
 
     def _remember(self, messages: Sequence[_Kept]) -> None:
         size = sum(len(kept.received) + len(kept.payload) + _OVERHEAD_BYTES for kept in messages)

@@ -105,6 +105,8 @@ class Repairer:
         source = self._collector.sources.named(record.source)
         if source is None or not source.write_keys:
             raise _CannotBeReceived("unknown_source", f"no source is named {record.source!r} any more")
+        if record.code in _HISTORICAL:
+            raise _CannotBeReceived("import_only", "a request would date it today: mend the file, and import it again")
         if record.batch == b"":
             raise _CannotBeReceived("batch_not_kept", "what its batch said for all was too large to be kept with it")
         return _How(
@@ -116,6 +118,7 @@ class Repairer:
         )
 
 
+_HISTORICAL = frozenset({Reason.HISTORICAL_TIME_MISSING, Reason.HISTORICAL_TIME_UNPARSABLE})
 _MOST_LOOKED_UP = 100
 
 

@@ -74,8 +74,8 @@ def replay(
         click.echo(f"{_count(feed, destination, selection):,} messages would be sent to {destination}")
         return
     with closing(open_state(configuration)) as state:
-        last = feed.end()
-        number = state.ask_for_replay(destination, selection, last=last, now=datetime.now(UTC))
+        mark = feed.mark()
+        number = state.ask_for_replay(destination, selection, last=mark.position, now=datetime.now(UTC), mark=mark)
         if later := when_delivered(configuration):
             click.echo(f"Replay {number} will be done{later}", err=True)
         else:

@@ -2,19 +2,30 @@
 
 Each worker looks at the log now and then, from a thread of its own.  Two that do so at once do not harm each other:
 each deletes what is the oldest by then.
+
+Theory.  A clock that is a year ahead makes everything a year old, and deleting cannot be undone.  So a clock that has
+jumped ahead by more than a day is not believed before it has stood there for a day: until then time goes on from where
+it was.  Where it was, a process that starts reads from the log: the time of the newest message.  If messages of less
+than a day lie behind a gap of more than one, the log does not show yet that the clock was right about the gap; then it
+is the time before the gap, and what has passed since.  The price is that after a quiet time, or a stop, of more than a
+day it takes up to a day until all that is old enough is deleted.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from trackcore_sqlite import prune
+import attrs
+from trackcore_sqlite import SqliteBrowser, prune
 
 from trackcore import TrackcoreError
+
+_DAY = timedelta(days=1)
 
 log = logging.getLogger("trackcore.retention")
 
@@ -29,10 +40,12 @@ def keep_short(
     Messages behind the sequence number that `up_to` gives are kept, whatever their age.
     """
     stopped = threading.Event()
+    believed = BelievedTime(time_of_log(path) or datetime.now(UTC), time.monotonic())
 
     def run() -> None:
         while not stopped.wait(every.total_seconds()):
-            _prune_once(path, keep, up_to, stopped)
+            now = believed.at(datetime.now(UTC), time.monotonic())
+            _prune_once(path, now - keep, up_to, stopped)
 
     thread = threading.Thread(target=run, name="trackcore-retention", daemon=True)
     thread.start()
@@ -44,14 +57,54 @@ def keep_short(
     return stop
 
 
-def _prune_once(path: Path, keep: timedelta, up_to: Callable[[], int | None], stopped: threading.Event) -> None:
+@attrs.define
+class BelievedTime:
+    """The time by which ages are told, see above.  `_ticks` and `_doubted_since` are of the monotonic clock."""
+
+    _time: datetime
+    _ticks: float
+    _doubted_since: float | None = attrs.field(init=False, default=None)
+
+    def at(self, now: datetime, ticks: float) -> datetime:
+        """Return the time that is believed when the wall clock shows `now`."""
+        expected = self._time + timedelta(seconds=ticks - self._ticks)
+        if now - expected <= _DAY:
+            self._doubted_since = None
+        elif self._doubted_since is None:
+            self._doubted_since = ticks
+            log.warning(
+                "the clock is %s ahead of the log; for a day nothing is deleted because of that", now - expected
+            )
+        is_doubted = self._doubted_since is not None and ticks - self._doubted_since < _DAY.total_seconds()
+        self._time, self._ticks = expected if is_doubted else now, ticks
+        return self._time
+
+
+def time_of_log(path: Path) -> datetime | None:
+    """Return the time up to which a log shows that its clock was right; None where there are no messages."""
+    try:
+        browser = SqliteBrowser(path)
+        newest = browser.time_before("messages", browser.ends()["messages"] + 1)
+        if newest is None:
+            return None
+        (before,) = browser.seqs_at([newest - _DAY])
+        first = browser.time_after("messages", before)
+        last = browser.time_before("messages", before + 1)
+    except TrackcoreError:
+        return None  # whoever deletes will hear why
+    if first is None or last is None or first - last <= _DAY:
+        return newest
+    return last + (newest - first)
+
+
+def _prune_once(path: Path, before: datetime, up_to: Callable[[], int | None], stopped: threading.Event) -> None:
     deleted = 0
     try:
-        for step in prune(path, datetime.now(UTC) - keep, up_to=up_to()):
+        for step in prune(path, before, up_to=up_to()):
             deleted += step.deleted
             if stopped.is_set():
                 break
     except (TrackcoreError, OSError) as error:
-        log.warning("cannot delete what is older than %s: %s", keep, error)
+        log.warning("cannot delete what was received before %s: %s", before, error)
     if deleted:
-        log.info("deleted %d records older than %s", deleted, keep)
+        log.info("deleted %d records received before %s", deleted, before)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import shlex
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -21,15 +19,19 @@ from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
+from trackcore.credentials import write_key_fault
 from trackcore_server.composition import DEBUGGER_PATH, ServerApp, create_app, create_collector
 from trackcore_server.config import Configuration, LogSettings, ServerSettings, check_configuration
 from trackcore_server.debugger_token import read_debugger_token
-from trackcore_server.delivering import LOG_FORMAT, check_destinations
+from trackcore_server.delivering import check_destinations
 from trackcore_server.delivery_process import DeliveringArbiter, DeliveryProcess
+from trackcore_server.exposure import find_exposed
 from trackcore_server.locate import Deployment, create_configuration, find_deployment, with_write_keys
+from trackcore_server.log_changes import examine_positions
 from trackcore_server.logs import make_sink
 from trackcore_server.options import Failure, location_options, read_bind
 from trackcore_server.startup import examine_log
+from trackcore_server.stderr_log import log_to_stderr
 from trackcore_server.units import parse_bind
 
 GRACEFUL_SECONDS = 10
@@ -97,10 +99,11 @@ def serve(
 
     Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
     key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
-    stop the server once the requests in progress are answered; SIGHUP reads the configuration again.
+    stop the server once the requests in progress are answered; SIGHUP reads the configuration again. `prefix` under
+    `[server]` serves everything below a path such as /endpoint as well.
     """
-    if not all(write_keys):
-        raise click.BadParameter("a write key cannot be empty", param_hint="--write-key")
+    for fault in filter(None, map(write_key_fault, write_keys)):
+        raise click.BadParameter(fault, param_hint="--write-key")
     given = {"bind": bind, "workers": workers, "threads": threads}
     overrides = {name: value for name, value in given.items() if value is not None}
 
@@ -118,7 +121,9 @@ def serve(
     if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
         _check_free(deployment.configuration.server.bind)
     _tell_start(deployment, deliver=deliver)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
+    for sentence in find_exposed(deployment.configuration, deployment.file):
+        click.echo(f"WARNING: {sentence}", err=True)
+    log_to_stderr()
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
     _share_arenas()
     one_time_token = OneTimeToken() if _is_private(deployment) else None
@@ -187,7 +192,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def _tell_ready(self, arbiter: Any) -> None:
         host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
-        url = f"http://{_reachable(host)}:{port}"
+        url = f"http://{_reachable(host)}:{port}{self._configuration.server.prefix}"
         click.echo(f"Listening on {url}", err=True)
         if not _is_loopback(host):
             click.echo("Others can reach this address, in plain HTTP: put a proxy with TLS in front of it.", err=True)
@@ -276,6 +281,7 @@ def _check_log(configuration: Configuration) -> None:
         click.echo(f"{location}: {error}; nothing can be stored until there is room", err=True)
     finally:
         sink.close()  # neither SQLite nor Kafka can be taken along into the workers
+    examine_positions(configuration)
 
 
 def _check_free(bind: str) -> None:

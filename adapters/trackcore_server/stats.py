@@ -13,14 +13,15 @@ from statistics import quantiles
 import click
 from rich.table import Table
 from rich.text import Text
+from trackcore_delivery import visible
 from trackcore_sqlite import Group, SqliteBrowser, StoredMessage, spread
 
-from trackcore import JSONObject, format_timestamp
+from trackcore import FoundBy, JSONObject, format_timestamp
 from trackcore.explain import duration_text, explain_time
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.locate import find_deployment
 from trackcore_server.options import location_options, read_since
-from trackcore_server.output import is_terminal, text_console, visible, write_line
+from trackcore_server.output import is_terminal, text_console, write_line
 
 BUCKETS = 48
 _SAMPLE = 2_000
@@ -131,6 +132,8 @@ def _together(one: Group, other: Group) -> Group:
 
 def _skews(messages: Sequence[StoredMessage]) -> Iterator[float]:
     for stored in messages:
+        if stored.found_by == FoundBy.FILE:  # what was sent long ago tells nothing of a clock
+            continue
         skew = explain_time(stored.message).clock_skew
         if skew is not None:
             yield skew.total_seconds()

@@ -8,9 +8,10 @@ from typing import TextIO
 
 from rich.table import Table
 from rich.text import Text
+from trackcore_delivery import visible
 
 from trackcore import JSONObject
-from trackcore_server.output import text_console, visible
+from trackcore_server.output import text_console
 
 _MOST_LINES = 60
 _PAYLOAD_CHARS = 2_000

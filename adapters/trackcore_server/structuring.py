@@ -6,6 +6,7 @@ reads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ import attrs
 from cattrs import (
     AttributeValidationNote,
     BaseValidationError,
+    ClassValidationError,
     Converter,
     ForbiddenExtraKeysError,
     IterableValidationNote,
@@ -23,7 +25,8 @@ from cattrs import (
 from cattrs.gen import make_dict_structure_fn, override
 from trackcore_delivery import ByteCount, Secret
 
-from trackcore import Destination, JSONObject
+from trackcore import Destination, JSONObject, WriteKey
+from trackcore.credentials import write_key_fault
 from trackcore_server.units import parse_age, parse_size
 
 
@@ -118,11 +121,28 @@ def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     """Structure a table whose names are free, such as HTTP headers."""
     value_type = get_args(kind)[1]
 
+    def structure_item(name: str, item: Any) -> Any:
+        try:
+            return converter.structure(item, value_type)
+        except ValueError as error:
+            error.add_note(AttributeValidationNote("", name, value_type))
+            raise ClassValidationError("", [error], dict) from None
+
     def structure(value: Any, _: Any) -> Any:
         table: JSONObject = exactly(dict)(value, kind)
-        return {name: converter.structure(item, value_type) for name, item in table.items()}
+        return {name: structure_item(name, item) for name, item in table.items()}
 
     return structure
+
+
+def _as_write_key(value: Any, kind: Any) -> WriteKey:
+    """Read a write key: the text itself, or `env:NAME` for the environment variable NAME."""
+    text: str = exactly(str)(value, kind)
+    if text.startswith("env:"):
+        text = Secret(text).reveal(os.environ)
+    if (fault := write_key_fault(text)) is not None:
+        raise ValueError(fault)
+    return WriteKey(text)
 
 
 def strict_converter() -> Converter:
@@ -135,6 +155,7 @@ def strict_converter() -> Converter:
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, exactly(kind))
     converter.register_structure_hook(ByteCount, _as_byte_count)
+    converter.register_structure_hook(WriteKey, _as_write_key)
     converter.register_structure_hook(timedelta, _from_text(parse_age))
     converter.register_structure_hook(Path, _from_text(Path))
     return converter

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import attrs
 import msgspec
 from trackcore_sqlite import PARTS, Filter, SqliteBrowser
+from trackcore_sqlitefile import renew_in_forks
 
 from trackcore.jsontext import encode_json
 from trackcore_server.rows import ROWS
@@ -37,27 +38,42 @@ def tail_row(part: str, record: Any) -> TailRow:
 
 
 class Newest(NamedTuple):
-    """The last number of each part of the log, and the newest rows of each, newest first."""
+    """The last number of each part of the log, the newest rows of each, newest first, and the log's newest stretch."""
 
     ends: Mapping[str, int]
     rows: Mapping[str, Sequence[TailRow]]
+    stretch: str
 
 
-@attrs.define
+_NOTHING = Newest({}, {}, "")
+
+
+@attrs.define(eq=False)
 class Tail:
     """Remembers the newest `LISTED` rows of each part, as text, so that all pages of a process cost what one does."""
 
     _log: SqliteBrowser
-    _newest: Newest = attrs.field(init=False, factory=lambda: Newest({}, {}))
+    _newest: Newest = attrs.field(init=False, factory=lambda: _NOTHING)
     _version: tuple[int, int] | None = attrs.field(init=False, default=None)
     _fresh_seconds: float = attrs.field(init=False, default=_FRESH_SECONDS)
     _read_at: float = attrs.field(init=False, default=-_FRESH_SECONDS)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
-    def newest(self) -> Newest:
-        """Give the newest rows, a fifth of a second old, or a little more where many come."""
+    def __attrs_post_init__(self) -> None:
+        renew_in_forks(self)
+
+    def start_anew(self) -> None:
+        """Begin as a new process does: a lock of a parent may have been copied in a held state."""
+        self._lock = threading.Lock()
+
+    def newest(self, seen: str) -> Newest:
+        """Give the newest rows, a fifth of a second old, or a little more where many come.
+
+        Who has seen another stretch of the log as the newest gets what is there now.
+        """
         with self._lock:
-            if time.monotonic() - self._read_at >= self._fresh_seconds:
+            is_behind = seen not in {"", self._newest.stretch}
+            if is_behind or time.monotonic() - self._read_at >= self._fresh_seconds:
                 self._refresh()
                 self._read_at = time.monotonic()
             return self._newest
@@ -73,7 +89,9 @@ class Tail:
         self._version = version
 
     def _read(self) -> Newest:
-        ends = self._log.ends()
+        ends, stretch = self._log.head()
+        if not self._log.has_grown_from(self._newest.stretch, self._newest.ends):
+            self._newest = _NOTHING
         rows: dict[str, Sequence[TailRow]] = {}
         for part in PARTS:
             known = self._newest.ends.get(part, 0)
@@ -83,4 +101,4 @@ class Tail:
                 found = self._log.listed(part, after=after, to=ends[part], wanted=Filter(), limit=LISTED).rows
                 fresh = [tail_row(part, record) for record in found]
                 rows[part] = [*fresh, *(rows[part] if after else ())][:LISTED]
-        return Newest({str(part): end for part, end in ends.items()}, rows)
+        return Newest(ends, rows, stretch)

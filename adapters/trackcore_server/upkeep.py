@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from trackcore_sqlite import FITTING, SqliteLog, check_log, prune
 
-from trackcore_server.delivering import delivered_up_to
 from trackcore_server.locate import find_deployment
+from trackcore_server.log_changes import delivered_up_to
 from trackcore_server.options import FINDINGS, location_options
 from trackcore_server.startup import describe, mend
 from trackcore_server.units import parse_age

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO, get_args
 
 import attrs
 import click
+from trackcore_delivery import visible
 
 from trackcore import Call, JSONObject
-from trackcore_server.documents import read_documents
+from trackcore_server.files import ForeignEncoding, opened
 from trackcore_server.options import FINDINGS, UNUSABLE
-from trackcore_server.output import visible, write_line
+from trackcore_server.output import write_line
 from trackcore_server.progress import ReadingProgress
 from trackcore_server.verdicts import Finding, Verdict, judge
-
-_STDIN = "-"
 
 _EXAMPLES = """\b
 Examples:
   trackcore validate messages.jsonl
   trackcore validate --type track event.json
-  zcat messages.jsonl.gz | trackcore validate --json -
+  trackcore validate --json messages.jsonl.gz
 """
 
 
@@ -38,48 +34,48 @@ def validate(*, files: tuple[str, ...], call: Call | None, as_json: bool) -> Non
     """Check messages and batches against the rules of the API, as the server does.
 
     A file holds one JSON document a line, or a single one over as many lines as it likes; a single document may also
-    be an array of messages. An object with `batch` is a batch, any other a message. `-` is standard input.
+    be an array of messages. It may be compressed by gzip. An object with `batch` is a batch, any other a message.
+    `-` is standard input.
 
     Each finding is a line `FILE:LINE: path: code: text`; a warning is about something that would be mended. With
     --json it has `file`, `line`, `index` (in a batch or an array), `path`, `code`, `message`, `limit`, `actual` and
     `severity`.
 
-    Exit code: 0 when all would be stored, 1 when any would be rejected, 2 when a file cannot be read.
+    Exit code: 0 when all would be stored, 1 when any would be rejected or a compressed
+    file is truncated, 2 when a file cannot be read.
     """
     report = _Report(as_json=as_json, stream=sys.stdout.buffer)
     exit_code = 0
+    is_whole = True
     for name in files:
         try:
-            _validate_file(name, call, report)
+            is_whole &= _validate_file(name, call, report)
         except BrokenPipeError:
             raise
-        except OSError as error:
+        except (OSError, ForeignEncoding) as error:
             exit_code = UNUSABLE
-            click.echo(f"{visible(name)}: {error.strerror}", err=True)
+            click.echo(f"{visible(name)}: {getattr(error, 'strerror', None) or error}", err=True)
     report.stream.flush()
     click.echo(report.summary(), err=True)
-    sys.exit(exit_code or (FINDINGS if report.rejected else 0))
+    sys.exit(exit_code or (FINDINGS if report.rejected or not is_whole else 0))
 
 
-def _validate_file(name: str, call: Call | None, report: _Report) -> None:
-    size = 0 if name == _STDIN else Path(name).stat().st_size
-    with _opened(name) as stream, ReadingProgress(name, size) as progress:
-        for document in read_documents(stream):
+def _validate_file(name: str, call: Call | None, report: _Report) -> bool:
+    """Judge what a file holds; return whether it could be read to its end."""
+    with opened(name) as file, ReadingProgress(name, file.size) as progress:
+        at = 0
+        for document in file.documents():
             verdict = judge(document, call)
             report.count(verdict)
-            progress.advance(len(document.text) + 1)
+            if file.size:
+                at, before = file.position(), at
+                progress.advance(at - before)
             if verdict.findings:
                 with progress.aside():
                     report.write(name, document.line, verdict)
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[BinaryIO]:
-    if name == _STDIN:
-        yield sys.stdin.buffer
-    else:
-        with Path(name).open("rb") as stream:
-            yield stream
+    if file.fault is not None:
+        click.echo(f"{visible(name)}: {file.fault}; {report.summary()} so far", err=True)
+    return file.fault is None
 
 
 @attrs.define(kw_only=True)

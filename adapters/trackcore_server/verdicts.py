@@ -21,12 +21,11 @@ from trackcore import (
     Origin,
     Resolver,
     Source,
-    WriteKey,
 )
-from trackcore.credentials import write_key
 from trackcore.intake import process
 from trackcore.jsontext import clean_text, parse
-from trackcore.request import Request, parse_request, peek
+from trackcore.origins import write_keys_in_body
+from trackcore.request import Request, parse_request
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.documents import Document
 
@@ -130,7 +129,7 @@ def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> Verdict:
         request,
         origin=Origin(),
         source=_SOURCE,
-        write_key=write_key_of(request),
+        write_key=next((key for key, _ in write_keys_in_body(request, limits)), None),
         resolver=_NO_DESTINATIONS,
         received_at=truncate_to_milliseconds(datetime.now(UTC)),
         new_message_id=lambda: "new",
@@ -145,12 +144,6 @@ def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> Verdict:
         findings=findings,
         is_batch=is_batch,
     )
-
-
-def write_key_of(request: Request) -> WriteKey | None:
-    """Find the write key that the server would go by, had none come in a header."""
-    holders = (item for item in request.items if b"writeKey" in bytes(item))
-    return request.write_key or next((key for item in holders if (key := write_key(peek(item, "writeKey")))), None)
 
 
 def _cautions(intake: Intake) -> Iterator[tuple[int, Caution]]:

@@ -1,10 +1,12 @@
-"""gunicorn's threaded worker, with the two things that an open endpoint needs and gunicorn has no setting for.
+"""gunicorn's threaded worker, with the three things that an open endpoint needs and gunicorn has no setting for.
 
 1. What gunicorn refuses by itself (a request line that is too long, a header that is none) it answers in HTML; SDKs
    take anything but a JSON object with `code` and `message` for a reason to retry.  Here it is one.
 2. gunicorn gives a thread to a connection with the first byte of a request, and then waits for the rest for ever; as
    many idle connections as there are threads would stop the server.  Here a request has a deadline, from its first byte
    to the last byte of the answer, and a connection that misses it is cut.
+3. gunicorn refuses an address with bytes that should be percent-encoded; mail programs send pixels so, in raw UTF-8.
+   Here they are encoded first.
 
 Serve with it wherever trackcore is open to others:
 
@@ -14,6 +16,7 @@ Serve with it wherever trackcore is open to others:
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import threading
 import time
@@ -23,6 +26,8 @@ from http import HTTPStatus
 from typing import Any
 
 from gunicorn.http import errors
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import ThreadWorker
 
 from trackcore.jsontext import encode_json
@@ -53,6 +58,18 @@ _CODES: Mapping[HTTPStatus, tuple[str, str]] = {
 }
 
 
+class _LenientRequest(Request):  # type: ignore[misc]  # gunicorn has no types
+    """A request whose address may hold raw bytes beyond ASCII."""
+
+    def parse_request_line(self, line_bytes: bytes) -> None:
+        """Parse the line, with those bytes of the address percent-encoded.  Others, such as controls, are refused."""
+        method, space, rest = bytes(line_bytes).partition(b" ")
+        super().parse_request_line(method + space + _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], rest))
+
+
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A threaded worker whose own refusals are JSON, and whose requests have a deadline."""
 
@@ -62,6 +79,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._deadlines: dict[Any, float] = {}
         self._deadlines_lock = threading.Lock()
+
+    def init_process(self) -> None:
+        """Start to serve.  The process is this worker's own, so the parser can be changed in it."""
+        RequestParser.mesg_class = _LenientRequest
+        super().init_process()
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection in a thread, within the deadline."""

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
 from trackcore import Collector, InvalidRequest, Origin, Receipt, SinkUnavailable
+from trackcore.addresses import canonical_address
 from trackcore_wsgi import responses
-from trackcore_wsgi.bodies import RefusedBody, read_body
-from trackcore_wsgi.credentials import header_write_key, query_of, query_write_key
+from trackcore_wsgi.bodies import RefusedBody, UnsupportedTransferCoding, UnterminatedBody, read_body
+from trackcore_wsgi.credentials import header_write_key, other_header_write_key, query_of, query_write_key
+from trackcore_wsgi.mounting import behind_proxies
 from trackcore_wsgi.openapi import openapi_document
 from trackcore_wsgi.pixel import message_in_query
 from trackcore_wsgi.responses import Answer
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trackcore.wsgi")
 
+_SECONDS_TO_CONFIGURE = 60
+"""After how long a client may try again what this app is not mounted to read."""
+
 
 class TrackingApp:
     """A Segment-compatible tracking endpoint as a WSGI app.
@@ -34,10 +38,15 @@ class TrackingApp:
         collector: receives and stores the messages.
         proxy_hops: how many proxies in front are believed when they name the client's address, host and scheme.  With
             0, the X-Forwarded headers are ignored, since anybody can send them.
+        input_terminated: declares that the server in front ends `wsgi.input` at the end of the body, which is true of
+            a2wsgi and of Starlette's WSGIMiddleware.  Servers such as gunicorn declare it themselves, as
+            `wsgi.input_terminated`.  Otherwise a body without Content-Length is answered with 503: SDKs keep it.
     """
 
-    def __init__(self, collector: Collector, *, proxy_hops: int = 0) -> None:
+    def __init__(self, collector: Collector, *, proxy_hops: int = 0, input_terminated: bool = False) -> None:
         self.collector = collector
+        self._input_terminated = input_terminated
+        self._warned_of_input = False
         self._actions: dict[Action, Callable[[WSGIEnvironment, Route], Answer]] = {
             Action.TRACK: self._track,
             Action.PIXEL: self._pixel,
@@ -47,13 +56,12 @@ class TrackingApp:
             Action.READY: self._ready,
             Action.OPENAPI: self._openapi,
         }
-        self._app: WSGIApplication = self._respond
-        if proxy_hops:
-            hops = proxy_hops
-            self._app = ProxyFix(self._respond, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
+        self._app: WSGIApplication = behind_proxies(self._respond, proxy_hops)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        if self._input_terminated:
+            environ["wsgi.input_terminated"] = True
         return self._app(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -67,6 +75,11 @@ class TrackingApp:
         except SinkUnavailable as error:
             log.warning("cannot store: %s", error)
             return responses.unavailable(error)
+        except UnsupportedTransferCoding:
+            return responses.failure_answer(responses.UNSUPPORTED_TRANSFER_CODING)
+        except UnterminatedBody:
+            self._warn_of_input()
+            return responses.try_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
         except Exception:
             log.exception("a request failed")
             return responses.failure_answer(responses.INTERNAL_ERROR)
@@ -109,7 +122,7 @@ class TrackingApp:
     def _drop(self, environ: WSGIEnvironment, _: Route) -> Answer:
         try:
             read_body(environ, self.collector.limits.request_bytes)
-        except RefusedBody:
+        except (RefusedBody, UnsupportedTransferCoding, UnterminatedBody):
             log.debug("metrics that could not be read were dropped like any")
         return responses.SUCCESS
 
@@ -120,11 +133,24 @@ class TrackingApp:
         return responses.json_answer({"status": "ok"})
 
     def _ready(self, _environ: WSGIEnvironment, _: Route) -> Answer:
-        self.collector.sink.check_ready()
+        try:
+            self.collector.sink.check_ready()
+        except SinkUnavailable as error:
+            log.warning("not ready: %s", error)
+            return responses.not_ready(error)
         return responses.json_answer({"status": "ready"})
 
     def _openapi(self, environ: WSGIEnvironment, _: Route) -> Answer:
         return responses.json_answer(openapi_document(self.collector.limits, Request(environ).root_path))
+
+    def _warn_of_input(self) -> None:
+        """Log once how to mount this app, since a 503 for each chunked body goes on until that is done."""
+        if not self._warned_of_input:
+            self._warned_of_input = True
+            log.warning(
+                "a body without Content-Length cannot be read here and was answered with 503: if the server ends "
+                "wsgi.input at the end of a body, pass TrackingApp(..., input_terminated=True); else use another server"
+            )
 
     def _tell_rate(self, receipt: Receipt) -> None:
         advised = self.collector.limits.advised_requests_per_second
@@ -141,7 +167,8 @@ def _path(environ: WSGIEnvironment) -> str:
 def _origin(environ: WSGIEnvironment, route: Route) -> Origin:
     return Origin(
         header_key=header_write_key(environ),
+        other_header_key=other_header_write_key(environ),
         query_key=query_write_key(environ) if route.key_in_query else None,
-        client_ip=environ.get("REMOTE_ADDR") or None,
+        client_ip=canonical_address(environ.get("REMOTE_ADDR")),
         client_side=route.client_side,
     )

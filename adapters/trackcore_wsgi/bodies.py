@@ -42,12 +42,25 @@ class RefusedBody(Exception):
     received: bytes
 
 
+class UnsupportedTransferCoding(Exception):
+    """Transfer-Encoding names something other than chunks, which no server in front takes off."""
+
+
+class UnterminatedBody(Exception):
+    """A body of unknown length, whose end the server in front does not mark: reading it could block for ever."""
+
+
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """Read and decompress the body of a request.
 
+    Clients forget Content-Encoding, and proxies drop it: what begins as gzip does is decompressed without it.
+
     Raises:
         RefusedBody: it is larger than `limit` bytes after decompression, or is not what Content-Encoding says.
+        UnsupportedTransferCoding: nothing was read.
+        UnterminatedBody: nothing was read.
     """
+    _check_framing(environ)
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     inflate = _INFLATERS.get(encoding)
     cap = limit if inflate is None else limit + _GZIP_SLACK_BYTES
@@ -56,7 +69,9 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     if len(received) > cap:
         raise RefusedBody(body_too_large(limit, announced), received[:limit])
     if encoding in _PLAIN:
-        return received
+        if not received.startswith(_GZIP_START):
+            return received
+        inflate = gunzip  # no JSON begins so: it can be nothing else
     try:
         if inflate is None:
             raise _invalid_encoding(f"Content-Encoding {encoding[:40]!r} is not supported; use gzip")
@@ -86,6 +101,17 @@ def gunzip(data: bytes, limit: int) -> bytes:
         if not data:
             return bytes(inflated)
     raise _invalid_encoding(f"the gzip stream has more than {_MAX_MEMBERS} members")
+
+
+def _check_framing(environ: WSGIEnvironment) -> None:
+    """Check that the end of the body can be found.  HTTP/2 has bodies without length that are not chunked."""
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
+    if coding not in _KNOWN_CODINGS:
+        raise UnsupportedTransferCoding
+    is_known = environ.get("CONTENT_LENGTH") and coding != "chunked"
+    may_follow = coding == "chunked" or environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3"))
+    if not is_known and may_follow and not environ.get("wsgi.input_terminated"):
+        raise UnterminatedBody
 
 
 def _read(environ: WSGIEnvironment, announced: int | None, cap: int) -> bytes:
@@ -123,5 +149,7 @@ def _invalid_encoding(detail: str) -> InvalidRequest:
     return InvalidRequest(reason=Reason.INVALID_ENCODING, detail=detail)
 
 
+_KNOWN_CODINGS = frozenset({"", "identity", "chunked"})
+_GZIP_START = b"\x1f\x8b"
 _PLAIN = frozenset({"", "identity"})
 _INFLATERS = {"gzip": gunzip, "x-gzip": gunzip}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from werkzeug.datastructures import MultiDict
-
 from trackcore import WriteKey, write_key_from_authorization
+from trackcore.credentials import write_key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -16,20 +16,29 @@ _KEY_HEADER = "HTTP_X_WRITE_KEY"  # Jitsu, as `key:secret`
 
 
 def header_write_key(environ: WSGIEnvironment) -> WriteKey | None:
-    """Read the write key from the headers."""
-    key = write_key_from_authorization(environ.get("HTTP_AUTHORIZATION"))
-    if key is None and (given := environ.get(_KEY_HEADER, "").partition(":")[0]):
-        return WriteKey(given)
-    return key
+    """Read the write key from the Authorization header."""
+    return write_key_from_authorization(environ.get("HTTP_AUTHORIZATION"))
+
+
+def other_header_write_key(environ: WSGIEnvironment) -> WriteKey | None:
+    """Read the write key from a header that only write keys are sent in."""
+    return write_key(environ.get(_KEY_HEADER, "").partition(":")[0])
 
 
 def query_write_key(environ: WSGIEnvironment) -> WriteKey | None:
     """Read the write key from the query, where beacons and pixels have it."""
     key = query_of(environ).get("writeKey")
-    return WriteKey(key) if key else None
+    return None if key is None else write_key(SURROGATE.sub("\ufffd", key))
 
 
-def query_of(environ: WSGIEnvironment) -> MultiDict[str, str]:
-    """Read the query.  What is not UTF-8 in it becomes U+FFFD, where Werkzeug's own reading of it would raise."""
-    text = environ.get("QUERY_STRING", "").encode("latin-1").decode("utf-8", "replace")
-    return MultiDict(parse_qsl(text, keep_blank_values=True, errors="replace"))
+def query_of(environ: WSGIEnvironment) -> dict[str, str]:
+    """Read the query; of a repeated key the last value counts, as in JSON.
+
+    It is UTF-8, percent-encoded or raw.  A byte that is not becomes a lone surrogate (PEP 383).
+    """
+    text = _BEYOND_ASCII.sub(lambda byte: f"%{ord(byte[0]):02X}", environ.get("QUERY_STRING", ""))
+    return dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
+
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+_BEYOND_ASCII = re.compile("[\x80-\xff]")  # WSGI passes bytes decoded as Latin-1

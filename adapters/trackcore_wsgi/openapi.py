@@ -155,6 +155,7 @@ def _failure_schema() -> JSONObject:
             "limit": {"type": "integer", "description": "The limit that was broken, in its own unit."},
             "actual": {"type": "integer", "description": "What was found, in the same unit."},
             "position": {"type": "integer", "description": "The byte at which the text stopped being JSON."},
+            "reason": {"type": "string", "description": "Why nothing can be stored, in one word; of /ready only."},
             "accepted": _STORED["properties"]["accepted"],
             "rejected": _STORED["properties"]["rejected"],
         },
@@ -190,7 +191,7 @@ _SUCCESSES: Mapping[Action, str] = {
 }
 _SINK_FAILURES = (*responses.UNAVAILABLE.values(), responses.INTERNAL_ERROR)
 _FAILURES: Mapping[Action, tuple[Failure, ...]] = {
-    Action.TRACK: (responses.UNKNOWN_SOURCE, *_SINK_FAILURES),
+    Action.TRACK: (responses.UNKNOWN_SOURCE, responses.UNSUPPORTED_TRANSFER_CODING, *_SINK_FAILURES),
     Action.PIXEL: (),
     Action.DROP: (),
     Action.SETTINGS: (),
@@ -198,7 +199,14 @@ _FAILURES: Mapping[Action, tuple[Failure, ...]] = {
     Action.READY: _SINK_FAILURES,
     Action.OPENAPI: (),
 }
-_ALL_FAILURES = (responses.NOT_FOUND, responses.METHOD_NOT_ALLOWED, responses.UNKNOWN_SOURCE, *_SINK_FAILURES)
+_ALL_FAILURES = (
+    responses.NOT_FOUND,
+    responses.METHOD_NOT_ALLOWED,
+    responses.UNKNOWN_SOURCE,
+    responses.UNSUPPORTED_TRANSFER_CODING,
+    responses.INPUT_NOT_TERMINATED,
+    *_SINK_FAILURES,
+)
 _WRITE_KEY_IN_PATH: JSONObject = {
     "name": "writeKey",
     "in": "path",

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-
-from werkzeug.datastructures import MultiDict
+import json
+from collections.abc import Mapping
 
 from trackcore import JSONObject
-from trackcore.jsontext import encode_json
+from trackcore_wsgi.credentials import SURROGATE
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """A transparent image of one pixel."""
@@ -22,14 +22,17 @@ _STANDARD_ALPHABET = str.maketrans("-_ ", "+/+")  # a query parser has made spac
 _MOST_LEVELS = 64
 
 
-def message_in_query(query: MultiDict[str, str]) -> bytes:
-    """Give the message in a query as JSON text; empty when `data` is neither JSON nor base64."""
+def message_in_query(query: Mapping[str, str]) -> bytes:
+    """Return the message in a query as JSON text; empty when `data` is neither JSON nor base64.
+
+    What was not UTF-8 in the query is a lone surrogate, and is written as its escape: intake replaces that, and warns.
+    """
     data = query.get("data")
     if data is None:
-        return encode_json(_undotted(query))
+        return _escaped(json.dumps(_undotted(query), ensure_ascii=False, separators=(",", ":")))
     data = data.strip()
     if data.startswith("{"):
-        return data.encode("utf-8", "replace")
+        return _escaped(data)
     data = data.rstrip("=").translate(_STANDARD_ALPHABET)
     try:
         return binascii.a2b_base64(data + "=" * (-len(data) % 4), strict_mode=True)
@@ -37,7 +40,11 @@ def message_in_query(query: MultiDict[str, str]) -> bytes:
         return b""
 
 
-def _undotted(query: MultiDict[str, str]) -> JSONObject:
+def _escaped(text: str) -> bytes:
+    return SURROGATE.sub(lambda surrogate: f"\\u{ord(surrogate[0]):04x}", text).encode()
+
+
+def _undotted(query: Mapping[str, str]) -> JSONObject:
     """Build the object that dotted keys describe.  Where `a=1&a.b=2` contradict each other the deeper key wins."""
     message: JSONObject = {}
     for key in sorted(query, key=lambda key: key.count("."), reverse=True):
@@ -45,5 +52,13 @@ def _undotted(query: MultiDict[str, str]) -> JSONObject:
         inner = message
         for parent in parents:
             inner = inner.setdefault(parent, {})
-        inner.setdefault(name, query[key])
+        inner.setdefault(name, _value(key, query[key]))
     return message
+
+
+def _value(key: str, text: str) -> str | bool:
+    """Return a value as text; below `integrations`, where only a boolean decides, true and false as booleans."""
+    return _BOOLEANS.get(text.lower(), text) if key.startswith("integrations.") else text
+
+
+_BOOLEANS = {"true": True, "false": False}

@@ -54,6 +54,16 @@ INTERNAL_ERROR = Failure(
     code="internal_error",
     message="Something failed here, and nothing of the request is known to be stored; try again.",
 )
+UNSUPPORTED_TRANSFER_CODING = Failure(
+    status=HTTPStatus.NOT_IMPLEMENTED,
+    code="unsupported_transfer_coding",
+    message="Transfer-Encoding may only be chunked; compress with Content-Encoding.",
+)
+INPUT_NOT_TERMINATED = Failure(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="input_not_terminated",
+    message="This server cannot read a body without Content-Length; see `input_terminated` in the README.",
+)
 UNAVAILABLE: Mapping[Cause, Failure] = {
     Cause.FULL: Failure(
         status=HTTPStatus.INSUFFICIENT_STORAGE,
@@ -119,9 +129,20 @@ def invalid_request(error: InvalidRequest) -> Answer:
 
 def unavailable(error: SinkUnavailable) -> Answer:
     """Answer that nothing was stored, and when to try again."""
-    seconds = str(error.retry_after)
-    answer = failure_answer(UNAVAILABLE[error.cause])
-    return attrs.evolve(answer, headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
+    return try_later(UNAVAILABLE[error.cause], error.retry_after)
+
+
+def not_ready(error: SinkUnavailable) -> Answer:
+    """Answer that nothing can be stored now, and why in one word."""
+    failure = UNAVAILABLE[error.cause]
+    body = {"success": False, "code": failure.code, "message": failure.message, "reason": error.reason}
+    return attrs.evolve(unavailable(error), body=encode_json(body))
+
+
+def try_later(failure: Failure, retry_after: int) -> Answer:
+    """Answer with an entry of the table, and after how many seconds to try again."""
+    seconds = str(retry_after)
+    return attrs.evolve(failure_answer(failure), headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
 
 
 def for_receipt(receipt: Receipt, *, strict: bool) -> Answer:

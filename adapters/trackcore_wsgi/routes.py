@@ -17,10 +17,11 @@ from typing import get_args
 import attrs
 
 from trackcore import Call, Endpoint, WriteKey
+from trackcore.paths import BODY_PATHS, BodyPath, normalize_path
 
 SETTINGS_PATH = "/v1/projects/{write_key}/settings"
 
-_SLASHES = re.compile(r"/{2,}")
+_BEACON = "/beacon/v1/batch"  # a page that is being left can set no header
 _SETTINGS = re.compile(r"/v1(?:/projects)+/([^/]+)/settings")  # React Native repeats `projects` behind a proxy URL
 
 
@@ -54,58 +55,27 @@ class Route:
 
 def find_route(path: str) -> Route | None:
     """Find the route of a path below where the app is mounted."""
-    path = _SLASHES.sub("/", path).rstrip("/")
+    path = normalize_path(path)
     route = ROUTES.get(path)
     if route is None and (match := _SETTINGS.fullmatch(path)):
         return Route(action=Action.SETTINGS, write_key=WriteKey(match[1]))
     return route
 
 
-_SHORT_NAMES: Mapping[Call, str] = {
-    "identify": "i",
-    "track": "t",
-    "page": "p",
-    "screen": "s",
-    "group": "g",
-    "alias": "a",
-}
-
-_SERVER_BATCHES = (
-    "/v1/batch",
-    "/v1/import",  # Ruby, Java, Android (classic), .NET
-)
-_CLIENT_BATCHES = (
-    "/v1/b",  # analytics-next, Swift, Kotlin, React Native, C#
-    # Some SDKs put `/b` behind whatever base URL they are given.
-    "/b",
-    "/batch/b",
-    "/v1/batch/b",
-)
-
-
 def _routes() -> Iterator[tuple[str, Route]]:
+    for path, body in BODY_PATHS.items():
+        yield path, attrs.evolve(_track(body), key_in_query=path == _BEACON)
     for call in get_args(Call):
-        yield f"/v1/{call}", _track(call)
-        yield f"/v1/{_SHORT_NAMES[call]}", _track(call, client_side=True)
         pixel = Route(action=Action.PIXEL, endpoint=call, client_side=True, key_in_query=True)
         yield f"/v1/pixel/{call}", pixel
-        # Jitsu, in a page and in Node
-        yield f"/api/s/{call}", _track(call, client_side=True)
-        yield f"/api/s/s2s/{call}", _track(call)
-    for path in _SERVER_BATCHES:
-        yield path, _track("batch")
-    for path in _CLIENT_BATCHES:
-        yield path, _track("batch", client_side=True)
-    # RudderStack JS on leaving a page
-    yield "/beacon/v1/batch", attrs.evolve(_track("batch", client_side=True), key_in_query=True)
     yield "/v1/m", Route(action=Action.DROP, methods=("POST",))  # the SDKs' own metrics
     yield "/health", Route(action=Action.HEALTH)
     yield "/ready", Route(action=Action.READY)
     yield "/openapi.json", Route(action=Action.OPENAPI)
 
 
-def _track(endpoint: Endpoint, *, client_side: bool = False) -> Route:
-    return Route(action=Action.TRACK, methods=("POST",), endpoint=endpoint, client_side=client_side)
+def _track(body: BodyPath) -> Route:
+    return Route(action=Action.TRACK, methods=("POST",), endpoint=body.endpoint, client_side=body.client_side)
 
 
 ROUTES: Mapping[str, Route] = dict(_routes())

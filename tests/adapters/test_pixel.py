@@ -37,7 +37,8 @@ class TestData:
     """The message in `data`: base64 of JSON, padded or not, in either alphabet, or the JSON itself (traps 40)."""
 
     def _stored(self, server: Server, data: str) -> dict[str, Any]:
-        assert_image(server.get("/v1/pixel/track", f"data={data}"))
+        query = data if data.startswith("data=") else f"data={data}"
+        assert_image(server.get("/v1/pixel/track", query))
         return server.only
 
     def test_the_samples_use_the_alphabet(self) -> None:
@@ -51,7 +52,7 @@ class TestData:
             lambda text: text.rstrip("="),
             lambda text: text.replace("+", "-").replace("/", "_"),
             lambda text: text.replace("+", "-").replace("/", "_").rstrip("="),
-            lambda text: quote(text, safe="") + "&data=second",
+            lambda text: "data=first&data=" + quote(text, safe=""),
             lambda text: "%20" + quote(text, safe="") + "%0A",
         ],
         ids=["escaped", "plus as space", "unpadded", "url-safe", "url-safe, unpadded", "repeated", "white space"],
@@ -137,9 +138,21 @@ class TestDottedKeys:
         assert_image(server.get("/v1/pixel/page", f"userId=u&writeKey=abc123&{query}"))
         assert server.only["x"] == {"a": {"b": {"c": "3"}}}
 
-    def test_the_first_of_a_repeated_key(self, server: Server) -> None:
-        server.get("/v1/pixel/page", "userId=u&userId=v&writeKey=abc123")
-        assert server.only["userId"] == "u"
+    def test_the_last_of_a_repeated_key(self, server: Server) -> None:
+        """As in JSON."""
+        server.get("/v1/pixel/page", "userId=u&userId=v&writeKey=no&writeKey=abc123&x.a=1&x.a=2")
+        assert (server.only["userId"], server.only["x"]) == ("v", {"a": "2"})
+
+    @pytest.mark.parametrize(
+        ("text", "value"), [("false", False), ("true", True), ("FALSE", False), ("True", True), ("0", "0"), ("", "")]
+    )
+    def test_integrations_are_booleans(self, server: Server, text: str, value: Any) -> None:
+        """Else `integrations.X=false` would not exclude X: only a boolean decides.  Elsewhere all is text."""
+        query = f"integrations.X={text}&integrations.Y.on={text}&properties.integrations.Z={text}&properties.a={text}"
+        assert_image(server.get("/v1/pixel/page", f"userId=u&writeKey=abc123&{query}"))
+        stored = server.only
+        assert stored["integrations"] == {"X": value, "Y": {"on": value}}
+        assert stored["properties"] == {"integrations": {"Z": text}, "a": text}
 
     @pytest.mark.parametrize("dots", [1, 60, 63, 64, 65, 66, 200, 500, 5000])
     def test_many_dots(self, server: Server, dots: int) -> None:
@@ -156,14 +169,27 @@ class TestDottedKeys:
         assert_image(server.get("/v1/pixel/page", f"{keys}&userId=u&writeKey=abc123"))
         assert server.only["userId"] == "u"
 
-    def test_a_query_in_latin_1(self, server: Server) -> None:
-        """Mail programs encode as they like; what is no UTF-8 is replaced, and the message kept."""
-        assert_image(server.get("/v1/pixel/page", "userId=u&writeKey=abc123&name=Caf\xe9"))
-        assert server.only["name"] == "Caf\ufffd"
+    @pytest.mark.parametrize(
+        "query",
+        ["name=Caf\xe9", "name=Caf%E9", 'data={"userId":"u","name":"Caf\xe9"}', "name=Caf%e9&userId=v&Caf\xe9=1"],
+    )
+    def test_a_query_in_latin_1(self, server: Server, query: str) -> None:
+        """Mail programs encode as they like; what is not UTF-8 is replaced with a warning, and the message kept."""
+        assert_image(server.get("/v1/pixel/page", f"userId=u&{query}", headers=KEY))
+        (entry,) = server.entries
+        assert entry.message["name"] == "Caf\ufffd"
+        assert [caution["code"] for caution in entry.cautions] == ["surrogate_replaced"]
 
-    def test_a_query_in_utf_8_that_is_not_escaped(self, server: Server) -> None:
-        assert_image(server.get("/v1/pixel/page", "userId=u&writeKey=abc123&name=Caf\xc3\xa9"))
-        assert server.only["name"] == "Café"
+    def test_a_write_key_that_is_not_utf_8_is_kept_in_quarantine(self, server: Server) -> None:
+        for query in ("writeKey=\xe9", "writeKey=%FF"):
+            assert_image(server.get("/v1/pixel/page", f"userId=u&{query}"))
+        assert [request.write_key for request in server.log.quarantined()] == ["\ufffd", "\ufffd"]
+
+    @pytest.mark.parametrize("name", ["Caf\xc3\xa9", "Caf%C3%A9", "Caf\xc3%a9"])
+    def test_a_query_in_utf_8_escaped_or_not(self, server: Server, name: str) -> None:
+        assert_image(server.get("/v1/pixel/page", f"userId=u&writeKey=abc123&name={name}"))
+        (entry,) = server.entries
+        assert (entry.message["name"], entry.cautions) == ("Café", ())
 
 
 class TestAlwaysTheImage:

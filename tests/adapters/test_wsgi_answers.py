@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import sqlite3
 import string
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_sqlite import SqliteSink
 
-from trackcore import Cause, Limits, MemorySink
+from trackcore import Cause, Limits, MemorySink, SinkUnavailable
 
 SUCCESS = b'{"success": true}'
 STRICT = {**KEY, "X-Strict-Mode": "1"}
@@ -199,11 +202,43 @@ class TestCannotStore:
         answer = serve(FailingSink(unavailable(cause=Cause.UNAVAILABLE))).post("/v1/track", track())
         assert 1 <= int(answer.headers["retry-after"]) <= 300
 
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (unavailable(cause=Cause.FULL), "disk_full"),
+            (unavailable(cause=Cause.OVERLOADED), "overloaded"),
+            (unavailable(cause=Cause.UNAVAILABLE), "unavailable"),
+            (unavailable(cause=Cause.UNAVAILABLE, reason="locked"), "locked"),
+        ],
+    )
+    def test_ready_names_the_reason_in_one_word(self, error: SinkUnavailable, reason: str) -> None:
+        """Without internals: the detail is for the log."""
+        answer = serve(FailingSink(error)).get("/ready")
+        assert answer.json["reason"] == reason
+        assert error.detail not in answer.body.decode()
+        assert "reason" not in serve(FailingSink(error)).post("/v1/t", track()).json
+
+    def test_a_real_log_that_cannot_be_written_says_why(self, tmp_path: Path) -> None:
+        (tmp_path / "damaged.db").write_bytes(b"this is no log, and longer than a header" * 99)
+        (tmp_path / "file").write_text("")
+        server = serve(SqliteSink(tmp_path / "log.db"))
+        assert server.get("/ready").status == 200
+        with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            busy = serve(SqliteSink(tmp_path / "log.db", busy_timeout=0.01))
+            assert busy.get("/ready").json["reason"] == "locked"
+        server.post("/v1/t", track())
+        (tmp_path / "log.db").rename(tmp_path / "elsewhere.db")
+        assert server.post("/v1/t", track()).status == 503
+        others = [serve(SqliteSink(tmp_path / name)) for name in ("damaged.db", "file/x.db")]
+        found = [one.get("/ready").json["reason"] for one in (server, *others)]
+        assert found == ["gone", "damaged", "unwritable"]
+
     def test_a_real_disk_that_is_full(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         server.post("/v1/track", track(messageId="before"))
         assert isinstance(server.sink, SqliteSink)
-        assert server.sink._connection is not None
-        server.sink._connection.execute("PRAGMA max_page_count = 1")
+        assert server.sink._file._connection is not None
+        server.sink._file._connection.execute("PRAGMA max_page_count = 1")
         monkeypatch.setattr(server.sink, "_drop_connection", lambda: None)
         big = track(messageId="big", properties={"pad": "x" * 30_000})
         answer = server.post("/v1/track", big)
@@ -362,10 +397,62 @@ class TestWriteKeys:
         assert [caution["code"] for caution in entry.cautions] == (["write_key_mismatch"] if warned else [])
         assert "writeKey" not in entry.message
 
-    def test_an_unknown_key_in_the_header_wins_too(self, server: Server) -> None:
-        server.post("/v1/batch", {"batch": [track()], "writeKey": "abc123"}, headers=UNKNOWN_KEY)
-        assert server.messages == []
+    FOREIGN = (
+        basic("staging:hunter2"),
+        "Bearer eyJhbGciOi.x.y",
+        "Basic abc123",
+        "Basic oUAUW1JHKcFjqCQGeTuKcVKX2Bt5G7zS",
+        'Digest username="x"',
+        "Token abc123",
+    )
+
+    @pytest.mark.parametrize("path", ["/v1/t", "/v1/track", "/v1/batch"])
+    @pytest.mark.parametrize("header", FOREIGN)
+    def test_a_header_that_is_meant_for_somebody_else_hides_no_key(
+        self, server: Server, header: str, path: str
+    ) -> None:
+        """A site that is being built is behind Basic authentication, and browsers send that along."""
+        message = track(writeKey="app1")
+        body = {"batch": [message]} if path == "/v1/batch" else message
+        headers = {"Authorization": header, "X-Strict-Mode": "1"}
+        assert server.post(path, body, headers=headers).body == SUCCESS
+        (entry,) = server.entries
+        assert (entry.source, "writeKey" in entry.message) == ("app", False)
+        is_other_key = header == basic("staging:hunter2")
+        assert [caution["code"] for caution in entry.cautions] == (["write_key_mismatch"] if is_other_key else [])
+
+    def test_nor_does_a_custom_header(self, server: Server) -> None:
+        server.post("/v1/t", track(writeKey="app1"), headers={"X-Write-Key": "nope"})
+        server.post("/v1/t", track(), headers={"X-Write-Key": "abc123", "Authorization": basic("staging")})
+        assert [entry.source for entry in server.entries] == ["app", "website"]
+
+    def test_an_unknown_key_hides_no_key_in_the_query(self, server: Server) -> None:
+        server.post("/beacon/v1/batch", {"batch": [track()]}, query="writeKey=app1", headers=UNKNOWN_KEY)
+        server.get("/v1/pixel/page", query="writeKey=%20abc123%0A&userId=u1", headers=UNKNOWN_KEY)
+        assert [entry.source for entry in server.entries] == ["app", "website"]
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_where_no_key_is_known_the_first_is_kept(self, server: Server, *, strict: bool) -> None:
+        headers = {**UNKNOWN_KEY, **({"X-Strict-Mode": "1"} if strict else {})}
+        answer = server.post("/v1/batch", {"batch": [track()], "writeKey": "no"}, headers=headers)
+        assert (answer.status, server.messages) == (401 if strict else 200, [])
         assert [request.write_key for request in server.log.quarantined()] == ["nobody's"]
+
+    def test_what_is_refused_as_a_whole_is_kept_for_the_source_that_is_known(self, server: Server) -> None:
+        server.post("/v1/track", b'{"writeKey":"app1","userId":NaN}', headers=UNKNOWN_KEY)
+        assert [record.source for record in server.log.rejected()] == ["app"]
+
+    @pytest.mark.parametrize(
+        ("header", "body_key"),
+        [(_b64("abc123\n"), None), (_b64("abc123:\n"), None), (None, "abc123\n"), (None, " abc123")],
+    )
+    def test_white_space_around_a_key_is_none_of_it(
+        self, server: Server, header: str | None, body_key: str | None
+    ) -> None:
+        message = track(**({} if body_key is None else {"writeKey": body_key}))
+        server.post("/v1/track", message, headers={} if header is None else {"Authorization": f"Basic {header}"})
+        (entry,) = server.entries
+        assert (entry.source, entry.cautions) == ("website", ())
 
     @pytest.mark.parametrize("key", [None, "", 5, True, [], {}])
     def test_a_key_in_the_body_that_is_none(self, server: Server, key: Any) -> None:
@@ -452,6 +539,31 @@ class TestAddresses:
     @pytest.mark.parametrize("path", [*CLIENT_ROUTES, "/v1/t"])
     def test_client_routes(self, server: Server, path: str) -> None:
         assert self._ip(server, path, track()) == CLIENT_IP
+
+    @pytest.mark.parametrize(
+        ("forwarded", "stored"),
+        [
+            ("203.0.113.7:51008", "203.0.113.7"),
+            ("[2001:DB8:0::1]:443", "2001:db8::1"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ('for="[2001:db8::1]:80";proto=https', "2001:db8::1"),
+            ("unknown", None),
+            ("_hidden", None),
+            ("6.6.6.6, unknown", None),
+            ("unknown, 203.0.113.7:1", "203.0.113.7"),
+        ],
+    )
+    def test_behind_a_proxy_it_is_a_canonical_address_or_none(self, forwarded: str, stored: str | None) -> None:
+        """In a message, in a pixel, and with a request in quarantine."""
+        sink = MemorySink()
+        server = serve(sink, proxy_hops=1)
+        headers = {**KEY, "X-Forwarded-For": forwarded}
+        server.post("/v1/t", track(), headers=headers)
+        server.get("/v1/pixel/page", "userId=u", headers=headers)
+        server.post("/v1/t", track(), headers={"X-Forwarded-For": forwarded})
+        contexts = [json.loads(kept.payload).get("context", {}) for kept in sink.envelopes]
+        assert [context.get("ip") for context in contexts] == [stored, stored]
+        assert [request.client_ip for request in sink.quarantined] == [stored]
 
     @pytest.mark.parametrize("letter", "itpsga")
     def test_client_routes_of_one_letter(self, server: Server, letter: str) -> None:

@@ -22,6 +22,7 @@ from adapter_helpers import (
     track,
     zipped,
 )
+from trackcore_wsgi import TrackingApp
 
 from trackcore import Limits, MemorySink
 
@@ -87,6 +88,13 @@ class TestNotJson:
     def test_a_byte_order_mark(self, server: Server) -> None:
         assert server.post("/v1/batch", b"\xef\xbb\xbf" + BATCH).status == 200
         assert len(server.messages) == 1
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+    @pytest.mark.parametrize("path", ["/v1/batch", "/v1/track"])
+    def test_another_unicode_encoding_is_named(self, server: Server, encoding: str, path: str) -> None:
+        answer = server.post(path, BATCH.decode().encode(encoding))
+        assert_refused(answer, "invalid_json")
+        assert f"it looks like {encoding[:6].upper()}; send UTF-8" in answer.json["message"]
 
     def test_an_empty_batch(self, server: Server) -> None:
         """An empty `batch` is a 200."""
@@ -227,6 +235,13 @@ class _Malformed(_Input):
         return super().read(size)
 
 
+class _Untouchable(io.BytesIO):
+    """A body that nobody may read: a real one would block."""
+
+    def read(self, _: int | None = -1) -> bytes:
+        raise SystemExit("the body was read")
+
+
 class _Endless(_Input):
     """More and more."""
 
@@ -316,6 +331,44 @@ class TestReading:
         assert server.post("/v1/b", BATCH, environ=environ).status == 200
         assert len(server.messages) == 1
 
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": None},
+            {"HTTP_TRANSFER_ENCODING": " Chunked", "CONTENT_LENGTH": ""},
+            {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "5"},
+            {"SERVER_PROTOCOL": "HTTP/2", "CONTENT_LENGTH": None},
+        ],
+    )
+    def test_without_a_length_the_body_is_read_only_where_its_end_is_marked(
+        self, caplog: pytest.LogCaptureFixture, environ: dict[str, Any]
+    ) -> None:
+        """On a 400 SDKs drop the batch; on a 503 they keep it until the app is mounted as its log says."""
+        sink = MemorySink()
+        server = serve(sink)
+        for _ in range(2):
+            answer = server.post("/v1/b", environ={**environ, "wsgi.input": _Untouchable()}, validate=False)
+            assert (answer.status, answer.json["code"]) == (503, "input_not_terminated")
+            assert 1 <= int(answer.headers["retry-after"]) <= 300
+        assert caplog.text.count("input_terminated=True") == 1
+        app = TrackingApp(server.app.collector, input_terminated=True)
+        assert call_app(app, "/v1/b", BATCH, headers=KEY, environ=environ).status == 200
+        assert len(sink.envelopes) == 1
+
+    @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "chunked, chunked", "x", "deflate,chunked"])
+    @pytest.mark.parametrize("length", [None, str(len(BATCH))])
+    def test_another_transfer_coding_is_refused(self, coding: str, length: str | None) -> None:
+        """No server takes it off, so the body would be read as something that it is not."""
+        environ = {"HTTP_TRANSFER_ENCODING": coding, "CONTENT_LENGTH": length, "wsgi.input_terminated": True}
+        sink = MemorySink()
+        answer = serve(sink).post("/v1/b", BATCH, environ=environ)
+        assert (answer.status, answer.json["code"]) == (501, "unsupported_transfer_coding")
+        assert not sink.envelopes
+
+    def test_metrics_are_dropped_unread(self) -> None:
+        environ = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": None, "wsgi.input": _Untouchable()}
+        assert serve(MemorySink()).post("/v1/m", environ=environ, validate=False).status == 200
+
     @pytest.mark.parametrize(("size", "status"), [(REQUEST_BYTES, 200), (REQUEST_BYTES + 1, 400), (2_000_000, 400)])
     def test_chunked_and_large(self, size: int, status: int) -> None:
         environ = {"CONTENT_LENGTH": None, "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
@@ -351,6 +404,25 @@ class TestContentType:
         answer = server.post("/v1/batch", BATCH, environ={"CONTENT_TYPE": content_type})
         assert (answer.status, answer.body) == (200, b'{"success": true}')
         assert server.only["messageId"] == "m"
+
+
+class TestGzipWithoutContentEncoding:
+    """A body without Content-Encoding that begins with gzip's magic is decompressed: it can be nothing else (R23)."""
+
+    @pytest.mark.parametrize("headers", [KEY, {**KEY, "Content-Encoding": "identity"}], ids=["none", "identity"])
+    def test_it_is_decompressed(self, server: Server, headers: dict[str, str]) -> None:
+        assert server.post("/v1/batch", zipped(BATCH), headers=headers).status == 200
+        assert server.only["messageId"] == "m"
+
+    def test_within_the_same_limits(self, server: Server) -> None:
+        assert_refused(server.post("/v1/batch", zipped(sized_batch(REQUEST_BYTES + 1)), headers=KEY), "body_too_large")
+        assert_refused(server.post("/v1/batch", zipped(b" " * 50_000_000), headers=KEY), "body_too_large")
+        assert server.post("/v1/batch", zipped(sized_batch(REQUEST_BYTES)), headers=KEY).status == 200
+
+    @pytest.mark.parametrize("broken", [zipped(BATCH)[:-5], b"\x1f\x8b", b"\x1f\x8bxxxxxxxxx"])
+    def test_what_only_begins_so_is_refused(self, server: Server, broken: bytes) -> None:
+        assert_refused(server.post("/v1/batch", broken, headers=KEY), "invalid_encoding")
+        assert [record.payload for record in server.log.rejected()] == [broken]
 
 
 class TestContentEncoding:

@@ -255,7 +255,7 @@ class TestStory:
         assert summaries[1].startswith("Text as stored (")
         page.run("await page.click('.raw summary')")
         assert page.run("return await page.innerText('.raw pre')") == item
-        assert "the write key in the Authorization header belongs to it" in page.run(DETAIL)
+        assert "the write key in a header (Authorization or X-Write-Key) belongs to it" in page.run(DETAIL)
 
     def test_duplicates_outlive_a_restart_and_bytes_do_not(self, site: Site, page: Browser) -> None:
         for event in ("Bought", "Bought again"):

@@ -28,8 +28,11 @@ from trackcore import (
     encode_message,
 )
 
-STATUSES = frozenset({200, 400, 401, 404, 405})
+STATUSES = frozenset({200, 400, 401, 404, 405, 501, 503})
 """What a client can get while the log can be written: SDKs lose data on anything else."""
+
+_UNREAD = {501: "unsupported_transfer_coding", 503: "input_not_terminated"}
+"""The one reason for which a body is not read at all: its end cannot be found."""
 
 _CALLS: tuple[Call | None, ...] = ("identify", "track", "page", "screen", "group", "alias", None)
 
@@ -129,6 +132,7 @@ def _check_body(status: int, content_type: str, body: bytes) -> None:
     _require(isinstance(answer, dict), "the answer is no object")
     if status != 200:
         _require(answer["success"] is False, "success is not false")
+        _require(_UNREAD.get(status, answer["code"]) == answer["code"], f"a {status} is {answer['code']}")
         _require(isinstance(answer["code"], str) and isinstance(answer["message"], str), "no code or no message")
     _require(b"Traceback" not in body and b"site-packages" not in body, "internals are shown")
 

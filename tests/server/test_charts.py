@@ -180,3 +180,24 @@ class TestAnswers:
             whole(charts)
         moved.rename(path)
         assert whole(charts)["messages"]
+
+    def test_what_was_counted_while_the_clock_was_ahead_is_forgotten(self, path: Path) -> None:
+        """Times that are yet to come when the clock is put back get messages still."""
+        log = SqliteBrowser(path)
+        buckets = Buckets(log)
+        ahead = range(FIRST + 10, FIRST + 20)
+        buckets.count(WIDTH, ahead, NOW + timedelta(hours=1), Budget(1_000))
+        sink = SqliteSink(path)
+        sink.store([envelope(f"late{number}", received_at=NOW + timedelta(seconds=number)) for number in range(50)])
+        sink.close()
+        counted = buckets.count(WIDTH, ahead, NOW + timedelta(minutes=1), Budget(1_000))
+        assert sum(sum(bucket.sources.values()) for bucket in counted.values()) == pytest.approx(50)
+
+    def test_an_answer_is_not_shown_for_as_long_as_the_clock_was_ahead(self, path: Path) -> None:
+        now = NOW + timedelta(days=1)
+        log = SqliteBrowser(path)
+        lags = Lags(parse_configuration(""), log)
+        charts = Charts(log, lambda: now, lags, monotonic=count(0, 0.3).__next__)
+        assert whole(charts)["messages"] == {}
+        now = NOW
+        assert any(charts.of_last(600)["messages"] for _ in range(200))

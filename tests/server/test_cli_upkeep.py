@@ -11,10 +11,11 @@ from typing import Any
 
 from click.testing import Result
 from served import Served, wait_for
-from trackcore_server.retention import keep_short
+from trackcore_server.retention import BelievedTime, keep_short, time_of_log
 from trackcore_sqlite import FITTING, SqliteLog, check_log
 from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
 
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MESSAGE = {"type": "track", "userId": "u", "event": "Paid"}
 LOG = Path("trackcore-data/trackcore.db")
 
@@ -56,11 +57,37 @@ class TestPrune:
 
 class TestRetention:
     def test_the_configured_age_is_kept_to(self, fill: Callable[..., None]) -> None:
-        fill(MESSAGE, received_at=datetime.now(UTC) - timedelta(days=2))
-        fill(MESSAGE | {"messageId": "new"}, received_at=datetime.now(UTC))
+        for hours in (48, 30, 16, 0):
+            fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=datetime.now(UTC) - timedelta(hours=hours))
         stop = keep_short(LOG.absolute(), timedelta(days=1), every=timedelta(milliseconds=10))
-        wait_for(lambda: [stored.seq for stored in SqliteLog(LOG).messages()] == [2])
+        wait_for(lambda: [stored.seq for stored in SqliteLog(LOG).messages()] == [3, 4])
         stop()
+
+    def test_a_clock_that_is_a_year_ahead_does_not_delete_everything(self, fill: Callable[..., None]) -> None:
+        """The clock is believed once it has stood there for a day; until then time goes on from that of the log."""
+        for hours in (72, 60, 40, 20, 0):
+            fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=NOW - timedelta(hours=hours))
+        ahead = NOW + timedelta(days=365)
+        assert time_of_log(LOG) == NOW
+        believed = BelievedTime(NOW, 0.0)
+        assert believed.at(ahead, 0.0) == NOW
+        assert believed.at(ahead + timedelta(hours=23), 23 * 3_600) == NOW + timedelta(hours=23)
+        assert believed.at(ahead + timedelta(hours=24), 24 * 3_600) == ahead + timedelta(hours=24)
+
+    def test_a_process_that_starts_while_the_clock_is_ahead_reads_the_time_in_the_log(
+        self, fill: Callable[..., None]
+    ) -> None:
+        fill(MESSAGE, received_at=NOW)
+        for hours in (1, 3):
+            fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=NOW + timedelta(days=365, hours=hours))
+        assert time_of_log(LOG) == NOW + timedelta(hours=2)
+        for hours in (20, 26):
+            fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=NOW + timedelta(days=365, hours=hours))
+        assert time_of_log(LOG) == NOW + timedelta(days=365, hours=26), "it has stood there for a day"
+
+    def test_a_clock_that_is_put_back_is_believed_at_once(self) -> None:
+        believed = BelievedTime(NOW, 0.0)
+        assert believed.at(NOW - timedelta(days=9), 5.0) == NOW - timedelta(days=9)
 
     def test_a_log_that_cannot_be_written_does_not_end_it(self, caplog: Any, tmp_path: Path) -> None:
         (tmp_path / "no.db").write_bytes(b"x" * 10_000)

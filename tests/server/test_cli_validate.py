@@ -1,5 +1,7 @@
+import gzip
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,39 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 Write = Callable[..., Path]
+
+
+class TestFiles:
+    """`validate` reads a file as `import` does: plain or by gzip; UTF-16 is named once, truncation with the counts."""
+
+    def test_a_compressed_file(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(gzip.compress(f"{json.dumps(GOOD)}\n{json.dumps(NO_ID)}\n".encode()))
+        result = run("validate", tmp_path / "file")
+        assert result.exit_code == 1
+        assert result.stdout.startswith(f"{tmp_path / 'file'}:2: no_user_anon_id: ")
+        assert result.stderr == "2 messages, 1 rejected, 0 warnings\n"
+
+    def test_a_truncated_one(self, run: Run, tmp_path: Path) -> None:
+        messages = [json.dumps({**GOOD, "properties": {"x": os.urandom(40).hex()}}) for _ in range(50)]
+        (tmp_path / "file").write_bytes(gzip.compress("\n".join(messages).encode())[:-200])
+        result = run("validate", tmp_path / "file")
+        assert (result.exit_code, result.stdout) == (1, "")
+        told, summary = result.stderr.splitlines()
+        assert told == f"{tmp_path / 'file'}: the file is truncated: its gzip stream ends too early; {summary} so far"
+        assert 0 < int(summary.split()[0]) < len(messages)
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+    @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+    def test_another_unicode_encoding_is_named_once(
+        self, run: Run, tmp_path: Path, encoding: str, *, packed: bool
+    ) -> None:
+        text = (json.dumps(GOOD) + "\r\n").encode(encoding) * 3
+        (tmp_path / "file").write_bytes(gzip.compress(text) if packed else text)
+        result = run("validate", tmp_path / "file")
+        assert (result.exit_code, result.stdout) == (2, "")
+        told, summary = result.stderr.splitlines()
+        assert told.startswith(f"{tmp_path / 'file'}: the file is {encoding[:6].upper()}, and JSON is UTF-8")
+        assert summary == "0 messages, 0 rejected, 0 warnings"
 
 
 class TestTenMessagesOfWhichThreeAreBad:

@@ -46,6 +46,7 @@ bind = "0.0.0.0:80"
 workers = 4
 threads = 16
 proxy_hops = 1
+prefix = "/endpoint"
 
 [limits]
 request_bytes = 1000
@@ -61,7 +62,7 @@ def test_each_setting_is_read() -> None:
         ),
         destinations=(Destination(name="Mixpanel", max_age=timedelta(days=5)), Destination(name="KISSmetrics")),
         log=LogSettings(path=Path("logs/all.db"), rejected_bytes=ByteCount(1 << 30), quarantine_bytes=ByteCount(1_000)),
-        server=ServerSettings(bind="0.0.0.0:80", workers=4, threads=16, proxy_hops=1),
+        server=ServerSettings(bind="0.0.0.0:80", workers=4, threads=16, proxy_hops=1, prefix="/endpoint"),
         limits=Limits(request_bytes=1_000, depth=10),
     )
 

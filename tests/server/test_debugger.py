@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,25 @@ def _client(tmp_path: Path) -> Client:
     return client
 
 
+HOSTILE = (
+    b'{"a":' + b"[" * 4_000,
+    b'{"a":' + b"[" * 1_900 + b"]" * 1_900 + b',"token":"x"}',
+    b'{"token":' + b'{"a":' * 600 + b"1" + b"}" * 601,
+    b'{"token":1' + b"0" * 4_000 + b"}",
+)
+
+
+class Broken(io.BytesIO):
+    """A body that cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def read(self, _: int | None = -1) -> bytes:
+        raise self.error
+
+
 @pytest.fixture(name="inside")
 def _inside(client: Client) -> Client:
     assert enter(client).status_code == 200
@@ -73,7 +95,7 @@ def _inside(client: Client) -> Client:
 
 def enter(client: Client, token: str = TOKEN, **options: Any) -> TestResponse:
     headers = {"Origin": options.pop("origin", ORIGIN)}
-    return client.post("/debugger/api/session", json={"token": token}, headers=headers, **options)
+    return client.post("/debugger/session", json={"token": token}, headers=headers, **options)
 
 
 def send(client: Client, *messages: Any, key: str = "key") -> None:
@@ -84,6 +106,21 @@ def ask(client: Client, question: str, **values: Any) -> Any:
     response = client.get(f"/debugger/api/{question}", query_string=values)
     assert response.status_code == 200, response.text
     return response.json
+
+
+def backup_of(log: Path) -> Path:
+    """Make a backup as the README has it."""
+    backup = log.with_name("backup.db")
+    with closing(sqlite3.connect(log)) as connection:
+        connection.execute("VACUUM INTO ?", (str(backup),))
+    return backup
+
+
+def restore(backup: Path, log: Path) -> None:
+    """Put a backup in the place of a log."""
+    for file in log.parent.glob(f"{log.name}-*"):
+        file.unlink()
+    backup.replace(log)
 
 
 def whole_charts(client: Client, seconds: int) -> Any:
@@ -106,7 +143,9 @@ class TestMounting:
 
     def test_its_address_is_a_folder(self, client: Client) -> None:
         response = client.get("/debugger")
-        assert (response.status_code, response.headers["Location"]) == (308, "/debugger/")
+        assert (response.status_code, response.headers["Location"]) == (308, "debugger/"), (
+            "relative: a proxy may add to it"
+        )
 
     def test_a_token_of_the_environment(self) -> None:
         configuration = parse_configuration(CONFIGURATION.replace(TOKEN, "env:OUR_TOKEN"))
@@ -158,22 +197,31 @@ class TestAccess:
         assert (response.status_code, response.get_json()["code"]) == (403, "wrong_token")
         assert "Set-Cookie" not in response.headers
 
-    @pytest.mark.parametrize("body", [b"", b"[]", b'{"token": 5}', b'{"token": "\xff"}', b"x" * 10_000])
-    def test_what_is_no_token_at_all(self, client: Client, body: bytes) -> None:
-        response = client.post("/debugger/api/session", data=body, headers={"Origin": ORIGIN})
-        assert response.status_code == 400
+    @pytest.mark.parametrize("body", [b"", b"[]", b'{"token": 5}', b'{"token": "\xff"}', b"x" * 10_000, *HOSTILE])
+    @pytest.mark.parametrize("path", ["session", "api/session"])
+    def test_what_is_no_token_at_all(self, client: Client, path: str, body: bytes) -> None:
+        response = client.post(f"/debugger/{path}", data=body, headers={"Origin": ORIGIN})
+        assert (response.status_code, response.get_json()["code"]) == (400, "bad_body")
+
+    def test_a_body_that_cannot_be_read(self, client: Client) -> None:
+        """Each server has exceptions of its own for a chunk that is none, and a connection may break."""
+        for error in (ValueError("a chunk"), OSError("reset"), RuntimeError("?")):
+            environ = {"wsgi.input": Broken(error), "wsgi.input_terminated": True}
+            response = client.post("/debugger/session", environ_overrides=environ, headers={"Origin": ORIGIN})
+            assert (response.status_code, response.get_json()["code"]) == (400, "bad_body")
 
     def test_the_cookie(self, client: Client) -> None:
         cookie = enter(client).headers["Set-Cookie"]
         assert cookie.startswith(f"{COOKIE}=")
-        assert {"HttpOnly", "SameSite=Strict", "Path=/debugger"} <= set(cookie.split("; "))
+        assert {"HttpOnly", "SameSite=Strict"} <= set(cookie.split("; "))
+        assert "Path=" not in cookie, "the browser takes the folder that it sees"
         assert "Secure" not in cookie
         secure = enter(client, origin="https://localhost", base_url="https://localhost")
         assert "; Secure" in secure.headers["Set-Cookie"]
 
     def test_a_session_ends(self, inside: Client) -> None:
         ask(inside, "start")
-        inside.delete("/debugger/api/session", headers={"Origin": ORIGIN})
+        inside.delete("/debugger/session", headers={"Origin": ORIGIN})
         assert inside.get("/debugger/api/start").status_code == 401
 
     @pytest.mark.parametrize(
@@ -233,6 +281,17 @@ class TestGate:
         for forged in (f"{int(expires) + 1}.{signature}", f"{expires}.", expires, "", "9" * 50, f"{expires}.é"):
             assert not gate.has_session(self.request(forged))
         now += SESSION_SECONDS
+        assert not gate.has_session(self.request(cookie))
+
+    def test_a_session_of_a_clock_that_was_ahead_is_none(self) -> None:
+        """A session is bounded by its own length: it does not hold for as long as the clock was ahead."""
+        now = 1_000_000.0 + 86_400
+        gate = Gate(TOKEN, None, b"k" * 32, lambda: now)
+        cookie = gate.enter(TOKEN)
+        assert cookie is not None
+        now -= 60
+        assert gate.has_session(self.request(cookie)), "a clock may be set by a little"
+        now -= 86_400
         assert not gate.has_session(self.request(cookie))
 
     def test_another_token_means_other_sessions(self) -> None:
@@ -332,6 +391,55 @@ class TestAnswers:
         assert ask(other, "newer", **cursors, **filters)["isAnotherLog"]
         cursors = ask(other, "start")["cursors"]
         assert not ask(other, "newer", **cursors, **filters)["isAnotherLog"]
+
+    @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
+    def test_a_longer_log_in_its_place_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
+        """Its last numbers have not fallen, and yet what they stand for has never been listed."""
+        send(inside, {"type": "page", "userId": "u"})
+        begun = ask(inside, "start")
+        question = {**begun["cursors"], "log": begun["log"], **filters}
+        assert not ask(inside, "newer", **question)["isAnotherLog"]
+        other = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path / "other")))
+        send(other, *[{"type": "page", "userId": "u"}] * 5)
+        restore(backup_of(tmp_path / "other" / "trackcore.db"), tmp_path / "trackcore.db")
+        assert any(ask(inside, "newer", **question)["isAnotherLog"] for _ in range(ATTEMPTS))
+        begun = ask(inside, "start")
+        rows = ask(inside, "older", **dict.fromkeys(PARTS, 6))["rows"]
+        assert sorted(row["seq"] for row in rows) == [1, 2, 3, 4, 5]
+        question = {**begun["cursors"], "log": begun["log"], **filters}
+        assert not ask(inside, "newer", **question)["isAnotherLog"]
+
+    @pytest.mark.parametrize("part", ["messages", "rejected"])
+    def test_a_rewound_log_that_has_grown_past_the_page_is_told(
+        self, inside: Client, tmp_path: Path, part: str
+    ) -> None:
+        """A backup is restored, and what has come since has the numbers of what the page has listed already."""
+        bad = {"type": "track", "userId": "u"}
+        item = {"type": "page", "userId": "u"} if part == "messages" else bad
+        send(inside, item)
+        backup = backup_of(tmp_path / "trackcore.db")
+        send(inside, item, item)
+        begun = ask(inside, "start")
+        restore(backup, tmp_path / "trackcore.db")
+        again = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path)))
+        send(again, item, item, item)
+        enter(again)
+        assert ask(again, "newer", **begun["cursors"], log=begun["log"])["isAnotherLog"]
+        anew = ask(again, "start")
+        assert anew["cursors"][part] == begun["cursors"][part] + 1
+        assert not ask(again, "newer", **anew["cursors"], log=anew["log"])["isAnotherLog"]
+
+    def test_a_server_that_was_started_again_writes_on_in_the_same_log(self, inside: Client, tmp_path: Path) -> None:
+        send(inside, {"type": "page", "userId": "u"})
+        begun = ask(inside, "start")
+        again = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path)))
+        enter(again)
+        send(again, {"type": "page", "userId": "u"})
+        found = ask(again, "newer", **begun["cursors"], log=begun["log"])
+        assert not found["isAnotherLog"]
+        assert [row["seq"] for row in found["rows"]] == [3]
+        assert found["log"] != begun["log"]
+        assert not ask(again, "newer", **found["cursors"], log=found["log"])["isAnotherLog"]
 
     def test_a_number_that_is_an_id_is_found_once(self, inside: Client) -> None:
         send(inside, {"type": "page", "userId": "u", "messageId": "2"})
@@ -434,7 +542,7 @@ class TestAnswers:
         own = {"Origin": ORIGIN}
         assert inside.post("/debugger/api/start", headers=own).status_code == 405
         assert inside.get("/debugger/api/repair/rejected/1").status_code == 405
-        assert inside.put("/debugger/api/session", headers=own).status_code == 405
+        assert inside.put("/debugger/session", headers=own).status_code == 405
 
     def test_charts(self, inside: Client) -> None:
         send(inside, {"type": "page"})

@@ -21,8 +21,8 @@ from adapter_helpers import KEY, NOON_TEXT, FailingSink, Server, basic, call_app
 from adapter_helpers import serve as serve_app
 from click.testing import Result
 from served import PATIENCE, Served
+from trackcore_delivery import visible
 from trackcore_server import ConfigurationMistake, parse_configuration
-from trackcore_server.output import visible
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Cause, Destination, MemorySink, Source, SourceBook, WriteKey

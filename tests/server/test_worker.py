@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from served import PATIENCE, Served, wait_for
 
+Lines = Callable[[Any], list[Any]]
+
 KEY = "key"
 GOOD = b'{"userId":"u","event":"E","writeKey":"key"}'
 
@@ -52,6 +54,8 @@ def answer_of(received: bytes) -> tuple[int, dict[str, str], Any]:
         (b"nonsense\r\n\r\n", 400, "invalid_http"),
         (b"POST /v1/track HTTP/9.9\r\n\r\n", 400, "invalid_http"),
         (b"P{ST /v1/track HTTP/1.1\r\n\r\n", 400, "invalid_http"),
+        (b"P\xc3\xa4ST /v1/track HTTP/1.1\r\n\r\n", 400, "invalid_http"),
+        (b"GET /v1/pixel/track?a=\x7f HTTP/1.1\r\n\r\n", 400, "invalid_http"),
         (b"POST /v1/track HTTP/1.1\r\nno colon\r\n\r\n", 400, "invalid_http"),
         (b"POST /v1/track HTTP/1.1\r\nX: a\x00b\r\n\r\n", 400, "invalid_http"),
         (b"POST /v1/track HTTP/1.1\r\nTransfer-Encoding: gzip, chunked, x\r\n\r\n", 501, "unsupported_transfer_coding"),
@@ -66,6 +70,17 @@ def test_what_gunicorn_refuses_is_json(served: Served, request_head: bytes, stat
     assert body == {"success": False, "code": code, "message": body["message"]}
     assert body["message"]
     assert served.post("/v1/track", json.loads(GOOD), KEY) == (200, {"success": True})
+
+
+@pytest.mark.parametrize("city", ["München".encode(), b"M%C3%BCnchen"])
+def test_raw_utf_8_in_an_address_is_read(served: Served, run: Callable[..., Any], lines: Lines, city: bytes) -> None:
+    """Mail programs do not percent-encode, and the pixel always answers with its image."""
+    head = b"GET /v1/pixel/track?writeKey=key&event=raw&userId=u1&properties.city=%b HTTP/1.1\r\n" % city
+    answer = exchange(served.port, head + b"Host: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\n\r\nGIF89a" in answer
+    (stored,) = lines(run("events"))
+    assert (stored["message"]["event"], stored["message"]["properties"]) == ("raw", {"city": "München"})
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}XX0\r\n\r\n", b"-2\r\n{}\r\n0\r\n\r\n"])

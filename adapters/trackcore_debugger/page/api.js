@@ -1,21 +1,27 @@
 // Questions to the server.  An answer that is no answer is an Error with the server's own sentence.
 
-async function ask(path, options = {}) {
-  const response = await fetch(`api/${path}`, { cache: "no-store", ...options });
+async function request(path, options = {}) {
+  const response = await fetch(path, { cache: "no-store", ...options });
   const body = await response.json().catch(() => ({ message: `the server answered ${response.status}` }));
   if (response.ok) return body;
   if (response.status === 401 && body.code === "no_session") location.reload();
   throw new Error(body.message);
 }
 
+const ask = (path, options) => request(`api/${path}`, options);
+
 const query = (values) => {
   const given = Object.entries(values).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   return new URLSearchParams(given).toString();
 };
 
-export const enter = (token) =>
-  ask("session", { method: "POST", body: JSON.stringify({ token }), headers: { "Content-Type": "application/json" } });
-export const leave = () => ask("session", { method: "DELETE" });
+export async function enter(token) {
+  const headers = { "Content-Type": "application/json" };
+  await request("session", { method: "POST", body: JSON.stringify({ token }), headers });
+  const isInside = (await fetch("api/start", { method: "HEAD", cache: "no-store" })).status !== 401;
+  if (!isInside) throw new Error("The token is right, but this browser did not send the session cookie back.");
+}
+export const leave = () => request("session", { method: "DELETE" });
 export const start = () => ask("start");
 export const newer = (cursors, wanted) => ask(`newer?${query({ ...cursors, ...wanted })}`);
 export const older = (cursors, wanted) => ask(`older?${query({ ...cursors, ...wanted })}`);

@@ -16,6 +16,7 @@ const ALL_PARTS = "messages,duplicates,rejected,quarantine";
 
 const state = {
   cursors: null, // up to where the newer have been listed
+  log: "", // what tells the log of the cursors from another in its place
   back: null, // from where down the older are to be looked at
   isPaused: false,
   isEnd: false,
@@ -75,6 +76,7 @@ async function listAnew() {
   offer(byId("filter-source"), begun.sources);
   offer(byId("filter-code"), Object.keys(begun.codes), begun.codes);
   state.cursors = begun.cursors;
+  state.log = begun.log;
   state.back = Object.fromEntries(Object.entries(begun.cursors).map(([part, seq]) => [part, seq + 1]));
   await searchOlder();
   showState();
@@ -95,7 +97,7 @@ async function poll() {
     const turn = state.turn;
     try {
       const seconds = showsCharts() && performance.now() >= state.chartsAt ? byId("range").value : "";
-      const found = await api.newer(state.cursors, { ...wanted(), charts: seconds });
+      const found = await api.newer(state.cursors, { ...wanted(), charts: seconds, log: state.log });
       if (turn === state.turn && !state.isPaused) take(found);
       if (found.charts && seconds === byId("range").value) drawCharts(found.charts);
       if (found.skipped) wait = BUSY_POLL;
@@ -114,6 +116,7 @@ function take(found) {
     return;
   }
   state.cursors = found.cursors;
+  state.log = found.log;
   state.skipped += found.skipped;
   if (!found.rows.length) return;
   if (!list.isAtTop) state.unseen += found.rows.length;
