@@ -7,6 +7,7 @@ another, such as `thorough`, before a release.
 from __future__ import annotations
 
 import os
+import signal
 from datetime import datetime
 
 import pytest
@@ -21,6 +22,9 @@ settings.register_profile("dev", max_examples=DEV_EXAMPLES, deadline=None)
 settings.register_profile("ci", max_examples=2 * DEV_EXAMPLES, deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("thorough", max_examples=10 * DEV_EXAMPLES, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+# A shell starts what runs in its background with SIGINT ignored, and all processes of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

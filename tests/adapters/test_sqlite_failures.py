@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,8 @@ class TestAllOrNothing:
     ) -> None:
         """Nothing was begun yet; no call waits for one that has gone."""
         sqlite_sink.store([envelope("first")])
-        with write_lock(log_path):
-            Workers([lambda: _interrupt_when(lambda: sqlite_sink._file.is_busy)])
-            with pytest.raises(KeyboardInterrupt):
-                sqlite_sink.store([envelope("interrupted")])
+        with write_lock(log_path), _interrupted_when(lambda: sqlite_sink._file.is_busy):
+            sqlite_sink.store([envelope("interrupted")])
         assert Workers([partial(sqlite_sink.store, [envelope("next")])]).finish() == [[Outcome.STORED]]
         assert _ids(log) == ["first", "next"]
 
@@ -138,8 +136,7 @@ class TestAllOrNothing:
         with commits_held(sqlite_sink):
             leading = Workers([partial(sqlite_sink.store, [envelope("a")])])
             eventually(lambda: len(queue) == 1)
-            Workers([lambda: _interrupt_when(lambda: len(queue) == 2)])
-            with pytest.raises(KeyboardInterrupt):
+            with _interrupted_when(lambda: len(queue) == 2):
                 sqlite_sink.store([envelope("interrupted")])
             following = Workers([partial(sqlite_sink.store, [envelope("b")])])
             eventually(lambda: len(queue) == 2)
@@ -148,12 +145,34 @@ class TestAllOrNothing:
         assert sqlite_sink._group._queued_bytes == 0
 
 
-def _interrupt_when(condition: Callable[[], object]) -> None:
-    """Interrupt the main thread, as Ctrl-C does."""
-    eventually(condition)
+@contextmanager
+def _interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
+    """Interrupt the main thread once, as Ctrl-C does, and expect that.
+
+    A signal that comes just before a thread begins to wait does not wake it, so it is sent until it was handled.
+    """
     main = threading.main_thread().ident
     assert main is not None
-    signal.pthread_kill(main, signal.SIGINT)
+    handled = threading.Event()
+
+    def handle(_: int, __: object) -> None:
+        if not handled.is_set():
+            handled.set()
+            raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        eventually(condition)
+        while not handled.wait(0.01):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        interrupting = Workers([interrupt])
+        with pytest.raises(KeyboardInterrupt):
+            yield
+        interrupting.finish()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Interrupting(list[Envelope]):
