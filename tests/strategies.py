@@ -185,8 +185,13 @@ def batches() -> SearchStrategy[Batch]:
         context=st.none() | json_objects(),
         integrations=st.none() | integrations(),
         sent_at=st.none() | st.text(min_size=1, max_size=8) | times(),
-        write_key=st.none() | st.text(min_size=1, max_size=8).map(WriteKey),
+        write_key=st.none() | write_keys(),
     )
+
+
+def write_keys() -> SearchStrategy[WriteKey]:
+    """Return write keys as requests carry them: white space around one is dropped where it is read."""
+    return st.text(max_size=8).map(str.strip).filter(bool).map(WriteKey)
 
 
 # Wire messages
