@@ -113,17 +113,20 @@ class TestLane:
     def test_what_has_waited_for_the_retry_window_becomes_a_dead_letter_and_what_came_later_does_not(
         self, bench: Bench
     ) -> None:
-        """How long a message has waited is known by its partition and offset, not by a clock that may jump."""
+        """How long a message has waited is known by its partition and offset, not by a clock that may jump.
+
+        All are one user's: between partitions there is no order, and what fails lets nothing behind it pass.
+        """
 
         def behaviour(ids: list[str]) -> list[Refusal]:
             raise TryLater(detail=f"down, with {len(ids)}")
 
-        bench.store(5)
+        bench.store(5, users=1)
         there = Recipient(behaviour)
         worker = bench.worker(there, retry_window=timedelta(hours=4), batch_messages=1)
         stepped(worker, lambda: worker.state.attempts("There"))
         bench.clock.turn(hours=2)
-        bench.store(5, first=5)
+        bench.store(5, users=1, first=5)
         bench.clock.jump(days=400)
         stepped(worker, lambda: worker.state.attempts("There")["incoming"].failures == 2)
         assert worker.state.dead_letters() == []
