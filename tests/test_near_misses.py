@@ -84,6 +84,12 @@ class TestNearMisses:
         for envelope in take_in(body).envelopes:
             assert [caution.path for caution in envelope.cautions] == ["sent_at"]
 
+    def test_each_field_is_warned_of_once(self) -> None:
+        """Warnings are stored with each message: a small body must not become a large log."""
+        names = {"sent" + "_" * count + "at": 1 for count in range(1, 20)} | {"Write_Key": 1}
+        for envelope in take_in({"batch": [{"type": "page", "userId": "u", **names}], **names}).envelopes:
+            assert [caution.path for caution in envelope.cautions] == ["sent_at", "Write_Key"] * 2
+
     @pytest.mark.parametrize(
         ("message", "told"),
         [

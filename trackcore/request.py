@@ -20,10 +20,9 @@ from trackcore.limits import Limits
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
 from trackcore.wire import (
-    envelope_near_miss,
     hint,
     message_too_large,
-    near_miss_caution,
+    near_misses,
     object_or_absent,
     too_deep,
 )
@@ -198,8 +197,7 @@ def _parse_envelope(text: bytes) -> tuple[_BatchEnvelope, bytes, tuple[Caution, 
         envelope, mended = parse(_envelope, text)
     except msgspec.ValidationError:
         raise _not_a_batch(text) from None
-    found = ((name, envelope_near_miss(name)) for name in _raw_fields.decode(mended))
-    return envelope, mended, tuple(near_miss_caution(name, known) for name, known in found if known is not None)
+    return envelope, mended, tuple(near_misses(_raw_fields.decode(mended), None))
 
 
 def _said(envelope: _BatchEnvelope) -> tuple[tuple[str, msgspec.Raw], ...]:

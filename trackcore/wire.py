@@ -262,28 +262,25 @@ _NEVER_BLANK = frozenset({"userId", "anonymousId", "messageId", "groupId", "prev
 # Near misses: names that differ from a known one in what is easily confused.
 
 
-def near_miss(name: str, call: Call) -> str | None:
-    """Return the field of a call whose name `name` almost is, None where there is none.
+def near_misses(names: Iterable[str], call: Call | None) -> list[Caution]:
+    """Return the warnings about names that are almost those of fields of a call, or of a batch where that is None.
 
-    Almost: the two differ in upper and lower case, and in `_`, `-` and spaces, alone.
+    Almost: the two differ in upper and lower case, and in `_`, `-` and spaces, alone.  Each field is warned of once,
+    since warnings are stored with every message, and a small body has room for a thousand such names.
     """
-    return _near_miss(name, _BY_FOLDED[call])
+    by_folded = _BY_FOLDED_OF_BATCH if call is None else _BY_FOLDED[call]
+    found: dict[str, Caution] = {}
+    for name in names:
+        known = _near_miss(name, by_folded)
+        if known is not None and known not in found:
+            message = f"found {name!r}; did you mean `{known}`?"
+            found[known] = Caution(code=Warned.FIELD_NEAR_MISS, message=message, path=name)
+    return list(found.values())
 
 
 def is_near_miss(name: str, known: str) -> bool:
-    """Tell whether a name is almost a known one, as `near_miss` does."""
+    """Return whether a name is almost a known one, as `near_misses` does."""
     return _near_miss(name, {_folded(known): known}) is not None
-
-
-def envelope_near_miss(name: str) -> str | None:
-    """Return the field of a batch whose name `name` almost is, as `near_miss` does."""
-    return _near_miss(name, _BY_FOLDED_OF_BATCH)
-
-
-def near_miss_caution(name: str, known: str) -> Caution:
-    """Build the warning about a field that has almost the name of a known one."""
-    message = f"found {name!r}; did you mean `{known}`?"
-    return Caution(code=Warned.FIELD_NEAR_MISS, message=message, path=name)
 
 
 def hint(names: Iterable[str], *wanted: str) -> str:

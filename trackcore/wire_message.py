@@ -22,7 +22,7 @@ from trackcore.jsontext import encode_json
 from trackcore.limits import Limits
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import check_message, check_size, decode_object, near_miss, near_miss_caution
+from trackcore.wire import check_message, check_size, decode_object, near_misses
 
 
 def _nested(levels: int) -> Any:
@@ -125,9 +125,6 @@ def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> R
         field = _FIELDS.get(name)
         if field is None:
             extra[name] = value
-            known_name = near_miss(name, call)
-            if known_name is not None:
-                cautions.append(near_miss_caution(name, known_name))
             continue
         attribute, kind = field
         if name in _TIMES:
@@ -138,6 +135,7 @@ def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> R
             known[attribute] = value
         elif value is not None and name != "writeKey":
             extra[name] = value
+    cautions.extend(near_misses(extra, call))
     return call, WireMessage(**known), extra
 
 
