@@ -52,11 +52,12 @@ class _Load:
     def _send(self, ending: threading.Event) -> None:
         while not ending.is_set():
             number = next(self._numbers)
+            acknowledged = self.acknowledged  # the answer of a server that has ended by now counts for its log
             status = 0
             with suppress(OSError, HTTPException, ValueError):
                 status, _ = post(self.port, "/v1/track", json.dumps(track(number)).encode(), basic(KEY))
             if status == 200:
-                self.acknowledged.append(f"m{number}")
+                acknowledged.append(f"m{number}")
             else:
                 ending.wait(_PAUSE_SECONDS)
 
