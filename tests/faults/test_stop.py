@@ -12,7 +12,17 @@ from random import Random
 from typing import Any
 
 import pytest
-from fault_helpers import KEY, Clients, Follower, Ledger, check_settled, hold_write_lock, message, stored_ids
+from fault_helpers import (
+    KEY,
+    Clients,
+    Follower,
+    Ledger,
+    being_served,
+    check_settled,
+    hold_write_lock,
+    message,
+    stored_ids,
+)
 from served import wait_for
 
 STOP_SECONDS = 10
@@ -54,21 +64,9 @@ def test_what_is_being_served_is_answered(start: Any, log_path: Path, how: signa
     with ThreadPoolExecutor(6) as pool:
         with hold_write_lock(log_path):
             answers = [pool.submit(served.ask, "POST", "/v1/track", message(f"m{n}"), KEY) for n in range(6)]
-            wait_for(lambda: _being_served(served.port) == 6)
+            wait_for(lambda: being_served(served.port) == 6)
             served.process.send_signal(how)
             assert not any(answer.done() for answer in answers)
         assert [answer.result().status for answer in answers] == [200] * 6
     assert served.process.wait(STOP_SECONDS) == 0
     assert sorted(stored_ids(log_path)) == ["before", *(f"m{n}" for n in range(6))]
-
-
-def _being_served(port: int) -> int:
-    """Count the connections to a port that the server has accepted, and of which nothing is left to be read."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(
-        row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED and row[4].endswith(":00000000") and row[9] != "0"
-        for row in rows
-    )
-
-
-ESTABLISHED = "01"
