@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
-from served import PATIENCE, Answered, Served, basic, wait_for
+from patience import PATIENCE, wait_for
+from served import Answered, Served, basic
 from trackcore_sqlite import SqliteLog
 
 KEY = "fault-key"

@@ -82,6 +82,14 @@ class DeliveryProcess:
         while not self.has_ended():
             time.sleep(_LOOK_SECONDS)
 
+    def let_go(self) -> None:
+        """Let go of it in a child of the server: the end of the server ends it, and not that of the child."""
+        if self._process is not None:
+            assert self._process.stdin is not None
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.returncode = 0  # a child cannot wait for it, and is not to complain of that
+
     def _start(self, now: float) -> None:
         self._started_at = now
         with held_back(*GROUP_SIGNALS):  # for good in the child: it is told by SIGTERM
@@ -117,6 +125,11 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         with held_back(*STOP_SIGNALS, *GROUP_SIGNALS):
             return super().spawn_worker()
 
+    def let_go(self) -> None:
+        """Let go, in a new worker, of the processes that deliver."""
+        for process in self._delivering():
+            process.let_go()
+
     def manage_workers(self) -> None:
         """Look after the workers, and after delivery."""
         super().manage_workers()
@@ -148,7 +161,7 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
     def stop(self, graceful: Any = True) -> None:  # noqa: FBT002 - as gunicorn has it
         """Stop the workers and, at the same time, delivery."""
-        processes = [process for process in (self._ending, self._delivery) if process is not None]
+        processes = self._delivering()
         self._ending = self._delivery = None
         for process in processes:
             process.ask_to_stop()
@@ -156,3 +169,6 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         for process in processes:
             process.wait()
         ignore_stops()
+
+    def _delivering(self) -> list[DeliveryProcess]:
+        return [process for process in (self._ending, self._delivery) if process is not None]

@@ -162,6 +162,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         settings = {
             **_gunicorn_settings(self._configuration.server),
             "when_ready": self._tell_ready,
+            "post_fork": _let_go,
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
@@ -207,6 +208,10 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             click.echo(f"Debugger: {url} (with the configured token)", err=True)
         elif self._one_time_token is not None:
             click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
+
+
+def _let_go(arbiter: DeliveringArbiter, _: object) -> None:
+    arbiter.let_go()
 
 
 def _with_command_line(

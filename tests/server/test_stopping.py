@@ -21,12 +21,11 @@ from typing import Any
 import pytest
 from delivery_helpers import HttpEndpoint, Received, Reply
 from fault_helpers import being_served, hold_write_lock
+from interrupted import AT_ANY_TIME
 from patience import PATIENCE, wait_for
 from served import Served
 
-INTERRUPTED = Path(__file__).with_name("interrupted.py")
-INTERRUPTED_DELIVERY = Path(__file__).with_name("interrupted_delivery.py")
-ANY_TIME = "whenever the test likes"
+INTERRUPTED_DELIVERY = Path(__file__).parents[1] / "interrupted_delivery.py"
 INSTRUCTIONS = 250
 """More than one turn of a wait has."""
 
@@ -34,7 +33,7 @@ TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 TRACK = {"userId": "user-1", "event": "Bought"}
 WEBSITE = '[[sources]]\nname = "website"\nwrite_keys = ["key"]\n'
 HOOK = '[[destinations]]\nname = "There"\nkind = "webhook"\nurl = "{url}"\nbatch_wait = "0s"\n'
-NOTHING_WRONG = re.compile(r"Traceback|Exception|Interrupt|Aborted|ERROR|WARNING|was sent|by itself")
+WRONG = re.compile("Traceback|Exception|Interrupt|Aborted|ERROR|was sent|by itself")
 
 Start = Callable[..., Served]
 
@@ -45,11 +44,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Served] = []
 
     def begin(moment: str, *arguments: str, ready: bool = True) -> Served:
-        stderr_file = tmp_path / f"stderr-{len(started)}"
-        command = [sys.executable, str(INTERRUPTED), moment, "serve", "--bind", "127.0.0.1:0", *arguments]
-        with stderr_file.open("wb") as stderr:
-            process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
-        served = Served(process, stderr_file, 0)
+        served = Served.start(tmp_path / f"stderr-{len(started)}", *arguments, moment=moment)
         started.append(served)
         if ready:
             served.wait_until_listening()
@@ -79,7 +74,7 @@ def stalled() -> Iterator[tuple[HttpEndpoint, threading.Event]]:
 def check_end(served: Served) -> None:
     """Expect that it ends with 0, with nothing that looks like a failure, and leaves no process behind."""
     assert served.process.wait(PATIENCE) == 0
-    assert NOTHING_WRONG.findall(served.stderr()) == []
+    assert WRONG.findall(served.stderr()) == []
     with pytest.raises(ProcessLookupError):
         os.killpg(served.process.pid, 0)
 
@@ -122,11 +117,11 @@ class TestMoments:
     def test_before_it_serves(self, start: Start, how: signal.Signals) -> None:
         """Before there is anything to finish a signal ends it as it ends any process."""
         os.mkfifo("waited-for.toml")
-        served = start(ANY_TIME, "--config", "waited-for.toml", ready=False)
+        served = start(AT_ANY_TIME, "--config", "waited-for.toml", ready=False)
         with os.fdopen(wait_for(lambda: open_if_read("waited-for.toml")), "wb"):
             served.process.send_signal(how)
             assert served.process.wait(PATIENCE) == -how
-        assert NOTHING_WRONG.findall(served.stderr()) == []
+        assert WRONG.findall(served.stderr()) == []
 
     def test_each_instruction_of_a_wait_for_delivery(self, tmp_path: Path) -> None:
         config = tmp_path / "trackcore.toml"
@@ -139,14 +134,23 @@ class TestMoments:
 @pytest.mark.parametrize("how", [TERM, INT])
 class TestConnections:
     def test_one_that_has_sent_nothing(self, start: Start, how: signal.Signals) -> None:
-        served = start(ANY_TIME, "--write-key", "key")
+        """A thread waits for its first byte."""
+        served = start("while a thread waits for bytes", "--write-key", "key")
         with socket.create_connection(("127.0.0.1", served.port), PATIENCE):
             assert served.get("/ready") == 200  # accepted after that one
             served.process.send_signal(how)
             check_end(served)
 
+    def test_one_that_has_sent_nothing_for_long(self, start: Start, how: signal.Signals) -> None:
+        """No thread waits for it any more, but the loop of the worker does."""
+        served = start("while a connection is set aside", "--write-key", "key")
+        with socket.create_connection(("127.0.0.1", served.port), PATIENCE):
+            wait_for(lambda: "set aside" in served.stderr())
+            served.process.send_signal(how)
+            check_end(served)
+
     def test_one_that_is_kept(self, start: Start, how: signal.Signals) -> None:
-        served = start(ANY_TIME, "--write-key", "key")
+        served = start(AT_ANY_TIME, "--write-key", "key")
         with socket.create_connection(("127.0.0.1", served.port), PATIENCE) as connection:
             connection.sendall(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
@@ -163,14 +167,11 @@ class TestConnections:
 def test_signals(start: Start, run: Any, signals: tuple[signal.Signals, ...], to_all: bool) -> None:
     """A terminal sends Ctrl-C to all processes of a server, and a service manager may send SIGTERM so."""
     Path("trackcore.toml").write_text(WEBSITE + HOOK.format(url="http://127.0.0.1:9"))
-    served = start(ANY_TIME, "--workers", "2", "--data", ".")
+    served = start(AT_ANY_TIME, "--workers", "2", "--data", ".")
     assert served.post("/v1/track", TRACK, "key")[0] == 200
     for number in signals:
         (os.killpg if to_all else os.kill)(served.process.pid, number)
-    assert served.process.wait(PATIENCE) == 0
-    assert re.findall("Traceback|Exception|Interrupt|Aborted|ERROR|was sent|by itself", served.stderr()) == []
-    with pytest.raises(ProcessLookupError):
-        os.killpg(served.process.pid, 0)
+    check_end(served)
     assert stored(run, "--data", ".") == 1
 
 
@@ -178,7 +179,7 @@ class TestReload:
     """SIGHUP waits for what the processes before have in progress; a stop does not wait for that wait."""
 
     def test_requests(self, start: Start, run: Any) -> None:
-        served = start(ANY_TIME, "--write-key", "key", "--data", ".")
+        served = start(AT_ANY_TIME, "--write-key", "key", "--data", ".")
         before = set(served.workers())
         with ThreadPoolExecutor(1) as pool:
             with hold_write_lock(Path("trackcore.db")):
@@ -195,7 +196,7 @@ class TestReload:
     def test_batches(self, start: Start, stalled: tuple[HttpEndpoint, threading.Event]) -> None:
         endpoint, goes_on = stalled
         Path("trackcore.toml").write_text(WEBSITE + HOOK.format(url=endpoint.url))
-        served = start(ANY_TIME)
+        served = start(AT_ANY_TIME)
         before = set(served.workers())
         assert served.post("/v1/track", TRACK, "key")[0] == 200
         wait_for(lambda: endpoint.requests)

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gunicorn.workers import gthread
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import ThreadWorker
 from trackcore_server import cli, delivery_child, delivery_process
 
 HOUR = 3_600
+AT_ANY_TIME = "whenever the test likes"
 _PAUSE_SECONDS = 0.01
 
 
@@ -80,6 +82,25 @@ def while_a_worker_loads() -> None:
     Worker.load_wsgi = load_in_vain
 
 
+def while_a_thread_waits_for_bytes() -> None:
+    """A connection has sent nothing, and a thread waits for that."""
+    gthread.DEFAULT_WORKER_DATA_TIMEOUT = HOUR
+
+
+def while_a_connection_is_set_aside() -> None:
+    """A connection has sent nothing for so long that its thread was taken away; it may stay as long as it likes."""
+    murder_pending = ThreadWorker.murder_pending
+
+    def tell_pending(worker: ThreadWorker) -> None:
+        if worker.pending_conns:
+            print("set aside", file=sys.stderr, flush=True)  # noqa: T201 - for the test
+        murder_pending(worker)
+
+    gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0
+    sys.modules["trackcore_server.serve"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
+    ThreadWorker.murder_pending = tell_pending
+
+
 def while_delivery_starts() -> None:
     """Ctrl-C comes when the process that delivers has just been started; a terminal sends it to all."""
     delivery_process._COMMAND = (sys.executable, "-P", __file__, _DELIVERY_CHILD)
@@ -104,9 +125,11 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "while a request is handed over": while_a_request_is_handed_over,
     "at birth": at_birth,
     "while a worker loads": while_a_worker_loads,
+    "while a thread waits for bytes": while_a_thread_waits_for_bytes,
+    "while a connection is set aside": while_a_connection_is_set_aside,
     "while delivery starts": while_delivery_starts,
     "at the end": at_the_end,
-    "whenever the test likes": lambda: None,
+    AT_ANY_TIME: lambda: None,
 }
 
 
