@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from gunicorn.workers import gthread
@@ -44,6 +45,19 @@ class InterruptedLock:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+
+def while_its_first_configuration_is_written() -> None:
+    """The file is there, and still empty."""
+    open_file = os.open
+
+    def open_and_interrupt(path: str | Path, flags: int, *more: Any, **options: Any) -> int:
+        descriptor = open_file(path, flags, *more, **options)
+        if Path(path).name == "trackcore.toml" and flags & os.O_EXCL:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return descriptor
+
+    os.open = open_and_interrupt  # type: ignore[assignment]
 
 
 def while_a_request_is_handed_over() -> None:
@@ -122,6 +136,7 @@ def at_the_end() -> None:
 _DELIVERY_CHILD = "the process that delivers"
 
 MOMENTS: dict[str, Callable[[], None]] = {
+    "while its first configuration is written": while_its_first_configuration_is_written,
     "while a request is handed over": while_a_request_is_handed_over,
     "at birth": at_birth,
     "while a worker loads": while_a_worker_loads,

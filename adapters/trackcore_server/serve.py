@@ -101,8 +101,8 @@ def serve(
 
     Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
     key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
-    stop the server once the requests in progress are answered; SIGHUP reads the configuration again. `prefix` under
-    `[server]` serves everything below a path such as /endpoint as well.
+    stop the server once the requests in progress are answered, with exit code 0; SIGHUP reads the configuration again.
+    `prefix` under `[server]` serves everything below a path such as /endpoint as well.
     """
     die_of_interrupt(context)
     for fault in filter(None, map(write_key_fault, write_keys)):

@@ -32,7 +32,7 @@ from typing import Any
 from gunicorn.http import errors
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import PollableMethodQueue, ThreadWorker
 
 from trackcore.jsontext import encode_json
 from trackcore_server.signals import GROUP_SIGNALS, STOP_SIGNALS, ignore_stops
@@ -78,6 +78,17 @@ class _LenientRequest(Request):  # type: ignore[misc]  # gunicorn has no types
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 
 
+class WakeUp(PollableMethodQueue):  # type: ignore[misc]  # gunicorn has no types
+    """What threads wake the loop with, by a byte in a pipe."""
+
+    def close(self) -> None:
+        """Leave the pipe open, up to the end of the process.
+
+        A request that takes too long ends after the loop, and its thread writes its byte all the same.  The number of
+        a closed pipe could be that of another file by then, such as the log.
+        """
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A threaded worker whose own refusals are JSON, whose requests have a deadline, and which stops when told to."""
 
@@ -85,6 +96,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.method_queue = WakeUp()
         self._deadlines: dict[Any, float] = {}
         self._deadlines_lock = threading.Lock()
         self._quits = False

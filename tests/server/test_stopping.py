@@ -14,18 +14,29 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from delivery_helpers import HttpEndpoint, Received, Reply
 from fault_helpers import being_served, hold_write_lock
+from gunicorn.workers.gthread import PollableMethodQueue
 from interrupted import AT_ANY_TIME
 from patience import PATIENCE, wait_for
 from served import Served
+from trackcore_server.worker import WakeUp
 
 INTERRUPTED_DELIVERY = Path(__file__).parents[1] / "interrupted_delivery.py"
+WHILE_IT_IS_IMPORTED = """
+import os, signal, sys, trackcore_command
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "trackcore_server":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+trackcore_command.main()
+"""
 INSTRUCTIONS = 250
 """More than one turn of a wait has."""
 
@@ -123,6 +134,23 @@ class TestMoments:
             assert served.process.wait(PATIENCE) == -how
         assert WRONG.findall(served.stderr()) == []
 
+    def test_while_it_is_imported(self) -> None:
+        command = [sys.executable, "-W", "error", "-c", WHILE_IT_IS_IMPORTED, "--version"]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+        assert (done.returncode, done.stdout, done.stderr) == (-INT, b"", b"")
+
+    def test_while_its_first_configuration_is_written(self, start: Start) -> None:
+        """What it leaves is not in the way of the next start."""
+        served = start("while its first configuration is written", ready=False)
+        assert served.process.wait(PATIENCE) == -TERM
+        start(AT_ANY_TIME)
+
+    def test_before_delivery_has_its_configuration(self) -> None:
+        """The server was killed when it had just started the process that delivers."""
+        command = [sys.executable, "-W", "error", "-m", "trackcore_server.delivery_child"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE)
+        assert (done.returncode, done.stderr) == (0, b"")
+
     def test_each_instruction_of_a_wait_for_delivery(self, tmp_path: Path) -> None:
         config = tmp_path / "trackcore.toml"
         config.write_text(WEBSITE + HOOK.format(url="http://127.0.0.1:9"))
@@ -173,6 +201,20 @@ def test_signals(start: Start, run: Any, signals: tuple[signal.Signals, ...], to
         (os.killpg if to_all else os.kill)(served.process.pid, number)
     check_end(served)
     assert stored(run, "--data", ".") == 1
+
+
+def test_a_request_that_ends_too_late_writes_into_no_file(tmp_path: Path) -> None:
+    """Its thread wakes a loop that has ended, by a file descriptor that may be another file's."""
+    wake_up = WakeUp()
+    wake_up.init()
+    wake_up.close()
+    log = tmp_path / "log"
+    with ExitStack() as files:
+        for _ in range(10):  # some of them get the numbers that are free
+            files.enter_context(log.open("ab"))
+        wake_up.defer(lambda: None)
+    assert log.read_bytes() == b""
+    PollableMethodQueue.close(wake_up)
 
 
 class TestReload:
