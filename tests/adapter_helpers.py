@@ -21,6 +21,7 @@ from typing import Any
 from wsgiref.validate import validator
 
 import attrs
+from patience import PATIENCE
 from trackcore_sqlite import SqliteLog, SqliteSink, StoredMessage
 from trackcore_wsgi import TrackingApp
 
@@ -45,8 +46,6 @@ NOON = datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=UTC)
 NOON_TEXT = "2024-05-06T12:00:00.250Z"
 SDK_KEY = "WRITEKEY123"
 CLIENT_IP = "203.0.113.9"
-PATIENCE = 20.0
-"""Seconds until something that should happen at once is taken to never happen."""
 
 # Records
 

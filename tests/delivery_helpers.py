@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from patience import PATIENCE
 from trackcore_delivery import (
     Batch,
     DeliveredDestination,
@@ -30,19 +31,7 @@ from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Call, Destination, Envelope, JSONObject, Source, format_timestamp
 
-PATIENCE = 30.0
-"""Seconds after which a wait is given up; nothing is expected to take that long."""
-
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until `condition` gives something true, and give that."""
-    end = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 # An endpoint

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 from click.testing import CliRunner
-from delivery_helpers import PATIENCE, wait_for
+from patience import PATIENCE, wait_for
 from trackcore_delivery import Standing, State
 from trackcore_server.cli import main
 from trackcore_sqlite import SqliteLog

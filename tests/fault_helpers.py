@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
-from served import PATIENCE, Answered, Served, basic, wait_for
+from patience import PATIENCE, wait_for
+from served import Answered, Served, basic
 from trackcore_sqlite import SqliteLog
 
 KEY = "fault-key"
@@ -241,3 +242,16 @@ connection.close()
 def stored_ids(path: Path) -> list[str]:
     """Give the ids of what is in the log, in its order."""
     return [entry.message["messageId"] for entry in SqliteLog(path).messages()]
+
+
+ESTABLISHED = "01"
+"""The state of a connection in /proc/net/tcp."""
+
+
+def being_served(port: int) -> int:
+    """Count the connections to a port that the server has accepted, and of which nothing is left to be read."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED and row[4].endswith(":00000000") and row[9] != "0"
+        for row in rows
+    )

@@ -16,9 +16,9 @@ from typing import Any
 
 import attrs
 from adapter_helpers import eventually
+from patience import PATIENCE
 
 COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
-PATIENCE = 60.0
 KEY = "abc123"
 
 _CONFIGURATION = """

@@ -8,28 +8,18 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 import attrs
+from patience import PATIENCE, wait_for
 
 COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
-PATIENCE = 30.0
-"""Seconds after which a wait is given up; nothing is expected to take that long."""
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until `condition` gives something true, and give that."""
-    end = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return found
+INTERRUPTED = [sys.executable, "-W", "error", str(Path(__file__).with_name("interrupted.py"))]
 
 
 def basic(key: str) -> str:
@@ -55,11 +45,12 @@ class Served:
     port: int
 
     @classmethod
-    def start(cls, stderr_file: Path, *arguments: str) -> Served:
-        """Start a server, which may fail to."""
+    def start(cls, stderr_file: Path, *arguments: str, moment: str | None = None) -> Served:
+        """Start a server, which may fail to.  A `moment` is one of `interrupted.py`: it has an hour to stop then."""
+        command = COMMAND if moment is None else [*INTERRUPTED, moment]
         with stderr_file.open("wb") as stderr:
             process = subprocess.Popen(
-                [*COMMAND, "serve", "--bind", "127.0.0.1:0", *arguments],
+                [*command, "serve", "--bind", "127.0.0.1:0", *arguments],
                 stderr=stderr,
                 start_new_session=True,
             )

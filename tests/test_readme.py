@@ -23,6 +23,7 @@ from adapter_helpers import KEY, serve, track
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from patience import PATIENCE
 from sdk.report import END, SDKS, START
 from trackcore_delivery import DeliveredDestination, Secret
 from trackcore_server import (
@@ -62,7 +63,6 @@ from trackcore.jsontext import encode_json, parse_value
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")
-PATIENCE = 60.0
 SOURCE = '[[sources]]\nname = "website"\nwrite_keys = ["abc123"]\n'
 TOKEN = "x" * TOKEN_CHARS
 

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command, or exit with 2 and one sentence that says what to install."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C would print the traceback of an import
     try:
         from trackcore_server.cli import main as run  # noqa: PLC0415 - what it imports may be missing
     except ModuleNotFoundError as error:
@@ -18,4 +20,5 @@ def main() -> None:
             raise
         sys.stderr.write(f"trackcore: {missing} is not installed; the command needs: pip install 'trackcore[server]'\n")
         sys.exit(2)
+    signal.signal(signal.SIGINT, before)
     run()

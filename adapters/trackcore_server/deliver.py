@@ -10,6 +10,7 @@ from trackcore_server.delivering import DeliveryRun, check_destinations, run_unt
 from trackcore_server.locate import find_deployment
 from trackcore_server.logs import open_log
 from trackcore_server.options import Failure, location_options
+from trackcore_server.signals import die_of_interrupt
 from trackcore_server.stderr_log import log_to_stderr
 
 _EXAMPLES = """\b
@@ -21,7 +22,8 @@ Examples:
 
 @click.command(epilog=_EXAMPLES, short_help="Deliver messages to their destinations.")
 @location_options
-def deliver(*, config: Path | None, data: Path | None) -> None:
+@click.pass_context
+def deliver(context: click.Context, *, config: Path | None, data: Path | None) -> None:
     """Deliver what is in the log to the destinations that have a `kind`, until stopped.
 
     `trackcore serve` does the same beside its workers. Where one process delivers already, another one stands by and
@@ -30,6 +32,7 @@ def deliver(*, config: Path | None, data: Path | None) -> None:
     With a log in Kafka any number of processes share the work, by partitions, if each has a state file of its own
     (`[delivery] path`, or its own data folder). Dead letters stay in that file.
     """
+    die_of_interrupt(context)
     deployment = find_deployment(config=config, data=data)
     configuration = deployment.configuration
     if not configuration.delivered:

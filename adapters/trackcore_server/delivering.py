@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +37,7 @@ from trackcore_server.group_lane import GroupLane
 from trackcore_server.kafka_log import KafkaLogSettings
 from trackcore_server.log_feed import LogFeed, make_feed
 from trackcore_server.logs import join_group
+from trackcore_server.signals import StopFlag, ignore_stops
 
 GRACEFUL_SECONDS = 10
 """How long batches in flight may take to be settled once delivery is told to stop."""
@@ -105,7 +105,7 @@ class DeliveryRun:
     def __init__(self, configuration: Configuration, name: str) -> None:
         self._configuration = configuration
         self._name = name
-        self._stopping = threading.Event()
+        self._stopping = StopFlag()
         self._group_lanes: list[GroupLane] = []
 
     def stop(self) -> None:
@@ -160,10 +160,11 @@ class DeliveryRun:
 
 
 def run_until_signal(run: DeliveryRun) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT, at the end of the process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: run.stop())
     run.run()
+    ignore_stops()
 
 
 def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> Surroundings:

@@ -1,7 +1,7 @@
 """The process that delivers for a server, to be run by `python -m`.
 
 The configuration comes over standard input.  The end of that input, which is the end of the server however it came,
-ends it too.
+ends it too.  Ctrl-C does not, which a terminal sends to all processes: the server tells this one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ def main() -> None:
     """Deliver until told to stop."""
     log_to_stderr()
     os.nice(_NICENESS)
-    configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    try:
+        configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    except EOFError:  # that one has ended before it wrote it
+        return
     run = DeliveryRun(configuration, "trackcore serve")
     threading.Thread(target=_wait_for_end, args=(run.stop,), daemon=True).start()
     run_until_signal(run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import attrs
 
 from trackcore import Source
 from trackcore_server.config import Configuration, load_configuration, rebase
+from trackcore_server.signals import STOP_SIGNALS, held_back
 
 CONFIG_VARIABLE = "TRACKCORE_CONFIG"
 CONFIG_NAME = "trackcore.toml"
@@ -76,12 +78,13 @@ def create_configuration(folder: Path) -> Deployment:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / CONFIG_NAME
     text = _NEW_CONFIGURATION.format(name=_DEFAULT_SOURCE, key=secrets.token_urlsafe(_KEY_BYTES))
-    try:
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:  # another `trackcore serve` was faster
-        return find_deployment(config=None, data=folder)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    with held_back(*STOP_SIGNALS, signal.SIGHUP):  # an empty file would be in the way of the next start
+        try:
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:  # another `trackcore serve` was faster
+            return find_deployment(config=None, data=folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
     return find_deployment(config=None, data=folder)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import shlex
-import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from trackcore_server.locate import Deployment, create_configuration, find_deplo
 from trackcore_server.log_changes import examine_positions
 from trackcore_server.logs import make_sink
 from trackcore_server.options import Failure, location_options, read_bind
+from trackcore_server.signals import die_of_interrupt
 from trackcore_server.startup import examine_log
 from trackcore_server.stderr_log import log_to_stderr
 from trackcore_server.units import parse_bind
@@ -83,7 +83,9 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file th
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 16]")
 @click.option("--deliver/--no-deliver", default=True, help="Deliver to destinations as well.  [default: yes]")
+@click.pass_context
 def serve(
+    context: click.Context,
     *,
     config: Path | None,
     data: Path | None,
@@ -99,9 +101,10 @@ def serve(
 
     Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
     key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
-    stop the server once the requests in progress are answered; SIGHUP reads the configuration again. `prefix` under
-    `[server]` serves everything below a path such as /endpoint as well.
+    stop the server once the requests in progress are answered, with exit code 0; SIGHUP reads the configuration again.
+    `prefix` under `[server]` serves everything below a path such as /endpoint as well.
     """
+    die_of_interrupt(context)
     for fault in filter(None, map(write_key_fault, write_keys)):
         raise click.BadParameter(fault, param_hint="--write-key")
     given = {"bind": bind, "workers": workers, "threads": threads}
@@ -159,7 +162,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         settings = {
             **_gunicorn_settings(self._configuration.server),
             "when_ready": self._tell_ready,
-            "post_fork": _heed_signals,
+            "post_fork": _let_go,
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
@@ -207,14 +210,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
 
 
-def _heed_signals(_: object, __: object) -> None:
-    """Let a new worker die of a signal until it has handlers of its own.
-
-    It is born with the handlers of the arbiter, which put a signal into a queue that nobody reads in a worker; so a
-    server that is stopped while it starts would wait for that worker until the time for a graceful end is over.
-    """
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+def _let_go(arbiter: DeliveringArbiter, _: object) -> None:
+    arbiter.let_go()
 
 
 def _with_command_line(

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from adapter_helpers import (
     NOON,
-    PATIENCE,
     Workers,
     child_environment,
     commits_held,
@@ -32,6 +31,7 @@ from adapter_helpers import (
     run_python,
     write_lock,
 )
+from patience import PATIENCE
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, mend_ids, prune, schema
 from trackcore_sqlite import sink as sink_module
 from trackcore_sqlite.schema import open_for_writing

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from patience import PATIENCE
 from sdk.installing import chromium, environment, node
 
 _DRIVER = Path(__file__).parent / "clients" / "driver.cjs"
@@ -50,6 +51,6 @@ def open_browser() -> Iterator[Browser]:
             assert process.stdin is not None
             process.stdin.close()
             try:
-                process.wait(20)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()

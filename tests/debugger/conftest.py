@@ -18,11 +18,11 @@ from typing import Any
 import attrs
 import pytest
 from debugger.browser import Browser, open_browser
+from patience import PATIENCE
 from sdk.servers import stop, wait_until
 
 TOKEN = "the-token-of-the-tests"  # noqa: S105 - of no other server
 KEY = "web-key-of-the-tests"
-SECONDS = 30.0
 
 CONFIGURATION = f"""
 [[sources]]
@@ -56,7 +56,7 @@ class Site:
     def is_ready(self) -> bool:
         """Tell whether it can store, which also has the log made."""
         try:
-            with urllib.request.urlopen(f"{self.url}/ready", timeout=SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{self.url}/ready", timeout=PATIENCE) as answer:  # noqa: S310
                 return bool(answer.status == HTTPStatus.OK)
         except OSError:
             return False
@@ -72,7 +72,7 @@ class Site:
         authorization = "Basic " + b64encode(f"{key}:".encode()).decode()
         request = urllib.request.Request(self.url + path, body, {"Authorization": authorization})  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return json.loads(error.read())
@@ -83,7 +83,7 @@ class Site:
         file.write_text(file.read_text().replace(before, after))
         workers = _children(self.process.pid)
         self.process.send_signal(1)
-        wait_until(lambda: _children(self.process.pid).isdisjoint(workers), "new workers", SECONDS)
+        wait_until(lambda: _children(self.process.pid).isdisjoint(workers), "new workers")
 
 
 def _children(pid: int) -> set[str]:
@@ -96,13 +96,13 @@ def _start(folder: Path, *arguments: str) -> Site:
     with output.open("wb") as stream:
         environ = {**os.environ, "DEBUGGER_TOKEN": TOKEN}
         process = subprocess.Popen(command, cwd=folder, env=environ, stdout=stream, stderr=subprocess.STDOUT)
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while (found := re.search(r"Listening on (http://\S+)\n(?s:.*)Try:", output.read_text())) is None:
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.02)
     site = Site(process, folder, found[1])
-    wait_until(site.is_ready, "a server", SECONDS)
+    wait_until(site.is_ready, "a server")
     return site
 
 

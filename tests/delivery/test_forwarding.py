@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from delivery_helpers import HttpEndpoint, Reply, fed, surroundings, wait_for
+from delivery_helpers import HttpEndpoint, Reply, fed, surroundings
 from delivery_processes import KEY, Deployed, basic, post, track
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from patience import wait_for
 from trackcore_delivery import Batch, Refused, Secret, SegmentDestination, TryLater
 from trackcore_delivery.kinds.segment import forwarded
 

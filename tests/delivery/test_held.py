@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import attrs
 import pytest
-from delivery_helpers import Bench, HttpEndpoint, Received, Recipient, Reply, envelopes, store, wait_for
+from delivery_helpers import Bench, HttpEndpoint, Received, Recipient, Reply, envelopes, store
 from delivery_processes import Deployed, send_batch, track
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import wait_for
 from trackcore_delivery import Refusal, Refused, TryLater, UnusableState
 from trackcore_delivery import held as held_module
 from trackcore_delivery.worker import Worker

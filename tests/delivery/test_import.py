@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner, Result
-from delivery_helpers import wait_for
 from delivery_processes import COMMAND
+from patience import wait_for
 from trackcore_server.cli import main
 from trackcore_sqlite import SqliteLog, StoredMessage
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_helpers import HttpEndpoint, Received, Reply, envelopes, store, wait_for
+from delivery_helpers import HttpEndpoint, Received, Reply, envelopes, store
 from delivery_processes import Deployed, send_batch, track
+from patience import wait_for
 
 from trackcore import JSONObject
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from fault_helpers import KEY
-from served import Served, wait_for
+from patience import wait_for
+from served import Served
 
 Start = Callable[..., Served]
 
@@ -32,15 +33,15 @@ def _start(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """Start servers on the log; at the end they are killed with all their workers.
 
     It waits until the server is ready; with `ready=False` until it answers; with `sure=False` until it listens or has
-    given up.
+    given up.  A `moment` is one of `interrupted.py`.
     """
     monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
     started: list[Served] = []
 
-    def start(*, folder: Path = data, ready: bool = True, sure: bool = True) -> Served:
+    def start(*, folder: Path = data, ready: bool = True, sure: bool = True, moment: str | None = None) -> Served:
         options = ["--data", str(folder), "--write-key", KEY, "--workers", "2", "--threads", "8"]
-        served = Served.start(tmp_path / f"stderr-{len(started)}", *options)
+        served = Served.start(tmp_path / f"stderr-{len(started)}", *options, moment=moment)
         started.append(served)
         if not sure:
             wait_for(lambda: served.process.poll() is not None or "Listening" in served.stderr())

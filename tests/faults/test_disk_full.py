@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from adapter_helpers import NOON, envelope
 from fault_helpers import KEY, Clients, Follower, Ledger, batch, check_settled, message, stored_ids
-from served import Answered, Served, wait_for
+from patience import wait_for
+from served import Answered, Served
 from trackcore_sqlite import SqliteSink, prune
 
 from trackcore import Cause, SinkUnavailable

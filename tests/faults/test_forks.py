@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from adapter_helpers import child_environment, is_sound, python_command, run_python
 from fault_helpers import KEY
-from served import PATIENCE, basic, wait_for
+from patience import PATIENCE, wait_for
+from served import basic
 from trackcore_sqlite import SqliteLog
 
 PREFORK = """

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from fault_helpers import Clients, Follower, Ledger, check_log, check_settled
-from served import Served, wait_for
+from patience import wait_for
+from served import Served
 
 SEED = 4
 SHORT_KILLS = 4

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fault_helpers import KEY, Clients, Ledger, batch, check_settled, hold_write_lock, message, stored_ids
-from served import Answered, wait_for
+from patience import wait_for
+from served import Answered
 
 
 def test_a_lock_that_is_let_go_in_time(start: Any, log_path: Path) -> None:

@@ -18,8 +18,9 @@ from random import Random
 
 import attrs
 import pytest
-from delivery_helpers import HttpEndpoint, wait_for
+from delivery_helpers import HttpEndpoint
 from delivery_processes import KEY, Deployed, Running, basic, post, track
+from patience import wait_for
 
 SEED = 5
 SHORT_ROUNDS = 1

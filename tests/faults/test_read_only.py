@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from adapter_helpers import envelope, run_python
 from fault_helpers import KEY, stored_ids
-from served import PATIENCE
+from patience import PATIENCE
 from trackcore_sqlite import SqliteSink
 
 NOBODY = 65534

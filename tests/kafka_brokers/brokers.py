@@ -16,12 +16,12 @@ import attrs
 from adapter_helpers import eventually
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from patience import PATIENCE
 from trackcore_kafka import KafkaCluster
 
 POM = Path(__file__).with_name("pom.xml")
 JARS = Path(__file__).parents[2] / ".kafka-brokers"
 NODES = 3
-PATIENCE = 60.0
 _CLUSTER_ID = "dHJhY2tjb3JlLXRlc3RzMQ"
 _MEMORY = "-Xmx320m"
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
+from patience import PATIENCE
 from sdk.installing import chromium, environment, node
-from sdk.running import CLIENTS, RUN_SECONDS
+from sdk.running import CLIENTS
 from sdk.servers import WRITE_KEY, Server, read_json, run_site, stop, wait_until
 
 from trackcore import JSONObject
@@ -66,7 +67,7 @@ class Visit:
     def report(self) -> JSONObject:
         """Wait for what the page, and the browser, have to say."""
         file = self.folder / "report.json"
-        wait_until(lambda: file.exists() or self.process.poll() is not None, "the page's report", RUN_SECONDS)
+        wait_until(lambda: file.exists() or self.process.poll() is not None, "the page's report")
         assert file.exists(), (self.folder / "browser.txt").read_text()
         return read_json(file)
 
@@ -123,7 +124,7 @@ def _close(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     try:
-        process.wait(RUN_SECONDS)
+        process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         stop(process)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from patience import PATIENCE
 from sdk.installing import environment, node, python_of
 from sdk.sdks import Sdk
 from sdk.servers import Server, read_json, stop
@@ -15,8 +16,6 @@ from sdk.servers import Server, read_json, stop
 from trackcore import JSONObject
 
 CLIENTS = Path(__file__).parent / "clients"
-
-RUN_SECONDS = 60
 
 
 @contextmanager
@@ -47,7 +46,7 @@ def start_client(
 
 def await_report(process: subprocess.Popen[bytes], server: Server) -> JSONObject:
     """Wait until a client is done and read its report."""
-    code = process.wait(RUN_SECONDS)
+    code = process.wait(PATIENCE)
     assert code == 0, (server.folder / "client.txt").read_text()
     return read_json(server.folder / "report.json")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Thread
 
 import attrs
+from patience import PATIENCE
 from sdk.serving import DELAY, OUTAGE, REQUESTS
 from trackcore_sqlite import SqliteLog
 
@@ -32,8 +33,6 @@ _WORKERS = "2"
 _SERVE = (sys.executable, "-m", "sdk.serving", "serve")
 _GUNICORN = (sys.executable, "-m", "gunicorn", "sdk.serving:application()", "--log-level", "warning")
 _ANNOUNCED = re.compile(r"(?<=Listening on )http://\S+")
-_START_SECONDS = 20.0
-_STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _TESTS = Path(__file__).parent.parent
 
@@ -124,12 +123,12 @@ class Server:
         return self.log.totals().messages
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait until a condition holds.  Raises `NeverHappened`."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > deadline:
-            raise NeverHappened(f"{what} did not happen within {seconds} seconds")
+            raise NeverHappened(f"{what} did not happen within {PATIENCE:g} seconds")
         time.sleep(_POLL_SECONDS)
 
 
@@ -177,7 +176,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     """Stop a process that was started here."""
     process.terminate()
     try:
-        process.wait(_STOP_SECONDS)
+        process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -188,14 +187,14 @@ def _await_server(
 ) -> Server:
     """Wait for `/ready`, which also has the log made, so that it can be read before a message is in it."""
     output = folder / "server.txt"
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + PATIENCE
     while (found := find_url(output.read_text())) is None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"no server: {output.read_text()}")
         time.sleep(_POLL_SECONDS)
     own_certificate = ssl._create_unverified_context() if found[0].startswith("https") else None  # noqa: S323 - ours
     try:
-        with urllib.request.urlopen(f"{found[0]}/ready", timeout=_START_SECONDS, context=own_certificate) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{found[0]}/ready", timeout=PATIENCE, context=own_certificate) as answer:  # noqa: S310
             assert answer.status == 200
     except OSError as error:
         raise AssertionError(f"no server: {output.read_text()}") from error

@@ -25,7 +25,6 @@ from trackcore import JSONObject
 CALLS = 9
 BATCH = 3
 RETRY_AFTER = 1
-OUTAGE_SECONDS = 30
 ROUNDING = 0.05  # a timer may fire a little before its time, and the clocks of two processes are read
 UNAVAILABLE = "unavailable"
 OVERLOADED = "overloaded"
@@ -121,7 +120,7 @@ def test_browser_outage(sdk: BrowserSdk, server: Server, cause: str, status: int
         _await_second_refusal(server)
         server.end_outage()
         assert page.report()["errors"] == []
-        wait_until(lambda: server.count_messages() == BATCH, "the delivery", OUTAGE_SECONDS)
+        wait_until(lambda: server.count_messages() == BATCH, "the delivery")
     check_nothing_else(server, BATCH)
     waits = (RETRY_AFTER, RETRY_AFTER) if cause == OVERLOADED else (0.1, 0.1)
     _check_attempts(server, status, waits, counted=sdk.counts_retries)
@@ -135,7 +134,7 @@ def test_browser_refused_for_good(sdk: BrowserSdk, server: Server) -> None:
     calls[1]["fields"]["properties"] = too_deep()
     with visit(sdk, server, calls, way="bundle", write_key=STRICT_WRITE_KEY) as page:
         report = page.report()
-        wait_until(lambda: len(server.posts()) >= BATCH, "the delivery", OUTAGE_SECONDS)
+        wait_until(lambda: len(server.posts()) >= BATCH, "the delivery")
     assert sorted(request.status for request in server.posts()) == [200, 200, 400]
     assert len(report["errors"]) == (1 if sdk.tells_refusals else 0)
     assert [found.code for found in server.log.rejected()] == ["too_deep"]
@@ -155,7 +154,6 @@ def _await_second_refusal(server: Server) -> None:
     wait_until(
         lambda: any(len(attempts) > 1 for attempts in _attempts(server.posts()).values()),
         "a second attempt",
-        OUTAGE_SECONDS,
     )
 
 

@@ -22,7 +22,6 @@ from trackcore import JSONObject
 # Where analytics-next sends each call.
 PATHS = {"identify": "/v1/i", "track": "/v1/t", "page": "/v1/p", "screen": "/v1/s", "group": "/v1/g", "alias": "/v1/a"}
 SETTINGS_PATH = f"/v1/projects/{WRITE_KEY}/settings"
-ARRIVE_SECONDS = 20
 LEAVING = tuple(case for case in BROWSER_CASES if "31 KB" not in case.name)
 
 each_sdk = pytest.mark.parametrize("sdk", BROWSER_SDKS, ids=lambda sdk: f"{PACKAGE} {sdk.version}")
@@ -140,7 +139,7 @@ def _delivering(strategy: JSONObject) -> JSONObject:
 
 
 def _await_messages(server: Server, count: int) -> None:
-    wait_until(lambda: server.count_messages() >= count, f"the arrival of {count} messages", ARRIVE_SECONDS)
+    wait_until(lambda: server.count_messages() >= count, f"the arrival of {count} messages")
 
 
 def _check_report(report: JSONObject, cases: tuple[Case, ...]) -> None:

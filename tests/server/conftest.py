@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from served import Served, wait_for
+from patience import wait_for
+from served import Served
 from trackcore_server.cli import main
 from trackcore_sqlite import SqliteSink
 

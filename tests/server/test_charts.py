@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 from adapter_helpers import envelope
+from patience import PATIENCE
 from trackcore_server.buckets import Buckets
 from trackcore_server.budget import Budget
 from trackcore_server.charts import Charts
@@ -161,7 +162,7 @@ class TestAnswers:
 
         class Hanging(SqliteBrowser):
             def ends(self) -> dict[Part, int]:
-                goes_on.wait(30)
+                goes_on.wait(PATIENCE)
                 return super().ends()
 
         log = Hanging(path)

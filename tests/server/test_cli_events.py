@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from patience import PATIENCE
 
 from trackcore import Destination
 
@@ -20,7 +21,6 @@ Fill = Callable[..., None]
 Lines = Callable[[Result], list[Any]]
 
 COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
-PATIENCE = 30.0
 
 
 def track(event: str, user: str = "user-1", **more: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from patience import PATIENCE
 from trackcore_server.records import mask_write_keys
 from trackcore_sqlite import SqliteSink
 
@@ -123,7 +124,7 @@ def test_a_terminal_hears_how_many_were_dropped(run: Run, fill: Fill) -> None:
     assert dropped > 0
     assert process.stderr.read().decode() == f"{dropped} older ones were dropped to make room\n"
     process.stderr.close()
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     assert run("rejected").stderr == ""
 
 

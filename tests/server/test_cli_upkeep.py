@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import Result
-from served import Served, wait_for
+from patience import wait_for
+from served import Served
 from trackcore_server.retention import BelievedTime, keep_short, time_of_log
 from trackcore_sqlite import FITTING, SqliteLog, check_log
 from trackcore_sqlite.schema import MIGRATIONS, open_for_writing

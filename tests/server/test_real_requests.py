@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from patience import PATIENCE
 from segment.analytics.client import Client
 
 Serve = Callable[..., Any]
@@ -20,7 +21,6 @@ Lines = Callable[[Result], list[Any]]
 CALLS = ("identify", "track", "page", "screen", "group", "alias")
 THREADS = 4
 MESSAGES = 1_000
-PATIENCE = 30.0
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])

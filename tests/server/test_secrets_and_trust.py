@@ -20,7 +20,8 @@ import pytest
 from adapter_helpers import KEY, NOON_TEXT, FailingSink, Server, basic, call_app, track, unavailable
 from adapter_helpers import serve as serve_app
 from click.testing import Result
-from served import PATIENCE, Served
+from patience import PATIENCE
+from served import Served
 from trackcore_delivery import visible
 from trackcore_server import ConfigurationMistake, parse_configuration
 from trackcore_sqlite import SqliteSink

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from patience import PATIENCE, wait_for
 
 Serve = Callable[..., Any]
 Run = Callable[..., Result]
 Lines = Callable[[Result], list[Any]]
 
 COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
-PATIENCE = 30.0
 
 TRACK = {"userId": "user-1", "event": "Bought"}
 
@@ -121,20 +121,12 @@ def test_hang_up_reads_the_configuration_again(serve: Serve, tmp_path: Path, run
     assert is_stored("first")
     config.write_text('[[sources]]\nname = "a"\nwrite_keys = ["first", "second"]')
     served.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: is_stored("second"))
+    wait_for(lambda: is_stored("second"))
     config.write_text("[sever]")
     served.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "The configuration stays as it was" in served.stderr())
+    wait_for(lambda: "The configuration stays as it was" in served.stderr())
     assert "did you mean 'server'?" in served.stderr()
     assert is_stored("second")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(300):
-        if condition():
-            return
-        threading.Event().wait(0.1)
-    raise AssertionError("waited in vain")
 
 
 class TestRefusedStarts:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import PATIENCE, Served, wait_for
+from patience import PATIENCE, wait_for
+from served import Served
 
 Lines = Callable[[Any], list[Any]]
 

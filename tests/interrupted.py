@@ -1,0 +1,165 @@
+"""Runs `trackcore` and stops it at the worst moment, which the first argument names.
+
+A process that is told to stop has an hour for it, so that one that hangs is not killed in time: a test sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gunicorn.workers import gthread
+from gunicorn.workers.base import Worker
+from gunicorn.workers.gthread import ThreadWorker
+from trackcore_server import cli, delivery_child, delivery_process
+
+HOUR = 3_600
+AT_ANY_TIME = "whenever the test likes"
+_PAUSE_SECONDS = 0.01
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait for what a signal brings about; a test that waits in vain kills this process."""
+    while not condition():
+        time.sleep(_PAUSE_SECONDS)
+
+
+class InterruptedLock:
+    """The lock of a worker's thread pool; whoever has just taken it is interrupted, as the server is told to stop."""
+
+    def __init__(self, lock: Any, worker: ThreadWorker) -> None:
+        self._lock = lock
+        self._worker = worker
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._worker.booted and self._worker.alive:
+            os.kill(os.getppid(), signal.SIGINT)
+            wait_for(lambda: not self._worker.alive)  # the handler runs in here
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def while_its_first_configuration_is_written() -> None:
+    """The file is there, and still empty."""
+    open_file = os.open
+
+    def open_and_interrupt(path: str | Path, flags: int, *more: Any, **options: Any) -> int:
+        descriptor = open_file(path, flags, *more, **options)
+        if Path(path).name == "trackcore.toml" and flags & os.O_EXCL:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return descriptor
+
+    os.open = open_and_interrupt  # type: ignore[assignment]
+
+
+def while_a_request_is_handed_over() -> None:
+    """A worker gives a request to its thread pool."""
+    get_thread_pool = ThreadWorker.get_thread_pool
+
+    def get_interrupted_pool(worker: ThreadWorker) -> Any:
+        pool = get_thread_pool(worker)
+        pool._shutdown_lock = InterruptedLock(pool._shutdown_lock, worker)
+        return pool
+
+    ThreadWorker.get_thread_pool = get_interrupted_pool
+
+
+def at_birth() -> None:
+    """A worker is forked, and has done nothing yet: the signal comes before it goes on."""
+    fork = os.fork
+
+    def fork_and_interrupt() -> int:
+        if (pid := fork()) == 0:
+            arbiter = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
+            os.kill(os.getppid(), signal.SIGTERM)
+            wait_for(lambda: signal.SIGTERM in signal.sigpending() or not arbiter.SIG_QUEUE.empty())
+        return pid
+
+    os.fork = fork_and_interrupt
+
+
+def while_a_worker_loads() -> None:
+    """A worker loads the app, and waits there for something that does not come."""
+
+    def load_in_vain(_: Worker) -> None:
+        os.kill(os.getppid(), signal.SIGTERM)
+        wait_for(lambda: False)
+
+    Worker.load_wsgi = load_in_vain
+
+
+def while_a_thread_waits_for_bytes() -> None:
+    """A connection has sent nothing, and a thread waits for that."""
+    gthread.DEFAULT_WORKER_DATA_TIMEOUT = HOUR
+
+
+def while_a_connection_is_set_aside() -> None:
+    """A connection has sent nothing for so long that its thread was taken away; it may stay as long as it likes."""
+    murder_pending = ThreadWorker.murder_pending
+
+    def tell_pending(worker: ThreadWorker) -> None:
+        if worker.pending_conns:
+            print("set aside", file=sys.stderr, flush=True)  # noqa: T201 - for the test
+        murder_pending(worker)
+
+    gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0
+    sys.modules["trackcore_server.serve"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
+    ThreadWorker.murder_pending = tell_pending
+
+
+def while_delivery_starts() -> None:
+    """Ctrl-C comes when the process that delivers has just been started; a terminal sends it to all."""
+    delivery_process._COMMAND = (sys.executable, "-P", __file__, _DELIVERY_CHILD)
+
+
+def at_the_end() -> None:
+    """The server has stopped, and gets one more signal when Python has taken its handlers away."""
+
+    class Late:
+        def __init__(self) -> None:
+            self._tell = partial(os.kill, os.getpid(), signal.SIGTERM)
+
+        def __del__(self) -> None:
+            self._tell()
+
+    sys.modules["late"] = Late()  # type: ignore[assignment]
+
+
+_DELIVERY_CHILD = "the process that delivers"
+
+MOMENTS: dict[str, Callable[[], None]] = {
+    "while its first configuration is written": while_its_first_configuration_is_written,
+    "while a request is handed over": while_a_request_is_handed_over,
+    "at birth": at_birth,
+    "while a worker loads": while_a_worker_loads,
+    "while a thread waits for bytes": while_a_thread_waits_for_bytes,
+    "while a connection is set aside": while_a_connection_is_set_aside,
+    "while delivery starts": while_delivery_starts,
+    "at the end": at_the_end,
+    AT_ANY_TIME: lambda: None,
+}
+
+
+def main() -> None:
+    """Run the command that follows the moment."""
+    moment, *arguments = sys.argv[1:]
+    if moment == _DELIVERY_CHILD:
+        os.killpg(0, signal.SIGINT)
+        delivery_child.main()
+        return
+    sys.modules["trackcore_server.serve"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
+    sys.modules["trackcore_server.delivery_process"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
+    MOMENTS[moment]()
+    cli.main(arguments, prog_name="trackcore")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Tells `DeliveryRun` to stop at each instruction of a wait, in a process of its own each time.
+
+The arguments are a configuration, how many instructions, and how many seconds a process may take.  It ends with 0 if
+each of them did; one that hangs is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trackcore_server import delivering, load_configuration
+from trackcore_server.config import Configuration
+
+WAITING = ("threading.py", "delivering.py", "signals.py")
+
+
+def interrupt(configuration: Configuration, moment: int, seconds: float) -> None:
+    """Stand by, and send the signal at that instruction."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if Path(frame.f_code.co_filename).name not in WAITING or not callable(signal.getsignal(signal.SIGTERM)):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == moment:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return trace
+
+    delivering._LOOK_SECONDS = 0.001
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    sys.settrace(trace)
+    delivering.run_until_signal(delivering.DeliveryRun(configuration, "the one that stands by"))
+    sys.settrace(None)
+    assert count >= moment
+
+
+def main() -> int:
+    """Try one after the other, up to the first that fails."""
+    configuration = load_configuration(Path(sys.argv[1]))
+    right = delivering.ownership(configuration)
+    assert right.take("the owner")
+    for moment in range(1, int(sys.argv[2]) + 1):
+        if (pid := os.fork()) == 0:
+            interrupt(configuration, moment, float(sys.argv[3]))
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if status != 0:
+            print(f"status {status} at instruction {moment}", file=sys.stderr)  # noqa: T201 - for the test
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""How long tests wait: for a condition, and no longer than this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds after which a wait is given up.  Nothing is expected to take that long, also not on a loaded machine."""
+
+_PAUSE_SECONDS = 0.02
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Poll until `condition` gives something true, and give that."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(_PAUSE_SECONDS)
+    return found
