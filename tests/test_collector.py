@@ -282,7 +282,10 @@ class TestSubmit:
         [
             (1.5, 1.5, []),
             (Decimal("1.5"), "1.5", []),
-            *((number, None, ["number_not_finite"]) for number in (math.nan, math.inf, Decimal("NaN"))),
+            *(
+                (number, None, ["number_not_finite"])
+                for number in (math.nan, math.inf, Decimal("NaN"), Decimal("sNaN"))
+            ),
         ],
     )
     def test_what_json_cannot_say_is_replaced_with_a_warning(

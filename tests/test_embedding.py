@@ -252,7 +252,19 @@ class TestPythonValues:
             stored([{1: "a", "1": "b"}])
         assert (caught.value.reason, caught.value.path) == (Reason.VALUE_NOT_JSON, "properties.value[0]")
 
-    @pytest.mark.parametrize("value", [{None: 1}, {(1, 2): 1}, {math.nan: 1}, {"a": object()}, 1j, {"a": Answer}])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {None: 1},
+            {(1, 2): 1},
+            {math.nan: 1},
+            {"a": object()},
+            1j,
+            {"a": Answer},
+            [10**5000],
+            {10**5000: 1},
+        ],
+    )
     def test_anything_else_is_refused_with_its_place(self, value: Any) -> None:
         with pytest.raises(InvalidMessage) as caught:
             stored(value)

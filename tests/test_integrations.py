@@ -214,12 +214,19 @@ class TestAge:
 def test_cautions_are_bounded() -> None:
     junk = {f"name {number:03}": 5 for number in range(25)}
     cautions = resolve_destinations(junk, DESTINATIONS).cautions
-    assert len(cautions) == 21
+    assert len(cautions) == 6
     assert cautions[0].path == "integrations.name 000"
     assert cautions[-1] == Caution(
-        code=Warned.INTEGRATION_IGNORED, message="and 5 more like these", path="integrations"
+        code=Warned.INTEGRATION_IGNORED, message="and 20 more like these", path="integrations"
     )
-    assert len(resolve_destinations(dict([*junk.items()][:20]), DESTINATIONS).cautions) == 20
+    assert len(resolve_destinations(dict([*junk.items()][:5]), DESTINATIONS).cautions) == 5
+
+
+def test_a_caution_quotes_no_more_than_it_needs() -> None:
+    """It is stored with each message of a batch, so the names in it are cut."""
+    (caution,) = resolve_destinations({"x" * 1_000: 5}, DESTINATIONS).cautions
+    assert caution.path == "integrations." + "x" * 46 + "…"
+    assert len(caution.message) <= 160
 
 
 def test_options_are_not_the_senders_own_object() -> None:

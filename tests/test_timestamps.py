@@ -11,6 +11,7 @@ from strategies import millisecond_times, offsets, time_values, times
 
 from trackcore import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
 from trackcore.timestamps import has_offset, time_text, truncate_to_milliseconds
+from trackcore.timetext import _read_text
 
 MICROSECOND = timedelta(microseconds=1)
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
@@ -287,7 +288,45 @@ class TestParse:
     @given(instants())
     def test_every_form_of_iso_8601_names_the_instant_that_it_was_made_of(self, made: tuple[str, datetime]) -> None:
         text, time = made
+        assume(not text.isdigit() or time.year in range(1970, 2100))
         assert parse_timestamp(text) == time
+
+    @given(st.data(), times(), st.sampled_from(["Z", "+00:00", "+05:30", "-08:00"]))
+    def test_what_python_reads_is_what_the_patterns_read(self, data: st.DataObject, time: datetime, zone: str) -> None:
+        """Python ignores what it does not understand behind six digits, and takes any character in some places."""
+        text = f"{time:%Y-%m-%dT%H:%M:%S}" + data.draw(st.sampled_from(["", ".5", ".276", ".276123"])) + zone
+        for _ in range(data.draw(st.integers(0, 3))):
+            place = data.draw(st.integers(0, len(text)))
+            put = data.draw(st.sampled_from(["", *"0159:.,+-/TZW ", "PM", " PM"]))
+            text = text[:place] + put + text[place + data.draw(st.integers(0, 1)) :]
+        reading = _read_text(text)
+        assert parse_timestamp(text) == (None if reading is None else reading[0])
+
+    @pytest.mark.parametrize(
+        ("text", "time"),
+        [
+            ("2013-09-04T01:15:19.123456PMZ", at(2013, 9, 4, 13, 15, 19, 123_456)),
+            ("2013-09-04T01:15:19.123456 PM+01:00", at(2013, 9, 4, 12, 15, 19, 123_456)),
+            ("2013-09-04T01:15:19.5-01.30", None),
+            ("2013-09-04T01:15:193Z", None),
+            ("2013-09-04T01:15:19.123456/789Z", None),
+        ],
+    )
+    def test_what_python_alone_would_read_wrong(self, text: str, time: datetime | None) -> None:
+        assert parse_timestamp(text) == time
+
+    @pytest.mark.parametrize("digits", ["5000", "1234", "1969", "1234100", "1969365", "13370615", "19691231"])
+    def test_digits_alone_are_a_date_of_1970_to_2099(self, digits: str) -> None:
+        """Uptimes and counters have as many digits as years and days."""
+        assert parse_timestamp(digits) is None
+        assert parse_timestamp(int(digits)) is None
+
+    @pytest.mark.parametrize(
+        ("digits", "time"),
+        [("1970", at(1970, 1, 1)), ("2099", at(2099, 1, 1)), ("2013247", at(2013, 9, 4)), ("20130904", at(2013, 9, 4))],
+    )
+    def test_digits_of_such_a_date(self, digits: str, time: datetime) -> None:
+        assert parse_timestamp(digits) == parse_timestamp(int(digits)) == time
 
     @given(instants())
     def test_a_time_has_an_offset_where_one_is_written(self, made: tuple[str, datetime]) -> None:

@@ -105,16 +105,29 @@ class Warned(_Coded):
     REPAIRED = "repaired", "The message was refused at first, and received again after that was mended."
 
 
+def _cut_message(text: str) -> str:
+    return text if len(text) <= _MESSAGE_CHARS else f"{text[: _MESSAGE_CHARS - 1]}…"
+
+
+def _cut_path(text: str) -> str:
+    return text if len(text) <= _PATH_CHARS else f"{text[: _PATH_CHARS - 1]}…"
+
+
+_MESSAGE_CHARS = 160
+_PATH_CHARS = 60
+
+
 @attrs.frozen(kw_only=True)
 class Caution:
     """One thing that was mended or ignored in a message that was kept.
 
-    `path` is the wire path inside the message (`context.ip`), empty for the message as a whole.
+    `path` is the wire path inside the message (`context.ip`), empty for the message as a whole.  Both texts quote what
+    the client sent and are cut: a caution is stored with each message of a batch, so a long name would be too.
     """
 
     code: Warned
-    message: str
-    path: str = ""
+    message: str = attrs.field(converter=_cut_message)
+    path: str = attrs.field(default="", converter=_cut_path)
 
 
 @attrs.define(eq=False)

@@ -36,8 +36,9 @@ _NO: tuple[tuple[str, bool], ...] = (
 )
 """Options that say no, as people expect, but which no documentation defines."""
 
-_MOST_CAUTIONS = 20
-"""How many cautions one object can cause, since each is stored with every message that has it."""
+_MOST_CAUTIONS = 5
+"""How many cautions one object can cause.  Each is stored with every message of a batch, so that their number times
+2,500 messages must not exceed what a batch may share otherwise (`Limits.shared_bytes`)."""
 
 _REMEMBERED = 1_000
 _REMEMBERED_BYTES = 1_000

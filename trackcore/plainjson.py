@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import Enum
@@ -41,8 +42,10 @@ def plain_object(values: JSONObject, not_finite: list[str]) -> JSONObject:
 
 def _plain(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
     kind = value.__class__
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind is str or kind is bool or value is None:
         return value
+    if kind is int:
+        return _checked_int(value, path)
     if kind is float and math.isfinite(value):
         return value
     if kind is dict:
@@ -54,7 +57,7 @@ def _plain(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
 
 def _converted(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
     """Return what is not of JSON's own types, by the first rule that fits."""
-    if isinstance(value, float | Decimal) and not math.isfinite(value):
+    if _is_not_finite(value):
         not_finite.append(path)
         return None
     if isinstance(value, Enum):
@@ -73,7 +76,23 @@ def _converted(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
     return plain if plain.__class__ in _SCALARS else _plain(plain, path, level, not_finite)
 
 
-_SCALARS = (str, int, float, bool, type(None))
+_SCALARS = (str, float, bool, type(None))
+
+
+def _checked_int(value: int, path: str) -> int:
+    if not -_INT_BOUND < value < _INT_BOUND:
+        raise _no_form(path, f"an integer of more than {_MOST_DIGITS} digits, which readers of JSON refuse")
+    return value
+
+
+_MOST_DIGITS = sys.int_info.default_max_str_digits
+_INT_BOUND = 10**_MOST_DIGITS
+
+
+def _is_not_finite(value: Any) -> bool:
+    if isinstance(value, Decimal):
+        return not value.is_finite()  # `math` raises for a NaN that signals
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _object(items: Iterable[tuple[Any, Any]], path: str, level: int, not_finite: list[str]) -> JSONObject:
@@ -106,7 +125,7 @@ def _name_of(key: Any, path: str) -> str:
         return str(key).lower()
     if isinstance(key, str):
         return str.__str__(key)
-    if isinstance(key, float | Decimal) and not math.isfinite(key):
+    if _is_not_finite(key):
         raise _no_form(path, f"{key} cannot be the key of an object")
     try:
         name = next(iter(msgspec.to_builtins({key: None}, str_keys=True, enc_hook=_as_base)))

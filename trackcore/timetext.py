@@ -5,12 +5,14 @@ mean two instants is not guessed.  Read are:
 
 - ISO 8601: dates complete (`2013-09-04`), by week (`2013-W36-3`), by day of the year (`2013-247`) and reduced (`2013`,
   `2013-09`, `2013-W36`: their first day); times down to a decimal fraction of seconds, minutes or hours; `24:00`; the
-  second 60; both the extended and the basic form (`20130904T011519Z`), letters in either case, years of six digits with
-  a sign.  One-digit months, days and hours are read too (`2015-2-02T...` stands on the API page), and `/` in dates;
+  second 60; both the extended and the basic form (`20130904T011519Z`), letters in either case, `+00` before a year.
+  Digits alone (`2013`, `2013247`, `20130904`) are a date of 1970 to 2099: others are more likely to be a count of
+  something.  One-digit months, days and hours are read too (`2015-2-02T...` stands on the API page), and `/` in dates;
 - between date and time `T`, `_` or white space, and any other one character before a time that has minutes and seconds;
 - `Z`, `UTC`, `GMT`, `UT` or an offset (`+01`, `+0100`, `+01:00`), with a name of the zone behind it (`Z[UTC]`,
   `+0100 CET`); AM and PM; a colon before `Z` (old Swift SDKs); decimal digits of any script;
-- the dates of HTTP and mail (RFC 9110, RFC 5322) with the obsolete forms, and what JavaScript, Java and Unix print;
+- the dates of HTTP and mail (RFC 9110, RFC 5322) with the obsolete forms, and what JavaScript, Java and Unix print for
+  a time in UTC, or with a numeric offset;
 - counts since 1970 by their number of digits: 9 or 10 are seconds, 12 or 13 milliseconds, 15 or 16 microseconds, 18 or
   19 nanoseconds, which is 1973 to 2286 in each; 14, 17 or 20 are `YYYYMMDDhhmmss` with up to six digits of its
   fraction, and 12 are `YYYYMMDDhhmm` where that is a time from 1990 to 2099;
@@ -36,7 +38,8 @@ _Reading: TypeAlias = tuple[datetime, bool] | None
 """An instant in UTC and whether the text names its offset; None for what cannot be read."""
 
 _from_iso_format = datetime.fromisoformat
-_SIGNS = frozenset("+-")
+_is_regular = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d++)?(?:Z|[+-]\d\d:[0-5]\d)", re.ASCII).fullmatch
+"""The form of nearly all times, which Python reads fast.  It reads other forms too, and some of them wrong."""
 
 
 def parse_timestamp(value: object) -> datetime | None:
@@ -45,16 +48,13 @@ def parse_timestamp(value: object) -> datetime | None:
     A number is read as its text would be, an object as MongoDB writes a date.
     """
     if isinstance(value, str):
-        if value[10:17:3] == "T::":  # a date of ten characters, and a time with seconds: nearly all there are
+        if _is_regular(value):
             try:
                 time = _from_iso_format(value)
             except ValueError:
                 pass
             else:
-                if time.tzinfo is UTC:
-                    return time
-                if value[-6:-5] in _SIGNS and value[-2:] <= "59":  # Python adds up an offset such as `+05:60`
-                    return _in_utc(time)
+                return time if time.tzinfo is UTC else _in_utc(time)
         reading = _read_text(value)
     else:
         reading = _read_other(value)
@@ -81,6 +81,8 @@ def _read_text(text: str) -> _Reading:
         return _read_json(text)
     if match := _NUMBER.fullmatch(text):
         return _read_number(*match.groups(""))
+    if _DATE_OF_DIGITS.fullmatch(text):
+        return _with_time(_digits_date(text), timedelta(), None) if int(text[:4]) in _YEARS_OF_DIGITS else None
     match = _ISO.fullmatch(text)
     if match is not None:
         return _instant(_iso_date(match), match)
@@ -120,7 +122,9 @@ def _read_other(value: object) -> _Reading:
 
 
 # Repetitions are possessive: what two of them could share would be tried in every split, in quadratic time.
-_NUMBER = re.compile(r"([+-]?)([0-9]{7,20}+)(?:\.([0-9]++))?", re.ASCII)
+_NUMBER = re.compile(r"([+-]?)([0-9]{9,20}+)(?:\.([0-9]++))?", re.ASCII)
+_DATE_OF_DIGITS = re.compile(r"[0-9]{4}(?:[0-9]{3,4})?", re.ASCII)
+_YEARS_OF_DIGITS = range(1970, 2100)
 _UNITS: Mapping[int, int] = {9: 0, 10: 0, 12: 3, 13: 3, 15: 6, 16: 6, 18: 9, 19: 9}
 """By the digits of a count since 1970: the power of ten of its unit below a second."""
 
@@ -138,8 +142,6 @@ def _read_number(sign: str, digits: str, fraction: str) -> _Reading:
             minute = _read_compact(digits + "00", "")
             if minute is not None:
                 return minute
-        if not fraction and count in _DATE_DIGITS:
-            return _with_time(_basic_date(digits), timedelta(), None)
     places = _UNITS.get(count)
     if places is None or digits[0] == "0":
         return None
@@ -149,16 +151,18 @@ def _read_number(sign: str, digits: str, fraction: str) -> _Reading:
 
 def _read_compact(digits: str, fraction: str) -> _Reading:
     hour, minute, second = int(digits[8:10]), int(digits[10:12]), int(digits[12:14])
-    return _with_time(_basic_date(digits[:8]), _since_midnight(hour, minute, second, fraction), None)
+    return _with_time(_digits_date(digits[:8]), _since_midnight(hour, minute, second, fraction), None)
 
 
-_DATE_DIGITS = (7, 8)
+def _digits_date(digits: str) -> date | None:
+    """Return the date that digits are: `YYYYMMDD`, `YYYYDDD`, or `YYYY` for its first day."""
+    year, rest = int(digits[:4]), digits[4:]
+    if len(rest) == _ORDINAL_DIGITS:
+        return _day_of_year(year, int(rest))
+    return _calendar_date(year, int(rest[:2] or 1), int(rest[2:] or 1))
 
 
-def _basic_date(digits: str) -> date | None:
-    if len(digits) == _DATE_DIGITS[0]:
-        return _day_of_year(int(digits[:4]), int(digits[4:]))
-    return _calendar_date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+_ORDINAL_DIGITS = 3
 
 
 # ISO 8601, and what is close to it
