@@ -31,6 +31,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import ThreadWorker
 
 from trackcore.jsontext import encode_json
+from trackcore.unexpected import describe_unexpected
 
 REQUEST_SECONDS = 30.0
 """How long one request may take in all.  SDKs themselves give up after 10 to 15 seconds."""
@@ -113,7 +114,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         del req
         status = _status_of(exc)
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("a request failed", exc_info=exc)
+            log.error("a request failed: %s", describe_unexpected(exc))
         else:
             who = addr[0] if isinstance(addr, tuple) else "a local socket"
             log.info("refused a request of %s: %s", who, type(exc).__name__)

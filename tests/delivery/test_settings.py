@@ -89,10 +89,10 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('kind = "webhok"', "destinations[0].kind: there is no kind of destination 'webhok'; did you mean 'webhook'?"),
+        ('kind = "webhok"', "destinations[0].kind: there is no such kind of destination; did you mean 'webhook'?"),
         ('kind = "carrier pigeon"', "there are file, kafka, segment, webhook"),
-        ("kind = 3", "destinations[0].kind: there is no kind of destination 3"),
-        ('kind = ["webhook"]', "destinations[0].kind: there is no kind of destination"),
+        ("kind = 3", "destinations[0].kind: there is no such kind of destination; there are file"),
+        ('kind = ["webhook"]', "destinations[0].kind: there is no such kind of destination"),
         ('url = "http://a"', "destinations[0].url: there is no such setting; there are name, max_age, kind"),
         ('kind = "webhook"', "destinations[0].url: is missing"),
         ('kind = "webhook"\nurll = "http://a"', "destinations[0].urll: there is no such setting; did you mean 'url'?"),
@@ -104,11 +104,14 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
         ('kind = "webhook"\nurl = "http://a"\nheaders = 3', "destinations[0].headers: expected a table"),
         ('kind = "webhook"\nurl = "http://a"\nheaders = {"a b" = "c"}', "destinations[0].headers: 'a b' cannot be set"),
         ('kind = "webhook"\nurl = "http://a"\nheaders = {Host = "c"}', "destinations[0].headers: 'Host' cannot be set"),
-        ('kind = "webhook"\nurl = "http://a"\nbatch_messages = 0', "destinations[0].batch_messages"),
+        (
+            'kind = "webhook"\nurl = "http://a"\nbatch_messages = 0',
+            "destinations[0].batch_messages: 'batch_messages' must be > 0",
+        ),
         ('kind = "webhook"\nurl = "http://a"\nbatch_bytes = "many"', "destinations[0].batch_bytes: expected a number"),
         ('kind = "webhook"\nurl = "http://a"\nretry_window = 4', "destinations[0].retry_window: expected a string"),
         ('kind = "webhook"\nurl = "http://a"\ntimeout = "0s"', "destinations[0].timeout"),
-        ('kind = "webhook"\nurl = "http://a"\nstart = "never"', "destinations[0].start"),
+        ('kind = "webhook"\nurl = "http://a"\nstart = "never"', "destinations[0].start: expected 'oldest' or 'newest'"),
         ('kind = "segment"\nurl = "http://a"', "destinations[0].write_key: is missing"),
         ('kind = "segment"\nwrite_key = "a"\nbatch_messages = 2501', "destinations[0].batch_messages"),
         ('kind = "file"', "destinations[0].folder: is missing"),
@@ -213,6 +216,29 @@ class TestSecrets:
             parse_configuration(f'[[destinations]]\nname = "There"\n{text.format(value)}')
         assert str(raised.value).startswith(f"{path}: the value has ")
         assert value not in str(raised.value)
+
+    @pytest.mark.parametrize("value", ["a:s3cr3t", "***", "s3cr3t\xad"])
+    def test_the_write_key_of_the_other_side(self, value: str) -> None:
+        """It is also one that requests can carry: anything else is lost there, with an answer of 200."""
+        text = '[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = '
+        with pytest.raises(ConfigurationMistake, match=r"^destinations\[0\]\.write_key: .*a write key|SDKs") as raised:
+            parse_configuration(f'{text}"{value}"')
+        assert value not in str(raised.value).replace("'***' is how", "")
+        configuration = parse_configuration(f'{text}"env:VALUE"')
+        told = r"^there\.toml: destinations\[0\]\.write_key: the environment variable VALUE is not usable: "
+        with pytest.raises(ConfigurationMistake, match=told) as raised:
+            check_destinations(configuration, Path("there.toml"), environ={"VALUE": value})
+        assert value not in str(raised.value).replace("'***' is how", "")
+
+    def test_an_empty_write_key_of_the_other_side(self) -> None:
+        with pytest.raises(ConfigurationMistake, match=r"^destinations\[0\]\.write_key: a write key cannot be empty$"):
+            parse_configuration('[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = ""')
+
+    def test_a_token_that_is_too_short_is_told_with_its_file_and_variable(self) -> None:
+        configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')
+        told = r"^there\.toml: debugger\.token: .*at least 12 characters, that of the environment variable VALUE has 5$"
+        with pytest.raises(ConfigurationMistake, match=told):
+            read_debugger_token(configuration, {"VALUE": "short"}, file=Path("there.toml"))
 
     def test_the_token_of_the_debugger(self) -> None:
         configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')
