@@ -17,6 +17,7 @@ import attrs
 import click
 from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
+from trackcore_delivery import visible
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore.credentials import write_key_fault
@@ -186,7 +187,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             if self._deliver:
                 check_destinations(configuration, deployment.file)
         except TrackcoreError as error:
-            click.echo(f"The configuration stays as it was: {error}", err=True)
+            click.echo(f"The configuration stays as it was: {visible(str(error))}", err=True)
         else:
             self._configuration = configuration
         super().reload()

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from delivery_helpers import envelopes, store
+from delivery_helpers import NOON, envelopes, fed, store
 from delivery_processes import Deployed
-from trackcore_delivery import FileDestination, Secret, SegmentDestination, State, WebhookDestination
+from trackcore_delivery import FileDestination, Secret, SegmentDestination, Settled, State, WebhookDestination
 from trackcore_server import Configuration, ConfigurationMistake, load_configuration, parse_configuration
 from trackcore_server.config import rebase
 from trackcore_server.debugger_token import read_debugger_token
@@ -155,6 +155,24 @@ class TestCommands:
         assert hook["lagSeconds"] > 0
         assert (mirror["lagMessages"], mirror["lagSeconds"]) == (0, 0)
         assert "stopped" in deployed.ask("destinations", "--format", "table")[1]
+
+    def test_what_a_destination_answered_acts_on_no_terminal(self, deploy: Callable[..., Deployed]) -> None:
+        """Nor is it markup, also where an older version has stored it as it came."""
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        store(deployed.log_path, envelopes(1, destinations=("Hook",)))
+        evil = "[red]no[/red]\x1b[31m\n\x9b31m\u202e\u2028\x7f"
+        with closing(State(deployed.folder / "trackcore-delivery.db")) as state:
+            state.begin("Hook", 0)
+            state.fail("Hook", evil, now=NOON, attempts=[], failures=1, next_try_at=NOON)
+            state.settle("Hook", Settled(messages=fed(1), refused={0: evil}, now=NOON))
+        for command, name in (("destinations", "lastError"), ("dead-letters", "reason")):
+            told, _ = deployed.ask(command)
+            assert [record[name] for record in told if record.get(name)] == [evil]
+            raw = deployed.ask(command, "--format", "jsonl")[1]
+            assert not any(character in raw for character in "\x1b\x9b\u202e\u2028\x7f")
+            table = deployed.ask(command, "--format", "table")[1]
+            assert all(line.isprintable() for line in table.split("\n"))
+            assert "[red]no[/red]\\x1b[31m" in table
 
     def test_what_nobody_delivers_is_told(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])

@@ -190,6 +190,12 @@ class TestEmbedded:
         assert "`sasl.mechanism` set to `***`" in caplog.text
         assert SECRET not in caplog.text
 
+    def test_what_is_cut_or_trimmed_is_masked_too(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The name of a client has 128 bytes at most, NUL ends a text, and white space around it goes."""
+        logger = MaskingLogger({"client.id": SECRET * 20, "sasl.mechanism": f" {SECRET}-a\0b"})
+        logger.log(logging.ERROR, "FAIL [%s#producer-1] `%s`", (SECRET * 20)[:100], f"{SECRET}-a")
+        assert caplog.messages == ["FAIL [***#producer-1] `***`"]
+
     def test_words_of_the_documentation_are_not(self, caplog: pytest.LogCaptureFixture) -> None:
         logger = MaskingLogger({"sasl.mechanism": "PLAIN", "sasl.username": "me", "sasl.password": SECRET, "n": 5})
         logger.log(logging.ERROR, "%s: %s", "SASL mechanism PLAIN refuses me, but not mend, 5, not 50", SECRET)
