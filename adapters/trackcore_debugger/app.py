@@ -24,6 +24,7 @@ from werkzeug.wrappers import Request, Response
 
 from trackcore import JSONObject, TrackcoreError
 from trackcore.jsontext import encode_json
+from trackcore.unexpected import describe_unexpected
 from trackcore_debugger.assets import load_assets
 from trackcore_debugger.gate import COOKIE, SESSION_SECONDS, Gate, is_foreign
 from trackcore_debugger.reader import PARTS, Cursors, Listing, Reader, Wanted
@@ -125,8 +126,8 @@ class DebuggerApp:
             return _failure(refused.status, refused.code, refused.message)
         except TrackcoreError as error:
             return _failure(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
-        except Exception:
-            log.exception("a request failed")
+        except Exception as error:  # noqa: BLE001 - whatever fails here is answered
+            log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
             return _failure(*_FAILED)
 
     def _dispatch(self, request: Request) -> Response:

@@ -30,6 +30,14 @@ from urllib3.util import parse_url
 CONNECT_SECONDS = 10.0
 
 
+class NotConnectedInTime(ConnectTimeoutError):
+    """The time was over before anything was sent.  `missing` is what it was spent on."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(missing)
+        self.missing = missing
+
+
 class Deadline:
     """When the request of the moment must be over."""
 
@@ -109,14 +117,17 @@ class _Connecting:
         try:
             connected = _connect(self._dns_host.strip("[]"), self.port, self._deadline, self.socket_options or ())
         except TimeoutError as error:
-            raise ConnectTimeoutError("no connection within the time that is left") from error
+            raise NotConnectedInTime("no connection") from error
         except OSError as error:
             raise NewConnectionError(cast("HTTPConnection", self), "no connection") from error
         connected.deadline = self._deadline
         return connected
 
     def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
+        try:
+            super().connect()  # type: ignore[misc]
+        except TimeoutError as error:  # of the handshake: `_new_conn` raises its own
+            raise NotConnectedInTime("no TLS connection") from error
         self.sock.deadline = self._deadline
 
 
@@ -156,7 +167,7 @@ def _connect(host: str, port: int, deadline: Deadline, options: Any) -> _Socket:
 
 
 def _addresses(host: str, port: int, deadline: Deadline) -> list[tuple[Any, Any, int, str, Any]]:
-    """Look up a host.  Raises `socket.gaierror`, and `TimeoutError` when that takes too long."""
+    """Look up a host.  Raises `socket.gaierror`, and `NotConnectedInTime` when that takes too long."""
     with suppress(OSError):  # an address needs no look-up
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     found: SimpleQueue[list[tuple[Any, Any, int, str, Any]] | OSError] = SimpleQueue()
@@ -171,7 +182,7 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[tuple[Any, Any,
     try:
         result = found.get(timeout=deadline.left())
     except Empty:
-        raise TimeoutError from None
+        raise NotConnectedInTime("no address of the host") from None
     if isinstance(result, OSError):
         raise result
     return result

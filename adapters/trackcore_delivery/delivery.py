@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from trackcore import TrackcoreError
+from trackcore.unexpected import describe_unexpected
 from trackcore_delivery.destination import DeliveredDestination, check_places
 from trackcore_delivery.lanes import Lane
 from trackcore_delivery.sending import Surroundings
@@ -96,8 +97,9 @@ class Delivery:
                 pause = worker.step()
                 told = ""
             except Exception as error:  # noqa: BLE001 - whatever happens, the thread of a destination goes on
-                if (trouble := f"{type(error).__name__}: {error}") != told:
+                trouble = str(error) if isinstance(error, TrackcoreError) else describe_unexpected(error)
+                if trouble != told:
                     told = trouble
-                    _log.error("%s: %s", name, error, exc_info=not isinstance(error, TrackcoreError))
+                    _log.error("%s: %s", name, trouble)
                 pause = _TROUBLE_SECONDS
             self._stopping.wait(pause)

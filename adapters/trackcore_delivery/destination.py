@@ -23,6 +23,11 @@ _positive: Any = validators.gt(0)
 _not_negative = validators.ge(timedelta())
 
 
+def _check_start(_: object, __: object, start: str) -> None:
+    if start not in (OLDEST, NEWEST):
+        raise ValueError(f"expected {OLDEST!r} or {NEWEST!r}")
+
+
 @attrs.frozen(kw_only=True)
 class DeliveredDestination(Destination):
     """What is common to the kinds of destination.  A kind is a subclass with settings of its own and a sender.
@@ -38,7 +43,7 @@ class DeliveredDestination(Destination):
     batch_bytes: ByteCount = attrs.field(default=ByteCount(500_000), validator=_positive)
     batch_wait: timedelta = attrs.field(default=timedelta(seconds=1), validator=_not_negative)
     retry_window: timedelta = attrs.field(default=timedelta(hours=4), validator=_not_negative)
-    start: str = attrs.field(default=OLDEST, validator=validators.in_((OLDEST, NEWEST)))
+    start: str = attrs.field(default=OLDEST, validator=_check_start)
 
     def make_sender(self, surroundings: Surroundings) -> Sender:
         """Make what sends to it.  Raises `UnusableSecret` or `ValueError` where a setting cannot be used."""

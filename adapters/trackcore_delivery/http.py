@@ -24,7 +24,7 @@ import re
 import ssl
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from socket import gaierror
+from socket import EAI_AGAIN, gaierror
 from urllib.parse import quote, unquote
 
 import attrs
@@ -39,7 +39,7 @@ from urllib3.exceptions import (
 )
 
 from trackcore import Clock
-from trackcore_delivery.deadline import Deadline, make_pool
+from trackcore_delivery.deadline import Deadline, NotConnectedInTime, make_pool
 from trackcore_delivery.retry_after import retry_after_seconds
 from trackcore_delivery.secret import secret_fault
 from trackcore_delivery.sending import Refused, TryLater
@@ -241,6 +241,10 @@ def _forms(secrets: Sequence[str]) -> list[str]:
     for secret in secrets:
         for text in (secret, secret.partition(" ")[2], unquote(secret)):  # `Bearer TOKEN`: also the token by itself
             forms |= {text, quote(text), quote(text, safe=""), json.dumps(text)[1:-1], text.replace("/", "\\/")}
+            forms |= {
+                json.dumps(text, ensure_ascii=False)[1:-1],
+                text.encode("latin-1", "replace").decode("utf-8", "replace"),
+            }
     return sorted(forms - {""}, key=len, reverse=True)
 
 
@@ -253,10 +257,13 @@ def _what_happened(error: BaseException) -> str:
     for each in errors:
         if isinstance(each, NewConnectionError):
             continue
+        if isinstance(each, NotConnectedInTime):
+            return f"{each.missing} within the timeout"
         if isinstance(each, TimeoutError | urllib3.exceptions.TimeoutError):
             return "no answer within the timeout"
         if isinstance(each, gaierror):
-            return "the host is not known"
+            is_for_now = each.errno == EAI_AGAIN
+            return "the host cannot be looked up at this time" if is_for_now else "the host is not known"
         if isinstance(each, ssl.SSLCertVerificationError):
             return f"TLS failed (certificate verify failed: {each.verify_message})"
         if isinstance(each, ssl.SSLError):

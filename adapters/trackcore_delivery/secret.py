@@ -24,6 +24,8 @@ class UnusableSecret(TrackcoreError):
 
     variable: str
     detail: str
+    setting: str = ""
+    """The setting that names the variable, where the kind of destination knows."""
 
     def __str__(self) -> str:
         return f"the environment variable {self.variable} {self.detail}"
@@ -66,12 +68,17 @@ class Secret:
     """Whether it is a text of several lines, such as a certificate in PEM, which no header carries."""
 
     def __attrs_post_init__(self) -> None:
-        if self.is_named:
-            variable = self._text.removeprefix(_PREFIX)
+        variable = self.variable
+        if variable is not None:
             if not variable or not variable.isprintable() or " " in variable or "=" in variable:
                 raise ValueError("expected the name of an environment variable after 'env:'")
         elif not self._has_lines and (fault := secret_fault(self._text)) is not None:
             raise ValueError(f"the value {fault}")
+
+    @property
+    def variable(self) -> str | None:
+        """The environment variable that it names; None if it is the text itself."""
+        return self._text.removeprefix(_PREFIX) if self.is_named else None
 
     @property
     def is_named(self) -> bool:
@@ -85,9 +92,9 @@ class Secret:
             MissingSecret: the variable that it names is not set, or empty.
             UnusableSecret: the variable has a value that is no secret.
         """
-        if not self.is_named:
+        variable = self.variable
+        if variable is None:
             return self._text
-        variable = self._text.removeprefix(_PREFIX)
         if not (value := environ.get(variable)):
             raise MissingSecret(variable=variable)
         if not self._has_lines and (fault := secret_fault(value)) is not None:

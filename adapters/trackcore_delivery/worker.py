@@ -30,6 +30,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from trackcore import Clock
+from trackcore.unexpected import describe_unexpected
 from trackcore_delivery.backoff import FIRST_SECONDS, asked_seconds, backoff_seconds
 from trackcore_delivery.destination import DeliveredDestination
 from trackcore_delivery.feed import FedMessage, FeedUnavailable
@@ -194,10 +195,9 @@ class Worker:
             return self.sender.send(Batch(destination=self.destination.name, messages=messages))
         except (Refused, TryLater):
             raise
-        except Exception as error:
-            # A fault in a kind of destination, or in the callable of who embeds, is no reason to lose anything.
-            _log.exception("%s: the sender failed", self.destination.name)
-            raise TryLater(detail=f"the sender failed ({type(error).__name__})") from error
+        except Exception as error:  # noqa: BLE001 - a fault in a kind, or in a callable, loses nothing
+            _log.error("%s: the sender failed: %s", self.destination.name, describe_unexpected(error))
+            raise TryLater(detail=f"the sender failed ({type(error).__name__})") from None
 
     def _hold(self, track: Track, messages: Sequence[FedMessage], doubts: int) -> None:
         """Hold back the user of the last of these messages; those before it are held or have arrived.

@@ -6,21 +6,16 @@ turn off `acks=all` would turn `200` into a guess.
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
-from trackcore_kafka.forks import OwnAdmin, OwnConsumer, OwnProducer, is_of_a_parent, make
-
-ClientSetting: TypeAlias = str | int | float | bool
-"""A value of a librdkafka setting (https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md)."""
-
-log = logging.getLogger("trackcore.kafka")
+from trackcore_kafka.forks import OwnAdmin, OwnConsumer, OwnProducer, T, is_of_a_parent, make
+from trackcore_kafka.masking import ClientSetting, MaskingLogger, masked
 
 OURS = frozenset(
     {"bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence"}
@@ -36,9 +31,6 @@ _BASIS: Mapping[str, ClientSetting] = {
     "reconnect.backoff.max.ms": 1_000,  # 10 s by default, which a recovered cluster would not be used for
     "socket.keepalive.enable": True,
 }
-_SECRETS = frozenset({"sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret"})
-_PROPERTY = re.compile(r'property:? "([^"]+)"')
-
 _RETRY_SOON = 1
 _RETRY = 5
 _RETRY_LATE = 60
@@ -86,20 +78,30 @@ class KafkaCluster:
     def settings(self, **ours: ClientSetting) -> dict[str, Any]:
         """Give the settings of a client; a name in `ours` has underscores for the dots."""
         decided = {name.replace("_", "."): value for name, value in ours.items()}
-        return {**_BASIS, **self.client, "bootstrap.servers": self.bootstrap_servers, **decided, "logger": log}
+        logger = MaskingLogger(self.client)
+        return {**_BASIS, **self.client, "bootstrap.servers": self.bootstrap_servers, **decided, "logger": logger}
+
+    def make(self, kind: Callable[[dict[str, Any]], T], **ours: ClientSetting) -> T:
+        """Make a client, of which `ours` are further settings.  Raises `ClientSettingRefused`.
+
+        What librdkafka says of a setting quotes it, so that is not among the causes of the error either.
+        """
+        settings = self.settings(**ours)
+        try:
+            return make(kind, settings)
+        except KafkaException as error:
+            refused = _refused(error.args[0].str(), self.client)
+        except (TypeError, ValueError, SystemError):  # SystemError: text that is not Unicode
+            refused = _refused("", self.client)
+        raise refused
 
     def check_settings(self) -> None:
         """Let librdkafka judge the settings, without a word to the cluster.  Raises `ClientSettingRefused`."""
-        try:
-            make(OwnProducer, self.settings()).close()
-        except (KafkaException, TypeError, ValueError) as error:
-            told = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-            match = _PROPERTY.search(told)
-            raise ClientSettingRefused(name=match[1] if match else "", detail=told) from error
+        self.make(OwnProducer).close()
 
     def admin(self) -> OwnAdmin:
-        """Make a client that can look at topics and create them."""
-        return make(OwnAdmin, self.settings())
+        """Make a client that can look at topics and create them.  Raises `ClientSettingRefused`."""
+        return self.make(OwnAdmin)
 
     def check_is_own(self, consumer: OwnConsumer) -> None:
         """Raise `UnusableCluster` for a consumer that was made before a fork: its parent goes on with it."""
@@ -132,9 +134,43 @@ _CAUSES: Mapping[int, tuple[Cause, int]] = {
 }
 
 
+_SAID_BY_BROKERS = frozenset(
+    {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR}
+    | {KafkaError.INVALID_PARTITIONS, KafkaError.TOPIC_EXCEPTION, KafkaError.INVALID_REQUEST}
+)
+"""Errors that brokers explain, and that are about topics: their words say more, and know nothing of our settings."""
+
+
 def explain(error: KafkaError) -> str:
-    """Say what an error of Kafka means."""
-    return _EXPLANATIONS.get(error.code(), error.str())
+    """Say what an error of Kafka means.  librdkafka's own words for one case may quote settings; those are not used."""
+    code = error.code()
+    if code in _SAID_BY_BROKERS:
+        return error.str()
+    return _EXPLANATIONS.get(code) or KafkaError(code).str()
+
+
+def _refused(words: str, client: Mapping[str, ClientSetting]) -> ClientSettingRefused:
+    """Make the error for a setting that librdkafka refuses in these words, which may quote any of them."""
+    if (match := _UNKNOWN.match(words)) and match[1] in client:
+        return ClientSettingRefused(name=match[1], detail="No such configuration property of librdkafka")
+    found = _NAMES.findall(masked(words, client, is_public=()))
+    names = [*dict.fromkeys(name for name in found if name in client or name in _TOLD)]
+    name = next((name for name in names if name in client), "")
+    if words.startswith("Failed to create") or not names:
+        return ClientSettingRefused(name=name, detail=f"librdkafka cannot use {' and '.join(names) or 'its settings'}")
+    allowed = f"; librdkafka allows {range_[1]}" if (range_ := _ALLOWED.search(words)) else " for librdkafka"
+    return ClientSettingRefused(name=name, detail=f"Invalid value{'' if name else f' of {names[0]}'}{allowed}")
+
+
+_UNKNOWN = re.compile(r'No such configuration property: "([^"]+)"')
+_ALLOWED = re.compile(r"is outside allowed range (-?\d+\.\.-?\d+)\s*\Z")
+_NAMES = re.compile(r"[a-z]+(?:\.[a-z0-9_]+)+")
+_TOLD = frozenset(
+    {"security.protocol", "sasl.mechanisms", "sasl.username", "sasl.password", "sasl.oauthbearer.client.secret"}
+    | {"ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.key.password", "ssl.keystore.password"}
+    | {"queue.buffering.max.ms", "session.timeout.ms", "max.poll.interval.ms", "socket.timeout.ms"}
+)
+"""Settings that librdkafka names though they were not set, or were by another of their names."""
 
 
 def unavailable(error: KafkaError) -> SinkUnavailable:

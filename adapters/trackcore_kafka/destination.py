@@ -12,7 +12,7 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import TrackcoreError
-from trackcore_kafka.cluster import KafkaCluster, explain
+from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, explain
 from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record
 
@@ -70,9 +70,9 @@ class KafkaDestination:
         """
         try:
             errors = self._producer.send([Record(self._topic, key, value, [], _NOW) for key, value in keyed])
-        except KafkaException as error:
-            detail = explain(error.args[0])
-            raise NotAcknowledged(detail=detail, refused={}, unsettled=tuple(range(len(keyed)))) from error
+        except (KafkaException, ClientSettingRefused) as error:
+            detail = explain(error.args[0]) if isinstance(error, KafkaException) else str(error)
+            raise NotAcknowledged(detail=detail, refused={}, unsettled=tuple(range(len(keyed)))) from None
         failed = {index: error for index, error in enumerate(errors) if error is not None}
         if failed:
             first = explain(next(iter(failed.values())))

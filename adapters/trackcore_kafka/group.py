@@ -23,10 +23,11 @@ import attrs
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from trackcore_kafka.cluster import KafkaCluster, log
+from trackcore_kafka.cluster import KafkaCluster, explain
 from trackcore_kafka.duplicates import Window, identity
-from trackcore_kafka.forks import OwnConsumer, is_of_a_parent, make
+from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
 from trackcore_kafka.log import DUPLICATE_WINDOW
+from trackcore_kafka.masking import log
 from trackcore_kafka.proofs import Proof
 from trackcore_kafka.records import StoredPayload, message_identity, stored_payload
 from trackcore_kafka.topics import KafkaTopics
@@ -160,8 +161,8 @@ class KafkaGroupReader:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             if error.args[0].code() not in _LOST:
-                raise self._cluster.unusable(error) from error
-            log.info("partitions have gone to another reader: %s", error.args[0].str())
+                raise self._cluster.unusable(error) from None
+            log.info("partitions have gone to another reader: %s", explain(error.args[0]))
         else:
             self._to_begin_anew -= last.keys()
 
@@ -176,7 +177,7 @@ class KafkaGroupReader:
             for part in self._assigned():
                 _, ends[part.partition] = self._consumer.get_watermark_offsets(part, timeout=_END_SECONDS)
         except KafkaException as error:
-            raise self._cluster.unusable(error) from error
+            raise self._cluster.unusable(error) from None
         return ends
 
     def close(self) -> None:
@@ -185,14 +186,14 @@ class KafkaGroupReader:
             self._consumer.close()
 
     def _join(self) -> OwnConsumer:
-        settings = self._cluster.settings(
+        consumer = self._cluster.make(
+            OwnConsumer,
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy="cooperative-sticky",
             queued_max_messages_kbytes=16_384,
         )
-        consumer = make(OwnConsumer, settings)
         consumer.subscribe([self._topic], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up)
         return consumer
 
@@ -204,7 +205,7 @@ class KafkaGroupReader:
         self._cluster.check_is_own(self._consumer)
         trouble, self._trouble = self._trouble, None
         if trouble is not None:
-            raise self._cluster.unusable(trouble) from trouble
+            raise self._cluster.unusable(trouble) from None
         if self._is_to_join_again:
             self._consumer.close()
             self._shares.clear()

@@ -19,9 +19,10 @@ from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 
 from trackcore import StoredQuarantined, StoredRejected
 from trackcore.timestamps import EPOCH, MILLISECOND
-from trackcore_kafka.cluster import KafkaCluster, log
+from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.duplicates import Window, identity
-from trackcore_kafka.forks import OwnConsumer, is_of_a_parent, make
+from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
+from trackcore_kafka.masking import log
 from trackcore_kafka.merging import MergedReader
 from trackcore_kafka.records import (
     StoredMessage,
@@ -260,7 +261,8 @@ def _read_once(tail: Tail[T]) -> Iterator[T]:
 
 def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> OwnConsumer:
     """Make a consumer that is a member of no group: it is told what to read, and commits nothing."""
-    settings = cluster.settings(
+    return cluster.make(
+        OwnConsumer,
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -268,7 +270,6 @@ def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> OwnConsumer:
         queued_max_messages_kbytes=16_384,
         fetch_wait_max_ms=100,
     )
-    return make(OwnConsumer, settings)
 
 
 @contextmanager
@@ -286,7 +287,7 @@ def _told(cluster: KafkaCluster) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
-        raise cluster.unusable(error) from error
+        raise cluster.unusable(error) from None
 
 
 def _bounds(cluster: KafkaCluster, consumer: OwnConsumer, topic: str) -> dict[int, tuple[int, int]]:

@@ -21,7 +21,8 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from trackcore_kafka.cluster import KafkaCluster
-from trackcore_kafka.forks import OwnProducer, know_process, make, renew_in_forks
+from trackcore_kafka.forks import OwnProducer, know_process, renew_in_forks
+from trackcore_kafka.masking import ClientSetting
 from trackcore_kafka.records import Record
 
 MEBIBYTE = 1 << 20
@@ -92,7 +93,8 @@ class AcknowledgedProducer:
         """Send records, and give for each of them None (it is acknowledged) or why it is not.
 
         Raises:
-            KafkaException: nothing was sent: too much is waiting, or there is no client to be had.
+            KafkaException: nothing was sent: too much is waiting.
+            ClientSettingRefused: nothing was sent: librdkafka refuses its settings.
         """
         client = self.client()
         size = sum(record.size for record in records)
@@ -121,7 +123,7 @@ class AcknowledgedProducer:
         return errors
 
     def client(self) -> OwnProducer:
-        """Return the client of this process.  Raises `KafkaException`, and what `prepare` raises."""
+        """Return the client of this process.  Raises `ClientSettingRefused`, and what `prepare` raises."""
         know_process()
         client = self._client
         if client is not None:
@@ -129,7 +131,7 @@ class AcknowledgedProducer:
         with self._lock:
             if self._client is None:
                 self._prepare()
-                self._client = make(OwnProducer, self._settings())
+                self._client = self._cluster.make(OwnProducer, **self._settings())
                 self._stop = threading.Event()
                 self._poller = threading.Thread(target=_poll, args=(self._client, self._stop), daemon=True)
                 self._poller.start()
@@ -150,17 +152,17 @@ class AcknowledgedProducer:
         self._poller = None
         self._waiting = 0
 
-    def _settings(self) -> dict[str, object]:
-        return self._cluster.settings(
-            acks="all",
-            enable_idempotence=True,
-            partitioner="murmur2_random",  # as Java's: whoever joins topics by key finds equal partitions
-            allow_auto_create_topics=False,
-            delivery_timeout_ms=round(1_000 * self._timeout),
-            message_max_bytes=self._record_bytes,
-            queue_buffering_max_messages=0,  # bounded by `waiting_bytes`
-            queue_buffering_max_kbytes=max(2 * self._waiting_bytes >> 10, 1),
-        )
+    def _settings(self) -> dict[str, ClientSetting]:
+        return {
+            "acks": "all",
+            "enable_idempotence": True,
+            "partitioner": "murmur2_random",  # as Java's: whoever joins topics by key finds equal partitions
+            "allow_auto_create_topics": False,
+            "delivery_timeout_ms": round(1_000 * self._timeout),
+            "message_max_bytes": self._record_bytes,
+            "queue_buffering_max_messages": 0,  # bounded by `waiting_bytes`
+            "queue_buffering_max_kbytes": max(2 * self._waiting_bytes >> 10, 1),
+        }
 
     def _reserve(self, size: int) -> None:
         with self._lock:

@@ -25,7 +25,7 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
-from trackcore_kafka.cluster import KafkaCluster, UnusableCluster, unavailable
+from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
 from trackcore_kafka.duplicates import Acknowledged, identity
 from trackcore_kafka.forks import know_process, renew_in_forks
 from trackcore_kafka.producer import MEBIBYTE, AcknowledgedProducer
@@ -219,6 +219,6 @@ def _told_to_the_sender() -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
-        raise unavailable(error.args[0]) from error
-    except UnusableCluster as error:
-        raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=str(error)) from error
+        raise unavailable(error.args[0]) from None
+    except (UnusableCluster, ClientSettingRefused) as error:
+        raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=str(error)) from None

@@ -29,7 +29,8 @@ from confluent_kafka.admin import (
     TopicMetadata,
 )
 
-from trackcore_kafka.cluster import KafkaCluster, explain, log
+from trackcore_kafka.cluster import KafkaCluster, explain
+from trackcore_kafka.masking import log
 
 MEBIBYTE = 1 << 20
 
@@ -173,7 +174,7 @@ def _create(cluster: KafkaCluster, admin: AdminClient, new: NewTopic) -> None:
             return
         if reason.retriable():
             raise
-        raise cluster.unusable(f"topic {new.topic} cannot be created: {explain(reason)}") from error
+        raise cluster.unusable(f"topic {new.topic} cannot be created: {explain(reason)}") from None
     log.info("created the topic %s", new.topic)
 
 
@@ -198,7 +199,7 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
     except KafkaException as error:
         if error.args[0].code() not in _UNANSWERED:
             raise
-        log.warning("the settings of the topics cannot be checked: %s", error.args[0].str())
+        log.warning("the settings of the topics cannot be checked: %s", explain(error.args[0]))
         return {}
 
 

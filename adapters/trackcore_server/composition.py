@@ -6,6 +6,7 @@ import atexit
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -94,12 +95,13 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
     Raises:
         ConfigurationMistake: there is no such file, or it cannot be used.
     """
+    file = None
     if configuration is None:
-        configuration = _configuration_of_environment()
+        file, configuration = _configuration_of_environment()
     if isinstance(configuration.log, LogSettings) and configuration.log.keep is not None:
         up_to = partial(delivered_up_to, configuration)
         atexit.register(keep_short(configuration.log.path, configuration.log.keep, up_to=up_to))
-    gate = _gate(configuration, one_time_token)
+    gate = _gate(configuration, one_time_token, file)
     if gate is None:
         return ServerApp(TrackingApp(create_collector(configuration)), None, configuration.server)
     collector = create_collector(configuration, WatchedSink)
@@ -107,8 +109,8 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
     return ServerApp(TrackingApp(collector), debugger, configuration.server)
 
 
-def _gate(configuration: Configuration, one_time_token: OneTimeToken | None) -> Gate | None:
-    token = read_debugger_token(configuration)
+def _gate(configuration: Configuration, one_time_token: OneTimeToken | None, file: Path | None) -> Gate | None:
+    token = read_debugger_token(configuration, file=file)
     if token is not None:
         return Gate.for_token(token)
     return None if one_time_token is None else Gate.for_one_time(one_time_token)
@@ -132,9 +134,9 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _configuration_of_environment() -> Configuration:
+def _configuration_of_environment() -> tuple[Path, Configuration]:
     file = find_configuration_file()
     if file is None:
         detail = f"no configuration: set {CONFIG_VARIABLE} to a {CONFIG_NAME}, or start in a folder that has one"
         raise ConfigurationMistake(detail=detail)
-    return load_configuration(file)
+    return file, load_configuration(file)

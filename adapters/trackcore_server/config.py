@@ -50,7 +50,7 @@ class ConfigurationMistake(TrackcoreError):
 def _check_kind(_: object, __: object, kind: str) -> None:
     if kind not in LOG_KINDS:
         hint = nearest(kind, LOG_KINDS) or f"; there are {', '.join(LOG_KINDS)}"
-        raise ValueError(f"there is no kind of log {kind!r}{hint}")
+        raise ValueError(f"there is no such kind of log{hint}")
 
 
 def _check_bind(_: object, __: object, bind: str) -> None:
@@ -59,10 +59,10 @@ def _check_bind(_: object, __: object, bind: str) -> None:
 
 def _check_prefix(_: object, __: object, prefix: str) -> None:
     if prefix and not _PREFIX.fullmatch(prefix):
-        raise ValueError(f"expected a path such as '/endpoint', without a slash at its end, found {prefix!r}")
+        raise ValueError("expected a path such as '/endpoint', without a slash at its end")
     taken = next((path for path in (*ROUTES, "/v1/projects", "/debugger") if f"{path}/".startswith(f"{prefix}/")), None)
     if prefix and taken is not None:
-        raise ValueError(f"{prefix!r} cannot be told from the path {taken!r} of the API; choose another")
+        raise ValueError(f"it cannot be told from the path {taken!r} of the API; choose another")
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -185,9 +185,9 @@ def load_configuration(file: Path, *, folder: Path | None = None) -> Configurati
     try:
         configuration = parse_configuration(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationMistake(file=file, detail=f"cannot be read: {error.strerror}") from error
+        raise ConfigurationMistake(file=file, detail=f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ConfigurationMistake(file=file, detail=f"is not UTF-8, at byte {error.start}") from error
+        raise ConfigurationMistake(file=file, detail=f"is not UTF-8, at byte {error.start}") from None
     except ConfigurationMistake as mistake:
         raise attrs.evolve(mistake, file=file) from None
     return rebase(configuration, file.parent if folder is None else folder)
@@ -198,12 +198,12 @@ def parse_configuration(text: str) -> Configuration:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationMistake(detail=f"is not TOML: {error}") from error
+        raise ConfigurationMistake(detail=f"is not TOML: {error}") from None
     try:
         configuration = _converter.structure(document, Configuration)
     except BaseValidationError as error:
         path, detail = find_mistake(error)
-        raise ConfigurationMistake(path=path, detail=detail) from error
+        raise ConfigurationMistake(path=path, detail=detail) from None  # what libraries raise quotes settings
     check_configuration(configuration)
     return configuration
 
@@ -286,7 +286,7 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
         kind = settings.pop("kind")
         if not isinstance(kind, str) or kind not in KINDS:
             hint = nearest(str(kind), list(KINDS)) or f"; there are {', '.join(KINDS)}"
-            error = ValueError(f"there is no kind of destination {kind!r}{hint}")
+            error = ValueError(f"there is no such kind of destination{hint}")
             error.add_note(AttributeValidationNote("", "kind", str))
             raise ClassValidationError("", [error], Destination)
         return of_kind[kind](settings, KINDS[kind])

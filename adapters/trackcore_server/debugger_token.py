@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from trackcore_delivery import UnusableSecret
 
@@ -13,8 +14,15 @@ TOKEN_CHARS = 12
 """How short a token may be."""
 
 
-def read_debugger_token(configuration: Configuration, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Give the token; None where none is configured, so that there is no debugger.
+def read_debugger_token(
+    configuration: Configuration, environ: Mapping[str, str] = os.environ, *, file: Path | None = None
+) -> str | None:
+    """Return the token; None where none is configured, so that there is no debugger.
+
+    Args:
+        configuration: what has the token, or names the variable that has it.
+        environ: the environment.
+        file: the file that the configuration came from, named by errors.
 
     Raises:
         ConfigurationMistake: the variable that it stands in cannot be used, it can be guessed too soon, or the log is
@@ -24,12 +32,14 @@ def read_debugger_token(configuration: Configuration, environ: Mapping[str, str]
         return None
     if not isinstance(configuration.log, LogSettings):
         detail = "the debugger looks into the embedded log, and the configured one is in Kafka"
-        raise ConfigurationMistake(path="debugger.token", detail=detail)
+        raise ConfigurationMistake(file=file, path="debugger.token", detail=detail)
     try:
         token = configuration.debugger.token.reveal(environ)
     except UnusableSecret as error:
-        raise ConfigurationMistake(path="debugger.token", detail=str(error)) from error
+        raise ConfigurationMistake(file=file, path="debugger.token", detail=str(error)) from None
     if len(token) < TOKEN_CHARS:
-        detail = f"a token needs at least {TOKEN_CHARS} characters, this one has {len(token)}"
-        raise ConfigurationMistake(path="debugger.token", detail=detail)
+        variable = configuration.debugger.token.variable
+        which = "this one" if variable is None else f"that of the environment variable {variable}"
+        detail = f"a token needs at least {TOKEN_CHARS} characters, {which} has {len(token)}"
+        raise ConfigurationMistake(file=file, path="debugger.token", detail=detail)
     return token

@@ -85,11 +85,15 @@ def check_destinations(
                 secret.reveal(environ)
             except UnusableSecret as error:
                 path = f"destinations[{index}].{name}"
-                raise ConfigurationMistake(file=file, path=path, detail=str(error)) from error
+                raise ConfigurationMistake(file=file, path=path, detail=str(error)) from None
         try:
             destination.make_sender(surroundings).close()
+        except UnusableSecret as error:
+            path = f"destinations[{index}].{error.setting}".rstrip(".")
+            raise ConfigurationMistake(file=file, path=path, detail=str(error)) from None
         except (OSError, ValueError) as error:
-            raise ConfigurationMistake(file=file, path=f"destinations[{index}]", detail=str(error)) from error
+            detail = str(error) if type(error) is ValueError else _detail_of(error)
+            raise ConfigurationMistake(file=file, path=f"destinations[{index}]", detail=detail) from None
     try:
         check_places(configuration.delivered, surroundings)
     except SamePlace as error:
@@ -97,6 +101,11 @@ def check_destinations(
         raise ConfigurationMistake(
             file=file, path=f"destinations[{names.index(error.name)}]", detail=str(error)
         ) from None
+
+
+def _detail_of(error: OSError | ValueError) -> str:
+    """Say what went wrong without the words of a library, which may quote a setting."""
+    return getattr(error, "strerror", None) or f"cannot be used ({type(error).__name__})"
 
 
 class DeliveryRun:

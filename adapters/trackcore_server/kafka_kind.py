@@ -27,7 +27,6 @@ from trackcore_server.kafka_log import (
     check_timeout,
     check_topic,
     is_named,
-    without_settings,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class KafkaTopicDestination(DeliveredDestination):
             cluster = KafkaCluster(bootstrap_servers=self.bootstrap_servers, client=client)
             cluster.check_settings()
         except ClientSettingRefused as error:
-            raise ValueError(f"client.{without_settings(str(error), client)}") from None
+            raise ValueError(f"client.{error}" if error.name else f"client: {error}") from None
         return KafkaSender(KafkaDestination(cluster, self.topic, timeout=self.timeout.total_seconds()), user_key)
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
@@ -91,7 +90,7 @@ class KafkaSender:
             )
         except NotAcknowledged as error:
             if error.unsettled:
-                raise TryLater(detail=str(error), of_destination=True) from error
+                raise TryLater(detail=str(error), of_destination=True) from None
             return [Refusal(index, reason) for index, reason in error.refused.items()]
         return ()
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import click
-from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState
+from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState, visible
 
 from trackcore import LogChanged, Mark
 from trackcore_server.config import Configuration
@@ -66,7 +66,7 @@ def examine_positions(configuration: Configuration) -> None:
                 if change := _examine(name, feed, state, is_owned=is_owned):
                     click.echo(f"{configuration.delivery_path}: {name}: {change}", err=True)
     except (UnusableState, FeedUnavailable) as error:
-        click.echo(f"Whether this is the log that was delivered so far is not known: {error}", err=True)
+        click.echo(f"Whether this is the log that was delivered so far is not known: {visible(str(error))}", err=True)
 
 
 def _examine(name: str, feed: Feed, state: State, *, is_owned: bool) -> LogChanged | None:

@@ -15,7 +15,7 @@ from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Limits, Sink
 from trackcore_server.config import Configuration, ConfigurationMistake
-from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings, as_secret, is_named, without_settings
+from trackcore_server.kafka_log import ClientSetting, KafkaLogSettings, as_secret, is_named
 
 if TYPE_CHECKING:
     import trackcore_kafka as kafka
@@ -100,8 +100,7 @@ def _cluster(log: KafkaLogSettings) -> KafkaCluster:
         cluster = KafkaCluster(bootstrap_servers=log.bootstrap_servers, client=client)
         cluster.check_settings()
     except ClientSettingRefused as error:
-        detail = without_settings(error.detail, client)
-        raise ConfigurationMistake(path=f"log.client.{error.name}".rstrip("."), detail=detail) from None
+        raise ConfigurationMistake(path=f"log.client.{error.name}".rstrip("."), detail=error.detail) from None
     return cluster
 
 
@@ -127,7 +126,7 @@ def _revealed(name: str, value: ClientSetting, environ: Mapping[str, str]) -> Cl
     try:
         return as_secret(name, value).reveal(environ)
     except UnusableSecret as error:
-        raise ConfigurationMistake(path=f"log.client.{name}", detail=str(error)) from error
+        raise ConfigurationMistake(path=f"log.client.{name}", detail=str(error)) from None
 
 
 @contextmanager

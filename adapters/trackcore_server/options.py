@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from trackcore_delivery import visible
 
 from trackcore import parse_timestamp
 from trackcore_server.locate import CONFIG_NAME, CONFIG_VARIABLE, DEFAULT_FOLDER
@@ -26,6 +27,9 @@ class Failure(click.ClickException):
     """The command cannot do its work: configuration, files, addresses."""
 
     exit_code = UNUSABLE
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(map(visible, message.split("\n"))))
 
 
 def read_bind(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:

@@ -16,6 +16,7 @@ import attrs
 import click
 from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
+from trackcore_delivery import visible
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore.credentials import write_key_fault
@@ -118,7 +119,7 @@ def serve(
 
     deployment = find()
     _check_log(deployment.configuration)
-    read_debugger_token(deployment.configuration)
+    read_debugger_token(deployment.configuration, file=deployment.file)
     if deliver:
         check_destinations(deployment.configuration, deployment.file)
     if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
@@ -132,7 +133,7 @@ def serve(
     one_time_token = OneTimeToken() if _is_private(deployment) else None
     _Server(
         deployment.configuration,
-        lambda: find().configuration,
+        find,
         example_key,
         one_time_token=one_time_token,
         deliver=deliver,
@@ -145,7 +146,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def __init__(
         self,
         configuration: Configuration,
-        read_again: Callable[[], Configuration],
+        read_again: Callable[[], Deployment],
         example_key: str | None,
         *,
         one_time_token: OneTimeToken | None,
@@ -182,13 +183,14 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def reload(self) -> None:
         """Read the configuration again; one that cannot be used changes nothing."""
         try:
-            configuration = self._read_again()
+            deployment = self._read_again()
+            configuration = deployment.configuration
             create_collector(configuration)
-            read_debugger_token(configuration)
+            read_debugger_token(configuration, file=deployment.file)
             if self._deliver:
-                check_destinations(configuration)
+                check_destinations(configuration, deployment.file)
         except TrackcoreError as error:
-            click.echo(f"The configuration stays as it was: {error}", err=True)
+            click.echo(f"The configuration stays as it was: {visible(str(error))}", err=True)
         else:
             self._configuration = configuration
         super().reload()
@@ -255,6 +257,7 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "warning",
+        "logger_class": "trackcore_server.stderr_log.GunicornLogger",
         "proc_name": "trackcore",
         "control_socket_disable": True,
     }

@@ -25,7 +25,7 @@ from cattrs import (
 from cattrs.gen import make_dict_structure_fn, override
 from trackcore_delivery import ByteCount, Secret
 
-from trackcore import Destination, JSONObject, WriteKey
+from trackcore import Destination, JSONObject, TrackcoreError, WriteKey
 from trackcore.credentials import write_key_fault
 from trackcore_server.units import parse_age, parse_size
 
@@ -50,6 +50,11 @@ def _kind_of(value: object) -> str:
     return _KINDS.get(type(value), "a date or time")
 
 
+def _found(value: object) -> str:
+    """Name what stands where a number belongs; a text is not quoted."""
+    return str(value) if type(value) is int else _kind_of(value)
+
+
 def exactly(kind: type) -> Callable[[Any, Any], Any]:
     """Take values of this very type: no truth from numbers, no text from anything."""
 
@@ -70,7 +75,7 @@ def _as_byte_count(value: Any, _: Any) -> int:
     if type(value) is int and value >= 0:
         return value
     if type(value) is not str:
-        raise ValueError(f"expected a number of bytes or a size such as '64 MiB', found {value!r}")
+        raise ValueError(f"expected a number of bytes or a size such as '64 MiB', found {_found(value)}")
     return parse_size(value)
 
 
@@ -181,7 +186,9 @@ def find_mistake(error: BaseException, path: str = "") -> tuple[str, str]:
         return f"{path}.{name}".lstrip("."), f"there is no such setting{hint}"
     if isinstance(error, KeyError):
         return path, "is missing"
-    return path, str(error)
+    if isinstance(error, TrackcoreError) or type(error) is ValueError:  # raised by our own checks
+        return path, str(error)
+    return path, f"cannot be used ({type(error).__name__})"  # what a library says may quote the setting
 
 
 def _step(error: BaseException, *, is_first: bool) -> str:

@@ -26,7 +26,7 @@ def parse_age(text: str) -> timedelta:
     """Read an age: a whole number of seconds, minutes, hours or days, such as `90s`, `30m`, `36h`, `5d`."""
     match = _AGE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"expected an age such as '5d', '36h', '30m' or '90s', found {text!r}")
+        raise ValueError("expected an age such as '5d', '36h', '30m' or '90s'")
     return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
 
 
@@ -34,7 +34,7 @@ def parse_size(text: str) -> int:
     """Read a size in bytes: `64 MiB` is 64 times 1,024 times 1,024, `500 KB` is 500,000."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2].lower() not in _BYTES:
-        raise ValueError(f"expected a number of bytes or a size such as '64 MiB' or '500 KB', found {text!r}")
+        raise ValueError("expected a number of bytes or a size such as '64 MiB' or '500 KB'")
     return int(match[1]) * _BYTES[match[2].lower()]
 
 
@@ -42,5 +42,5 @@ def parse_bind(text: str) -> tuple[str, int]:
     """Read an address to listen on as host and port; port 0 lets the system choose a free one."""
     match = _BIND.fullmatch(text)
     if match is None or int(match[3]) > _LAST_PORT:
-        raise ValueError(f"expected HOST:PORT such as '127.0.0.1:8080' or '[::1]:8080', found {text!r}")
+        raise ValueError("expected HOST:PORT such as '127.0.0.1:8080' or '[::1]:8080'")
     return match[1] or match[2], int(match[3])

@@ -35,6 +35,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import PollableMethodQueue, ThreadWorker
 
 from trackcore.jsontext import encode_json
+from trackcore.unexpected import describe_unexpected
 from trackcore_server.signals import GROUP_SIGNALS, STOP_SIGNALS, ignore_stops
 
 REQUEST_SECONDS = 30.0
@@ -177,7 +178,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         del req
         status = _status_of(exc)
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("a request failed", exc_info=exc)
+            log.error("a request failed: %s", describe_unexpected(exc))
         else:
             who = addr[0] if isinstance(addr, tuple) else "a local socket"
             log.info("refused a request of %s: %s", who, type(exc).__name__)

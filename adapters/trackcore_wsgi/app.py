@@ -10,6 +10,7 @@ from werkzeug.wrappers import Request
 
 from trackcore import Collector, InvalidRequest, Origin, Receipt, SinkUnavailable
 from trackcore.addresses import canonical_address
+from trackcore.unexpected import describe_unexpected
 from trackcore_wsgi import responses
 from trackcore_wsgi.bodies import RefusedBody, UnsupportedTransferCoding, UnterminatedBody, read_body
 from trackcore_wsgi.credentials import header_write_key, other_header_write_key, query_of, query_write_key
@@ -80,8 +81,8 @@ class TrackingApp:
         except UnterminatedBody:
             self._warn_of_input()
             return responses.try_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
-        except Exception:
-            log.exception("a request failed")
+        except Exception as error:  # noqa: BLE001 - whatever fails here is answered
+            log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
             return responses.failure_answer(responses.INTERNAL_ERROR)
 
     def _dispatch(self, environ: WSGIEnvironment) -> Answer:
@@ -115,8 +116,8 @@ class TrackingApp:
             self.collector.receive(body, endpoint=route.endpoint, origin=_origin(environ, route))
         except InvalidRequest as error:
             log.info("a pixel was refused: %s", error.reason)
-        except Exception:  # "always responds with a 200 <empty-gif>, even if an error occurs"
-            log.exception("a pixel could not be stored")
+        except Exception as error:  # noqa: BLE001 - "always responds with a 200 <empty-gif>, even if an error occurs"
+            log.error("a pixel could not be stored: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
         return responses.IMAGE
 
     def _drop(self, environ: WSGIEnvironment, _: Route) -> Answer:

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from delivery_helpers import envelopes, store
+from delivery_helpers import NOON, envelopes, fed, store
 from delivery_processes import Deployed
-from trackcore_delivery import FileDestination, Secret, SegmentDestination, State, WebhookDestination
+from trackcore_delivery import FileDestination, Secret, SegmentDestination, Settled, State, WebhookDestination
 from trackcore_server import Configuration, ConfigurationMistake, load_configuration, parse_configuration
 from trackcore_server.config import rebase
 from trackcore_server.debugger_token import read_debugger_token
@@ -89,10 +89,10 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('kind = "webhok"', "destinations[0].kind: there is no kind of destination 'webhok'; did you mean 'webhook'?"),
+        ('kind = "webhok"', "destinations[0].kind: there is no such kind of destination; did you mean 'webhook'?"),
         ('kind = "carrier pigeon"', "there are file, kafka, segment, webhook"),
-        ("kind = 3", "destinations[0].kind: there is no kind of destination 3"),
-        ('kind = ["webhook"]', "destinations[0].kind: there is no kind of destination"),
+        ("kind = 3", "destinations[0].kind: there is no such kind of destination; there are file"),
+        ('kind = ["webhook"]', "destinations[0].kind: there is no such kind of destination"),
         ('url = "http://a"', "destinations[0].url: there is no such setting; there are name, max_age, kind"),
         ('kind = "webhook"', "destinations[0].url: is missing"),
         ('kind = "webhook"\nurll = "http://a"', "destinations[0].urll: there is no such setting; did you mean 'url'?"),
@@ -104,11 +104,14 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
         ('kind = "webhook"\nurl = "http://a"\nheaders = 3', "destinations[0].headers: expected a table"),
         ('kind = "webhook"\nurl = "http://a"\nheaders = {"a b" = "c"}', "destinations[0].headers: 'a b' cannot be set"),
         ('kind = "webhook"\nurl = "http://a"\nheaders = {Host = "c"}', "destinations[0].headers: 'Host' cannot be set"),
-        ('kind = "webhook"\nurl = "http://a"\nbatch_messages = 0', "destinations[0].batch_messages"),
+        (
+            'kind = "webhook"\nurl = "http://a"\nbatch_messages = 0',
+            "destinations[0].batch_messages: 'batch_messages' must be > 0",
+        ),
         ('kind = "webhook"\nurl = "http://a"\nbatch_bytes = "many"', "destinations[0].batch_bytes: expected a number"),
         ('kind = "webhook"\nurl = "http://a"\nretry_window = 4', "destinations[0].retry_window: expected a string"),
         ('kind = "webhook"\nurl = "http://a"\ntimeout = "0s"', "destinations[0].timeout"),
-        ('kind = "webhook"\nurl = "http://a"\nstart = "never"', "destinations[0].start"),
+        ('kind = "webhook"\nurl = "http://a"\nstart = "never"', "destinations[0].start: expected 'oldest' or 'newest'"),
         ('kind = "segment"\nurl = "http://a"', "destinations[0].write_key: is missing"),
         ('kind = "segment"\nwrite_key = "a"\nbatch_messages = 2501', "destinations[0].batch_messages"),
         ('kind = "file"', "destinations[0].folder: is missing"),
@@ -152,6 +155,24 @@ class TestCommands:
         assert hook["lagSeconds"] > 0
         assert (mirror["lagMessages"], mirror["lagSeconds"]) == (0, 0)
         assert "stopped" in deployed.ask("destinations", "--format", "table")[1]
+
+    def test_what_a_destination_answered_acts_on_no_terminal(self, deploy: Callable[..., Deployed]) -> None:
+        """Nor is it markup, also where an older version has stored it as it came."""
+        deployed = deploy(WHOLE.partition("[delivery]")[0])
+        store(deployed.log_path, envelopes(1, destinations=("Hook",)))
+        evil = "[red]no[/red]\x1b[31m\n\x9b31m\u202e\u2028\x7f"
+        with closing(State(deployed.folder / "trackcore-delivery.db")) as state:
+            state.begin("Hook", 0)
+            state.fail("Hook", evil, now=NOON, attempts=[], failures=1, next_try_at=NOON)
+            state.settle("Hook", Settled(messages=fed(1), refused={0: evil}, now=NOON))
+        for command, name in (("destinations", "lastError"), ("dead-letters", "reason")):
+            told, _ = deployed.ask(command)
+            assert [record[name] for record in told if record.get(name)] == [evil]
+            raw = deployed.ask(command, "--format", "jsonl")[1]
+            assert not any(character in raw for character in "\x1b\x9b\u202e\u2028\x7f")
+            table = deployed.ask(command, "--format", "table")[1]
+            assert all(line.isprintable() for line in table.split("\n"))
+            assert "[red]no[/red]\\x1b[31m" in table
 
     def test_what_nobody_delivers_is_told(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
@@ -213,6 +234,29 @@ class TestSecrets:
             parse_configuration(f'[[destinations]]\nname = "There"\n{text.format(value)}')
         assert str(raised.value).startswith(f"{path}: the value has ")
         assert value not in str(raised.value)
+
+    @pytest.mark.parametrize("value", ["a:s3cr3t", "***", "s3cr3t\xad"])
+    def test_the_write_key_of_the_other_side(self, value: str) -> None:
+        """It is also one that requests can carry: anything else is lost there, with an answer of 200."""
+        text = '[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = '
+        with pytest.raises(ConfigurationMistake, match=r"^destinations\[0\]\.write_key: .*a write key|SDKs") as raised:
+            parse_configuration(f'{text}"{value}"')
+        assert value not in str(raised.value).replace("'***' is how", "")
+        configuration = parse_configuration(f'{text}"env:VALUE"')
+        told = r"^there\.toml: destinations\[0\]\.write_key: the environment variable VALUE is not usable: "
+        with pytest.raises(ConfigurationMistake, match=told) as raised:
+            check_destinations(configuration, Path("there.toml"), environ={"VALUE": value})
+        assert value not in str(raised.value).replace("'***' is how", "")
+
+    def test_an_empty_write_key_of_the_other_side(self) -> None:
+        with pytest.raises(ConfigurationMistake, match=r"^destinations\[0\]\.write_key: a write key cannot be empty$"):
+            parse_configuration('[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = ""')
+
+    def test_a_token_that_is_too_short_is_told_with_its_file_and_variable(self) -> None:
+        configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')
+        told = r"^there\.toml: debugger\.token: .*at least 12 characters, that of the environment variable VALUE has 5$"
+        with pytest.raises(ConfigurationMistake, match=told):
+            read_debugger_token(configuration, {"VALUE": "short"}, file=Path("there.toml"))
 
     def test_the_token_of_the_debugger(self) -> None:
         configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')

@@ -3,10 +3,13 @@
 import gzip
 import hmac
 import socket
+import ssl
+import struct
+import subprocess
 import threading
 import tracemalloc
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -30,6 +33,15 @@ def _hook(tmp_path: Path) -> Callable[..., Sender]:
         return destination.make_sender(surroundings(tmp_path, {"SECRET": "shh", "TOKEN": "t0ken"}))
 
     return make
+
+
+def self_signed(folder: Path) -> Path:
+    """Make a key and a certificate of its own, in one file."""
+    file = folder / "self-signed.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1"]
+    parts = [*made, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "-", "-out", "-"]
+    file.write_bytes(subprocess.run(parts, check=True, capture_output=True).stdout)
+    return file
 
 
 class TestRequests:
@@ -210,16 +222,16 @@ class TestNoAnswer:
             thread.join()
 
     @pytest.mark.parametrize(
-        ("scheme", "start", "drip"),
+        ("scheme", "start", "drip", "told"),
         [
-            ("http", b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
-            ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-            ("http", b"HTTP/1.1 ", b"2"),
-            ("https", b"\x16\x03\x03\x40\x00", b"\x02"),
+            ("http", b"HTTP/1.1 200 OK\r\nX-A: ", b"a", "no answer"),
+            ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no answer"),
+            ("http", b"HTTP/1.1 ", b"2", "no answer"),
+            ("https", b"\x16\x03\x03\x40\x00", b"\x02", "no TLS connection"),
         ],
     )
     def test_the_timeout_is_a_deadline_for_the_whole_request(
-        self, hook: Callable[..., Sender], scheme: str, start: bytes, drip: bytes
+        self, hook: Callable[..., Sender], scheme: str, start: bytes, drip: bytes, told: str
     ) -> None:
         """A byte now and then starts no new timeout: in a header, in interim answers, in the handshake of TLS."""
         ended = threading.Event()
@@ -237,7 +249,7 @@ class TestNoAnswer:
             thread.start()
             url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
             sender = hook(url, timeout=timedelta(milliseconds=300))
-            with pytest.raises(TryLater, match="no answer within the timeout"):
+            with pytest.raises(TryLater, match=f"{told} within the timeout$"):
                 sender.send(BATCH)
             ended.set()
             thread.join()
@@ -303,6 +315,107 @@ class TestNoAnswer:
                 hook(f"http://127.0.0.1:{listening.getsockname()[1]}").send(BATCH)
             thread.join()
 
-    def test_the_certificate_is_not_trusted(self, endpoint: Callable[..., HttpEndpoint], hook: Any) -> None:
-        with pytest.raises(TryLater, match="TLS failed"):
+    @pytest.mark.parametrize(
+        ("reason", "told"),
+        [(socket.EAI_NONAME, "the host is not known"), (socket.EAI_AGAIN, "the host cannot be looked up at this time")],
+    )
+    def test_the_name_is_unknown(
+        self, hook: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch, reason: int, told: str
+    ) -> None:
+        def look_up(*_: object, **__: object) -> Any:
+            raise socket.gaierror(reason, "s3cr3t")
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        with pytest.raises(TryLater, match=rf"^http://somewhere\.example: {told}$") as raised:
+            hook("http://somewhere.example/s3cr3t").send(BATCH)
+        assert raised.value.of_destination
+
+    def test_looking_up_the_name_takes_too_long(
+        self, hook: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended = threading.Event()
+
+        def look_up(*_: object, flags: int = 0, **__: object) -> Any:
+            assert flags or ended.wait(30)
+            raise socket.gaierror(socket.EAI_NONAME, "s3cr3t")
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        sender = hook("http://somewhere.example/s3cr3t", timeout=timedelta(milliseconds=100))
+        with pytest.raises(TryLater, match=r"^http://somewhere\.example: no address of the host within the timeout$"):
+            sender.send(BATCH)
+        ended.set()
+
+    def test_connecting_takes_too_long(self, hook: Callable[..., Sender]) -> None:
+        """Nobody accepts, and the queue of those who wait to be accepted is full."""
+        with ExitStack() as opened:
+            listening = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            address = listening.getsockname()
+            for _ in range(8):
+                waiting = opened.enter_context(socket.socket())
+                waiting.settimeout(0)
+                waiting.connect_ex(address)
+            sender = hook(f"http://127.0.0.1:{address[1]}/s3cr3t", timeout=timedelta(milliseconds=300))
+            with pytest.raises(
+                TryLater, match=r"^http://127.0.0.1:[0-9]+: no connection within the timeout$"
+            ) as raised:
+                sender.send(BATCH)
+            assert raised.value.of_destination
+
+    def test_the_connection_is_reset(self, hook: Callable[..., Sender]) -> None:
+        def reset(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            while not connection.recv(1 << 16).endswith(b"]"):  # else the request is what fails
+                pass
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=reset, args=(listening,))
+            thread.start()
+            with pytest.raises(TryLater, match=r"^http://127.0.0.1:[0-9]+: connection reset by peer$") as raised:
+                hook(f"http://127.0.0.1:{listening.getsockname()[1]}/s3cr3t").send(BATCH)
+            thread.join()
+            assert not raised.value.of_destination
+
+    def test_the_body_of_a_failure_takes_too_long(self, hook: Callable[..., Sender]) -> None:
+        """The status has arrived, so it decides, and what came of the body is told."""
+        ended = threading.Event()
+
+        def stall(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 503 No\r\nContent-Length: 100\r\n\r\nfull")
+                ended.wait(30)
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=stall, args=(listening,))
+            thread.start()
+            sender = hook(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=timedelta(milliseconds=300))
+            with pytest.raises(TryLater, match=r"answered 503: full$"):
+                sender.send(BATCH)
+            ended.set()
+            thread.join()
+
+    def test_the_certificate_is_not_trusted(self, hook: Callable[..., Sender], tmp_path: Path) -> None:
+        """One that is signed by itself; what OpenSSL says of it is told, and nothing of the request."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self_signed(tmp_path))
+
+        def serve(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(1 << 16)
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=serve, args=(listening,))
+            thread.start()
+            told = r"^https://127.0.0.1:[0-9]+: TLS failed \(certificate verify failed: self.signed certificate\)$"
+            with pytest.raises(TryLater, match=told) as raised:
+                hook(f"https://127.0.0.1:{listening.getsockname()[1]}/s3cr3t").send(BATCH)
+            thread.join()
+            assert raised.value.of_destination
+
+    def test_it_speaks_no_tls(self, endpoint: Callable[..., HttpEndpoint], hook: Any) -> None:
+        with pytest.raises(TryLater, match=r"TLS failed \((?!certificate)[a-z ]+\)$"):
             hook(endpoint().url.replace("http:", "https:")).send(BATCH)

@@ -85,7 +85,7 @@ class Oracle:
         self._errors.last = None
         status, headers, body = self._call(request)
         if self._errors.last is not None:
-            raise Finding("an error was logged") from (self._errors.last.exc_info or (None, None))[1]
+            raise Finding(f"an error was logged: {self._errors.last.getMessage()}")
         _require(status in STATUSES, f"the status is {status}")
         lines = [part for pair in headers for part in pair]
         _require(not any(bad in line for line in lines for bad in "\r\n\0"), "a header holds a line break")

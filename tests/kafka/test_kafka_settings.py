@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+import traceback
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 from trackcore_delivery import ByteCount
-from trackcore_kafka import KafkaLog, KafkaSink
+from trackcore_kafka import (
+    ClientSettingRefused,
+    KafkaCluster,
+    KafkaDestination,
+    KafkaLog,
+    KafkaSink,
+    KafkaTopics,
+    NotAcknowledged,
+)
+from trackcore_kafka.cluster import explain
+from trackcore_kafka.masking import ClientSetting, MaskingLogger
 from trackcore_server import Configuration, ConfigurationMistake, KafkaLogSettings, LogSettings, parse_configuration
 from trackcore_server.config import rebase
 from trackcore_server.kafka_log import ClientSettings
 from trackcore_server.logs import make_sink, open_log
 from trackcore_sqlite import SqliteLog, SqliteSink
 
+from trackcore import Envelope, SinkUnavailable
+
+SECRET = "s3cr3t-of-the-test"  # noqa: S105 - that is what it is
+TOPICS = KafkaTopics()
 KAFKA = '[log]\nkind = "kafka"\nbootstrap_servers = "one:9092,two:9092"\n'
 WHOLE = """
 topic_prefix = "tracking"
@@ -120,6 +138,78 @@ def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, told: str) 
             use(configuration)
         assert raised.value.path == path
         assert told in raised.value.detail
+
+
+class TestEmbedded:
+    """Settings that librdkafka refuses, with no configuration that was checked before."""
+
+    @pytest.mark.parametrize(
+        ("client", "name", "told"),
+        [
+            ({"security.protocol": SECRET}, "security.protocol", "Invalid value for librdkafka"),
+            ({"linger.ms": "9999999"}, "", "Invalid value of queue.buffering.max.ms; librdkafka allows 0..900000"),
+            ({"no.such": SECRET}, "no.such", "No such configuration property of librdkafka"),
+            ({"plugin.library.paths": SECRET}, "", "librdkafka cannot use its settings"),
+            ({"error_cb": SECRET}, "", "librdkafka cannot use its settings"),
+            ({"client.id": f"{SECRET}\ud800"}, "", "librdkafka cannot use its settings"),
+            (
+                {"sasl.password": SECRET, "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"},
+                "sasl.password",
+                "librdkafka cannot use sasl.username and sasl.password",
+            ),
+            (
+                {"security.protocol": "SSL", "ssl.ca.location": SECRET},
+                "ssl.ca.location",
+                "librdkafka cannot use ssl.ca.location",
+            ),
+        ],
+    )
+    def test_the_setting_is_named_and_not_its_value(self, client: dict[str, Any], name: str, told: str) -> None:
+        cluster = KafkaCluster(bootstrap_servers="127.0.0.1:1", client=client)
+        for use in (cluster.check_settings, cluster.admin, lambda: list(KafkaLog(cluster, TOPICS).messages())):
+            with pytest.raises(ClientSettingRefused) as raised:
+                use()
+            assert (raised.value.name, raised.value.detail) == (name, told)
+            assert SECRET not in "".join(traceback.format_exception(raised.value))
+            assert raised.value.__context__ is None or SECRET not in repr(raised.value.__context__)
+        with pytest.raises(SinkUnavailable) as unavailable:
+            KafkaSink(cluster, TOPICS).store(
+                [Envelope("website", "m", "track", "u", None, datetime.now(UTC), (), (), b"{}")]
+            )
+        with pytest.raises(NotAcknowledged) as lost:
+            KafkaDestination(cluster, "topic").send([(None, b"{}")])
+        for error in (unavailable.value, lost.value):
+            assert told in str(error)
+            assert SECRET not in "".join(traceback.format_exception(error))
+
+    def test_what_the_client_logs_is_masked(self, caplog: pytest.LogCaptureFixture) -> None:
+        client: dict[str, ClientSetting] = {"sasl.mechanism": SECRET, "client.id": f"me-{SECRET}"}
+        cluster = KafkaCluster(bootstrap_servers="127.0.0.1:1", client={**client, "sasl.username": "u:1"})
+        cluster.check_settings()
+        assert "CONFWARN [***#producer-" in caplog.text
+        assert "`sasl.mechanism` set to `***`" in caplog.text
+        assert SECRET not in caplog.text
+
+    def test_what_is_cut_or_trimmed_is_masked_too(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The name of a client has 128 bytes at most, NUL ends a text, and white space around it goes."""
+        logger = MaskingLogger({"client.id": SECRET * 20, "sasl.mechanism": f" {SECRET}-a\0b"})
+        logger.log(logging.ERROR, "FAIL [%s#producer-1] `%s`", (SECRET * 20)[:100], f"{SECRET}-a")
+        assert caplog.messages == ["FAIL [***#producer-1] `***`"]
+
+    def test_words_of_the_documentation_are_not(self, caplog: pytest.LogCaptureFixture) -> None:
+        logger = MaskingLogger({"sasl.mechanism": "PLAIN", "sasl.username": "me", "sasl.password": SECRET, "n": 5})
+        logger.log(logging.ERROR, "%s: %s", "SASL mechanism PLAIN refuses me, but not mend, 5, not 50", SECRET)
+        assert caplog.messages == ["SASL mechanism PLAIN refuses ***, but not mend, ***, not 50: ***"]
+
+    def test_only_brokers_are_quoted_and_only_on_topics(self) -> None:
+        assert explain(KafkaError(KafkaError._SSL, SECRET)) == "Local: SSL error"
+        assert explain(KafkaError(KafkaError._TRANSPORT, SECRET)) == "no broker answers"
+        assert explain(KafkaError(KafkaError.POLICY_VIOLATION, "too few replicas")) == "too few replicas"
+
+
+def test_an_address_has_no_password() -> None:
+    with pytest.raises(ConfigurationMistake, match=r"log\.bootstrap_servers: a password in an address would show"):
+        parse_configuration(KAFKA.replace("one:9092", f"me:{SECRET}@one:9092"))
 
 
 def test_what_needs_the_embedded_log_says_so() -> None:

@@ -9,6 +9,7 @@ import hmac
 import json
 import logging
 import os
+import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -22,8 +23,10 @@ from adapter_helpers import serve as serve_app
 from click.testing import Result
 from patience import PATIENCE
 from served import Served
+from trackcore_debugger import DebuggerApp
 from trackcore_delivery import visible
 from trackcore_server import ConfigurationMistake, parse_configuration
+from trackcore_server.worker import Worker
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Cause, Destination, MemorySink, Source, SourceBook, WriteKey
@@ -189,6 +192,40 @@ def test_no_answer_shows_internals(error: Exception, method: str, path: str) -> 
     assert answer.status >= 500 or answer.status == 429 or "pixel" in path
     for internal in ("secret", "Error", "Traceback", ".py", "trackcore_", "sqlite"):
         assert internal not in shown
+
+
+class TestUnexpectedErrors:
+    """The log has their type and where they were raised; their text may quote anything."""
+
+    @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/batch"), ("GET", "/v1/pixel/page")])
+    def test_of_a_request(self, caplog: pytest.LogCaptureFixture, method: str, path: str) -> None:
+        query = f"writeKey=abc123&userId={SECRET}" if "pixel" in path else ""
+        body = json.dumps({"batch": [{"type": "page", "userId": SECRET}]}).encode()
+        server = serve_app(FailingSink(KeyError(SECRET)))
+        call_app(server.app, path, body, method=method, query=query, headers=KEY)
+        self._check(caplog)
+
+    def test_of_the_debugger(self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(_: object, __: object) -> Any:
+            raise KeyError(SECRET)
+
+        monkeypatch.setattr(DebuggerApp, "_dispatch", fail)
+        app = DebuggerApp.__new__(DebuggerApp)
+        assert call_app(app, "/api/start", method="GET").status == 500
+        self._check(caplog)
+
+    def test_of_the_worker(self, caplog: pytest.LogCaptureFixture) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            with pytest.raises(KeyError) as caught:
+                os.environ.pop(SECRET)
+            Worker.handle_error(Worker.__new__(Worker), None, ours, ("203.0.113.9", 1), caught.value)
+            assert theirs.recv(1 << 16).startswith(b"HTTP/1.1 500 ")
+        self._check(caplog)
+
+    def _check(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert "KeyError at " in caplog.text
+        assert SECRET not in caplog.text
 
 
 FORGED = {"X-Forwarded-For": "6.6.6.6", "X-Real-Ip": "6.6.6.6", "Forwarded": "for=6.6.6.6", "Client-Ip": "6.6.6.6"}

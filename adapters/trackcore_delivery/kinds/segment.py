@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -31,10 +31,11 @@ import msgspec
 from attrs import validators
 
 from trackcore import JSONObject, format_timestamp, parse_timestamp
+from trackcore.credentials import write_key_fault
 from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
 from trackcore_delivery.destination import ByteCount, DeliveredDestination
 from trackcore_delivery.http import Answer, Endpoint, check_headers, check_url, encoded, url_without_secrets
-from trackcore_delivery.secret import Secret
+from trackcore_delivery.secret import Secret, UnusableSecret
 from trackcore_delivery.sending import Batch, Refusal, Surroundings
 
 REQUEST_BYTES = 500_000
@@ -57,13 +58,18 @@ def _check_server_url(_: object, __: object, url: str) -> None:
         raise ValueError("expected the URL of a server, without a query: give a secret as `write_key` or as a header")
 
 
+def _check_write_key(_: object, __: object, write_key: Secret) -> None:
+    if not write_key.is_named and (fault := write_key_fault(write_key.reveal({}))) is not None:
+        raise ValueError(fault)
+
+
 @attrs.frozen(kw_only=True)
 class SegmentDestination(DeliveredDestination):
     """A Segment-compatible endpoint.  `url` is that of its server; `/v1`, `/v1/batch` or `/v1/b` at its end is cut."""
 
     kind: ClassVar[str] = "segment"
 
-    write_key: Secret
+    write_key: Secret = attrs.field(validator=_check_write_key)
     url: str = attrs.field(
         default="https://api.segment.io",
         converter=_server_url,
@@ -79,7 +85,7 @@ class SegmentDestination(DeliveredDestination):
     def make_sender(self, surroundings: Surroundings) -> SegmentSender:
         """See `DeliveredDestination.make_sender`."""
         environ = surroundings.environ
-        key = self.write_key.reveal(environ)
+        key = self._revealed_key(environ)
         own = {name: value.reveal(environ) for name, value in self.headers.items()}
         basic = b64encode(f"{key}:".encode()).decode()
         # A trackcore answers a wrong write key with 200 and keeps the request in quarantine, unless it is told to be
@@ -93,6 +99,14 @@ class SegmentDestination(DeliveredDestination):
             clock=surroundings.clock,
         )
         return SegmentSender(endpoint, self.gzip)
+
+    def _revealed_key(self, environ: Mapping[str, str]) -> str:
+        """Return the write key.  Raises `UnusableSecret` also where no request can carry it."""
+        key = self.write_key.reveal(environ)
+        if (fault := write_key_fault(key)) is not None:  # one that is written down was checked before
+            variable = self.write_key.variable or ""
+            raise UnusableSecret(variable=variable, detail=f"is not usable: {fault}", setting="write_key")
+        return key
 
 
 @attrs.define
