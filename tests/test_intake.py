@@ -301,9 +301,10 @@ class TestWriteKey:
     @given(
         st.lists(st.none() | st.sampled_from(["wrong", "old", KEY, "in-body"]).map(WriteKey), min_size=6, max_size=6)
     )
-    def test_the_first_known_key_counts_or_else_the_first(self, keys: list[WriteKey | None]) -> None:
-        """For any keys in any places: the source of the first known one; without one the first is kept; and each
-        message warns of it when the keys before its place differ.
+    def test_the_first_known_key_counts_or_else_one_is_kept(self, keys: list[WriteKey | None]) -> None:
+        """For any keys in any places: the source of the first known one; without one, one from a place for write keys
+        alone is kept, and of these one that is not kept with the body; and each message warns of it when the keys
+        before its place differ.
         """
         first, second, envelope, one, other, query = keys
         body = {"batch": [PAGE | {"writeKey": one}, PAGE | {"writeKey": other}], "writeKey": envelope}
@@ -315,7 +316,8 @@ class TestWriteKey:
         intake = take_in(body, origin=origin, sources=self.SOURCES)
         named = [key for key in keys if key is not None]
         known = [key for key in named if key in (KEY, "in-body")]
-        assert intake.write_key == next(iter(known or named), None)
+        to_keep = [key for key in (second, query, envelope, one, other, first) if key is not None]
+        assert intake.write_key == next(iter(known or to_keep), None)
         assert (intake.source and intake.source.write_keys[0]) == next(iter(known), None)
         for envelope_of, own in zip(intake.envelopes, (one, other), strict=False):
             outside = {first, second, envelope, query, own} - {None}

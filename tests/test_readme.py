@@ -337,6 +337,15 @@ class TestTables:
         told = {(row[0], *code_in(row[1]), row[2]) for row in table.rows if row[0] != "400"}
         assert told == {(str(failure.status.value), failure.code, failure.message) for failure in failures}
 
+    def test_what_an_answer_that_asks_for_patience_carries(self) -> None:
+        """429 among them; nothing says otherwise."""
+        (carried,) = re.findall(r"((?:\d{3}|and|[,\s])+)carry\s(`[\w-]+`) and (`[\w-]+`)", TEXT)
+        answers = [responses.try_later(failure, 5) for failure in responses.UNAVAILABLE.values()]
+        assert {int(status) for status in re.findall(r"\d+", carried[0])} == {answer.status for answer in answers}
+        for answer in answers:
+            assert [f"`{name}`" for name, _ in answer.headers] == list(carried[1:])
+        assert not re.search(r"(without|no) `(Retry-After|X-RateLimit-Reset)`", TEXT)
+
     def test_what_the_worker_refuses(self) -> None:
         told = {code: int(status) for code, status in re.findall(r"`(\w+)`\s\((\d{3})\)", TEXT)}
         ours = {code: status.value for status, (code, _) in _CODES.items()}

@@ -161,7 +161,7 @@ def explain_quarantined(
     """Explain why a request is in quarantine, and whether today's sources would put it there.
 
     Args:
-        write_key: the key that is kept with the request, the first that it named.
+        write_key: the key that is kept with the request, one of those that it named.
         sources: the sources of today.
         other_keys: the keys in its body, any of which may belong to a source by now.
     """

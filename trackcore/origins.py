@@ -1,7 +1,8 @@
 """Where a request came from, and the source that it belongs to.
 
 A request can name write keys in several places.  The first key that *belongs to a source* counts, not the first key:
-an Authorization header may be meant for somebody else, such as the Basic authentication of a staging site.
+an Authorization header may be meant for somebody else, such as the Basic authentication of a staging site.  So where
+none belongs to a source, the key that is kept is one from a place that is meant for write keys alone, if there is one.
 """
 
 from __future__ import annotations
@@ -38,19 +39,21 @@ def find_source(
 ) -> tuple[Source | None, WriteKey | None, FoundBy | None]:
     """Return the source of a request, the write key that belongs to it, and where that key stands.
 
-    Without a source the first key is returned, which is None where the request names no key.
+    Without a source the key by which the request is to be kept is returned; None where the request names none.  It is,
+    in this order, that of a header or of a query that only write keys are sent in, the first in the body (which is kept
+    itself), and that of Authorization, which may be the user name of somebody's password.
     """
     source = sources.find(origin.header_key)
     if source is not None:  # the usual case
         return source, origin.header_key, FoundBy.HEADER
-    first: tuple[WriteKey | None, FoundBy | None] = None, None
-    for key, found_by in _write_keys(request, origin, limits):
+    in_body: WriteKey | None = None
+    for key, found_by in _other_write_keys(request, origin, limits):
         source = sources.find(key)
         if source is not None:
             return source, key, found_by
-        if first[0] is None:
-            first = key, found_by
-    return None, *first
+        if in_body is None and found_by in _IN_BODY:
+            in_body = key
+    return None, origin.other_header_key or origin.query_key or in_body or origin.header_key, None
 
 
 def write_keys_in_body(request: Request, limits: Limits) -> Iterator[tuple[WriteKey, FoundBy]]:
@@ -63,10 +66,12 @@ def write_keys_in_body(request: Request, limits: Limits) -> Iterator[tuple[Write
             yield key, FoundBy.MESSAGE
 
 
-def _write_keys(request: Request, origin: Origin, limits: Limits) -> Iterator[tuple[WriteKey, FoundBy]]:
-    for key in (origin.header_key, origin.other_header_key):
-        if key:
-            yield key, FoundBy.HEADER
+def _other_write_keys(request: Request, origin: Origin, limits: Limits) -> Iterator[tuple[WriteKey, FoundBy]]:
+    if origin.other_header_key:
+        yield origin.other_header_key, FoundBy.HEADER
     yield from write_keys_in_body(request, limits)
     if origin.query_key:
         yield origin.query_key, FoundBy.QUERY
+
+
+_IN_BODY = frozenset({FoundBy.BODY, FoundBy.MESSAGE})

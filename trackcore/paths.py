@@ -35,7 +35,12 @@ def endpoint_of(path: str) -> Endpoint | None:
 
 def normalize_path(path: str) -> str:
     """Return a path without doubled and trailing slashes."""
-    return _SLASHES.sub("/", path).rstrip("/")
+    return single_slashes(path).rstrip("/")
+
+
+def single_slashes(path: str) -> str:
+    """Return a path without doubled slashes."""
+    return _SLASHES.sub("/", path)
 
 
 _SLASHES = re.compile(r"/{2,}")

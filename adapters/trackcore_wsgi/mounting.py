@@ -7,16 +7,15 @@ which another app has mounted this one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from trackcore.paths import normalize_path, single_slashes
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-_LEADING_SLASHES = re.compile(r"^/{2,}")
 
 
 def behind_proxies(app: WSGIApplication, hops: int) -> WSGIApplication:
@@ -27,33 +26,25 @@ def behind_proxies(app: WSGIApplication, hops: int) -> WSGIApplication:
     def mounted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         folder = environ["werkzeug.proxy_fix.orig"]["SCRIPT_NAME"] or ""
         if environ.get("SCRIPT_NAME", "") != folder:  # ProxyFix puts the proxy's prefix in its place
-            environ["SCRIPT_NAME"] = _normalized(environ["SCRIPT_NAME"]) + folder
+            environ["SCRIPT_NAME"] = normalize_path("/" + environ["SCRIPT_NAME"]) + folder
         return app(environ, start_response)
 
     return ProxyFix(mounted, x_for=hops, x_proto=hops, x_host=hops, x_prefix=hops)
 
 
 def under_prefix(app: WSGIApplication, prefix: str) -> WSGIApplication:
-    """Mount an app under a prefix such as `/endpoint`.
+    """Mount an app under a prefix such as `/endpoint`, or under none, and drop doubled slashes of the paths below.
 
     Paths without the prefix work as well, for health checks and for proxies that take it off silently.  Addresses that
     the app writes have the prefix in either case.
     """
-    if not prefix:
-        return app
 
     def mounted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = _LEADING_SLASHES.sub("/", environ.get("PATH_INFO", ""))
-        if path == prefix or path.startswith(f"{prefix}/"):
-            environ["PATH_INFO"] = path[len(prefix) :]
+        path = single_slashes(environ.get("PATH_INFO", ""))
+        environ["PATH_INFO"] = path[len(prefix) :] if path == prefix or path.startswith(f"{prefix}/") else path
         outer = environ.get("SCRIPT_NAME", "")
         if outer != prefix:  # else the proxy has named the same one
             environ["SCRIPT_NAME"] = outer + prefix
         return app(environ, start_response)
 
     return mounted
-
-
-def _normalized(prefix: str) -> str:
-    path = prefix.strip("/")
-    return f"/{path}" if path else ""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 
 from trackcore import JSONObject
+from trackcore.jsontext import BYTE_ORDER_MARK
 from trackcore_wsgi.credentials import SURROGATE
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -23,25 +25,54 @@ _MOST_LEVELS = 64
 
 
 def message_in_query(query: Mapping[str, str]) -> bytes:
-    """Return the message in a query as JSON text; empty when `data` is neither JSON nor base64.
+    """Return the message in a query as JSON text, or else `data` as it was received, for intake to refuse and keep.
 
-    What was not UTF-8 in the query is a lone surrogate, and is written as its escape: intake replaces that, and warns.
+    What was not UTF-8 in a message is a lone surrogate, and is written as its escape: intake replaces that, and warns.
     """
     data = query.get("data")
     if data is None:
         return _escaped(json.dumps(_undotted(query), ensure_ascii=False, separators=(",", ":")))
     data = data.strip()
-    if data.startswith("{"):
+    if data.lstrip(_BLANK).startswith("{"):
         return _escaped(data)
+    decoded = _from_base64(data)
+    return data.encode("utf-8", "surrogateescape") if decoded is None else decoded
+
+
+def _from_base64(data: str) -> bytes | None:
+    """Return what was encoded; None where it was not, or was no object, array or text of JSON: a word may be base64."""
     data = data.rstrip("=").translate(_STANDARD_ALPHABET)
     try:
-        return binascii.a2b_base64(data + "=" * (-len(data) % 4), strict_mode=True)
+        decoded = binascii.a2b_base64(data + "=" * (-len(data) % 4), strict_mode=True)
     except (binascii.Error, ValueError):
-        return b""
+        return None
+    return decoded if decoded.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] in _OPENING else None
+
+
+_BLANK = BYTE_ORDER_MARK.decode() + " \t\r\n"
+_OPENING = frozenset({b"{", b"[", b'"'})
 
 
 def _escaped(text: str) -> bytes:
-    return SURROGATE.sub(lambda surrogate: f"\\u{ord(surrogate[0]):04x}", text).encode()
+    """Write JSON text in which each byte that was not UTF-8, a lone surrogate here, becomes the escape of it."""
+    return SURROGATE.sub("\ufffd", _SURROGATE_OR_ESCAPE.sub(_escape, text)).encode()
+
+
+_SURROGATE_OR_ESCAPE = re.compile(
+    r"(?P<high>\\u[dD][89abAB][0-9a-fA-F]{2})?(?P<surrogate>[\ud800-\udfff])(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
+    r"|\\.",
+    re.DOTALL,
+)
+"""A lone surrogate with the escapes beside it, or any other escape, that of a lone surrogate among them."""
+
+
+def _escape(match: re.Match[str]) -> str:
+    surrogate, high, low = match["surrogate"], match["high"] or "", match["low"] or ""
+    if surrogate is None:  # an escape; behind a backslash stands what no JSON has, and must not become an escape there
+        return match[0]
+    if high or low:  # the two would be one character; so the client's own half is alone, and warned of
+        return f"{high}\ufffd{low}"
+    return f"\\u{ord(surrogate):04x}"
 
 
 def _undotted(query: Mapping[str, str]) -> JSONObject:

@@ -192,6 +192,96 @@ class TestDottedKeys:
         assert (entry.message["name"], entry.cautions) == ("Café", ())
 
 
+class TestRefused:
+    """A body of a known source that is refused is kept as it was received, under the code of its fault."""
+
+    @pytest.mark.parametrize(
+        ("data", "code", "payload"),
+        [
+            ("rubb!sh", "invalid_json", b"rubb!sh"),
+            ("rubbish!", "invalid_json", b"rubbish!"),
+            ("rubbish", "invalid_json", b"rubbish"),
+            ("a b-c", "invalid_json", b"a b-c"),
+            ("%FF%fe", "invalid_json", b"\xff\xfe"),
+            ("{%22a%22:NaN}", "invalid_json", b'{"a":NaN}'),
+            ("[1]", "body_not_object", b"[1]"),
+            ("[1", "invalid_json", b"[1"),
+            ("null", "body_not_object", b"null"),
+            ("true", "body_not_object", b"true"),
+            ("1234", "body_not_object", b"1234"),
+            ("%EF%BB%BF[]", "body_not_object", b"\xef\xbb\xbf[]"),
+            (quote(json.dumps(encoded())), "body_not_object", f'"{encoded()}"'.encode()),
+            (quote(encoded([1])), "body_not_object", b"[1]"),
+            (quote(encoded("text")), "body_not_object", b'"text"'),
+            (quote(encoded()[:-3]), "invalid_json", encoded()[:-3].encode()),
+            (quote(base64.b64encode(b'{"a":"\xff"}')), "invalid_json", b'{"a":"\xff"}'),
+            ("", "invalid_json", b""),
+        ],
+    )
+    def test_it_is_kept(self, server: Server, data: str, code: str, payload: bytes) -> None:
+        assert_image(server.get("/v1/pixel/track", f"data={data}&writeKey=abc123"))
+        (record,) = server.log.rejected()
+        assert (record.code, record.payload, record.endpoint) == (code, payload, "track")
+
+    @pytest.mark.parametrize("mark", ["%EF%BB%BF", "\xef\xbb\xbf", "%EF%BB%BF%20%0A", "%20%EF%BB%BF"])
+    def test_a_byte_order_mark_is_none(self, server: Server, mark: str) -> None:
+        """As in any body."""
+        assert_image(server.get("/v1/pixel/track", f"data={mark}{quote(json.dumps(MESSAGE))}"))
+        marked = base64.b64encode(b"\xef\xbb\xbf" + json.dumps(MESSAGE).encode()).decode()
+        assert_image(server.get("/v1/pixel/track", f"data={quote(marked)}"))
+        assert [message["event"] for message in server.messages] == [MESSAGE["event"]] * 2
+
+
+class TestBytesThatAreNotUtf8:
+    """Such a byte in `data` is replaced with a warning, and makes no escape with what stands beside it."""
+
+    def _event(self, server: Server, text: str) -> str:
+        query = 'data={"userId":"u","event":"' + text + '"}'
+        assert_image(server.get("/v1/pixel/track", query, headers=KEY))
+        (entry,) = server.entries
+        assert [caution["code"] for caution in entry.cautions] == ["surrogate_replaced"]
+        return str(entry.message["event"])
+
+    @pytest.mark.parametrize(
+        ("text", "event"),
+        [
+            ("a%ffb", "a\ufffdb"),
+            ("%ff%fe", "\ufffd\ufffd"),
+            ("a\\\\%ffb", "a\\\ufffdb"),
+            ("a\\n%ffb", "a\n\ufffdb"),
+            ("\\u0041%ff", "A\ufffd"),
+            ("\\ud83d\\ude00%ff", "\U0001f600\ufffd"),
+            ("%ff\\ud83d\\ude00", "\ufffd\U0001f600"),
+            ("\\ud83d%ff", "\ufffd\ufffd"),
+            ("\\uD83D%ff%ff", "\ufffd\ufffd\ufffd"),
+            ("%ff\\ude00", "\ufffd\ufffd"),
+            ("\\ud83d%ff\\ude00", "\ufffd\ufffd\ufffd"),
+            ("\\\\ud83d%ff", "\\ud83d\ufffd"),
+        ],
+    )
+    def test_in_a_string(self, server: Server, text: str, event: str) -> None:
+        assert self._event(server, text) == event
+
+    @pytest.mark.parametrize("text", ["a\\%ffb", "a\\\\\\%ffb", "\\u00%ff00", '"%ff"', "\\%ff\\%ff"])
+    def test_where_no_json_has_one(self, server: Server, text: str) -> None:
+        assert_image(server.get("/v1/pixel/track", 'data={"userId":"u","event":"' + text + '"}', headers=KEY))
+        assert server.messages == []
+        assert [record.code for record in server.log.rejected()] == ["invalid_json"]
+
+    @given(st.lists(st.sampled_from(["\\", "%ff", "\\ud83d", "\\ude00", "u", "d8", "00", '"', "n"]), max_size=8))
+    def test_as_if_the_replacement_had_been_sent(self, pieces: list[str]) -> None:
+        """What is stored, or refused, is what it is for the same text with U+FFFD in the place of each such byte."""
+
+        def stored(text: str) -> list[str]:
+            sink = MemorySink()
+            query = 'data={"userId":"u","event":"a' + text + '"}'
+            assert_image(serve(sink).get("/v1/pixel/track", query, headers=KEY))
+            return [json.loads(envelope.payload)["event"] for envelope in sink.envelopes]
+
+        text = "".join(pieces)
+        assert stored(text) == stored(text.replace("%ff", "%ef%bf%bd"))
+
+
 class TestAlwaysTheImage:
     """Each endpoint always responds with a `200 <empty-gif>`, even if an error occurs; nobody may cache it."""
 

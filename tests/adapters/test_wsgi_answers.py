@@ -432,11 +432,31 @@ class TestWriteKeys:
         assert [entry.source for entry in server.entries] == ["app", "website"]
 
     @pytest.mark.parametrize("strict", [False, True])
-    def test_where_no_key_is_known_the_first_is_kept(self, server: Server, *, strict: bool) -> None:
+    def test_where_no_key_is_known_one_is_kept(self, server: Server, *, strict: bool) -> None:
         headers = {**UNKNOWN_KEY, **({"X-Strict-Mode": "1"} if strict else {})}
-        answer = server.post("/v1/batch", {"batch": [track()], "writeKey": "no"}, headers=headers)
+        answer = server.post("/v1/batch", {"batch": [track()]}, headers=headers)
         assert (answer.status, server.messages) == (401 if strict else 200, [])
         assert [request.write_key for request in server.log.quarantined()] == ["nobody's"]
+
+    @pytest.mark.parametrize(
+        ("header", "query", "body_key", "kept"),
+        [
+            ("new", "", None, "new"),
+            (None, "writeKey=new", None, "new"),
+            (None, "", "new", "new"),
+            ("new", "", "old", "new"),
+            (None, "writeKey=new", "old", "new"),
+        ],
+    )
+    def test_the_user_of_a_staging_site_is_not_kept_where_there_is_a_key(
+        self, server: Server, header: str | None, query: str, body_key: str | None, kept: str
+    ) -> None:
+        headers = {"Authorization": basic("stagingadmin:hunter2")} | ({"X-Write-Key": header} if header else {})
+        body = {"batch": [track()]} | ({"writeKey": body_key} if body_key else {})
+        server.post("/beacon/v1/batch", body, query=query, headers=headers)
+        (request,) = server.log.quarantined()
+        assert request.write_key == kept
+        assert b"stagingadmin" not in Path(server.log.path).read_bytes()
 
     def test_what_is_refused_as_a_whole_is_kept_for_the_source_that_is_known(self, server: Server) -> None:
         server.post("/v1/track", b'{"writeKey":"app1","userId":NaN}', headers=UNKNOWN_KEY)
@@ -642,7 +662,7 @@ def test_a_source_above_the_advised_rate_is_shown_not_refused(caplog: pytest.Log
 
 # Anything at all
 
-STATUSES = {200, 400, 401, 404, 405, 429, 503, 507}
+STATUSES = {200, 400, 401, 404, 405, 429, 501, 503, 507}
 _PATHS = st.sampled_from(
     ["/v1/track", "/v1/t/", "//v1/batch", "/v1/b", "/v1/m", "/v1/pixel/page", "/beacon/v1/batch", "/health", "/ready",
      "/v1/projects/k/settings"]

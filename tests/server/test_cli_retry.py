@@ -33,7 +33,13 @@ def _configure(tmp_path: Path) -> Callable[..., None]:
 
 
 def receive(
-    tmp_path: Path, body: Any, message_bytes: int = 32_768, endpoint: Endpoint = "batch", key: str = "key"
+    tmp_path: Path,
+    body: Any,
+    message_bytes: int = 32_768,
+    endpoint: Endpoint = "batch",
+    key: str = "key",
+    *,
+    origin: Origin | None = None,
 ) -> None:
     sink = SqliteSink(tmp_path / "trackcore-data" / "trackcore.db")
     collector = Collector(
@@ -45,7 +51,8 @@ def receive(
         limits=Limits(message_bytes=message_bytes),
     )
     with suppress(InvalidRequest):
-        collector.receive(json.dumps(body).encode(), endpoint=endpoint, origin=Origin(header_key=WriteKey(key)))
+        origin = origin or Origin(header_key=WriteKey(key))
+        collector.receive(json.dumps(body).encode(), endpoint=endpoint, origin=origin)
     sink.close()
 
 
@@ -81,6 +88,19 @@ class TestQuarantine:
         (repair,) = lines(run("rejected", "--quarantine", "--retry"))
         assert (repair["stored"], repair["duplicates"]) == (0, 1), "doing it twice stores nothing twice"
         assert len(lines(run("events"))) == 1
+
+    @pytest.mark.parametrize("place", ["other_header_key", "query_key", "header_key", "body"])
+    def test_a_key_beside_those_of_others(
+        self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path, place: str
+    ) -> None:
+        """A staging site is behind Basic authentication, and a page may have an old key in its messages."""
+        keys: Any = {} if place == "body" else {"header_key": WriteKey("staging"), place: WriteKey("new")}
+        message = {**TRACK, "writeKey": "new"} if place == "body" else TRACK
+        body = {"batch": [message], "writeKey": "old"} if place != "header_key" else {"batch": [message]}
+        receive(tmp_path, body, origin=Origin(**keys))
+        configure("new")
+        (repair,) = lines(run("rejected", "--quarantine", "--retry"))
+        assert (repair["outcome"], repair["stored"]) == ("repaired", 1)
 
     def test_one_of_several(self, run: Run, fill: Fill, lines: Lines, configure: Callable[..., None]) -> None:
         configure("key", "the-lost-key")

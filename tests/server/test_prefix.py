@@ -87,6 +87,20 @@ class TestPrefixOfTheServer:
         assert api_host(client, folder) == "localhost/endpoint/v1"
         assert client.get(f"{folder}/openapi.json").get_json()["servers"] == [{"url": "/endpoint"}]
 
+    @pytest.mark.parametrize("prefix", ["", "/a", "/a/b", "/a/b/c"])
+    def test_doubled_slashes_anywhere(self, tmp_path: Path, prefix: str) -> None:
+        """SDKs join a base address and a path as they like, and drop what is answered with 404."""
+        client = Client(app_of(tmp_path, f'prefix = "{prefix}"'))
+        assert client.post(f"{prefix}/v1/t", json=MESSAGE).status_code == 200
+        for path in (f"{prefix}/v1/pixel/page", f"{prefix}/health", f"{prefix}/debugger/main.js", "/debugger/main.js"):
+            places = [place for place, char in enumerate(path) if char == "/"]
+            for doubled in (
+                path.replace("/", "//"),
+                *(path[:place] + "//" + path[place:] for place in places),
+            ):
+                answer = client.get("/", environ_overrides={"PATH_INFO": doubled})
+                assert answer.status_code == 200, doubled
+
     def test_only_whole_segments_are_the_prefix(self, tmp_path: Path) -> None:
         client = Client(app_of(tmp_path, 'prefix = "/endpoint"'))
         for path in ("/endpointv1/b", "/endpoint2/v1/b", "/Endpoint/v1/b", "/x/endpoint/v1/b", "/endpoint"):
@@ -119,6 +133,12 @@ class TestPrefixOfAProxy:
         expected = "/endpoint/inner" if own == "/inner" else "/endpoint"
         assert api_host(Client(app), "/endpoint") == f"localhost{expected}/v1"
         assert can_sign_in(app, "/endpoint")
+
+    @pytest.mark.parametrize("own", ["", "/a/b"])
+    def test_one_that_is_named_with_doubled_slashes(self, tmp_path: Path, own: str) -> None:
+        app = Stripping(app_of(tmp_path, "proxy_hops = 1", f'prefix = "{own}"'), "/a/b", "/a//b/")
+        assert api_host(Client(app), "/a/b") == "localhost/a/b/v1"
+        assert can_sign_in(app, "/a/b")
 
     @pytest.mark.parametrize("own", ["", "/endpoint"])
     def test_one_that_is_not(self, tmp_path: Path, own: str) -> None:
