@@ -177,6 +177,12 @@ def messages() -> SearchStrategy[Message]:
     )
 
 
+def write_keys() -> SearchStrategy[WriteKey]:
+    """Give write keys that a body can carry: no white space around them, and not what stands for a masked one."""
+    texts = st.text(min_size=1, max_size=8).map(str.strip)
+    return texts.filter(lambda text: text and not text.endswith("***")).map(WriteKey)
+
+
 def batches() -> SearchStrategy[Batch]:
     """Give batches of up to four messages; they share a context, integrations, a time of sending and a key, or not."""
     return st.builds(

@@ -178,19 +178,19 @@ class SqliteBrowser:
     def with_message_id(self, message_id: str) -> list[StoredMessage]:
         """Find the messages of this id, one for each source at most."""
         query = f"""
-            {MESSAGES} WHERE messages.message_id = ?1 AND seq IN ({_SEQS_OF_ID}) ORDER BY seq
+            {MESSAGES} WHERE messages.message_id = :message_id AND seq IN ({_SEQS_OF_ID}) ORDER BY seq
         """
         with self._open() as connection:
-            return list(map(read_message, connection.execute(query, (message_id,))))
+            return list(map(read_message, connection.execute(query, {"message_id": message_id})))
 
     def seq_of(self, source: str, message_id: str) -> int | None:
         """Find the sequence number of a message by what makes it unique."""
         query = f"""
             SELECT seq FROM messages {_WITH_SOURCE}
-            WHERE name = ?2 AND messages.message_id = ?1 AND seq IN ({_SEQS_OF_ID})
+            WHERE name = :source AND messages.message_id = :message_id AND seq IN ({_SEQS_OF_ID})
         """
         with self._open() as connection:
-            row = connection.execute(query, (message_id, source)).fetchone()
+            row = connection.execute(query, {"message_id": message_id, "source": source}).fetchone()
         return None if row is None else int(row[0])
 
     def sources(self) -> list[str]:
@@ -295,7 +295,7 @@ _GROUPS = """
 """
 _MOST_KEPT = 4
 
-_SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, ?1) FROM sources")
+_SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, :message_id) FROM sources")
 """The messages whose id this may be, of whatever source."""
 
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"

@@ -118,7 +118,8 @@ class StoredIds:
 
     def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str, int]:
         found: tuple[int, int, int, str, int]
-        found = self._connection.execute(_LOOK_UP, (_array(hashes), _array(self._sieve.sift(hashes)))).fetchone()
+        looked_for = {"small": _array(hashes), "large": _array(self._sieve.sift(hashes))}
+        found = self._connection.execute(_LOOK_UP, looked_for).fetchone()
         return found
 
     def _move_on(self, step: int, stored: int) -> None:
@@ -172,8 +173,8 @@ _LOOK_UP = f"""
            (SELECT value FROM counters WHERE name = 'messages.count'),
            (SELECT coalesce(max(number), 0) FROM id_moves),
            (SELECT json_group_array(seq) FROM (
-               {_seqs_in(_SMALL, "SELECT value FROM json_each(?1)")}
-               UNION ALL {_seqs_in(_LARGE, "SELECT value FROM json_each(?2)")}
+               {_seqs_in(_SMALL, "SELECT value FROM json_each(:small)")}
+               UNION ALL {_seqs_in(_LARGE, "SELECT value FROM json_each(:large)")}
            )),
            (SELECT schema_version FROM pragma_schema_version)
 """

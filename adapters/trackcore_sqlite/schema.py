@@ -214,10 +214,11 @@ def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
 
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
-    connection.create_function("message_id_hash", 2, ids.hash_of, deterministic=True)
     try:
+        connection.create_function("message_id_hash", 2, ids.hash_of, deterministic=True)
         connection.execute("PRAGMA user_version")
-    except sqlite3.DatabaseError as error:
+    except BaseException as error:
+        connection.close()
         if not is_damage(error):
             raise
         detail = f"this is no SQLite file, or a damaged one ({error})"

@@ -44,7 +44,7 @@ class Sieve:
         self.moved = _UNKNOWN
         self._connection = connection
         self._read_slice = "SELECT json_group_array(hash) FROM ({})".format(
-            " UNION ALL ".join(f"SELECT hash FROM {table} WHERE hash >= ?1 AND hash < ?2" for table in tables)
+            " UNION ALL ".join(f"SELECT hash FROM {table} WHERE hash >= :low AND hash < :high" for table in tables)
         )
         self._shift = hash_bits - SLICES_BITS
         self._forget_all()
@@ -78,7 +78,8 @@ class Sieve:
 
     def _read(self, number: int) -> None:
         low = number << self._shift
-        (hashes,) = self._connection.execute(self._read_slice, (low, low + (1 << self._shift))).fetchone()
+        bounds = {"low": low, "high": low + (1 << self._shift)}
+        (hashes,) = self._connection.execute(self._read_slice, bounds).fetchone()
         bits = self._slices[number] = bytearray(_SLICE_BYTES)
         for id_hash in msgspec.json.decode(hashes):
             _set(bits, id_hash)

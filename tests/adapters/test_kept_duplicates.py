@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import attrs
@@ -36,9 +37,9 @@ def counter(path: Path, name: str) -> int:
 class TestWhatIsKept:
     def test_what_was_sent_the_second_time(self, tmp_path: Path) -> None:
         path = tmp_path / "log.db"
-        sink = SqliteSink(path)
-        sink.store([envelope("a", payload=b'{"n":1}')])
-        sink.store([envelope("b"), envelope("a", payload=b'{"n":2}'), envelope("b")])
+        with closing(SqliteSink(path)) as sink:
+            sink.store([envelope("a", payload=b'{"n":1}')])
+            sink.store([envelope("b"), envelope("a", payload=b'{"n":2}'), envelope("b")])
         assert [row.payload for row in kept(path)] == ['{"messageId": "b", "type": "track"}', '{"n":2}']
         assert SqliteBrowser(path).payload("duplicates", 1) == b'{"n":2}'
         assert SqliteBrowser(path).ends() == {"messages": 2, "duplicates": 2, "rejected": 0, "quarantine": 0}
@@ -53,24 +54,25 @@ class TestWhatIsKept:
 
     def test_nothing_of_what_is_no_duplicate(self, tmp_path: Path) -> None:
         path = tmp_path / "log.db"
-        SqliteSink(path).store([envelope("a"), envelope("b"), envelope("a", source="app")])
+        with closing(SqliteSink(path)) as sink:
+            sink.store([envelope("a"), envelope("b"), envelope("a", source="app")])
         assert kept(path) == []
 
     def test_nothing_without_its_commit(self, tmp_path: Path) -> None:
         """What is not committed is not told either: outcomes and duplicates are of one transaction."""
         path = tmp_path / "log.db"
-        sink = SqliteSink(path)
-        assert [str(outcome) for outcome in sink.store([envelope("a"), envelope("a")])] == ["stored", "duplicate"]
-        assert len(kept(path)) == len(list(SqliteLog(path).messages())) == 1
+        with closing(SqliteSink(path)) as sink:
+            assert [str(outcome) for outcome in sink.store([envelope("a"), envelope("a")])] == ["stored", "duplicate"]
+            assert len(kept(path)) == len(list(SqliteLog(path).messages())) == 1
 
 
 class TestBounds:
     def test_the_oldest_make_room(self, tmp_path: Path) -> None:
         path = tmp_path / "log.db"
-        sink = SqliteSink(path, duplicates_bytes=5_000)
         text = b'{"text":"' + b"x" * 800 + b'"}'
-        for number in range(12):
-            sink.store([envelope("a", user_id=str(number), payload=text)])
+        with closing(SqliteSink(path, duplicates_bytes=5_000)) as sink:
+            for number in range(12):
+                sink.store([envelope("a", user_id=str(number), payload=text)])
         assert [row.user for row in kept(path)] == ["11", "10", "9", "8"]
         assert counter(path, "duplicates.dropped") == 7
         assert counter(path, "duplicates.bytes") == 4 * (len(text) + 200)
@@ -78,10 +80,10 @@ class TestBounds:
     def test_of_very_many_at_once_a_part(self, tmp_path: Path) -> None:
         """A client that sends everything again does not have everything written again."""
         path = tmp_path / "log.db"
-        sink = SqliteSink(path)
         messages = [envelope(str(number)) for number in range(300)]
-        sink.store(messages)
-        sink.store(messages)
+        with closing(SqliteSink(path)) as sink:
+            sink.store(messages)
+            sink.store(messages)
         assert [row.seq for row in kept(path)] == [*range(AT_ONCE, 0, -1)]
         assert counter(path, "duplicates.dropped") == 300 - AT_ONCE
 

@@ -590,6 +590,7 @@ for path in (folder / "log.db", folder / "other.db", folder / "deeper" / "log.db
 
 NOT_TO_READ = """
 import os, sys
+import urllib.parse  # by pathlib from 3.13 on, late: nobody else may read the interpreter either, if it is root's
 from trackcore_sqlite import SqliteLog
 
 if os.geteuid() == 0:

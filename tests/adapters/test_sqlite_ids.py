@@ -382,7 +382,8 @@ class TestMigration:
     def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
         condition = check_log(old)
         assert (condition.is_older, condition.faults, condition.misfit) == (True, (), FITTING)
-        SqliteSink(old).check_ready()
+        with closing(SqliteSink(old)) as sink:
+            sink.check_ready()
         assert not check_log(old).is_older
 
     def test_one_that_fails_leaves_the_log_as_it_was(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,5 +397,6 @@ class TestMigration:
             open_for_writing(old, 5)
         monkeypatch.undo()
         assert check_log(old).is_older
-        SqliteSink(old).check_ready()
+        with closing(SqliteSink(old)) as sink:
+            sink.check_ready()
         assert check_log(old).misfit == FITTING

@@ -221,7 +221,8 @@ class TestCannotStore:
     def test_a_real_log_that_cannot_be_written_says_why(self, tmp_path: Path) -> None:
         (tmp_path / "damaged.db").write_bytes(b"this is no log, and longer than a header" * 99)
         (tmp_path / "file").write_text("")
-        server = serve(SqliteSink(tmp_path / "log.db"))
+        sink = SqliteSink(tmp_path / "log.db")
+        server = serve(sink)
         assert server.get("/ready").status == 200
         with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -233,6 +234,7 @@ class TestCannotStore:
         others = [serve(SqliteSink(tmp_path / name)) for name in ("damaged.db", "file/x.db")]
         found = [one.get("/ready").json["reason"] for one in (server, *others)]
         assert found == ["gone", "damaged", "unwritable"]
+        sink.close()
 
     def test_a_real_disk_that_is_full(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         server.post("/v1/track", track(messageId="before"))

@@ -304,6 +304,9 @@ class TestDyingAnywhere:
     """After a crash at any point every message that was acknowledged is there, once or more."""
 
     @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # whoever dies closes nothing
+    @pytest.mark.filterwarnings(
+        "ignore:Exception ignored.*<gzip on:pytest.PytestUnraisableExceptionWarning"
+    )  # nor that
     @settings(deadline=None)
     @given(
         deaths=st.lists(st.integers(1, 150), min_size=1, max_size=6),

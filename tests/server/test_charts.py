@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -93,19 +94,22 @@ class TestBuckets:
         places = range(FIRST + 1, FIRST + 11)
         assert sum(buckets.count(WIDTH, places, now, Budget(1_000))[FIRST + 9].sources.values()) == 10
         late = envelope("late", received_at=START + timedelta(minutes=9, seconds=59))
-        SqliteSink(path).store([late])
+        with closing(SqliteSink(path)) as sink:
+            sink.store([late])
         assert sum(buckets.count(WIDTH, places, now, Budget(1_000))[FIRST + 9].sources.values()) == 11
 
     def test_a_log_without_messages(self, tmp_path: Path) -> None:
-        SqliteSink(tmp_path / "log.db").check_ready()
+        with closing(SqliteSink(tmp_path / "log.db")) as sink:
+            sink.check_ready()
         buckets = Buckets(SqliteBrowser(tmp_path / "log.db")).count(WIDTH, PLACES, NOW, Budget(1_000))
         assert all(bucket.sources == {} and bucket.skew is None for bucket in buckets.values())
 
 
 class TestRefusals:
     @pytest.fixture(name="sink")
-    def _sink(self, tmp_path: Path) -> SqliteSink:
-        return SqliteSink(tmp_path / "log.db")
+    def _sink(self, tmp_path: Path) -> Iterator[SqliteSink]:
+        with closing(SqliteSink(tmp_path / "log.db")) as sink:
+            yield sink
 
     def refuse(self, sink: SqliteSink, numbers: range) -> None:
         record = RejectedRecord(source="website", received_at=START, code="c", message="m", path="", payload=b"{}")
