@@ -39,7 +39,6 @@ from trackcore.typing import Endpoint, JSONObject, NewMessageId, WriteKey
 from trackcore.wire import (
     check_message_id,
     checked_id,
-    hint,
     is_near_miss,
     object_or_absent,
     too_deep,
@@ -320,6 +319,10 @@ class _Pipeline:
         An archive's `timestamp` is corrected already; so `sentAt` is kept, and nothing is corrected by it.
         """
         path, text = _historical_text(message, extra or {})
+        if extra and path in extra:  # a near miss, which was warned of as not read
+            cautions[:] = [
+                caution for caution in cautions if (caution.code, caution.path) != (Warned.FIELD_NEAR_MISS, path)
+            ]
         timestamp = parse_timestamp(text)
         if timestamp is None:
             detail = f"{text[:40]!r} is not a time, and no time of reception can stand for it"
@@ -350,6 +353,7 @@ def _historical_text(message: WireMessage, extra: JSONObject) -> tuple[str, str]
     """Find the time of a message of an archive, by its wire name.  Raises `InvalidMessage` where it has none."""
     own = {
         "timestamp": message.timestamp,
+        **_nearly("timestamp", extra),
         "originalTimestamp": message.original_timestamp,
         **_nearly("originalTimestamp", extra),
         "receivedAt": message.received_at,
@@ -357,13 +361,13 @@ def _historical_text(message: WireMessage, extra: JSONObject) -> tuple[str, str]
     }
     found = next(((name, text) for name, text in own.items() if text is not None), None)
     if found is None:
-        detail = f"an imported message needs a `timestamp`{hint(extra, 'timestamp')}"
+        detail = "an imported message needs a `timestamp`"
         raise InvalidMessage(reason=Reason.HISTORICAL_TIME_MISSING, detail=detail, path="timestamp")
     return found
 
 
 def _nearly(known: str, extra: JSONObject) -> dict[str, str | None]:
-    """Return the times that an archive has under almost this name, as warehouses do: `received_at`."""
+    """Return the times that an archive has under almost this name: `received_at` of a warehouse, `timeStamp`."""
     return {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
 
 

@@ -281,9 +281,9 @@ _ENTRIES = (
         Reason.HISTORICAL_TIME_MISSING,
         meaning="A message of an import has no `timestamp`, no `originalTimestamp` and no `receivedAt`. Of a request "
         "the time of reception would stand for it; of history that would be wrong by years.",
-        senders="Exports that leave the time out, or have it in a column of another name.",
+        senders="Exports that leave the time out, or have it in a column of quite another name.",
         remedy="Name the column `timestamp` and import the file again: what is stored already is not stored twice.",
-        allowed="a `timestamp`, an `originalTimestamp` or a `receivedAt`",
+        allowed="a `timestamp`, an `originalTimestamp` or a `receivedAt`, also in a form such as `received_at`",
         link=Docs.TIMESTAMPS,
     ),
     _entry(

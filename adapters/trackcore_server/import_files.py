@@ -25,7 +25,7 @@ from trackcore_server.files import STDIN, ForeignEncoding, opened
 from trackcore_server.historical import ImportCounts, Importer, Occurrences
 from trackcore_server.locate import find_deployment
 from trackcore_server.logs import make_sink
-from trackcore_server.options import FINDINGS, Failure, location_options
+from trackcore_server.options import FINDINGS, UNUSABLE, Failure, location_options
 from trackcore_server.progress import ReadingProgress
 from trackcore_server.structuring import nearest
 
@@ -55,15 +55,16 @@ def import_files(
     A file holds one JSON document a line, or a single one over as many lines as it likes, compressed by gzip or not; a
     single document may also be an array of messages. An object with `batch` is a batch, any other a message.
 
-    `timestamp` is kept; without it `originalTimestamp` stands for it, else the `receivedAt` of the archive. A message
-    without any of them is rejected, and so is one whose time cannot be read. `sentAt` is kept, and corrects nothing.
+    `timestamp` is kept; without it `originalTimestamp` stands for it, else the `receivedAt` of the archive. Names such
+    as `timeStamp` or `received_at` are read too. A message without any of them is rejected, and so is one whose time
+    cannot be read. `sentAt` is kept, and corrects nothing.
 
     Messages that are in the log already, by their messageId, are not stored twice; one without messageId gets one made
     of its content, and of how often the same has come in its file. So the same import may be run again at any time,
     and one that was interrupted goes on where it was. Destinations with a `max_age` do not get messages older than it.
 
     Exit code: 0 when everything is in the log, 1 when messages were rejected (`trackcore rejected` lists them) or a
-    compressed file is truncated, 2 when a file cannot be read or the log not be written.
+    compressed file is truncated, 2 when a file cannot be read (the others are imported) or the log not be written.
     """
     configuration = find_deployment(config=config, data=data).configuration
     sink = make_sink(configuration)
@@ -75,6 +76,7 @@ def import_files(
         call=call,
     )
     notes = _Notes(configuration.log_path.with_name(f"{configuration.log_path.stem}-import.json"))
+    exit_code = 0
     is_whole = True
     with closing(sink):
         for name in files:
@@ -83,7 +85,8 @@ def import_files(
             except BrokenPipeError:
                 raise
             except (OSError, ForeignEncoding) as error:
-                raise Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}") from error
+                exit_code = UNUSABLE
+                Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}").show()
             except SinkUnavailable as error:
                 told = f"{configuration.log_path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
                 raise Failure(told) from error
@@ -92,7 +95,7 @@ def import_files(
         click.echo(f"  {count:,} {code}", err=True)
     for code, count in importer.counts.warnings.most_common():
         click.echo(f"  {count:,} warning: {code}", err=True)
-    sys.exit(FINDINGS if importer.counts.rejected or not is_whole else 0)
+    sys.exit(exit_code or (FINDINGS if importer.counts.rejected or not is_whole else 0))
 
 
 def _source(configuration: Configuration, name: str | None) -> Source:

@@ -121,6 +121,9 @@ class TestTimes:
             ({"original_timestamp": "2015-12-12 19:11:01.152 UTC", "received_at": "x"}, "12T19:11:01.152"),
             ({"receivedAt": "2015-12-12T19:11:01.266Z"}, "12T19:11:01.266"),
             ({"received_at": "2015-12-12 19:11:01.266 UTC"}, "12T19:11:01.266"),
+            ({"time_stamp": "2015-12-12T19:11:01.249Z", "receivedAt": "2020-01-01T00:00:00Z"}, "12T19:11:01.249"),
+            ({"timeStamp": "2015-12-12T19:11:01.249Z", "original_timestamp": "2020-01-01"}, "12T19:11:01.249"),
+            ({"time_stamp": None, "Timestamp": "2015-12-12T19:11:01.249Z"}, "12T19:11:01.249"),
         ],
     )
     def test_another_time_of_the_archive_stands_for_a_missing_one(
@@ -148,6 +151,22 @@ class TestTimes:
         again = CliRunner().invoke(main, ["rejected", "--retry"])
         assert "import_only" in again.stdout
         assert not log()
+
+    @pytest.mark.parametrize("name", ["time_stamp", "timeStamp", "original_timestamp", "received_at"])
+    def test_a_name_that_was_read_as_that_of_a_time_is_no_near_miss(self, folder: Path, name: str) -> None:
+        messages = [{**old(1), "timestamp": None, name: "2015-12-12T19:11:01.152Z"}, {**old(2), name: "2015"}]
+        (folder / "file").write_bytes(lines(messages))
+        assert run("file").exit_code == 0
+        read, unread = log()
+        assert read.message["timestamp"] == read.message[name] == "2015-12-12T19:11:01.152Z"
+        assert read.cautions == ()
+        assert [(caution["code"], caution["path"]) for caution in unread.cautions] == [("field_near_miss", name)]
+
+    def test_the_time_that_cannot_be_read_is_named(self, folder: Path) -> None:
+        (folder / "file").write_bytes(lines([{**old(1), "timestamp": None, "time_stamp": "last tuesday"}]))
+        assert run("file").exit_code == 1
+        (rejected,) = SqliteLog("trackcore.db").rejected()
+        assert (rejected.code, rejected.path) == ("historical_time_unparsable", "time_stamp")
 
     def test_warnings_are_counted_in_the_summary(self, folder: Path) -> None:
         (folder / "file").write_bytes(lines([old(1, timestamp="2015-12-12"), old(2, user_id="u"), old(3)]))
@@ -287,6 +306,18 @@ class TestMistakes:
         result = run(*arguments)
         assert result.exit_code == 2
         assert told in result.stderr
+
+    @pytest.mark.parametrize("bad", ["none", "utf16", "."])
+    def test_a_file_that_cannot_be_read_does_not_hide_the_others(self, folder: Path, bad: str) -> None:
+        (folder / "utf16").write_bytes(lines([old(9)]).decode().encode("utf-16"))
+        (folder / "before").write_bytes(lines([old(1), {**old(2), "event": None}]))
+        (folder / "behind").write_bytes(lines([old(3)]))
+        result = run("before", bad, "behind")
+        assert result.exit_code == 2
+        told = result.stderr.splitlines()
+        assert told[0].startswith(f"Error: {bad}: ")
+        assert told[1:] == ["2 stored, 0 in the log already, 1 rejected", "  1 event_not_defined"]
+        assert [stored.message["messageId"] for stored in log()] == ["m1", "m3"]
 
     def test_which_source_must_be_said_where_there_are_several(self, folder: Path) -> None:
         (folder / "trackcore.toml").write_text(CONFIGURATION + '[[sources]]\nname = "app"\nwrite_keys = ["a"]')
