@@ -178,7 +178,7 @@ def messages() -> SearchStrategy[Message]:
 
 
 def write_keys() -> SearchStrategy[WriteKey]:
-    """Give write keys that a body can carry: no white space around them, and not what stands for a masked one."""
+    """Return write keys that a body can carry: no white space around them, and not what stands for a masked one."""
     texts = st.text(min_size=1, max_size=8).map(str.strip)
     return texts.filter(lambda text: text and not text.endswith("***")).map(WriteKey)
 
@@ -193,11 +193,6 @@ def batches() -> SearchStrategy[Batch]:
         sent_at=st.none() | st.text(min_size=1, max_size=8) | times(),
         write_key=st.none() | write_keys(),
     )
-
-
-def write_keys() -> SearchStrategy[WriteKey]:
-    """Return write keys as requests carry them: white space around one is dropped where it is read."""
-    return st.text(max_size=8).map(str.strip).filter(bool).map(WriteKey)
 
 
 # Wire messages
