@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from enum import Enum
@@ -85,7 +84,9 @@ def _checked_int(value: int, path: str) -> int:
     return value
 
 
-_MOST_DIGITS = sys.int_info.default_max_str_digits
+_MOST_DIGITS = 4300
+"""What Python converts from text (`sys.int_info.default_max_str_digits`), and so what a body may have."""
+
 _INT_BOUND = 10**_MOST_DIGITS
 
 
