@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import schemathesis
 from adapter_helpers import serve
 from hypothesis import HealthCheck, settings
@@ -42,10 +44,17 @@ CHECKS = [
 documents; and that a header is required: none is."""
 
 _folder = tempfile.TemporaryDirectory()
-_app = serve(SqliteSink(Path(_folder.name) / "trackcore.db")).app
+_sink = SqliteSink(Path(_folder.name) / "trackcore.db")
+_app = serve(_sink).app
 _schema: Any = schemathesis.openapi.from_wsgi("/openapi.json", _app)
 if not EXAMPLES:
     _schema = _schema.include(path=["/v1/track", "/v1/batch", "/v1/pixel/page", "/ready"]).exclude(method="HEAD")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _close() -> Iterator[None]:
+    yield
+    _sink.close()
 
 
 @_schema.parametrize()  # type: ignore[untyped-decorator]

@@ -691,6 +691,7 @@ def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
     """Where something is looked for, an answer has a time, and the next one goes on from there."""
     sink = SqliteSink(tmp_path / "trackcore.db")
     sink.store([envelope(number) for number in range(2_000)])
+    sink.close()
     configuration = rebase(parse_configuration(CONFIGURATION), tmp_path)
     reader = _reader(configuration, create_collector(configuration, WatchedSink))
     reader = attrs.evolve(reader, budget=lambda: Budget(0))
