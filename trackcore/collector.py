@@ -170,9 +170,21 @@ class Collector:
             InvalidRequest: the body is still of no use as a whole.
             SinkUnavailable: nothing was stored.
         """
-        intake = self.examine(body, record=record, endpoint=endpoint, origin=origin, received_at=received_at)
+        return self.store_again(
+            self.examine(body, record=record, endpoint=endpoint, origin=origin, received_at=received_at)
+        )
+
+    def store_again(self, intake: Intake) -> Receipt:
+        """Store what was made of a record, as `receive_again` does.  What was imported stays marked as that.
+
+        Raises `SinkUnavailable`.
+        """
         envelopes = [
-            replace(envelope, cautions=(*envelope.cautions, _REPAIRED), found_by=str(FoundBy.RECORD))
+            replace(
+                envelope,
+                cautions=(*envelope.cautions, _REPAIRED),
+                found_by=str(FoundBy.FILE if envelope.found_by == FoundBy.FILE else FoundBy.RECORD),
+            )
             for envelope in intake.envelopes
         ]
         return Receipt(
@@ -231,6 +243,10 @@ class Collector:
             found_by=FoundBy.PROCESS,
         )
         return self._store(found, intake)
+
+    def resolver(self, source: str) -> Resolver:
+        """Return what decides to which destinations the messages of a source go.  Raises `KeyError`."""
+        return self._resolvers[source]
 
     def keep_refused(
         self,

@@ -294,6 +294,7 @@ _LIMITED: Mapping[str, tuple[str, str]] = {
     Reason.TOO_DEEP: ("depth", "levels"),
     Reason.MESSAGE_ID_TOO_LONG: ("message_id_chars", "characters"),
 }
+_SHARED = ("context", "integrations", "sentAt")
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _raw_value = msgspec.json.Decoder(msgspec.Raw)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -324,7 +325,7 @@ def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
 
 def _shared_size(batch: bytes) -> int:
     said, _ = parse(_raw_fields, batch)
-    return sum(len(bytes(part)) for part in said.values())
+    return sum(len(bytes(part)) for name, part in said.items() if name in _SHARED)
 
 
 def _depth(text: bytes) -> int:

@@ -174,7 +174,7 @@ class _Pipeline:
         shared = [*self.request.shared_cautions]
         origin = self.origin
         keys = {self.request.write_key, origin.header_key, origin.other_header_key, origin.query_key}
-        if keys - {None, self.write_key}:
+        if keys - {None, self.write_key} and not self.is_history:
             shared.append(_MISMATCH)
         if self.request.shared_surrogate:
             shared.append(_SURROGATE)

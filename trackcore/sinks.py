@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from trackcore.errors import Caution, TrackcoreError
-from trackcore.typing import Call, Endpoint, WriteKey
+from trackcore.typing import Call, Endpoint, SentAs, WriteKey
 
 
 class FoundBy(StrEnum):
@@ -66,6 +66,10 @@ class RejectedRecord:
     `batch` is for a message that came in a batch: a JSON object of what the batch said for all its messages
     (`Request.said_for_all`), without which the message could not be received again as what it was.  `endpoint` is what
     the request was sent as, which a single message need not say itself; None where nobody has said it.
+
+    Where `endpoint` is `import`, the message was read from a file.  There `batch` has its `type` too, if that was said
+    for all of the file, and the `messageId` that was made for a message without one.  It is empty where not all was
+    kept that it takes to import the message again.
     """
 
     source: str
@@ -75,7 +79,7 @@ class RejectedRecord:
     path: str
     payload: bytes
     batch: bytes | None = None
-    endpoint: Endpoint | None = None
+    endpoint: SentAs | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -22,6 +22,9 @@ Call: TypeAlias = Literal["identify", "track", "page", "screen", "group", "alias
 Endpoint: TypeAlias = Literal["identify", "track", "page", "screen", "group", "alias", "batch"]
 """What a request body is: one message of that call, or a batch of any."""
 
+SentAs: TypeAlias = Endpoint | Literal["import"]
+"""What a message, or a request, came as: to an endpoint, or out of a file that was imported."""
+
 Clock: TypeAlias = Callable[[], datetime]
 """Gives the time now, as an aware datetime."""
 

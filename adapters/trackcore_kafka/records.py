@@ -6,7 +6,8 @@
 - headers: text in UTF-8.  Of a message: `source`, `call`, `messageId`, `destinations` (a JSON array of names),
   `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty) and
   `foundBy` (a `FoundBy`; left out if nobody has said it) and `receivedAt`.  Of a rejected message also `endpoint`: what
-  the request was sent as; and where that is a batch, `batch`: a JSON object of what it said for all.
+  the request was sent as, or `import`; and where that is a batch or an import, `batch`: a JSON object of what it said
+  for all.
 - timestamp: receivedAt, in milliseconds.
 """
 
@@ -33,6 +34,7 @@ from trackcore import (
     format_timestamp,
 )
 from trackcore.timestamps import EPOCH, MILLISECOND
+from trackcore.typing import SentAs
 
 Headers: TypeAlias = list[tuple[str, str | bytes | None]]
 """As the client takes them; ours are all bytes."""
@@ -206,7 +208,7 @@ def stored_rejected(found: Message) -> StoredRejected:
         path=headers["path"],
         payload=_value(found),
         batch=headers["batch"].encode() if "batch" in headers else None,
-        endpoint=cast("Endpoint | None", headers.get("endpoint")),
+        endpoint=cast("SentAs | None", headers.get("endpoint")),
     )
 
 

@@ -17,8 +17,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import msgspec
@@ -26,12 +26,9 @@ import msgspec
 from trackcore import (
     Call,
     Envelope,
-    FoundBy,
     Invalid,
     InvalidRequest,
     Limits,
-    NewMessageId,
-    Origin,
     Outcome,
     RejectedRecord,
     Resolver,
@@ -39,11 +36,14 @@ from trackcore import (
     Source,
 )
 from trackcore.blanks import is_blank
-from trackcore.intake import process
-from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse
+from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, replace_surrogates
 from trackcore.request import Request, parse_request, peek
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.documents import Document
+from trackcore_server.import_records import NOT_KEPT, examine_history, import_record, said_beside
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 
 @attrs.define
@@ -104,26 +104,24 @@ class Importer:
         envelopes: list[Envelope] = []
         rejected: list[RejectedRecord] = []
 
-        def reject(error: Invalid, payload: bytes) -> None:
-            rejected.append(_rejected_record(self.source, received_at, error, payload[: self.limits.request_bytes]))
+        def reject(error: Invalid, payload: bytes, beside: bytes = NOT_KEPT) -> None:
+            record = import_record(
+                error, payload, beside, source=self.source, received_at=received_at, limits=self.limits
+            )
+            rejected.append(record)
 
-        for part, message_id in self._parts(documents, reject, occurrences):
-            intake = process(
-                part,
-                origin=Origin(),
+        for part in self._parts(documents, reject, occurrences):
+            intake = examine_history(
+                part.request,
                 source=self.source,
-                write_key=None,
                 resolver=self.resolver,
                 received_at=received_at,
-                new_message_id=message_id,
-                limits=attrs.evolve(self.limits, batch_messages=sys.maxsize),
-                found_by=FoundBy.FILE,
-                is_history=True,
+                message_id=part.message_id,
+                limits=self.limits,
             )
             envelopes.extend(intake.envelopes)
             for rejection in intake.rejections:
-                # Received again from among the rejected, it would be corrected by its `sentAt`.
-                reject(rejection.error, _without_sent_at(rejection.payload))
+                reject(rejection.error, rejection.payload, part.said_beside())
             if len(envelopes) + len(rejected) >= _TRANSACTION_MESSAGES:
                 self._commit(envelopes, rejected)
         self._commit(envelopes, rejected)
@@ -139,7 +137,7 @@ class Importer:
 
     def _parts(
         self, documents: Iterable[Document], reject: Callable[[Invalid, bytes], None], occurrences: Occurrences
-    ) -> Iterator[tuple[Request, NewMessageId]]:
+    ) -> Iterator[_Part]:
         """Take the documents apart; single messages that follow each other are one request."""
         singles: list[Request] = []
         for document in documents:
@@ -151,10 +149,10 @@ class Importer:
             if is_single:
                 singles.append(request)
             else:
-                yield from _with_ids(_joined(singles, self.call), occurrences)
+                yield from _divided(_joined(singles, self.call), occurrences, self.limits)
                 singles = []
-                yield from _with_ids(request, occurrences)
-        yield from _with_ids(_joined(singles, self.call), occurrences)
+                yield from _divided(request, occurrences, self.limits)
+        yield from _divided(_joined(singles, self.call), occurrences, self.limits)
 
     def _request(self, document: Document) -> tuple[Request, bool]:
         """Take a document apart: a batch, an array of messages, or a single message."""
@@ -166,7 +164,8 @@ class Importer:
             return attrs.evolve(parse_request(batch, "batch", limits), call=self.call), False
         if b'"batch"' in text and _is_batch(text):
             return parse_request(text, "batch", limits), False
-        return parse_request(text, self.call or "track", limits), True
+        # A large one is rejected as a message, like one of a batch, so that it is counted among those without an id.
+        return parse_request(text, self.call or "track", attrs.evolve(limits, message_bytes=sys.maxsize)), True
 
 
 def _is_batch(text: bytes) -> bool:
@@ -185,32 +184,44 @@ def _joined(requests: Sequence[Request], call: Call | None) -> Request:
     return Request(call=call, items=items, received=received)
 
 
-def _with_ids(request: Request, occurrences: Occurrences) -> Iterator[tuple[Request, NewMessageId]]:
-    """Divide a request so that each message without an id has a maker of ids to itself."""
+@attrs.frozen
+class _Part:
+    """Messages of one request; `message_id` is for the only one of them where that has none."""
+
+    request: Request
+    said_for_all: bytes | None
+    message_id: str | None
+
+    def said_beside(self) -> bytes:
+        """Give what is kept beside the text of a message that was rejected."""
+        return said_beside(self.said_for_all, call=self.request.call, message_id=self.message_id)
+
+
+def _divided(request: Request, occurrences: Occurrences, limits: Limits) -> Iterator[_Part]:
+    """Divide a request so that each message without an id has a part to itself."""
     items = [bytes(item) for item in request.items]
     received = request.received or items
+    # A stored message has what its batch shares too, so a rejected one may; what was refused for all may be large.
+    said_for_all = request.said_for_all(limits, 1 if request.invalid is None else len(items))
+    shared = sha256(_shared_content(request))
+
+    def part(start: int, end: int, message_id: str | None = None) -> _Part:
+        kept = tuple(received[start:end]) if request.received else None
+        section = attrs.evolve(request, items=tuple(items[start:end]), received=kept)
+        return _Part(section, said_for_all, message_id)
+
     start = 0
     for index, item in enumerate(items):
         if not _has_id(item):
             if start < index:
-                yield _section(request, items, received, start, index), _no_id
-            message_id = _derived_id(request, item, occurrences)
-            yield _section(request, items, received, index, index + 1), partial(str, message_id)
+                yield part(start, index)
+            yield part(index, index + 1, _derived_id(shared.copy(), item, occurrences))
             start = index + 1
         elif index + 1 - start == _TRANSACTION_MESSAGES:
-            yield _section(request, items, received, start, index + 1), _no_id
+            yield part(start, index + 1)
             start = index + 1
     if start < len(items):
-        yield _section(request, items, received, start, len(items)), _no_id
-
-
-def _section(request: Request, items: Sequence[bytes], received: Sequence[bytes], start: int, end: int) -> Request:
-    kept = tuple(received[start:end]) if request.received else None
-    return attrs.evolve(request, items=tuple(items[start:end]), received=kept)
-
-
-def _no_id() -> str:
-    raise AssertionError("every message has an id here")
+        yield part(start, len(items))
 
 
 def _without_sent_at(item: bytes) -> bytes:
@@ -228,8 +239,10 @@ def _has_id(item: bytes) -> bool:
     return not is_blank(message_id) if isinstance(message_id, str) else bool(message_id)
 
 
-def _derived_id(request: Request, item: bytes, occurrences: Occurrences) -> str:
+def _derived_id(digest: Hash, item: bytes, occurrences: Occurrences) -> str:
     """Make an id of what a message says: of its values, not of its spaces and not of the order of its fields.
+
+    `digest` is that of `_shared_content`, which this takes over.
 
     `sentAt` counts for nothing: it never has, and the ids of earlier imports are to stay as they are.
     """
@@ -238,22 +251,28 @@ def _derived_id(request: Request, item: bytes, occurrences: Occurrences) -> str:
         content = msgspec.json.encode(msgspec.json.decode(item), order="deterministic")
     except (msgspec.MsgspecError, ValueError, RecursionError):
         content = item
-    shared = msgspec.json.encode([request.call, request.context, request.integrations], order="deterministic")
-    digest = sha256(shared + content)
+    digest.update(content)
     if before := occurrences.next(digest.digest()):
         digest.update(b" %d" % before)
     return f"import-{digest.hexdigest()[:_ID_DIGITS]}"
 
 
-def _rejected_record(source: Source, received_at: datetime, error: Invalid, payload: bytes) -> RejectedRecord:
-    return RejectedRecord(
-        source=source.name,
-        received_at=received_at,
-        code=error.reason,
-        message=error.detail,
-        path=error.path,
-        payload=payload,
-    )
+def _shared_content(request: Request) -> bytes:
+    """Give what the id of a message depends on beside its own text, the same whether a limit allows it or not."""
+    shared = [request.context, request.integrations]
+    if request.invalid is not None:
+        shared = [_shared_value(request.shared.get(name, b"null")) for name in ("context", "integrations")]
+    return msgspec.json.encode([request.call, *shared], order="deterministic")
+
+
+def _shared_value(part: bytes | msgspec.Raw) -> Any:
+    text = replace_surrogates(bytes(part))
+    try:
+        value = msgspec.json.decode(text)
+        msgspec.json.encode(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # it will be rejected, whatever the limits
+        return text.decode("utf-8", "replace")
+    return value or None if isinstance(value, list) else value
 
 
 _ID_DIGITS = 40

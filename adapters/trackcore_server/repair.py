@@ -30,6 +30,7 @@ from trackcore import (
 )
 from trackcore.credentials import write_key
 from trackcore.request import batch_of_one, peek
+from trackcore_server.import_records import examine_history, request_of
 
 Record = StoredRejected | StoredQuarantined
 
@@ -73,7 +74,7 @@ class Repairer:
     def repair(self, record: Record) -> Repair:
         """Receive a record again, and tell what became of it.  Raises `SinkUnavailable`."""
         try:
-            receipt = self._collector.receive_again(**attrs.asdict(self._how(record), recurse=False))
+            receipt = self._collector.store_again(self._examine(record))
         except InvalidRequest as error:
             return _refused(record, error.reason, error.detail)
         except _CannotBeReceived as error:
@@ -83,7 +84,7 @@ class Repairer:
     def repaired_as(self, record: Record, log: SqliteBrowser) -> list[int] | None:
         """Find the messages of a record that was repaired: their sequence numbers, None where one is missing."""
         try:
-            intake: Intake = self._collector.examine(**attrs.asdict(self._how(record), recurse=False))
+            intake = self._examine(record)
         except (InvalidRequest, _CannotBeReceived):
             return None
         if intake.source is None or intake.rejections or not intake.envelopes:
@@ -91,6 +92,31 @@ class Repairer:
         seqs = [log.seq_of(envelope.source, envelope.message_id) for envelope in intake.envelopes[:_MOST_LOOKED_UP]]
         found = [seq for seq in seqs if seq is not None]
         return found if len(found) == len(seqs) else None
+
+    def _examine(self, record: Record) -> Intake:
+        """Make of a record what it is today.  Raises `InvalidRequest` and `_CannotBeReceived`."""
+        if isinstance(record, StoredRejected) and record.endpoint == "import":
+            return self._examine_imported(record)
+        intake: Intake = self._collector.examine(**attrs.asdict(self._how(record), recurse=False))
+        return intake
+
+    def _examine_imported(self, record: StoredRejected) -> Intake:
+        source = self._collector.sources.named(record.source)
+        if source is None:
+            raise _unknown_source(record)
+        if record.code in _HISTORICAL:
+            raise _CannotBeReceived("import_only", _TIME_TO_BE_MENDED)
+        if not record.batch:
+            raise _CannotBeReceived("import_only", "not all of it was kept: import its file again")
+        request, message_id = request_of(record, self._collector.limits)
+        return examine_history(
+            request,
+            source=source,
+            resolver=self._collector.resolver(source.name),
+            received_at=record.received_at,
+            message_id=message_id,
+            limits=self._collector.limits,
+        )
 
     def _how(self, record: Record) -> _How:
         """Tell how a record is received.  Raises `_CannotBeReceived`."""
@@ -104,9 +130,9 @@ class Repairer:
             )
         source = self._collector.sources.named(record.source)
         if source is None or not source.write_keys:
-            raise _CannotBeReceived("unknown_source", f"no source is named {record.source!r} any more")
+            raise _unknown_source(record)
         if record.code in _HISTORICAL:
-            raise _CannotBeReceived("import_only", "a request would date it today: mend the file, and import it again")
+            raise _CannotBeReceived("import_only", _TIME_TO_BE_MENDED)
         if record.batch == b"":
             raise _CannotBeReceived("batch_not_kept", "what its batch said for all was too large to be kept with it")
         return _How(
@@ -119,6 +145,7 @@ class Repairer:
 
 
 _HISTORICAL = frozenset({Reason.HISTORICAL_TIME_MISSING, Reason.HISTORICAL_TIME_UNPARSABLE})
+_TIME_TO_BE_MENDED = "a request would date it today: mend the file, and import it again"
 _MOST_LOOKED_UP = 100
 
 
@@ -139,6 +166,10 @@ class _CannotBeReceived(Exception):
     detail: str
 
 
+def _unknown_source(record: StoredRejected) -> _CannotBeReceived:
+    return _CannotBeReceived("unknown_source", f"no source is named {record.source!r} any more")
+
+
 def _key(record: StoredRejected, source: Source) -> WriteKey:
     """Give a write key of the source of a record: the one that the message names, so that it agrees with itself."""
     named = write_key(peek(record.payload, "writeKey"))
@@ -149,7 +180,7 @@ def _endpoint(record: StoredRejected) -> Endpoint:
     """Tell what a rejected record is: a batch, or a message of which call."""
     if record.batch is not None:
         return "batch"
-    if record.endpoint is not None:
+    if record.endpoint is not None and record.endpoint != "import":
         return record.endpoint
     if peek(record.payload, "batch") is not None:
         return "batch"

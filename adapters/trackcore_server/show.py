@@ -116,7 +116,8 @@ def rejected(
 
     A line of JSON has `seq`, `source`, `receivedAt`, `code`, `message`, `path` and `payload`, the text as it was
     received but for its write keys, which are masked; where it is not UTF-8 it is in base64, and `encoding` says so.
-    What its batch said for all messages is in `batch`, as text too.
+    What its batch said for all messages is in `batch`, as text too; of an import also the `type` that was said for all
+    and the `messageId` that was made.
 
     With --quarantine: `seq`, `receivedAt`, `endpoint`, `writeKey` (masked), `clientIp` and `payload` of each request
     that came without a write key, or with one that no source has.

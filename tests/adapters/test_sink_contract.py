@@ -261,6 +261,12 @@ class TestWhatIsKept:
         assert kept.rejected == rejected
         assert kept.quarantined == [*quarantined, nowhere]
 
+    def test_what_an_import_rejected(self, kept: Kept) -> None:
+        beside = [b'{"sentAt":"2019","messageId":"import-1"}', b"{}", b""]
+        rejected = [attrs.evolve(rejected_record(b"1"), batch=batch, endpoint="import") for batch in beside]
+        kept.sink.store(rejected=rejected)
+        assert kept.rejected == rejected
+
     def test_the_rejected_are_no_duplicates_of_each_other(self, kept: Kept) -> None:
         kept.sink.store(rejected=[rejected_record(b"1")] * 2)
         kept.sink.store(rejected=[rejected_record(b"1")])

@@ -165,7 +165,7 @@ function contentSections(told, kept) {
       // It is no JSON, which is what the story says; the text is shown below.
     }
   }
-  if (told.batch) found.push(raw("What its batch said for all", told.batch, `${count(told.batch.length)} characters`));
+  if (told.batch) found.push(raw("What its batch said for all, or its import", told.batch, `${count(told.batch.length)} characters`));
   if (!kept) {
     const name = told.encoding === "base64" ? "Bytes as received, in base64" : "Text as received";
     found.push(raw(name, text, `${count(text.length)} characters`));

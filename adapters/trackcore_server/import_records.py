@@ -1,0 +1,101 @@
+"""What is kept of a message that an import rejected, and how it is imported again from that.
+
+Such a record must become what an import would make of its file under the limits of today: with its own times, with what
+its batch said for all, as the call that `--type` named, and under the id that was made of its content and its place
+among the same.  All that is not in its text is kept beside it, as `RejectedRecord` describes.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from functools import partial
+from typing import cast
+
+import attrs
+import msgspec
+
+from trackcore import Call, FoundBy, Intake, Invalid, Limits, Origin, RejectedRecord, Resolver, Source
+from trackcore.intake import process
+from trackcore.jsontext import clean_text, encode_json, parse
+from trackcore.request import Request, batch_of_one, parse_request
+
+NOT_KEPT = b""
+"""Stands beside the text of a record that lacks something, so that only its file can be imported again."""
+
+
+def examine_history(
+    request: Request,
+    *,
+    source: Source,
+    resolver: Resolver,
+    received_at: datetime,
+    message_id: str | None,
+    limits: Limits,
+) -> Intake:
+    """Make an envelope of each message of a file.  `message_id` is for one without an id, None where each has one."""
+    return process(
+        request,
+        origin=Origin(),
+        source=source,
+        write_key=None,
+        resolver=resolver,
+        received_at=received_at,
+        new_message_id=_no_id if message_id is None else partial(str, message_id),
+        limits=attrs.evolve(limits, batch_messages=sys.maxsize),
+        found_by=FoundBy.FILE,
+        is_history=True,
+    )
+
+
+def said_beside(said_for_all: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:
+    """Give what is kept beside the text of a message.
+
+    Args:
+        said_for_all: see `Request.said_for_all`.
+        call: what single messages are, by `--type`.
+        message_id: the id that was made for it, where it has none itself.
+    """
+    if said_for_all == NOT_KEPT:
+        return NOT_KEPT
+    own = {name: value for name, value in (("type", call), ("messageId", message_id)) if value is not None}
+    return b"{%b}" % b",".join(filter(None, ((said_for_all or b"{}")[1:-1], encode_json(own)[1:-1])))
+
+
+def import_record(
+    error: Invalid, payload: bytes, beside: bytes, *, source: Source, received_at: datetime, limits: Limits
+) -> RejectedRecord:
+    """Make the record of what an import rejected; no more of it is kept than of a request."""
+    return RejectedRecord(
+        source=source.name,
+        received_at=received_at,
+        code=error.reason,
+        message=error.detail,
+        path=error.path,
+        payload=payload[: limits.request_bytes],
+        batch=beside if len(payload) + len(beside) <= limits.request_bytes else NOT_KEPT,
+        endpoint="import",
+    )
+
+
+def request_of(record: RejectedRecord, limits: Limits) -> tuple[Request, str | None]:
+    """Make the request of a record of which all was kept, and give the id of its message where that has none itself.
+
+    Raises `InvalidRequest` where the record is damaged.
+    """
+    beside = record.batch or b"{}"
+    fields, _ = parse(_raw_fields, clean_text(beside))
+    body = batch_of_one(beside, b"[%b]" % record.payload)
+    request = parse_request(body, "batch", attrs.evolve(limits, request_bytes=sys.maxsize))
+    return attrs.evolve(request, call=cast("Call | None", _text(fields, "type"))), _text(fields, "messageId")
+
+
+def _text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
+    return msgspec.json.decode(fields[name], type=str) if name in fields else None
+
+
+def _no_id() -> str:
+    raise AssertionError("every message has an id here")
+
+
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
