@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from support import KEY, RECEIVED_AT, RECEIVED_TEXT, accept, make_collector, read_payload, take_in
+from support import KEY, RECEIVED_AT, RECEIVED_TEXT, accept, json_bytes, make_collector, read_payload, take_in
 from trackcore_wsgi import TrackingApp
 from werkzeug.test import Client
 
@@ -258,6 +258,20 @@ class TestRejected:
     def test_a_size_that_was_not_kept_is_not_told(self) -> None:
         story = explain_rejection(code=Reason.MESSAGE_TOO_LARGE, detail="", path="", payload=b"{}", batch=b"")
         assert story.actual is None
+
+    @pytest.mark.parametrize("name", ["writeKey", "write_key"])
+    def test_no_write_key_is_told(self, name: str) -> None:
+        """Neither in what stood at the path, nor in the text around the byte, in the key or beside it."""
+        batch = json_bytes({"batch": {name: "a-key-that-is-secret"}})
+        story = explain_rejection(code=Reason.BATCH_NOT_ARRAY, detail="", path="batch", payload=batch)
+        assert story.found == f'an object: {{"{name}":"a-ke…"}}'
+        for broken in (b'{"%b":"a-key-that-\x01-is-secret"}', b'{"n":NaN,"%b":"a-key-that-is-secret"}'):
+            payload = broken % name.encode()
+            story = explain_rejection(code=Reason.INVALID_JSON, detail="", path="", payload=payload)
+            assert story.excerpt is not None
+            assert "a-ke…" in "".join(story.excerpt)
+            assert "that" not in "".join(story.excerpt)
+            assert "secret" not in "".join(story.excerpt)
 
     def test_what_was_found_is_cut(self) -> None:
         item = json.dumps({**TRACK, "properties": ["x" * 1_000]}).encode()

@@ -8,9 +8,22 @@ from typing import Any
 
 import msgspec
 import pytest
-from support import take_in
+from support import RECEIVED_AT, SOURCE, CountingIds, take_in
 
-from trackcore import InvalidMessage, InvalidRequest, Reason, Warned, decode_message
+from trackcore import (
+    Collector,
+    InvalidMessage,
+    InvalidRequest,
+    JSONObject,
+    MemorySink,
+    MessagesRejected,
+    Origin,
+    Page,
+    Reason,
+    Warned,
+    decode_message,
+    encode_message,
+)
 
 BLANK_TEXTS = ["   ", "\0", "\t\r\n", "\xa0", "\xad", "\u034f", " \0\xa0\t\u034f ", "\u200b\u3164", "\u2800", "\ufeff"]
 SHOWN_TEXTS = [" a ", "\0a", "\ue000", "\U0001f600", "\u0600", "名", "-", "0"]
@@ -51,8 +64,87 @@ class TestBlanks:
         assert (envelope.user_id, envelope.message_id) == (text, text)
 
 
+NEAR_KEYS = [
+    "write_key",
+    "WriteKey",
+    "writekey",
+    "write-key",
+    "WRITE KEY",
+    "__writeKey__",
+    "write\u2003Key",
+    "write\u212aey",
+]
+
+
+class TestNearlyAWriteKey:
+    """What stands under almost the name of `writeKey` is the credential of a source: no message keeps it."""
+
+    @pytest.mark.parametrize("name", NEAR_KEYS)
+    @pytest.mark.parametrize("value", ["secret", ["secret"], {"a": "secret"}])
+    def test_it_is_dropped_with_a_warning(self, name: str, value: Any) -> None:
+        message = {"type": "track", "userId": "u", "event": "e", "mine": 1, name: value}
+        for intake in (take_in({"batch": [message]}), take_in(message, endpoint="track")):
+            (envelope,) = intake.envelopes
+            assert b"secret" not in envelope.payload
+            assert msgspec.json.decode(envelope.payload)["mine"] == 1
+            (caution,) = envelope.cautions
+            assert (caution.code, caution.path) == (Warned.FIELD_NEAR_MISS, name)
+            assert "did you mean `writeKey`?" in caution.message
+            assert "secret" not in caution.message
+
+    def test_all_of_them(self) -> None:
+        message = {"type": "page", "userId": "u", **dict.fromkeys(NEAR_KEYS, "secret")}
+        (envelope,) = take_in({"batch": [message], **dict.fromkeys(NEAR_KEYS, "secret")}).envelopes
+        assert b"secret" not in envelope.payload
+        assert [caution.path for caution in envelope.cautions] == ["write_key"] * 2
+
+    @pytest.mark.parametrize("name", NEAR_KEYS)
+    def test_the_codec_drops_it(self, name: str) -> None:
+        decoded = decode_message(json.dumps({"type": "page", "userId": "u", "mine": 1, name: "secret"}).encode())
+        assert decoded.extra == {"mine": 1}
+        assert b"secret" not in encode_message(Page(user_id="u", extra={"mine": 1, name: "secret"}))
+        assert b"mine" in encode_message(Page(user_id="u", extra={"mine": 1, name: "secret"}))
+
+    @pytest.mark.parametrize(
+        ("body", "name"),
+        [
+            ({"batch": [], "write_key": "k"}, "write_key"),
+            ({"batch": [5, {"write_key": None}, {"type": "page", "WriteKey": "k"}]}, "WriteKey"),
+            ({"batch": [{"other": "\ud800", "WriteKey": "k"}]}, "WriteKey"),
+        ],
+    )
+    def test_a_request_without_a_key_is_told_of_it(self, body: JSONObject, name: str) -> None:
+        intake = take_in(json.dumps(body).encode(), origin=Origin())
+        assert (intake.source, intake.write_key) == (None, None)
+        assert intake.hint == f"; found '{name}'; did you mean `writeKey`?"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"batch": [], "write_key": None},
+            {"batch": [], "write_key": "***"},
+            {"batch": [{"write_key": 5}]},
+            {"batch": [{"my_write_key": "k"}]},
+            {"batch": [], "write_key": "k", "writeKey": "nobody's"},
+        ],
+    )
+    def test_one_that_would_not_have_helped_is_not_named(self, body: JSONObject) -> None:
+        assert take_in(body, origin=Origin()).hint == ""
+
+    def test_the_receipt_says_so(self) -> None:
+        collector = Collector(
+            sources=[SOURCE], sink=MemorySink(), clock=lambda: RECEIVED_AT, new_message_id=CountingIds()
+        )
+        receipt = collector.receive(b'{"userId":"u","write_key":"k"}', endpoint="page")
+        with pytest.raises(MessagesRejected, match=r"no source; found 'write_key'; did you mean `writeKey`\?$"):
+            receipt.raise_for_rejections()
+
+
 class TestNearMisses:
-    """A field whose name is a near miss of a known one is kept as it is, with a warning that names the intended one."""
+    """A field whose name is a near miss of a known one is kept as it is, with a warning that names the intended one.
+
+    One of `writeKey` alone is not kept.
+    """
 
     @pytest.mark.parametrize(
         ("name", "known"),
@@ -60,7 +152,6 @@ class TestNearMisses:
             ("timeStamp", "timestamp"),
             ("user_id", "userId"),
             ("messageID", "messageId"),
-            ("write_key", "writeKey"),
             ("sent-at", "sentAt"),
             ("ANONYMOUSID", "anonymousId"),
             (" properties", "properties"),

@@ -1,12 +1,13 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
 The modules, lowest first: `typing`, `limits`, `errors`, `unexpected`, `addresses`, `blanks`; `jsontext`, `timetext`,
-`timestamps`, `credentials`, `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which
-body), `plainjson` (Python values as JSON); `wire` (the rules of one message), `wire_message` (the fast way through it),
-`request` (a body taken apart) and `codec` (bytes to typed messages and back); `merge`, `integrations`, `sinks`;
-`origins` (whose request it is), `refused` (what is kept of what was refused) and `intake` (the order of the steps);
-`collector` (what people embed); `schema` (the rules as JSON Schema, for others); `entries`, `rejections` and
-`catalogue` (what each code means); `stories` and `explain` (why it came out so).
+`timestamps`, `credentials`, `masking` (write keys in what is shown), `messages`, `marks` (positions in a log, with
+their proof), `paths` (which path takes which body), `plainjson` (Python values as JSON); `wire` (the rules of one
+message), `wire_message` (the fast way through them), `request` (a body taken apart) and `codec` (bytes to typed
+messages and back); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept of what
+was refused) and `intake` (the order of the steps); `collector` (what people embed); `schema` (the rules as JSON Schema,
+for others); `entries`, `rejections` and `catalogue` (what each code means); `stories` and `explain` (why it came out
+so).
 """
 
 from trackcore.catalogue import CATALOGUE

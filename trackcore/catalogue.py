@@ -126,8 +126,9 @@ _WARNINGS = (
     _entry(
         Warned.FIELD_NEAR_MISS,
         meaning="A field differs from one of the API in upper and lower case, or in `_`, `-` or spaces alone. Names "
-        "are taken to the letter, so it was not read as that field: it was kept among the message's other fields. (An "
-        "import does read times under such names, where it finds no other, and warns of none that it read.)",
+        "are taken to the letter, so it was not read as that field: it was kept among the message's other fields. One "
+        "that is almost `writeKey` was dropped, since it has the credential of a source. (An import does read times "
+        "under such names, where it finds no other, and warns of none that it read.)",
         senders="Rows of a warehouse (`user_id`, `sent_at`), hand-written clients (`messageID`, `timeStamp`).",
         remedy="Write the name as the API has it.",
         allowed="the name of the field, to the letter",

@@ -26,7 +26,7 @@ from trackcore.plainjson import plain_object
 from trackcore.request import Request, parse_request
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import CALLS, check_message, check_message_id, decode_item, too_many_messages
+from trackcore.wire import CALLS, check_message, check_message_id, decode_item, is_write_key, too_many_messages
 
 MESSAGE_TYPES: dict[Call, type[Message]] = {
     "identify": Identify,
@@ -117,7 +117,8 @@ def encode_batch(batch: Batch) -> bytes:
 def structure_message(message: JSONObject) -> Message:
     """Make a typed message from a wire object that keeps the rules, such as one that was stored.
 
-    What the documentation does not know is kept in `extra`, but for a `writeKey`, which is dropped.
+    What the documentation does not know is kept in `extra`.  A `writeKey`, also by almost that name, is dropped: it
+    belongs to its request, and is the credential of the source.
     """
     return _converter.structure(message, MESSAGE_TYPES[message["type"]])
 
@@ -164,16 +165,13 @@ def wire_name(attribute: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
-_NEVER_KEPT = frozenset({"writeKey"})
-"""Fields that a message never keeps: the write key belongs to its request, and is the credential of the source."""
-
 _converter = Converter(detailed_validation=False)
 
 
 def _configure(message_type: type[Message]) -> None:
     """Teach the converter the wire names of one message type, and to keep what it does not know in `extra`."""
     names = {field.name: wire_name(field.name) for field in attrs.fields(message_type) if field.name != "extra"}
-    known = frozenset(names.values()) | {"type"} | _NEVER_KEPT
+    known = frozenset(names.values()) | {"type"}
     structure = make_dict_structure_fn(
         message_type,
         _converter,
@@ -189,11 +187,11 @@ def _configure(message_type: type[Message]) -> None:
     call = CALL_OF[message_type]
 
     def structure_all(message: JSONObject, _: Any) -> Message:
-        extra = {name: value for name, value in message.items() if name not in known}
+        extra = {name: value for name, value in message.items() if name not in known and not is_write_key(name)}
         return attrs.evolve(structure(message, message_type), extra=extra)
 
     def unstructure_all(message: Message) -> JSONObject:
-        extra = {name: value for name, value in message.extra.items() if name not in _NEVER_KEPT}
+        extra = {name: value for name, value in message.extra.items() if not is_write_key(name)}
         return {"type": call} | extra | unstructure(message) | {"type": call}
 
     _converter.register_structure_hook(message_type, structure_all)

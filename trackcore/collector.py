@@ -45,10 +45,11 @@ class MessagesRejected(TrackcoreError):
 
     accepted: int
     rejections: tuple[Rejection, ...]
+    hint: str = ""
 
     def __str__(self) -> str:
         if not self.rejections:
-            return "nothing was accepted: the write key is missing, or belongs to no source"
+            return f"nothing was accepted: the write key is missing, or belongs to no source{self.hint}"
         first = self.rejections[0]
         return f"{self.accepted} accepted, {len(self.rejections)} rejected; first: message {first.index}: {first.error}"
 
@@ -59,7 +60,8 @@ class Receipt:
 
     `source` is None when the write key is missing or unknown: then the request is in quarantine. `outcomes` has one
     entry for each envelope, in their order.  `requests_this_second` is how many requests of the source this collector
-    has seen within the second: to be shown when it passes the advised rate, never a reason to refuse.
+    has seen within the second: to be shown when it passes the advised rate, never a reason to refuse.  `hint` is what
+    to say of a request without a write key that has a field of almost that name.
     """
 
     source: Source | None
@@ -68,6 +70,7 @@ class Receipt:
     outcomes: Sequence[Outcome] = ()
     rejections: Sequence[Rejection] = ()
     requests_this_second: int = 0
+    hint: str = ""
 
     @property
     def accepted(self) -> int:
@@ -77,7 +80,7 @@ class Receipt:
     def raise_for_rejections(self) -> None:
         """Return when every message of the request is in the log, else raise `MessagesRejected`, as in strict mode."""
         if self.source is None or self.rejections:
-            raise MessagesRejected(accepted=self.accepted, rejections=tuple(self.rejections))
+            raise MessagesRejected(accepted=self.accepted, rejections=tuple(self.rejections), hint=self.hint)
 
 
 @attrs.define
@@ -148,7 +151,7 @@ class Collector:
             payload=body,
         )
         self.sink.store(quarantined=[request])
-        return Receipt(source=None, received_at=intake.received_at)
+        return Receipt(source=None, received_at=intake.received_at, hint=intake.hint)
 
     def receive_again(
         self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime

@@ -99,7 +99,7 @@ class Warned(_Coded):
     )
     FIELD_NEAR_MISS = (
         "field_near_miss",
-        "A field has almost the name of a known one; it was kept, and not read as that.",
+        "A field has almost the name of a known one and was not read as that; it was kept, save a write key.",
     )
     NUMBER_NOT_FINITE = "number_not_finite", "NaN and infinity have no JSON form; null was written for them."
     REPAIRED = "repaired", "The message was refused at first, and received again after that was mended."

@@ -22,6 +22,7 @@ from trackcore.errors import Caution, Invalid, InvalidRequest, Reason, Warned
 from trackcore.integrations import ALL, Because, Decision, Resolver
 from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, kind_of, parse
 from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.masking import mask_write_keys, masked_halves
 from trackcore.sinks import FoundBy
 from trackcore.stories import DestinationStory, MessageStory, QuarantineStory, RejectionStory, Remark, TimeStory
 from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
@@ -156,7 +157,7 @@ def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits:
 
 
 def explain_quarantined(
-    write_key: str | None, sources: SourceBook, other_keys: Iterable[WriteKey] = ()
+    write_key: str | None, sources: SourceBook, other_keys: Iterable[WriteKey] = (), hint: str = ""
 ) -> QuarantineStory:
     """Explain why a request is in quarantine, and whether today's sources would put it there.
 
@@ -164,12 +165,14 @@ def explain_quarantined(
         write_key: the key that is kept with the request, one of those that it named.
         sources: the sources of today.
         other_keys: the keys in its body, any of which may belong to a source by now.
+        hint: what `trackcore.request.hint_of_write_key` says of its body.
     """
     key = None if write_key is None else WriteKey(write_key)
     source = next(filter(None, map(sources.find, (key, *other_keys))), None)
     return QuarantineStory(
         write_key=None if key is None else mask_write_key(key),
         source_now=None if source is None else source.name,
+        hint=hint,
     )
 
 
@@ -346,7 +349,7 @@ def _found(payload: bytes, path: str) -> str | None:
         return None
     if value is None:
         return "null"
-    text = encode_json(value).decode()
+    text = mask_write_keys(encode_json(value)).decode()
     return f"{kind_of(value)}: {text if len(text) <= _FOUND_CHARS else text[:_FOUND_CHARS] + '…'}"
 
 
@@ -374,5 +377,5 @@ def _position(payload: bytes) -> int | None:
 
 
 def _excerpt(payload: bytes, position: int) -> tuple[str, str]:
-    before, after = payload[max(position - _EXCERPT_BYTES, 0) : position], payload[position : position + _EXCERPT_BYTES]
-    return before.decode("utf-8", "replace"), after.decode("utf-8", "replace")
+    before, after = masked_halves(payload, position)
+    return before[-_EXCERPT_BYTES:].decode("utf-8", "replace"), after[:_EXCERPT_BYTES].decode("utf-8", "replace")

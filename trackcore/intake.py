@@ -24,7 +24,7 @@ from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, lay_over
 from trackcore.origins import Origin, find_source
 from trackcore.refused import Rejection, reject_excess, rejection_of
-from trackcore.request import Request, parse_request
+from trackcore.request import Request, hint_of_write_key, parse_request
 from trackcore.sinks import Envelope, FoundBy
 from trackcore.timestamps import (
     ClockCorrection,
@@ -53,7 +53,8 @@ Inherited: TypeAlias = tuple[str, ...]
 class Intake:
     """What became of a request.  Without a source nothing was looked at but the write key.
 
-    `said_for_all` is there where a message of a batch was rejected: see `Request.said_for_all`.
+    `said_for_all` is there where a message of a batch was rejected: see `Request.said_for_all`.  `hint` is what to say
+    of a request without a write key that has a field of almost that name.
     """
 
     source: Source | None
@@ -62,6 +63,7 @@ class Intake:
     envelopes: Sequence[Envelope] = ()
     rejections: Sequence[Rejection] = ()
     said_for_all: bytes | None = None
+    hint: str = ""
 
 
 def receive(
@@ -88,7 +90,8 @@ def receive(
     request = parse_request(body, endpoint, limits)
     source, key, found_by = find_source(request, origin, sources, limits)
     if source is None:
-        return Intake(source=None, write_key=key, received_at=received_at)
+        hint_of_key = "" if key is not None else hint_of_write_key(body, request, limits)
+        return Intake(source=None, write_key=key, received_at=received_at, hint=hint_of_key)
     return process(
         request,
         origin=origin,

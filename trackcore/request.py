@@ -7,7 +7,8 @@ decoded by itself, its size is measured on its own bytes, and its faults stay it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, get_args
 
 import attrs
@@ -21,6 +22,7 @@ from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
 from trackcore.wire import (
     hint,
+    is_near_miss,
     message_too_large,
     near_misses,
     object_or_absent,
@@ -109,6 +111,19 @@ def peek(item: bytes | msgspec.Raw, field: str) -> Any:
         return msgspec.json.decode(_raw_fields.decode(item)[field])
     except (msgspec.MsgspecError, ValueError, RecursionError, KeyError):
         return None
+
+
+def hint_of_write_key(body: bytes, request: Request, limits: Limits) -> str:
+    """Return what is to be said of a request that names no write key, but has one by almost that name; else nothing.
+
+    `body` is the one that `request` was made from.
+    """
+    of_request, _ = parse(_raw_fields, clean_text(body))
+    for fields in chain([of_request], map(_fields, request.items[: limits.batch_messages])):
+        near = (name for name in fields if is_near_miss(name, "writeKey"))
+        if found := hint((name for name in near if write_key(_lenient_value(fields[name]))), "writeKey"):
+            return found
+    return ""
 
 
 def key_in_broken_body(body: bytes) -> WriteKey | None:
@@ -231,15 +246,16 @@ def _not_a_batch(text: bytes) -> InvalidRequest:
     if not source.startswith(b"{"):
         return _body_not_object(source)
     has_batch = b'"batch"' in source
-    found = kind_of(peek(source, "batch")) if has_batch else f"nothing{hint(_names(source), 'batch')}"
+    found = kind_of(peek(source, "batch")) if has_batch else f"nothing{hint(_fields(source), 'batch')}"
     return InvalidRequest(reason=Reason.BATCH_NOT_ARRAY, detail=f"`batch` is an array, not {found}", path="batch")
 
 
-def _names(source: bytes) -> Iterable[str]:
+def _fields(source: bytes | msgspec.Raw) -> Mapping[str, msgspec.Raw]:
+    """Read the fields of what may be bad in any way; none where that is not possible."""
     try:
         return _raw_fields.decode(source)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return ()
+        return {}
 
 
 def _body_not_object(source: bytes) -> InvalidRequest:

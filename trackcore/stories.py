@@ -153,10 +153,14 @@ class RejectionStory:
 
 @attrs.frozen(kw_only=True)
 class QuarantineStory:
-    """Why a request is in quarantine, and whether its write key belongs to a source by now."""
+    """Why a request is in quarantine, and whether its write key belongs to a source by now.
+
+    `hint` names the field that was probably meant to be `writeKey`; it is empty where there is none.
+    """
 
     write_key: str | None
     source_now: str | None
+    hint: str = ""
     entry: Entry = QUARANTINE
 
     def as_json(self) -> JSONObject:
@@ -173,5 +177,5 @@ class QuarantineStory:
         if self.source_now is not None:
             return f"The write key belongs to {self.source_now!r} by now: the request can be received again."
         if self.write_key is None:
-            return "The request came without a write key."
+            return f"The request came without a write key{self.hint or '.'}"
         return f"No source has the write key {self.write_key!r}."

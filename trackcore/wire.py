@@ -283,6 +283,11 @@ def is_near_miss(name: str, known: str) -> bool:
     return _near_miss(name, {_folded(known): known}) is not None
 
 
+def is_write_key(name: str) -> bool:
+    """Return whether a field is `writeKey`, or almost that: what it has is a secret, and is kept with no message."""
+    return name == "writeKey" or is_near_miss(name, "writeKey")
+
+
 def hint(names: Iterable[str], *wanted: str) -> str:
     """Return what an error adds about those of the names that are almost a wanted one; empty where none is."""
     by_folded = {_folded(name): name for name in wanted}

@@ -22,7 +22,7 @@ from trackcore.jsontext import encode_json
 from trackcore.limits import Limits
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import check_message, check_size, decode_object, near_misses
+from trackcore.wire import check_message, check_size, decode_object, is_write_key, near_misses
 
 
 def _nested(levels: int) -> Any:
@@ -135,7 +135,9 @@ def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> R
             known[attribute] = value
         elif value is not None and name != "writeKey":
             extra[name] = value
-    cautions.extend(near_misses(extra, call))
+    if near := near_misses(extra, call):
+        cautions.extend(near)
+        extra = {name: value for name, value in extra.items() if not is_write_key(name)}
     return call, WireMessage(**known), extra
 
 

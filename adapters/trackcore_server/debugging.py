@@ -18,13 +18,13 @@ from trackcore_debugger import Cursors, Listing, Wanted
 from trackcore_sqlite import Filter, Head, Part, SqliteBrowser
 
 from trackcore import CATALOGUE, JSONObject, SinkUnavailable, format_timestamp
+from trackcore.masking import mask_write_keys
 from trackcore_server.budget import Budget
 from trackcore_server.charts import Charts
 from trackcore_server.explaining import Explainer
 from trackcore_server.received import WatchedSink
 from trackcore_server.records import (
     duplicate_record,
-    mask_write_keys,
     payload_text,
     quarantined_record,
     rejected_record,

@@ -13,6 +13,7 @@ from trackcore_sqlite import SqliteBrowser, UnusableLog
 
 from trackcore import Call, JSONObject, RejectionStory
 from trackcore.jsontext import parse_value
+from trackcore.masking import mask_write_keys
 from trackcore_server.documents import read_documents
 from trackcore_server.explaining import NEW_ID, Explainer
 from trackcore_server.locate import Deployment, find_deployment
@@ -20,7 +21,6 @@ from trackcore_server.options import FINDINGS, Failure, location_options
 from trackcore_server.output import is_terminal, write_line
 from trackcore_server.records import (
     duplicate_record,
-    mask_write_keys,
     payload_text,
     quarantined_record,
     rejected_record,

@@ -31,7 +31,7 @@ from trackcore.explain import explain_error
 from trackcore.intake import process
 from trackcore.jsontext import parse_value
 from trackcore.origins import find_source, write_keys_in_body
-from trackcore.request import parse_request
+from trackcore.request import hint_of_write_key, parse_request
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.config import Configuration
 from trackcore_server.documents import Document
@@ -111,8 +111,10 @@ class Explainer:
         """Explain a quarantined request."""
         limits = self.configuration.limits
         try:
-            keys = write_keys_in_body(parse_request(stored.payload, stored.endpoint, limits), limits)
-            return explain_quarantined(stored.write_key, self._book, (key for key, _ in keys))
+            request = parse_request(stored.payload, stored.endpoint, limits)
+            keys = (key for key, _ in write_keys_in_body(request, limits))
+            hint = "" if stored.write_key is not None else hint_of_write_key(stored.payload, request, limits)
+            return explain_quarantined(stored.write_key, self._book, keys, hint)
         except InvalidRequest:  # the limits were larger when it came
             return explain_quarantined(stored.write_key, self._book)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import re
 
-import msgspec
-
-from trackcore import JSONObject, StoredQuarantined, StoredRejected, WriteKey, format_timestamp, mask_write_key
-from trackcore.jsontext import encode_json
+from trackcore import JSONObject, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
+from trackcore.masking import mask_write_keys
 from trackcore_server.explaining import Explainer
 from trackcore_server.logs import StoredMessage
 
@@ -65,25 +62,3 @@ def payload_text(payload: bytes) -> JSONObject:
         return {"payload": payload.decode("utf-8")}
     except UnicodeDecodeError:
         return {"payload": base64.b64encode(payload).decode("ascii"), "encoding": "base64"}
-
-
-def mask_write_keys(payload: bytes) -> bytes:
-    """Mask each `writeKey` in JSON text, or in what may not even be JSON."""
-    return _WRITE_KEY.sub(_masked, _OTHERWISE_QUOTED.sub(_masked, payload))
-
-
-_WRITE_KEY = re.compile(rb'("writeKey"\s*:\s*")([^"\\]*+(?:\\.[^"\\]*+)*+)', re.DOTALL)
-
-_OTHERWISE_QUOTED = re.compile(rb"""(["']writeKey(?:\\++["']|')\s*+:\s*+\\*+["'])([^"'\\]*+)""")
-"""Of JSON that was encoded twice, and of a Python dict that was sent as it prints."""
-
-
-def _masked(match: re.Match[bytes]) -> bytes:
-    return match[1] + encode_json(mask_write_key(WriteKey(_unescaped(match[2]))))[1:-1]
-
-
-def _unescaped(text: bytes) -> str:
-    try:
-        return msgspec.json.decode(b'"%b"' % text, type=str)
-    except (msgspec.MsgspecError, UnicodeError):
-        return text.partition(b"\\")[0].decode("utf-8", "replace")

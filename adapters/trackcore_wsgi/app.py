@@ -107,7 +107,7 @@ class TrackingApp:
         self._tell_rate(receipt)
         strict = environ.get("HTTP_X_STRICT_MODE") == "1"
         if receipt.source is None:
-            return responses.failure_answer(responses.UNKNOWN_SOURCE) if strict else responses.SUCCESS
+            return responses.unknown_source(receipt.hint) if strict else responses.SUCCESS
         return responses.for_receipt(receipt, strict=strict)
 
     def _pixel(self, environ: WSGIEnvironment, route: Route) -> Answer:

@@ -120,6 +120,12 @@ def failure_answer(failure: Failure) -> Answer:
     return json_answer({"success": False, "code": failure.code, "message": failure.message}, failure.status)
 
 
+def unknown_source(hint: str) -> Answer:
+    """Answer that nothing could be accepted, with what the receipt says of the write key."""
+    message = UNKNOWN_SOURCE.message.removesuffix("." if hint else "")
+    return failure_answer(attrs.evolve(UNKNOWN_SOURCE, message=message + hint))
+
+
 def invalid_request(error: InvalidRequest) -> Answer:
     """Answer that a request is of no use as a whole."""
     found = {"path": error.path or None, "limit": error.limit, "actual": error.actual, "position": error.position}

@@ -461,6 +461,13 @@ class TestWriteKeys:
         assert request.write_key == kept
         assert b"stagingadmin" not in Path(server.log.path).read_bytes()
 
+    def test_the_401_names_a_field_that_was_probably_meant(self, server: Server) -> None:
+        strict = {"X-Strict-Mode": "1"}
+        told = server.post("/v1/track", track(write_key="abc123"), headers=strict).json["message"]
+        assert told.endswith("is in quarantine; found 'write_key'; did you mean `writeKey`?")
+        told = server.post("/v1/track", track(write_key="abc123"), headers=strict | UNKNOWN_KEY).json["message"]
+        assert told.endswith("is in quarantine.")
+
     def test_what_is_refused_as_a_whole_is_kept_for_the_source_that_is_known(self, server: Server) -> None:
         server.post("/v1/track", b'{"writeKey":"app1","userId":NaN}', headers=UNKNOWN_KEY)
         assert [record.source for record in server.log.rejected()] == ["app"]

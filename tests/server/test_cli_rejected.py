@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from click.testing import Result
 from patience import PATIENCE
-from trackcore_server.records import mask_write_keys
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Collector, InvalidRequest, Origin, Source, WriteKey
@@ -126,36 +125,3 @@ def test_a_terminal_hears_how_many_were_dropped(run: Run, fill: Fill) -> None:
     process.stderr.close()
     assert process.wait(PATIENCE) == 0
     assert run("rejected").stderr == ""
-
-
-class TestMasking:
-    """Write keys are masked, in whatever was sent, and what was JSON stays JSON."""
-
-    KEY = "a-key-that-is-secret"
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            json.dumps({"writeKey": KEY}),
-            json.dumps(json.dumps({"writeKey": KEY})),
-            json.dumps(json.dumps(json.dumps({"writeKey": KEY, "batch": []}))),
-            str({"writeKey": KEY, "userId": "u"}),
-            '{"userId":"u","writeKey":"' + KEY,
-            json.dumps({"writeKey": KEY + '"' + KEY}),
-        ],
-    )
-    def test_whoever_wrote_it_down(self, text: str) -> None:
-        masked = mask_write_keys(text.encode()).decode()
-        assert "a-ke…" in masked
-        assert "secret" not in masked
-
-    @pytest.mark.parametrize("text", [b"a-ke\xff-that-is-secret", b"a-ke\n-that-is-secret", b"a-key-that-is-secret\\"])
-    def test_a_key_that_is_no_text(self, text: bytes) -> None:
-        masked = mask_write_keys(b'{"writeKey":"%b' % text)
-        assert masked.startswith('{"writeKey":"a-ke…'.encode())
-        assert b"secret" not in masked
-
-    def test_a_key_with_an_escape(self) -> None:
-        """Were it cut within the escape, the text would be no JSON any more."""
-        for key, shown in ((rb"a-\u006bey-that-is-secret", "a-ke…"), (rb"a-\ud800-that-is-secret", "…")):
-            assert json.loads(mask_write_keys(b'{"writeKey":"%b"}' % key)) == {"writeKey": shown}

@@ -462,9 +462,11 @@ class TestAnswers:
         assert (duplicate["outcome"], duplicate["duplicateOf"]) == ("duplicate", 1)
         assert duplicate["source"]["because"] == "the `writeKey` of the batch belongs to it"
 
-    def test_the_bytes_as_received(self, inside: Client) -> None:
+    @pytest.mark.parametrize("name", ["writeKey", "write_key"])
+    def test_the_bytes_as_received(self, inside: Client, name: str) -> None:
         """The detail has the raw bytes as received, of stored messages too: of the newest, from memory."""
         item = b'{ "type": "page", "userId": 7,  "messageId": "m2", "writeKey": "a-key-of-this", "x": "\\ud800" }'
+        item = item.replace(b"writeKey", name.encode())
         for _ in range(2):
             inside.post("/v1/batch", data=b'{"batch": [%b], "writeKey": "key"}' % item)
         for place in ("messages/2", "duplicates/1"):
@@ -473,6 +475,7 @@ class TestAnswers:
             assert told["received"]["payload"] == item.decode().replace("a-key-of-this", "a-ke…")
             assert told["storedBytes"] == len(told["payload"].encode())
             assert json.loads(told["payload"])["userId"] == "7"
+            assert "a-key-of-this" not in json.dumps(told)
 
     def test_each_of_the_same_id_has_its_own_bytes(self, inside: Client) -> None:
         items = [{"type": "page", "userId": "u", "messageId": "m2", "n": number} for number in range(3)]

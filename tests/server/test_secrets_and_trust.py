@@ -101,37 +101,51 @@ class TestWriteKeysAreMasked:
             assert SECRET not in repr(thing)
             assert "website" in repr(thing)
 
-    def test_in_events(self, run: Callable[..., Result], tmp_path: Path) -> None:
-        self._send_everywhere(tmp_path, {"userId": "u", "type": "track", "event": "E", "writeKey": SECRET})
+    NAMES = pytest.mark.parametrize("name", ["writeKey", "write_key", "Write-Key"])
+
+    @NAMES
+    def test_in_events(self, run: Callable[..., Result], tmp_path: Path, name: str) -> None:
+        self._send_everywhere(tmp_path, {"userId": "u", "type": "track", "event": "E", name: SECRET}, name=name)
         listed = run("events").stdout
         assert len(listed.splitlines()) == 3
         assert SECRET not in listed
         assert SECRET not in run("events", "--format", "table").stdout
+        assert SECRET not in "".join(run("explain", seq).stdout for seq in "123")
 
-    def test_in_rejected(self, run: Callable[..., Result], tmp_path: Path) -> None:
-        self._send_everywhere(tmp_path, {"userId": "u", "type": "track", "writeKey": SECRET})
+    @NAMES
+    def test_in_rejected(self, run: Callable[..., Result], tmp_path: Path, name: str) -> None:
+        self._send_everywhere(tmp_path, {"userId": "u", "type": "track", name: SECRET}, name=name)
         listed = run("rejected").stdout
         assert len(listed.splitlines()) == 4
         assert SECRET not in listed
         assert SECRET not in run("rejected", "--format", "table").stdout
+        for output_format in ("json", "text"):
+            told = [run("explain", "--rejected", seq, "--format", output_format).stdout for seq in "1234"]
+            assert SECRET[:20] not in "".join(told)
 
-    def test_in_the_quarantine(self, run: Callable[..., Result], tmp_path: Path) -> None:
-        self._send_everywhere(tmp_path, {"userId": "u", "type": "track", "writeKey": SECRET}, key="another")
+    @NAMES
+    def test_in_the_quarantine(self, run: Callable[..., Result], tmp_path: Path, name: str) -> None:
+        self._send_everywhere(tmp_path, {"userId": "u", "type": "track", name: SECRET}, key="another", name=name)
         listed = run("rejected", "--quarantine").stdout
         assert len(listed.splitlines()) == 3
         assert SECRET not in listed
         assert SECRET not in run("rejected", "--quarantine", "--format", "table").stdout
+        told = [run("explain", "--quarantine", seq).stdout for seq in "123"]
+        assert SECRET not in "".join(told)
+        hints = [f"came without a write key; found '{name}'; did you mean `writeKey`?" in text for text in told]
+        assert hints == [False, *[name != "writeKey"] * 2]
 
-    def _send_everywhere(self, folder: Path, message: Any, key: str = SECRET) -> None:
+    def _send_everywhere(self, folder: Path, message: Any, key: str = SECRET, name: str = "writeKey") -> None:
         """Send a message with its key in every place; a broken body too, which is kept when the key is known."""
+        headers = {"Authorization": basic(key)} if name != "writeKey" and key == SECRET else {}
         sink = SqliteSink(folder / "trackcore-data" / "trackcore.db")
         server = serve_app(sink)
         server.app.collector.sources = SourceBook([Source(name="website", write_keys=(key,))])
         server.app.collector.__attrs_post_init__()
         server.post("/v1/track", message, headers={"Authorization": basic(SECRET)})
-        server.post("/v1/batch", {"batch": [message], "writeKey": SECRET}, headers={})
-        server.post("/v1/batch", {"batch": [message]}, headers={})
-        server.post("/v1/track", json.dumps({"n": float("nan"), "writeKey": SECRET}).encode(), headers={})
+        server.post("/v1/batch", {"batch": [message], name: SECRET}, headers=headers)
+        server.post("/v1/batch", {"batch": [message]}, headers=headers)
+        server.post("/v1/track", json.dumps({"n": float("nan"), name: SECRET}).encode(), headers=headers)
         sink.close()
 
 

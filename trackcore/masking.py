@@ -1,0 +1,68 @@
+"""Masking: write keys taken out of a text that is shown, whatever it was meant to be.
+
+What was refused is shown as it was received, and may be no JSON at all: cut, encoded twice, or printed by Python.  So
+keys are looked for as text: behind `writeKey`, and behind each name that is almost that (`trackcore.wire.is_near_miss`;
+a test holds the two together), since a client that writes `write_key` sends its real key there.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from trackcore.credentials import mask_write_key
+from trackcore.jsontext import encode_json
+from trackcore.typing import WriteKey
+
+
+def mask_write_keys(text: bytes) -> bytes:
+    """Mask each write key in JSON text, or in what may not even be JSON."""
+    return _WRITE_KEY.sub(_masked, _OTHERWISE_QUOTED.sub(_masked, text))
+
+
+def masked_halves(text: bytes, position: int) -> tuple[bytes, bytes]:
+    """Return what stands before and after a position, write keys masked.
+
+    A position within a key, or between it and its name, is moved behind it: neither half would show what the other is.
+    """
+    for pattern in (_OTHERWISE_QUOTED, _WRITE_KEY):
+        within = (match for match in pattern.finditer(text) if match.start() < position < match.end())
+        position = max((match.end() for match in within), default=position)
+    return mask_write_keys(text[:position]), mask_write_keys(text[position:])
+
+
+def _one_of(characters: str) -> bytes:
+    """Give the pattern of one of some characters, as it is, or escaped as in JSON, once or several times."""
+    plain = [re.escape(character.encode()) for character in characters if not character.isascii()]
+    single = re.escape("".join(filter(str.isascii, characters)).encode())
+    codes = b"|".join(b"%04x" % ord(character) for character in characters)
+    short = b"".join(_SHORT_ESCAPES[character] for character in characters if character in _SHORT_ESCAPES)
+    escape = rb"\\++(?:u(?i:%b)%b)" % (codes, b"|[%b]" % short if short else b"")
+    return b"(?:%b)" % b"|".join([b"[%b]" % single, escape, *plain])
+
+
+_SHORT_ESCAPES = {"\t": b"t", "\n": b"n", "\r": b"r", "\f": b"f"}
+_APART = "_-\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+_KELVIN = "\u212a"  # its lower case is `k`
+_BETWEEN = _one_of(_APART) + b"*+"
+_NAME = b"".join(_BETWEEN + _one_of(letter + letter.upper() + _KELVIN * (letter == "k")) for letter in "writekey")
+_NAME = rb"(?=[wW\\\x80-\xff\s\x1c-\x1f_-])%b%b" % (_NAME, _BETWEEN)  # most names fail at their first character
+
+_WRITE_KEY = re.compile(rb'("%b"\s*+:\s*+")([^"\\]*+(?:\\.[^"\\]*+)*+)' % _NAME, re.DOTALL)
+
+_OTHERWISE_QUOTED = re.compile(rb"""(["']%b(?:\\++["']|')\s*+:\s*+\\*+["'])([^"'\\]*+)""" % _NAME)
+"""Of JSON that was encoded twice, and of a Python dict that was sent as it prints."""
+
+
+def _masked(match: re.Match[bytes]) -> bytes:
+    return match[1] + encode_json(mask_write_key(WriteKey(_unescaped(match[2]))))[1:-1]
+
+
+def _unescaped(text: bytes) -> str:
+    try:
+        return msgspec.json.decode(b'"%b"' % text, type=str)
+    except (msgspec.MsgspecError, UnicodeError):
+        return text.partition(b"\\")[0].decode("utf-8", "replace")
