@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -184,6 +184,12 @@ def child_environment() -> dict[str, str]:
     """Give an environment in which a script can import this module."""
     folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
+def overwrite(path: Path, backup: Path) -> None:
+    """Restore a backup under those who have the log open, as `.restore` of the sqlite3 shell does."""
+    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
 
 
 def is_sound(path: Path) -> bool:

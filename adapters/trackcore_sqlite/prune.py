@@ -22,6 +22,7 @@ from trackcore_sqlitefile import SharedConnection
 from trackcore_sqlite import ids
 from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import unavailable
+from trackcore_sqlite.stretches import check_schema, schema_of
 from trackcore_sqlite.times import milliseconds
 
 PARTS = ("messages", "duplicates", "rejected", "quarantine")
@@ -55,7 +56,7 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
 
     Raises:
         UnusableLog: there is no log of ours there.
-        SinkUnavailable: it cannot be written now.
+        SinkUnavailable: it cannot be written now, or was overwritten meanwhile.
     """
     shared = SharedConnection(partial(_open, Path(path)))
     try:
@@ -87,6 +88,7 @@ class _Pruning:
     _before: int
     _up_to: int
     _after: int = attrs.field(init=False, default=0)
+    _schema: int = attrs.field(init=False, default=0)
     _rows: int = attrs.field(init=False, default=_FIRST_ROWS)
 
     def steps(self) -> Iterator[PruneStep]:
@@ -95,6 +97,8 @@ class _Pruning:
         A window from the future, of a clock that was wrong for a while, says nothing about what lies behind it.
         """
         now = milliseconds(datetime.now(UTC))
+        with self._shared.use() as connection:
+            self._schema = schema_of(connection)
         while window := self._window():
             self._after = window[-1][0]
             if not any(received_at < self._before for _, received_at in window):
@@ -121,6 +125,8 @@ class _Pruning:
             connection.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
             try:
+                # What was to be deleted was seen in the log of before: another one has other messages of its numbers.
+                check_schema(self._schema, schema_of(connection))
                 if self._part == "messages":
                     ids.remove(connection, entries)
                 else:

@@ -26,7 +26,7 @@ from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
 from trackcore_sqlite.schema import GONE, LOCKED, UnusableLog, inode_of, is_damage, open_for_writing
-from trackcore_sqlite.stretches import StretchWriter
+from trackcore_sqlite.stretches import StretchWriter, schema_of
 from trackcore_sqlite.times import milliseconds
 
 MEBIBYTE = 1 << 20
@@ -229,6 +229,9 @@ class SqliteSink:
         self._inode = None
 
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+        envelopes = [envelope for job in jobs for envelope in job.envelopes]
+        if not envelopes:  # else it is seen with the look for their ids, which costs nothing more
+            self._stretch.check(schema_of(connection))
         if not self._stretch.has_begun and not all(job.probe for job in jobs):
             self._stretch.begin(connection)
         if rejected := [record for job in jobs for record in job.rejected]:
@@ -237,7 +240,7 @@ class SqliteSink:
             self._write_quarantined(connection, quarantined)
         if any(job.probe for job in jobs):
             connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
-        if envelopes := [envelope for job in jobs for envelope in job.envelopes]:
+        if envelopes:
             outcomes = iter(self._write_messages(connection, envelopes))
             for job in jobs:
                 job.outcomes = [next(outcomes) for _ in job.envelopes]

@@ -25,7 +25,7 @@ class StretchWriter:
     def open(self, connection: sqlite3.Connection) -> None:
         """Let the first write of a connection begin a stretch."""
         self.has_begun = False
-        (self._schema,) = connection.execute("PRAGMA schema_version").fetchone()
+        self._schema = schema_of(connection)
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Begin a stretch with what the transaction of a connection writes."""
@@ -34,8 +34,20 @@ class StretchWriter:
 
     def check(self, schema: int) -> None:
         """Raise `SinkUnavailable` where the number of the schema is another: the log must be opened anew."""
-        if self._schema != schema:
-            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=_OVERWRITTEN, retry_after=1)
+        check_schema(self._schema, schema)
+
+
+def schema_of(connection: sqlite3.Connection) -> int:
+    """Return SQLite's number of the schema, which another program that overwrites the log in place changes."""
+    schema: int
+    (schema,) = connection.execute("PRAGMA schema_version").fetchone()
+    return schema
+
+
+def check_schema(known: int, schema: int) -> None:
+    """Raise `SinkUnavailable` where the number of the schema is another than the known one."""
+    if known != schema:
+        raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=_OVERWRITTEN, retry_after=1)
 
 
 _LAST_OF = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{}'), 0)"

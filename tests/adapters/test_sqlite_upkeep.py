@@ -12,13 +12,13 @@ from pathlib import Path
 import attrs
 import msgspec
 import pytest
-from adapter_helpers import NOON, Workers, envelope, quarantined_request, rejected_record
+from adapter_helpers import NOON, Workers, envelope, overwrite, quarantined_request, rejected_record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, check_log, prune, set_aside
 from trackcore_sqlite.schema import MIGRATIONS, is_damage, open_for_writing
 
-from trackcore import Envelope, Outcome
+from trackcore import Envelope, Outcome, SinkUnavailable
 
 HOUR = timedelta(hours=1)
 
@@ -101,6 +101,21 @@ class TestPrune:
         sqlite_sink.store([received(f"m{number}", NOON) for number in range(5)])
         list(prune(log_path, NOON + HOUR, up_to=3))
         assert [stored.seq for stored in log.messages()] == [4, 5]
+
+    def test_a_log_that_is_overwritten_meanwhile_is_left_alone(
+        self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path, tmp_path: Path
+    ) -> None:
+        """What nobody needs any more is known of the log of before alone."""
+        sqlite_sink.store([received(f"m{number}", NOON - HOUR) for number in range(250)])
+        steps = prune(log_path, NOON, up_to=250)
+        next(steps)
+        other = SqliteSink(tmp_path / "other.db")
+        other.store([received(f"other-{number}", NOON - HOUR) for number in range(300)])
+        other.close()
+        overwrite(log_path, tmp_path / "other.db")
+        with pytest.raises(SinkUnavailable, match="overwritten"):
+            list(steps)
+        assert len(ids(log)) == 300
 
     def test_many_are_deleted_in_many_steps(self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path) -> None:
         sqlite_sink.store([received(f"m{number}", NOON) for number in range(1_000)])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_helpers import overwrite
 from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from delivery_processes import Deployed
 from hypothesis import given, settings
@@ -41,12 +42,6 @@ def put_in_place(path: Path, backup: Path | None) -> None:
         file.unlink()
     if backup is not None:
         path.write_bytes(backup.read_bytes())
-
-
-def overwrite(path: Path, backup: Path) -> None:
-    """Restore a backup under those who have the log open, as `.restore` of the sqlite3 shell does."""
-    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
-        source.backup(target)
 
 
 def ids_in(path: Path) -> set[str]:
