@@ -63,6 +63,7 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
         for part in PARTS:
             last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
             yield from _Pruning(shared, part, milliseconds(before), last).steps()
+        _drop_stretches(shared)
     except sqlite3.Error as error:
         raise unavailable(error) from error
     finally:
@@ -76,7 +77,33 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _drop_stretches(shared: SharedConnection) -> None:
+    """Delete the stretches that end before the oldest message, and before the position just before that.
+
+    Nobody needs them: what was read up to a position before all that is there has left out nothing of it, and such a
+    position holds (see `trackcore.Mark`).  The position before the oldest message keeps its proof, since it may be the
+    end of a log from which everything was deleted.
+    """
+    deleted = _MOST_ROWS
+    while deleted == _MOST_ROWS:
+        with shared.use() as connection:
+            deleted = connection.execute(_DROP_STRETCHES, (_MOST_ROWS,)).rowcount
+
+
 _LAST_SEQ = 2**63 - 1
+_OLDEST = """
+    coalesce(
+        (SELECT seq FROM messages ORDER BY seq LIMIT 1),
+        (SELECT value + 1 FROM counters WHERE name = 'messages.seq')
+    )
+"""
+_DROP_STRETCHES = f"""
+    DELETE FROM stretches WHERE number IN (
+        SELECT number FROM stretches WHERE number < (
+            SELECT number FROM stretches WHERE messages < {_OLDEST} - 1 ORDER BY messages DESC, number DESC LIMIT 1
+        ) ORDER BY number LIMIT ?
+    )
+"""
 
 
 @attrs.define

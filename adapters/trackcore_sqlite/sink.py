@@ -102,7 +102,7 @@ class SqliteSink:
         self._bounds = {"rejected": rejected_bytes, "quarantine": quarantine_bytes, "duplicates": duplicates_bytes}
         self._waiting_bytes = waiting_bytes
         self._busy_timeout = busy_timeout
-        self._file = SharedConnection(self._open)
+        self._file = SharedConnection(self._open, before_fork=self._leave)
         self._inode: int | None = None
         self.start_anew()
         renew_in_forks(self)
@@ -216,16 +216,23 @@ class SqliteSink:
 
     def _open(self) -> sqlite3.Connection:
         connection = open_for_writing(self.path, self._busy_timeout)
-        self._inode = inode_of(self.path)
+        inode = inode_of(self.path)
+        if self._inode != inode:
+            self._stretch.forget()
+        self._inode = inode
         connection.execute("PRAGMA busy_timeout = 0")
         self._stored_ids = ids.StoredIds(connection)
         self._stretch.open(connection)
         self._source_ids = {}
         return connection
 
+    def _leave(self, connection: sqlite3.Connection) -> None:
+        self._stretch.leave(connection)
+
     def _drop_connection(self) -> None:
         """Close the file.  When it is opened again it may be another."""
         self._file.close()
+        self._stretch.forget()
         self._inode = None
 
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, check_log, prune, set_aside
 from trackcore_sqlite.schema import MIGRATIONS, is_damage, open_for_writing
 
-from trackcore import Envelope, Outcome, SinkUnavailable
+from trackcore import Envelope, LogChanged, Mark, Outcome, SinkUnavailable, Stretch
 
 HOUR = timedelta(hours=1)
 
@@ -116,6 +116,30 @@ class TestPrune:
         with pytest.raises(SinkUnavailable, match="overwritten"):
             list(steps)
         assert len(ids(log)) == 300
+
+    @pytest.mark.parametrize("old", [0, 1, 2, 3, 10, 29, 30])
+    def test_stretches_go_with_their_messages(self, log: SqliteLog, log_path: Path, old: int) -> None:
+        """Whatever was read before: the position holds, and what is left of the log is told from another one."""
+        marks = [Mark()]
+        for number in range(30):
+            sink = SqliteSink(log_path)
+            sink.store([received(f"m{number}", NOON - HOUR if number < old else NOON)])
+            sink.close()
+            with log.snapshot() as snapshot:
+                marks.append(snapshot.mark(number + 1))
+        list(prune(log_path, NOON))
+        with closing(sqlite3.connect(log_path)) as connection:
+            (kept,) = connection.execute("SELECT count(*) FROM stretches WHERE messages > 0").fetchone()
+        assert kept == min(29, 31 - max(old, 1))
+        with log.snapshot() as snapshot:
+            for position, mark in enumerate(marks):
+                snapshot.check(mark)
+                made = snapshot.mark(position)
+                assert made.is_proven
+                assert made.position == (0 if position <= snapshot.beginning else position)
+            assert snapshot.mark(snapshot.end).position == snapshot.end
+            with pytest.raises(LogChanged):
+                snapshot.check(Mark(position=30, stretches=(Stretch("another", 0, 30),), message="another"))
 
     def test_many_are_deleted_in_many_steps(self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path) -> None:
         sqlite_sink.store([received(f"m{number}", NOON) for number in range(1_000)])
