@@ -186,6 +186,21 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
+def back_up(path: Path, backup: Path) -> None:
+    """Make a backup as the README has it."""
+    backup.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(backup),))
+
+
+def put_in_place(path: Path, backup: Path | None) -> None:
+    """Restore a backup as the README has it; without one the log is deleted."""
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    if backup is not None:
+        path.write_bytes(backup.read_bytes())
+
+
 def overwrite(path: Path, backup: Path) -> None:
     """Restore a backup under those who have the log open, as `.restore` of the sqlite3 shell does."""
     with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapter_helpers import overwrite
+from adapter_helpers import back_up, overwrite, put_in_place
 from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from delivery_processes import Deployed
 from hypothesis import given, settings
@@ -27,21 +27,6 @@ from trackcore_server.log_feed import make_feed
 from trackcore_sqlite import SqliteLog, SqliteSink, prune
 
 from trackcore import Envelope, LogChanged, Mark, SinkUnavailable, Stretch
-
-
-def back_up(path: Path, backup: Path) -> None:
-    """Make a backup as the README has it."""
-    backup.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("VACUUM INTO ?", (str(backup),))
-
-
-def put_in_place(path: Path, backup: Path | None) -> None:
-    """Restore a backup as the README has it; without one the log is deleted."""
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
-    if backup is not None:
-        path.write_bytes(backup.read_bytes())
 
 
 def store_apart(path: Path, made: Sequence[Envelope]) -> None:
