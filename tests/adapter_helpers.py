@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -184,6 +184,27 @@ def child_environment() -> dict[str, str]:
     """Give an environment in which a script can import this module."""
     folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
+def back_up(path: Path, backup: Path) -> None:
+    """Make a backup as the README has it."""
+    backup.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", (str(backup),))
+
+
+def put_in_place(path: Path, backup: Path | None) -> None:
+    """Restore a backup as the README has it; without one the log is deleted."""
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    if backup is not None:
+        path.write_bytes(backup.read_bytes())
+
+
+def overwrite(path: Path, backup: Path) -> None:
+    """Restore a backup under those who have the log open, as `.restore` of the sqlite3 shell does."""
+    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
 
 
 def is_sound(path: Path) -> bool:

@@ -19,7 +19,7 @@ MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name != "__init__
 
 # What the core may import besides itself: it has no other way to reach a clock, a file, a socket or chance.
 PURE = frozenset(
-    {"__future__", "array", "binascii", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum"}
+    {"__future__", "array", "binascii", "bisect", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum"}
 )
 PURE |= {"functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re", "typing", "unicodedata"}
 CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})

@@ -9,39 +9,52 @@ Two logs that share a stretch agree on everything before it, and on what both ha
 where the position lies in the same stretch.  Where it does not, the newest stretch that both have in common shows up
 to where they agree, and everything behind that was never seen.  The identity of the message at the position is kept as
 well, for a log that was rewound while a process went on writing the stretch.
+
+A mark keeps the newest stretches before its position, and of those before them fewer and fewer: where the distance to
+the position is between two powers of two, the newest only, and the oldest stretch of all.  It keeps where each of them
+ended, so one that is shared shows the place from which on nothing else is known.  If the log was rewound by `d`
+messages, that place lies less than `d` messages before the one to which it was rewound: rewinding by a hundred messages
+repeats fewer than a hundred of those that are left, however often the log was opened meanwhile.  (A page of messages,
+for which marks are made out of what one mark kept of the stretches before it, may come to three times as many.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from itertools import pairwise
 from typing import NamedTuple
 
 import attrs
+import msgspec
 
 from trackcore.errors import TrackcoreError
 
-MOST_STRETCHES = 32
-"""How many stretches a mark keeps: its log may have been rewound by as many, and it is still known up to where."""
+NEWEST_STRETCHES = 16
+"""How many of the newest stretches a mark keeps, all of them."""
 
 _IDENTITY_BYTES = 16
 
 
 class Stretch(NamedTuple):
-    """A part of a log: its id, and the position behind which it begins.  It ends where the next one begins."""
+    """A part of a log: its id, the position behind which it begins, and the position with which it ends.
+
+    It ends where the next one begins; the newest one of a log, where the log ends; that of a mark, with its position.
+    """
 
     id: str
     after: int
+    end: int
 
 
 @attrs.frozen(kw_only=True)
 class Mark:
     """A position, with its proof.
 
-    `stretches` are those up to the position, the newest last; there are none at the position 0, nor where the position
-    was kept without a proof.  `message` is the identity of the message there, empty where there was none.
+    `stretches` are some of those up to the position, the newest last; there are none at the position 0, nor where the
+    position was kept without a proof.  `message` is the identity of the message there, empty where there was none.
     """
 
     position: int = 0
@@ -53,15 +66,16 @@ class Mark:
         """Whether it can be checked; before the first message there is nothing to prove."""
         return self.position == 0 or bool(self.stretches)
 
-    def holds(self, *, end: int, stretch: str, message: str) -> bool:
-        """Tell whether the position was reached in a log.
+    def holds(self, *, end: int, stretch: str, message: str, beginning: int = 0) -> bool:
+        """Tell whether the position was reached in a log, or lies before all that the log has.
 
         Args:
             end: the position of the last message that the log ever had.
             stretch: the id of its stretch in which the position lies.
             message: the identity of its message there, empty where there is none.
+            beginning: the position behind which its oldest stretch begins; above 0 where those before were pruned.
         """
-        if self.position == 0:
+        if self.position <= beginning:
             return True
         if self.position > end:
             return False
@@ -70,16 +84,15 @@ class Mark:
         is_same_message = not (self.message and message) or self.message == message
         return stretch == self.stretches[-1].id and is_same_message
 
-    def agrees_up_to(self, stretches: Sequence[Stretch], end: int) -> int:
+    def agrees_up_to(self, stretches: Iterable[Stretch]) -> int:
         """Return up to which position a log in which the mark does not hold is still the same; 0 for another log.
 
         Args:
-            stretches: all stretches of the log, in order.
-            end: as for `holds`.
+            stretches: those of the log, at least the ones whose ids the mark has too.
         """
-        ends = _ends(stretches, end)
-        for stretch, known in reversed(_ends(self.stretches, self.position).items()):
-            common = min(known, ends.get(stretch, 0))
+        ends = {stretch.id: stretch.end for stretch in stretches}
+        for stretch in reversed(self.stretches):
+            common = min(stretch.end, ends.get(stretch.id, 0))
             # A whole stretch that is shared, and yet the mark does not hold: its messages are others.
             if 0 < common < self.position:
                 return common
@@ -88,8 +101,47 @@ class Mark:
 
 def mark_at(position: int, stretches: Sequence[Stretch], message: str) -> Mark:
     """Make the mark of a position from the stretches of the log, in order, and the identity of its message."""
-    before = tuple(stretch for stretch in stretches if stretch.after < position)
-    return Mark(position=position, stretches=before[-MOST_STRETCHES:], message=message)
+    before = [stretch for stretch in stretches if stretch.after < min(position, stretch.end)]
+    if not before:
+        return Mark(position=position, message=message)
+
+    def newest(limit: int, count: int) -> Sequence[Stretch]:
+        behind = bisect_left(before, limit, key=lambda stretch: stretch.after)
+        return before[max(behind - count, 0) : behind]
+
+    kept = [stretch._replace(end=min(stretch.end, position)) for stretch in thinned(position, before[0], newest)]
+    return Mark(position=position, stretches=tuple(kept), message=message)
+
+
+def thinned(position: int, oldest: Stretch, newest: Callable[[int, int], Sequence[Stretch]]) -> Sequence[Stretch]:
+    """Choose which stretches are kept in the mark of a position, above 0.
+
+    Args:
+        position: the position.
+        oldest: the oldest stretch of the log.
+        newest: returns, of those that begin before a position, the newest so many, in order.
+    """
+    kept = list(newest(position, NEWEST_STRETCHES))
+    while kept[0].after > oldest.after:
+        distance = 1 << (position - kept[0].after).bit_length()
+        kept[:0] = newest(position - distance + 1, 1) or [oldest]
+    return kept
+
+
+def encode_mark(mark: Mark | None) -> str | None:
+    """Return the proof of a mark as text, None where it has none."""
+    if mark is None or not mark.stretches:
+        return None
+    return msgspec.json.encode(_Proof(message=mark.message, kept=mark.stretches)).decode()
+
+
+def decode_mark(position: int, text: str | None) -> Mark:
+    """Read the mark of a position."""
+    if text is None:
+        return Mark(position=position)
+    proof = _decoder.decode(text)
+    kept = proof.kept or _consecutive(proof.stretches, position)
+    return Mark(position=position, stretches=tuple(kept), message=proof.message)
 
 
 def message_identity(source: str, message_id: str, received_at: datetime) -> str:
@@ -120,7 +172,16 @@ class LogChanged(TrackcoreError):
         return f"the log {what} ({old}; it ends at {self.end:,}); going on {where}"
 
 
-def _ends(stretches: Sequence[Stretch], end: int) -> dict[str, int]:
-    """Return where each stretch ends."""
-    ends = {stretch.id: following.after for stretch, following in pairwise(stretches)}
-    return ends | {stretch.id: end for stretch in stretches[-1:]}
+class _Proof(msgspec.Struct, omit_defaults=True):
+    """A proof as text.  `stretches` is what there was before ends were kept: each ended where the next began."""
+
+    message: str
+    kept: Sequence[Stretch] = ()
+    stretches: Sequence[tuple[str, int]] = ()
+
+
+_decoder = msgspec.json.Decoder(_Proof)
+
+
+def _consecutive(stretches: Sequence[tuple[str, int]], end: int) -> Sequence[Stretch]:
+    return [Stretch(*mine, following[1]) for mine, following in pairwise([*stretches, ("", end)])]

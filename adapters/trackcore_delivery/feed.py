@@ -45,8 +45,9 @@ class Selection:
 class Page(NamedTuple):
     """What was read: messages in order, up to which position everything was looked at, and whether there is more.
 
-    `stretches` are those of the feed up to `end`, and `message_at_end` is the identity of the message there, both as
-    `trackcore.Mark` has them.
+    `stretches` are those of the feed that begin before `end`: all that begin where the page does or behind that, and of
+    those before it the ones that a mark there would keep.  So they prove each position of the page.  `message_at_end`
+    is the identity of the message at `end`.
     """
 
     messages: Sequence[FedMessage]
@@ -57,12 +58,16 @@ class Page(NamedTuple):
 
     def mark(self, message: FedMessage) -> Mark:
         """Make the mark of a message."""
-        identity = message_identity(message.source, message.message_id, message.received_at)
-        return mark_at(message.position, self.stretches, identity)
+        return self._mark(message.position, message_identity(message.source, message.message_id, message.received_at))
 
     def mark_at_end(self) -> Mark:
         """Make the mark of the position up to which everything was looked at."""
-        return mark_at(self.end, self.stretches, self.message_at_end)
+        return self._mark(self.end, self.message_at_end)
+
+    def _mark(self, position: int, message: str) -> Mark:
+        mark = mark_at(position, self.stretches, message)
+        assert mark.is_proven or not self.stretches, f"nothing proves the position {position}"
+        return mark
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -107,7 +112,7 @@ class Feed(Protocol):
         """Make the mark of a position, or of the last message there is.  Raises `FeedUnavailable`."""
 
     def check(self, mark: Mark) -> Mark:
-        """Return a mark, with its proof if it had none.
+        """Return a mark that has a proof, of the same position; of 0 where nothing of the feed lies before it any more.
 
         Raises:
             FeedUnavailable: the feed cannot be read now.

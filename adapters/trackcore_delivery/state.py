@@ -17,7 +17,7 @@ from typing import Any
 
 from trackcore_sqlitefile import SharedConnection
 
-from trackcore import Mark
+from trackcore.marks import Mark, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.feed import FedMessage, Selection
@@ -33,7 +33,7 @@ from trackcore_delivery.records import (
     Standing,
 )
 from trackcore_delivery.state_file import UnusableState, open_state_file
-from trackcore_delivery.state_marks import StateOfMarks, encode_mark
+from trackcore_delivery.state_marks import StateOfMarks
 
 MEBIBYTE = 1 << 20
 

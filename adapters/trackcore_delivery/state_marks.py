@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
-from trackcore import LogChanged, Mark, Stretch
+from trackcore import LogChanged, Mark
+from trackcore.marks import decode_mark, encode_mark
 from trackcore_delivery.records import Replay
 
 
@@ -59,27 +58,3 @@ class StateOfMarks(ABC):
                 "UPDATE replays SET position = ?, last = ?, mark = ? WHERE id = ?",
                 (position, end.position, encode_mark(end), replay.id),
             )
-
-
-class _Proof(msgspec.Struct):
-    stretches: list[tuple[str, int]]
-    message: str
-
-
-_decoder = msgspec.json.Decoder(_Proof)
-
-
-def encode_mark(mark: Mark | None) -> str | None:
-    """Return the proof of a mark as text, None where it has none."""
-    if mark is None or not mark.stretches:
-        return None
-    return msgspec.json.encode(_Proof(list(mark.stretches), mark.message)).decode()
-
-
-def decode_mark(position: int, text: str | None) -> Mark:
-    """Read the mark of a position."""
-    if text is None:
-        return Mark(position=position)
-    proof = _decoder.decode(text)
-    stretches = tuple(Stretch._make(pair) for pair in proof.stretches)
-    return Mark(position=position, stretches=stretches, message=proof.message)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from trackcore.marks import decode_mark
 from trackcore_delivery.feed import FedMessage, Selection
 from trackcore_delivery.records import Attempts, DeadLetter, HeldUser, Replay, Settled
-from trackcore_delivery.state_marks import decode_mark
 
 HELD_OVERHEAD_BYTES = 200
 

@@ -55,6 +55,11 @@ class ImportCounts:
     rejected: Counter[str] = attrs.field(factory=Counter)
     warnings: Counter[str] = attrs.field(factory=Counter)
 
+    @property
+    def messages(self) -> int:
+        """How many there were."""
+        return self.stored + self.duplicates + self.rejected.total()
+
 
 @attrs.define
 class Occurrences:

@@ -1,8 +1,12 @@
 """`trackcore import`: historical messages out of files, into the log.
 
 An import that was interrupted goes on where it was.  That rests on two things: messages that are in the log already are
-duplicates, whatever happened; and how far each file has come is noted after every transaction, so that what is done is
-not looked at again.  The note is by the file's path, size and time of change, and goes when the file is done.
+duplicates, whatever happened; and how far each file has come is noted with every chunk, so that what is done is not
+looked at again.  The note is by the file's path, size and time of change, and goes when the file is done.
+
+A note says how far the log had come, and counts only in a log that has grown from there: a log that was restored from a
+backup, or replaced, may lack what was imported.  That is read behind a chunk, and noted after the next one: who stores
+finds out if the log was replaced, so up to then it was the one into which the chunk had gone.
 """
 
 from __future__ import annotations
@@ -12,13 +16,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import attrs
 import click
+import msgspec
 from trackcore_delivery import visible
+from trackcore_sqlite import Head, SqliteBrowser, UnusableLog
 
-from trackcore import Call, Resolver, SinkUnavailable, Source
+from trackcore import Call, Resolver, Sink, SinkUnavailable, Source
 from trackcore_server.config import Configuration
 from trackcore_server.documents import Document
 from trackcore_server.files import STDIN, ForeignEncoding, opened
@@ -75,7 +81,10 @@ def import_files(
         limits=configuration.limits,
         call=call,
     )
-    notes = _Notes(configuration.log_path.with_name(f"{configuration.log_path.stem}-import.json"))
+    notes = _Notes(
+        configuration.log_path.with_name(f"{configuration.log_path.stem}-import.json"),
+        SqliteBrowser(configuration.log_path),
+    )
     exit_code = 0
     is_whole = True
     with closing(sink):
@@ -125,17 +134,22 @@ def _import_file(name: str, importer: Importer, notes: _Notes) -> bool:
         file = stack.enter_context(opened(name))
         key = "" if name == STDIN else _Notes.key(Path(name), importer)
         progress = stack.enter_context(ReadingProgress(name, file.size))
-        done = notes.line(key)
+        done = notes.line(key, importer.sink)
         if done:
             click.echo(f"{visible(name)}: going on behind line {done:,}", err=True)
         at = 0
         occurrences = Occurrences()
+        stored: _Note | None = None
         for documents in _chunks(file.documents()):
             waiting = [document for document in documents if document.line > done]
             importer.skip(documents[: len(documents) - len(waiting)], occurrences)
             if waiting:
+                messages = importer.counts.messages
                 importer.store(waiting, occurrences)
-                notes.set(key, waiting[-1].line)
+                if importer.counts.messages > messages:
+                    if stored is not None:
+                        notes.set(key, stored)
+                    stored = notes.after(waiting[-1].line)
             if file.size:
                 at, before = file.position(), at
                 progress.advance(at - before)
@@ -163,11 +177,22 @@ def _summary(counts: ImportCounts) -> str:
     return f"{counts.stored:,} stored, {counts.duplicates:,} in the log already, {rejected:,} rejected"
 
 
+class _Note(NamedTuple):
+    """The line up to which a file is done, and how far the log had come then."""
+
+    line: int
+    log: Head
+
+
+_decoder = msgspec.json.Decoder(dict[str, _Note])
+
+
 @attrs.frozen
 class _Notes:
     """Notes of how far files have come, in a file beside the log.  Losing one costs time, nothing else."""
 
     _path: Path
+    _log: SqliteBrowser
 
     @staticmethod
     def key(file: Path, importer: Importer) -> str:
@@ -177,28 +202,45 @@ class _Notes:
             [str(file.resolve()), status.st_size, status.st_mtime_ns, importer.source.name, importer.call]
         )
 
-    def line(self, key: str) -> int:
-        """Give the line up to which a file is done."""
-        return self._read().get(key, 0)
+    def after(self, line: int) -> _Note | None:
+        """Make the note that a file is done up to a line in the log that is there now, if it can be read."""
+        try:
+            return _Note(line, self._log.head())
+        except UnusableLog:
+            return None
 
-    def set(self, key: str, line: int | None) -> None:
-        """Note the line up to which a file is done; None when it is done altogether."""
+    def line(self, key: str, sink: Sink) -> int:
+        """Return the line up to which a file is done in the log that a sink writes.
+
+        Raises:
+            SinkUnavailable: it cannot be written now.
+        """
+        note = self._read().get(key)
+        if note is None:
+            return 0
+        sink.check_ready()  # it has the log open from here on, so it finds out if that is replaced
+        try:
+            return note.line if self._log.has_grown_from(note.log.stretch, note.log.ends) else 0
+        except UnusableLog:
+            return 0
+
+    def set(self, key: str, note: _Note | None) -> None:
+        """Note how far a file is done; None when it is done altogether."""
         if not key:
             return
         notes = self._read()
         notes.pop(key, None)
-        if line is not None:
-            notes[key] = line
+        if note is not None:
+            notes[key] = note
         if not notes:
             self._path.unlink(missing_ok=True)
             return
         part = self._path.with_name(f"{self._path.name}.part")
-        part.write_text(json.dumps(notes), encoding="utf-8")
+        part.write_bytes(msgspec.json.encode(notes))
         part.replace(self._path)
 
-    def _read(self) -> dict[str, int]:
+    def _read(self) -> dict[str, _Note]:
         try:
-            notes = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return notes if isinstance(notes, dict) else {}
+            return _decoder.decode(self._path.read_bytes())
+        except (OSError, msgspec.MsgspecError, ValueError):
+            return {}  # of before there were proofs, too

@@ -51,12 +51,16 @@ class LogFeed:
             if mark is not None:
                 snapshot.check(mark)
             head = snapshot.end
-            last = min(head, after + _SPAN)
-            found = self._found(snapshot, destination, after, last, selection)
+            first = max(after, snapshot.beginning)
+            last = min(head, first + _SPAN)
+            found = self._found(snapshot, destination, first, last, selection)
             page = _first_of(found, last, count=count, size=size)
             found.close()
-            end = snapshot.mark(page.end)
-        return page._replace(has_more=page.has_more or last < head, stretches=end.stretches, message_at_end=end.message)
+            return page._replace(
+                has_more=page.has_more or last < head,
+                stretches=snapshot.stretches(first, page.end),
+                message_at_end=snapshot.message_at(page.end),
+            )
 
     def end(self) -> int:
         """See `Feed.end`."""

@@ -22,6 +22,7 @@ from trackcore_sqlitefile import SharedConnection
 from trackcore_sqlite import ids
 from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import unavailable
+from trackcore_sqlite.stretches import check_schema, schema_of
 from trackcore_sqlite.times import milliseconds
 
 PARTS = ("messages", "duplicates", "rejected", "quarantine")
@@ -55,13 +56,14 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
 
     Raises:
         UnusableLog: there is no log of ours there.
-        SinkUnavailable: it cannot be written now.
+        SinkUnavailable: it cannot be written now, or was overwritten meanwhile.
     """
     shared = SharedConnection(partial(_open, Path(path)))
     try:
         for part in PARTS:
             last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
             yield from _Pruning(shared, part, milliseconds(before), last).steps()
+        _drop_stretches(shared)
     except sqlite3.Error as error:
         raise unavailable(error) from error
     finally:
@@ -75,7 +77,33 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _drop_stretches(shared: SharedConnection) -> None:
+    """Delete the stretches that end before the oldest message, and before the position just before that.
+
+    Nobody needs them: what was read up to a position before all that is there has left out nothing of it, and such a
+    position holds (see `trackcore.Mark`).  The position before the oldest message keeps its proof, since it may be the
+    end of a log from which everything was deleted.
+    """
+    deleted = _MOST_ROWS
+    while deleted == _MOST_ROWS:
+        with shared.use() as connection:
+            deleted = connection.execute(_DROP_STRETCHES, (_MOST_ROWS,)).rowcount
+
+
 _LAST_SEQ = 2**63 - 1
+_OLDEST = """
+    coalesce(
+        (SELECT seq FROM messages ORDER BY seq LIMIT 1),
+        (SELECT value + 1 FROM counters WHERE name = 'messages.seq')
+    )
+"""
+_DROP_STRETCHES = f"""
+    DELETE FROM stretches WHERE number IN (
+        SELECT number FROM stretches WHERE number < (
+            SELECT number FROM stretches WHERE messages < {_OLDEST} - 1 ORDER BY messages DESC, number DESC LIMIT 1
+        ) ORDER BY number LIMIT ?
+    )
+"""
 
 
 @attrs.define
@@ -87,6 +115,7 @@ class _Pruning:
     _before: int
     _up_to: int
     _after: int = attrs.field(init=False, default=0)
+    _schema: int = attrs.field(init=False, default=0)
     _rows: int = attrs.field(init=False, default=_FIRST_ROWS)
 
     def steps(self) -> Iterator[PruneStep]:
@@ -95,6 +124,8 @@ class _Pruning:
         A window from the future, of a clock that was wrong for a while, says nothing about what lies behind it.
         """
         now = milliseconds(datetime.now(UTC))
+        with self._shared.use() as connection:
+            self._schema = schema_of(connection)
         while window := self._window():
             self._after = window[-1][0]
             if not any(received_at < self._before for _, received_at in window):
@@ -121,6 +152,8 @@ class _Pruning:
             connection.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
             try:
+                # What was to be deleted was seen in the log of before: another one has other messages of its numbers.
+                check_schema(self._schema, schema_of(connection))
                 if self._part == "messages":
                     ids.remove(connection, entries)
                 else:

@@ -26,7 +26,7 @@ from trackcore_sqlite import ids
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
 from trackcore_sqlite.schema import GONE, LOCKED, UnusableLog, inode_of, is_damage, open_for_writing
-from trackcore_sqlite.stretches import StretchWriter
+from trackcore_sqlite.stretches import StretchWriter, schema_of
 from trackcore_sqlite.times import milliseconds
 
 MEBIBYTE = 1 << 20
@@ -102,7 +102,7 @@ class SqliteSink:
         self._bounds = {"rejected": rejected_bytes, "quarantine": quarantine_bytes, "duplicates": duplicates_bytes}
         self._waiting_bytes = waiting_bytes
         self._busy_timeout = busy_timeout
-        self._file = SharedConnection(self._open)
+        self._file = SharedConnection(self._open, before_fork=self._leave)
         self._inode: int | None = None
         self.start_anew()
         renew_in_forks(self)
@@ -216,19 +216,29 @@ class SqliteSink:
 
     def _open(self) -> sqlite3.Connection:
         connection = open_for_writing(self.path, self._busy_timeout)
-        self._inode = inode_of(self.path)
+        inode = inode_of(self.path)
+        if self._inode != inode:
+            self._stretch.forget()
+        self._inode = inode
         connection.execute("PRAGMA busy_timeout = 0")
         self._stored_ids = ids.StoredIds(connection)
         self._stretch.open(connection)
         self._source_ids = {}
         return connection
 
+    def _leave(self, connection: sqlite3.Connection) -> None:
+        self._stretch.leave(connection)
+
     def _drop_connection(self) -> None:
         """Close the file.  When it is opened again it may be another."""
         self._file.close()
+        self._stretch.forget()
         self._inode = None
 
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+        envelopes = [envelope for job in jobs for envelope in job.envelopes]
+        if not envelopes:  # else it is seen with the look for their ids, which costs nothing more
+            self._stretch.check(schema_of(connection))
         if not self._stretch.has_begun and not all(job.probe for job in jobs):
             self._stretch.begin(connection)
         if rejected := [record for job in jobs for record in job.rejected]:
@@ -237,7 +247,7 @@ class SqliteSink:
             self._write_quarantined(connection, quarantined)
         if any(job.probe for job in jobs):
             connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
-        if envelopes := [envelope for job in jobs for envelope in job.envelopes]:
+        if envelopes:
             outcomes = iter(self._write_messages(connection, envelopes))
             for job in jobs:
                 job.outcomes = [next(outcomes) for _ in job.envelopes]

@@ -7,7 +7,7 @@ which the mark of that position is checked (see `trackcore.marks`): a `Snapshot`
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from trackcore import Call, LogChanged, Mark, Stretch
-from trackcore.marks import MOST_STRETCHES, mark_at, message_identity
+from trackcore.marks import mark_at, message_identity, thinned
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 
@@ -44,22 +44,43 @@ class Snapshot:
         (seq,) = self._connection.execute("SELECT value FROM counters WHERE name = 'messages.seq'").fetchone()
         return int(seq)
 
-    def mark(self, position: int) -> Mark:
-        """Make the mark of a position."""
-        return mark_at(position, self.stretches(position), self._message_at(position))
+    @property
+    def beginning(self) -> int:
+        """The position behind which the oldest stretch begins; nothing of the log lies before it."""
+        (after,) = self._connection.execute(_BEGINNING).fetchone()
+        return int(after)
 
-    def stretches(self, position: int, most: int = MOST_STRETCHES) -> list[Stretch]:
-        """Return the stretches up to a position, in order, or the newest so many of them."""
-        rows = self._connection.execute(_STRETCHES, (position, most)).fetchall()
-        return [Stretch._make(row) for row in reversed(rows)]
+    def mark(self, position: int) -> Mark:
+        """Make the mark of a position; where nothing of the log lies before that, the position 0 is as good."""
+        if position <= self.beginning:
+            return Mark()
+        return mark_at(position, self.stretches(position), self.message_at(position))
+
+    def stretches(self, position: int, last: int | None = None) -> Sequence[Stretch]:
+        """Return the stretches from which the marks of positions are made, in order.
+
+        Args:
+            position: the first of these positions.
+            last: the last one, if there are more.
+        """
+        oldest = self._all(_OLDEST)
+        before = thinned(position, oldest[0], self._newest) if oldest and oldest[0].after < position else ()
+        return [*before, *(() if last is None else self._all(_WITHIN, position, last))]
 
     def check(self, mark: Mark) -> None:
         """Raise `LogChanged` where a mark does not hold: it says from where to go on."""
         end, position = self.end, mark.position
-        stretch = "".join(stretch.id for stretch in self.stretches(position, 1))
-        if not mark.holds(end=end, stretch=stretch, message=self._message_at(position)):
-            common = mark.agrees_up_to(self.stretches(end, -1), end)
+        stretch = "".join(stretch.id for stretch in self._newest(position, 1))
+        message = self.message_at(position)
+        if not mark.holds(end=end, stretch=stretch, message=message, beginning=self.beginning):
+            ids = msgspec.json.encode([stretch.id for stretch in mark.stretches]).decode()
+            common = mark.agrees_up_to(self._all(_OF_IDS, ids))
             raise LogChanged(mark=mark, found=self.mark(common), end=end)
+
+    def message_at(self, position: int) -> str:
+        """Return the identity of the message at a position, empty where there is none."""
+        row = self._connection.execute(_IDENTITY, (position,)).fetchone()
+        return "" if row is None else message_identity(row[0], row[1], from_milliseconds(row[2]))
 
     def payloads(
         self,
@@ -79,9 +100,12 @@ class Snapshot:
         for row in self._connection.execute(query, values):
             yield read_payload(row)
 
-    def _message_at(self, position: int) -> str:
-        row = self._connection.execute(_IDENTITY, (position,)).fetchone()
-        return "" if row is None else message_identity(row[0], row[1], from_milliseconds(row[2]))
+    def _newest(self, limit: int, count: int) -> Sequence[Stretch]:
+        """Return, of the stretches that begin before a position, the newest so many, in order."""
+        return self._all(_NEWEST, limit, count)[::-1]
+
+    def _all(self, query: str, *values: object) -> Sequence[Stretch]:
+        return [Stretch._make(row) for row in self._connection.execute(query, values)]
 
 
 def payload_query(
@@ -114,7 +138,19 @@ def read_payload(row: tuple[Any, ...]) -> StoredPayload:
     return StoredPayload._make((*row[:6], from_milliseconds(row[6]), row[7]))
 
 
-_STRETCHES = "SELECT id, messages FROM stretches WHERE messages < ? ORDER BY messages DESC, number DESC LIMIT ?"
+_BEGINNING = "SELECT messages FROM stretches ORDER BY messages LIMIT 1"
+_END = """
+    coalesce(
+        (SELECT messages FROM stretches AS following WHERE following.number > mine.number ORDER BY number LIMIT 1),
+        (SELECT value FROM counters WHERE name = 'messages.seq')
+    )
+"""
+_STRETCHES = f"SELECT id, messages, {_END} FROM stretches AS mine"
+_WITH_MESSAGES = f"{_END} > messages"
+_NEWEST = f"{_STRETCHES} WHERE messages < ? AND {_WITH_MESSAGES} ORDER BY messages DESC, number DESC LIMIT ?"
+_OLDEST = f"{_STRETCHES} WHERE {_WITH_MESSAGES} ORDER BY messages, number LIMIT 1"
+_WITHIN = f"{_STRETCHES} WHERE messages >= ? AND messages < ? AND {_WITH_MESSAGES} ORDER BY messages, number"
+_OF_IDS = f"{_STRETCHES} WHERE id IN (SELECT value FROM json_each(?))"
 _WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _IDENTITY = f"SELECT name, message_id, received_at FROM messages {_WITH_SOURCE} WHERE seq = ?"
 _PAYLOADS = f"""

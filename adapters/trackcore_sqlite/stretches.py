@@ -17,30 +17,70 @@ class StretchWriter:
 
     A log may be rewound under those who write it, as by `.restore` of the sqlite3 shell.  Nobody may write on in a
     stretch then, so each begins another.  SQLite gives a database that is overwritten a new number of its schema.
+
+    A fork closes the connection, whatever the child does, so a process that forks again and again would begin ever more
+    stretches.  It goes on in its own if it finds the log exactly as the fork has left it.
     """
 
     has_begun: bool = False
     _schema: int = 0
+    _id: str = ""
+    _left: tuple[object, ...] | None = None
 
     def open(self, connection: sqlite3.Connection) -> None:
         """Let the first write of a connection begin a stretch."""
         self.has_begun = False
-        (self._schema,) = connection.execute("PRAGMA schema_version").fetchone()
+        self._schema = schema_of(connection)
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a stretch with what the transaction of a connection writes."""
-        connection.execute(_BEGIN)
+        """Begin a stretch with what the transaction of a connection writes, or go on in that of before a fork."""
+        left, self._left = self._left, None
+        if left is None or left != self._look(connection):
+            (self._id,) = connection.execute(_BEGIN).fetchone()
         self.has_begun = True
+
+    def leave(self, connection: sqlite3.Connection) -> None:
+        """Note how the log is, before a fork closes the connection; until then nobody has overwritten it."""
+        if self.has_begun:
+            found = self._look(connection)
+            self._left = found if found[:2] == (self._schema, self._id) else None
+
+    def forget(self) -> None:
+        """Let a stretch begin in any case: the file may be another one, or what was written may be lost."""
+        self._left = None
+
+    def _look(self, connection: sqlite3.Connection) -> tuple[object, ...]:
+        found: tuple[object, ...] = connection.execute(_LOOK).fetchone()
+        return found
 
     def check(self, schema: int) -> None:
         """Raise `SinkUnavailable` where the number of the schema is another: the log must be opened anew."""
-        if self._schema != schema:
-            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=_OVERWRITTEN, retry_after=1)
+        check_schema(self._schema, schema)
+
+
+def schema_of(connection: sqlite3.Connection) -> int:
+    """Return SQLite's number of the schema, which another program that overwrites the log in place changes."""
+    schema: int
+    (schema,) = connection.execute("PRAGMA schema_version").fetchone()
+    return schema
+
+
+def check_schema(known: int, schema: int) -> None:
+    """Raise `SinkUnavailable` where the number of the schema is another than the known one."""
+    if known != schema:
+        raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=_OVERWRITTEN, retry_after=1)
 
 
 _LAST_OF = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{}'), 0)"
+_ENDS = f"""
+    (SELECT value FROM counters WHERE name = 'messages.seq'),
+    {", ".join(map(_LAST_OF.format, ("duplicates", "rejected", "quarantine")))}
+"""
 _BEGIN = f"""
     INSERT INTO stretches (id, messages, duplicates, rejected, quarantine)
-    SELECT lower(hex(randomblob(8))), (SELECT value FROM counters WHERE name = 'messages.seq'),
-           {", ".join(map(_LAST_OF.format, ("duplicates", "rejected", "quarantine")))}
+    SELECT lower(hex(randomblob(8))), {_ENDS} RETURNING id
+"""
+_LOOK = f"""
+    SELECT (SELECT schema_version FROM pragma_schema_version),
+           (SELECT id FROM stretches ORDER BY number DESC LIMIT 1), {_ENDS}
 """

@@ -18,10 +18,17 @@ class SharedConnection:
 
     Args:
         open_: opens the file.
+        before_fork: called with the connection before a fork closes it; it may look at the file, and must not wait.
     """
 
-    def __init__(self, open_: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self,
+        open_: Callable[[], sqlite3.Connection],
+        *,
+        before_fork: Callable[[sqlite3.Connection], object] = lambda _: None,
+    ) -> None:
         self._open = open_
+        self._before_fork = before_fork
         self._lock = threading.RLock()  # a finalizer may close while the thread waits to fork
         self._is_busy = False
         self._connection: sqlite3.Connection | None = None
@@ -67,6 +74,9 @@ class SharedConnection:
         if self._is_busy:  # this very thread forks while it uses the connection
             lock.release()
             return False
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._before_fork(self._connection)
         with suppress(sqlite3.Error):
             self._close()
         return True

@@ -243,6 +243,57 @@ print(*((name, state.position(name)) for name in state.names()))
 """
 
 
+STRETCHES = """
+import os, shutil, sqlite3, sys
+from contextlib import closing
+from adapter_helpers import envelope, overwrite, rejected_record
+from trackcore_sqlite import SqliteSink
+
+path, backup = sys.argv[1], sys.argv[1] + "-backup"
+
+
+def copy():
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    shutil.copyfile(path, backup)
+
+
+def put_back():
+    shutil.copyfile(backup, path)
+
+
+def store_elsewhere():
+    other = SqliteSink(path)
+    other.store(rejected=[rejected_record()])
+    other.close()
+
+
+def overwrite_with_itself():
+    shutil.copyfile(path, backup)
+    overwrite(path, backup)
+
+
+def in_a_child(store):
+    if not (child := os.fork()):
+        store()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+sink = SqliteSink(path)
+sink.store([envelope("first")])
+copy()
+sink.store([envelope("second")])
+for number in range(5):
+    in_a_child(lambda: {in_child})
+    {meanwhile}
+    sink.store([envelope(f"later-{{number}}")])
+with closing(sqlite3.connect(path)) as connection:
+    print(*(after for after, in connection.execute("SELECT messages FROM stretches ORDER BY number")))
+"""
+"""The first stretch is of before there was a process, the second the one of the parent."""
+
+
 class TestForks:
     """No connection, lock or thread of a parent is used after a fork; a fork at any moment loses nothing."""
 
@@ -294,6 +345,27 @@ class TestForks:
     def test_a_log_that_was_moved_away_is_noticed_after_a_fork_too(self, log_path: Path) -> None:
         assert run_python(LOG_MOVED_AWAY, log_path).splitlines() == ["the log was deleted"] * 2
         assert not log_path.exists()
+
+    @pytest.mark.parametrize(
+        ("in_child", "meanwhile", "begun"),
+        [
+            pytest.param("None", "pass", "0 0", id="nothing happens"),
+            pytest.param("None", "sink.check_ready()", "0 0", id="only a probe"),
+            pytest.param("None", "os._exit(0) if os.fork() == 0 else os.wait()", "0 0", id="two forks"),
+            pytest.param("sink.check_ready()", "pass", "0 0", id="a probe of the child"),
+            pytest.param("sink.store([envelope('child')])", "pass", "0 0 2 3 4 4 5 5 6 6 7 7", id="the child stores"),
+            pytest.param("None", "store_elsewhere()", "0 0 2 2 3 3 4 4 5 5 6 6", id="another stores"),
+            pytest.param("None", "put_back()", "0 0 1", id="a copy is put back"),
+            pytest.param("None", "overwrite_with_itself()", "0 0 2 3 4 5 6", id="the log is overwritten with itself"),
+            pytest.param("None", "sink.close()", "0 0 2 3 4 5 6", id="closed"),
+        ],
+    )
+    def test_who_forks_goes_on_in_its_stretch_if_nothing_happened_meanwhile(
+        self, in_child: str, meanwhile: str, begun: str, log_path: Path
+    ) -> None:
+        """Not if the log may be another one, or an earlier state of itself."""
+        script = STRETCHES.format(in_child=in_child, meanwhile=meanwhile)
+        assert run_python(script, log_path).strip() == begun
 
     def test_the_state_of_delivery_is_used_by_both(self, tmp_path: Path) -> None:
         assert run_python(STATE, tmp_path / "state.db").strip() == "('child', 2) ('parent', 2)"

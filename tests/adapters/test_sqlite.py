@@ -19,6 +19,7 @@ from adapter_helpers import (
     commits_held,
     envelope,
     eventually,
+    overwrite,
     quarantined_request,
     rejected_record,
 )
@@ -85,6 +86,34 @@ class TestSequence:
         log_path.unlink()
         sqlite_sink.store([envelope("b", source="app")])
         assert [(stored.source, stored.seq) for stored in log.messages()] == [("app", 1)]
+
+    @pytest.mark.parametrize("kind", ["messages", "rejected", "quarantined", "nothing but a probe"])
+    def test_a_log_that_was_overwritten_while_open(
+        self, sqlite_sink: SqliteSink, log_path: Path, log: SqliteLog, tmp_path: Path, kind: str
+    ) -> None:
+        """As by `.restore` of the sqlite3 shell: whatever is stored next finds out, and is refused once.
+
+        The numbers of sources that were remembered are of the log of before.
+        """
+        sqlite_sink.store([envelope("a", source="website")])
+        with closing(sqlite3.connect(log_path)) as connection:
+            connection.execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
+        sqlite_sink.store([envelope("b", source="app")])
+        overwrite(log_path, tmp_path / "backup.db")
+        store: dict[str, Callable[[], object]] = {
+            "messages": lambda: sqlite_sink.store([envelope("c")]),
+            "rejected": lambda: sqlite_sink.store(rejected=[rejected_record()]),
+            "quarantined": lambda: sqlite_sink.store(quarantined=[quarantined_request()]),
+            "nothing but a probe": sqlite_sink.check_ready,
+        }
+        with pytest.raises(SinkUnavailable, match="another program has overwritten the log"):
+            store[kind]()
+        assert (log.totals().messages, log.totals().rejected, log.totals().quarantined) == (1, 0, 0)
+        sqlite_sink.store(rejected=[rejected_record(source="other")])
+        sqlite_sink.store(rejected=[rejected_record(source="app")])
+        sqlite_sink.store([envelope("d", source="other")])
+        assert [stored.source for stored in log.rejected()] == ["other", "app"]
+        assert [stored.source for stored in log.messages()] == ["website", "other"]
 
     def test_a_closed_sink_opens_again(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
         sqlite_sink.close()

@@ -12,13 +12,13 @@ from pathlib import Path
 import attrs
 import msgspec
 import pytest
-from adapter_helpers import NOON, Workers, envelope, quarantined_request, rejected_record
+from adapter_helpers import NOON, Workers, envelope, overwrite, quarantined_request, rejected_record
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, check_log, prune, set_aside
 from trackcore_sqlite.schema import MIGRATIONS, is_damage, open_for_writing
 
-from trackcore import Envelope, Outcome
+from trackcore import Envelope, LogChanged, Mark, Outcome, SinkUnavailable, Stretch
 
 HOUR = timedelta(hours=1)
 
@@ -101,6 +101,45 @@ class TestPrune:
         sqlite_sink.store([received(f"m{number}", NOON) for number in range(5)])
         list(prune(log_path, NOON + HOUR, up_to=3))
         assert [stored.seq for stored in log.messages()] == [4, 5]
+
+    def test_a_log_that_is_overwritten_meanwhile_is_left_alone(
+        self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path, tmp_path: Path
+    ) -> None:
+        """What nobody needs any more is known of the log of before alone."""
+        sqlite_sink.store([received(f"m{number}", NOON - HOUR) for number in range(250)])
+        steps = prune(log_path, NOON, up_to=250)
+        next(steps)
+        other = SqliteSink(tmp_path / "other.db")
+        other.store([received(f"other-{number}", NOON - HOUR) for number in range(300)])
+        other.close()
+        overwrite(log_path, tmp_path / "other.db")
+        with pytest.raises(SinkUnavailable, match="overwritten"):
+            list(steps)
+        assert len(ids(log)) == 300
+
+    @pytest.mark.parametrize("old", [0, 1, 2, 3, 10, 29, 30])
+    def test_stretches_go_with_their_messages(self, log: SqliteLog, log_path: Path, old: int) -> None:
+        """Whatever was read before: the position holds, and what is left of the log is told from another one."""
+        marks = [Mark()]
+        for number in range(30):
+            sink = SqliteSink(log_path)
+            sink.store([received(f"m{number}", NOON - HOUR if number < old else NOON)])
+            sink.close()
+            with log.snapshot() as snapshot:
+                marks.append(snapshot.mark(number + 1))
+        list(prune(log_path, NOON))
+        with closing(sqlite3.connect(log_path)) as connection:
+            (kept,) = connection.execute("SELECT count(*) FROM stretches WHERE messages > 0").fetchone()
+        assert kept == min(29, 31 - max(old, 1))
+        with log.snapshot() as snapshot:
+            for position, mark in enumerate(marks):
+                snapshot.check(mark)
+                made = snapshot.mark(position)
+                assert made.is_proven
+                assert made.position == (0 if position <= snapshot.beginning else position)
+            assert snapshot.mark(snapshot.end).position == snapshot.end
+            with pytest.raises(LogChanged):
+                snapshot.check(Mark(position=30, stretches=(Stretch("another", 0, 30),), message="another"))
 
     def test_many_are_deleted_in_many_steps(self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path) -> None:
         sqlite_sink.store([received(f"m{number}", NOON) for number in range(1_000)])

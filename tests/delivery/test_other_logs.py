@@ -8,13 +8,14 @@ not).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_helpers import back_up, overwrite, put_in_place
 from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from delivery_processes import Deployed
 from hypothesis import given, settings
@@ -25,28 +26,13 @@ from trackcore_server.log_changes import confirmed
 from trackcore_server.log_feed import make_feed
 from trackcore_sqlite import SqliteLog, SqliteSink, prune
 
-from trackcore import LogChanged, Mark, SinkUnavailable, Stretch
+from trackcore import Envelope, LogChanged, Mark, SinkUnavailable, Stretch
 
 
-def back_up(path: Path, backup: Path) -> None:
-    """Make a backup as the README has it."""
-    backup.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("VACUUM INTO ?", (str(backup),))
-
-
-def put_in_place(path: Path, backup: Path | None) -> None:
-    """Restore a backup as the README has it; without one the log is deleted."""
-    for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
-    if backup is not None:
-        path.write_bytes(backup.read_bytes())
-
-
-def overwrite(path: Path, backup: Path) -> None:
-    """Restore a backup under those who have the log open, as `.restore` of the sqlite3 shell does."""
-    with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
-        source.backup(target)
+def store_apart(path: Path, made: Sequence[Envelope]) -> None:
+    """Store messages in a log, each by a process of its own, as it were."""
+    for each in made:
+        store(path, [each])
 
 
 def ids_in(path: Path) -> set[str]:
@@ -188,6 +174,48 @@ class TestIncoming:
         assert there.taken == [f"m{number}" for number in range(50, 60)]
 
 
+class TestManyStretches:
+    """However many processes have written the log: a position is kept with its proof, and little is sent again."""
+
+    def test_each_position_of_a_page_is_proven(self, bench: Bench) -> None:
+        """Also one that many stretches follow up to the end of the page."""
+        store_apart(bench.log, envelopes(30))
+        store_apart(bench.log, envelopes(3, first=30) + envelopes(40, first=33, destinations=("Other",)))
+        for after in (0, 5, 29, 30):
+            page = bench.feed.read("There", after=after, count=500, size=1_000_000)
+            marks = [*map(page.mark, page.messages), page.mark_at_end()]
+            assert [mark.position for mark in marks] == [*range(after + 1, 34), 73]
+            for mark in marks:
+                assert mark.stretches[-1] == bench.feed.mark(mark.position).stretches[-1]
+                assert (mark.stretches[0], mark.message) == (
+                    bench.feed.mark().stretches[0],
+                    bench.feed.mark(mark.position).message,
+                )
+
+    @pytest.mark.parametrize("count", [1, 60])
+    def test_another_log_is_noticed(self, bench: Bench, count: int) -> None:
+        store_apart(bench.log, envelopes(1) + envelopes(40, first=1, destinations=("Other",)))
+        bench.worker(Recipient()).step()
+        put_in_place(bench.log, None)
+        store(bench.log, envelopes(count, first=50))
+        bench.run(bench.worker(there := Recipient()))
+        assert there.taken == [f"m{number}" for number in range(50, 50 + count)]
+
+    def test_a_backup_of_many_stretches_ago(self, bench: Bench, backup: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """It is delivered from where it ends, or from before that by less than what it is behind."""
+        store(bench.log, envelopes(3_000))
+        store_apart(bench.log, envelopes(100, first=3_000))
+        back_up(bench.log, backup)
+        store_apart(bench.log, envelopes(100, first=3_100))
+        bench.run(bench.worker(Recipient()))
+        put_in_place(bench.log, backup)
+        store(bench.log, envelopes(5, first=9_000))
+        bench.run(bench.worker(there := Recipient()))
+        assert there.taken[-5:] == [f"m{number}" for number in range(9_000, 9_005)]
+        assert len(there.taken) < 105
+        assert "There: the log was rewound" in caplog.text
+
+
 class TestReplay:
     """A replay goes on in the log that is there, from where both agree up to its end."""
 
@@ -284,10 +312,10 @@ def test_a_state_file_of_before_there_were_proofs_is_brought_up_to_date(tmp_path
         assert replay is not None
         assert replay.mark == Mark(position=5)
         assert state.log_change("There") is None
-        mark = Mark(position=9, stretches=(Stretch("a", 0), Stretch("b", 4)), message="x")
+        mark = Mark(position=9, stretches=(Stretch("a", 0, 4), Stretch("b", 4, 9)), message="x")
         state.skip("There", mark)
         assert state.mark("There") == mark
-        change = LogChanged(mark=mark, found=Mark(position=4, stretches=(Stretch("a", 0),)), end=6)
+        change = LogChanged(mark=mark, found=Mark(position=4, stretches=(Stretch("a", 0, 4),)), end=6)
         state.change_log("There", change, NOON)
         assert state.mark("There") == change.found
         assert state.log_change("There") == (str(change), NOON)
@@ -318,6 +346,10 @@ class _Deployment:
     def append_as_another(self, count: int) -> None:
         store(self.bench.log, envelopes(count, first=self.count))
         self.count += count
+
+    def append_as_others(self, count: int) -> None:
+        for _ in range(5 * count):
+            self.append_as_another(1)
 
     def deliver(self, steps: int) -> None:
         for _ in range(steps):
