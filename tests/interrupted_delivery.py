@@ -36,6 +36,7 @@ def interrupt(configuration: Configuration, moment: int, seconds: float) -> None
 
     delivering._LOOK_SECONDS = 0.001
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    sys._getframe().f_trace_opcodes = True  # 3.12 looks at this when tracing begins, and not again
     sys.settrace(trace)
     delivering.run_until_signal(delivering.DeliveryRun(configuration, "the one that stands by"))
     sys.settrace(None)
