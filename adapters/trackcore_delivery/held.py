@@ -13,7 +13,7 @@ They are copied, as dead letters are, and not remembered by their positions: so 
 What is held is bounded for each destination, in users, messages and bytes, and a single user has a share of that.  Who
 goes beyond the share is given up, and where all of it is full, another user is: the one held for the longest if there
 are too many, else the one with the most.  Those messages go to the dead letters, in order, before their window has
-ended, and the user is a user as any other again.  So nobody, by however many users, can have everyone wait.
+ended, and the user is a user as any other again.  So nobody else has to wait because it is full.
 """
 
 from __future__ import annotations
