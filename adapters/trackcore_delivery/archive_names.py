@@ -10,8 +10,10 @@ is exactly of this form.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -80,14 +82,16 @@ def place_of(folder: Path, names: ArchiveNames) -> Place:
 
     Folders are compared as the system finds them, symbolic links resolved; the part that does not exist yet, and the
     names, without regard to case and Unicode normalization, which some file systems ignore.
+
+    What cannot be looked at now, as on a disk that is gone, counts as not existing.  Its sender will report it; the
+    other destinations must not suffer.
     """
-    existing = folder.resolve()
-    missing: list[str] = []
-    while not existing.exists():
-        missing.insert(0, existing.name)
-        existing = existing.parent
-    found = existing.stat()
-    return found.st_dev, found.st_ino, _folded("/".join(missing)), _folded(names.stem)
+    path = Path(os.path.realpath(folder))  # `Path.resolve` raises in a loop of symbolic links
+    for existing in (path, *path.parents):
+        with suppress(OSError):
+            found = existing.stat()
+            return found.st_dev, found.st_ino, _folded(str(path.relative_to(existing))), _folded(names.stem)
+    return _folded(str(path)), _folded(names.stem)
 
 
 def _folded(text: str) -> str:

@@ -10,9 +10,10 @@ either before the position and held, or behind the position.
 They are copied, as dead letters are, and not remembered by their positions: so they need no protection from `keep` and
 `prune`, they survive a log that is replaced, and no number of them can stop the log from becoming shorter.
 
-What is held is bounded for each destination, in users, messages and bytes.  When it is full, what would have to be held
-waits in the log, and with it what lies behind: the lane is blocked until a held message is settled, at the latest
-because its retry window ends.
+What is held is bounded for each destination, in users, messages and bytes, and a single user has a share of that.  Who
+goes beyond the share is given up, and where all of it is full, another user is: the one held for the longest if there
+are too many, else the one with the most.  Those messages go to the dead letters, in order, before their window has
+ended, and the user is a user as any other again.  So nobody else has to wait because it is full.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from datetime import datetime
 import attrs
 
 from trackcore_delivery.feed import FedMessage
+from trackcore_delivery.isolation import Key, key_of
 from trackcore_delivery.lanes import Lane, Waiting, fitting
 from trackcore_delivery.patience import Place
 from trackcore_delivery.records import HeldUser, Settled
@@ -32,6 +34,9 @@ from trackcore_delivery.state_rows import held_size
 HELD_USERS = 100
 HELD_MESSAGES = 10_000
 HELD_BYTES = 16 << 20
+
+_SHARE = 4
+"""One user may have a fourth part of what may be held."""
 
 
 @attrs.define
@@ -62,6 +67,14 @@ class HeldLane(Lane):
         self._state.settle_held(self._destination, self.user, self._taken[:count], settled)
         self._taken = self._taken[count:]
 
+    def give_up(self, reason: str, now: datetime) -> None:
+        """Bury all that is held, and release the user."""
+        held = self._state.held_messages(self.user, limit=self.user.messages)
+        messages = [message for _, message in held]
+        refused = dict.fromkeys(range(len(held)), reason)
+        settled = Settled(messages=messages, refused=refused, now=now, answered=False)
+        self._state.settle_held(self._destination, self.user, [number for number, _ in held], settled)
+
     def ends(self) -> Mapping[str, int]:
         """See `Lane.ends`."""
         return {"": self._state.last_held(self.user)}
@@ -69,28 +82,41 @@ class HeldLane(Lane):
 
 @attrs.define
 class Room:
-    """How much more may be held."""
+    """What is held, and whether more may be."""
 
-    users: int
-    messages: int
-    size: int
+    _users: dict[Key, HeldUser]
+    _messages: int
+    _size: int
 
     @classmethod
     def beside(cls, held: Sequence[HeldUser]) -> Room:
-        """Return what is left beside these users."""
-        return cls(
-            users=HELD_USERS - len(held),
-            messages=HELD_MESSAGES - sum(user.messages for user in held),
-            size=HELD_BYTES - sum(user.size for user in held),
-        )
+        """Return the room beside these users, of whom the first is held for the longest."""
+        users = {user.key: user for user in held}
+        return cls(users, sum(user.messages for user in held), sum(user.size for user in held))
 
-    @property
-    def is_left(self) -> bool:
-        """Whether one more user can be held."""
-        return self.users > 0 and self.messages > 0 and self.size > 0
+    def copy(self) -> Room:
+        """Return another one, to try what fits."""
+        return Room(dict(self._users), self._messages, self._size)
 
-    def takes(self, message: FedMessage) -> bool:
-        """Return whether one more message fits, and take its room."""
-        self.messages -= 1
-        self.size -= held_size(message)
-        return self.messages >= 0 and self.size >= 0
+    def add(self, message: FedMessage) -> None:
+        """Note that one more message of a held user is held."""
+        user, size = self._users[key_of(message)], held_size(message)
+        self._users[user.key] = attrs.evolve(user, messages=user.messages + 1, size=user.size + size)
+        self._messages += 1
+        self._size += size
+
+    def in_the_way(self, message: FedMessage) -> HeldUser | None:
+        """Return the user who is to be given up before a message is held; None where it fits, or is alone."""
+        if not self._users:
+            return None
+        users, size = self._users.values(), held_size(message)
+        own = self._users.get(key_of(message))
+        if own and (own.messages >= HELD_MESSAGES // _SHARE or own.size + size > HELD_BYTES // _SHARE):
+            return own
+        if own is None and len(users) >= HELD_USERS:
+            return next(iter(users))
+        if self._messages >= HELD_MESSAGES:
+            return max(users, key=lambda user: user.messages)
+        if self._size + size > HELD_BYTES:
+            return max(users, key=lambda user: user.size)
+        return None

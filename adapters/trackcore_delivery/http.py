@@ -130,7 +130,9 @@ class Endpoint:
         self._name = f"{parsed.scheme}://{parsed.netloc}"
         self._headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json", **headers}
         self._timeout = timeout
-        self._masked = _forms([*secrets, *_parts(parsed)])
+        forms = _forms([*secrets, *_parts(parsed)])
+        self._masked = re.compile("|".join(map(re.escape, forms)) or "(?!)", re.IGNORECASE)
+        self._longest = max(map(len, forms), default=0)
         self._clock = clock
         self._deadline = Deadline()
         self._pool = make_pool(url, self._deadline)
@@ -182,9 +184,7 @@ class Endpoint:
 
     def quoted(self, text: str) -> str:
         """Return what an endpoint answered in a form that can be shown: masked, on one line, and cut."""
-        for secret in self._masked:
-            text = text.replace(secret, "***")
-        return visible(" ".join(text.split()))[:_TOLD_CHARS]
+        return visible(" ".join(self._masked.sub("***", text).split()))[:_TOLD_CHARS]
 
     def close(self) -> None:
         """Close the connections."""
@@ -194,8 +194,17 @@ class Endpoint:
         return TryLater(detail=f"{self._name}: {what}", of_destination=of_destination)
 
     def _told_of(self, answer: Answer, because: str = "") -> str:
-        text = self.quoted(answer.body[:_SEARCHED_BYTES].decode("utf-8", "replace"))
+        text = answer.body[:_SEARCHED_BYTES].decode("utf-8", "replace")
+        if len(answer.body) > _SEARCHED_BYTES or not answer.is_whole:
+            text = self._without_part_at_end(text)
+        text = self.quoted(text)
         return f"{self._name} answered {answer.status}{because}" + (f": {text}" if text else "")
+
+    def _without_part_at_end(self, text: str) -> str:
+        """Drop the end of a text that was cut off: what begins there may be a part of a secret, which nothing masks."""
+        end = max(0, len(text) - self._longest)
+        across = (found.end() for found in self._masked.finditer(text) if found.start() < end < found.end())
+        return text[: next(across, end)]
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> tuple[bytes, bool]:
         """Read an answer, and report whether to its end; a connection that is not read to its end is closed."""

@@ -16,7 +16,8 @@ until one is found whose messages are taken; that one is asked first from then o
 batches, since one may have messages of a single user, or of users like the first alone.
 
 A message of another user that was taken in step 1 is not sent again when its turn comes, if this process lives that
-long; it was the first of its user that waits, so that user's order holds.
+long; it was the first of its user that waits, so that user's order holds.  After a crash it is sent again, so there are
+never more than 50 such: beyond that, the last of them is sent once more to learn whether the destination works.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from trackcore_delivery.sending import Refusal, Refused, TryLater
 from trackcore_delivery.tracks import Track
 
 _BATCHES_AHEAD = 8
+
+_MOST_ARRIVED = 50
+"""So many messages may have been sent before their turn, which only this process knows."""
 
 _TRUST = 8
 """Of how many users in a row it is believed, once a message of another was taken, that the fault is theirs.
@@ -57,19 +61,13 @@ class Isolation:
         deliver: sends messages, and settles them.
         hold: settles messages, the user of the last of which is held from then on.
         is_held: whether a message is of a user who is held already.
-        has_room: whether one more user can be held.
-
-    Attributes:
-        is_found: whether the last search has found one user whose messages fail while those of others are taken.
     """
 
     send: Callable[[Sequence[FedMessage]], Sequence[Refusal]]
     deliver: Callable[[Track, Sequence[FedMessage]], None]
     hold: Callable[[Track, Sequence[FedMessage], int], None]
     is_held: Callable[[FedMessage], bool]
-    has_room: Callable[[], bool]
-    is_found: bool = attrs.field(init=False, default=False)
-    _arrived: set[tuple[str, str]] = attrs.field(init=False, factory=set)
+    _arrived: dict[tuple[str, str], FedMessage] = attrs.field(init=False, factory=dict)
     _trust: int = attrs.field(init=False, default=0)
     _asked_first: Key | None = attrs.field(init=False, default=None)
 
@@ -79,7 +77,8 @@ class Isolation:
 
     def forget(self, messages: Iterable[FedMessage]) -> None:
         """Forget messages that are settled."""
-        self._arrived.difference_update(map(_identity, messages))
+        for message in messages:
+            self._arrived.pop(_identity(message), None)
 
     def end_trust(self) -> None:
         """Believe no longer that the destination works: an attempt has failed, and the next one waits."""
@@ -89,9 +88,8 @@ class Isolation:
         """Look for one user in a batch that has failed, and hold it.
 
         Raises:
-            TryLater: the destination fails as a whole, as far as is known; or `is_found`, and nobody can be held.
+            TryLater: the destination fails as a whole, as far as is known.
         """
-        self.is_found = False
         first = next((index for index, message in enumerate(messages) if not self._is_passed(message)), None)
         if first is None:
             self.deliver(track, messages)
@@ -99,8 +97,7 @@ class Isolation:
         try:
             self.deliver(track, messages[: first + 1])
         except TryLater as error:
-            self.is_found = not error.is_outage and self._is_working(track, messages[first:], beyond)
-            if not self.is_found or not self.has_room():
+            if error.is_outage or not self._is_working(track, messages[first:], beyond):
                 raise
             self.hold(track, messages[: first + 1], track.doubts)
         else:
@@ -128,9 +125,6 @@ class Isolation:
                 if error.is_outage:
                     raise
                 if len(half) == 1:
-                    self.is_found = True
-                    if not self.has_room():
-                        raise
                     self.hold(track, half, 0)
                     return
                 messages = half
@@ -146,6 +140,8 @@ class Isolation:
             return False
         chosen = others[int(track.failures * _STRIDE * len(others)) % len(others)]
         other = next((message for message in others if key_of(message) == self._asked_first), chosen)
+        if len(self._arrived) >= _MOST_ARRIVED:
+            other = next(reversed(self._arrived.values()))
         self._asked_first = None
         try:
             refusals = self.send([other])
@@ -156,7 +152,7 @@ class Isolation:
                 raise
             return False
         if not refusals:
-            self._arrived.add(_identity(other))
+            self._arrived[_identity(other)] = other
             self._asked_first = key_of(other)
         return True
 

@@ -7,7 +7,8 @@ delivered, held back, or among the dead letters.  Everything that delivery promi
   so those of one user come in order (see `held`).
 - Independence.  Each destination has its own worker, thread and position; one that hangs keeps nobody waiting.
 - Bounded memory: one batch for each destination.  What waits, waits in the log.
-- After a crash at most the batch in flight is sent again: the position moves in the transaction that settles.
+- After a crash at most the batch in flight is sent again, and what was sent in a search (see `isolation`): the position
+  moves in the transaction that settles.
 
 A batch that is refused is divided until it is known which messages it is because of; the rest is delivered.  A batch
 that fails is tried again after a while, and smaller each time.  Where the destination may fail because of one user's
@@ -51,6 +52,8 @@ _FEW = 2
 _HELD_PAUSE_SECONDS = 5.0
 """How far apart the attempts for held users are while they fail, however many users there are."""
 
+_TOO_MUCH = "given up before its retry window has ended: too much is held back"
+
 _log = logging.getLogger("trackcore.delivery")
 
 
@@ -75,7 +78,6 @@ class Worker:
     _isolation: Isolation = attrs.field(init=False)
     _held: set[Key] = attrs.field(init=False, factory=set)
     _room: Room = attrs.field(init=False)
-    _is_full: bool = attrs.field(init=False, default=False)
     _held_from: float = attrs.field(init=False, default=0.0)
     _must_look: bool = attrs.field(init=False, default=True)
 
@@ -86,7 +88,6 @@ class Worker:
             deliver=self._deliver,
             hold=self._hold,
             is_held=lambda message: key_of(message) in self._held,
-            has_room=lambda: self._room.is_left,
         )
         now, ticks = self.clock(), self.monotonic()
         attempts = self.state.attempts(self.destination.name)
@@ -133,18 +134,24 @@ class Worker:
         return track.lane.can_hold and track.doubts >= _FEW
 
     def _take(self, track: Track, count: int, now: datetime) -> Sequence[Waiting]:
-        """Take what waits, up to what would have to be held back and cannot be, since too much is held already."""
+        """Take what waits, as much of it as there is room to hold what is of held users."""
         waiting = track.lane.take(count=count, size=self.destination.batch_bytes, now=now)
-        if not track.lane.can_hold or not self._held:
+        if not waiting or not track.lane.can_hold:
             return waiting
-        room = attrs.evolve(self._room)
+        if self._is_to_hold(track, waiting[0].message):
+            self._make_room(waiting[0].message)
+        room = self._room.copy()
         for index, (message, _) in enumerate(waiting):
-            if key_of(message) in self._held and not room.takes(message):
-                if not self._is_full and not index:
-                    _log.warning("%s: too much is held back; what comes in waits", self.destination.name)
-                    self._is_full = True
-                return waiting[:index]
+            if self._is_to_hold(track, message):
+                if room.in_the_way(message) is not None:
+                    return waiting[:index]
+                room.add(message)
         return waiting
+
+    def _is_to_hold(self, track: Track, message: FedMessage) -> bool:
+        """Return whether a message waits for others of its user, and has not arrived in a search."""
+        is_held = track.lane.can_hold and key_of(message) in self._held
+        return is_held and not self._isolation.has_arrived(message)
 
     def _attempt(self, track: Track, waiting: Sequence[Waiting]) -> None:
         self._done = 0
@@ -204,15 +211,32 @@ class Worker:
 
         `doubts` is how sure it is that there are more such users.
         """
-        message = messages[-1]
+        *passed, message = messages
+        if passed:
+            self._settle(track, passed, {}, is_answer=False)
+        self._make_room(message)
         _log.warning(
             "%s: fails to take the messages of a user of source %s alone; they are held back",
             self.destination.name,
             message.source,
         )
         self._held.add(key_of(message))
-        self._settle(track, messages, {})
+        self._settle(track, [message], {})
         track.doubts = doubts
+
+    def _make_room(self, message: FedMessage) -> None:
+        """Give up held users until one more message can be held."""
+        while (user := self._room.in_the_way(message)) is not None:
+            _log.warning(
+                "%s: %d messages of a user of source %s to the dead letters: %s",
+                self.destination.name,
+                user.messages,
+                user.source,
+                _TOO_MUCH,
+            )
+            HeldLane(self.destination.name, self.state, user).give_up(_TOO_MUCH, self.clock())
+            self._must_look = True
+            self._look_for_held_users()
 
     def _settle(
         self, track: Track, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool = True
@@ -231,13 +255,12 @@ class Worker:
     def _settled(
         self, track: Track, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
     ) -> Settled:
-        held = self._held if track.lane.can_hold else ()
         return Settled(
             messages=messages,
             refused=refused,
             now=self.clock(),
             answered=is_answer,
-            held=frozenset(index for index, message in enumerate(messages) if key_of(message) in held),
+            held=frozenset(index for index, message in enumerate(messages) if self._is_to_hold(track, message)),
         )
 
     def _fail(self, track: Track, waiting: Sequence[Waiting], error: TryLater) -> None:
@@ -292,17 +315,13 @@ class Worker:
             passed = [self._is_passed(track, message) for message in expired]
             refused = {index: reason for index, is_passed in enumerate(passed) if not is_passed}
             self._write(track.lane, self._settled(track, expired, refused, is_answer=False))
-            if isinstance(track.lane, HeldLane) or self._is_one_users(track):  # each of its messages has its own try
+            if isinstance(track.lane, HeldLane):  # each of its messages has its own try
                 track.next_try = self._held_from = self.monotonic() + FIRST_SECONDS
                 return
             if not track.gave_up or len(expired) < len(waiting):
                 track.gave_up = True
                 return
             waiting = self._take(track, self.destination.batch_messages, now)
-
-    def _is_one_users(self, track: Track) -> bool:
-        """Return whether the last attempt is known to have failed because of one user, who could not be held."""
-        return self._is_to_isolate(track) and self._isolation.is_found
 
     def _expired(self, track: Track, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
         """Give the first messages, up to one that has not waited for the retry window."""
@@ -346,7 +365,6 @@ class Worker:
         self._tracks = kept
         self._held = {user.key for user in users.values()}
         self._room = Room.beside([*users.values()])
-        self._is_full = self._is_full and not self._room.is_left
         self._must_look = False
 
     def _track_of(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> Track:

@@ -7,8 +7,11 @@ Theory.  A clock that is a year ahead makes everything a year old, and deleting 
 jumped ahead by more than a day is not believed before it has stood there for a day: until then time goes on from where
 it was.  Where it was, a process that starts reads from the log: the time of the newest message.  If messages of less
 than a day lie behind a gap of more than one, the log does not show yet that the clock was right about the gap; then it
-is the time before the gap, and what has passed since.  The price is that after a quiet time, or a stop, of more than a
-day it takes up to a day until all that is old enough is deleted.
+is the time before the gap, and what has passed since.  A clock that is put back is believed at once, so messages that
+are later than the newest one say nothing.
+
+The price is that after a quiet time, or a stop, of more than a day it takes up to a day until all that is old enough is
+deleted.  For who restarts more often than that it takes until messages of more than a day have come.
 """
 
 from __future__ import annotations
@@ -84,17 +87,55 @@ def time_of_log(path: Path) -> datetime | None:
     """Return the time up to which a log shows that its clock was right; None where there are no messages."""
     try:
         browser = SqliteBrowser(path)
-        newest = browser.time_before("messages", browser.ends()["messages"] + 1)
+        end = browser.ends()["messages"]
+        newest = browser.time_before("messages", end + 1)
         if newest is None:
             return None
-        (before,) = browser.seqs_at([newest - _DAY])
-        first = browser.time_after("messages", before)
-        last = browser.time_before("messages", before + 1)
+        last, first = _around(browser, newest, end)
     except TrackcoreError:
         return None  # whoever deletes will hear why
-    if first is None or last is None or first - last <= _DAY:
+    if last is None or first - last <= _DAY:
         return newest
     return last + (newest - first)
+
+
+def _around(browser: SqliteBrowser, newest: datetime, end: int) -> tuple[datetime | None, datetime]:
+    """Return the times of the last message from before the day that ends with the newest one, and of the first since.
+
+    Messages of a time after the newest one, of a clock that was ahead and was put right, are passed over: bisection
+    takes them for messages of that day, also where others from before it lie behind them.
+    """
+    known = browser.first_seq() - 1
+    while True:
+        (known,) = browser.seqs_at([newest - _DAY], low=known, high=end)
+        last = browser.time_before("messages", known + 1)
+        following = _first_up_to(browser, newest, known + 1, end)
+        first = browser.time_after("messages", following - 1) or newest
+        if first >= newest - _DAY:
+            return last, first
+        known = following
+
+
+def _first_up_to(browser: SqliteBrowser, newest: datetime, low: int, high: int) -> int:
+    """Return the number of the first message that is not later than the newest one; there may be a block of later ones.
+
+    It is found by bisection.  With several blocks it may be one behind the last: then the gap seems the longer.
+    """
+
+    def is_later(seq: int) -> bool:
+        at = browser.time_after("messages", seq - 1)
+        return at is not None and at > newest
+
+    middle = low
+    while low < high:
+        if is_later(middle):
+            low = middle + 1
+        elif middle == low:
+            break
+        else:
+            high = middle
+        middle = (low + high) // 2
+    return low
 
 
 def _prune_once(path: Path, before: datetime, up_to: Callable[[], int | None], stopped: threading.Event) -> None:

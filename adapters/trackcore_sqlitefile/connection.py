@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from trackcore_sqlitefile.forks import check_may_open, close_before_forks, know_process
+from trackcore_sqlitefile.forks import check_may_open, close_before_forks, held_off, know_process
 
 
 class SharedConnection:
@@ -48,7 +48,7 @@ class SharedConnection:
     def use(self) -> Iterator[sqlite3.Connection]:
         """Have the connection to oneself.  Raises what opening raises, and `sqlite3.Error`."""
         know_process()
-        with self._lock:
+        with held_off(), self._lock:
             if self._is_busy:
                 raise sqlite3.ProgrammingError("this thread is using the connection already")
             self._is_busy = True
@@ -63,7 +63,7 @@ class SharedConnection:
     def close(self) -> None:
         """Close the file once no other thread uses it.  A later use opens it again."""
         know_process()
-        with self._lock:
+        with held_off(), self._lock:
             self._close()
 
     def rest(self, seconds: float) -> bool:

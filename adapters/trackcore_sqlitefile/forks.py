@@ -9,6 +9,11 @@ connection unused does not help; it must not be there.
 Hence every connection is closed before a fork (`os.register_at_fork`), once the transaction that is under way has
 ended, and no other begins until the fork is over.  Parent and child open their own when they next need one.
 
+A thread that uses one connection may need another before it is done, or close one: it reads within a snapshot, or a
+reader is collected in the midst of a commit.  It must not wait for the fork that waits for it.  So every thread notes
+that it is inside before it takes any lock of a connection; the forking thread first waits until no other is inside, and
+takes those locks only then.  Meanwhile only threads that are inside already may go further in.
+
 There are two cases in which a connection cannot be closed: a thread that holds one for longer than `PATIENCE_SECONDS`
 (or forks while it holds it, as a signal handler may), and a fork that was not made by Python, so that nobody hears of
 it.  The child finds what was left open, keeps it from ever being closed, and refuses to open files.  It loses nothing,
@@ -21,12 +26,16 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 from weakref import WeakSet
 
 PATIENCE_SECONDS = 30.0
 """How long a fork waits for the transactions under way."""
+
+_LOOK_SECONDS = 0.001
+"""How often a fork looks whether they have ended."""
 
 INHERITED = (
     "this process was forked while its parent was using it; fork at another time, by Python's own means (os.fork,"
@@ -66,6 +75,11 @@ class _Process:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
+        """Held by a thread that forks, until it has."""
+        self.forking: int | None = None
+        self.inside: dict[int, int] = {}
+        """How deep each thread is in blocks that forks wait for."""
+        self.registering = threading.RLock()
         self.pid = os.getpid()
         self.has_inherited = False
         self.closables: WeakSet[Closable] = WeakSet()
@@ -78,20 +92,45 @@ class _Process:
 _process = _Process()
 
 
-def held_off() -> AbstractContextManager[Any]:
-    """Keep forks waiting during a block, which must be short."""
-    return _process.lock
+@contextmanager
+def held_off() -> Iterator[None]:
+    """Keep forks waiting during a block, and wait for one that is under way unless this thread is in such a block.
+
+    There is no lock around this, and none may be added: a finalizer may come here from anywhere.  Both sides first note
+    what they want, and then look at the other's note, so at least one of the two sees the other.
+    """
+    thread = threading.get_ident()
+    while True:
+        depth = _process.inside.get(thread, 0)
+        _process.inside[thread] = depth + 1
+        if depth or _process.forking in {None, thread}:
+            break
+        _leave(thread)
+        with _process.lock:
+            pass
+    try:
+        yield
+    finally:
+        _leave(thread)
+
+
+def _leave(thread: int) -> None:
+    depth = _process.inside.get(thread, 0)
+    if depth > 1:
+        _process.inside[thread] = depth - 1
+    else:
+        _process.inside.pop(thread, None)
 
 
 def close_before_forks(closable: Closable) -> None:
     """Have a connection closed before each fork, for as long as the object lives."""
-    with _process.lock:
+    with _process.registering:
         _process.closables.add(closable)
 
 
 def renew_in_forks(renewable: Renewable) -> None:
     """Have `start_anew` called in each child, for as long as the object lives."""
-    with _process.lock:
+    with _process.registering:
         _process.renewables.add(renewable)
 
 
@@ -111,25 +150,33 @@ def check_may_open() -> None:
 
 
 def _before() -> None:
+    thread = threading.get_ident()
     deadline = time.monotonic() + PATIENCE_SECONDS
-    resting = _process.resting[threading.get_ident()] = []
+    resting = _process.resting[thread] = []
     if _process.lock.acquire(timeout=PATIENCE_SECONDS):
         resting.append(None)
-    resting.extend(
-        closable for closable in _process.closables.copy() if closable.rest(max(0.0, deadline - time.monotonic()))
-    )
+        _process.forking = thread
+        while any(other != thread for other in list(_process.inside)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+    with _process.registering:
+        closables = _process.closables.copy()
+    resting.extend(closable for closable in closables if closable.rest(max(0.0, deadline - time.monotonic())))
 
 
 def _after_in_parent() -> None:
     for closable in reversed(_process.resting.pop(threading.get_ident(), [])):
         if closable is None:
+            _process.forking = None
             _process.lock.release()
         else:
             closable.resume()
 
 
 def _after_in_child() -> None:
-    _process.lock = threading.RLock()
+    thread = threading.get_ident()
+    _process.lock, _process.registering = threading.RLock(), threading.RLock()
+    _process.forking = None
+    _process.inside = {other: depth for other, depth in _process.inside.items() if other == thread}
     _process.resting.clear()
     for closable in _process.closables.copy():
         if closable.start_anew():

@@ -152,6 +152,51 @@ over.set()
 print(*sink.store([envelope("after")]))
 """
 
+FORK_BESIDE_A_NESTED_USE = """
+import os, signal, sys, threading
+from pathlib import Path
+from adapter_helpers import envelope
+from trackcore_delivery import Ownership
+from trackcore_sqlite import SqliteLog, SqliteSink
+from trackcore_sqlitefile import forks
+
+signal.alarm(20)  # a fork has more patience
+path = sys.argv[1]
+sink, log = SqliteSink(path), SqliteLog(path)
+sink.store([envelope(f"{{n}}") for n in range(200)])
+readers = [log.messages() for _ in range(20)]  # some are brought to rest before the one in use
+for reader in readers:
+    next(reader)
+used = threading.Event()
+
+def use():
+    global kept
+    with log.snapshot():
+        used.set()
+        while forks._process.lock.acquire(blocking=False):  # until a fork waits
+            forks._process.lock.release()
+        {nested}
+
+thread = threading.Thread(target=use)
+thread.start()
+used.wait()
+if not (child := os.fork()):
+    print(*sink.store([envelope("child")]), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+print(*sink.store([envelope("after")]))
+"""
+
+NESTED = {
+    "a reader that is made": "assert len(list(log.messages())) == 200",
+    "a reader that is left open": "kept = log.messages(); next(kept)",
+    "a reader that goes on": "assert all(len(list(reader)) == 199 for reader in readers)",
+    "a reader that is closed": "[reader.close() for reader in readers]",
+    "another sink": "SqliteSink(path).store([envelope('nested')])",
+    "a lock": "Ownership(Path(path + '.lock')).owner()",
+}
+
 FORK_OF_ANOTHER_LANGUAGE = """
 import ctypes, os, sys
 from functools import partial
@@ -328,6 +373,15 @@ class TestForks:
     def test_a_fork_beside_a_use_that_takes_too_long_refuses_in_the_child(self, log_path: Path, log: SqliteLog) -> None:
         assert run_python(FORK_BESIDE_A_LONG_USE, log_path).split() == ["True", "True", "True", "stored"]
         assert [entry.message["messageId"] for entry in log.messages()] == ["before", "after"]
+
+    @pytest.mark.parametrize("nested", NESTED.values(), ids=NESTED)
+    def test_a_thread_that_a_fork_waits_for_may_use_another_connection(
+        self, nested: str, log_path: Path, log: SqliteLog
+    ) -> None:
+        assert run_python(FORK_BESIDE_A_NESTED_USE.format(nested=nested), log_path).split() == ["stored"] * 2
+        stored = [entry.message["messageId"] for entry in log.messages()]
+        assert stored[-2:] == ["child", "after"]
+        assert is_sound(log_path)
 
     @pytest.mark.parametrize(
         ("open_at_the_fork", "printed"),

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 from delivery_helpers import NOON, TurnedClock, fed, surroundings
-from delivery_processes import Deployed
+from delivery_processes import Deployed, send_batch, track
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import wait_for
 from trackcore_delivery import (
     Batch,
     ByteCount,
@@ -66,6 +67,20 @@ def named(name: str, folder: Path, clock: Clock | None = None, **settings: Any) 
 
 def send(to: FileSender, count: int = 1, first: int = 0) -> None:
     to.send(Batch(destination="There", messages=fed(count, first=first)))
+
+
+def assert_is_its_own_trouble(folder: Path, broken: str) -> None:
+    """Check that delivery can begin beside a folder that cannot be used, and what is heard of that one."""
+    unusable, other = (FileDestination(name=name, folder=Path(path)) for name, path in (("A", broken), ("B", "out")))
+    around = surroundings(folder)
+    with closing(State(folder / "state.db")) as state:
+        Delivery(make_lanes=lambda _: (), state=state, destinations=[unusable, other], surroundings=around)
+    with pytest.raises(TryLater):
+        send(unusable.make_sender(around))
+    with closing(other.make_sender(around)) as sender:
+        send(sender)
+    with pytest.raises(SamePlace):
+        check_places([unusable, FileDestination(name="a", folder=Path(f"./x/../{broken}"))], around)
 
 
 def content(folder: Path) -> dict[str, list[str]]:
@@ -424,6 +439,42 @@ class TestNames:
                 destinations=[FileDestination(name=name, folder=Path(folder)) for name, folder in (one, other)],
                 surroundings=surroundings(deployed.folder),
             )
+
+    @pytest.mark.parametrize(
+        "number", [errno.ESTALE, errno.EIO, errno.EACCES, errno.EHOSTDOWN], ids=errno.errorcode.get
+    )
+    def test_a_folder_that_cannot_be_looked_at_is_its_own_trouble(
+        self, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a disk that is gone: the other destinations go on, and two that name it alike are found out."""
+        look = os.stat
+
+        def stat(path: Any, *args: Any, **settings: Any) -> os.stat_result:
+            if "gone" in Path(path).parts:
+                raise OSError(number, os.strerror(number))
+            return look(path, *args, **settings)
+
+        monkeypatch.setattr(os, "stat", stat)
+        assert_is_its_own_trouble(tmp_path, "gone")
+
+    def test_a_loop_of_links_is_its_own_trouble(self, tmp_path: Path) -> None:
+        (tmp_path / "loop").symlink_to(tmp_path / "pool")
+        (tmp_path / "pool").symlink_to(tmp_path / "loop")
+        assert_is_its_own_trouble(tmp_path, "loop")
+
+    def test_serve_starts_beside_a_loop_of_links(self, deploy: Callable[..., Deployed]) -> None:
+        folders = {"A": "loop/a", "B": "out"}
+        deployed = deploy(
+            "".join(
+                f'[[destinations]]\nname = "{name}"\nkind = "file"\nfolder = "{folder}"\nbatch_wait = "0s"\n'
+                for name, folder in folders.items()
+            )
+        )
+        (deployed.folder / "loop").symlink_to(deployed.folder / "loop")
+        _, port = deployed.serve()
+        send_batch(port, track(0))
+        wait_for(lambda: deployed.standing("B").delivered == 1)
+        wait_for(lambda: "loop/a: " in (deployed.standing("A").last_error or ""))
 
     def test_one_folder_for_several_is_fine(self, tmp_path: Path) -> None:
         destinations = [FileDestination(name=name, folder=Path("out")) for name in ("A", "A-x", "仓库", "データ", "*")]

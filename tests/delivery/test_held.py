@@ -1,22 +1,26 @@
 """Held users: one whose messages a destination fails to take does not block the others."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import attrs
 import pytest
-from delivery_helpers import Bench, HttpEndpoint, Received, Recipient, Reply, envelopes, store
+from delivery_helpers import Bench, HttpEndpoint, Received, Recipient, Reply, envelopes, fed, store
 from delivery_processes import Deployed, send_batch, track
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from patience import wait_for
 from trackcore_delivery import Refusal, Refused, TryLater, UnusableState
 from trackcore_delivery import held as held_module
+from trackcore_delivery import isolation as isolation_module
+from trackcore_delivery.state_rows import held_size
 from trackcore_delivery.worker import Worker
 
 USERS = 6
 WINDOW = timedelta(hours=4)
+SIZE = held_size(fed(1)[0])
 
 
 def number(message_id: str) -> int:
@@ -25,14 +29,15 @@ def number(message_id: str) -> int:
 
 @attrs.define
 class Poisoned:
-    """Fails for each batch with a message of one of these users, `numbers` of them only if given."""
+    """Fails for each batch with a message of one of these users, of numbers below `first` only if given."""
 
     users: set[int]
     count: int = USERS
     error: Callable[[], Exception] = lambda: TryLater(detail="500")
+    first: float = math.inf
 
     def __call__(self, ids: list[str]) -> Sequence[Refusal]:
-        if any(number(message_id) % self.count in self.users for message_id in ids):
+        if any(each % self.count in self.users and each < self.first for each in map(number, ids)):
             raise self.error()
         return ()
 
@@ -163,6 +168,22 @@ class TestIsolation:
         pass_time(bench, bench.worker(there), minutes=10)
         assert len(there.taken) == len(set(there.taken)) == 30
 
+    def test_what_has_arrived_in_a_search_is_not_sent_again_once_its_user_is_held(self, bench: Bench) -> None:
+        """m1 is taken while it is found out whether the destination works, and m7 of the same user fails later."""
+        for one in (0, 1, 7, 2, 13):
+            store(bench.log, envelopes(1, first=one, users=USERS))
+
+        def behave(ids: list[str]) -> Sequence[Refusal]:
+            if {"m0", "m7"} & {*ids}:
+                raise TryLater(detail="500")
+            return ()
+
+        there = Recipient(behave)
+        pass_time(bench, bench.worker(there, retry_window=timedelta(minutes=10)), minutes=60)
+        assert sorted(there.taken) == ["m1", "m13", "m2"]
+        assert in_order(there.taken)
+        assert list(bench.dead) == ["m0", "m7"]
+
 
 class TestOutage:
     """When everything fails, looking for a user must not multiply the traffic, and nobody is held."""
@@ -277,44 +298,94 @@ class TestState:
 
 
 class TestBounds:
-    """What is held is bounded; where the bound is reached, what comes in waits in the log."""
+    """What is held is bounded; where it is too much, somebody is given up, so that nobody else has to wait."""
 
     @pytest.mark.parametrize("bound", ["HELD_MESSAGES", "HELD_BYTES"])
-    def test_messages_that_do_not_fit_wait_in_the_log(
+    def test_who_goes_beyond_a_fourth_part_is_given_up(
         self, bench: Bench, bound: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(held_module, bound, 3 if bound == "HELD_MESSAGES" else 1_500)
+        """In order, for the reason that is told, and tried as any other from then on."""
+        monkeypatch.setattr(held_module, bound, 12 if bound == "HELD_MESSAGES" else 4 * 1_500)
         store(bench.log, envelopes(60, users=USERS))
-        there = Recipient(Poisoned({3}))
+        there = Recipient(Poisoned({3}, first=6))
         worker = bench.worker(there)
         pass_time(bench, worker, minutes=5)
-        assert held(bench) == {"user-3": 3}
-        assert bench.state.position("There") == 3 + 3 * USERS, "the fourth message of user 3 is the next one"
-        there.behaviour = lambda _: ()
-        pass_time(bench, worker, minutes=5)
-        assert sorted(map(number, there.taken)) == list(range(60))
+        assert list(bench.dead) == ["m3", "m9", "m15"]
+        assert all(reason.endswith("too much is held back") for reason in bench.dead.values())
+        assert sorted(map(number, there.taken)) == [each for each in range(60) if f"m{each}" not in bench.dead]
         assert in_order(there.taken)
+        assert held(bench) == {}
 
-    def test_a_full_house_ends_with_the_window(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(held_module, "HELD_MESSAGES", 3)
-        store(bench.log, envelopes(60, users=USERS))
-        there = Recipient(Poisoned({3}))
-        pass_time(bench, bench.worker(there, retry_window=WINDOW), minutes=24 * 60, step=300)
-        assert sorted(map(number, [*there.taken, *bench.dead])) == list(range(60))
-
-    def test_users_that_do_not_fit_block_as_a_destination_that_fails(
+    def test_the_user_who_is_held_for_the_longest_makes_room_for_another(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(held_module, "HELD_USERS", 1)
+        monkeypatch.setattr(held_module, "HELD_USERS", 2)
         store(bench.log, envelopes(30, users=USERS))
-        there = Recipient(Poisoned({1, 3}))
+        there = Recipient(Poisoned({1, 3, 5}, first=6))
         worker = bench.worker(there, retry_window=WINDOW)
         pass_time(bench, worker, minutes=10)
-        assert (held(bench), bench.state.position("There")) == ({"user-1": 1}, 3)
+        assert (list(held(bench)), bench.state.position("There")) == (["user-3", "user-5"], 30)
+        assert list(bench.dead)[:1] == ["m1"]
+        assert {number(message) % USERS for message in bench.dead} == {1}
         assert in_order(there.taken)
         there.behaviour = lambda _: ()
         pass_time(bench, worker, minutes=5)
-        assert sorted(map(number, there.taken)) == list(range(30))
+        assert sorted(map(number, [*there.taken, *bench.dead])) == list(range(30))
+        assert in_order(there.taken)
+
+    @pytest.mark.parametrize("bound", ["HELD_MESSAGES", "HELD_BYTES"])
+    def test_the_user_with_the_most_makes_room_for_others(
+        self, bench: Bench, bound: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(held_module, bound, 5 if bound == "HELD_MESSAGES" else 5 * SIZE)
+        monkeypatch.setattr(held_module, "_SHARE", 1)
+        users = [0, 1, 2, 2, 2, 3, 3, 4, 5]
+        for place, user in enumerate(users):
+            store(bench.log, envelopes(1, first=USERS * place + user, users=USERS))
+        there = Recipient(Poisoned({1, 2, 3}))
+        pass_time(bench, bench.worker(there), minutes=5)
+        assert {number(message) % USERS for message in bench.dead} == {2}
+        assert {number(message) % USERS for message in there.taken} == {0, 4, 5}
+        assert {"user-1", "user-3"} <= set(held(bench))
+
+    def test_a_message_beyond_every_bound_is_held_alone(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(held_module, "HELD_BYTES", 10)
+        store(bench.log, envelopes(12, users=USERS))
+        there = Recipient(Poisoned({3}))
+        pass_time(bench, bench.worker(there), minutes=5)
+        assert sorted(map(number, there.taken)) == [each for each in range(12) if each % USERS != 3]
+        assert (held(bench), list(bench.dead)) == ({"user-3": 1}, ["m3"])
+
+    def test_many_users_with_a_message_that_fails_do_not_have_the_others_wait(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(held_module, "HELD_USERS", 3)
+        store(bench.log, envelopes(200, users=50))
+        there = Recipient(Poisoned(set(range(0, 50, 5)), 50))
+        worker = bench.worker(there, retry_window=WINDOW)
+        pass_time(bench, worker, minutes=10, step=2)
+        assert sorted(map(number, there.taken)) == [each for each in range(200) if each % 5]
+        assert len(held(bench)) == 3
+        assert len(bench.dead) + sum(held(bench).values()) == 40
+
+    def test_what_a_crash_would_send_again_is_bounded(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A message of another user by which the destination is asked waits for its turn in memory alone."""
+        monkeypatch.setattr(isolation_module, "_TRUST", 1)
+        monkeypatch.setattr(isolation_module, "_MOST_ARRIVED", 3)
+        store(bench.log, envelopes(40, users=100))
+        store(bench.log, envelopes(20, first=40, users=100))
+        ahead = []
+
+        def behave(ids: list[str]) -> Sequence[Refusal]:
+            position = bench.state.position("There") or 0
+            ahead.append(sum(number(message) >= position for message in set(there.taken)))
+            return Poisoned(set(range(40)), 100)(ids)
+
+        there = Recipient(behave)
+        pass_time(bench, bench.worker(there), minutes=30)
+        assert set(map(number, there.taken)) == set(range(40, 60))
+        assert len(held(bench)) == 40
+        assert max(ahead) == 3
 
 
 @settings(max_examples=40)
@@ -323,10 +394,9 @@ class TestBounds:
     sick=st.lists(st.sampled_from(["ok", "500", "down", "flaky", "restart"]), min_size=1, max_size=12),
     heals=st.booleans(),
     size=st.integers(1, 40),
-    bound=st.sampled_from([4, 10_000]),
 )
 def test_everything_arrives_or_dies_and_the_order_of_each_user_holds(
-    tmp_path_factory: pytest.TempPathFactory, poisoned: set[int], sick: list[str], size: int, bound: int, *, heals: bool
+    tmp_path_factory: pytest.TempPathFactory, poisoned: set[int], sick: list[str], size: int, *, heals: bool
 ) -> None:
     """For any poisoned users and any schedule of failures that ends: each message is delivered at least once or is a
     dead letter, none before its window, and the first deliveries of a user are in the order of the log.
@@ -343,28 +413,72 @@ def test_everything_arrives_or_dies_and_the_order_of_each_user_holds(
             raise TryLater(detail="500")
         return Poisoned(poisoned)(ids)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held_module, "HELD_MESSAGES", bound)
-        there = Recipient(behave)
-        worker = bench.worker(there, batch_messages=size, retry_window=WINDOW)
-        for turn, state in enumerate(sick):
-            store(bench.log, envelopes(6, first=6 * turn, users=USERS, received_at=bench.clock()))
-            if state == "restart":
-                worker = bench.worker(there, batch_messages=size, retry_window=WINDOW)
-            pass_time(bench, worker, minutes=10, step=60)
-        assert bench.dead == {}, "the window has not passed"
-        state = "ok"
-        poisoned = set() if heals else poisoned
-        pass_time(bench, worker, minutes=60 if heals else 60 * 24 * 2, step=60 if heals else 600)
+    there = Recipient(behave)
+    worker = bench.worker(there, batch_messages=size, retry_window=WINDOW)
+    for turn, state in enumerate(sick):
+        store(bench.log, envelopes(6, first=6 * turn, users=USERS, received_at=bench.clock()))
+        if state == "restart":
+            worker = bench.worker(there, batch_messages=size, retry_window=WINDOW)
+        pass_time(bench, worker, minutes=10, step=60)
+    assert bench.dead == {}, "the window has not passed"
+    state = "ok"
+    poisoned = set() if heals else poisoned
+    pass_time(bench, worker, minutes=60 if heals else 60 * 24 * 2, step=60 if heals else 600)
     assert sorted({*map(number, there.taken), *map(number, bench.dead)}) == list(range(6 * len(sick)))
     assert in_order(there.taken)
-    assert all(number(message_id) % USERS in poisoned for message_id in bench.dead), (
-        poisoned,
-        sick,
-        heals,
-        size,
-        bound,
-    )
+    assert all(number(message_id) % USERS in poisoned for message_id in bench.dead), (poisoned, sick, heals, size)
+    bench.state.close()
+
+
+@settings(max_examples=60)
+@given(
+    messages=st.lists(st.integers(0, 3), min_size=4, max_size=30),
+    poisoned=st.sets(st.integers(0, 29), max_size=8),
+    refused=st.sets(st.integers(0, 29), max_size=3),
+    weather=st.lists(st.sampled_from(["ok", "ok", "ok", "500", "down"]), min_size=1, max_size=30),
+    size=st.sampled_from([1, 3, 8, 50]),
+    users=st.sampled_from([1, 2, 100]),
+    bound=st.sampled_from([2, 8, 10_000]),
+)
+@example(messages=[0, 1, 1, 2, 1], poisoned={0, 2}, refused=set(), weather=["ok"], size=50, users=100, bound=10_000)
+def test_without_a_crash_nothing_is_lost_or_sent_twice_and_the_order_of_each_user_holds(
+    tmp_path_factory: pytest.TempPathFactory,
+    *,
+    messages: list[int],
+    poisoned: set[int],
+    refused: set[int],
+    weather: list[str],
+    size: int,
+    users: int,
+    bound: int,
+) -> None:
+    """Whichever messages fail, whatever fails besides for a while, and however little may be held."""
+    bench = Bench(tmp_path_factory.mktemp("held"))
+    numbers = [USERS * place + user for place, user in enumerate(messages)]
+    for one in numbers:
+        store(bench.log, envelopes(1, first=one, users=USERS))
+    left = iter(weather)
+
+    def behave(ids: list[str]) -> Sequence[Refusal]:
+        places = {number(message_id) // USERS for message_id in ids}
+        now = next(left, "ok")
+        if now != "ok":
+            raise TryLater(detail=now, of_destination=now == "down")
+        if places & poisoned:
+            raise TryLater(detail="500")
+        if places & refused:
+            raise Refused(detail="400")
+        return ()
+
+    there = Recipient(behave)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_module, "HELD_USERS", users)
+        patch.setattr(held_module, "HELD_MESSAGES", bound)
+        worker = bench.worker(there, batch_messages=size, retry_window=timedelta(minutes=10))
+        pass_time(bench, worker, minutes=60 * 6, step=300)
+    assert sorted(map(number, [*there.taken, *bench.dead])) == numbers
+    assert in_order(there.taken)
+    assert held(bench) == {}
     bench.state.close()
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hmac
+import re
 import socket
 import ssl
 import struct
@@ -21,9 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_delivery import Batch, Refused, Secret, Sender, TryLater, WebhookDestination
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS, asked_seconds
+from trackcore_delivery.http import Answer, Endpoint
 from trackcore_delivery.retry_after import retry_after_seconds
 
 BATCH = Batch(destination="There", messages=fed(3))
+TOKEN = "a-T0ken-of-Ours"  # noqa: S105 - of tests alone
+ENDPOINT = Endpoint("http://a/", headers={}, timeout=1.0, secrets=[TOKEN], clock=lambda: NOON)
 
 
 @pytest.fixture(name="hook")
@@ -174,6 +178,27 @@ class TestAnswers:
         assert "in-the-url" not in told
         assert "slack" not in told
         assert len(told) < 300
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            Answer(status=500, body=b" " * ((1 << 16) - 9) + TOKEN.encode() + b" the end"),
+            Answer(status=500, body=b" " * ((1 << 16) - 40) + TOKEN.encode() * 3),
+            Answer(status=500, body=TOKEN.encode()[:9], is_whole=False),
+            Answer(status=500, body=TOKEN.encode() + TOKEN.encode()[:9], is_whole=False),
+        ],
+        ids=["long", "often", "broken off", "broken off after it"],
+    )
+    def test_no_part_of_a_secret_is_shown_where_an_answer_is_cut(self, answer: Answer) -> None:
+        """Only so much of an answer is looked at, and it may not arrive to its end in time."""
+        with pytest.raises(TryLater) as raised:
+            ENDPOINT.check(answer)
+        assert re.fullmatch(r"http://a answered 500(: [*]+)?", str(raised.value))
+
+    @pytest.mark.parametrize("text", [TOKEN.upper(), TOKEN.lower(), TOKEN.title()])
+    def test_a_secret_is_masked_however_its_letters_are_written(self, text: str) -> None:
+        with pytest.raises(TryLater, match=r"answered 500: no: [*]{3} is wrong$"):
+            ENDPOINT.check(Answer(status=500, body=f"no: {text} is wrong".encode()))
 
 
 class TestNoAnswer:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import Result
 from patience import wait_for
 from served import Served
@@ -25,6 +26,12 @@ def damage(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(4096 * 3)
         file.write(b"\xff" * 4096)
+
+
+def fill_at(fill: Callable[..., None], *times: datetime) -> None:
+    """Receive a message at each of these times."""
+    for at in times:
+        fill(MESSAGE | {"messageId": at.isoformat()}, received_at=at)
 
 
 def lose_an_id(path: Path) -> None:
@@ -85,6 +92,36 @@ class TestRetention:
         for hours in (20, 26):
             fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=NOW + timedelta(days=365, hours=hours))
         assert time_of_log(LOG) == NOW + timedelta(days=365, hours=26), "it has stood there for a day"
+
+    @pytest.mark.parametrize("ahead", [1, 4])
+    @pytest.mark.parametrize("blocks", [(3,), (3, 40), (4, 80), (29, 30, 31)], ids=str)
+    def test_messages_of_the_future_say_nothing_once_the_clock_was_put_right(
+        self, fill: Callable[..., None], blocks: tuple[int, ...], ahead: int
+    ) -> None:
+        """At so many hours before now, there are some that a clock dated which was a year ahead for a while."""
+        for hours in sorted({*range(1, 100, 3), *blocks}, reverse=True):
+            fill_at(fill, NOW - timedelta(hours=hours))
+            if hours in blocks:
+                fill_at(fill, *(NOW + timedelta(days=365 - number, hours=-hours) for number in range(ahead)))
+        assert time_of_log(LOG) == NOW - timedelta(hours=1)
+
+    def test_a_gap_is_found_beside_messages_of_the_future(self, fill: Callable[..., None]) -> None:
+        hours = (101, 100, 99, 98, -9_000, -8_999, -8_998, -8_997, 5, 3, 1)
+        fill_at(fill, *(NOW - timedelta(hours=hour) for hour in hours))
+        assert time_of_log(LOG) == NOW - timedelta(hours=94), "four hours after the last before the gap"
+
+    def test_a_server_that_is_restarted_daily_catches_up(self, fill: Callable[..., None]) -> None:
+        """Though each of its processes ends before it has believed the clock for a day."""
+        fill_at(fill, *(NOW - timedelta(hours=hours) for hours in (*range(200, 100, -5), *range(-8_020, -8_000))))
+        behind = []
+        for day in range(3):
+            fill_at(fill, *(NOW + timedelta(days=day, hours=hour) for hour in range(0, 20, 4)))
+            started = time_of_log(LOG)
+            assert started is not None
+            believed = BelievedTime(started, 0.0)
+            now = NOW + timedelta(days=day, hours=20)
+            behind.append(max(now - believed.at(now, 0.0), timedelta()))
+        assert [late > timedelta(days=2) for late in behind] == [True, False, False]
 
     def test_a_clock_that_is_put_back_is_believed_at_once(self) -> None:
         believed = BelievedTime(NOW, 0.0)
