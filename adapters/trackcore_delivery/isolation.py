@@ -13,7 +13,8 @@ destination works.  So after a few failures of a batch
 So while the destination fails as a whole an attempt costs two requests of one message each, whatever the size of the
 batch; and one user is found by at most log2(n) + 2 requests.  Who the other user is changes from attempt to attempt,
 until one is found whose messages are taken; that one is asked first from then on.  It is chosen from as much as eight
-batches, since one may have messages of a single user, or of users like the first alone.
+batches, and after some failures from 64, since a batch may have messages of a single user, or of users like the first
+alone.
 
 A message of another user that was taken in step 1 is not sent again when its turn comes, if this process lives that
 long; it was the first of its user that waits, so that user's order holds.  After a crash it is sent again, so there are
@@ -32,6 +33,9 @@ from trackcore_delivery.sending import Refusal, Refused, TryLater
 from trackcore_delivery.tracks import Track
 
 _BATCHES_AHEAD = 8
+_MOST_DOUBLINGS = 3
+"""From how many batches the other user is chosen, and how often that is doubled while none is found whose messages are
+taken: many users with such messages may stand one behind the other."""
 
 _MOST_ARRIVED = 50
 """So many messages may have been sent before their turn, which only this process knows."""
@@ -70,6 +74,7 @@ class Isolation:
     _arrived: dict[tuple[str, str], FedMessage] = attrs.field(init=False, factory=dict)
     _trust: int = attrs.field(init=False, default=0)
     _asked_first: Key | None = attrs.field(init=False, default=None)
+    _doublings: int = attrs.field(init=False, default=0)
 
     def has_arrived(self, message: FedMessage) -> bool:
         """Return whether a message that is not settled yet was taken in a search."""
@@ -102,6 +107,7 @@ class Isolation:
             self.hold(track, messages[: first + 1], track.doubts)
         else:
             self._trust = _TRUST
+            self._doublings = 0
             self._search(track, messages[first + 1 :])
 
     def _is_working(
@@ -135,7 +141,7 @@ class Isolation:
         self, track: Track, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
     ) -> bool:
         """Send a message of another user than that of the first, and return whether the destination answers for it."""
-        others = self._first_of_others(beyond(_BATCHES_AHEAD), key_of(messages[0]))
+        others = self._first_of_others(beyond(_BATCHES_AHEAD << self._doublings), key_of(messages[0]))
         if not others:
             return False
         chosen = others[int(track.failures * _STRIDE * len(others)) % len(others)]
@@ -150,6 +156,7 @@ class Isolation:
         except TryLater as error:
             if error.is_outage:
                 raise
+            self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS)
             return False
         if not refusals:
             self._arrived[_identity(other)] = other

@@ -356,6 +356,14 @@ class TestBounds:
         assert sorted(map(number, there.taken)) == [each for each in range(12) if each % USERS != 3]
         assert (held(bench), list(bench.dead)) == ({"user-3": 1}, ["m3"])
 
+    def test_a_crowd_of_users_that_fill_many_batches_is_not_taken_for_an_outage(self, bench: Bench) -> None:
+        """The longer everything fails, the further ahead somebody is looked for whose messages are taken."""
+        store(bench.log, envelopes(600, users=600))
+        there = Recipient(Poisoned(set(range(200)), 600))
+        pass_time(bench, bench.worker(there, batch_messages=10, retry_window=WINDOW), minutes=60, step=5)
+        assert set(map(number, there.taken)) == set(range(200, 600))
+        assert bench.state.position("There") == 600
+
     def test_many_users_with_a_message_that_fails_do_not_have_the_others_wait(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
