@@ -209,21 +209,10 @@ class State(StateOfMarks):
         self, destination: str | None = None, *, after: int = 0, limit: int = 1_000, to_retry: bool = False
     ) -> list[DeadLetter]:
         """Give dead letters, oldest first: of one destination or of all, or only those that wait to be retried."""
-        condition = "retried_at IS NOT NULL" if to_retry else "TRUE"
-        if destination is not None:
-            rows = self._read(
-                f"SELECT {state_rows.DEAD_COLUMNS} FROM dead_letters WHERE destination = ? AND id > ? AND {condition}"
-                " ORDER BY id LIMIT ?",
-                destination,
-                after,
-                limit,
-            )
-        else:
-            rows = self._read(
-                f"SELECT {state_rows.DEAD_COLUMNS} FROM dead_letters WHERE id > ? AND {condition} ORDER BY id LIMIT ?",
-                after,
-                limit,
-            )
+        condition, values = _of_destination(destination)
+        asked = " AND retried_at IS NOT NULL" if to_retry else ""
+        query = f"SELECT {state_rows.DEAD_COLUMNS} FROM dead_letters WHERE {condition} AND id > ?{asked}"
+        rows = self._read(f"{query} ORDER BY id LIMIT ?", *values, after, limit)
         return list(map(state_rows.as_dead_letter, rows))
 
     def retry_dead_letters(self, destination: str | None, now: datetime) -> int:
