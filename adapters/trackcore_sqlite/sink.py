@@ -198,7 +198,8 @@ class SqliteSink:
 
         A fork closes the file, which changes nothing about that.
         """
-        if self._inode is not None and inode_of(self.path) != self._inode:
+        inode = self._inode  # read once: another thread may close the file now, which is no change of it
+        if inode is not None and inode_of(self.path) != inode:
             raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, reason="gone", retry_after=30)
 
     def _begin(self, connection: sqlite3.Connection) -> None:

@@ -685,9 +685,11 @@ sink.store([envelope("before")])
 sink.check_ready()
 if os.fork() == 0:
     sink.check_ready()
-    print(*sink.store([envelope("before"), envelope("child")]), flush=True)
+    sys.stdout.write(" ".join(sink.store([envelope("before"), envelope("child")])) + "\\n")
+    sys.stdout.flush()
     os._exit(0)
-print(*sink.store([envelope("parent")]), flush=True)
+sys.stdout.write(" ".join(sink.store([envelope("parent")])) + "\\n")
+sys.stdout.flush()
 assert os.wait()[1] == 0
 print(*sink.store([envelope("after"), envelope("child")]), flush=True)
 """

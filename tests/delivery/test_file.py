@@ -75,8 +75,8 @@ def assert_is_its_own_trouble(folder: Path, broken: str) -> None:
     around = surroundings(folder)
     with closing(State(folder / "state.db")) as state:
         Delivery(make_lanes=lambda _: (), state=state, destinations=[unusable, other], surroundings=around)
-    with pytest.raises(TryLater):
-        send(unusable.make_sender(around))
+    with closing(unusable.make_sender(around)) as sender, pytest.raises(TryLater):
+        send(sender)
     with closing(other.make_sender(around)) as sender:
         send(sender)
     with pytest.raises(SamePlace):
