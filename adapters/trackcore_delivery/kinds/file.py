@@ -21,7 +21,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -207,27 +207,29 @@ def _create_new(path: Path) -> BinaryIO | None:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     except FileExistsError:
         return None
-    stream = os.fdopen(descriptor, "r+b")
-    if _lock(descriptor) and _is_in_place(path, stream):
+    with ExitStack() as opened:
+        stream = opened.enter_context(os.fdopen(descriptor, "r+b"))
+        if not (_lock(descriptor) and _is_in_place(path, stream)):
+            return None
+        opened.pop_all()  # it stays open
         return stream
-    stream.close()
-    return None
 
 
 def _reopen(path: Path, slot: Slot) -> _OpenFile | None:
     """Open a file to continue it, cut back to its last whole line; None if another process writes it."""
-    try:
-        stream = path.open("r+b")
-    except FileNotFoundError:
-        return None
-    if not _lock(stream.fileno()) or not _is_in_place(path, stream):
-        stream.close()
-        return None
-    size = _end_of_last_line(stream)
-    stream.truncate(size)
-    os.fsync(stream.fileno())
-    stream.seek(size)
-    return _OpenFile(path=path, slot=slot, stream=stream, size=size)
+    with ExitStack() as opened:
+        try:
+            stream = opened.enter_context(path.open("r+b"))
+        except FileNotFoundError:
+            return None
+        if not (_lock(stream.fileno()) and _is_in_place(path, stream)):
+            return None
+        size = _end_of_last_line(stream)
+        stream.truncate(size)
+        os.fsync(stream.fileno())
+        stream.seek(size)
+        opened.pop_all()  # it stays open
+        return _OpenFile(path=path, slot=slot, stream=stream, size=size)
 
 
 def _lock(descriptor: int) -> bool:
