@@ -60,7 +60,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         UnsupportedTransferCoding: nothing was read.
         UnterminatedBody: nothing was read.
     """
-    _check_framing(environ)
+    environ = _framed(environ)
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     inflate = _INFLATERS.get(encoding)
     cap = limit if inflate is None else limit + _GZIP_SLACK_BYTES
@@ -103,15 +103,21 @@ def gunzip(data: bytes, limit: int) -> bytes:
     raise _invalid_encoding(f"the gzip stream has more than {_MAX_MEMBERS} members")
 
 
-def _check_framing(environ: WSGIEnvironment) -> None:
-    """Check that the end of the body can be found.  HTTP/2 has bodies without length that are not chunked."""
+def _framed(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """Return the environment, without a length where the server marks the end of the body.
+
+    HTTP/2 has bodies without length that are not chunked.  Raises if the end of the body cannot be found.
+    """
     coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
     if coding not in _KNOWN_CODINGS:
         raise UnsupportedTransferCoding
     is_known = environ.get("CONTENT_LENGTH") and coding != "chunked"
     may_follow = coding == "chunked" or environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3"))
-    if not is_known and may_follow and not environ.get("wsgi.input_terminated"):
+    if is_known or not may_follow:
+        return environ
+    if not environ.get("wsgi.input_terminated"):
         raise UnterminatedBody
+    return {name: value for name, value in environ.items() if name != "CONTENT_LENGTH"}
 
 
 def _read(environ: WSGIEnvironment, announced: int | None, cap: int) -> bytes:

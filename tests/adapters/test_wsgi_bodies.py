@@ -338,6 +338,7 @@ class TestReading:
             {"HTTP_TRANSFER_ENCODING": " Chunked", "CONTENT_LENGTH": ""},
             {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "5"},
             {"SERVER_PROTOCOL": "HTTP/2", "CONTENT_LENGTH": None},
+            {"SERVER_PROTOCOL": "HTTP/2", "CONTENT_LENGTH": ""},
         ],
     )
     def test_without_a_length_the_body_is_read_only_where_its_end_is_marked(
