@@ -6,7 +6,7 @@ mean two instants is not guessed.  Read are:
 - ISO 8601: dates complete (`2013-09-04`), by week (`2013-W36-3`), by day of the year (`2013-247`) and reduced (`2013`,
   `2013-09`, `2013-W36`: their first day); times down to a decimal fraction of seconds, minutes or hours; `24:00`; the
   second 60; both the extended and the basic form (`20130904T011519Z`), letters in either case, `+00` before a year.
-  Digits alone (`2013`, `2013247`, `20130904`) are a date of 1970 to 2099: others are more likely to be a count of
+  Digits alone (`2013`, `2013247`, `20130904`) are a date of 1900 to 2099: others are more likely to be a count of
   something.  One-digit months, days and hours are read too (`2015-2-02T...` stands on the API page), and `/` in dates;
 - between date and time `T`, `_` or white space, and any other one character before a time that has minutes and seconds;
 - `Z`, `UTC`, `GMT`, `UT` or an offset (`+01`, `+0100`, `+01:00`), with a name of the zone behind it (`Z[UTC]`,
@@ -127,7 +127,7 @@ def _read_other(value: object) -> _Reading:
 # Repetitions are possessive: what two of them could share would be tried in every split, in quadratic time.
 _NUMBER = re.compile(r"([+-]?)([0-9]{9,20}+)(?:\.([0-9]++))?", re.ASCII)
 _DATE_OF_DIGITS = re.compile(r"[0-9]{4}(?:[0-9]{3,4})?", re.ASCII)
-_YEARS_OF_DIGITS = range(1970, 2100)
+_YEARS_OF_DIGITS = range(1900, 2100)
 _UNITS: Mapping[int, int] = {9: 0, 10: 0, 12: 3, 13: 3, 15: 6, 16: 6, 18: 9, 19: 9}
 """By the digits of a count since 1970: the power of ten of its unit below a second."""
 
