@@ -22,5 +22,5 @@ _BLANK = re.compile(f"[{BLANKS}]*+")
 
 
 def is_blank(text: str) -> bool:
-    """Tell whether a text holds nothing that shows."""
+    """Return whether a text holds nothing that shows."""
     return _BLANK.fullmatch(text) is not None

@@ -105,12 +105,16 @@ class Warned(_Coded):
     REPAIRED = "repaired", "The message was refused at first, and received again after that was mended."
 
 
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _cut_message(text: str) -> str:
-    return text if len(text) <= _MESSAGE_CHARS else f"{text[: _MESSAGE_CHARS - 1]}…"
+    return _cut(text, _MESSAGE_CHARS)
 
 
 def _cut_path(text: str) -> str:
-    return text if len(text) <= _PATH_CHARS else f"{text[: _PATH_CHARS - 1]}…"
+    return _cut(text, _PATH_CHARS)
 
 
 _MESSAGE_CHARS = 160

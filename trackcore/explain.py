@@ -96,7 +96,7 @@ def explain_time(message: JSONObject) -> TimeStory:
 
 
 def explain_historical_time(message: JSONObject) -> TimeStory:
-    """Tell whence an imported message has its `timestamp`: its `sentAt` is of long ago and corrected nothing."""
+    """Return where an imported message has its `timestamp` from: its `sentAt` is of long ago and corrected nothing."""
     sentence = "The message was imported from a file, so the time that it had there stands."
     return attrs.evolve(explain_time(message), rule=TimeRule.ORIGINAL, sentence=sentence, clock_skew=None)
 

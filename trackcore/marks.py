@@ -67,7 +67,7 @@ class Mark:
         return self.position == 0 or bool(self.stretches)
 
     def holds(self, *, end: int, stretch: str, message: str, beginning: int = 0) -> bool:
-        """Tell whether the position was reached in a log, or lies before all that the log has.
+        """Return whether the position was reached in a log, or lies before all that the log has.
 
         Args:
             end: the position of the last message that the log ever had.

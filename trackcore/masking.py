@@ -33,7 +33,7 @@ def masked_halves(text: bytes, position: int) -> tuple[bytes, bytes]:
 
 
 def _one_of(characters: str) -> bytes:
-    """Give the pattern of one of some characters, as it is, or escaped as in JSON, once or several times."""
+    """Return the pattern of one of some characters, as it is, or escaped as in JSON, once or several times."""
     plain = [re.escape(character.encode()) for character in characters if not character.isascii()]
     single = re.escape("".join(filter(str.isascii, characters)).encode())
     codes = b"|".join(b"%04x" % ord(character) for character in characters)

@@ -65,7 +65,7 @@ def parse_timestamp(value: object) -> datetime | None:
 
 
 def has_offset(value: object) -> bool:
-    """Tell whether a time that can be read names its offset from UTC.  A count since 1970 does."""
+    """Return whether a time that can be read names its offset from UTC.  A count since 1970 does."""
     reading = _read_text(value) if isinstance(value, str) else _read_other(value)
     return reading is not None and reading[1]
 

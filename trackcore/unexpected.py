@@ -35,7 +35,11 @@ def _shown(error: BaseException) -> str:
 
 def _name(kind: type[BaseException]) -> str:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return "".join(character if character.isprintable() else "?" for character in name)
+    return _printable(name)
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _places(error: BaseException) -> Iterator[str]:
@@ -44,8 +48,7 @@ def _places(error: BaseException) -> Iterator[str]:
     while step is not None:
         code = step.tb_frame.f_code
         file = code.co_filename.replace("\\", "/").rpartition("/")[2]
-        place = f"{file}:{step.tb_lineno} in {code.co_name}"
-        yield "".join(character if character.isprintable() else "?" for character in place)
+        yield _printable(f"{file}:{step.tb_lineno} in {code.co_name}")
         step = step.tb_next
 
 

@@ -56,13 +56,13 @@ class Reader(Protocol):
     """Looks into the log.  Every method is bounded: it takes milliseconds, however large the log is."""
 
     def start(self) -> JSONObject:
-        """Give what the page needs to know once: `cursors` of the ends, `sources`, and `codes` with their titles.
+        """Return what the page needs to know once: `cursors` of the ends, `sources`, and `codes` with their titles.
 
         Also `log`, as in a `Listing`.
         """
 
     def newer(self, cursors: Cursors, wanted: Wanted, log: str = "") -> Listing:
-        """Give what came after the cursors, which were given together with `log`; empty for who does not know it."""
+        """Return what came after the cursors, which were given together with `log`; empty for who does not know it."""
 
     def older(self, cursors: Cursors, wanted: Wanted) -> Listing:
         """Look at what lies before the cursors, some way back."""

@@ -324,7 +324,7 @@ class Worker:
             waiting = self._take(track, self.destination.batch_messages, now)
 
     def _expired(self, track: Track, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
-        """Give the first messages, up to one that has not waited for the retry window."""
+        """Yield the first messages, up to one that has not waited for the retry window."""
         for message, place in waiting:
             if not track.patience.is_over(place, self.destination.retry_window):
                 return

@@ -142,7 +142,7 @@ _SAID_BY_BROKERS = frozenset(
 
 
 def explain(error: KafkaError) -> str:
-    """Say what an error of Kafka means.  librdkafka's own words for one case may quote settings; those are not used."""
+    """Return what an error of Kafka means.  What librdkafka adds about one case may quote settings: it is left out."""
     code = error.code()
     if code in _SAID_BY_BROKERS:
         return error.str()

@@ -257,7 +257,7 @@ class KafkaGroupReader:
         return stored
 
     def _begin_anew(self, number: int) -> None:
-        """Give a partition from its first message, in a turn of its own: it is not the one that was read before."""
+        """Read a partition from its first message, in a turn of its own: it is not the one that was read before."""
         self._tell_of_another(number)
         self._to_begin_anew.add(number)
         del self._shares[number]

@@ -37,7 +37,7 @@ class Proof(NamedTuple):
         return f"{self.offset} {self.identity}"
 
     def is_refuted_by(self, found: Message) -> bool:
-        """Tell whether a record stands at the offset that is not the message."""
+        """Return whether a record stands at the offset that is not the message."""
         if found.offset() != self.offset:
             return False
         try:

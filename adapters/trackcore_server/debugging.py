@@ -176,7 +176,7 @@ class LogReader:
             return {"part": part, "seq": seq, "outcome": "refused", "code": "unavailable", "detail": str(error)}
 
     def _is_another_log(self, cursors: Cursors, log: str, head: Head) -> bool:
-        """Tell whether cursors are of another log; `log` is its newest stretch when they were given, if that is known.
+        """Return whether cursors are of another log; `log` is its newest stretch when they were given, if known.
 
         Within one log the last numbers never fall, and each stretch begins behind what was there before.
         """
@@ -246,7 +246,7 @@ class LogReader:
 
 
 def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:
-    """Tell whether cursors are behind the end of a log."""
+    """Return whether cursors are behind the end of a log."""
     return any(cursors[part] > end for part, end in ends.items())
 
 

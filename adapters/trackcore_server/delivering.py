@@ -104,7 +104,7 @@ def check_destinations(
 
 
 def _detail_of(error: OSError | ValueError) -> str:
-    """Say what went wrong without the words of a library, which may quote a setting."""
+    """Return what went wrong without the words of a library, which may quote a setting."""
     return getattr(error, "strerror", None) or f"cannot be used ({type(error).__name__})"
 
 

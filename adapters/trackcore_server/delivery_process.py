@@ -63,7 +63,7 @@ class DeliveryProcess:
             self._process.send_signal(signal.SIGTERM)
 
     def has_ended(self) -> bool:
-        """Tell whether it has ended, and bring that about if it takes too long.  It was asked to stop before."""
+        """Return whether it has ended; end it by force if that takes too long.  It was asked to stop before."""
         assert self._kill_at is not None
         if self._process is None:
             return True

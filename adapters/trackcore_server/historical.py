@@ -198,7 +198,7 @@ class _Part:
     message_id: str | None
 
     def said_beside(self) -> bytes:
-        """Give what is kept beside the text of a message that was rejected."""
+        """Return what is kept beside the text of a message that was rejected."""
         return said_beside(self.said_for_all, call=self.request.call, message_id=self.message_id)
 
 
@@ -263,7 +263,7 @@ def _derived_id(digest: Hash, item: bytes, occurrences: Occurrences) -> str:
 
 
 def _shared_content(request: Request) -> bytes:
-    """Give what the id of a message depends on beside its own text, the same whether a limit allows it or not."""
+    """Return what the id of a message depends on beside its own text, the same whether a limit allows it or not."""
     shared = [request.context, request.integrations]
     if request.invalid is not None:
         shared = [_shared_value(request.shared.get(name, b"null")) for name in ("context", "integrations")]

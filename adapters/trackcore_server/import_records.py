@@ -49,7 +49,7 @@ def examine_history(
 
 
 def said_beside(said_for_all: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:
-    """Give what is kept beside the text of a message.
+    """Return what is kept beside the text of a message.
 
     Args:
         said_for_all: see `Request.said_for_all`.

@@ -67,7 +67,7 @@ class Tail:
         self._lock = threading.Lock()
 
     def newest(self, seen: str) -> Newest:
-        """Give the newest rows, a fifth of a second old, or a little more where many come.
+        """Return the newest rows, a fifth of a second old, or a little more where many come.
 
         Who has seen another stretch of the log as the newest gets what is there now.
         """

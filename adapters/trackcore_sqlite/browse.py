@@ -136,7 +136,7 @@ class SqliteBrowser:
         return Head({str(part): end for part, end in zip(PARTS, ends, strict=True)}, stretch)
 
     def has_grown_from(self, stretch: str, ends: Mapping[str, int]) -> bool:
-        """Tell whether this is the log that had these ends when this was its newest stretch, or a replaced one."""
+        """Return whether this is the log that had these ends when this was its newest stretch, or a replaced one."""
         with self._open() as connection:
             limits = connection.execute(_LIMITS, (stretch,)).fetchone()
         return limits is not None and all(ends[part] <= limit for part, limit in zip(PARTS, limits, strict=True))

@@ -8,10 +8,10 @@ from trackcore.timestamps import EPOCH, MILLISECOND
 
 
 def milliseconds(time: datetime) -> int:
-    """Give a time as the log keeps it: milliseconds since 1970."""
+    """Return a time as the log keeps it: milliseconds since 1970."""
     return (time - EPOCH) // MILLISECOND
 
 
 def from_milliseconds(count: int) -> datetime:
-    """Give back a time that the log keeps."""
+    """Return a time that the log keeps."""
     return EPOCH + timedelta(milliseconds=count)

@@ -30,11 +30,12 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Start servers on free ports; whatever still runs at the end is killed."""
     started: list[Served] = []
 
-    def start(*arguments: str) -> Served:
-        served = Served.start(tmp_path / f"stderr-{len(started)}", *arguments)
+    def start(*arguments: str, moment: str | None = None, ready: bool = True) -> Served:
+        served = Served.start(tmp_path / f"stderr-{len(started)}", *arguments, moment=moment)
         started.append(served)
-        served.wait_until_listening()
-        wait_for(served.is_ready)
+        if ready:
+            served.wait_until_listening()
+            wait_for(served.is_ready)
         return served
 
     yield start

@@ -50,21 +50,13 @@ Start = Callable[..., Served]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start servers that are interrupted at a moment; whatever still runs at the end is killed."""
-    started: list[Served] = []
+def start(serve: Start) -> Start:
+    """Start servers that are interrupted at a moment."""
 
     def begin(moment: str, *arguments: str, ready: bool = True) -> Served:
-        served = Served.start(tmp_path / f"stderr-{len(started)}", *arguments, moment=moment)
-        started.append(served)
-        if ready:
-            served.wait_until_listening()
-            wait_for(served.is_ready)
-        return served
+        return serve(*arguments, moment=moment, ready=ready)
 
-    yield begin
-    for served in started:
-        served.kill()
+    return begin
 
 
 @pytest.fixture
