@@ -87,7 +87,7 @@ class serve:  # noqa: N801 - used as a function
         command = [
             sys.executable,
             "-m",
-            "trackcore_server.cli",
+            "trackcore_server.cli.main",
             "serve",
             "--data",
             str(folder),

@@ -19,7 +19,7 @@ from corpus import BATCH_MESSAGES, make_bodies, make_singles
 from load import Load, RunningServer, bare, check_tools, put_load, trackcore
 from sqlite_alone import SqliteAlone
 from tables import Goal, Report, middle
-from trackcore_server.config import ServerSettings
+from trackcore_server.config.configuration import ServerSettings
 
 MOST_RSS_MB = 80
 MOST_GROWTH_PERCENT = 5

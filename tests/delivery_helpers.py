@@ -26,7 +26,7 @@ from trackcore_delivery import (
 )
 from trackcore_delivery.lanes import make_lanes
 from trackcore_delivery.worker import Worker
-from trackcore_server.log_feed import LogFeed, make_feed
+from trackcore_server.delivery.log_feed import LogFeed, make_feed
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Call, Destination, Envelope, JSONObject, Source, format_timestamp

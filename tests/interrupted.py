@@ -17,7 +17,9 @@ from typing import Any
 from gunicorn.workers import gthread
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import ThreadWorker
-from trackcore_server import cli, delivery_child, delivery_process
+from trackcore_server.cli import main as cli
+from trackcore_server.delivery import child as delivery_child
+from trackcore_server.hosting import supervisor as delivery_process
 
 HOUR = 3_600
 AT_ANY_TIME = "whenever the test likes"
@@ -111,7 +113,7 @@ def while_a_connection_is_set_aside() -> None:
         murder_pending(worker)
 
     gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0
-    sys.modules["trackcore_server.serve"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
+    sys.modules["trackcore_server.cli.serve"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
     ThreadWorker.murder_pending = tell_pending
 
 
@@ -155,8 +157,8 @@ def main() -> None:
         os.killpg(0, signal.SIGINT)
         delivery_child.main()
         return
-    sys.modules["trackcore_server.serve"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
-    sys.modules["trackcore_server.delivery_process"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
+    sys.modules["trackcore_server.cli.serve"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
+    sys.modules["trackcore_server.hosting.supervisor"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
     MOMENTS[moment]()
     cli.main(arguments, prog_name="trackcore")
 

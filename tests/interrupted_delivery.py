@@ -13,8 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trackcore_server import delivering, load_configuration
-from trackcore_server.config import Configuration
+from trackcore_server import load_configuration
+from trackcore_server.config.configuration import Configuration
+from trackcore_server.delivery import service as delivering
 
 WAITING = ("threading.py", "delivering.py", "signals.py")
 

@@ -34,12 +34,12 @@ from trackcore_server import (
     create_collector,
     parse_configuration,
 )
-from trackcore_server.cli import main
-from trackcore_server.config import DebuggerSettings, DeliverySettings, rebase
-from trackcore_server.debugger_token import TOKEN_CHARS, read_debugger_token
-from trackcore_server.delivering import check_destinations
-from trackcore_server.kinds import KINDS
-from trackcore_server.worker import _CODES
+from trackcore_server.cli.main import main
+from trackcore_server.config.configuration import DebuggerSettings, DeliverySettings, rebase
+from trackcore_server.config.debugger_token import TOKEN_CHARS, read_debugger_token
+from trackcore_server.config.kinds import KINDS
+from trackcore_server.delivery.service import check_destinations
+from trackcore_server.hosting.worker import _CODES
 from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_wsgi import responses
 from trackcore_wsgi.routes import ROUTES, Action, find_route

@@ -3,8 +3,8 @@
 `gunicorn 'trackcore_server:create_app()'` serves the configuration that `TRACKCORE_CONFIG` names.
 """
 
-from trackcore_server.composition import create_app, create_collector
-from trackcore_server.config import (
+from trackcore_server.app import create_app, create_collector
+from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationMistake,
     LogSettings,
@@ -12,7 +12,7 @@ from trackcore_server.config import (
     load_configuration,
     parse_configuration,
 )
-from trackcore_server.kafka_log import KafkaLogSettings
+from trackcore_server.config.kafka_log import KafkaLogSettings
 
 __all__ = [
     "Configuration",

@@ -16,8 +16,8 @@ from adapter_helpers import back_up, overwrite, put_in_place
 from click.testing import CliRunner, Result
 from delivery_processes import COMMAND
 from patience import wait_for
-from trackcore_server import import_files as import_module
-from trackcore_server.cli import main
+from trackcore_server.cli import import_files as import_module
+from trackcore_server.cli.main import main
 from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink, StoredMessage
 
 from trackcore import SinkUnavailable

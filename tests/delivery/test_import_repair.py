@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_server.cli import main
-from trackcore_server.documents import Document
-from trackcore_server.historical import Importer, Occurrences
-from trackcore_server.repair import Repair, Repairer
+from trackcore_server.cli.main import main
+from trackcore_server.files.documents import Document
+from trackcore_server.files.importer import Importer, Occurrences
+from trackcore_server.inspection.reprocess import Repair, Repairer
 from trackcore_sqlite import SqliteLog, StoredMessage
 
 from trackcore import Call, Collector, Destination, Envelope, Limits, MemorySink, Resolver, Source, StoredRejected

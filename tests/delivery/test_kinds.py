@@ -28,9 +28,9 @@ from trackcore_delivery import (
     TryLater,
     WebhookDestination,
 )
-from trackcore_server.kafka_kind import KafkaTopicDestination
-from trackcore_server.kafka_log import ClientSettings
-from trackcore_server.kinds import KINDS
+from trackcore_server.config.kafka_destination import KafkaTopicDestination
+from trackcore_server.config.kafka_log import ClientSettings
+from trackcore_server.config.kinds import KINDS
 
 from trackcore import JSONObject
 

@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trackcore_delivery import Selection, State
 from trackcore_delivery.state_file import MIGRATIONS
-from trackcore_server.log_changes import confirmed
-from trackcore_server.log_feed import make_feed
+from trackcore_server.delivery.log_feed import make_feed
+from trackcore_server.storage.log_changes import confirmed
 from trackcore_sqlite import SqliteLog, SqliteSink, prune
 
 from trackcore import Envelope, LogChanged, Mark, SinkUnavailable, Stretch

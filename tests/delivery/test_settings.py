@@ -12,11 +12,11 @@ from delivery_helpers import NOON, envelopes, fed, store
 from delivery_processes import Deployed
 from trackcore_delivery import FileDestination, Secret, SegmentDestination, Settled, State, WebhookDestination
 from trackcore_server import Configuration, ConfigurationMistake, load_configuration, parse_configuration
-from trackcore_server.config import rebase
-from trackcore_server.debugger_token import read_debugger_token
-from trackcore_server.delivering import check_destinations
-from trackcore_server.kafka_log import as_secret
-from trackcore_server.stderr_log import LOG_FORMAT, VisibleFormatter
+from trackcore_server.config.configuration import rebase
+from trackcore_server.config.debugger_token import read_debugger_token
+from trackcore_server.config.kafka_log import as_secret
+from trackcore_server.delivery.service import check_destinations
+from trackcore_server.process.stderr_log import LOG_FORMAT, VisibleFormatter
 
 from trackcore import Destination
 

@@ -31,10 +31,10 @@ from trackcore_delivery import (
     WebhookDestination,
 )
 from trackcore_server import ConfigurationMistake, parse_configuration
-from trackcore_server.debugger_token import read_debugger_token
-from trackcore_server.delivering import check_destinations
-from trackcore_server.logs import make_sink
-from trackcore_server.stderr_log import LOG_FORMAT, GunicornLogger, VisibleFormatter, log_to_stderr
+from trackcore_server.config.debugger_token import read_debugger_token
+from trackcore_server.delivery.service import check_destinations
+from trackcore_server.process.stderr_log import LOG_FORMAT, GunicornLogger, VisibleFormatter, log_to_stderr
+from trackcore_server.storage.logs import make_sink
 
 MARK = "s3cr3t"
 """Stands in every secret: wherever it is shown, so is part of the secret."""

@@ -22,7 +22,7 @@ from trackcore_delivery import DeliveredDestination, RetryLane, State, TryLater
 from trackcore_delivery.sending import Refusal
 from trackcore_delivery.worker import Worker
 from trackcore_kafka import KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics
-from trackcore_server.group_lane import GroupLane, place_at, position_of
+from trackcore_server.delivery.kafka_queue import GroupLane, place_at, position_of
 
 OFFSET_COMMIT = 8
 QUICK = {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 200}

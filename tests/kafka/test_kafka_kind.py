@@ -11,8 +11,8 @@ from mock_cluster import MockCluster
 from trackcore_delivery import Batch, TryLater
 from trackcore_kafka import user_key
 from trackcore_server import ConfigurationMistake, parse_configuration
-from trackcore_server.delivering import check_destinations
-from trackcore_server.kafka_kind import KafkaTopicDestination
+from trackcore_server.config.kafka_destination import KafkaTopicDestination
+from trackcore_server.delivery.service import check_destinations
 
 KAFKA = '[[destinations]]\nname = "Lake"\nkind = "kafka"\nbootstrap_servers = "one:9092,two:9092"\ntopic = "tracking"\n'
 

@@ -23,9 +23,9 @@ from trackcore_kafka import (
 from trackcore_kafka.cluster import explain
 from trackcore_kafka.masking import ClientSetting, MaskingLogger
 from trackcore_server import Configuration, ConfigurationMistake, KafkaLogSettings, LogSettings, parse_configuration
-from trackcore_server.config import rebase
-from trackcore_server.kafka_log import ClientSettings
-from trackcore_server.logs import make_sink, open_log
+from trackcore_server.config.configuration import rebase
+from trackcore_server.config.kafka_log import ClientSettings
+from trackcore_server.storage.logs import make_sink, open_log
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Envelope, SinkUnavailable

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from trackcore_debugger import OneTimeToken
 from trackcore_server import Configuration, create_app, load_configuration
-from trackcore_server.cli import main
+from trackcore_server.cli.main import main
 
 from trackcore import (
     Cause,
@@ -171,5 +171,5 @@ def _message_ids(body: bytes, encoding: str | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    with patch("trackcore_server.serve.create_app", recorded_app):
+    with patch("trackcore_server.cli.serve.create_app", recorded_app):
         main()

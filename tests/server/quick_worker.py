@@ -1,6 +1,6 @@
 """The worker with a deadline that a test can wait for."""
 
-from trackcore_server.worker import Worker
+from trackcore_server.hosting.worker import Worker
 
 
 class QuickWorker(Worker):

@@ -15,12 +15,12 @@ import attrs
 import pytest
 from adapter_helpers import envelope
 from patience import PATIENCE
-from trackcore_server.buckets import Buckets
-from trackcore_server.budget import Budget
-from trackcore_server.charts import Charts
-from trackcore_server.config import parse_configuration
-from trackcore_server.lags import Lags
-from trackcore_server.refusals import MOST, Refusals
+from trackcore_server.config.configuration import parse_configuration
+from trackcore_server.debugger.charts import Charts
+from trackcore_server.debugger.deadline import Budget
+from trackcore_server.debugger.delivery_lag import Lags
+from trackcore_server.debugger.histogram import Buckets
+from trackcore_server.debugger.rejection_counts import MOST, Refusals
 from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog, prune
 
 from trackcore import JSONObject, RejectedRecord

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from patience import wait_for
 from served import Served
-from trackcore_server.retention import BelievedTime, keep_short, time_of_log
+from trackcore_server.storage.retention import BelievedTime, keep_short, time_of_log
 from trackcore_sqlite import FITTING, SqliteLog, check_log
 from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from trackcore_server.documents import Document, read_documents
+from trackcore_server.files.documents import Document, read_documents
 
 Run = Callable[..., Result]
 Lines = Callable[[Result], list[Any]]

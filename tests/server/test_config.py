@@ -13,8 +13,8 @@ from trackcore_server import (
     load_configuration,
     parse_configuration,
 )
-from trackcore_server.locate import create_configuration, find_deployment, with_write_keys
-from trackcore_server.units import parse_age, parse_bind, parse_size
+from trackcore_server.config.deployment import create_configuration, find_deployment, with_write_keys
+from trackcore_server.config.units import parse_age, parse_bind, parse_size
 
 from trackcore import Destination, Limits, Source
 

@@ -21,11 +21,11 @@ from trackcore_debugger import Gate, OneTimeToken
 from trackcore_debugger.gate import COOKIE, SESSION_SECONDS
 from trackcore_debugger.reader import Wanted
 from trackcore_server import create_app, parse_configuration
-from trackcore_server.budget import Budget
-from trackcore_server.composition import _reader, create_collector
-from trackcore_server.config import ConfigurationMistake, rebase
-from trackcore_server.debugger_token import read_debugger_token
-from trackcore_server.received import WatchedSink
+from trackcore_server.app import _reader, create_collector
+from trackcore_server.config.configuration import ConfigurationMistake, rebase
+from trackcore_server.config.debugger_token import read_debugger_token
+from trackcore_server.debugger.deadline import Budget
+from trackcore_server.debugger.recent import WatchedSink
 from trackcore_sqlite import SqliteSink, prune
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from trackcore_server import parse_configuration
-from trackcore_server.config import rebase
-from trackcore_server.exposure import find_exposed
+from trackcore_server.config.configuration import rebase
+from trackcore_server.hosting.exposure import find_exposed
 
 KEYS = '[[sources]]\nname = "website"\nwrite_keys = ["key"]\n'
 

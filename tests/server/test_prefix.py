@@ -9,8 +9,8 @@ from urllib.parse import urljoin
 
 import pytest
 from trackcore_server import create_app, parse_configuration
-from trackcore_server.composition import ServerApp
-from trackcore_server.config import ConfigurationMistake, rebase
+from trackcore_server.app import ServerApp
+from trackcore_server.config.configuration import ConfigurationMistake, rebase
 from trackcore_wsgi import TrackingApp
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, run_wsgi_app

@@ -26,7 +26,7 @@ from served import Served
 from trackcore_debugger import DebuggerApp
 from trackcore_delivery import visible
 from trackcore_server import ConfigurationMistake, parse_configuration
-from trackcore_server.worker import Worker
+from trackcore_server.hosting.worker import Worker
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Cause, Destination, MemorySink, Source, SourceBook, WriteKey

@@ -25,7 +25,7 @@ from gunicorn.workers.gthread import PollableMethodQueue
 from interrupted import AT_ANY_TIME
 from patience import PATIENCE, wait_for
 from served import Served
-from trackcore_server.worker import WakeUp
+from trackcore_server.hosting.worker import WakeUp
 
 INTERRUPTED_DELIVERY = Path(__file__).parents[1] / "interrupted_delivery.py"
 WHILE_IT_IS_IMPORTED = """
@@ -139,7 +139,7 @@ class TestMoments:
 
     def test_before_delivery_has_its_configuration(self) -> None:
         """The server was killed when it had just started the process that delivers."""
-        command = [sys.executable, "-W", "error", "-m", "trackcore_server.delivery_child"]
+        command = [sys.executable, "-W", "error", "-m", "trackcore_server.delivery.child"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE)
         assert (done.returncode, done.stderr) == (0, b"")
 

@@ -1,0 +1,120 @@
+"""`trackcore replay`: messages of the past, sent to a destination once more."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import click
+from trackcore_delivery import Replay, Selection, State
+
+from trackcore import Call
+from trackcore_server.cli._options import location_options, read_since
+from trackcore_server.cli._progress import CountProgress
+from trackcore_server.cli.dead_letters import when_delivered
+from trackcore_server.config.configuration import Configuration
+from trackcore_server.config.converter import nearest
+from trackcore_server.config.deployment import find_deployment
+from trackcore_server.delivery.log_feed import LogFeed
+from trackcore_server.delivery.service import log_feed, open_state, ownership
+
+_LOOK_SECONDS = 0.2
+_PAGE_MESSAGES = 5_000
+_PAGE_BYTES = 16 << 20
+
+_EXAMPLES = """\b
+Examples:
+  trackcore replay --destination CRM --since 2026-01-31T12:00Z --until 2026-01-31T14:00Z
+  trackcore replay --destination CRM --since 7d --type identify --dry-run
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="Send messages of the past to a destination again.")
+@location_options
+@click.option("--destination", required=True, metavar="NAME", help="Where to.")
+@click.option(
+    "--since",
+    callback=read_since,
+    required=True,
+    metavar="T",
+    help="What was received since T: an ISO time, or an age such as 15m, 2h, 7d.",
+)
+@click.option("--until", callback=read_since, metavar="T", help="And before T.  [default: now]")
+@click.option("--type", "call", type=click.Choice(get_args(Call)), help="Only messages of this type.")
+@click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
+@click.option("--dry-run", is_flag=True, help="Only count them.")
+def replay(
+    *,
+    config: Path | None,
+    data: Path | None,
+    destination: str,
+    since: datetime,
+    until: datetime | None,
+    call: Call | None,
+    user: str | None,
+    dry_run: bool,
+) -> None:
+    """Send messages again that are in the log, in their order, beside what comes in.
+
+    Which of them the destination gets is decided by `integrations` and by the configuration of today, so that a new
+    destination can be given the past. The process that delivers does the work; this command asks for it, and shows how
+    far it has come. Interrupting it does not interrupt the work. It needs the embedded log; with one in Kafka let a
+    consumer of its own read the past.
+    """
+    configuration = find_deployment(config=config, data=data).configuration
+    known = [item.name for item in configuration.delivered]
+    if destination not in known:
+        raise click.UsageError(f"there is no destination {destination!r} of any kind{nearest(destination, known)}")
+    selection = Selection(since=since, until=until, call=call, user=user)
+    feed = log_feed(configuration)
+    if dry_run:
+        click.echo(f"{_count(feed, destination, selection):,} messages would be sent to {destination}")
+        return
+    with closing(open_state(configuration)) as state:
+        mark = feed.mark()
+        number = state.ask_for_replay(destination, selection, last=mark.position, now=datetime.now(UTC), mark=mark)
+        if later := when_delivered(configuration):
+            click.echo(f"Replay {number} will be done{later}", err=True)
+        else:
+            _follow(configuration, state, number)
+
+
+def _count(feed: LogFeed, destination: str, selection: Selection) -> int:
+    count = position = 0
+    with CountProgress("Looking", feed.end()) as progress:
+        while True:
+            page = feed.read(destination, after=position, count=_PAGE_MESSAGES, size=_PAGE_BYTES, selection=selection)
+            count += len(page.messages)
+            position = page.end
+            progress.show(position, f"{count:,} found")
+            if not page.has_more:
+                return count
+
+
+def _follow(configuration: Configuration, state: State, number: int) -> None:
+    try:
+        done = _wait(configuration, state, number)
+    except KeyboardInterrupt:
+        click.echo(f"Replay {number} goes on", err=True)
+        return
+    if done.finished_at is None:
+        click.echo(f"Delivery has stopped; replay {number} goes on when it runs again", err=True)
+        return
+    refused = f", {done.refused:,} to the dead letters" if done.refused else ""
+    click.echo(f"{done.sent:,} messages sent to {done.destination}{refused}", err=True)
+
+
+def _wait(configuration: Configuration, state: State, number: int) -> Replay:
+    """Wait until a replay is finished or nobody delivers any more."""
+    with CountProgress("Replaying", None) as progress:
+        while True:
+            is_owned = ownership(configuration).owner() is not None
+            replay = state.replay(number)
+            assert replay is not None
+            progress.show(replay.position, f"{replay.sent:,} sent", total=replay.last)
+            if replay.finished_at is not None or not is_owned:
+                return replay
+            time.sleep(_LOOK_SECONDS)

@@ -1,0 +1,42 @@
+"""`trackcore schema`: the rules of a message as JSON Schema, for validators in other languages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+import msgspec
+
+from trackcore import JSONObject, Limits, any_message_schema, batch_schema, message_schema
+from trackcore.jsontext import encode_json
+from trackcore.schema import with_dialect
+from trackcore.typing import Endpoint
+from trackcore_server.cli._options import location_options
+from trackcore_server.config.deployment import find_deployment
+
+_EXAMPLES = """\b
+Examples:
+  trackcore schema
+  trackcore schema track > track.schema.json
+  trackcore schema batch | jq .properties
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="Print JSON Schema of a message.")
+@click.argument("call", type=click.Choice(get_args(Endpoint)), required=False, metavar="[CALL]")
+@location_options
+def schema(*, call: Endpoint | None, config: Path | None, data: Path | None) -> None:
+    """Print JSON Schema (2020-12) of what the server accepts: one message of CALL, or of any call without one.
+
+    CALL is identify, track, page, screen, group, alias, or batch for a whole batch. The limits are those of the
+    configuration. What has no words in JSON Schema, as the size in bytes, stands in the descriptions.
+    """
+    limits = find_deployment(config=config, data=data).configuration.limits
+    click.echo(msgspec.json.format(encode_json(with_dialect(_schema(call, limits))), indent=2))
+
+
+def _schema(call: Endpoint | None, limits: Limits) -> JSONObject:
+    if call is None:
+        return any_message_schema(limits)
+    return batch_schema(limits) if call == "batch" else message_schema(call, limits=limits)

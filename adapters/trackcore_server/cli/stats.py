@@ -1,0 +1,216 @@
+"""`trackcore stats`: how much came in, from whom, how large, how punctual, and what was refused."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import quantiles
+
+import click
+from rich.table import Table
+from rich.text import Text
+from trackcore_delivery import visible
+from trackcore_sqlite import Group, SqliteBrowser, StoredMessage, spread
+
+from trackcore import FoundBy, JSONObject, format_timestamp
+from trackcore.explain import duration_text, explain_time
+from trackcore.timestamps import truncate_to_milliseconds
+from trackcore_server.cli._options import location_options, read_since
+from trackcore_server.cli._output import is_terminal, text_console, write_line
+from trackcore_server.config.deployment import find_deployment
+
+BUCKETS = 48
+_SAMPLE = 2_000
+_PAGE = 20_000
+
+_EXAMPLES = """\b
+Examples:
+  trackcore stats
+  trackcore stats --since 15m
+  trackcore stats --since 2026-01-31T12:00Z | jq .rejected
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="Count messages, and measure them.")
+@location_options
+@click.option(
+    "--since",
+    callback=read_since,
+    metavar="T",
+    default="1d",
+    help="Only what was received since T: an ISO time, or an age such as 15m, 2h, 7d.  [default: 1d]",
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["json", "table"]),
+    help="json: one JSON object.  [default: table on a terminal, else json]",
+)
+def stats(*, config: Path | None, data: Path | None, since: datetime, output_format: str | None) -> None:
+    """Count messages by source and type, and rejections by code; measure rates, sizes and clock skew.
+
+    Counts are exact. The quantiles of sizes (in bytes, as stored), clock skew (sentAt - receivedAt, with the way here,
+    in seconds) and warnings are those of up to 2,000 messages, spread evenly over the time.
+    """
+    log = SqliteBrowser(find_deployment(config=config, data=data).configuration.log_path)
+    until = truncate_to_milliseconds(datetime.now(UTC))
+    if since > until:
+        raise click.BadParameter(f"{format_timestamp(since)} lies in the future", param_hint="--since")
+    found = _gather(log, since=truncate_to_milliseconds(since), until=until)
+    if output_format == "json" or (output_format is None and not is_terminal()):
+        write_line(sys.stdout.buffer, found)
+        sys.stdout.buffer.flush()
+        return
+    console = text_console(sys.stdout)
+    for table in _tables(found):
+        console.print(table)
+        console.print()
+
+
+def _gather(log: SqliteBrowser, *, since: datetime, until: datetime) -> JSONObject:
+    edges = [since + (until - since) * place / BUCKETS for place in range(BUCKETS)]
+    seqs = [*log.seqs_at(edges), log.ends()["messages"]]
+    sampled = spread(seqs[0], seqs[-1], _SAMPLE)
+    messages = log.sample(sampled)
+    groups = _groups(log, seqs[0], seqs[-1])
+    return {
+        "since": format_timestamp(since),
+        "until": format_timestamp(until),
+        "messages": sum(group.count for group in groups),
+        "bytes": sum(group.size for group in groups),
+        "groups": [
+            {
+                "source": group.source,
+                "type": group.call,
+                "count": group.count,
+                "bytes": group.size,
+                "largest": group.largest,
+            }
+            for group in groups
+        ],
+        "rate": {
+            "seconds": (until - since).total_seconds() / BUCKETS,
+            "counts": [high - low for low, high in itertools.pairwise(seqs)],
+        },
+        "sampled": len(messages),
+        "size": _distribution(log.sizes(sampled)),
+        "clockSkew": _distribution(list(_skews(messages))),
+        "warnings": dict(Counter(caution["code"] for stored in messages for caution in stored.cautions).most_common()),
+        "rejected": log.refused(since),
+    }
+
+
+def _groups(log: SqliteBrowser, after: int, to: int) -> list[Group]:
+    """Count page by page, so that no reader holds the log for long, and how far it has come can be shown."""
+    found: dict[tuple[str, str], Group] = {}
+    with click.progressbar(
+        range(after, to, _PAGE),
+        label="Counting",
+        file=sys.stderr,
+        hidden=to - after <= _PAGE or not sys.stderr.isatty(),
+    ) as pages:
+        for low in pages:
+            for group in log.counted(low, min(low + _PAGE, to)):
+                key = group.source, group.call
+                found[key] = _together(found[key], group) if key in found else group
+    return sorted(found.values(), key=lambda group: (group.source, -group.count))
+
+
+def _together(one: Group, other: Group) -> Group:
+    return Group(
+        source=one.source,
+        call=one.call,
+        count=one.count + other.count,
+        size=one.size + other.size,
+        largest=max(one.largest, other.largest),
+    )
+
+
+def _skews(messages: Sequence[StoredMessage]) -> Iterator[float]:
+    for stored in messages:
+        if stored.found_by == FoundBy.FILE:  # what was sent long ago tells nothing of a clock
+            continue
+        skew = explain_time(stored.message).clock_skew
+        if skew is not None:
+            yield skew.total_seconds()
+
+
+def _distribution(values: Sequence[float]) -> JSONObject | None:
+    """Describe numbers by their quantiles and by a histogram between the 1st and the 99th hundredth."""
+    if not values:
+        return None
+    at = quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
+    low, high = at[0], at[98]
+    width = (high - low) / _BARS or 1
+    histogram = Counter(min(int((value - low) / width), _BARS - 1) for value in values if low <= value <= high)
+    return {
+        "count": len(values),
+        "least": min(values),
+        "p1": low,
+        "p10": at[9],
+        "median": at[49],
+        "p90": at[89],
+        "p99": high,
+        "most": max(values),
+        "histogram": [histogram[bar] for bar in range(_BARS)],
+    }
+
+
+_BARS = 24
+
+
+# Tables
+
+
+def _tables(found: JSONObject) -> Iterator[Table | Text]:
+    rate = found["rate"]
+    yield Text(f"{found['since'][:19]}Z to {found['until'][:19]}Z: {found['messages']:,} messages")
+    scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, the highest {max(rate['counts']):,}"
+    yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
+    if found["groups"]:
+        yield _table(("source", "type", ">messages", ">bytes", ">largest"), _group_rows(found["groups"]))
+    measured = [(name, found[key], unit) for name, key, unit in _MEASURED if found[key] is not None]
+    if measured:
+        titles = ("of a sample", ">p1", ">p10", ">median", ">p90", ">p99", ">most", "from p1 to p99")
+        yield _table(titles, [_measured_row(*row) for row in measured])
+    for title, key in (("warning, of a sample", "warnings"), ("refused", "rejected")):
+        if found[key]:
+            yield _table((title, ">count"), [(code, f"{count:,}") for code, count in found[key].items()])
+
+
+_MEASURED = (("size", "size", "B"), ("clock skew", "clockSkew", "s"))
+
+
+def spark(counts: Sequence[int]) -> str:
+    """Draw numbers as a row of bars: nothing for none, the highest bar for the largest."""
+    most = max(counts, default=0)
+    return "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // most) if most else 0] for count in counts)
+
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def _group_rows(groups: Sequence[JSONObject]) -> list[tuple[str, ...]]:
+    return [
+        (group["source"], group["type"], f"{group['count']:,}", f"{group['bytes']:,}", f"{group['largest']:,}")
+        for group in groups
+    ]
+
+
+def _measured_row(name: str, values: JSONObject, unit: str) -> tuple[str, ...]:
+    digits = 3 if unit == "s" else 0
+    shown = (f"{values[key]:,.{digits}f}" for key in ("p1", "p10", "median", "p90", "p99", "most"))
+    return (f"{name} ({unit})", *shown, spark(values["histogram"]))
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    return table

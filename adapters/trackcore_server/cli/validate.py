@@ -1,0 +1,131 @@
+"""`trackcore validate`: messages and batches in files, judged as the server would judge them."""
+
+from __future__ import annotations
+
+import sys
+from typing import BinaryIO, get_args
+
+import attrs
+import click
+from trackcore_delivery import visible
+
+from trackcore import Call, JSONObject
+from trackcore_server.cli._options import FINDINGS, UNUSABLE
+from trackcore_server.cli._output import write_line
+from trackcore_server.cli._progress import ReadingProgress
+from trackcore_server.files.inputs import ForeignEncoding, opened
+from trackcore_server.files.validation import Finding, Verdict, judge
+
+_EXAMPLES = """\b
+Examples:
+  trackcore validate messages.jsonl
+  trackcore validate --type track event.json
+  trackcore validate --json messages.jsonl.gz
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="Check messages and batches in files.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
+@click.option(
+    "--type", "call", type=click.Choice(get_args(Call)), help="What single messages are; else each says its `type`."
+)
+@click.option("--json", "as_json", is_flag=True, help="Write each finding as a line of JSON.")
+def validate(*, files: tuple[str, ...], call: Call | None, as_json: bool) -> None:
+    """Check messages and batches against the rules of the API, as the server does.
+
+    A file holds one JSON document a line, or a single one over as many lines as it likes; a single document may also
+    be an array of messages. It may be compressed by gzip. An object with `batch` is a batch, any other a message.
+    `-` is standard input.
+
+    Each finding is a line `FILE:LINE: path: code: text`; a warning is about something that would be mended. With
+    --json it has `file`, `line`, `index` (in a batch or an array), `path`, `code`, `message`, `limit`, `actual` and
+    `severity`.
+
+    Exit code: 0 when all would be stored, 1 when any would be rejected or a compressed
+    file is truncated, 2 when a file cannot be read.
+    """
+    report = _Report(as_json=as_json, stream=sys.stdout.buffer)
+    exit_code = 0
+    is_whole = True
+    for name in files:
+        try:
+            is_whole &= _validate_file(name, call, report)
+        except BrokenPipeError:
+            raise
+        except (OSError, ForeignEncoding) as error:
+            exit_code = UNUSABLE
+            click.echo(f"{visible(name)}: {getattr(error, 'strerror', None) or error}", err=True)
+    report.stream.flush()
+    click.echo(report.summary(), err=True)
+    sys.exit(exit_code or (FINDINGS if report.rejected or not is_whole else 0))
+
+
+def _validate_file(name: str, call: Call | None, report: _Report) -> bool:
+    """Judge what a file holds; return whether it could be read to its end."""
+    with opened(name) as file, ReadingProgress(name, file.size) as progress:
+        at = 0
+        for document in file.documents():
+            verdict = judge(document, call)
+            report.count(verdict)
+            if file.size:
+                at, before = file.position(), at
+                progress.advance(at - before)
+            if verdict.findings:
+                with progress.aside():
+                    report.write(name, document.line, verdict)
+    if file.fault is not None:
+        click.echo(f"{visible(name)}: {file.fault}; {report.summary()} so far", err=True)
+    return file.fault is None
+
+
+@attrs.define(kw_only=True)
+class _Report:
+    """Counts verdicts and writes findings."""
+
+    as_json: bool
+    stream: BinaryIO
+    messages: int = attrs.field(init=False, default=0)
+    rejected: int = attrs.field(init=False, default=0)
+    warnings: int = attrs.field(init=False, default=0)
+
+    def count(self, verdict: Verdict) -> None:
+        self.messages += verdict.messages
+        self.rejected += verdict.rejected
+        self.warnings += sum(finding.severity == "warning" for finding in verdict.findings)
+
+    def write(self, file: str, line: int, verdict: Verdict) -> None:
+        for finding in verdict.findings:
+            if self.as_json:
+                write_line(self.stream, _finding_record(file, line, finding))
+            else:
+                text = _finding_text(file, line, finding, is_batch=verdict.is_batch)
+                self.stream.write(f"{visible(text)}\n".encode("utf-8", "replace"))
+
+    def summary(self) -> str:
+        return f"{_count(self.messages, 'message')}, {self.rejected} rejected, {_count(self.warnings, 'warning')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _finding_record(file: str, line: int, finding: Finding) -> JSONObject:
+    record: JSONObject = {
+        "file": file,
+        "line": line,
+        "index": finding.index,
+        "path": finding.path,
+        "code": finding.code,
+        "message": finding.message,
+        "limit": finding.limit,
+        "actual": finding.actual,
+        "severity": finding.severity,
+    }
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _finding_text(file: str, line: int, finding: Finding, *, is_batch: bool) -> str:
+    place = "" if finding.index is None else f"{'batch' if is_batch else ''}[{finding.index}]"
+    path = f"{place}.{finding.path}".strip(".")
+    code = finding.code if finding.severity == "rejected" else f"warning: {finding.code}"
+    return ": ".join(part for part in (f"{file}:{line}", path, code, finding.message) if part)

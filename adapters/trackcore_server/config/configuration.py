@@ -1,0 +1,315 @@
+"""The configuration: TOML, read into attrs classes by cattrs, without guessing.
+
+A value of another type than expected is a mistake, not something to convert; so is a name that nobody reads.  Each
+mistake is told with its path (`sources[0].write_kyes`) and, where there is one, the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import validators
+from cattrs import AttributeValidationNote, BaseValidationError, ClassValidationError, Converter
+from trackcore_delivery import ByteCount, DeliveredDestination, Secret
+from trackcore_wsgi.routes import ROUTES
+
+from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
+from trackcore.integrations import ALL
+from trackcore_server.config.converter import class_hook, exactly, find_mistake, nearest, strict_converter
+from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
+from trackcore_server.config.kinds import KINDS
+from trackcore_server.config.units import parse_bind
+
+MEBIBYTE = 1 << 20
+
+LOG_KINDS = ("sqlite", "kafka")
+
+
+@attrs.define(kw_only=True, eq=False)
+class ConfigurationMistake(TrackcoreError):
+    """The configuration cannot be used as it is.
+
+    `path` is where in the file (`sources[0].write_kyes`), empty for the file as a whole; `file` is None where the
+    configuration did not come from a file.
+    """
+
+    detail: str
+    path: str = ""
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return ": ".join(str(part) for part in (self.file, self.path, self.detail) if part)
+
+
+def _check_kind(_: object, __: object, kind: str) -> None:
+    if kind not in LOG_KINDS:
+        hint = nearest(kind, LOG_KINDS) or f"; there are {', '.join(LOG_KINDS)}"
+        raise ValueError(f"there is no such kind of log{hint}")
+
+
+def _check_bind(_: object, __: object, bind: str) -> None:
+    parse_bind(bind)
+
+
+def _check_prefix(_: object, __: object, prefix: str) -> None:
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise ValueError("expected a path such as '/endpoint', without a slash at its end")
+    taken = next((path for path in (*ROUTES, "/v1/projects", "/debugger") if f"{path}/".startswith(f"{prefix}/")), None)
+    if prefix and taken is not None:
+        raise ValueError(f"it cannot be told from the path {taken!r} of the API; choose another")
+
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+
+def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
+    if keep is not None and not keep:
+        raise ValueError("expected an age of at least a second: nothing would be kept")
+
+
+@attrs.frozen(kw_only=True)
+class LogSettings:
+    """Where the log is, for how long it keeps what it has, and how many bytes of what was not accepted.
+
+    Without `keep` messages are kept for good.
+    """
+
+    kind: str = attrs.field(default="sqlite", validator=_check_kind)
+    path: Path = Path("trackcore.db")
+    keep: timedelta | None = attrs.field(default=None, validator=_check_keep)
+    rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
+    quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
+
+    @property
+    def location(self) -> str:
+        """Where the log is, for people."""
+        return str(self.path)
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """How HTTP is served.
+
+    One worker (a process) is the default: its threads commit together, so that many clients share one fsync. More
+    workers use more processors; they take turns at the log. `proxy_hops` is how many reverse proxies stand in front,
+    whose word on the client's address is believed.  With a `prefix` such as `/endpoint`, everything is also served
+    below that path.
+    """
+
+    bind: str = attrs.field(default="127.0.0.1:8080", validator=_check_bind)
+    workers: int = attrs.field(default=1, validator=validators.ge(1))
+    threads: int = attrs.field(default=16, validator=validators.ge(1))
+    proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
+    prefix: str = attrs.field(default="", validator=_check_prefix)
+
+
+@attrs.frozen(kw_only=True)
+class DebuggerSettings:
+    """Who may look at the debugger: whoever has the token.  Without one there is no debugger."""
+
+    token: Secret | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DeliverySettings:
+    """Where it is kept how far delivery has come, and how many bytes of dead letters each destination may have.
+
+    Without a path that is beside the log: `trackcore-delivery.db` for `trackcore.db`.  With a log in Kafka it is a file
+    of that name in the folder of the configuration, or in the data folder; then each process that delivers has its own,
+    for its counters and dead letters, while how far it has come is known to the consumer group.
+    """
+
+    path: Path | None = None
+    dead_letter_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
+
+
+@attrs.frozen(kw_only=True)
+class Configuration:
+    """All that a server is told.  Paths are as written; `load_configuration` makes them absolute.
+
+    A destination of a kind, a `DeliveredDestination`, is delivered to; for any other it is only decided which messages
+    it would get.
+    """
+
+    sources: tuple[Source, ...] = ()
+    destinations: tuple[Destination, ...] = ()
+    log: LogSettings | KafkaLogSettings = LogSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    server: ServerSettings = ServerSettings()
+    debugger: DebuggerSettings = DebuggerSettings()
+    limits: Limits = DEFAULT_LIMITS
+
+    @property
+    def delivered(self) -> tuple[DeliveredDestination, ...]:
+        """The destinations that messages are delivered to."""
+        return tuple(item for item in self.destinations if isinstance(item, DeliveredDestination))
+
+    @property
+    def delivery_path(self) -> Path:
+        """The file that keeps how far delivery has come, or with a log in Kafka, what has become of messages."""
+        if self.delivery.path is not None:
+            return self.delivery.path
+        if isinstance(self.log, KafkaLogSettings):
+            return Path("trackcore-delivery.db")
+        return self.log.path.with_name(f"{self.log.path.stem}-delivery.db")
+
+    @property
+    def folder(self) -> Path:
+        """What paths in the settings of destinations are relative to: the folder of the log, or of that file."""
+        return (self.delivery_path if isinstance(self.log, KafkaLogSettings) else self.log.path).parent
+
+    @property
+    def log_path(self) -> Path:
+        """The file of the embedded log.  Raises `ConfigurationMistake` where the log is another."""
+        if isinstance(self.log, KafkaLogSettings):
+            raise ConfigurationMistake(path="log.kind", detail="this needs a log of the kind 'sqlite'")
+        return self.log.path
+
+
+def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
+    """Read a configuration file.
+
+    Args:
+        file: the TOML file.
+        folder: what a relative `log.path` is relative to; the folder of the file unless given.
+
+    Raises:
+        ConfigurationMistake: it cannot be read, is no TOML, or says something that makes no sense.
+    """
+    try:
+        configuration = parse_configuration(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationMistake(file=file, detail=f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationMistake(file=file, detail=f"is not UTF-8, at byte {error.start}") from None
+    except ConfigurationMistake as mistake:
+        raise attrs.evolve(mistake, file=file) from None
+    return rebase(configuration, file.parent if folder is None else folder)
+
+
+def parse_configuration(text: str) -> Configuration:
+    """Read the text of a configuration file.  Raises `ConfigurationMistake`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationMistake(detail=f"is not TOML: {error}") from None
+    try:
+        configuration = _converter.structure(document, Configuration)
+    except BaseValidationError as error:
+        path, detail = find_mistake(error)
+        raise ConfigurationMistake(path=path, detail=detail) from None  # what libraries raise quotes settings
+    check_configuration(configuration)
+    return configuration
+
+
+def rebase(configuration: Configuration, folder: Path) -> Configuration:
+    """Make paths absolute, taking them as relative to `folder`."""
+    base = Path.cwd() / folder
+    log = configuration.log
+    if isinstance(log, LogSettings):
+        log = attrs.evolve(log, path=base / log.path)
+    delivery = configuration.delivery
+    if delivery.path is not None or isinstance(log, KafkaLogSettings):
+        delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
+    return attrs.evolve(configuration, log=log, delivery=delivery)
+
+
+def check_configuration(configuration: Configuration) -> None:
+    """Check what no single field can know.  Raises `ConfigurationMistake` for the first thing that is wrong."""
+    wrong_destinations = _wrong_destinations(configuration.destinations)
+    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *_wrong_log(configuration)):
+        raise ConfigurationMistake(path=path, detail=detail)
+
+
+# Checks across fields: each gives the path and the detail of what is wrong.
+
+
+def _wrong_destinations(destinations: Sequence[Destination]) -> Iterator[tuple[str, str]]:
+    yield from _wrong_names("destinations", [destination.name for destination in destinations])
+    for index, destination in enumerate(destinations):
+        if destination.name == ALL:
+            yield f"destinations[{index}].name", f"{ALL!r} means all destinations, so none can have that name"
+
+
+def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    yield from _wrong_names("sources", [source.name for source in configuration.sources])
+    owners: dict[str, str] = {}
+    known = [destination.name for destination in configuration.destinations]
+    for index, source in enumerate(configuration.sources):
+        path = f"sources[{index}]"
+        if not source.write_keys:
+            yield f"{path}.write_keys", "a source needs at least one write key"
+        for place, key in enumerate(source.write_keys):
+            if key in owners:
+                yield f"{path}.write_keys[{place}]", f"this write key already belongs to source {owners[key]!r}"
+            owners[key] = source.name
+        for place, name in enumerate(source.destinations or ()):
+            if name not in known:
+                yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
+
+
+def _wrong_log(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    log = configuration.log
+    if not isinstance(log, KafkaLogSettings):
+        return
+    if log.min_insync_replicas > log.replication:
+        yield "log.min_insync_replicas", f"there are only {log.replication} replicas, by `log.replication`"
+
+
+def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for index, name in enumerate(names):
+        if not name:
+            yield f"{path}[{index}].name", "a name cannot be empty"
+        elif name in names[:index]:
+            yield f"{path}[{index}].name", f"{name!r} is already the name of {path}[{names.index(name)}]"
+
+
+# What is structured by its `kind`
+
+
+def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a destination by its `kind`, or as one that nothing is delivered to."""
+    plain = class_hook(Destination, converter)
+    of_kind = {name: class_hook(kind, converter) for name, kind in KINDS.items()}
+
+    def structure(value: Any, _: Any) -> Any:
+        table: JSONObject = exactly(dict)(value, Destination)
+        if "kind" not in table:
+            return plain(table, Destination)
+        settings = {**table}
+        kind = settings.pop("kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            hint = nearest(str(kind), list(KINDS)) or f"; there are {', '.join(KINDS)}"
+            error = ValueError(f"there is no such kind of destination{hint}")
+            error.add_note(AttributeValidationNote("", "kind", str))
+            raise ClassValidationError("", [error], Destination)
+        return of_kind[kind](settings, KINDS[kind])
+
+    return structure
+
+
+def _log_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure the log by its `kind`.  A wrong kind is told by the default one."""
+
+    def structure(value: Any, _: Any) -> Any:
+        is_kafka = type(value) is dict and value.get("kind") == "kafka"
+        return converter.structure(value, KafkaLogSettings if is_kafka else LogSettings)
+
+    return structure
+
+
+def _make_converter() -> Converter:
+    converter = strict_converter()
+    converter.register_structure_hook(Destination, _destination_hook(converter))
+    converter.register_structure_hook(ClientSettings, as_client_settings)
+    converter.register_structure_hook(LogSettings | KafkaLogSettings, _log_hook(converter))
+    return converter
+
+
+_converter = _make_converter()

@@ -1,0 +1,201 @@
+"""Structuring without guessing: tables of TOML into attrs classes, by cattrs, and what is wrong with them by its path.
+
+cattrs converts what it can; here a value of another type than expected is a mistake, and so is a name that nobody
+reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import attrs
+from cattrs import (
+    AttributeValidationNote,
+    BaseValidationError,
+    ClassValidationError,
+    Converter,
+    ForbiddenExtraKeysError,
+    IterableValidationNote,
+)
+from cattrs.gen import make_dict_structure_fn, override
+from trackcore_delivery import ByteCount, Secret
+
+from trackcore import Destination, JSONObject, TrackcoreError, WriteKey
+from trackcore.credentials import write_key_fault
+from trackcore_server.config.units import parse_age, parse_size
+
+
+def nearest(name: str, valid: Sequence[str]) -> str:
+    """Give the end of a sentence that names the valid name nearest to a wrong one, if any is near."""
+    matches = get_close_matches(name, valid, n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+_KINDS: dict[type, str] = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number with a fraction",
+    list: "an array",
+    dict: "a table",
+}
+
+
+def _kind_of(value: object) -> str:
+    return _KINDS.get(type(value), "a date or time")
+
+
+def _found(value: object) -> str:
+    """Name what stands where a number belongs; a text is not quoted."""
+    return str(value) if type(value) is int else _kind_of(value)
+
+
+def exactly(kind: type) -> Callable[[Any, Any], Any]:
+    """Take values of this very type: no truth from numbers, no text from anything."""
+
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(f"expected {_KINDS[kind]}, found {_kind_of(value)}")
+        return value
+
+    return structure
+
+
+def _from_text(read: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    text = exactly(str)
+    return lambda value, kind: read(text(value, kind))
+
+
+def _as_byte_count(value: Any, _: Any) -> int:
+    if type(value) is int and value >= 0:
+        return value
+    if type(value) is not str:
+        raise ValueError(f"expected a number of bytes or a size such as '64 MiB', found {_found(value)}")
+    return parse_size(value)
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _is_table(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
+def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    item_type = get_args(kind)[0]
+
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not list:
+            expected = "an array of tables, `[[...]]`" if attrs.has(item_type) else "an array"
+            raise ValueError(f"expected {expected}, found {_kind_of(value)}")
+        items: list[Any] = converter.structure(value, list[item_type])  # type: ignore[valid-type]
+        return tuple(items)
+
+    return structure
+
+
+def class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a table, and run the validators on each field while it is still known which one it is."""
+
+    def checked(field: Any) -> Callable[[Any, Any], Any]:
+        def structure(value: Any, kind: Any) -> Any:
+            structured = converter.structure(value, kind)
+            if field.validator is not None:
+                field.validator(None, field, structured)
+            return structured
+
+        return structure
+
+    overrides: Any = {field.name: override(struct_hook=checked(field)) for field in attrs.fields(cls)}
+    structure_table = make_dict_structure_fn(cls, converter, **overrides)
+
+    def structure(value: Any, kind: Any) -> Any:
+        table: JSONObject = exactly(dict)(value, kind)
+        return structure_table(table, kind)
+
+    return structure
+
+
+def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a table whose names are free, such as HTTP headers."""
+    value_type = get_args(kind)[1]
+
+    def structure_item(name: str, item: Any) -> Any:
+        try:
+            return converter.structure(item, value_type)
+        except ValueError as error:
+            error.add_note(AttributeValidationNote("", name, value_type))
+            raise ClassValidationError("", [error], dict) from None
+
+    def structure(value: Any, _: Any) -> Any:
+        table: JSONObject = exactly(dict)(value, kind)
+        return {name: structure_item(name, item) for name, item in table.items()}
+
+    return structure
+
+
+def _as_write_key(value: Any, kind: Any) -> WriteKey:
+    """Read a write key: the text itself, or `env:NAME` for the environment variable NAME."""
+    text: str = exactly(str)(value, kind)
+    if text.startswith("env:"):
+        text = Secret(text).reveal(os.environ)
+    if (fault := write_key_fault(text)) is not None:
+        raise ValueError(fault)
+    return WriteKey(text)
+
+
+def strict_converter() -> Converter:
+    """Make a converter for attrs classes of text, booleans, integers, sizes, ages, paths, tuples and tables."""
+    converter = Converter(forbid_extra_keys=True)
+    converter.register_structure_hook_factory(attrs.has, class_hook)
+    converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
+    converter.register_structure_hook_factory(_is_table, _table_hook)
+    converter.register_structure_hook(Secret, _from_text(Secret))
+    for kind in (str, bool, int):
+        converter.register_structure_hook(kind, exactly(kind))
+    converter.register_structure_hook(ByteCount, _as_byte_count)
+    converter.register_structure_hook(WriteKey, _as_write_key)
+    converter.register_structure_hook(timedelta, _from_text(parse_age))
+    converter.register_structure_hook(Path, _from_text(Path))
+    return converter
+
+
+# From what cattrs raises to the mistake that is told
+
+
+def find_mistake(error: BaseException, path: str = "") -> tuple[str, str]:
+    """Follow the first error down to its place, and give its path and what is wrong there.
+
+    An unknown name comes first: it may be why another is missing.
+    """
+    if isinstance(error, BaseValidationError):
+        causes = sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError))
+        return find_mistake(causes[0], path + _step(causes[0], is_first=not path))
+    if isinstance(error, ForbiddenExtraKeysError):
+        name = min(error.extra_fields)
+        valid = [field.name for field in attrs.fields(error.cl)]
+        if issubclass(error.cl, Destination):
+            valid.append("kind")
+        hint = nearest(name, valid) or f"; there are {', '.join(valid)}"
+        return f"{path}.{name}".lstrip("."), f"there is no such setting{hint}"
+    if isinstance(error, KeyError):
+        return path, "is missing"
+    if isinstance(error, TrackcoreError) or type(error) is ValueError:  # raised by our own checks
+        return path, str(error)
+    return path, f"cannot be used ({type(error).__name__})"  # what a library says may quote the setting
+
+
+def _step(error: BaseException, *, is_first: bool) -> str:
+    """Read from the note that cattrs leaves on an error where, within its parent, it happened."""
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote):
+            return note.name if is_first else f".{note.name}"
+        if isinstance(note, IterableValidationNote):
+            return f"[{note.index}]"
+    return ""

@@ -1,0 +1,105 @@
+"""Where a server's files are: one answer for `serve`, which writes them, and for the commands that read them.
+
+A *data folder* holds `trackcore.toml` and the log `trackcore.db`, either of which may be missing.  The configuration
+is, in this order: `--config`; `trackcore.toml` in the folder that `--data` names; the file that `TRACKCORE_CONFIG`
+names; `./trackcore.toml`; `./trackcore-data/trackcore.toml`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from trackcore import Source
+from trackcore_server.config.configuration import Configuration, load_configuration, rebase
+from trackcore_server.process.signals import STOP_SIGNALS, held_back
+
+CONFIG_VARIABLE = "TRACKCORE_CONFIG"
+CONFIG_NAME = "trackcore.toml"
+DEFAULT_FOLDER = Path("trackcore-data")
+
+_DEFAULT_SOURCE = "default"
+_KEY_BYTES = 18
+
+_NEW_CONFIGURATION = """\
+# Made by `trackcore serve`.  Restart it, or send it SIGHUP, after a change here.
+
+[[sources]]
+name = "{name}"
+write_keys = ["{key}"]
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Deployment:
+    """What was found: the configuration in force, the file it came from (None: the defaults), and the data folder.
+
+    `is_own` says that nobody named a configuration file: the data folder stands for itself.
+    """
+
+    configuration: Configuration
+    file: Path | None
+    folder: Path
+    is_own: bool = False
+
+
+def find_configuration_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Give the configuration file that `TRACKCORE_CONFIG` names, else the one in the working folder, if any."""
+    if named := environ.get(CONFIG_VARIABLE):
+        return Path(named)
+    here = Path(CONFIG_NAME)
+    return here if here.exists() else None
+
+
+def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
+    """Find configuration and data folder from what the command line says, the environment and the working folder.
+
+    Raises:
+        ConfigurationMistake: the configuration that was found cannot be used.
+    """
+    file = config or (None if data else find_configuration_file())
+    if file is not None:
+        folder = data or file.parent
+        return Deployment(configuration=load_configuration(file, folder=folder), file=file, folder=folder)
+    folder = data or DEFAULT_FOLDER
+    file = folder / CONFIG_NAME
+    if file.exists():
+        return Deployment(configuration=load_configuration(file), file=file, folder=folder, is_own=True)
+    return Deployment(configuration=rebase(Configuration(), folder), file=None, folder=folder, is_own=True)
+
+
+def create_configuration(folder: Path) -> Deployment:
+    """Make a data folder with a configuration of one source and a random write key, both the owner's alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = folder / CONFIG_NAME
+    text = _NEW_CONFIGURATION.format(name=_DEFAULT_SOURCE, key=secrets.token_urlsafe(_KEY_BYTES))
+    with held_back(*STOP_SIGNALS, signal.SIGHUP):  # an empty file would be in the way of the next start
+        try:
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileExistsError:  # another `trackcore serve` was faster
+            return find_deployment(config=None, data=folder)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    return find_deployment(config=None, data=folder)
+
+
+def with_write_keys(configuration: Configuration, write_keys: Sequence[str]) -> Configuration:
+    """Add a source for each write key that no source has yet: `default`, `default-2` and so on."""
+    sources = list(configuration.sources)
+    for key in write_keys:
+        if not any(key in source.write_keys for source in sources):
+            sources.append(Source(name=_free_name({source.name for source in sources}), write_keys=(key,)))
+    return attrs.evolve(configuration, sources=tuple(sources))
+
+
+def _free_name(taken: set[str]) -> str:
+    name, count = _DEFAULT_SOURCE, 1
+    while name in taken:
+        count += 1
+        name = f"{_DEFAULT_SOURCE}-{count}"
+    return name

@@ -1,0 +1,99 @@
+"""`kafka`: a topic, keyed so that the order of each user's messages holds.
+
+A record's value is the stored message, its key a JSON array of source and user: `["website","019mr8mf4r"]`, the same
+as in a log in Kafka.  The topic must exist; how many partitions it has is for whoever reads it to decide.
+
+A batch counts as delivered when all replicas that are in sync have acknowledged it.  Where only some of it was, the
+whole batch is sent again, so that the order holds; a record that the topic never takes, such as one that is too large,
+is refused by itself.
+
+This is the one kind that needs another adapter, so it lies here, where adapters are put together.  The client of Kafka
+is imported when a sender is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar
+
+import attrs
+from trackcore_delivery import Batch, DeliveredDestination, Refusal, Secret, Surroundings, TryLater
+
+from trackcore_server.config.kafka_log import (
+    ClientSettings,
+    as_secret,
+    check_servers,
+    check_timeout,
+    check_topic,
+    is_named,
+)
+
+if TYPE_CHECKING:
+    from trackcore_kafka import KafkaDestination
+
+
+@attrs.frozen(kw_only=True)
+class KafkaTopicDestination(DeliveredDestination):
+    """A topic of a cluster.  `timeout` is how long acknowledgements may take; `client` goes to librdkafka."""
+
+    kind: ClassVar[str] = "kafka"
+
+    bootstrap_servers: str = attrs.field(validator=check_servers)
+    topic: str = attrs.field(validator=check_topic)
+    timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=check_timeout)
+    client: ClientSettings = attrs.field(factory=lambda: ClientSettings({}), repr=False)  # it may have secrets
+
+    def make_sender(self, surroundings: Surroundings) -> KafkaSender:
+        """See `DeliveredDestination.make_sender`."""
+        try:
+            from trackcore_kafka import (  # noqa: PLC0415 - see the module
+                ClientSettingRefused,
+                KafkaCluster,
+                KafkaDestination,
+                user_key,
+            )
+        except ModuleNotFoundError as error:
+            raise ValueError(f"the kind 'kafka' needs {error.name}: pip install 'trackcore[kafka]'") from error
+        client = {**self.client, **{name: value.reveal(surroundings.environ) for name, value in self._named()}}
+        try:
+            cluster = KafkaCluster(bootstrap_servers=self.bootstrap_servers, client=client)
+            cluster.check_settings()
+        except ClientSettingRefused as error:
+            raise ValueError(f"client.{error}" if error.name else f"client: {error}") from None
+        return KafkaSender(KafkaDestination(cluster, self.topic, timeout=self.timeout.total_seconds()), user_key)
+
+    def secrets(self) -> Iterator[tuple[str, Secret]]:
+        """See `DeliveredDestination.secrets`."""
+        yield from ((f"client.{name}", value) for name, value in self._named())
+
+    def _named(self) -> Iterator[tuple[str, Secret]]:
+        for name, value in self.client.items():
+            if is_named(value):
+                yield name, as_secret(name, value)
+
+
+@attrs.define
+class KafkaSender:
+    """Sends batches to a topic."""
+
+    _destination: KafkaDestination
+    _user_key: Callable[[str, str | None], bytes]
+
+    def send(self, batch: Batch) -> Sequence[Refusal]:
+        """See `Sender.send`."""
+        from trackcore_kafka import NotAcknowledged  # noqa: PLC0415 - see the module
+
+        try:
+            self._destination.send(
+                [(self._user_key(message.source, message.user), message.payload) for message in batch.messages]
+            )
+        except NotAcknowledged as error:
+            if error.unsettled:
+                raise TryLater(detail=str(error), of_destination=True) from None
+            return [Refusal(index, reason) for index, reason in error.refused.items()]
+        return ()
+
+    def close(self) -> None:
+        """See `Sender.close`."""
+        self._destination.close()

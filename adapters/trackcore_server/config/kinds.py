@@ -1,0 +1,17 @@
+"""The kinds of destination that a configuration can name: one entry each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDestination, WebhookDestination
+
+from trackcore_server.config.kafka_destination import KafkaTopicDestination
+
+_ALL: tuple[type[DeliveredDestination], ...] = (
+    FileDestination,
+    KafkaTopicDestination,
+    SegmentDestination,
+    WebhookDestination,
+)
+KINDS: Mapping[str, type[DeliveredDestination]] = {kind.kind: kind for kind in _ALL}

@@ -1,0 +1,49 @@
+"""How far each destination that is delivered to is behind, told by bounded queries.
+
+What waits is counted up to the end of the log, whatever of it is meant for the destination: an exact count would have
+to read all of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime
+
+import attrs
+from trackcore_delivery import Standing
+from trackcore_sqlite import SqliteBrowser
+
+from trackcore import JSONObject, Mark
+from trackcore_server.config.configuration import Configuration
+from trackcore_server.delivery.service import log_feed, open_state
+from trackcore_server.storage.log_changes import confirmed
+
+
+@attrs.frozen
+class Lags:
+    """Looks at the log and at the state of delivery."""
+
+    _configuration: Configuration
+    _log: SqliteBrowser
+
+    def at(self, now: datetime) -> list[JSONObject]:
+        """Give `{destination, lagSeconds, waiting, isFailing}` of each destination that is delivered to."""
+        if not self._configuration.delivered:
+            return []
+        end = self._log.ends()["messages"]
+        feed = log_feed(self._configuration)
+        told = []
+        with closing(open_state(self._configuration)) as state:
+            for destination in self._configuration.delivered:
+                standing = state.standing(destination.name, now) or Standing(name=destination.name)
+                position, _ = confirmed(feed, state.mark(destination.name) or Mark())
+                oldest = self._log.time_after("messages", position)
+                told.append(
+                    {
+                        "destination": destination.name,
+                        "lagSeconds": 0.0 if oldest is None else round(max((now - oldest).total_seconds(), 0), 1),
+                        "waiting": max(end - position, 0),
+                        "isFailing": standing.failing_since is not None,
+                    }
+                )
+        return told

@@ -1,0 +1,263 @@
+"""What the debugger looks into: the log, by bounded queries, with the configuration to explain it by.
+
+Theory.  A listing mixes parts of the log that have numbers of their own, so it goes back in time by all of them at
+once: each part is looked at some way back, and rows are given down to the *latest* of the times that were so reached,
+since only down to there nothing of another part can be missing.  What lies below is looked at again with the next
+question.  Where something is looked for, each part is gone through step by step, until the time for an answer is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import attrs
+import msgspec
+from trackcore_debugger import Cursors, Listing, Wanted
+from trackcore_sqlite import Filter, Head, Part, SqliteBrowser
+
+from trackcore import CATALOGUE, JSONObject, SinkUnavailable, format_timestamp
+from trackcore.masking import mask_write_keys
+from trackcore_server.debugger.charts import Charts
+from trackcore_server.debugger.deadline import Budget
+from trackcore_server.debugger.recent import WatchedSink
+from trackcore_server.debugger.rows import ROWS
+from trackcore_server.debugger.tail import LISTED, Tail, TailRow, tail_row
+from trackcore_server.inspection.explainer import Explainer
+from trackcore_server.inspection.records import (
+    duplicate_record,
+    payload_text,
+    quarantined_record,
+    rejected_record,
+)
+from trackcore_server.inspection.reprocess import Repairer
+
+WINDOW = 4_000
+"""How many records of a part are looked at for one answer, where something is looked for."""
+
+STEPS: Mapping[Part, int] = {"messages": 100, "duplicates": 100, "rejected": 50, "quarantine": 20}
+"""How many of them at once: fewer where one may be large, and up to eight times as many while that is quick."""
+
+_QUICK_SECONDS = 0.002
+
+SECONDS = 0.02
+"""How long is looked for one answer.  A step that was begun is ended."""
+
+_SEQ_DIGITS = 15
+
+
+@attrs.frozen(kw_only=True)
+class _Look:
+    """What was found in a part on the way back: rows, newest first, down to the number `reached`.
+
+    `floor` is the time of what lies there, None where nothing lies below.
+    """
+
+    part: str
+    rows: Sequence[TailRow]
+    reached: int
+    floor: datetime | None
+
+    def down_to(self, floor: datetime | None) -> tuple[list[TailRow], int]:
+        """Give the rows that are not older than `floor`, with their times, and the number to go on from.
+
+        The time of a row is at least that of the rows before it: a message that was received again has an earlier one.
+        """
+        latest = self.floor
+        timed: list[TailRow] = []
+        for row in reversed(self.rows):
+            latest = row.received_at if latest is None else max(latest, row.received_at)
+            timed.append(row._replace(received_at=latest))
+        shown = [row for row in timed if floor is None or row.received_at >= floor]
+        below = len(timed) - len(shown)
+        return shown, timed[below - 1].seq + 1 if below else self.reached
+
+
+@attrs.frozen
+class LogReader:
+    """A `trackcore_debugger.Reader` of the embedded log, and of what this process remembers of the newest messages."""
+
+    _log: SqliteBrowser
+    _explainer: Explainer
+    _watched: WatchedSink
+    _repairer: Repairer
+    _charts: Charts
+    _tail: Tail
+    _budget: Callable[[], Budget] = lambda: Budget(SECONDS)
+
+    def start(self) -> JSONObject:
+        """See `trackcore_debugger.Reader.start`."""
+        configured = [source.name for source in self._explainer.configuration.sources]
+        seen = [name for name in self._log.sources() if name not in configured]
+        head = self._log.head()
+        return {
+            "cursors": head.ends,
+            "log": head.stretch,
+            "sources": configured + seen,
+            "codes": {code: entry.title for code, entry in CATALOGUE.items()},
+        }
+
+    def newer(self, cursors: Cursors, wanted: Wanted, log: str = "") -> Listing:
+        """See `trackcore_debugger.Reader.newer`."""
+        if _is_filtered(wanted):
+            return self._newer_that_are(wanted, cursors, log)
+        newest = self._tail.newest(log)
+        is_doubtful = _lie_beyond(cursors, newest.ends) or log not in {"", newest.stretch}
+        if is_doubtful and self._is_another_log(cursors, log, self._log.head()):
+            return Listing(rows=(), cursors=cursors, is_another_log=True)
+        rows: list[TailRow] = []
+        skipped = 0
+        for part in wanted.parts:
+            fresh = [row for row in newest.rows[part] if row.seq > cursors[part]]
+            rows.extend(reversed(fresh))
+            skipped += max(newest.ends[part] - cursors[part] - len(fresh), 0)
+        # The tail may be older than what the page has seen already, and a cursor never goes back.
+        further = {part: max(end, cursors[part]) for part, end in newest.ends.items()}
+        return Listing(rows=_newest_first(rows), cursors=further, skipped=skipped, log=newest.stretch)
+
+    def older(self, cursors: Cursors, wanted: Wanted) -> Listing:
+        """See `trackcore_debugger.Reader.older`."""
+        budget = self._budget()
+        looks = [self._look(cast("Part", part), cursors[part], wanted, budget) for part in wanted.parts]
+        floor = max((look.floor for look in looks if look.floor is not None), default=None)
+        rows: list[TailRow] = []
+        next_cursors = dict(cursors)
+        for look in looks:
+            shown, next_cursors[look.part] = look.down_to(floor)
+            rows.extend(shown)
+        return Listing(
+            rows=_newest_first(rows),
+            cursors=next_cursors,
+            is_end=floor is None,
+            reached=None if floor is None else format_timestamp(floor),
+        )
+
+    def find(self, message_id: str) -> Sequence[JSONObject]:
+        """See `trackcore_debugger.Reader.find`."""
+        seqs = [stored.seq for stored in self._log.with_message_id(message_id)]
+        is_number = message_id.isascii() and message_id.isdecimal() and len(message_id) <= _SEQ_DIGITS
+        if is_number:
+            seqs.append(int(message_id))
+        unique = dict.fromkeys(seqs)
+        found = (self._log.listed("messages", after=seq - 1, to=seq, wanted=Filter(), limit=1).rows for seq in unique)
+        return [ROWS["messages"](row) for rows in found for row in rows]
+
+    def detail(self, part: str, seq: int) -> JSONObject | None:
+        """See `trackcore_debugger.Reader.detail`."""
+        record = self._log.one(cast("Part", part), seq)
+        if record is None:
+            return None
+        if part == "messages":
+            return {"part": part, "seq": seq, **self._explainer.message(record).as_json(), **self._texts(part, record)}
+        if part == "duplicates":
+            original = self._log.seq_of(record.source, record.message["messageId"])
+            return {**duplicate_record(record, self._explainer, original), **self._texts(part, record)}
+        if part == "rejected":
+            told = rejected_record(record) | self._explainer.rejected(record).as_json()
+        else:
+            told = quarantined_record(record) | self._explainer.quarantined(record).as_json()
+        return told | {"repairedAs": self._repairer.repaired_as(record, self._log), "part": part}
+
+    def charts(self, seconds: int) -> JSONObject:
+        """See `trackcore_debugger.Reader.charts`."""
+        return self._charts.of_last(seconds)
+
+    def repair(self, part: str, seq: int) -> JSONObject | None:
+        """See `trackcore_debugger.Reader.repair`."""
+        if part not in ("rejected", "quarantine"):
+            return None
+        record = self._log.one(cast("Part", part), seq)
+        if record is None:
+            return None
+        try:
+            return self._repairer.repair(record).as_json()
+        except SinkUnavailable as error:
+            return {"part": part, "seq": seq, "outcome": "refused", "code": "unavailable", "detail": str(error)}
+
+    def _is_another_log(self, cursors: Cursors, log: str, head: Head) -> bool:
+        """Return whether cursors are of another log; `log` is its newest stretch when they were given, if known.
+
+        Within one log the last numbers never fall, and each stretch begins behind what was there before.
+        """
+        if _lie_beyond(cursors, head.ends):
+            return True
+        return bool(log) and not self._log.has_grown_from(log, cursors)
+
+    def _newer_that_are(self, wanted: Wanted, cursors: Cursors, log: str) -> Listing:
+        budget = self._budget()
+        head = self._log.head()
+        ends = head.ends
+        if self._is_another_log(cursors, log, head):
+            return Listing(rows=(), cursors=cursors, is_another_log=True)
+        rows: list[TailRow] = []
+        skipped = 0
+        for part in (cast("Part", part) for part in wanted.parts):
+            found, reached = self._search(part, cursors[part], ends[part], wanted, budget)
+            rows.extend(reversed(found))
+            skipped += max(reached - 1 - cursors[part], 0)
+        return Listing(
+            rows=_newest_first(rows),
+            cursors=ends,
+            skipped=skipped,
+            log=head.stretch,
+        )
+
+    def _look(self, part: Part, cursor: int, wanted: Wanted, budget: Budget) -> _Look:
+        rows, reached = self._search(part, 0, cursor - 1, wanted, budget)
+        floor = self._log.time_before(part, reached) if reached > 1 else None
+        return _Look(part=part, rows=rows, reached=reached if floor else 0, floor=floor)
+
+    def _search(self, part: Part, after: int, to: int, wanted: Wanted, budget: Budget) -> tuple[Sequence[TailRow], int]:
+        """Look from `to` down to above `after`: give the rows that are wanted, newest first, and how far it came.
+
+        Without a filter that is one step of `LISTED`; with one, steps until there are as many rows, `WINDOW` records
+        have been looked at, or the time is over.
+        """
+        wanted_rows = _filter(wanted)
+        lowest = max(after, to - (WINDOW if _is_filtered(wanted) else LISTED))
+        found: list[TailRow] = []
+        least = step = STEPS[part] if _is_filtered(wanted) else LISTED
+        reached = to + 1
+        while reached - 1 > lowest and len(found) < LISTED:
+            quick = Budget(_QUICK_SECONDS)
+            window = self._log.listed(
+                part,
+                after=max(reached - 1 - step, lowest),
+                to=reached - 1,
+                wanted=wanted_rows,
+                limit=LISTED - len(found),
+            )
+            found.extend(tail_row(part, record) for record in window.rows)
+            reached = window.reached
+            step = least if quick.is_spent() else min(2 * step, 8 * least)
+            if budget.is_spent():
+                break
+        return found, reached
+
+    def _texts(self, part: str, record: Any) -> JSONObject:
+        """Give the text of a message as it is stored, and as it came, where this process remembers that."""
+        payload = self._log.payload(cast("Any", part), record.seq) or b""
+        told = {"payload": payload.decode("utf-8", "replace"), "storedBytes": len(payload)}
+        received = self._watched.received(record.message["messageId"], payload)
+        if received is None:
+            return told
+        return {**told, "received": {**payload_text(mask_write_keys(received)), "bytes": len(received)}}
+
+
+def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:
+    """Return whether cursors are behind the end of a log."""
+    return any(cursors[part] > end for part, end in ends.items())
+
+
+def _newest_first(rows: list[TailRow]) -> list[msgspec.Raw]:
+    rows.sort(key=lambda row: row.received_at)
+    return [row.row for row in reversed(rows)]
+
+
+def _is_filtered(wanted: Wanted) -> bool:
+    return _filter(wanted) != Filter()
+
+
+def _filter(wanted: Wanted) -> Filter:
+    return Filter(source=wanted.source, call=wanted.call, user=wanted.user, code=wanted.code, text=wanted.text)

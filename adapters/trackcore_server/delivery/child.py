@@ -1,0 +1,42 @@
+"""The process that delivers for a server, to be run by `python -m`.
+
+The configuration comes over standard input.  The end of that input, which is the end of the server however it came,
+ends it too.  Ctrl-C does not, which a terminal sends to all processes: the server tells this one.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+
+from trackcore_server.delivery.service import DeliveryRun, run_until_signal
+from trackcore_server.process.stderr_log import log_to_stderr
+
+_NICENESS = 5
+"""Beside a server that has not enough processor for both, receiving comes first: what waits is safe in the log."""
+
+
+def main() -> None:
+    """Deliver until told to stop."""
+    log_to_stderr()
+    os.nice(_NICENESS)
+    try:
+        configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+    except EOFError:  # that one has ended before it wrote it
+        return
+    run = DeliveryRun(configuration, "trackcore serve")
+    threading.Thread(target=_wait_for_end, args=(run.stop,), daemon=True).start()
+    run_until_signal(run)
+
+
+def _wait_for_end(stop: Callable[[], None]) -> None:
+    while os.read(sys.stdin.fileno(), 1_000):
+        pass
+    stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""Delivery as a process: it becomes the owner, or waits until it can, delivers, and stops when it is told to.
+
+`trackcore deliver` runs it in its own process, `trackcore serve` in one beside its workers (see `delivery_process`).
+
+What is owned is the state file.  With the embedded log that is the right to deliver at all; with a log in Kafka the
+consumer groups say who delivers what, and processes that have state files of their own share it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from trackcore_delivery import (
+    DeliveredDestination,
+    Delivery,
+    Lane,
+    Ownership,
+    RetryLane,
+    SamePlace,
+    State,
+    Surroundings,
+    UnusableSecret,
+    check_places,
+    make_lanes,
+)
+from trackcore_delivery.destination import NEWEST
+from trackcore_sqlite import SqliteLog
+
+from trackcore_server.config.configuration import Configuration, ConfigurationMistake
+from trackcore_server.config.kafka_log import KafkaLogSettings
+from trackcore_server.delivery.kafka_queue import GroupLane
+from trackcore_server.delivery.log_feed import LogFeed, make_feed
+from trackcore_server.process.signals import StopFlag, ignore_stops
+from trackcore_server.storage.logs import join_group
+
+GRACEFUL_SECONDS = 10
+"""How long batches in flight may take to be settled once delivery is told to stop."""
+
+_LOOK_SECONDS = 1.0
+"""How often one that stands by looks whether the owner is gone."""
+
+_log = logging.getLogger("trackcore.delivery")
+
+
+def open_state(configuration: Configuration) -> State:
+    """Open the configured state of delivery, making it beside a log that is there.
+
+    Raises:
+        UnusableLog: there is no embedded log.
+        UnusableState: it cannot be used.
+    """
+    if not isinstance(configuration.log, KafkaLogSettings):
+        SqliteLog(configuration.log_path).last_seq()
+    return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
+
+
+def ownership(configuration: Configuration) -> Ownership:
+    """Give the right to deliver with the configured state, not yet taken."""
+    return Ownership(configuration.delivery_path.with_suffix(".lock"))
+
+
+def log_feed(configuration: Configuration) -> LogFeed:
+    """Give the configured log as a feed."""
+    return make_feed(SqliteLog(configuration.log_path), configuration.sources, configuration.destinations)
+
+
+def check_destinations(
+    configuration: Configuration, file: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> None:
+    """Check what only shows when a destination is opened, such as secrets.  Raises `ConfigurationMistake`."""
+    if not configuration.delivered:
+        return
+    surroundings = _surroundings(configuration, environ)
+    for index, destination in enumerate(configuration.destinations):
+        if destination not in configuration.delivered:
+            continue
+        for name, secret in destination.secrets():
+            try:
+                secret.reveal(environ)
+            except UnusableSecret as error:
+                path = f"destinations[{index}].{name}"
+                raise ConfigurationMistake(file=file, path=path, detail=str(error)) from None
+        try:
+            destination.make_sender(surroundings).close()
+        except UnusableSecret as error:
+            path = f"destinations[{index}].{error.setting}".rstrip(".")
+            raise ConfigurationMistake(file=file, path=path, detail=str(error)) from None
+        except (OSError, ValueError) as error:
+            detail = str(error) if type(error) is ValueError else _detail_of(error)
+            raise ConfigurationMistake(file=file, path=f"destinations[{index}]", detail=detail) from None
+    try:
+        check_places(configuration.delivered, surroundings)
+    except SamePlace as error:
+        names = [destination.name for destination in configuration.destinations]
+        raise ConfigurationMistake(
+            file=file, path=f"destinations[{names.index(error.name)}]", detail=str(error)
+        ) from None
+
+
+def _detail_of(error: OSError | ValueError) -> str:
+    """Return what went wrong without the words of a library, which may quote a setting."""
+    return getattr(error, "strerror", None) or f"cannot be used ({type(error).__name__})"
+
+
+class DeliveryRun:
+    """One process's delivery, from waiting for its turn to its end."""
+
+    def __init__(self, configuration: Configuration, name: str) -> None:
+        self._configuration = configuration
+        self._name = name
+        self._stopping = StopFlag()
+        self._group_lanes: list[GroupLane] = []
+
+    def stop(self) -> None:
+        """Tell it to stop; may be called from a signal handler or another thread."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Deliver until told to stop."""
+        right = ownership(self._configuration)
+        if not self._own(right):
+            return
+        state = State(
+            self._configuration.delivery_path, dead_letter_bytes=self._configuration.delivery.dead_letter_bytes
+        )
+        delivery = Delivery(
+            make_lanes=partial(self._make_lanes, state=state),
+            state=state,
+            destinations=self._configuration.delivered,
+            surroundings=_surroundings(self._configuration, os.environ),
+        )
+        delivery.start()
+        self._stopping.wait()
+        if delivery.stop(GRACEFUL_SECONDS):
+            for lane in self._group_lanes:
+                lane.close()
+            state.close()
+        else:
+            _log.warning("stopped in the midst of a batch; it will be sent again")
+        right.give_back()
+
+    def _make_lanes(self, destination: DeliveredDestination, *, state: State) -> Sequence[Lane]:
+        log = self._configuration.log
+        if not isinstance(log, KafkaLogSettings):
+            return make_lanes(destination, log_feed(self._configuration), state)
+        begin_at_end = destination.start == NEWEST
+        join = partial(join_group, log, self._configuration.limits, destination.name, begin_at_end=begin_at_end)
+        lane = GroupLane(destination, state, join)
+        self._group_lanes.append(lane)
+        return lane, RetryLane(destination, state)
+
+    def _own(self, right: Ownership) -> bool:
+        told = False
+        while not right.take(self._name):
+            if not told:
+                _log.warning("%s delivers already; standing by until it ends", right.owner() or "another process")
+                told = True
+            if self._stopping.wait(_LOOK_SECONDS):
+                return False
+        if told:
+            _log.warning("the other one is gone; delivering now")
+        return True
+
+
+def run_until_signal(run: DeliveryRun) -> None:
+    """Run until SIGTERM or SIGINT, at the end of the process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: run.stop())
+    run.run()
+    ignore_stops()
+
+
+def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> Surroundings:
+    return Surroundings(clock=lambda: datetime.now(UTC), environ=environ, folder=configuration.folder)

@@ -1,0 +1,1 @@
+"""Messages in files: read, validated and imported."""

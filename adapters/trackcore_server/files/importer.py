@@ -1,0 +1,286 @@
+"""Historical messages: documents of a file, taken through the same intake as any request, with their times kept.
+
+What differs from a request follows from its being history:
+
+- Times are those of the file: `timestamp`, else `originalTimestamp`, else `receivedAt`.  Nothing is corrected by
+  `sentAt`, which is kept: an archive's times are corrected already, and are of long ago.  A message without a time, or
+  with one that cannot be read, is rejected, since no time of reception can stand for it.
+- A message without `messageId` gets one that is made of its content, and, where the same content came before in its
+  file, of how often it did.  So it is the same at the next attempt, and for a copy of the file, however that is called;
+  and two clicks in one second are two.  (By its place in the file, a file with one line more in front would be
+  imported twice.)  What is the same in two files counts as the same, as exports overlap.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+
+from trackcore import (
+    Call,
+    Envelope,
+    Invalid,
+    InvalidRequest,
+    Limits,
+    Outcome,
+    RejectedRecord,
+    Resolver,
+    Sink,
+    Source,
+)
+from trackcore.blanks import is_blank
+from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, replace_surrogates
+from trackcore.request import Request, parse_request, peek
+from trackcore.timestamps import truncate_to_milliseconds
+from trackcore_server.files.documents import Document
+from trackcore_server.files.import_records import NOT_KEPT, examine_history, import_record, said_beside
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
+
+
+@attrs.define
+class ImportCounts:
+    """What became of the messages of an import; `rejected` is by reason code."""
+
+    stored: int = 0
+    duplicates: int = 0
+    rejected: Counter[str] = attrs.field(factory=Counter)
+    warnings: Counter[str] = attrs.field(factory=Counter)
+
+    @property
+    def messages(self) -> int:
+        """How many there were."""
+        return self.stored + self.duplicates + self.rejected.total()
+
+
+@attrs.define
+class Occurrences:
+    """How often each content of messages without an id has come in a file.
+
+    Contents are known by 64 bits of their digest, to save memory: about 100 bytes a message.  If two contents shared
+    them, the second would count as come again; its id is made of its content all the same.
+    """
+
+    _counts: dict[int, int] = attrs.field(init=False, factory=dict)
+
+    def next(self, digest: bytes) -> int:
+        """Count a content once more and return how often it had come before."""
+        key = int.from_bytes(digest[:8], "big")
+        before = self._counts.get(key, 0)
+        self._counts[key] = before + 1
+        return before
+
+
+@attrs.frozen(kw_only=True)
+class Importer:
+    """Stores the messages of documents as those of one source.
+
+    `call` is what single messages and those of an array are; without it each must say its `type`.
+    """
+
+    source: Source
+    resolver: Resolver
+    sink: Sink
+    limits: Limits
+    call: Call | None
+    counts: ImportCounts = attrs.field(factory=ImportCounts)
+
+    def skip(self, documents: Iterable[Document], occurrences: Occurrences) -> None:
+        """Count the messages without an id of documents that an earlier attempt has stored."""
+        nameless = (document for document in documents if b'"batch"' in document.text or not _has_id(document.text))
+        for _ in self._parts(nameless, lambda _error, _payload: None, occurrences):
+            pass
+
+    def store(self, documents: Sequence[Document], occurrences: Occurrences) -> None:
+        """Store what the documents of a file hold, in transactions of bounded size.
+
+        Raises:
+            SinkUnavailable: not all of it was stored; what was will be found to be duplicates.
+        """
+        received_at = truncate_to_milliseconds(datetime.now(UTC))
+        envelopes: list[Envelope] = []
+        rejected: list[RejectedRecord] = []
+
+        def reject(error: Invalid, payload: bytes, beside: bytes = NOT_KEPT) -> None:
+            record = import_record(
+                error, payload, beside, source=self.source, received_at=received_at, limits=self.limits
+            )
+            rejected.append(record)
+
+        for part in self._parts(documents, reject, occurrences):
+            intake = examine_history(
+                part.request,
+                source=self.source,
+                resolver=self.resolver,
+                received_at=received_at,
+                message_id=part.message_id,
+                limits=self.limits,
+            )
+            envelopes.extend(intake.envelopes)
+            for rejection in intake.rejections:
+                reject(rejection.error, rejection.payload, part.said_beside())
+            if len(envelopes) + len(rejected) >= _TRANSACTION_MESSAGES:
+                self._commit(envelopes, rejected)
+        self._commit(envelopes, rejected)
+
+    def _commit(self, envelopes: list[Envelope], rejected: list[RejectedRecord]) -> None:
+        outcomes = self.sink.store(envelopes, rejected=rejected)
+        self.counts.stored += outcomes.count(Outcome.STORED)
+        self.counts.duplicates += outcomes.count(Outcome.DUPLICATE)
+        self.counts.rejected.update(record.code for record in rejected)
+        self.counts.warnings.update(caution.code for envelope in envelopes for caution in envelope.cautions)
+        envelopes.clear()
+        rejected.clear()
+
+    def _parts(
+        self, documents: Iterable[Document], reject: Callable[[Invalid, bytes], None], occurrences: Occurrences
+    ) -> Iterator[_Part]:
+        """Take the documents apart; single messages that follow each other are one request."""
+        singles: list[Request] = []
+        for document in documents:
+            try:
+                request, is_single = self._request(document)
+            except InvalidRequest as error:
+                reject(error, document.text)
+                continue
+            if is_single:
+                singles.append(request)
+            else:
+                yield from _divided(_joined(singles, self.call), occurrences, self.limits)
+                singles = []
+                yield from _divided(request, occurrences, self.limits)
+        yield from _divided(_joined(singles, self.call), occurrences, self.limits)
+
+    def _request(self, document: Document) -> tuple[Request, bool]:
+        """Take a document apart: a batch, an array of messages, or a single message."""
+        limits = attrs.evolve(self.limits, request_bytes=sys.maxsize)
+        text = document.text
+        if document.is_only and text.removeprefix(BYTE_ORDER_MARK).startswith(b"["):
+            parse(_raw_array, clean_text(text))  # so that what is no JSON is told at its own byte
+            batch = b'{"batch":%s}' % text.removeprefix(BYTE_ORDER_MARK)
+            return attrs.evolve(parse_request(batch, "batch", limits), call=self.call), False
+        if b'"batch"' in text and _is_batch(text):
+            return parse_request(text, "batch", limits), False
+        # A large one is rejected as a message, like one of a batch, so that it is counted among those without an id.
+        return parse_request(text, self.call or "track", attrs.evolve(limits, message_bytes=sys.maxsize)), True
+
+
+def _is_batch(text: bytes) -> bool:
+    try:
+        return "batch" in parse(_raw_fields, clean_text(text))[0]
+    except msgspec.ValidationError:  # no object
+        return False
+
+
+def _joined(requests: Sequence[Request], call: Call | None) -> Request:
+    """Make one request of those of single messages."""
+    items = tuple(request.items[0] for request in requests)
+    received = None
+    if any(request.received for request in requests):
+        received = tuple(bytes((request.received or request.items)[0]) for request in requests)
+    return Request(call=call, items=items, received=received)
+
+
+@attrs.frozen
+class _Part:
+    """Messages of one request; `message_id` is for the only one of them where that has none."""
+
+    request: Request
+    said_for_all: bytes | None
+    message_id: str | None
+
+    def said_beside(self) -> bytes:
+        """Return what is kept beside the text of a message that was rejected."""
+        return said_beside(self.said_for_all, call=self.request.call, message_id=self.message_id)
+
+
+def _divided(request: Request, occurrences: Occurrences, limits: Limits) -> Iterator[_Part]:
+    """Divide a request so that each message without an id has a part to itself."""
+    items = [bytes(item) for item in request.items]
+    received = request.received or items
+    # A stored message has what its batch shares too, so a rejected one may; what was refused for all may be large.
+    said_for_all = request.said_for_all(limits, 1 if request.invalid is None else len(items))
+    shared = sha256(_shared_content(request))
+
+    def part(start: int, end: int, message_id: str | None = None) -> _Part:
+        kept = tuple(received[start:end]) if request.received else None
+        section = attrs.evolve(request, items=tuple(items[start:end]), received=kept)
+        return _Part(section, said_for_all, message_id)
+
+    start = 0
+    for index, item in enumerate(items):
+        if not _has_id(item):
+            if start < index:
+                yield part(start, index)
+            yield part(index, index + 1, _derived_id(shared.copy(), item, occurrences))
+            start = index + 1
+        elif index + 1 - start == _TRANSACTION_MESSAGES:
+            yield part(start, index + 1)
+            start = index + 1
+    if start < len(items):
+        yield part(start, len(items))
+
+
+def _without_sent_at(item: bytes) -> bytes:
+    if b'"sentAt"' not in item:
+        return item
+    try:
+        fields = _raw_fields.decode(item)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return item
+    return item if fields.pop("sentAt", None) is None else encode_json(fields)
+
+
+def _has_id(item: bytes) -> bool:
+    message_id = peek(item, "messageId")
+    return not is_blank(message_id) if isinstance(message_id, str) else bool(message_id)
+
+
+def _derived_id(digest: Hash, item: bytes, occurrences: Occurrences) -> str:
+    """Make an id of what a message says: of its values, not of its spaces and not of the order of its fields.
+
+    `digest` is that of `_shared_content`, which this takes over.
+
+    `sentAt` counts for nothing: it never has, and the ids of earlier imports are to stay as they are.
+    """
+    item = _without_sent_at(item)
+    try:
+        content = msgspec.json.encode(msgspec.json.decode(item), order="deterministic")
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        content = item
+    digest.update(content)
+    if before := occurrences.next(digest.digest()):
+        digest.update(b" %d" % before)
+    return f"import-{digest.hexdigest()[:_ID_DIGITS]}"
+
+
+def _shared_content(request: Request) -> bytes:
+    """Return what the id of a message depends on beside its own text, the same whether a limit allows it or not."""
+    shared = [request.context, request.integrations]
+    if request.invalid is not None:
+        shared = [_shared_value(request.shared.get(name, b"null")) for name in ("context", "integrations")]
+    return msgspec.json.encode([request.call, *shared], order="deterministic")
+
+
+def _shared_value(part: bytes | msgspec.Raw) -> Any:
+    text = replace_surrogates(bytes(part))
+    try:
+        value = msgspec.json.decode(text)
+        msgspec.json.encode(value)
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # it will be rejected, whatever the limits
+        return text.decode("utf-8", "replace")
+    return value or None if isinstance(value, list) else value
+
+
+_ID_DIGITS = 40
+_TRANSACTION_MESSAGES = 2_000
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_array = msgspec.json.Decoder(list[msgspec.Raw])

@@ -1,0 +1,171 @@
+"""The verdict on a document: what the server would say of its messages, by the server's own pipeline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import attrs
+import msgspec
+
+from trackcore import (
+    DEFAULT_LIMITS,
+    Call,
+    Caution,
+    Intake,
+    Invalid,
+    InvalidRequest,
+    Limits,
+    Origin,
+    Resolver,
+    Source,
+)
+from trackcore.intake import process
+from trackcore.jsontext import clean_text, parse
+from trackcore.origins import write_keys_in_body
+from trackcore.request import Request, parse_request
+from trackcore.timestamps import truncate_to_milliseconds
+from trackcore_server.files.documents import Document
+
+Severity: TypeAlias = Literal["rejected", "warning"]
+
+_NO_DESTINATIONS = Resolver(())
+_SOURCE = Source(name="validate")
+
+_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """One thing that is wrong with a message, or would be mended.
+
+    `index` is the place of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
+    """
+
+    severity: Severity
+    code: str
+    message: str
+    path: str
+    index: int | None = None
+    limit: int | None = None
+    actual: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What was found in a document: how many messages it holds, how many are rejected, and why."""
+
+    messages: int
+    rejected: int
+    findings: Sequence[Finding] = ()
+    is_batch: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Reading:
+    """A document as the request that it would be.
+
+    `is_batch` says that it is an object with `batch`, `is_single` that it is one message; else it is an array.
+    """
+
+    request: Request
+    limits: Limits
+    is_batch: bool = False
+    is_single: bool = False
+
+
+def judge(document: Document, call: Call | None = None) -> Verdict:
+    """Judge a document by the limits of the API; see `read_request`."""
+    try:
+        reading = read_request(document, call, DEFAULT_LIMITS)
+    except InvalidRequest as error:
+        return Verdict(messages=1, rejected=1, findings=[_rejected(error, None)])
+    verdict = _verdict(reading.request, limits=reading.limits, is_batch=reading.is_batch)
+    if not reading.is_single:
+        return verdict
+    return attrs.evolve(verdict, findings=[attrs.evolve(finding, index=None) for finding in verdict.findings])
+
+
+def read_request(document: Document, call: Call | None, limits: Limits) -> Reading:
+    """Read a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
+
+    Args:
+        document: the JSON text.
+        call: what single messages and those of an array are; without it each must say its `type`.
+        limits: those in force; an array is no request, so it may be of any size.
+
+    Raises:
+        InvalidRequest: it is none of these.
+    """
+    if document.is_only and document.text.lstrip(_BOM).startswith(b"["):
+        parse(_raw_array, clean_text(document.text))  # so that what is no JSON is told at its own byte
+        limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
+        request = parse_request(b'{"batch":%s}' % document.text.lstrip(_BOM), "batch", limits)
+        return Reading(request=attrs.evolve(request, call=call), limits=limits)
+    if _is_batch(document.text):
+        return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
+    request = parse_request(document.text, call or "track", limits)
+    return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def _is_batch(text: bytes) -> bool:
+    if b'"batch"' not in text:
+        return False
+    try:
+        return "batch" in parse(_raw_fields, clean_text(text))[0]
+    except msgspec.ValidationError:  # no object
+        return False
+
+
+def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> Verdict:
+    """Judge the messages of a request."""
+    intake = process(
+        request,
+        origin=Origin(),
+        source=_SOURCE,
+        write_key=next((key for key, _ in write_keys_in_body(request, limits)), None),
+        resolver=_NO_DESTINATIONS,
+        received_at=truncate_to_milliseconds(datetime.now(UTC)),
+        new_message_id=lambda: "new",
+        limits=limits,
+    )
+    findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
+    findings.extend(_warning(caution, index) for index, caution in _cautions(intake))
+    findings.sort(key=lambda finding: finding.index or 0)
+    return Verdict(
+        messages=len(request.items),
+        rejected=len(request.items) - len(intake.envelopes),
+        findings=findings,
+        is_batch=is_batch,
+    )
+
+
+def _cautions(intake: Intake) -> Iterator[tuple[int, Caution]]:
+    """Give each caution with the place of its message: envelopes are the messages that were not rejected, in order."""
+    rejected = {rejection.index for rejection in intake.rejections}
+    places = (index for index in range(len(rejected) + len(intake.envelopes)) if index not in rejected)
+    for index, envelope in zip(places, intake.envelopes, strict=False):
+        for caution in envelope.cautions:
+            yield index, caution
+
+
+def _rejected(error: Invalid, index: int | None) -> Finding:
+    return Finding(
+        severity="rejected",
+        code=error.reason,
+        message=error.detail,
+        path=error.path,
+        index=index,
+        limit=error.limit,
+        actual=error.actual,
+    )
+
+
+def _warning(caution: Caution, index: int) -> Finding:
+    return Finding(severity="warning", code=caution.code, message=caution.message, path=caution.path, index=index)

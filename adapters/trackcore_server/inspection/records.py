@@ -1,0 +1,64 @@
+"""Records: what a line of JSON says of a stored message, of a rejected one, and of a quarantined request."""
+
+from __future__ import annotations
+
+import base64
+
+from trackcore import JSONObject, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
+from trackcore.masking import mask_write_keys
+from trackcore_server.inspection.explainer import Explainer
+from trackcore_server.storage.logs import StoredMessage
+
+
+def event_record(stored: StoredMessage) -> JSONObject:
+    """Give a line of `trackcore events`."""
+    return {
+        "seq": stored.seq,
+        "source": stored.source,
+        "destinations": stored.destinations,
+        "warnings": stored.cautions,
+        "message": stored.message,
+    }
+
+
+def rejected_record(stored: StoredRejected) -> JSONObject:
+    """Give a line of `trackcore rejected`; write keys are masked."""
+    return {
+        "seq": stored.seq,
+        "source": stored.source,
+        "receivedAt": format_timestamp(stored.received_at),
+        "code": stored.code,
+        "message": stored.message,
+        "path": stored.path,
+        **payload_text(mask_write_keys(stored.payload)),
+        **({"batch": mask_write_keys(stored.batch).decode()} if stored.batch not in _NOTHING else {}),
+    }
+
+
+_NOTHING = (None, b"", b"{}")
+
+
+def duplicate_record(stored: StoredMessage, explainer: Explainer, original: int | None) -> JSONObject:
+    """Give the story of a duplicate, with the number of the message that it repeats; None where that is gone."""
+    story = explainer.message(stored).as_json()
+    return {"part": "duplicates", "seq": stored.seq, **story, "outcome": "duplicate", "duplicateOf": original}
+
+
+def quarantined_record(stored: StoredQuarantined) -> JSONObject:
+    """Give a line of `trackcore rejected --quarantine`; write keys are masked."""
+    return {
+        "seq": stored.seq,
+        "receivedAt": format_timestamp(stored.received_at),
+        "endpoint": stored.endpoint,
+        "writeKey": None if stored.write_key is None else mask_write_key(stored.write_key),
+        "clientIp": stored.client_ip,
+        **payload_text(mask_write_keys(stored.payload)),
+    }
+
+
+def payload_text(payload: bytes) -> JSONObject:
+    """Give a payload as text; in base64, and saying so, where it is not UTF-8."""
+    try:
+        return {"payload": payload.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"payload": base64.b64encode(payload).decode("ascii"), "encoding": "base64"}

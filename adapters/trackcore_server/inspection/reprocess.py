@@ -1,0 +1,219 @@
+"""Receiving again what was rejected, or lies in quarantine, after the configuration was mended.
+
+Whether something has been repaired is not written anywhere: its messages are in the log then, and found by their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import cast, get_args
+
+import attrs
+from trackcore_sqlite import SqliteBrowser
+
+from trackcore import (
+    Call,
+    Collector,
+    Endpoint,
+    Intake,
+    InvalidRequest,
+    JSONObject,
+    Origin,
+    Outcome,
+    Reason,
+    Receipt,
+    Source,
+    StoredQuarantined,
+    StoredRejected,
+    WriteKey,
+)
+from trackcore.credentials import write_key
+from trackcore.request import batch_of_one, peek
+from trackcore_server.files.import_records import examine_history, request_of
+
+Record = StoredRejected | StoredQuarantined
+
+_CALL_OF_CODE: Mapping[str, Call] = {
+    Reason.EVENT_NOT_DEFINED: "track",
+    Reason.EVENT_NOT_STRING: "track",
+    Reason.NO_GROUP_ID: "group",
+    Reason.NO_PREVIOUS_ID: "alias",
+}
+"""The codes that only one call can have."""
+
+
+@attrs.frozen(kw_only=True)
+class Repair:
+    """What became of a record that was received again.
+
+    `outcome` is `repaired` (all of it is in the log now, `stored` of it only since this time), `partial`, or `refused`;
+    `detail` says why for the last two.
+    """
+
+    part: str
+    seq: int
+    outcome: str
+    stored: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    code: str | None = None
+    detail: str = ""
+
+    def as_json(self) -> JSONObject:
+        """Give it as a JSON object."""
+        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+
+
+@attrs.frozen
+class Repairer:
+    """Receives records again, through the intake of a collector."""
+
+    _collector: Collector
+
+    def repair(self, record: Record) -> Repair:
+        """Receive a record again, and tell what became of it.  Raises `SinkUnavailable`."""
+        try:
+            receipt = self._collector.store_again(self._examine(record))
+        except InvalidRequest as error:
+            return _refused(record, error.reason, error.detail)
+        except _CannotBeReceived as error:
+            return _refused(record, error.code, error.detail)
+        return _told(record, receipt)
+
+    def repaired_as(self, record: Record, log: SqliteBrowser) -> list[int] | None:
+        """Find the messages of a record that was repaired: their sequence numbers, None where one is missing."""
+        try:
+            intake = self._examine(record)
+        except (InvalidRequest, _CannotBeReceived):
+            return None
+        if intake.source is None or intake.rejections or not intake.envelopes:
+            return None
+        seqs = [log.seq_of(envelope.source, envelope.message_id) for envelope in intake.envelopes[:_MOST_LOOKED_UP]]
+        found = [seq for seq in seqs if seq is not None]
+        return found if len(found) == len(seqs) else None
+
+    def _examine(self, record: Record) -> Intake:
+        """Make of a record what it is today.  Raises `InvalidRequest` and `_CannotBeReceived`."""
+        if isinstance(record, StoredRejected) and record.endpoint == "import":
+            return self._examine_imported(record)
+        intake: Intake = self._collector.examine(**attrs.asdict(self._how(record), recurse=False))
+        return intake
+
+    def _examine_imported(self, record: StoredRejected) -> Intake:
+        source = self._collector.sources.named(record.source)
+        if source is None:
+            raise _unknown_source(record)
+        if record.code in _HISTORICAL:
+            raise _CannotBeReceived("import_only", _TIME_TO_BE_MENDED)
+        if not record.batch:
+            raise _CannotBeReceived("import_only", "not all of it was kept: import its file again")
+        request, message_id = request_of(record, self._collector.limits)
+        return examine_history(
+            request,
+            source=source,
+            resolver=self._collector.resolver(source.name),
+            received_at=record.received_at,
+            message_id=message_id,
+            limits=self._collector.limits,
+        )
+
+    def _how(self, record: Record) -> _How:
+        """Tell how a record is received.  Raises `_CannotBeReceived`."""
+        if isinstance(record, StoredQuarantined):
+            return _How(
+                body=record.payload,
+                record=f"quarantine:{record.seq}",
+                endpoint=record.endpoint,
+                origin=Origin(header_key=record.write_key, client_ip=record.client_ip, client_side=record.client_side),
+                received_at=record.received_at,
+            )
+        source = self._collector.sources.named(record.source)
+        if source is None or not source.write_keys:
+            raise _unknown_source(record)
+        if record.code in _HISTORICAL:
+            raise _CannotBeReceived("import_only", _TIME_TO_BE_MENDED)
+        if record.batch == b"":
+            raise _CannotBeReceived("batch_not_kept", "what its batch said for all was too large to be kept with it")
+        return _How(
+            body=record.payload if record.batch is None else batch_of_one(record.batch, record.payload),
+            record=f"rejected:{record.seq}",
+            endpoint=_endpoint(record),
+            origin=Origin(header_key=_key(record, source)),
+            received_at=record.received_at,
+        )
+
+
+_HISTORICAL = frozenset({Reason.HISTORICAL_TIME_MISSING, Reason.HISTORICAL_TIME_UNPARSABLE})
+_TIME_TO_BE_MENDED = "a request would date it today: mend the file, and import it again"
+_MOST_LOOKED_UP = 100
+
+
+@attrs.frozen(kw_only=True)
+class _How:
+    """The arguments of `Collector.receive_again`."""
+
+    body: bytes
+    record: str
+    endpoint: Endpoint
+    origin: Origin
+    received_at: datetime
+
+
+@attrs.define
+class _CannotBeReceived(Exception):
+    code: str
+    detail: str
+
+
+def _unknown_source(record: StoredRejected) -> _CannotBeReceived:
+    return _CannotBeReceived("unknown_source", f"no source is named {record.source!r} any more")
+
+
+def _key(record: StoredRejected, source: Source) -> WriteKey:
+    """Give a write key of the source of a record: the one that the message names, so that it agrees with itself."""
+    named = write_key(peek(record.payload, "writeKey"))
+    return named if named in source.write_keys else source.write_keys[0]
+
+
+def _endpoint(record: StoredRejected) -> Endpoint:
+    """Tell what a rejected record is: a batch, or a message of which call."""
+    if record.batch is not None:
+        return "batch"
+    if record.endpoint is not None and record.endpoint != "import":
+        return record.endpoint
+    if peek(record.payload, "batch") is not None:
+        return "batch"
+    call = peek(record.payload, "type")
+    if isinstance(call, str) and call in get_args(Call):
+        return cast("Call", call)
+    known = _CALL_OF_CODE.get(record.code)
+    if known is None:
+        raise _CannotBeReceived("no_type", "the record does not say of which type the message is")
+    return known
+
+
+def _refused(record: Record, code: str, detail: str) -> Repair:
+    return Repair(part=_part(record), seq=record.seq, outcome="refused", code=code, detail=detail)
+
+
+def _told(record: Record, receipt: Receipt) -> Repair:
+    if receipt.source is None:
+        return _refused(record, "unknown_source", "its write key still belongs to no source")
+    first = receipt.rejections[0].error if receipt.rejections else None
+    stored = sum(outcome is Outcome.STORED for outcome in receipt.outcomes)
+    outcome = "repaired" if first is None else "partial" if receipt.envelopes else "refused"
+    return Repair(
+        part=_part(record),
+        seq=record.seq,
+        outcome=outcome,
+        stored=stored,
+        duplicates=len(receipt.outcomes) - stored,
+        rejected=len(receipt.rejections),
+        code=None if first is None else first.reason,
+        detail="" if first is None else first.detail,
+    )
+
+
+def _part(record: Record) -> str:
+    return "quarantine" if isinstance(record, StoredQuarantined) else "rejected"
