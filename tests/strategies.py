@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from trackcore import Alias, Batch, Call, Group, Identify, JSONObject, Message, Page, Screen, Track, WriteKey
-from trackcore.blanks import is_blank
+from trackcore.text.blanks import is_blank
 
 CALLS: tuple[Call, ...] = ("identify", "track", "page", "screen", "group", "alias")
 

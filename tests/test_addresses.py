@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackcore.addresses import canonical_address
+from trackcore.text.addresses import canonical_address
 
 PORTS = st.integers(0, 65_535).map(":{}".format) | st.just("")
 ZONES = st.sampled_from(["", "%eth0", "%1", "%en0.5"])

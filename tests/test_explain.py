@@ -42,11 +42,11 @@ from trackcore import (
     explain_quarantined,
     explain_rejection,
 )
-from trackcore.catalogue import WARNINGS
-from trackcore.explain import duration_text, explain_error
+from trackcore.explanation.catalog import WARNINGS
+from trackcore.explanation.explain import duration_text, explain_error
+from trackcore.explanation.rejections import REJECTIONS
 from trackcore.intake import process
-from trackcore.rejections import REJECTIONS
-from trackcore.request import parse_request
+from trackcore.wire.request import parse_request
 
 SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
 TRACK = {"type": "track", "userId": "u1", "event": "Bought"}

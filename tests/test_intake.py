@@ -42,7 +42,7 @@ from trackcore import (
     structure_message,
     unstructure_message,
 )
-from trackcore.blanks import is_blank
+from trackcore.text.blanks import is_blank
 
 ENDPOINTS: tuple[Endpoint, ...] = (*CALLS, "batch")
 PAGE = {"type": "page", "userId": "u"}

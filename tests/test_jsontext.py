@@ -11,7 +11,7 @@ from strategies import any_bytes, hostile_texts, json_values
 from support import json_bytes, outcome
 
 from trackcore import Invalid, InvalidMessage, InvalidRequest, Reason
-from trackcore.jsontext import clean_text, is_deeper, kind_of, parse, parse_value, replace_surrogates
+from trackcore.text.jsontext import clean_text, is_deeper, kind_of, parse, parse_value, replace_surrogates
 
 RAW = msgspec.json.Decoder(msgspec.Raw)
 ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackcore.masking import mask_write_keys, masked_halves
-from trackcore.wire import is_write_key
+from trackcore.wire.rules import is_write_key
 
 
 class TestMasking:

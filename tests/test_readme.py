@@ -58,8 +58,8 @@ from trackcore import (
     Warned,
     WriteKey,
 )
-from trackcore.explain import CONFIGURATION_CHANGED
-from trackcore.jsontext import encode_json, parse_value
+from trackcore.explanation.explain import CONFIGURATION_CHANGED
+from trackcore.text.jsontext import encode_json, parse_value
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")

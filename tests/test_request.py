@@ -12,7 +12,7 @@ from strategies import json_objects
 from support import json_bytes, take_in
 
 from trackcore import DEFAULT_LIMITS, Limits
-from trackcore.request import batch_of_one, parse_request
+from trackcore.wire.request import batch_of_one, parse_request
 
 PAGE = {"type": "page", "userId": "u"}
 

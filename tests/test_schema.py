@@ -27,8 +27,8 @@ from trackcore import (
     encode_message,
     message_schema,
 )
-from trackcore.codec import MESSAGE_TYPES, wire_name
-from trackcore.schema import with_dialect
+from trackcore.wire.codec import MESSAGE_TYPES, wire_name
+from trackcore.wire.schema import with_dialect
 
 VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1.5, 2**70, "", "x", "x" * 101, [], [1], [[]], {}, {"a": None})
 ANY_MESSAGE = Draft202012Validator(any_message_schema())

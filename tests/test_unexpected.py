@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackcore.unexpected import describe_unexpected
+from trackcore.text.unexpected import describe_unexpected
 
 SECRETS = st.text(st.characters(codec="utf-8")).map(lambda text: f"s3cr3t{text}")
 

@@ -9,8 +9,8 @@ from strategies import CALLS, any_bytes, json_values, odd_wire_messages
 from support import json_bytes, outcome
 
 from trackcore import DEFAULT_LIMITS, Call, Caution, Endpoint, Invalid, InvalidMessage, InvalidRequest, Limits, Reason
-from trackcore.request import Request, parse_request, peek
-from trackcore.wire import MAX_ID_CHARS, check_message, decimal_text, decode_item
+from trackcore.wire.request import Request, parse_request, peek
+from trackcore.wire.rules import MAX_ID_CHARS, check_message, decimal_text, decode_item
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**50), 10**50))

@@ -1,29 +1,23 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
-The modules, lowest first: `typing`, `limits`, `errors`, `unexpected`, `addresses`, `blanks`; `jsontext`, `timetext`,
-`timestamps`, `credentials`, `masking` (write keys in what is shown), `messages`, `marks` (positions in a log, with
-their proof), `paths` (which path takes which body), `plainjson` (Python values as JSON); `wire` (the rules of one
-message), `wire_message` (the fast way through them), `request` (a body taken apart) and `codec` (bytes to typed
-messages and back); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept of what
-was refused) and `intake` (the order of the steps); `collector` (what people embed); `schema` (the rules as JSON Schema,
-for others); `entries`, `rejections` and `catalogue` (what each code means); `stories` and `explain` (why it came out
-so).
+The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.unexpected`, `text.addresses`,
+`text.blanks`, `text.jsontext`, `text.timetext`); `timestamps`, `credentials`, `masking` (write keys in what is shown),
+`messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`:
+`wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
+them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
+as JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept
+of what was refused) and `intake` (the order of the steps); `collector` (what people embed); the room `explanation`:
+`explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each code means), `explanation.reports`
+and `explanation.explain` (why it came out so).
 """
 
-from trackcore.catalogue import CATALOGUE
-from trackcore.codec import (
-    decode_batch,
-    decode_message,
-    encode_batch,
-    encode_message,
-    structure_message,
-    unstructure_message,
-)
 from trackcore.collector import Collector, MessagesRejected, Receipt
 from trackcore.credentials import Source, SourceBook, mask_write_key, write_key_from_authorization
-from trackcore.entries import Entry
 from trackcore.errors import Caution, Invalid, InvalidMessage, InvalidRequest, Reason, TrackcoreError, Warned
-from trackcore.explain import explain_message, explain_quarantined, explain_rejection
+from trackcore.explanation.catalog import CATALOGUE
+from trackcore.explanation.entries import Entry
+from trackcore.explanation.explain import explain_message, explain_quarantined, explain_rejection
+from trackcore.explanation.reports import MessageStory, QuarantineStory, RejectionStory
 from trackcore.intake import Intake, receive
 from trackcore.integrations import Because, Decision, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
@@ -33,7 +27,6 @@ from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Scr
 from trackcore.origins import Origin
 from trackcore.paths import endpoint_of
 from trackcore.refused import Rejection
-from trackcore.schema import any_message_schema, batch_schema, message_schema
 from trackcore.sinks import (
     Cause,
     Envelope,
@@ -47,9 +40,17 @@ from trackcore.sinks import (
     StoredQuarantined,
     StoredRejected,
 )
-from trackcore.stories import MessageStory, QuarantineStory, RejectionStory
 from trackcore.timestamps import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
 from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
+from trackcore.wire.codec import (
+    decode_batch,
+    decode_message,
+    encode_batch,
+    encode_message,
+    structure_message,
+    unstructure_message,
+)
+from trackcore.wire.schema import any_message_schema, batch_schema, message_schema
 
 __all__ = [
     "CATALOGUE",

@@ -15,20 +15,20 @@ from itertools import count
 import attrs
 from msgspec.structs import replace
 
-from trackcore.codec import encode_as_given
 from trackcore.credentials import Source, SourceBook
 from trackcore.errors import Caution, InvalidRequest, TrackcoreError, Warned
 from trackcore.intake import Intake, process, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
-from trackcore.jsontext import replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.refused import Rejection
-from trackcore.request import Request, key_in_broken_body
 from trackcore.sinks import Envelope, FoundBy, Outcome, QuarantinedRequest, RejectedRecord, Sink
+from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
+from trackcore.wire.codec import encode_as_given
+from trackcore.wire.request import Request, key_in_broken_body
 
 SERVER = Origin()
 

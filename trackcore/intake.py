@@ -19,13 +19,12 @@ import msgspec
 from trackcore.credentials import Source, SourceBook, write_key
 from trackcore.errors import Caution, InvalidMessage, Reason, Warned
 from trackcore.integrations import Resolution, Resolver
-from trackcore.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, lay_over
 from trackcore.origins import Origin, find_source
 from trackcore.refused import Rejection, reject_excess, rejection_of
-from trackcore.request import Request, hint_of_write_key, parse_request
 from trackcore.sinks import Envelope, FoundBy
+from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.timestamps import (
     ClockCorrection,
     TimeRule,
@@ -36,14 +35,15 @@ from trackcore.timestamps import (
     truncate_to_milliseconds,
 )
 from trackcore.typing import Endpoint, JSONObject, NewMessageId, WriteKey
-from trackcore.wire import (
+from trackcore.wire.fast import ABSENT, WireMessage, read_message, write_message
+from trackcore.wire.request import Request, hint_of_write_key, parse_request
+from trackcore.wire.rules import (
     check_message_id,
     checked_id,
     is_near_miss,
     object_or_absent,
     too_deep,
 )
-from trackcore.wire_message import ABSENT, WireMessage, read_message, write_message
 
 Inherited: TypeAlias = tuple[str, ...]
 """The wire paths of what a message has from its batch."""

@@ -20,8 +20,8 @@ from enum import StrEnum
 import attrs
 
 from trackcore.errors import Caution, Warned
-from trackcore.jsontext import encode_json, kind_of
 from trackcore.merge import copied
+from trackcore.text.jsontext import encode_json, kind_of
 from trackcore.timestamps import MILLISECOND
 from trackcore.typing import JSONObject
 

@@ -1,8 +1,8 @@
 """Masking: write keys taken out of a text that is shown, whatever it was meant to be.
 
 What was refused is shown as it was received, and may be no JSON at all: cut, encoded twice, or printed by Python.  So
-keys are looked for as text: behind `writeKey`, and behind each name that is almost that (`trackcore.wire.is_near_miss`;
-a test holds the two together), since a client that writes `write_key` sends its real key there.
+keys are looked for as text: behind `writeKey`, and behind each name that is almost that, since a client that writes
+`write_key` sends its real key there (`trackcore.wire.rules.is_near_miss`; a test holds the two together).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import msgspec
 
 from trackcore.credentials import mask_write_key
-from trackcore.jsontext import encode_json
+from trackcore.text.jsontext import encode_json
 from trackcore.typing import WriteKey
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 import msgspec
 
-from trackcore.jsontext import encode_json
 from trackcore.messages import Batch, Message
+from trackcore.text.jsontext import encode_json
 from trackcore.typing import JSONObject
 
 

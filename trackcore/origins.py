@@ -13,9 +13,9 @@ import attrs
 
 from trackcore.credentials import Source, SourceBook, write_key
 from trackcore.limits import Limits
-from trackcore.request import Request, peek
 from trackcore.sinks import FoundBy
 from trackcore.typing import WriteKey
+from trackcore.wire.request import Request, peek
 
 
 @attrs.frozen(kw_only=True)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import attrs
 import msgspec
 
-from trackcore.blanks import is_blank
 from trackcore.errors import InvalidMessage
-from trackcore.request import peek
-from trackcore.wire import decimal_text, too_many_messages
+from trackcore.text.blanks import is_blank
+from trackcore.wire.request import peek
+from trackcore.wire.rules import decimal_text, too_many_messages
 
 _MOST_EXCESS_TOLD = 100
 

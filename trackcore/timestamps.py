@@ -8,7 +8,7 @@ its own clock:
 
 (https://segment.com/docs/connections/spec/common/#timestamps).  Without `sentAt` the client's time stands.
 
-Reading them is a matter of its own: see `trackcore.timetext`.
+Reading them is a matter of its own: see `trackcore.text.timetext`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import lru_cache
 
 import attrs
 
-from trackcore.jsontext import encode_json
-from trackcore.timetext import EPOCH, has_offset, parse_timestamp
+from trackcore.text.jsontext import encode_json
+from trackcore.text.timetext import EPOCH, has_offset, parse_timestamp
 
 MILLISECOND = timedelta(milliseconds=1)
 

@@ -23,8 +23,8 @@ from werkzeug.http import quote_etag
 from werkzeug.wrappers import Request, Response
 
 from trackcore import JSONObject, TrackcoreError
-from trackcore.jsontext import encode_json
-from trackcore.unexpected import describe_unexpected
+from trackcore.text.jsontext import encode_json
+from trackcore.text.unexpected import describe_unexpected
 from trackcore_debugger.assets import load_assets
 from trackcore_debugger.gate import COOKIE, SESSION_SECONDS, Gate, is_foreign
 from trackcore_debugger.reader import PARTS, Cursors, Listing, Reader, Wanted

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from trackcore import TrackcoreError
-from trackcore.unexpected import describe_unexpected
+from trackcore.text.unexpected import describe_unexpected
 from trackcore_delivery.destination import DeliveredDestination, check_places
 from trackcore_delivery.lanes import Lane
 from trackcore_delivery.sending import Surroundings

@@ -1,7 +1,7 @@
 """The OpenAPI description of what is served, made from what serves it.
 
-Paths come from the table of routes, bodies from the message types (`trackcore.schema`), codes and statuses from the
-tables of errors: there is nothing here to forget when one of them changes.
+Paths come from the table of routes, bodies from the message types (`trackcore.wire.schema`), codes and statuses from
+the tables of errors: there is nothing here to forget when one of them changes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from trackcore import JSONObject, Limits, batch_schema, message_schema
-from trackcore.codec import MESSAGE_TYPES
 from trackcore.errors import Reason
+from trackcore.wire.codec import MESSAGE_TYPES
 from trackcore_wsgi import responses
 from trackcore_wsgi.responses import Failure
 from trackcore_wsgi.routes import ROUTES, SETTINGS_PATH, Action, Route

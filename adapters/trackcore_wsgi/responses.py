@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from trackcore import Cause, InvalidRequest, JSONObject, Receipt, Rejection, SinkUnavailable
-from trackcore.jsontext import encode_json
+from trackcore.text.jsontext import encode_json
 from trackcore_wsgi.pixel import GIF
 
 if TYPE_CHECKING:

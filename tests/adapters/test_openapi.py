@@ -23,7 +23,7 @@ from trackcore_wsgi.routes import ROUTES
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Cause, JSONObject, Limits, MemorySink, Reason
-from trackcore.schema import DIALECT
+from trackcore.wire.schema import DIALECT
 
 DOCUMENT = openapi_document(Limits(), "")
 

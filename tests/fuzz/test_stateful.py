@@ -22,7 +22,7 @@ from strategies import CALLS, contexts, integrations, json_objects
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Call, JSONObject
-from trackcore.blanks import is_blank
+from trackcore.text.blanks import is_blank
 
 KEYS = {"abc123": "website", "second": "website", "app1": "app", "strict1": "ci"}
 """Each write key and its source; `strict1` belongs to a strict one."""

@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from jsonschema import Draft202012Validator
 
-from trackcore.schema import DIALECT
+from trackcore.wire.schema import DIALECT
 
 
 @pytest.mark.parametrize("call", ["identify", "track", "page", "screen", "group", "alias"])

@@ -21,7 +21,7 @@ from rich.text import Text
 from trackcore_delivery import visible
 
 from trackcore import JSONObject
-from trackcore.jsontext import encode_json
+from trackcore.text.jsontext import encode_json
 
 ON_TERMINAL = 50
 """How much is listed on a terminal where nobody says how much."""

@@ -21,7 +21,7 @@ Row = tuple[str, Text]
 
 
 def render(story: JSONObject, stream: TextIO) -> None:
-    """Write a story, in the JSON form that `trackcore.stories` gives it, as text."""
+    """Write a story, in the JSON form that `trackcore.explanation.reports` gives it, as text."""
     console = text_console(stream)
     console.print(_headline(story))
     table = Table.grid(padding=(0, 2, 0, 0))

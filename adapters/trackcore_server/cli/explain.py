@@ -12,8 +12,8 @@ import click
 from trackcore_sqlite import SqliteBrowser, UnusableLog
 
 from trackcore import Call, JSONObject, RejectionStory
-from trackcore.jsontext import parse_value
 from trackcore.masking import mask_write_keys
+from trackcore.text.jsontext import parse_value
 from trackcore_server.cli._options import FINDINGS, Failure, location_options
 from trackcore_server.cli._output import is_terminal, write_line
 from trackcore_server.cli._render import render

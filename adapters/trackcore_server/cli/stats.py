@@ -17,7 +17,7 @@ from trackcore_delivery import visible
 from trackcore_sqlite import Group, SqliteBrowser, StoredMessage, spread
 
 from trackcore import FoundBy, JSONObject, format_timestamp
-from trackcore.explain import duration_text, explain_time
+from trackcore.explanation.explain import duration_text, explain_time
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._output import is_terminal, text_console, write_line

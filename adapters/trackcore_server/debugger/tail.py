@@ -13,7 +13,7 @@ import msgspec
 from trackcore_sqlite import PARTS, Filter, SqliteBrowser
 from trackcore_sqlitefile import renew_in_forks
 
-from trackcore.jsontext import encode_json
+from trackcore.text.jsontext import encode_json
 from trackcore_server.debugger.rows import ROWS
 
 LISTED = 100

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from trackcore import InvalidRequest
-from trackcore.jsontext import clean_text, parse
+from trackcore.text.jsontext import clean_text, parse
 
 DOCUMENT_BYTES = 256 << 20
 """How much is read to find the end of a document that goes over several lines."""

@@ -17,8 +17,8 @@ import msgspec
 
 from trackcore import Call, FoundBy, Intake, Invalid, Limits, Origin, RejectedRecord, Resolver, Source
 from trackcore.intake import process
-from trackcore.jsontext import clean_text, encode_json, parse
-from trackcore.request import Request, batch_of_one, parse_request
+from trackcore.text.jsontext import clean_text, encode_json, parse
+from trackcore.wire.request import Request, batch_of_one, parse_request
 
 NOT_KEPT = b""
 """Stands beside the text of a record that lacks something, so that only its file can be imported again."""

@@ -35,10 +35,10 @@ from trackcore import (
     Sink,
     Source,
 )
-from trackcore.blanks import is_blank
-from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, replace_surrogates
-from trackcore.request import Request, parse_request, peek
+from trackcore.text.blanks import is_blank
+from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
+from trackcore.wire.request import Request, parse_request, peek
 from trackcore_server.files.documents import Document
 from trackcore_server.files.import_records import NOT_KEPT, examine_history, import_record, said_beside
 

@@ -23,10 +23,10 @@ from trackcore import (
     Source,
 )
 from trackcore.intake import process
-from trackcore.jsontext import clean_text, parse
 from trackcore.origins import write_keys_in_body
-from trackcore.request import Request, parse_request
+from trackcore.text.jsontext import clean_text, parse
 from trackcore.timestamps import truncate_to_milliseconds
+from trackcore.wire.request import Request, parse_request
 from trackcore_server.files.documents import Document
 
 Severity: TypeAlias = Literal["rejected", "warning"]

@@ -34,8 +34,8 @@ from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import PollableMethodQueue, ThreadWorker
 
-from trackcore.jsontext import encode_json
-from trackcore.unexpected import describe_unexpected
+from trackcore.text.jsontext import encode_json
+from trackcore.text.unexpected import describe_unexpected
 from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, ignore_stops
 
 REQUEST_SECONDS = 30.0

@@ -27,12 +27,12 @@ from trackcore import (
     explain_quarantined,
     explain_rejection,
 )
-from trackcore.explain import explain_error
+from trackcore.explanation.explain import explain_error
 from trackcore.intake import process
-from trackcore.jsontext import parse_value
 from trackcore.origins import find_source, write_keys_in_body
-from trackcore.request import hint_of_write_key, parse_request
+from trackcore.text.jsontext import parse_value
 from trackcore.timestamps import truncate_to_milliseconds
+from trackcore.wire.request import hint_of_write_key, parse_request
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.files.documents import Document
 from trackcore_server.files.validation import read_request

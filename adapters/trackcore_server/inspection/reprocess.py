@@ -29,7 +29,7 @@ from trackcore import (
     WriteKey,
 )
 from trackcore.credentials import write_key
-from trackcore.request import batch_of_one, peek
+from trackcore.wire.request import batch_of_one, peek
 from trackcore_server.files.import_records import examine_history, request_of
 
 Record = StoredRejected | StoredQuarantined

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from gunicorn.glogging import Logger
 from trackcore_delivery import visible
 
-from trackcore.unexpected import describe_unexpected
+from trackcore.text.unexpected import describe_unexpected
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

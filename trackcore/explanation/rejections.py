@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trackcore.entries import Docs, Entry
 from trackcore.errors import Reason
+from trackcore.explanation.entries import Docs, Entry
 
 _HARM_OF_400 = "The answer was 400, on which an SDK gives the whole request up: what it held is lost at the client."
 _AS_ARGUMENT = (

@@ -16,11 +16,11 @@ import msgspec
 
 from trackcore.credentials import write_key
 from trackcore.errors import Caution, InvalidMessage, InvalidRequest, Reason
-from trackcore.jsontext import clean_text, has_surrogate, is_deeper, kind_of, parse, parse_value
 from trackcore.limits import Limits
+from trackcore.text.jsontext import clean_text, has_surrogate, is_deeper, kind_of, parse, parse_value
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
-from trackcore.wire import (
+from trackcore.wire.rules import (
     hint,
     is_near_miss,
     message_too_large,

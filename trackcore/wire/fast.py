@@ -2,8 +2,8 @@
 
 Theory.  Decoding into the struct *is* the check: msgspec refuses a field of the wrong type, an empty id, a field that
 is not known; ids of blanks alone are looked for beside.  Nearly all messages fit, and are then read, changed and
-written again without a dict between.  What does not fit is read once more by the rules of `trackcore.wire`, field by
-field, to be mended or to be told what is wrong with it.  So there are two doors to the same room, and a property test
+written again without a dict between.  What does not fit is read once more by the rules of `trackcore.wire.rules`, field
+by field, and either normalized or rejected with a reason.  So there are two code paths with one result: a property test
 holds that a message that passes the fast one would come out of the other one just the same.
 
 (An attrs object for each message would cost more than half of what parsing it does; a dict, as much again.)
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 
-from trackcore.blanks import is_blank
 from trackcore.errors import Caution
-from trackcore.jsontext import encode_json
 from trackcore.limits import Limits
+from trackcore.text.blanks import is_blank
+from trackcore.text.jsontext import encode_json
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import check_message, check_size, decode_object, is_write_key, near_misses
+from trackcore.wire.rules import check_message, check_size, decode_object, is_write_key, near_misses
 
 
 def _nested(levels: int) -> Any:
@@ -116,7 +116,7 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
 
 
 def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> Reading:
-    """Read a message by the rules of `trackcore.wire`.  Raises `InvalidMessage`."""
+    """Read a message by the rules of `trackcore.wire.rules`.  Raises `InvalidMessage`."""
     wire_object = decode_object(text)
     call = check_message(wire_object, call, cautions)
     known: dict[str, Any] = {}

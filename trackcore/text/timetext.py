@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from trackcore.jsontext import encode_json
+from trackcore.text.jsontext import encode_json
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -3,7 +3,7 @@
 What is mended and what is refused follows what SDKs really send:
 
 - ids: the Ruby and PHP SDKs send numbers, the Node SDK empty strings, the Python and browser SDKs null; what shows
-  nothing (`trackcore.blanks`) is absent, in the name of an event too;
+  nothing (`trackcore.text.blanks`) is absent, in the name of an event too;
 - objects: PHP writes an empty one as `[]`, the Rust SDK an absent one as null;
 - `name`: the Ruby SDK sends `""` for a page without a name.
 """
@@ -16,10 +16,10 @@ from typing import Any, TypeAlias, get_args
 
 import msgspec
 
-from trackcore.blanks import is_blank
 from trackcore.errors import Caution, InvalidMessage, Reason, Warned
-from trackcore.jsontext import is_deeper, kind_of, parse_value
 from trackcore.limits import Limits
+from trackcore.text.blanks import is_blank
+from trackcore.text.jsontext import is_deeper, kind_of, parse_value
 from trackcore.typing import Call, JSONObject
 
 CALLS: frozenset[Call] = frozenset(get_args(Call))

@@ -3,7 +3,7 @@
 Theory.  A schema is made from the attrs class of a message, so there is no second list of fields: a field without a
 default is required, one of type `str` is an id if its name ends so and a time if the codec says so, a free-form one is
 an object.  It describes what is *accepted*, lenient forms included: null for what is absent, a number for an id, the
-empty array that PHP writes for an empty object.  A required text must show something: see `trackcore.blanks`.  A
+empty array that PHP writes for an empty object.  A required text must show something: see `trackcore.text.blanks`.  A
 property test holds that schema and codec agree, both ways.
 
 Three limits have no words in JSON Schema and are told in the description only: bytes, levels of nesting, and digits of
@@ -18,12 +18,12 @@ from typing import Any
 
 import attrs
 
-from trackcore.blanks import BLANKS
-from trackcore.codec import MESSAGE_TYPES, TIMES, wire_name
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
+from trackcore.text.blanks import BLANKS
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import MAX_ID_CHARS
+from trackcore.wire.codec import MESSAGE_TYPES, TIMES, wire_name
+from trackcore.wire.rules import MAX_ID_CHARS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trackcore.entries import Docs, Entry
 from trackcore.errors import Warned
-from trackcore.rejections import REJECTIONS
+from trackcore.explanation.entries import Docs, Entry
+from trackcore.explanation.rejections import REJECTIONS
 
 
 def _entry(warned: Warned, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = "") -> Entry:

@@ -16,15 +16,22 @@ from typing import Any
 import attrs
 import msgspec
 
-from trackcore.catalogue import CATALOGUE
 from trackcore.credentials import SourceBook, mask_write_key
 from trackcore.errors import Caution, Invalid, InvalidRequest, Reason, Warned
+from trackcore.explanation.catalog import CATALOGUE
+from trackcore.explanation.reports import (
+    DestinationStory,
+    MessageStory,
+    QuarantineStory,
+    RejectionStory,
+    Remark,
+    TimeStory,
+)
 from trackcore.integrations import ALL, Because, Decision, Resolver
-from trackcore.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, kind_of, parse
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.masking import mask_write_keys, masked_halves
 from trackcore.sinks import FoundBy
-from trackcore.stories import DestinationStory, MessageStory, QuarantineStory, RejectionStory, Remark, TimeStory
+from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, kind_of, parse
 from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
 
@@ -165,7 +172,7 @@ def explain_quarantined(
         write_key: the key that is kept with the request, one of those that it named.
         sources: the sources of today.
         other_keys: the keys in its body, any of which may belong to a source by now.
-        hint: what `trackcore.request.hint_of_write_key` says of its body.
+        hint: what `trackcore.wire.request.hint_of_write_key` says of its body.
     """
     key = None if write_key is None else WriteKey(write_key)
     source = next(filter(None, map(sources.find, (key, *other_keys))), None)

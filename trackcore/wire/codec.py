@@ -3,7 +3,7 @@
 Its contract: for *any* bytes, decoding returns a message or raises `InvalidRequest` or `InvalidMessage`; anything
 else is a bug.  For every message that keeps the rules, `decode_message(encode_message(message)) == message`.
 
-The rules are those of `trackcore.wire`; what reaches cattrs has passed them, so cattrs only maps names and never
+The rules are those of `trackcore.wire.rules`; what reaches cattrs has passed them, so cattrs only maps names and never
 coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, an unknown one lies in `extra`.
 """
 
@@ -19,14 +19,14 @@ from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from trackcore.errors import Caution, InvalidMessage, Reason, Warned
-from trackcore.jsontext import encode_json, replace_surrogates
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
-from trackcore.plainjson import plain_object
-from trackcore.request import Request, parse_request
+from trackcore.text.jsontext import encode_json, replace_surrogates
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
-from trackcore.wire import CALLS, check_message, check_message_id, decode_item, is_write_key, too_many_messages
+from trackcore.wire.plainjson import plain_object
+from trackcore.wire.request import Request, parse_request
+from trackcore.wire.rules import CALLS, check_message, check_message_id, decode_item, is_write_key, too_many_messages
 
 MESSAGE_TYPES: dict[Call, type[Message]] = {
     "identify": Identify,
@@ -81,7 +81,7 @@ def encode_message(message: Message) -> bytes:
     """Encode one message as it goes over the wire, its `type` included.
 
     As in JavaScript, NaN and infinity become null; a lone surrogate becomes U+FFFD, written as an escape.  What else of
-    Python has a JSON form is told by `trackcore.plainjson`.
+    Python has a JSON form is told by `trackcore.wire.plainjson`.
 
     Raises:
         InvalidMessage: a free-form part holds something that has no JSON form.

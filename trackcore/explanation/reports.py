@@ -10,8 +10,8 @@ from datetime import timedelta
 
 import attrs
 
-from trackcore.catalogue import QUARANTINE
-from trackcore.entries import Entry
+from trackcore.explanation.catalog import QUARANTINE
+from trackcore.explanation.entries import Entry
 from trackcore.timestamps import TimeRule
 from trackcore.typing import JSONObject
 

@@ -1,0 +1,1 @@
+"""Texts in any state: JSON as it was received, Unicode cleaned, blank texts, addresses, times."""
