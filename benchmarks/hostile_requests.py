@@ -463,7 +463,7 @@ def integrations_each_different() -> Attack:
 
 @case
 def integrations_case_flood() -> Attack:
-    """Names that differ from a destination by case only, of which each gets a caution."""
+    """Names that differ from a destination by case only, of which each gets a warning."""
     rng = random.Random(1)
 
     def name() -> bytes:

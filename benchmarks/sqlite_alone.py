@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import msgspec
 from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector
-from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
+from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 from trackcore_sqlite.times import milliseconds
 
 from trackcore import MemorySink

@@ -27,11 +27,11 @@ from trackcore_wsgi import TrackingApp
 
 from trackcore import (
     Call,
-    Caution,
     Collector,
     Envelope,
     JSONObject,
     Limits,
+    MessageWarning,
     Outcome,
     QuarantinedRequest,
     RejectedRecord,
@@ -59,13 +59,13 @@ def envelope(
     anonymous_id: str | None = None,
     received_at: datetime = NOON,
     destinations: tuple[str, ...] = (),
-    cautions: tuple[Caution, ...] = (),
+    warnings: tuple[MessageWarning, ...] = (),
     payload: bytes | None = None,
 ) -> Envelope:
     """Make an envelope; two of the same arguments are equal and not identical."""
     if payload is None:
         payload = json.dumps({"messageId": message_id, "type": call}).encode()
-    return Envelope(source, message_id, call, user_id, anonymous_id, received_at, destinations, cautions, payload)
+    return Envelope(source, message_id, call, user_id, anonymous_id, received_at, destinations, warnings, payload)
 
 
 def rejected_record(payload: bytes = b"{}", *, source: str = "website", code: str = "no_type") -> RejectedRecord:

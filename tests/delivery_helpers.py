@@ -16,16 +16,16 @@ from typing import Any
 import attrs
 from patience import PATIENCE
 from trackcore_delivery import (
-    Batch,
     DeliveredDestination,
+    DeliveryBatch,
     FedMessage,
-    Refusal,
+    MessageRefused,
     Sender,
+    SenderContext,
     State,
-    Surroundings,
 )
-from trackcore_delivery.lanes import make_lanes
-from trackcore_delivery.worker import Worker
+from trackcore_delivery.destination_worker import DestinationWorker
+from trackcore_delivery.queues import make_queues
 from trackcore_server.delivery.log_feed import LogFeed, make_feed
 from trackcore_sqlite import SqliteLog, SqliteSink
 
@@ -75,7 +75,7 @@ OK = Reply()
 Behaviour = Callable[[Received], Reply]
 
 
-class HttpEndpoint:
+class EndpointServer:
     """A real HTTP server on loopback.  `behaviour` says what it answers; `taken` has what it answered 2xx to."""
 
     def __init__(self, behaviour: Behaviour = lambda _: OK, port: int = 0) -> None:
@@ -242,11 +242,11 @@ class TurnedClock:
 class Recipient:
     """A sender that does as it is told, and remembers what it got."""
 
-    behaviour: Callable[[list[str]], Sequence[Refusal]] = lambda _: ()
+    behaviour: Callable[[list[str]], Sequence[MessageRefused]] = lambda _: ()
     attempts: list[list[str]] = attrs.field(init=False, factory=list)
     taken: list[str] = attrs.field(init=False, factory=list)
 
-    def send(self, batch: Batch) -> Sequence[Refusal]:
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         ids = [message.message_id for message in batch.messages]
         self.attempts.append(ids)
         refusals = self.behaviour(ids)
@@ -264,7 +264,7 @@ class Bench:
 
     folder: Path
     clock: TurnedClock = attrs.field(factory=TurnedClock)
-    chance: float = 1.0
+    jitter: float = 1.0
     feed: LogFeed = attrs.field(init=False)
     state: State = attrs.field(init=False)
 
@@ -276,20 +276,20 @@ class Bench:
     def log(self) -> Path:
         return self.folder / "log.db"
 
-    def worker(self, sender: Sender, **settings: Any) -> Worker:
+    def worker(self, sender: Sender, **settings: Any) -> DestinationWorker:
         settings = {"name": "There", "batch_wait": timedelta(), **settings}
         destination = DeliveredDestination(**settings)
-        return Worker(
+        return DestinationWorker(
             destination=destination,
             sender=sender,
-            lanes=make_lanes(destination, self.feed, self.state, self.clock.monotonic),
+            queues=make_queues(destination, self.feed, self.state, self.clock.monotonic),
             state=self.state,
             clock=self.clock,
             monotonic=self.clock.monotonic,
-            chance=lambda: self.chance,
+            jitter=lambda: self.jitter,
         )
 
-    def run(self, worker: Worker) -> None:
+    def run(self, worker: DestinationWorker) -> None:
         """Make steps until there is nothing to do at this time."""
         while worker.step() == 0.0:
             pass
@@ -300,6 +300,6 @@ class Bench:
         return {letter.message.message_id: letter.reason for letter in self.state.dead_letters()}
 
 
-def surroundings(folder: Path, environ: Mapping[str, str] | None = None, clock: Any = None) -> Surroundings:
+def surroundings(folder: Path, environ: Mapping[str, str] | None = None, clock: Any = None) -> SenderContext:
     """Give what a kind of destination gets."""
-    return Surroundings(clock=clock or TurnedClock(), environ=environ or {}, folder=folder)
+    return SenderContext(clock=clock or TurnedClock(), environ=environ or {}, folder=folder)

@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 from click.testing import CliRunner
 from patience import PATIENCE, wait_for
-from trackcore_delivery import Standing, State
+from trackcore_delivery import DestinationStatus, State
 from trackcore_server.cli.main import main
 from trackcore_sqlite import SqliteLog
 
@@ -117,13 +117,13 @@ class Deployed:
         """Everything in the log."""
         return [stored.message for stored in SqliteLog(self.log_path).messages()]
 
-    def standing(self, name: str) -> Standing:
+    def standing(self, name: str) -> DestinationStatus:
         """Tell how a destination is doing."""
         path = self.folder / "trackcore-delivery.db"
         if not path.exists():
-            return Standing(name=name)
+            return DestinationStatus(name=name)
         with closing(State(path, must_exist=True)) as state:
-            return state.standing(name, datetime.now(UTC)) or Standing(name=name)
+            return state.standing(name, datetime.now(UTC)) or DestinationStatus(name=name)
 
     def wait_until_delivered(self, name: str) -> None:
         """Wait until nothing waits for a destination any more."""

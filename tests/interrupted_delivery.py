@@ -47,8 +47,8 @@ def interrupt(configuration: Configuration, moment: int, seconds: float) -> None
 def main() -> int:
     """Try one after the other, up to the first that fails."""
     configuration = load_configuration(Path(sys.argv[1]))
-    right = delivering.ownership(configuration)
-    assert right.take("the owner")
+    right = delivering.delivery_lock(configuration)
+    assert right.acquire("the owner")
     for moment in range(1, int(sys.argv[2]) + 1):
         if (pid := os.fork()) == 0:
             interrupt(configuration, moment, float(sys.argv[3]))

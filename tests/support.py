@@ -14,7 +14,7 @@ from trackcore import (
     Destination,
     Endpoint,
     Envelope,
-    Intake,
+    IntakeResult,
     Invalid,
     JSONObject,
     Limits,
@@ -24,7 +24,7 @@ from trackcore import (
     Resolver,
     Sink,
     Source,
-    SourceBook,
+    SourceRegistry,
     WriteKey,
     receive,
 )
@@ -80,9 +80,9 @@ def take_in(
     destinations: Iterable[Destination] = (),
     received_at: datetime = RECEIVED_AT,
     limits: Limits = DEFAULT_LIMITS,
-) -> Intake:
+) -> IntakeResult:
     """Receive a body, given as text or as the object to send, for the source `website`."""
-    book = SourceBook(sources)
+    book = SourceRegistry(sources)
     return receive(
         body if isinstance(body, bytes) else json_bytes(body),
         endpoint=endpoint,
@@ -129,8 +129,8 @@ def read_payload(envelope: Envelope) -> JSONObject:
 
 
 def warned(envelope: Envelope) -> list[str]:
-    """Give the codes of the cautions."""
-    return [str(caution.code) for caution in envelope.cautions]
+    """Give the codes of the warnings."""
+    return [str(warning.code) for warning in envelope.warnings]
 
 
 def make_collector(

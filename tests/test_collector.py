@@ -43,7 +43,7 @@ from trackcore import (
     RejectedRecord,
     SinkUnavailable,
     Source,
-    SourceBook,
+    SourceRegistry,
     Track,
     WriteKey,
     encode_message,
@@ -222,7 +222,7 @@ class TestRefusedRequests:
 
     def test_an_adapter_can_keep_what_it_refused_itself(self, collector: Collector, sink: MemorySink) -> None:
         error = InvalidRequest(reason=Reason.INVALID_ENCODING, detail="not gzip")
-        collector.keep_refused(b"\x1f", error, origin=WITH_KEY)
+        collector.store_rejected(b"\x1f", error, origin=WITH_KEY)
         assert [(record.code, record.payload, record.received_at) for record in sink.rejected] == [
             ("invalid_encoding", b"\x1f", RECEIVED_AT)
         ]
@@ -330,7 +330,7 @@ class TestDestinations:
             make_collector(sources=[source], destinations=[Destination(name="Mixpanel")])
 
     def test_sources_may_be_given_as_a_book(self) -> None:
-        book = SourceBook([SOURCE])
+        book = SourceRegistry([SOURCE])
         collector = Collector(sources=book, sink=MemorySink(), clock=lambda: RECEIVED_AT, new_message_id=CountingIds())
         assert collector.sources is book
 

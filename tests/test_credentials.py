@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackcore import Source, SourceBook, WriteKey, mask_write_key, write_key_from_authorization
+from trackcore import Source, SourceRegistry, WriteKey, mask_write_key, write_key_from_authorization
 from trackcore.credentials import write_key, write_key_fault
 
 
@@ -71,7 +71,7 @@ class TestSourceBook:
     WEBSITE = Source(name="website", write_keys=["abc", "def"])
     APP = Source(name="app", write_keys=["ghi"])
     IN_PROCESS = Source(name="worker")
-    BOOK = SourceBook([WEBSITE, APP, IN_PROCESS])
+    BOOK = SourceRegistry([WEBSITE, APP, IN_PROCESS])
 
     @pytest.mark.parametrize(
         ("key", "source"),
@@ -93,7 +93,7 @@ class TestSourceBook:
         if fault is None:
             source = Source(name="s", write_keys=[key])
             header = "Basic " + b64encode(f"{key}:".encode()).decode()
-            assert SourceBook([source]).find(write_key_from_authorization(header)) is source
+            assert SourceRegistry([source]).find(write_key_from_authorization(header)) is source
         else:
             with pytest.raises(ValueError, match=r"^write_keys\[1\]: ") as raised:
                 Source(name="s", write_keys=["good", key])
@@ -106,8 +106,8 @@ class TestSourceBook:
         assert write_key_fault(key) is not None
 
     def test_named(self) -> None:
-        assert self.BOOK.named("worker") is self.IN_PROCESS
-        assert self.BOOK.named("Worker") is None
+        assert self.BOOK.by_name("worker") is self.IN_PROCESS
+        assert self.BOOK.by_name("Worker") is None
 
     def test_one_key_in_place_of_a_list_is_a_mistake_and_the_key_is_not_shown(self) -> None:
         """Else each of its letters would be a write key, and anybody could guess one."""
@@ -117,11 +117,11 @@ class TestSourceBook:
 
     def test_two_sources_of_one_name_are_a_mistake(self) -> None:
         with pytest.raises(ValueError, match="two sources are named 'a'"):
-            SourceBook([Source(name="a"), Source(name="a")])
+            SourceRegistry([Source(name="a"), Source(name="a")])
 
     def test_a_key_of_two_sources_is_a_mistake_and_the_key_is_not_shown(self) -> None:
         with pytest.raises(ValueError, match="a write key of 'b' already belongs to 'a'") as caught:
-            SourceBook([Source(name="a", write_keys=["secret"]), Source(name="b", write_keys=["secret"])])
+            SourceRegistry([Source(name="a", write_keys=["secret"]), Source(name="b", write_keys=["secret"])])
         assert "secret" not in str(caught.value)
 
 

@@ -67,7 +67,7 @@ class TestWriteKeys:
     def test_one_in_extra_is_not_stored(self) -> None:
         receipt = make_collector().submit(attrs.evolve(PAID, extra={"writeKey": "secret-key"}), source="website")
         assert b"secret-key" not in receipt.envelopes[0].payload
-        assert receipt.envelopes[0].cautions == ()
+        assert receipt.envelopes[0].warnings == ()
 
     def test_the_items_of_a_batch_keep_none_and_the_request_keeps_its_own(self) -> None:
         item = {"type": "track", "userId": "u", "event": "Paid", "writeKey": "secret-key"}
@@ -100,7 +100,7 @@ class TestEndpoints:
         with pytest.raises(ValueError, match="expected one of alias, batch, group, identify, page, screen, track"):
             collector.receive(b"{}", endpoint=endpoint, origin=WITH_KEY)
         with pytest.raises(ValueError, match="expected one of alias"):
-            collector.examine(b"{}", record="r", endpoint=endpoint, origin=WITH_KEY, received_at=RECEIVED_AT)
+            collector.preview(b"{}", record="r", endpoint=endpoint, origin=WITH_KEY, received_at=RECEIVED_AT)
         assert (sink.envelopes, list(sink.rejected)) == ([], [])
 
     @pytest.mark.parametrize("call", ["batch", "trak"])

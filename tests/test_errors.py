@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from trackcore import (
     Cause,
-    Caution,
     Invalid,
     InvalidMessage,
     InvalidRequest,
+    MessageWarning,
     Reason,
     SinkUnavailable,
     TrackcoreError,
-    Warned,
+    WarningCode,
 )
 
 
@@ -89,8 +89,8 @@ class TestHierarchy:
 
 
 class TestCodes:
-    @pytest.mark.parametrize("code", [*Reason, *Warned])
-    def test_a_code_is_stable_text_with_a_sentence(self, code: Reason | Warned) -> None:
+    @pytest.mark.parametrize("code", [*Reason, *WarningCode])
+    def test_a_code_is_stable_text_with_a_sentence(self, code: Reason | WarningCode) -> None:
         assert code == code.value == code.name.lower()
         assert code.sentence.endswith(".")
         assert f"{code}" == code.value
@@ -116,6 +116,6 @@ class TestCodes:
         assert pickle.loads(pickle.dumps(Reason.TOO_DEEP)) is Reason.TOO_DEEP  # noqa: S301
 
     def test_cautions_are_values(self) -> None:
-        caution = Caution(code=Warned.ID_FROM_NUMBER, message="m")
-        assert caution == Caution(code=Warned.ID_FROM_NUMBER, message="m", path="")
-        assert hash(caution) == hash(Caution(code=Warned.ID_FROM_NUMBER, message="m"))
+        warning = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m")
+        assert warning == MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m", path="")
+        assert hash(warning) == hash(MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m"))

@@ -15,28 +15,28 @@ from trackcore_wsgi import TrackingApp
 from werkzeug.test import Client
 
 from trackcore import (
-    CATALOGUE,
+    CATALOG,
     DEFAULT_LIMITS,
+    CatalogEntry,
     Destination,
-    Entry,
     Envelope,
-    FoundBy,
-    Intake,
+    IntakeResult,
     InvalidMessage,
     InvalidRequest,
     JSONObject,
+    KeyLocation,
     Limits,
     MemorySink,
-    MessageStory,
+    MessageExplanation,
     Origin,
     Reason,
-    RejectionStory,
+    RejectionExplanation,
     Resolver,
     Source,
-    SourceBook,
+    SourceRegistry,
     TimeRule,
     Track,
-    Warned,
+    WarningCode,
     WriteKey,
     explain_message,
     explain_quarantined,
@@ -55,17 +55,17 @@ IDENTIFY = {"type": "identify", "userId": "u1"}
 DESTINATIONS = (Destination(name="Mixpanel"), Destination(name="Salesforce", max_age=timedelta(days=5)))
 
 
-def story_of(item: Any, **envelope: Any) -> MessageStory:
+def story_of(item: Any, **envelope: Any) -> MessageExplanation:
     """Receive a batch of one message and tell its story."""
     return told(accept(item, destinations=DESTINATIONS, **envelope))
 
 
-def told(envelope: Envelope) -> MessageStory:
+def told(envelope: Envelope) -> MessageExplanation:
     return explain_message(
         read_payload(envelope),
         source=envelope.source,
         destinations=envelope.destinations,
-        cautions=envelope.cautions,
+        warnings=envelope.warnings,
         resolver=Resolver(DESTINATIONS),
         inherited=envelope.inherited,
         found_by=envelope.found_by,
@@ -119,7 +119,7 @@ ELSEWHERE = HISTORICAL.keys() | {
 }
 
 
-def refused(reason: Reason) -> RejectionStory:
+def refused(reason: Reason) -> RejectionExplanation:
     """Have a request refused with this code, and tell the story."""
     if reason in REFUSED_BODIES:
         body = REFUSED_BODIES[reason]
@@ -143,7 +143,7 @@ def refused(reason: Reason) -> RejectionStory:
     return explain_error(rejection.error, rejection.payload, source="website", limits=SMALL)
 
 
-def imported(item: JSONObject) -> Intake:
+def imported(item: JSONObject) -> IntakeResult:
     """Take a message in as an import does."""
     return process(
         parse_request(json.dumps({"batch": [item]}).encode(), "batch", SMALL),
@@ -154,12 +154,12 @@ def imported(item: JSONObject) -> Intake:
         received_at=RECEIVED_AT,
         new_message_id=lambda: "new",
         limits=SMALL,
-        found_by=FoundBy.FILE,
+        found_by=KeyLocation.FILE,
         is_history=True,
     )
 
 
-def refused_over_http(reason: Reason) -> RejectionStory:
+def refused_over_http(reason: Reason) -> RejectionExplanation:
     sink = MemorySink()
     body = json.dumps(TRACK).encode()
     announced = {} if reason is Reason.INVALID_ENCODING else {"CONTENT_LENGTH": "1000"}
@@ -247,7 +247,7 @@ class TestRejected:
             detail="",
             path="",
             payload=rejection.payload,
-            batch=intake.said_for_all,
+            batch=intake.batch_fields,
             limits=SMALL,
         )
         assert story.limit is not None
@@ -287,30 +287,30 @@ class TestRejected:
 
 
 # A message that is kept with each warning, and the path that it names.
-WARNED_MESSAGES: Mapping[Warned, tuple[Any, str]] = {
-    Warned.ID_FROM_NUMBER: ({**TRACK, "userId": 42}, "userId"),
-    Warned.SURROGATE_REPLACED: (b'{"type":"track","userId":"u1","event":"\\ud800"}', ""),
-    Warned.TIMESTAMP_UNPARSABLE: ({**TRACK, "timestamp": "yesterday"}, "timestamp"),
-    Warned.TIMESTAMP_WITHOUT_OFFSET: ({**TRACK, "timestamp": "2020-01-01T00:00:00"}, "timestamp"),
-    Warned.FIELD_NEAR_MISS: ({**TRACK, "sent_at": "2020-01-01T00:00:00Z"}, "sent_at"),
-    Warned.TIMESTAMP_OUT_OF_RANGE: (
+WARNED_MESSAGES: Mapping[WarningCode, tuple[Any, str]] = {
+    WarningCode.ID_FROM_NUMBER: ({**TRACK, "userId": 42}, "userId"),
+    WarningCode.SURROGATE_REPLACED: (b'{"type":"track","userId":"u1","event":"\\ud800"}', ""),
+    WarningCode.TIMESTAMP_UNPARSABLE: ({**TRACK, "timestamp": "yesterday"}, "timestamp"),
+    WarningCode.TIMESTAMP_WITHOUT_OFFSET: ({**TRACK, "timestamp": "2020-01-01T00:00:00"}, "timestamp"),
+    WarningCode.FIELD_NEAR_MISS: ({**TRACK, "sent_at": "2020-01-01T00:00:00Z"}, "sent_at"),
+    WarningCode.TIMESTAMP_OUT_OF_RANGE: (
         {**TRACK, "timestamp": "0001-01-01T00:00:00Z", "sentAt": "2020-01-02T12:00:00Z"},
         "timestamp",
     ),
-    Warned.SENT_AT_UNPARSABLE: ({**TRACK, "sentAt": "now", "timestamp": "2020-01-01T00:00:00Z"}, "sentAt"),
-    Warned.WRITE_KEY_MISMATCH: ({**TRACK, "writeKey": "another"}, "writeKey"),
-    Warned.INTEGRATION_IGNORED: ({**TRACK, "integrations": {"Mixpanel": "true"}}, "integrations.Mixpanel"),
-    Warned.INTEGRATION_SAYS_NO: (
+    WarningCode.SENT_AT_UNPARSABLE: ({**TRACK, "sentAt": "now", "timestamp": "2020-01-01T00:00:00Z"}, "sentAt"),
+    WarningCode.WRITE_KEY_MISMATCH: ({**TRACK, "writeKey": "another"}, "writeKey"),
+    WarningCode.INTEGRATION_IGNORED: ({**TRACK, "integrations": {"Mixpanel": "true"}}, "integrations.Mixpanel"),
+    WarningCode.INTEGRATION_SAYS_NO: (
         {**TRACK, "integrations": {"Mixpanel": {"enabled": False}}},
         "integrations.Mixpanel",
     ),
-    Warned.INTEGRATION_CASE: ({**TRACK, "integrations": {"mixpanel": False}}, "integrations.mixpanel"),
+    WarningCode.INTEGRATION_CASE: ({**TRACK, "integrations": {"mixpanel": False}}, "integrations.mixpanel"),
 }
 
 
 class TestWarnings:
     @pytest.mark.parametrize("warned", WARNED_MESSAGES)
-    def test_each_warning_is_produced_and_explained(self, warned: Warned) -> None:
+    def test_each_warning_is_produced_and_explained(self, warned: WarningCode) -> None:
         item, path = WARNED_MESSAGES[warned]
         (remark,) = story_of(item).warnings
         assert (remark.code, remark.path) == (warned, path)
@@ -324,7 +324,7 @@ class TestWarnings:
             json.loads(envelope.payload),
             source="website",
             destinations=(),
-            cautions=(),
+            warnings=(),
             resolver=Resolver([]),
             found_by=envelope.found_by,
         )
@@ -332,7 +332,7 @@ class TestWarnings:
         assert "imported from a file" in story.time.sentence
 
     def test_a_repaired_message_says_so(self) -> None:
-        receipt = make_collector().receive_again(
+        receipt = make_collector().reprocess(
             json.dumps(TRACK).encode(),
             record="quarantine:1",
             endpoint="track",
@@ -340,23 +340,23 @@ class TestWarnings:
             received_at=RECEIVED_AT,
         )
         (remark,) = told(receipt.envelopes[0]).warnings
-        assert (remark.code, remark.entry) == (Warned.REPAIRED, WARNINGS[Warned.REPAIRED])
+        assert (remark.code, remark.entry) == (WarningCode.REPAIRED, WARNINGS[WarningCode.REPAIRED])
 
     def test_a_number_that_is_not_finite_is_a_warning_of_messages_made_in_python(self) -> None:
         message = Track(user_id="u", event="e", properties={"price": [1, math.inf], "rate": math.nan})
         (envelope,) = make_collector().submit(message, source="website").envelopes
         (remark,) = told(envelope).warnings
-        assert (remark.code, remark.path) == (Warned.NUMBER_NOT_FINITE, "properties.price[1]")
-        assert "2 places" in envelope.cautions[0].message
-        assert remark.entry is WARNINGS[Warned.NUMBER_NOT_FINITE]
+        assert (remark.code, remark.path) == (WarningCode.NUMBER_NOT_FINITE, "properties.price[1]")
+        assert "2 places" in envelope.warnings[0].message
+        assert remark.entry is WARNINGS[WarningCode.NUMBER_NOT_FINITE]
 
     def test_each_warning_is_tried(self) -> None:
-        assert {*WARNED_MESSAGES, Warned.REPAIRED, Warned.NUMBER_NOT_FINITE} == set(Warned)
+        assert {*WARNED_MESSAGES, WarningCode.REPAIRED, WarningCode.NUMBER_NOT_FINITE} == set(WarningCode)
 
     def test_a_warning_of_another_version_is_told_as_it_is(self) -> None:
-        caution = attrs.evolve(accept({**TRACK, "userId": 42}).cautions[0])
-        object.__setattr__(caution, "code", "a_code_of_another_version")
-        story = explain_message(TRACK, source="s", destinations=(), cautions=[caution], resolver=Resolver(()))
+        warning = attrs.evolve(accept({**TRACK, "userId": 42}).warnings[0])
+        object.__setattr__(warning, "code", "a_code_of_another_version")
+        story = explain_message(TRACK, source="s", destinations=(), warnings=[warning], resolver=Resolver(()))
         assert story.warnings[0].entry is None
 
 
@@ -365,11 +365,11 @@ class TestCatalogue:
 
     def test_each_code_has_exactly_one_entry(self) -> None:
         assert list(REJECTIONS) == [*Reason]
-        assert list(WARNINGS) == [*Warned]
-        assert set(CATALOGUE) == {*Reason, *Warned, "unknown_source"}
+        assert list(WARNINGS) == [*WarningCode]
+        assert set(CATALOG) == {*Reason, *WarningCode, "unknown_source"}
 
-    @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
-    def test_an_entry_says_something(self, entry: Entry) -> None:
+    @pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
+    def test_an_entry_says_something(self, entry: CatalogEntry) -> None:
         for text in (entry.title, entry.meaning, entry.senders, entry.remedy):
             assert text.endswith((".", ")"))
             assert "  " not in text
@@ -407,7 +407,7 @@ class TestTime:
                 TimeRule.ORIGINAL,
                 "sentAt could not be read",
             ),
-            (WARNED_MESSAGES[Warned.TIMESTAMP_OUT_OF_RANGE][0], TimeRule.UNREPRESENTABLE, "years 1 to 9999"),
+            (WARNED_MESSAGES[WarningCode.TIMESTAMP_OUT_OF_RANGE][0], TimeRule.UNREPRESENTABLE, "years 1 to 9999"),
             (
                 {**TRACK, "timestamp": "2020-01-01T12:00:01Z", "sentAt": "2020-01-01T12:00:00Z"},
                 TimeRule.CORRECTED,
@@ -452,7 +452,7 @@ class TestDestinations:
 
     def test_what_was_decided_stands_where_the_configuration_has_changed(self) -> None:
         story = explain_message(
-            TRACK, source="website", destinations=("Gone",), cautions=(), resolver=Resolver(DESTINATIONS)
+            TRACK, source="website", destinations=("Gone",), warnings=(), resolver=Resolver(DESTINATIONS)
         )
         assert [(told.destination, told.chosen, told.because) for told in story.destinations] == [
             ("Mixpanel", False, "configuration_changed"),
@@ -510,7 +510,7 @@ class TestMessage:
         collector = make_collector(sink=sink)
         collector.submit(Track(user_id="u", event="e"), source="website")
         origin = Origin(header_key=KEY)
-        collector.receive_again(
+        collector.reprocess(
             json.dumps(PAGE).encode(), record="rejected:1", endpoint="page", origin=origin, received_at=RECEIVED_AT
         )
         assert [envelope.found_by for envelope in sink.envelopes] == ["process", "record"]
@@ -518,7 +518,7 @@ class TestMessage:
         assert "received again" in told(sink.envelopes[1]).source_because
 
     def test_where_that_was_not_kept(self) -> None:
-        story = explain_message(PAGE, source="s", destinations=(), cautions=(), resolver=Resolver(()))
+        story = explain_message(PAGE, source="s", destinations=(), warnings=(), resolver=Resolver(()))
         assert story.found_by is None
         assert story.source_because == "the write key of the request belongs to it, or the message was made in process"
 
@@ -528,18 +528,18 @@ class TestMessage:
 
     def test_what_came_from_the_batch_is_told(self) -> None:
         story = explain_message(
-            TRACK, source="s", destinations=(), cautions=(), resolver=Resolver(()), inherited=["context.device"]
+            TRACK, source="s", destinations=(), warnings=(), resolver=Resolver(()), inherited=["context.device"]
         )
         assert story.as_json()["inherited"] == ["context.device"]
 
     def test_a_duplicate_names_the_other(self) -> None:
-        story = explain_message(TRACK, source="s", destinations=(), cautions=(), resolver=Resolver(()), duplicate_of=7)
+        story = explain_message(TRACK, source="s", destinations=(), warnings=(), resolver=Resolver(()), duplicate_of=7)
         assert story.as_json()["outcome"] == "duplicate"
         assert story.as_json()["duplicateOf"] == 7
 
 
 class TestQuarantined:
-    BOOK = SourceBook([Source(name="website", write_keys=["a-key-of-the-website"])])
+    BOOK = SourceRegistry([Source(name="website", write_keys=["a-key-of-the-website"])])
 
     def test_a_key_that_is_known_by_now(self) -> None:
         story = explain_quarantined("a-key-of-the-website", self.BOOK)
@@ -566,13 +566,13 @@ class TestReceivingAgain:
         sink = MemorySink()
         earlier = RECEIVED_AT - timedelta(days=3)
         body = json.dumps({"batch": [TRACK], "writeKey": KEY}).encode()
-        receipt = make_collector(sink).receive_again(
+        receipt = make_collector(sink).reprocess(
             body, record="quarantine:1", endpoint="batch", origin=Origin(), received_at=earlier
         )
         assert [str(outcome) for outcome in receipt.outcomes] == ["stored"]
         (envelope,) = sink.envelopes
         assert envelope.received_at == earlier
-        assert [caution.code for caution in envelope.cautions] == [Warned.REPAIRED]
+        assert [warning.code for warning in envelope.warnings] == [WarningCode.REPAIRED]
         assert envelope.message_id.startswith("repaired-")
 
     def test_twice_gives_duplicates(self) -> None:
@@ -580,24 +580,24 @@ class TestReceivingAgain:
         collector = make_collector(sink)
         body = json.dumps({"batch": [TRACK, TRACK], "writeKey": KEY}).encode()
         for _ in range(2):
-            receipt = collector.receive_again(
+            receipt = collector.reprocess(
                 body, record="quarantine:1", endpoint="batch", origin=Origin(), received_at=RECEIVED_AT
             )
         assert [str(outcome) for outcome in receipt.outcomes] == ["duplicate", "duplicate"]
         assert len(sink.envelopes) == 2
-        collector.receive_again(body, record="quarantine:2", endpoint="batch", origin=Origin(), received_at=RECEIVED_AT)
+        collector.reprocess(body, record="quarantine:2", endpoint="batch", origin=Origin(), received_at=RECEIVED_AT)
         assert len(sink.envelopes) == 4, "another record with the same bytes is another request"
 
     def test_what_is_refused_again_is_not_kept_again(self) -> None:
         sink = MemorySink()
         collector = make_collector(sink)
         again = {"record": "r:1", "origin": Origin(header_key=KEY), "received_at": RECEIVED_AT}
-        receipt = collector.receive_again(b'{"batch":[{}]}', endpoint="batch", **again)  # type: ignore[arg-type]
+        receipt = collector.reprocess(b'{"batch":[{}]}', endpoint="batch", **again)  # type: ignore[arg-type]
         assert len(receipt.rejections) == 1
         with pytest.raises(InvalidRequest):
-            collector.receive_again(b"{", endpoint="batch", **again)  # type: ignore[arg-type]
+            collector.reprocess(b"{", endpoint="batch", **again)  # type: ignore[arg-type]
         unknown = Origin(header_key=WriteKey("nobody's"))
-        receipt = collector.receive_again(
+        receipt = collector.reprocess(
             json.dumps(TRACK).encode(), record="r:1", endpoint="track", origin=unknown, received_at=RECEIVED_AT
         )
         assert receipt.source is None

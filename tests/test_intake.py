@@ -28,7 +28,7 @@ from support import (
 from trackcore import (
     Destination,
     Endpoint,
-    Intake,
+    IntakeResult,
     InvalidRequest,
     JSONObject,
     Limits,
@@ -76,12 +76,12 @@ def batches_of_anything() -> st.SearchStrategy[JSONObject]:
 class TestContract:
     @given(any_bytes(), st.sampled_from(ENDPOINTS))
     def test_any_bytes_give_an_intake_or_invalid_request(self, body: bytes, endpoint: Endpoint) -> None:
-        assert isinstance(outcome(lambda: take_in(body, endpoint=endpoint)), Intake | InvalidRequest)
+        assert isinstance(outcome(lambda: take_in(body, endpoint=endpoint)), IntakeResult | InvalidRequest)
 
     @given(any_bytes(), st.sampled_from(ENDPOINTS))
     def test_what_is_stored_is_strict_json_without_a_write_key(self, body: bytes, endpoint: Endpoint) -> None:
         found = outcome(lambda: take_in(body, endpoint=endpoint, destinations=DESTINATIONS))
-        if isinstance(found, Intake):
+        if isinstance(found, IntakeResult):
             for envelope in found.envelopes:
                 assert "writeKey" not in read_payload(envelope)
 
@@ -325,7 +325,7 @@ class TestWriteKey:
 
     def test_without_a_source_nothing_is_looked_at_but_the_key(self) -> None:
         intake = take_in({"batch": [PAGE, 5], "writeKey": "wrong"}, origin=Origin())
-        assert intake == Intake(source=None, write_key=WriteKey("wrong"), received_at=RECEIVED_AT)
+        assert intake == IntakeResult(source=None, write_key=WriteKey("wrong"), received_at=RECEIVED_AT)
 
     @pytest.mark.parametrize(
         ("item_key", "envelope_key", "expected"),

@@ -10,13 +10,13 @@ from strategies import integrations
 from support import DESTINATIONS
 
 from trackcore import (
-    Because,
-    Caution,
     Decision,
+    DecisionReason,
     Destination,
     JSONObject,
+    MessageWarning,
     Resolver,
-    Warned,
+    WarningCode,
     resolve_destinations,
 )
 
@@ -24,7 +24,7 @@ MIXPANEL, KISSMETRICS, GOOGLE = DESTINATIONS
 DAY = timedelta(days=1)
 
 
-def expected(flags: JSONObject, name: str) -> tuple[bool, Because]:
+def expected(flags: JSONObject, name: str) -> tuple[bool, DecisionReason]:
     """Say in plain words whether a destination is chosen.
 
     Its own flag decides when it is true, false or an object.  If not, `All` decides when it is true or false.  If not,
@@ -32,13 +32,13 @@ def expected(flags: JSONObject, name: str) -> tuple[bool, Because]:
     """
     own = flags.get(name)
     if own is True or own is False:
-        return own, Because.BY_NAME
+        return own, DecisionReason.BY_NAME
     if isinstance(own, dict):
-        return True, Because.BY_OPTIONS
+        return True, DecisionReason.BY_OPTIONS
     for_all = flags.get("All")
     if for_all is True or for_all is False:
-        return for_all, Because.BY_ALL
-    return True, Because.BY_DEFAULT
+        return for_all, DecisionReason.BY_ALL
+    return True, DecisionReason.BY_DEFAULT
 
 
 class TestResolve:
@@ -54,8 +54,8 @@ class TestResolve:
 
     @given(integrations())
     def test_each_value_that_is_ignored_is_told_once(self, flags: JSONObject) -> None:
-        cautions = resolve_destinations(flags, DESTINATIONS).cautions
-        ignored = [caution.path for caution in cautions if caution.code is Warned.INTEGRATION_IGNORED]
+        warnings = resolve_destinations(flags, DESTINATIONS).warnings
+        ignored = [warning.path for warning in warnings if warning.code is WarningCode.INTEGRATION_IGNORED]
         assert ignored == [
             f"integrations.{name}"
             for name, value in flags.items()
@@ -89,9 +89,9 @@ class TestResolve:
         flags = {"Warehouses": value, **({} if for_all is None else {"All": for_all})}
         resolution = resolve_destinations(flags, [Destination(name="Warehouses")])
         (decision,) = resolution.decisions
-        assert (decision.chosen, decision.because) == (chosen, Because.BY_OPTIONS)
+        assert (decision.chosen, decision.because) == (chosen, DecisionReason.BY_OPTIONS)
         assert decision.options == (value if chosen else None)
-        assert resolution.cautions == ()
+        assert resolution.warnings == ()
 
     @pytest.mark.parametrize(
         ("value", "is_warned"),
@@ -111,23 +111,23 @@ class TestResolve:
         """It selects all the same, since only its destination knows what its options mean."""
         resolution = resolve_destinations({"Mixpanel": value, "Unknown": value, "All": False}, DESTINATIONS)
         assert resolution.selected == ("Mixpanel",)
-        found = [(caution.code, caution.path) for caution in resolution.cautions]
-        assert found == ([(Warned.INTEGRATION_SAYS_NO, "integrations.Mixpanel")] if is_warned else [])
+        found = [(warning.code, warning.path) for warning in resolution.warnings]
+        assert found == ([(WarningCode.INTEGRATION_SAYS_NO, "integrations.Mixpanel")] if is_warned else [])
 
     @pytest.mark.parametrize("nothing", [None, {}])
     def test_without_integrations_all_are_chosen(self, nothing: JSONObject | None) -> None:
         resolution = resolve_destinations(nothing, DESTINATIONS)
         assert resolution.selected == ("Mixpanel", "KISSmetrics", "Google Analytics")
-        assert resolution.cautions == ()
+        assert resolution.warnings == ()
 
     def test_the_example_of_the_api_page(self) -> None:
         flags = {"All": False, "Mixpanel": True, "KISSmetrics": True, "Google Analytics": False}
         resolution = resolve_destinations(flags, [*DESTINATIONS, Destination(name="Other")])
         assert resolution.decisions == (
-            Decision(destination=MIXPANEL, chosen=True, because=Because.BY_NAME),
-            Decision(destination=KISSMETRICS, chosen=True, because=Because.BY_NAME),
-            Decision(destination=GOOGLE, chosen=False, because=Because.BY_NAME),
-            Decision(destination=Destination(name="Other"), chosen=False, because=Because.BY_ALL),
+            Decision(destination=MIXPANEL, chosen=True, because=DecisionReason.BY_NAME),
+            Decision(destination=KISSMETRICS, chosen=True, because=DecisionReason.BY_NAME),
+            Decision(destination=GOOGLE, chosen=False, because=DecisionReason.BY_NAME),
+            Decision(destination=Destination(name="Other"), chosen=False, because=DecisionReason.BY_ALL),
         )
 
     def test_an_object_enables_and_carries_options(self) -> None:
@@ -138,16 +138,18 @@ class TestResolve:
     @pytest.mark.parametrize("value", [None, 0, 1, "true", "false", [], [True]])
     def test_any_other_value_counts_as_absent_with_a_warning(self, value: Any) -> None:
         resolution = resolve_destinations({"All": False, "Mixpanel": value}, [MIXPANEL])
-        assert resolution.decisions == (Decision(destination=MIXPANEL, chosen=False, because=Because.BY_ALL),)
-        assert [(c.code, c.path) for c in resolution.cautions] == [
-            (Warned.INTEGRATION_IGNORED, "integrations.Mixpanel"),
+        assert resolution.decisions == (Decision(destination=MIXPANEL, chosen=False, because=DecisionReason.BY_ALL),)
+        assert [(c.code, c.path) for c in resolution.warnings] == [
+            (WarningCode.INTEGRATION_IGNORED, "integrations.Mixpanel"),
         ]
 
     @pytest.mark.parametrize("value", [None, 0, "false", [], {}, {"a": 1}])
     def test_all_is_a_boolean_or_absent(self, value: Any) -> None:
         resolution = resolve_destinations({"All": value}, [MIXPANEL])
-        assert resolution.decisions == (Decision(destination=MIXPANEL, chosen=True, because=Because.BY_DEFAULT),)
-        assert [(c.code, c.path) for c in resolution.cautions] == [(Warned.INTEGRATION_IGNORED, "integrations.All")]
+        assert resolution.decisions == (Decision(destination=MIXPANEL, chosen=True, because=DecisionReason.BY_DEFAULT),)
+        assert [(c.code, c.path) for c in resolution.warnings] == [
+            (WarningCode.INTEGRATION_IGNORED, "integrations.All")
+        ]
 
     @pytest.mark.parametrize(
         ("given_name", "known"),
@@ -156,16 +158,16 @@ class TestResolve:
     def test_names_are_case_sensitive_and_the_mistake_is_named(self, given_name: str, known: str) -> None:
         resolution = resolve_destinations({given_name: False}, DESTINATIONS)
         assert len(resolution.selected) == len(DESTINATIONS)
-        assert resolution.cautions == (
-            Caution(
-                code=Warned.INTEGRATION_CASE,
+        assert resolution.warnings == (
+            MessageWarning(
+                code=WarningCode.INTEGRATION_CASE,
                 message=f"names are case sensitive; did you mean {known!r}?",
                 path=f"integrations.{given_name}",
             ),
         )
 
     def test_unknown_destinations_are_normal(self) -> None:
-        assert resolve_destinations({"Segment.io": True, "Amplitude": {"a": 1}}, DESTINATIONS).cautions == ()
+        assert resolve_destinations({"Segment.io": True, "Amplitude": {"a": 1}}, DESTINATIONS).warnings == ()
 
 
 class TestAge:
@@ -203,30 +205,30 @@ class TestAge:
         picky = Destination(name="Mixpanel", max_age=DAY)
         resolution = resolve_destinations({"Mixpanel": {"a": 1}}, [picky])
         assert resolution.at_age(2 * DAY) == (
-            Decision(destination=picky, chosen=False, because=Because.TOO_OLD, options={"a": 1}),
+            Decision(destination=picky, chosen=False, because=DecisionReason.TOO_OLD, options={"a": 1}),
         )
 
     def test_what_was_not_chosen_anyway_keeps_its_reason(self) -> None:
         resolution = resolve_destinations({"Mixpanel": False}, [Destination(name="Mixpanel", max_age=DAY)])
-        assert [decision.because for decision in resolution.at_age(2 * DAY)] == [Because.BY_NAME]
+        assert [decision.because for decision in resolution.at_age(2 * DAY)] == [DecisionReason.BY_NAME]
 
 
 def test_cautions_are_bounded() -> None:
     junk = {f"name {number:03}": 5 for number in range(25)}
-    cautions = resolve_destinations(junk, DESTINATIONS).cautions
-    assert len(cautions) == 6
-    assert cautions[0].path == "integrations.name 000"
-    assert cautions[-1] == Caution(
-        code=Warned.INTEGRATION_IGNORED, message="and 20 more like these", path="integrations"
+    warnings = resolve_destinations(junk, DESTINATIONS).warnings
+    assert len(warnings) == 6
+    assert warnings[0].path == "integrations.name 000"
+    assert warnings[-1] == MessageWarning(
+        code=WarningCode.INTEGRATION_IGNORED, message="and 20 more like these", path="integrations"
     )
-    assert len(resolve_destinations(dict([*junk.items()][:5]), DESTINATIONS).cautions) == 5
+    assert len(resolve_destinations(dict([*junk.items()][:5]), DESTINATIONS).warnings) == 5
 
 
 def test_a_caution_quotes_no_more_than_it_needs() -> None:
     """It is stored with each message of a batch, so the names in it are cut."""
-    (caution,) = resolve_destinations({"x" * 1_000: 5}, DESTINATIONS).cautions
-    assert caution.path == "integrations." + "x" * 46 + "…"
-    assert len(caution.message) <= 160
+    (warning,) = resolve_destinations({"x" * 1_000: 5}, DESTINATIONS).warnings
+    assert warning.path == "integrations." + "x" * 46 + "…"
+    assert len(warning.message) <= 160
 
 
 def test_options_are_not_the_senders_own_object() -> None:
@@ -238,8 +240,8 @@ def test_options_are_not_the_senders_own_object() -> None:
 
 def test_of_two_names_that_differ_by_case_the_first_is_suggested() -> None:
     names = ["mixpaneL", "Mixpanel"]
-    (caution,) = resolve_destinations({"MIXPANEL": True}, [Destination(name=name) for name in names]).cautions
-    assert "did you mean 'mixpaneL'?" in caution.message
+    (warning,) = resolve_destinations({"MIXPANEL": True}, [Destination(name=name) for name in names]).warnings
+    assert "did you mean 'mixpaneL'?" in warning.message
 
 
 class TestResolver:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import batches, contexts, json_objects
 
 from trackcore import Batch, JSONObject, Page, Track, merge_batch, merge_objects
-from trackcore.merge import SharedContext, inherited_paths, lay_over
+from trackcore.merge import SharedContext, inherited_paths, merge_onto
 
 
 def containers(value: Any) -> list[int]:
@@ -61,7 +61,7 @@ class TestLaws:
     @given(json_objects(), json_objects())
     def test_laying_over_gives_the_same_and_changes_neither(self, under: JSONObject, over: JSONObject) -> None:
         before = copy.deepcopy((under, over))
-        assert lay_over(under, over) == merge_objects(under, over)
+        assert merge_onto(under, over) == merge_objects(under, over)
         assert (under, over) == before
 
     @given(json_objects())

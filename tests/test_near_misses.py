@@ -20,7 +20,7 @@ from trackcore import (
     Origin,
     Page,
     Reason,
-    Warned,
+    WarningCode,
     decode_message,
     encode_message,
 )
@@ -87,16 +87,16 @@ class TestNearlyAWriteKey:
             (envelope,) = intake.envelopes
             assert b"secret" not in envelope.payload
             assert msgspec.json.decode(envelope.payload)["mine"] == 1
-            (caution,) = envelope.cautions
-            assert (caution.code, caution.path) == (Warned.FIELD_NEAR_MISS, name)
-            assert "did you mean `writeKey`?" in caution.message
-            assert "secret" not in caution.message
+            (warning,) = envelope.warnings
+            assert (warning.code, warning.path) == (WarningCode.FIELD_NEAR_MISS, name)
+            assert "did you mean `writeKey`?" in warning.message
+            assert "secret" not in warning.message
 
     def test_all_of_them(self) -> None:
         message = {"type": "page", "userId": "u", **dict.fromkeys(NEAR_KEYS, "secret")}
         (envelope,) = take_in({"batch": [message], **dict.fromkeys(NEAR_KEYS, "secret")}).envelopes
         assert b"secret" not in envelope.payload
-        assert [caution.path for caution in envelope.cautions] == ["write_key"] * 2
+        assert [warning.path for warning in envelope.warnings] == ["write_key"] * 2
 
     @pytest.mark.parametrize("name", NEAR_KEYS)
     def test_the_codec_drops_it(self, name: str) -> None:
@@ -160,26 +160,26 @@ class TestNearMisses:
     )
     def test_it_is_kept_with_a_warning(self, name: str, known: str) -> None:
         (envelope,) = take_in({"batch": [{"type": "track", "userId": "u", "event": "e", name: "x"}]}).envelopes
-        (caution,) = envelope.cautions
-        assert (caution.code, caution.path) == (Warned.FIELD_NEAR_MISS, name)
-        assert f"did you mean `{known}`?" in caution.message
+        (warning,) = envelope.warnings
+        assert (warning.code, warning.path) == (WarningCode.FIELD_NEAR_MISS, name)
+        assert f"did you mean `{known}`?" in warning.message
         assert msgspec.json.decode(envelope.payload)[name] == "x"
 
     @pytest.mark.parametrize("name", ["group_id", "time", "users", "_metadata", "user.id", "userId" + "_" * 40])
     def test_other_names_are_none(self, name: str) -> None:
         (envelope,) = take_in({"batch": [{"type": "track", "userId": "u", "event": "e", name: "x"}]}).envelopes
-        assert not envelope.cautions
+        assert not envelope.warnings
 
     def test_a_batch_has_them_too(self) -> None:
         body = {"batch": [{"type": "page", "userId": "u"}] * 2, "sent_at": "2020-01-01T00:00:00Z", "other": 1}
         for envelope in take_in(body).envelopes:
-            assert [caution.path for caution in envelope.cautions] == ["sent_at"]
+            assert [warning.path for warning in envelope.warnings] == ["sent_at"]
 
     def test_each_field_is_warned_of_once(self) -> None:
         """Warnings are stored with each message: a small body must not become a large log."""
         names = {"sent" + "_" * count + "at": 1 for count in range(1, 20)} | {"Write_Key": 1}
         for envelope in take_in({"batch": [{"type": "page", "userId": "u", **names}], **names}).envelopes:
-            assert [caution.path for caution in envelope.cautions] == ["sent_at", "Write_Key"] * 2
+            assert [warning.path for warning in envelope.warnings] == ["sent_at", "Write_Key"] * 2
 
     @pytest.mark.parametrize(
         ("message", "told"),

@@ -46,8 +46,8 @@ from trackcore_wsgi.routes import ROUTES, Action, find_route
 
 from trackcore import (
     DEFAULT_LIMITS,
-    Because,
     Collector,
+    DecisionReason,
     Destination,
     InvalidRequest,
     Limits,
@@ -55,7 +55,7 @@ from trackcore import (
     Origin,
     Reason,
     Source,
-    Warned,
+    WarningCode,
     WriteKey,
 )
 from trackcore.explanation.explain import CONFIGURATION_CHANGED
@@ -236,7 +236,7 @@ class TestLog:
         assert parse_value(result.stdout.encode()) == self.EXAMPLE
 
     def test_every_because_is_explained(self) -> None:
-        for because in (*Because, CONFIGURATION_CHANGED):
+        for because in (*DecisionReason, CONFIGURATION_CHANGED):
             assert f"`{because}`" in TEXT
 
     def test_its_tables(self, tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ class TestTables:
 
     def test_warnings(self) -> None:
         (table,) = tables("Warnings")
-        assert list(table.rows) == [(f"`{warned}`", warned.sentence) for warned in Warned]
+        assert list(table.rows) == [(f"`{warned}`", warned.sentence) for warned in WarningCode]
 
     def test_every_sdk_has_a_row(self) -> None:
         """What is in it is checked against the live tests by `poe sdk`."""

@@ -17,43 +17,43 @@ from trackcore.wire.request import batch_of_one, parse_request
 PAGE = {"type": "page", "userId": "u"}
 
 
-def said_for_all(body: bytes, limits: Limits = DEFAULT_LIMITS, times: int = 1) -> bytes | None:
-    return parse_request(body, "batch", limits).said_for_all(limits, times)
+def batch_fields(body: bytes, limits: Limits = DEFAULT_LIMITS, times: int = 1) -> bytes | None:
+    return parse_request(body, "batch", limits).batch_fields(limits, times)
 
 
 class TestSaidForAll:
     def test_its_source_text(self) -> None:
         body = b'{"batch":[], "context": {"a" : 1e2}, "writeKey":"secret", "sentAt":"now", "integrations": null, "x":1}'
-        assert said_for_all(body) == b'{"context":{"a" : 1e2},"integrations":null,"sentAt":"now"}'
+        assert batch_fields(body) == b'{"context":{"a" : 1e2},"integrations":null,"sentAt":"now"}'
 
     def test_as_it_came_where_the_body_was_mended(self) -> None:
         """R19: a lone surrogate is replaced in what is stored; what is kept to be received again is as it came."""
-        text = said_for_all(b'{"batch":[{"type":"page"}],"context":{"a":"\\ud800"}}')
+        text = batch_fields(b'{"batch":[{"type":"page"}],"context":{"a":"\\ud800"}}')
         assert text == b'{"context":{"a":"\\ud800"}}'
 
     def test_a_batch_that_says_nothing_is_still_a_batch(self) -> None:
-        assert said_for_all(b'{"batch":[]}') == b"{}"
-        assert parse_request(json_bytes(PAGE), "page", DEFAULT_LIMITS).said_for_all(DEFAULT_LIMITS, 1) is None
+        assert batch_fields(b'{"batch":[]}') == b"{}"
+        assert parse_request(json_bytes(PAGE), "page", DEFAULT_LIMITS).batch_fields(DEFAULT_LIMITS, 1) is None
 
     @pytest.mark.parametrize(("times", "is_kept"), [(1, True), (10, True), (11, False)])
     def test_it_is_bounded(self, times: int, is_kept: bool) -> None:
         body = json_bytes({"batch": [], "sentAt": "x" * 87})
-        assert bool(said_for_all(body, Limits(shared_bytes=1_000), times)) == is_kept
+        assert bool(batch_fields(body, Limits(shared_bytes=1_000), times)) == is_kept
 
     def test_a_hostile_batch_is_not_kept_many_times(self) -> None:
         intake = take_in({"batch": [{}] * 2_500, "context": {"text": "x" * 30_000}})
         assert len(intake.rejections) == 2_500
-        assert intake.said_for_all == b""
+        assert intake.batch_fields == b""
 
     def test_what_is_not_needed_is_not_made(self) -> None:
-        assert take_in({"batch": [PAGE], "sentAt": "now"}).said_for_all is None
+        assert take_in({"batch": [PAGE], "sentAt": "now"}).batch_fields is None
 
 
 class TestPuttingTogether:
     @given(st.dictionaries(st.sampled_from(["context", "integrations", "sentAt"]), json_objects()), json_objects())
     def test_a_batch_of_one(self, shared: dict[str, Any], message: dict[str, Any]) -> None:
         body = json_bytes({"batch": [message, {}], **shared})
-        text = said_for_all(body)
+        text = batch_fields(body)
         assert text is not None
         assert json.loads(batch_of_one(text, json_bytes(message))) == {"batch": [message], **shared}
 
@@ -61,8 +61,8 @@ class TestPuttingTogether:
         """The excess of a batch is told one by one, but for the last record, which is an array of the rest."""
         intake = take_in({"batch": [PAGE] * 5, "sentAt": "x"}, limits=Limits(batch_messages=1))
         rest = intake.rejections[-1].payload
-        assert intake.said_for_all is not None
-        assert json.loads(batch_of_one(intake.said_for_all, rest)) == {"batch": [PAGE] * 4, "sentAt": "x"}
+        assert intake.batch_fields is not None
+        assert json.loads(batch_of_one(intake.batch_fields, rest)) == {"batch": [PAGE] * 4, "sentAt": "x"}
 
     def test_the_rest_of_a_mended_batch_is_its_text(self) -> None:
         items = b",".join([b'{"type":"page","userId":"\\ud800"}'] * 210)

@@ -24,7 +24,7 @@ def envelope(message_id: str, source: str = "website") -> Envelope:
         anonymous_id=None,
         received_at=RECEIVED_AT,
         destinations=(),
-        cautions=(),
+        warnings=(),
         payload=b"{}",
     )
 

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 from strategies import CALLS, any_bytes, json_values, odd_wire_messages
 from support import json_bytes, outcome
 
-from trackcore import DEFAULT_LIMITS, Call, Caution, Endpoint, Invalid, InvalidMessage, InvalidRequest, Limits, Reason
+from trackcore import (
+    DEFAULT_LIMITS,
+    Call,
+    Endpoint,
+    Invalid,
+    InvalidMessage,
+    InvalidRequest,
+    Limits,
+    MessageWarning,
+    Reason,
+)
 from trackcore.wire.request import Request, parse_request, peek
 from trackcore.wire.rules import MAX_ID_CHARS, check_message, decimal_text, decode_item
 
@@ -36,11 +46,11 @@ def full(call: Call) -> dict[str, Any]:
     return {"type": call, "userId": "u", "event": "e", "groupId": "g", "previousId": "p"}
 
 
-def check(message: dict[str, Any], call: Call | None = None) -> tuple[dict[str, Any], list[Caution]]:
-    """Check a message and give it as it was mended, with the cautions."""
-    cautions: list[Caution] = []
-    check_message(message, call, cautions)
-    return message, cautions
+def check(message: dict[str, Any], call: Call | None = None) -> tuple[dict[str, Any], list[MessageWarning]]:
+    """Check a message and give it as it was mended, with the warnings."""
+    warnings: list[MessageWarning] = []
+    check_message(message, call, warnings)
+    return message, warnings
 
 
 def refused(message: dict[str, Any], call: Call | None = None) -> tuple[Reason, str]:

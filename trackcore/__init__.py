@@ -12,14 +12,22 @@ and `explanation.explain` (why it came out so).
 """
 
 from trackcore.collector import Collector, MessagesRejected, Receipt
-from trackcore.credentials import Source, SourceBook, mask_write_key, write_key_from_authorization
-from trackcore.errors import Caution, Invalid, InvalidMessage, InvalidRequest, Reason, TrackcoreError, Warned
-from trackcore.explanation.catalog import CATALOGUE
-from trackcore.explanation.entries import Entry
+from trackcore.credentials import Source, SourceRegistry, mask_write_key, write_key_from_authorization
+from trackcore.errors import (
+    Invalid,
+    InvalidMessage,
+    InvalidRequest,
+    MessageWarning,
+    Reason,
+    TrackcoreError,
+    WarningCode,
+)
+from trackcore.explanation.catalog import CATALOG
+from trackcore.explanation.entries import CatalogEntry
 from trackcore.explanation.explain import explain_message, explain_quarantined, explain_rejection
-from trackcore.explanation.reports import MessageStory, QuarantineStory, RejectionStory
-from trackcore.intake import Intake, receive
-from trackcore.integrations import Because, Decision, Destination, Resolution, Resolver, resolve_destinations
+from trackcore.explanation.reports import MessageExplanation, QuarantineExplanation, RejectionExplanation
+from trackcore.intake import IntakeResult, receive
+from trackcore.integrations import Decision, DecisionReason, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.marks import LogChanged, Mark, Stretch
 from trackcore.merge import merge_batch, merge_objects
@@ -30,7 +38,7 @@ from trackcore.refused import Rejection
 from trackcore.sinks import (
     Cause,
     Envelope,
-    FoundBy,
+    KeyLocation,
     MemorySink,
     Outcome,
     QuarantinedRequest,
@@ -53,62 +61,62 @@ from trackcore.wire.codec import (
 from trackcore.wire.schema import any_message_schema, batch_schema, message_schema
 
 __all__ = [
-    "CATALOGUE",
+    "CATALOG",
     "DEFAULT_LIMITS",
     "Alias",
     "Batch",
-    "Because",
     "Call",
+    "CatalogEntry",
     "Cause",
-    "Caution",
     "Clock",
     "Collector",
     "CorrectedTimestamp",
     "Decision",
+    "DecisionReason",
     "Destination",
     "Endpoint",
-    "Entry",
     "Envelope",
-    "FoundBy",
     "Group",
     "Identify",
-    "Intake",
+    "IntakeResult",
     "Invalid",
     "InvalidMessage",
     "InvalidRequest",
     "JSONObject",
+    "KeyLocation",
     "Limits",
     "LogChanged",
     "Mark",
     "MemorySink",
     "Message",
-    "MessageStory",
+    "MessageExplanation",
+    "MessageWarning",
     "MessagesRejected",
     "NewMessageId",
     "Origin",
     "Outcome",
     "Page",
-    "QuarantineStory",
+    "QuarantineExplanation",
     "QuarantinedRequest",
     "Reason",
     "Receipt",
     "RejectedRecord",
     "Rejection",
-    "RejectionStory",
+    "RejectionExplanation",
     "Resolution",
     "Resolver",
     "Screen",
     "Sink",
     "SinkUnavailable",
     "Source",
-    "SourceBook",
+    "SourceRegistry",
     "StoredQuarantined",
     "StoredRejected",
     "Stretch",
     "TimeRule",
     "Track",
     "TrackcoreError",
-    "Warned",
+    "WarningCode",
     "WriteKey",
     "any_message_schema",
     "batch_schema",

@@ -15,15 +15,15 @@ from itertools import count
 import attrs
 from msgspec.structs import replace
 
-from trackcore.credentials import Source, SourceBook
-from trackcore.errors import Caution, InvalidRequest, TrackcoreError, Warned
-from trackcore.intake import Intake, process, receive
+from trackcore.credentials import Source, SourceRegistry
+from trackcore.errors import InvalidRequest, MessageWarning, TrackcoreError, WarningCode
+from trackcore.intake import IntakeResult, process, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.refused import Rejection
-from trackcore.sinks import Envelope, FoundBy, Outcome, QuarantinedRequest, RejectedRecord, Sink
+from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, RejectedRecord, Sink
 from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
@@ -33,7 +33,7 @@ from trackcore.wire.request import Request, key_in_broken_body
 SERVER = Origin()
 
 _SEED_DIGITS = 24
-_REPAIRED = Caution(code=Warned.REPAIRED, message="it was refused at first, and received again")
+_REPAIRED = MessageWarning(code=WarningCode.REPAIRED, message="it was refused at first, and received again")
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -97,15 +97,15 @@ class _RequestRates:
         return count
 
 
-def _as_book(sources: SourceBook | Iterable[Source]) -> SourceBook:
-    return sources if isinstance(sources, SourceBook) else SourceBook(sources)
+def _as_book(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
+    return sources if isinstance(sources, SourceRegistry) else SourceRegistry(sources)
 
 
 @attrs.define(kw_only=True)
 class Collector:
     """Receives messages for its sources and stores them in its sink."""
 
-    sources: SourceBook = attrs.field(converter=_as_book)
+    sources: SourceRegistry = attrs.field(converter=_as_book)
     sink: Sink
     clock: Clock
     new_message_id: NewMessageId
@@ -138,7 +138,7 @@ class Collector:
                 limits=self.limits,
             )
         except InvalidRequest as error:
-            self.keep_refused(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
+            self.store_rejected(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
             raise
         if intake.source is not None:
             return self._store(intake.source, intake, endpoint)
@@ -153,12 +153,12 @@ class Collector:
         self.sink.store(quarantined=[request])
         return Receipt(source=None, received_at=intake.received_at, hint=intake.hint)
 
-    def receive_again(
+    def reprocess(
         self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime
     ) -> Receipt:
         """Receive a request, or a message, that was refused before, after what was in its way was mended.
 
-        Its messages keep the time at which they were first received, and are marked with the caution `repaired`.  One
+        Its messages keep the time at which they were first received, and are marked with the warning `repaired`.  One
         without an id gets an id made from `record`, so that doing this twice gives duplicates, and no second message.
         What is refused once more is not kept once more: the receipt tells it, and its first record stays.
 
@@ -173,20 +173,20 @@ class Collector:
             InvalidRequest: the body is still of no use as a whole.
             SinkUnavailable: nothing was stored.
         """
-        return self.store_again(
-            self.examine(body, record=record, endpoint=endpoint, origin=origin, received_at=received_at)
+        return self.store_reprocessed(
+            self.preview(body, record=record, endpoint=endpoint, origin=origin, received_at=received_at)
         )
 
-    def store_again(self, intake: Intake) -> Receipt:
-        """Store what was made of a record, as `receive_again` does.  What was imported stays marked as that.
+    def store_reprocessed(self, intake: IntakeResult) -> Receipt:
+        """Store what was made of a record, as `reprocess` does.  What was imported stays marked as that.
 
         Raises `SinkUnavailable`.
         """
         envelopes = [
             replace(
                 envelope,
-                cautions=(*envelope.cautions, _REPAIRED),
-                found_by=str(FoundBy.FILE if envelope.found_by == FoundBy.FILE else FoundBy.RECORD),
+                warnings=(*envelope.warnings, _REPAIRED),
+                found_by=str(KeyLocation.FILE if envelope.found_by == KeyLocation.FILE else KeyLocation.RECORD),
             )
             for envelope in intake.envelopes
         ]
@@ -198,8 +198,10 @@ class Collector:
             rejections=intake.rejections,
         )
 
-    def examine(self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime) -> Intake:
-        """Tell what `receive_again` would make of a request, and store nothing.  Raises `InvalidRequest`."""
+    def preview(
+        self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime
+    ) -> IntakeResult:
+        """Tell what `reprocess` would make of a request, and store nothing.  Raises `InvalidRequest`."""
         seed = sha256(f"{record} {received_at.isoformat()} ".encode() + body).hexdigest()[:_SEED_DIGITS]
         numbers = count(1)
         return receive(
@@ -224,7 +226,7 @@ class Collector:
             LookupError: there is no source of that name.
             TypeError: something is not a message; a list of messages is submitted as `submit(*messages)`.
         """
-        found = self.sources.named(source)
+        found = self.sources.by_name(source)
         if found is None:
             raise LookupError(f"there is no source {source!r}")
         encoded = [_encoded(message) for message in messages]
@@ -234,7 +236,7 @@ class Collector:
                 call=None,
                 items=tuple(map(replace_surrogates, received)),
                 received=received,
-                own_cautions=tuple(cautions for _, cautions in encoded),
+                own_warnings=tuple(warnings for _, warnings in encoded),
             ),
             origin=SERVER,
             source=found,
@@ -243,7 +245,7 @@ class Collector:
             received_at=truncate_to_milliseconds(self._now()),
             new_message_id=self.new_message_id,
             limits=self.limits,
-            found_by=FoundBy.PROCESS,
+            found_by=KeyLocation.PROCESS,
         )
         return self._store(found, intake)
 
@@ -251,7 +253,7 @@ class Collector:
         """Return what decides to which destinations the messages of a source go.  Raises `KeyError`."""
         return self._resolvers[source]
 
-    def keep_refused(
+    def store_rejected(
         self,
         body: bytes,
         error: InvalidRequest,
@@ -278,7 +280,7 @@ class Collector:
             )
             self.sink.store(rejected=[record])
 
-    def _store(self, source: Source, intake: Intake, endpoint: Endpoint | None = None) -> Receipt:
+    def _store(self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None) -> Receipt:
         rejected = [_rejected_record(source, intake, rejection, endpoint) for rejection in intake.rejections]
         outcomes = self.sink.store(intake.envelopes, rejected=rejected)
         return Receipt(
@@ -305,13 +307,15 @@ class Collector:
         return tuple(destination for destination in self.destinations if destination.name in source.destinations)
 
 
-def _encoded(message: Message) -> tuple[bytes, tuple[Caution, ...]]:
+def _encoded(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
     if isinstance(message, list | tuple):
         raise TypeError(f"submit takes messages, not a {type(message).__name__} of them: submit(*messages, source=...)")
     return encode_as_given(message)
 
 
-def _rejected_record(source: Source, intake: Intake, rejection: Rejection, endpoint: Endpoint | None) -> RejectedRecord:
+def _rejected_record(
+    source: Source, intake: IntakeResult, rejection: Rejection, endpoint: Endpoint | None
+) -> RejectedRecord:
     return RejectedRecord(
         source=source.name,
         received_at=intake.received_at,
@@ -319,6 +323,6 @@ def _rejected_record(source: Source, intake: Intake, rejection: Rejection, endpo
         message=rejection.error.detail,
         path=rejection.error.path,
         payload=rejection.payload,
-        batch=intake.said_for_all,
+        batch=intake.batch_fields,
         endpoint=endpoint,
     )

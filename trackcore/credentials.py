@@ -77,7 +77,7 @@ def _as_sources(sources: Iterable[Source]) -> tuple[Source, ...]:
 
 
 @attrs.frozen
-class SourceBook:
+class SourceRegistry:
     """All sources, found by write key."""
 
     sources: tuple[Source, ...] = attrs.field(converter=_as_sources)
@@ -106,7 +106,7 @@ class SourceBook:
         key, source = self._by_digest.get(sha256(given).digest(), (b"", None))
         return source if hmac.compare_digest(given, key) else None
 
-    def named(self, name: str) -> Source | None:
+    def by_name(self, name: str) -> Source | None:
         """Find a source by its name."""
         return next((source for source in self.sources if source.name == name), None)
 

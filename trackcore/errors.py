@@ -4,7 +4,7 @@ Theory.  There are three ways to fail and they are never mixed:
 
 - `InvalidRequest`: the body as a whole is no use (not JSON, too large).  HTTP answers 400.
 - `InvalidMessage`: one message is bad.  HTTP answers 200 with a verdict for that message; its neighbours are stored.
-- a `Caution`: the message is kept, but something in it was mended or ignored.  It is stored beside the message.
+- a `MessageWarning`: the message is kept, but something in it was mended or ignored.  It is stored beside the message.
 
 Reason codes are Segment's published discard codes wherever one exists
 (https://segment.com/docs/connections/delivery-overview/#discarded-events); they are stable, the sentences are not.
@@ -69,8 +69,8 @@ class Reason(_Coded):
     HISTORICAL_TIME_UNPARSABLE = "historical_time_unparsable", "The time of an imported message could not be read."
 
 
-class Warned(_Coded):
-    """Why a message that was kept carries a caution."""
+class WarningCode(_Coded):
+    """Why a message that was kept carries a warning."""
 
     ID_FROM_NUMBER = "id_from_number", "An id came as a number and was kept as its decimal text."
     SURROGATE_REPLACED = "surrogate_replaced", "A lone UTF-16 surrogate is no character; it was replaced by U+FFFD."
@@ -122,14 +122,14 @@ _PATH_CHARS = 60
 
 
 @attrs.frozen(kw_only=True)
-class Caution:
+class MessageWarning:
     """One thing that was mended or ignored in a message that was kept.
 
     `path` is the wire path inside the message (`context.ip`), empty for the message as a whole.  Both texts quote what
-    the client sent and are cut: a caution is stored with each message of a batch, so a long name would be too.
+    the client sent and are cut: a warning is stored with each message of a batch, so a long name would be too.
     """
 
-    code: Warned
+    code: WarningCode
     message: str = attrs.field(converter=_cut_message)
     path: str = attrs.field(default="", converter=_cut_path)
 

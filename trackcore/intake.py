@@ -16,14 +16,14 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
-from trackcore.credentials import Source, SourceBook, write_key
-from trackcore.errors import Caution, InvalidMessage, Reason, Warned
+from trackcore.credentials import Source, SourceRegistry, write_key
+from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
 from trackcore.integrations import Resolution, Resolver
 from trackcore.limits import Limits
-from trackcore.merge import SharedContext, inherited_paths, lay_over
+from trackcore.merge import SharedContext, inherited_paths, merge_onto
 from trackcore.origins import Origin, find_source
 from trackcore.refused import Rejection, reject_excess, rejection_of
-from trackcore.sinks import Envelope, FoundBy
+from trackcore.sinks import Envelope, KeyLocation
 from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.timestamps import (
     ClockCorrection,
@@ -35,7 +35,7 @@ from trackcore.timestamps import (
     truncate_to_milliseconds,
 )
 from trackcore.typing import Endpoint, JSONObject, NewMessageId, WriteKey
-from trackcore.wire.fast import ABSENT, WireMessage, read_message, write_message
+from trackcore.wire.fast import ABSENT, MessageStruct, read_message, write_message
 from trackcore.wire.request import Request, hint_of_write_key, parse_request
 from trackcore.wire.rules import (
     check_message_id,
@@ -50,10 +50,10 @@ Inherited: TypeAlias = tuple[str, ...]
 
 
 @attrs.frozen(kw_only=True)
-class Intake:
+class IntakeResult:
     """What became of a request.  Without a source nothing was looked at but the write key.
 
-    `said_for_all` is there where a message of a batch was rejected: see `Request.said_for_all`.  `hint` is what to say
+    `batch_fields` is there where a message of a batch was rejected: see `Request.batch_fields`.  `hint` is what to say
     of a request without a write key that has a field of almost that name.
     """
 
@@ -62,7 +62,7 @@ class Intake:
     received_at: datetime
     envelopes: Sequence[Envelope] = ()
     rejections: Sequence[Rejection] = ()
-    said_for_all: bytes | None = None
+    batch_fields: bytes | None = None
     hint: str = ""
 
 
@@ -71,12 +71,12 @@ def receive(
     *,
     endpoint: Endpoint,
     origin: Origin,
-    sources: SourceBook,
+    sources: SourceRegistry,
     resolvers: Mapping[str, Resolver],
     received_at: datetime,
     new_message_id: NewMessageId,
     limits: Limits,
-) -> Intake:
+) -> IntakeResult:
     """Take a request body apart, and make an envelope of each message that keeps the rules.
 
     `resolvers` has one for each source, by its name.  `received_at` is cut to milliseconds, so that the numbers in a
@@ -91,7 +91,7 @@ def receive(
     source, key, found_by = find_source(request, origin, sources, limits)
     if source is None:
         hint_of_key = "" if key is not None else hint_of_write_key(body, request, limits)
-        return Intake(source=None, write_key=key, received_at=received_at, hint=hint_of_key)
+        return IntakeResult(source=None, write_key=key, received_at=received_at, hint=hint_of_key)
     return process(
         request,
         origin=origin,
@@ -115,9 +115,9 @@ def process(
     received_at: datetime,
     new_message_id: NewMessageId,
     limits: Limits,
-    found_by: FoundBy | None = None,
+    found_by: KeyLocation | None = None,
     is_history: bool = False,
-) -> Intake:
+) -> IntakeResult:
     """Make an envelope of each message of a request whose source is known.  `received_at` is in whole milliseconds.
 
     `is_history` says that the messages are of an archive: what time they have stands, and one without is rejected.
@@ -135,13 +135,13 @@ def process(
         is_history=is_history,
     )
     envelopes, rejections = pipeline.run()
-    return Intake(
+    return IntakeResult(
         source=source,
         write_key=write_key,
         received_at=received_at,
         envelopes=envelopes,
         rejections=rejections,
-        said_for_all=request.said_for_all(limits, len(rejections)) if rejections else None,
+        batch_fields=request.batch_fields(limits, len(rejections)) if rejections else None,
     )
 
 
@@ -163,25 +163,25 @@ class _Pipeline:
     found_by: str | None
     is_history: bool
     _received_text: str = attrs.field(init=False)
-    _shared_cautions: tuple[Caution, ...] = attrs.field(init=False)
+    _shared_warnings: tuple[MessageWarning, ...] = attrs.field(init=False)
     _shared_context: SharedContext | None = attrs.field(init=False)
     _may_want_ip: bool = attrs.field(init=False)
     _resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = attrs.field(init=False, factory=dict)
     _last_sent: str | None = attrs.field(init=False, default=None)
     _last_correction: ClockCorrection = attrs.field(init=False)
-    _sent_caution: Caution | None = attrs.field(init=False, default=None)
+    _sent_warning: MessageWarning | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._received_text = format_timestamp(self.received_at)
         self._last_correction = ClockCorrection.between(self.received_at, None)
-        shared = [*self.request.shared_cautions]
+        shared = [*self.request.shared_warnings]
         origin = self.origin
         keys = {self.request.write_key, origin.header_key, origin.other_header_key, origin.query_key}
         if keys - {None, self.write_key} and not self.is_history:
             shared.append(_MISMATCH)
         if self.request.shared_surrogate:
             shared.append(_SURROGATE)
-        self._shared_cautions = tuple(shared)
+        self._shared_warnings = tuple(shared)
         context = self.request.context
         self._shared_context = None if context is None else SharedContext(context)
         self._may_want_ip = self.origin.client_ip is not None and "ip" not in (context or ())
@@ -203,26 +203,26 @@ class _Pipeline:
         request = self.request
         if request.invalid is not None:
             raise request.invalid
-        cautions = [*self._shared_cautions]
-        if request.own_cautions:
-            cautions.extend(request.own_cautions[index])
-        call, message, extra = read_message(bytes(item), request.call, self.limits, cautions)
+        warnings = [*self._shared_warnings]
+        if request.own_warnings:
+            warnings.extend(request.own_warnings[index])
+        call, message, extra = read_message(bytes(item), request.call, self.limits, warnings)
         message.context, inherited = self._context(message.context)
         own = b"" if message.integrations is ABSENT else bytes(message.integrations)
         found = self._resolutions.get(own) or self._resolve(own)
         message.integrations, also_inherited, resolution = found
         if message.write_key is not None:
-            self._take_write_key_out(message, cautions)
+            self._take_write_key_out(message, warnings)
         message_id = message.message_id
         if message_id is None:
             message_id = message.message_id = checked_id(self.new_message_id(), self.limits)
         elif len(message_id) > self.limits.message_id_chars:
             check_message_id(message_id, self.limits)
         timestamp = (
-            self._historical_time(message, extra, cautions) if self.is_history else self._time(message, cautions)
+            self._historical_time(message, extra, warnings) if self.is_history else self._time(message, warnings)
         )
-        if request.received is not None and _SURROGATE not in cautions:
-            cautions.extend([_SURROGATE] if has_surrogate(request.received[index]) else [])
+        if request.received is not None and _SURROGATE not in warnings:
+            warnings.extend([_SURROGATE] if has_surrogate(request.received[index]) else [])
         return Envelope(
             self.source,
             message_id,
@@ -233,7 +233,7 @@ class _Pipeline:
             resolution.selected
             if resolution.max_age is None
             else resolution.names_at_age(self.received_at - timestamp),
-            (*cautions, *resolution.cautions) if cautions else resolution.cautions,
+            (*warnings, *resolution.warnings) if warnings else resolution.warnings,
             encode_json(message) if extra is None else write_message(message, extra),
             inherited + also_inherited,
             self.found_by,
@@ -262,7 +262,7 @@ class _Pipeline:
 
     def _context_with_ip(self, own: JSONObject | None) -> tuple[JSONObject, Inherited]:
         shared = self.request.context
-        filled = lay_over(shared or {}, own or {}) | {"ip": self.origin.client_ip}
+        filled = merge_onto(shared or {}, own or {}) | {"ip": self.origin.client_ip}
         return filled, () if shared is None else inherited_paths("context", shared, own)
 
     def _resolve(self, text: bytes) -> tuple[msgspec.Raw, Inherited, Resolution]:
@@ -271,7 +271,7 @@ class _Pipeline:
         flags = own = self._own_integrations(text)
         inherited: Inherited = ()
         if shared is not None:
-            flags, inherited = lay_over(shared, own or {}), inherited_paths("integrations", shared, own)
+            flags, inherited = merge_onto(shared, own or {}), inherited_paths("integrations", shared, own)
         merged = ABSENT if flags is None else msgspec.Raw(encode_json(flags))
         found = self._resolutions[text] = merged, inherited, self.resolver.resolve(flags)
         return found
@@ -284,54 +284,56 @@ class _Pipeline:
             raise too_deep("the message", self.limits.depth)
         return object_or_absent("integrations", parse_value(text))
 
-    def _take_write_key_out(self, message: WireMessage, cautions: list[Caution]) -> None:
+    def _take_write_key_out(self, message: MessageStruct, warnings: list[MessageWarning]) -> None:
         is_other = not self.is_history and write_key(message.write_key) not in (None, self.write_key)
-        if is_other and _MISMATCH not in cautions:
-            cautions.append(_MISMATCH)
+        if is_other and _MISMATCH not in warnings:
+            warnings.append(_MISMATCH)
         message.write_key = None
 
-    def _time(self, message: WireMessage, cautions: list[Caution]) -> datetime:
+    def _time(self, message: MessageStruct, warnings: list[MessageWarning]) -> datetime:
         """Set the four times of the message and return its corrected one."""
         original = None
         original_text = message.timestamp or message.original_timestamp
         if original_text is not None:
             original = parse_timestamp(original_text)
             if original is None:
-                cautions.append(_unparsable(Warned.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
+                warnings.append(_unparsable(WarningCode.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
             elif original_text[-1] != "Z" and not has_offset(original_text):
-                cautions.append(_without_offset("timestamp", original_text))
+                warnings.append(_without_offset("timestamp", original_text))
         sent_text = message.sent_at
         if sent_text is None:
             sent_text = message.sent_at = self.request.sent_at
         if sent_text != self._last_sent:
             self._remember_correction(sent_text)
         correction = self._last_correction
-        if self._sent_caution is not None:
-            cautions.append(self._sent_caution)
+        if self._sent_warning is not None:
+            warnings.append(self._sent_warning)
         timestamp, rule = correction.apply(original)
         if rule is TimeRule.UNREPRESENTABLE:
-            cautions.append(_OUT_OF_RANGE)
+            warnings.append(_OUT_OF_RANGE)
         message.original_timestamp = original_text
         message.received_at = self._received_text
         message.timestamp = format_timestamp(timestamp)
         return timestamp
 
-    def _historical_time(self, message: WireMessage, extra: JSONObject | None, cautions: list[Caution]) -> datetime:
+    def _historical_time(
+        self, message: MessageStruct, extra: JSONObject | None, warnings: list[MessageWarning]
+    ) -> datetime:
         """Set the times of a message of an archive and return its own.  Raises `InvalidMessage` where it has none.
 
         An archive's `timestamp` is corrected already; so `sentAt` is kept, and nothing is corrected by it.
         """
         path, text = _historical_text(message, extra or {})
         if extra and path in extra:  # a near miss, which was warned of as not read
-            cautions[:] = [
-                caution for caution in cautions if (caution.code, caution.path) != (Warned.FIELD_NEAR_MISS, path)
+            warnings[:] = [
+                warning for warning in warnings if (warning.code, warning.path) != (WarningCode.FIELD_NEAR_MISS, path)
             ]
         timestamp = parse_timestamp(text)
         if timestamp is None:
             detail = f"{text[:40]!r} is not a time, and no time of reception can stand for it"
             raise InvalidMessage(reason=Reason.HISTORICAL_TIME_UNPARSABLE, detail=detail, path=path)
         if not has_offset(text):
-            cautions.append(_without_offset(path, text))
+            warnings.append(_without_offset(path, text))
         if message.original_timestamp is None:
             message.original_timestamp = text
         if message.sent_at is None:
@@ -345,14 +347,14 @@ class _Pipeline:
         sent_at = parse_timestamp(sent_text)
         self._last_sent = sent_text
         self._last_correction = ClockCorrection.between(self.received_at, sent_at)
-        self._sent_caution = None
+        self._sent_warning = None
         if sent_text is not None and sent_at is None:
-            self._sent_caution = _unparsable(Warned.SENT_AT_UNPARSABLE, "sentAt", sent_text)
+            self._sent_warning = _unparsable(WarningCode.SENT_AT_UNPARSABLE, "sentAt", sent_text)
         elif sent_text is not None and sent_text[-1] != "Z" and not has_offset(sent_text):
-            self._sent_caution = _without_offset("sentAt", sent_text)
+            self._sent_warning = _without_offset("sentAt", sent_text)
 
 
-def _historical_text(message: WireMessage, extra: JSONObject) -> tuple[str, str]:
+def _historical_text(message: MessageStruct, extra: JSONObject) -> tuple[str, str]:
     """Find the time of a message of an archive, by its wire name.  Raises `InvalidMessage` where it has none."""
     own = {
         "timestamp": message.timestamp,
@@ -374,15 +376,19 @@ def _nearly(known: str, extra: JSONObject) -> dict[str, str | None]:
     return {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
 
 
-_MISMATCH = Caution(code=Warned.WRITE_KEY_MISMATCH, message="the request names another write key too", path="writeKey")
-_SURROGATE = Caution(code=Warned.SURROGATE_REPLACED, message=Warned.SURROGATE_REPLACED.sentence)
-_OUT_OF_RANGE = Caution(code=Warned.TIMESTAMP_OUT_OF_RANGE, message="the client's own time was kept", path="timestamp")
+_MISMATCH = MessageWarning(
+    code=WarningCode.WRITE_KEY_MISMATCH, message="the request names another write key too", path="writeKey"
+)
+_SURROGATE = MessageWarning(code=WarningCode.SURROGATE_REPLACED, message=WarningCode.SURROGATE_REPLACED.sentence)
+_OUT_OF_RANGE = MessageWarning(
+    code=WarningCode.TIMESTAMP_OUT_OF_RANGE, message="the client's own time was kept", path="timestamp"
+)
 
 
-def _unparsable(code: Warned, path: str, text: str) -> Caution:
-    return Caution(code=code, message=f"{text[:40]!r} is not a time", path=path)
+def _unparsable(code: WarningCode, path: str, text: str) -> MessageWarning:
+    return MessageWarning(code=code, message=f"{text[:40]!r} is not a time", path=path)
 
 
-def _without_offset(path: str, text: str) -> Caution:
+def _without_offset(path: str, text: str) -> MessageWarning:
     message = f"{text[:40]!r} names no offset, so it was taken as UTC"
-    return Caution(code=Warned.TIMESTAMP_WITHOUT_OFFSET, message=message, path=path)
+    return MessageWarning(code=WarningCode.TIMESTAMP_WITHOUT_OFFSET, message=message, path=path)

@@ -4,7 +4,7 @@ Theory.  `integrations` names destinations.  `All` is the default for those that
 a boolean decides; an object enables and carries options for that destination.  One object can say no itself:
 `"Warehouses": {"all": false}`, whose `all` and `warehouseIds` Segment defines.
 Names are case sensitive, `All` included (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#selecting-destinations).
-Any other value counts as absent, with a caution; so does nothing else: names of destinations that we do not have are
+Any other value counts as absent, with a warning; so does nothing else: names of destinations that we do not have are
 normal (`Segment.io` comes with every browser message).
 
 A resolution depends on the `integrations` object and the destinations only, so it can be made once and used for every
@@ -19,7 +19,7 @@ from enum import StrEnum
 
 import attrs
 
-from trackcore.errors import Caution, Warned
+from trackcore.errors import MessageWarning, WarningCode
 from trackcore.merge import copied
 from trackcore.text.jsontext import encode_json, kind_of
 from trackcore.timestamps import MILLISECOND
@@ -36,8 +36,8 @@ _NO: tuple[tuple[str, bool], ...] = (
 )
 """Options that say no, as people expect, but which no documentation defines."""
 
-_MOST_CAUTIONS = 5
-"""How many cautions one object can cause.  Each is stored with every message of a batch, so that their number times
+_MAX_WARNINGS = 5
+"""How many warnings one object can cause.  Each is stored with every message of a batch, so that their number times
 2,500 messages must not exceed what a batch may share otherwise (`Limits.shared_bytes`)."""
 
 _REMEMBERED = 1_000
@@ -58,7 +58,7 @@ def as_destinations(destinations: Iterable[Destination]) -> tuple[Destination, .
     return tuple(destinations)
 
 
-class Because(StrEnum):
+class DecisionReason(StrEnum):
     """Why a destination was chosen or not."""
 
     BY_NAME = "by_name"  # integrations[name] is a boolean
@@ -74,7 +74,7 @@ class Decision:
 
     destination: Destination
     chosen: bool
-    because: Because
+    because: DecisionReason
     options: JSONObject | None = None
 
 
@@ -86,7 +86,7 @@ class Resolution:
     """
 
     decisions: tuple[Decision, ...]
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[MessageWarning, ...] = ()
     selected: tuple[str, ...] = attrs.field(init=False)
     max_age: timedelta | None = attrs.field(init=False)
 
@@ -131,19 +131,19 @@ class Resolver:
 
 
 def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:
-    """Decide for each destination whether it is selected.  Never raises; what makes no sense becomes a caution."""
+    """Decide for each destination whether it is selected.  Never raises; what makes no sense becomes a warning."""
     flags, ignored = _usable_flags(integrations or {})
-    cautions = [*ignored, *_case_cautions(flags, destinations), *_no_cautions(flags, destinations)]
-    if len(cautions) > _MOST_CAUTIONS:
-        rest = len(cautions) - _MOST_CAUTIONS
-        more = Caution(code=cautions[-1].code, message=f"and {rest} more like these", path="integrations")
-        cautions[_MOST_CAUTIONS:] = [more]
+    warnings = [*ignored, *_case_warnings(flags, destinations), *_no_warnings(flags, destinations)]
+    if len(warnings) > _MAX_WARNINGS:
+        rest = len(warnings) - _MAX_WARNINGS
+        more = MessageWarning(code=warnings[-1].code, message=f"and {rest} more like these", path="integrations")
+        warnings[_MAX_WARNINGS:] = [more]
     return Resolution(
-        decisions=tuple(_decide(flags, destination) for destination in destinations), cautions=tuple(cautions)
+        decisions=tuple(_decide(flags, destination) for destination in destinations), warnings=tuple(warnings)
     )
 
 
-def _usable_flags(integrations: JSONObject) -> tuple[JSONObject, list[Caution]]:
+def _usable_flags(integrations: JSONObject) -> tuple[JSONObject, list[MessageWarning]]:
     flags: JSONObject = {}
     ignored = []
     for name, value in integrations.items():
@@ -151,20 +151,22 @@ def _usable_flags(integrations: JSONObject) -> tuple[JSONObject, list[Caution]]:
             flags[name] = value
         else:
             expected = "a boolean" if name == ALL else "a boolean or an object"
-            ignored.append(_caution(Warned.INTEGRATION_IGNORED, name, f"expected {expected}, found {kind_of(value)}"))
+            ignored.append(
+                _warning(WarningCode.INTEGRATION_IGNORED, name, f"expected {expected}, found {kind_of(value)}")
+            )
     return flags, ignored
 
 
 def _decide(flags: JSONObject, destination: Destination) -> Decision:
     value = flags.get(destination.name)
     if value is None:
-        because = Because.BY_ALL if ALL in flags else Because.BY_DEFAULT
+        because = DecisionReason.BY_ALL if ALL in flags else DecisionReason.BY_DEFAULT
         return Decision(destination=destination, chosen=flags.get(ALL, True), because=because)
     if value.__class__ is bool:
-        return Decision(destination=destination, chosen=value, because=Because.BY_NAME)
+        return Decision(destination=destination, chosen=value, because=DecisionReason.BY_NAME)
     if _excludes(destination.name, value):
-        return Decision(destination=destination, chosen=False, because=Because.BY_OPTIONS)
-    return Decision(destination=destination, chosen=True, because=Because.BY_OPTIONS, options=copied(value))
+        return Decision(destination=destination, chosen=False, because=DecisionReason.BY_OPTIONS)
+    return Decision(destination=destination, chosen=True, because=DecisionReason.BY_OPTIONS, options=copied(value))
 
 
 def _excludes(name: str, options: JSONObject) -> bool:
@@ -172,31 +174,33 @@ def _excludes(name: str, options: JSONObject) -> bool:
     return name == WAREHOUSES and options.get("all") is False and not options.get("warehouseIds")
 
 
-def _no_cautions(flags: JSONObject, destinations: Sequence[Destination]) -> list[Caution]:
+def _no_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> list[MessageWarning]:
     """Warn of objects that seem to say no, and select all the same."""
-    cautions = []
+    warnings = []
     for name in (destination.name for destination in destinations):
         value = flags.get(name)
         if value.__class__ is dict and name != WAREHOUSES:
             said = next((option for option, no in _NO if value.get(option) is no), None)
             if said is not None:
                 text = f"the object selects {name!r} although its `{said}` seems to say no; send false in its place"
-                cautions.append(_caution(Warned.INTEGRATION_SAYS_NO, name, text))
-    return cautions
+                warnings.append(_warning(WarningCode.INTEGRATION_SAYS_NO, name, text))
+    return warnings
 
 
-def _case_cautions(flags: JSONObject, destinations: Sequence[Destination]) -> list[Caution]:
+def _case_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> list[MessageWarning]:
     exact = [ALL, *(destination.name for destination in destinations)]
     folded = {name.casefold(): name for name in reversed(exact)}
     return [
-        _caution(Warned.INTEGRATION_CASE, name, f"names are case sensitive; did you mean {folded[name.casefold()]!r}?")
+        _warning(
+            WarningCode.INTEGRATION_CASE, name, f"names are case sensitive; did you mean {folded[name.casefold()]!r}?"
+        )
         for name in flags
         if name not in exact and name.casefold() in folded
     ]
 
 
-def _caution(code: Warned, name: str, message: str) -> Caution:
-    return Caution(code=code, message=message, path=f"integrations.{name}")
+def _warning(code: WarningCode, name: str, message: str) -> MessageWarning:
+    return MessageWarning(code=code, message=message, path=f"integrations.{name}")
 
 
 def _is_too_old(decision: Decision, age: timedelta) -> bool:
@@ -210,4 +214,4 @@ def _to_the_millisecond(age: timedelta) -> timedelta:
 
 
 def _refused(decision: Decision) -> Decision:
-    return attrs.evolve(decision, chosen=False, because=Because.TOO_OLD)
+    return attrs.evolve(decision, chosen=False, because=DecisionReason.TOO_OLD)

@@ -37,16 +37,16 @@ def merge_batch(batch: Batch) -> tuple[Message, ...]:
 
 def merge_objects(under: JSONObject, over: JSONObject) -> JSONObject:
     """Lay `over` on `under`: a new object, in which `over` wins and objects present in both are merged likewise."""
-    merged: JSONObject = copied(lay_over(under, over))
+    merged: JSONObject = copied(merge_onto(under, over))
     return merged
 
 
-def lay_over(under: JSONObject, over: JSONObject) -> JSONObject:
+def merge_onto(under: JSONObject, over: JSONObject) -> JSONObject:
     """Do as `merge_objects`, but share what need not be merged with the operands: for a result that is only read."""
     merged = under | over
     for key, value in over.items():
         if value.__class__ is dict and under.get(key).__class__ is dict:
-            merged[key] = lay_over(under[key], value)
+            merged[key] = merge_onto(under[key], value)
     return merged
 
 
@@ -69,14 +69,14 @@ class SharedContext:
         self._objects = frozenset(key for key, value in self.value.items() if value.__class__ is dict)
 
     def under(self, own: JSONObject | None) -> tuple[msgspec.Raw, tuple[str, ...]]:
-        """Give what `lay_over` gives, as JSON text, and what `inherited_paths` gives."""
+        """Give what `merge_onto` gives, as JSON text, and what `inherited_paths` gives."""
         if own is None:
             return self._text, (_CONTEXT,)
         keys = tuple(own)
         rest = self._rests.get(keys)
         if rest is None:
             if not self._objects.isdisjoint(keys):
-                return msgspec.Raw(encode_json(lay_over(self.value, own))), inherited_paths(_CONTEXT, self.value, own)
+                return msgspec.Raw(encode_json(merge_onto(self.value, own))), inherited_paths(_CONTEXT, self.value, own)
             rest = self._rests[keys] = self._rest(own)
         return msgspec.Raw(encode_json(own)[:-1] + rest[0]), rest[1]
 
@@ -95,7 +95,7 @@ def inherited_paths(name: str, under: JSONObject, over: JSONObject | None) -> tu
     if over is None:
         return (name,)
     paths: list[str] = []
-    _add_inherited(paths, name, under, over, _MOST_PATH_CHARS)
+    _add_inherited(paths, name, under, over, _MAX_PATH_CHARS)
     return tuple(paths)
 
 
@@ -129,4 +129,4 @@ def copied(value: Any) -> Any:
 
 
 _CONTEXT = "context"
-_MOST_PATH_CHARS = 1_000
+_MAX_PATH_CHARS = 1_000

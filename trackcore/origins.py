@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from trackcore.credentials import Source, SourceBook, write_key
+from trackcore.credentials import Source, SourceRegistry, write_key
 from trackcore.limits import Limits
-from trackcore.sinks import FoundBy
+from trackcore.sinks import KeyLocation
 from trackcore.typing import WriteKey
 from trackcore.wire.request import Request, peek
 
@@ -35,8 +35,8 @@ class Origin:
 
 
 def find_source(
-    request: Request, origin: Origin, sources: SourceBook, limits: Limits
-) -> tuple[Source | None, WriteKey | None, FoundBy | None]:
+    request: Request, origin: Origin, sources: SourceRegistry, limits: Limits
+) -> tuple[Source | None, WriteKey | None, KeyLocation | None]:
     """Return the source of a request, the write key that belongs to it, and where that key stands.
 
     Without a source the key by which the request is to be kept is returned; None where the request names none.  It is,
@@ -45,7 +45,7 @@ def find_source(
     """
     source = sources.find(origin.header_key)
     if source is not None:  # the usual case
-        return source, origin.header_key, FoundBy.HEADER
+        return source, origin.header_key, KeyLocation.HEADER
     in_body: WriteKey | None = None
     for key, found_by in _other_write_keys(request, origin, limits):
         source = sources.find(key)
@@ -56,22 +56,22 @@ def find_source(
     return None, origin.other_header_key or origin.query_key or in_body or origin.header_key, None
 
 
-def write_keys_in_body(request: Request, limits: Limits) -> Iterator[tuple[WriteKey, FoundBy]]:
+def write_keys_in_body(request: Request, limits: Limits) -> Iterator[tuple[WriteKey, KeyLocation]]:
     """Return the write keys in a body, each with its place: that of the batch first, then those of its messages."""
     if request.write_key is not None:
-        yield request.write_key, FoundBy.BODY
+        yield request.write_key, KeyLocation.BODY
     for item in request.items[: limits.batch_messages]:
         key = write_key(peek(item, "writeKey"))
         if key is not None:
-            yield key, FoundBy.MESSAGE
+            yield key, KeyLocation.MESSAGE
 
 
-def _other_write_keys(request: Request, origin: Origin, limits: Limits) -> Iterator[tuple[WriteKey, FoundBy]]:
+def _other_write_keys(request: Request, origin: Origin, limits: Limits) -> Iterator[tuple[WriteKey, KeyLocation]]:
     if origin.other_header_key:
-        yield origin.other_header_key, FoundBy.HEADER
+        yield origin.other_header_key, KeyLocation.HEADER
     yield from write_keys_in_body(request, limits)
     if origin.query_key:
-        yield origin.query_key, FoundBy.QUERY
+        yield origin.query_key, KeyLocation.QUERY
 
 
-_IN_BODY = frozenset({FoundBy.BODY, FoundBy.MESSAGE})
+_IN_BODY = frozenset({KeyLocation.BODY, KeyLocation.MESSAGE})

@@ -12,7 +12,7 @@ from trackcore.text.blanks import is_blank
 from trackcore.wire.request import peek
 from trackcore.wire.rules import decimal_text, too_many_messages
 
-_MOST_EXCESS_TOLD = 100
+_MAX_EXCESS_TOLD = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +49,7 @@ def reject_excess(
     more than a hundred, are told one by one, and the last of these stands for all the rest.
     """
     error = too_many_messages(limit, len(items))
-    last = limit + min(limit, _MOST_EXCESS_TOLD) - 1
+    last = limit + min(limit, _MAX_EXCESS_TOLD) - 1
     for index in range(limit, min(last, len(items))):
         yield rejection_of(index, items[index], received[index], error)
     rest = received[last:]

@@ -15,11 +15,11 @@ from typing import Protocol
 import attrs
 import msgspec
 
-from trackcore.errors import Caution, TrackcoreError
+from trackcore.errors import MessageWarning, TrackcoreError
 from trackcore.typing import Call, Endpoint, SentAs, WriteKey
 
 
-class FoundBy(StrEnum):
+class KeyLocation(StrEnum):
     """How the source of a message was found: where its write key stood, or what stood for one.
 
     `PROCESS`: it was made in this process.  `FILE`: it was imported.  `RECORD`: it was received again from what had
@@ -40,7 +40,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     `payload` is the whole message as JSON text; the other fields are what a sink needs to file it without reading it.
     `inherited` names what of `context` and `integrations` came from the batch and not from the message, by wire path.
-    `found_by` is a `FoundBy` as plain text, None where nobody has said it.  `received` is the message's own source
+    `found_by` is a `KeyLocation` as plain text, None where nobody has said it.  `received` is the message's own source
     text, which nobody has to store: a view of the body of its request, so who keeps it copies it (`bytes(received)`).
     (No attrs class: one is made for each message, and a frozen attrs object of this size costs ten times as much.)
     """
@@ -52,7 +52,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     anonymous_id: str | None
     received_at: datetime
     destinations: tuple[str, ...]
-    cautions: tuple[Caution, ...]
+    warnings: tuple[MessageWarning, ...]
     payload: bytes
     inherited: tuple[str, ...] = ()
     found_by: str | None = None
@@ -64,7 +64,7 @@ class RejectedRecord:
     """What is kept of a rejected message, or of a whole request of a known source: the bytes as received, and why.
 
     `batch` is for a message that came in a batch: a JSON object of what the batch said for all its messages
-    (`Request.said_for_all`), without which the message could not be received again as what it was.  `endpoint` is what
+    (`Request.batch_fields`), without which the message could not be received again as what it was.  `endpoint` is what
     the request was sent as, which a single message need not say itself; None where nobody has said it.
 
     Where `endpoint` is `import`, the message was read from a file.  There `batch` has its `type` too, if that was said

@@ -26,7 +26,7 @@ from trackcore import JSONObject, TrackcoreError
 from trackcore.text.jsontext import encode_json
 from trackcore.text.unexpected import describe_unexpected
 from trackcore_debugger.assets import load_assets
-from trackcore_debugger.gate import COOKIE, SESSION_SECONDS, Gate, is_foreign
+from trackcore_debugger.auth import COOKIE, SESSION_SECONDS, SessionAuth, is_foreign
 from trackcore_debugger.reader import PARTS, Cursors, Listing, Reader, Wanted
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ _HEADERS = {
 }
 
 _TOKEN_BYTES = 4_096
-_MOST_SECONDS = 30 * 86_400
-_MOST_CHARS = 200
+_MAX_SECONDS = 30 * 86_400
+_MAX_CHARS = 200
 _SEQ_DIGITS = 16
 
 
@@ -90,26 +90,26 @@ class DebuggerApp:
 
     Args:
         reader: what it looks into.
-        gate: who may look.
+        auth: who may look.
     """
 
-    def __init__(self, reader: Reader, gate: Gate) -> None:
+    def __init__(self, reader: Reader, auth: SessionAuth) -> None:
         self._reader = reader
-        self._gate = gate
+        self._auth = auth
         self._assets = load_assets()
         self._questions: Mapping[str, Callable[[Request], JSONObject]] = {
             "start": lambda _: reader.start(),
             "newer": self._newer,
             "older": lambda request: _listing(reader.older(_cursors(request), _wanted(request))),
             "find": lambda request: {"rows": reader.find(_text(request, "id") or "")},
-            "charts": lambda request: reader.charts(_number(request, "seconds", 1, _MOST_SECONDS)),
+            "charts": lambda request: reader.charts(_number(request, "seconds", 1, _MAX_SECONDS)),
         }
 
     def _newer(self, request: Request) -> JSONObject:
         """Give what is new; with `charts` also the charts of so many seconds, so that a page asks once for both."""
         listing = _listing(self._reader.newer(_cursors(request), _wanted(request), _text(request, "log") or ""))
         if "charts" in request.args:
-            listing["charts"] = self._reader.charts(_number(request, "charts", 1, _MOST_SECONDS))
+            listing["charts"] = self._reader.charts(_number(request, "charts", 1, _MAX_SECONDS))
         return listing
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -139,7 +139,7 @@ class DebuggerApp:
             raise _Refused(*_FOREIGN)
         if is_session:
             return self._session(request)
-        if not self._gate.has_session(request):
+        if not self._auth.has_session(request):
             raise _Refused(*_NO_SESSION)
         return self._private(request, path.removeprefix("api/"))
 
@@ -152,7 +152,7 @@ class DebuggerApp:
             if not request.environ.get("PATH_INFO"):  # the page's addresses are relative to its folder
                 folder = quote(request.root_path.rpartition("/")[2])
                 return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{folder}/"})
-            inside = self._gate.has_session(request)
+            inside = self._auth.has_session(request)
             path, status = ("index.html", status) if inside else ("enter.html", HTTPStatus.UNAUTHORIZED)
         asset = self._assets.get(path)
         if asset is None:
@@ -173,7 +173,7 @@ class DebuggerApp:
         if request.method == "DELETE":
             response.delete_cookie(COOKIE, path=None)
             return response
-        cookie = self._gate.enter(_token_in(request))
+        cookie = self._auth.sign_in(_token_in(request))
         if cookie is None:
             log.warning("somebody at %s tried a wrong token", request.remote_addr)
             raise _Refused(*_WRONG_TOKEN)
@@ -265,7 +265,7 @@ def _wanted(request: Request) -> Wanted:
 
 def _text(request: Request, name: str) -> str | None:
     text = request.args.get(name, "")
-    if len(text) > _MOST_CHARS:
+    if len(text) > _MAX_CHARS:
         raise _Refused(*_BAD_QUERY)
     return text or None
 

@@ -1,8 +1,8 @@
 """Delivery: from the log to destinations, at least once, in order for each user, each destination by itself.
 
-A `Feed`, or a `Lane` of another kind, gives the messages, a `State` keeps how far each destination has come and what
-failed, a kind of destination brings a `Sender`, and `Delivery` runs them.  `worker` says how, and why what is promised
-holds.
+A `Feed`, or a `DeliveryQueue` of another kind, gives the messages, a `State` keeps how far each destination has come
+and what failed, a kind of destination brings a `Sender`, and `Delivery` runs them.  `worker` says how, and why what is
+promised holds.
 """
 
 from trackcore_delivery.delivery import Delivery
@@ -12,53 +12,53 @@ from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
 from trackcore_delivery.kinds.segment import SegmentDestination
 from trackcore_delivery.kinds.webhook import WebhookDestination
-from trackcore_delivery.lanes import BatchWait, Lane, RetryLane, Waiting, make_lanes
-from trackcore_delivery.owner import Ownership
+from trackcore_delivery.lock import DeliveryLock
 from trackcore_delivery.patience import Place
-from trackcore_delivery.records import DeadLetter, HeldUser, Replay, Settled, Standing
+from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Waiting, make_queues
+from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
-from trackcore_delivery.sending import Batch, Refusal, Refused, Sender, Surroundings, TryLater
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender, SenderContext
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
 from trackcore_delivery.visible import visible
 
 __all__ = [
-    "Batch",
     "BatchWait",
     "ByteCount",
     "CallableDestination",
     "DeadLetter",
     "DeliveredDestination",
     "Delivery",
+    "DeliveryBatch",
+    "DeliveryLock",
+    "DeliveryQueue",
+    "DeliveryResult",
+    "DestinationStatus",
     "FedMessage",
     "Feed",
     "FeedUnavailable",
     "FileDestination",
     "HeldUser",
-    "Lane",
+    "MessageRefused",
     "MissingSecret",
-    "Ownership",
     "Page",
+    "PermanentError",
     "Place",
-    "Refusal",
-    "Refused",
     "Replay",
-    "RetryLane",
+    "RetryLater",
+    "RetryQueue",
     "SamePlace",
     "Secret",
     "SegmentDestination",
     "Selection",
     "Sender",
-    "Settled",
-    "Standing",
+    "SenderContext",
     "State",
-    "Surroundings",
-    "TryLater",
     "UnusableSecret",
     "UnusableState",
     "Waiting",
     "WebhookDestination",
     "check_places",
-    "make_lanes",
+    "make_queues",
     "visible",
 ]

@@ -16,13 +16,13 @@ LONGEST_RETRY_AFTER_SECONDS = 3_600.0
 _DOUBLINGS = 32  # beyond any ceiling, and far from what a float can hold
 
 
-def backoff_seconds(failures: int, *, failing_seconds: float, chance: float) -> float:
+def backoff_seconds(failures: int, *, failing_seconds: float, jitter: float) -> float:
     """Give the seconds to wait after so many failures in a row, which began `failing_seconds` ago.
 
-    `chance` is drawn evenly from 0 to 1.
+    `jitter` is drawn evenly from 0 to 1.
     """
     ceiling = FIRST_SECONDS * 2.0 ** min(failures - 1, _DOUBLINGS)
-    return chance * min(ceiling, LONGEST_SECONDS, max(FIRST_SECONDS, failing_seconds))
+    return jitter * min(ceiling, LONGEST_SECONDS, max(FIRST_SECONDS, failing_seconds))
 
 
 def asked_seconds(retry_after: float) -> float:

@@ -12,15 +12,15 @@ from typing import TypeAlias
 from trackcore import TrackcoreError
 from trackcore.text.unexpected import describe_unexpected
 from trackcore_delivery.destination import DeliveredDestination, check_places
-from trackcore_delivery.lanes import Lane
-from trackcore_delivery.sending import Surroundings
+from trackcore_delivery.destination_worker import DestinationWorker
+from trackcore_delivery.queues import DeliveryQueue
+from trackcore_delivery.sending import SenderContext
 from trackcore_delivery.state import State
-from trackcore_delivery.worker import Worker
 
 _TROUBLE_SECONDS = 2.0
 """How long to wait when the feed or the state cannot be used."""
 
-MakeLanes: TypeAlias = Callable[[DeliveredDestination], Sequence[Lane]]
+MakeLanes: TypeAlias = Callable[[DeliveredDestination], Sequence[DeliveryQueue]]
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -29,7 +29,7 @@ class Delivery:
     """Delivers to destinations until it is stopped.
 
     Args:
-        make_lanes: gives the lanes of a destination: where its messages come from.
+        make_queues: returns the queues of a destination: where its messages come from.
         state: where it is kept what became of them.
         destinations: those to deliver to.
         surroundings: what their senders may use.
@@ -42,10 +42,10 @@ class Delivery:
     def __init__(
         self,
         *,
-        make_lanes: MakeLanes,
+        make_queues: MakeLanes,
         state: State,
         destinations: Iterable[DeliveredDestination],
-        surroundings: Surroundings,
+        surroundings: SenderContext,
     ) -> None:
         destinations = tuple(destinations)
         check_places(destinations, surroundings)
@@ -53,14 +53,14 @@ class Delivery:
         senders = [(destination, destination.make_sender(surroundings)) for destination in destinations]
         self._senders = [sender for _, sender in senders]
         workers = [
-            Worker(
+            DestinationWorker(
                 destination=destination,
                 sender=sender,
-                lanes=make_lanes(destination),
+                queues=make_queues(destination),
                 state=state,
                 clock=surroundings.clock,
                 monotonic=surroundings.monotonic,
-                chance=random.random,
+                jitter=random.random,
             )
             for destination, sender in senders
         ]
@@ -89,7 +89,7 @@ class Delivery:
             sender.close()
         return True
 
-    def _run(self, worker: Worker) -> None:
+    def _run(self, worker: DestinationWorker) -> None:
         name = worker.destination.name
         told = ""
         while not self._stopping.is_set():

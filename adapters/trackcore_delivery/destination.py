@@ -11,7 +11,7 @@ from attrs import validators
 
 from trackcore import Destination, TrackcoreError
 from trackcore_delivery.secret import Secret
-from trackcore_delivery.sending import Sender, Surroundings
+from trackcore_delivery.sending import Sender, SenderContext
 
 ByteCount = NewType("ByteCount", int)
 """A number of bytes; in settings an integer, or text with a unit."""
@@ -45,11 +45,11 @@ class DeliveredDestination(Destination):
     retry_window: timedelta = attrs.field(default=timedelta(hours=4), validator=_not_negative)
     start: str = attrs.field(default=OLDEST, validator=_check_start)
 
-    def make_sender(self, surroundings: Surroundings) -> Sender:
+    def make_sender(self, surroundings: SenderContext) -> Sender:
         """Make what sends to it.  Raises `UnusableSecret` or `ValueError` where a setting cannot be used."""
         raise NotImplementedError
 
-    def place(self, surroundings: Surroundings) -> Hashable:
+    def place(self, surroundings: SenderContext) -> Hashable:
         """Return what only one destination may write to; None for nothing.  Raises `ValueError`."""
         del surroundings
         return None
@@ -75,7 +75,7 @@ class SamePlace(TrackcoreError):
         return f"{self.name!r} would write the same files as {self.owner!r}: give one of them another folder or name"
 
 
-def check_places(destinations: Iterable[DeliveredDestination], surroundings: Surroundings) -> None:
+def check_places(destinations: Iterable[DeliveredDestination], surroundings: SenderContext) -> None:
     """Check that no two destinations write to the same place.  Raises `SamePlace`."""
     owners: dict[Hashable, DeliveredDestination] = {}
     for destination in destinations:

@@ -42,7 +42,7 @@ from trackcore import Clock
 from trackcore_delivery.deadline import Deadline, NotConnectedInTime, make_pool
 from trackcore_delivery.retry_after import retry_after_seconds
 from trackcore_delivery.secret import secret_fault
-from trackcore_delivery.sending import Refused, TryLater
+from trackcore_delivery.sending import PermanentError, RetryLater
 from trackcore_delivery.visible import visible
 
 USER_AGENT = "trackcore"
@@ -97,7 +97,7 @@ def encoded(body: bytes, *, with_gzip: bool) -> tuple[bytes, dict[str, str]]:
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
+class EndpointResponse:
     """What an endpoint answered.  `is_whole` is False if the body could not be read to its end in time and size."""
 
     status: int
@@ -111,7 +111,7 @@ class Answer:
         return self.status // 100 == 2  # noqa: PLR2004 - a class of statuses
 
 
-class Endpoint:
+class HttpEndpoint:
     """Where batches are posted to, over connections that are kept open.
 
     Args:
@@ -137,8 +137,8 @@ class Endpoint:
         self._deadline = Deadline()
         self._pool = make_pool(url, self._deadline)
 
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post a body and give the answer, whatever its status.  Raises `TryLater` when there is none."""
+    def post(self, body: bytes, headers: Mapping[str, str]) -> EndpointResponse:
+        """Post a body and give the answer, whatever its status.  Raises `RetryLater` when there is none."""
         self._deadline.start(self._timeout)
         try:
             response = self._pool.urlopen(
@@ -160,27 +160,27 @@ class Endpoint:
         if is_whole and response.headers.get("Content-Encoding", "identity").lower() != "identity":
             received, is_whole = _inflated(received)
         wish = response.headers.get("Retry-After")
-        return Answer(status=response.status, body=received, is_whole=is_whole, retry_after=wish)
+        return EndpointResponse(status=response.status, body=received, is_whole=is_whole, retry_after=wish)
 
-    def check(self, answer: Answer) -> None:
+    def check(self, answer: EndpointResponse) -> None:
         """Raise what an answer means, unless it means that the batch was taken.
 
         Raises:
-            Refused, TryLater: see above.
+            PermanentError, RetryLater: see above.
         """
         status = answer.status
         if answer.is_success:
             return
         if status // 100 == 4 and status not in _TRY_LATER:  # noqa: PLR2004 - likewise
-            raise Refused(detail=self._told_of(answer), divisible=status not in _OF_THE_ENDPOINT)
+            raise PermanentError(detail=self._told_of(answer), divisible=status not in _OF_THE_ENDPOINT)
         raise self.not_taken(answer)
 
-    def not_taken(self, answer: Answer, because: str = "") -> TryLater:
+    def not_taken(self, answer: EndpointResponse, because: str = "") -> RetryLater:
         """Build the error for a batch that may arrive later.  `because` is why, where the status does not say it."""
         retry_after = None if answer.retry_after is None else retry_after_seconds(answer.retry_after, self._clock())
         of_destination = answer.status == _TOO_MANY or answer.status // 100 == 3  # noqa: PLR2004 - a class of statuses
         detail = self._told_of(answer, because)
-        return TryLater(detail=detail, retry_after=retry_after, of_destination=of_destination)
+        return RetryLater(detail=detail, retry_after=retry_after, of_destination=of_destination)
 
     def quoted(self, text: str) -> str:
         """Return what an endpoint answered in a form that can be shown: masked, on one line, and cut."""
@@ -190,10 +190,10 @@ class Endpoint:
         """Close the connections."""
         self._pool.close()
 
-    def _failure(self, what: str, *, of_destination: bool = False) -> TryLater:
-        return TryLater(detail=f"{self._name}: {what}", of_destination=of_destination)
+    def _failure(self, what: str, *, of_destination: bool = False) -> RetryLater:
+        return RetryLater(detail=f"{self._name}: {what}", of_destination=of_destination)
 
-    def _told_of(self, answer: Answer, because: str = "") -> str:
+    def _told_of(self, answer: EndpointResponse, because: str = "") -> str:
         text = answer.body[:_SEARCHED_BYTES].decode("utf-8", "replace")
         if len(answer.body) > _SEARCHED_BYTES or not answer.is_whole:
             text = self._without_part_at_end(text)

@@ -29,15 +29,15 @@ from typing import TypeAlias
 import attrs
 
 from trackcore_delivery.feed import FedMessage
-from trackcore_delivery.sending import Refusal, Refused, TryLater
-from trackcore_delivery.tracks import Track
+from trackcore_delivery.queue_state import QueueState
+from trackcore_delivery.sending import MessageRefused, PermanentError, RetryLater
 
 _BATCHES_AHEAD = 8
-_MOST_DOUBLINGS = 3
+_MAX_DOUBLINGS = 3
 """From how many batches the other user is chosen, and how often that is doubled while none is found whose messages are
 taken: many users with such messages may stand one behind the other."""
 
-_MOST_ARRIVED = 50
+_MAX_ARRIVED = 50
 """So many messages may have been sent before their turn, which only this process knows."""
 
 _TRUST = 8
@@ -67,9 +67,9 @@ class Isolation:
         is_held: whether a message is of a user who is held already.
     """
 
-    send: Callable[[Sequence[FedMessage]], Sequence[Refusal]]
-    deliver: Callable[[Track, Sequence[FedMessage]], None]
-    hold: Callable[[Track, Sequence[FedMessage], int], None]
+    send: Callable[[Sequence[FedMessage]], Sequence[MessageRefused]]
+    deliver: Callable[[QueueState, Sequence[FedMessage]], None]
+    hold: Callable[[QueueState, Sequence[FedMessage], int], None]
     is_held: Callable[[FedMessage], bool]
     _arrived: dict[tuple[str, str], FedMessage] = attrs.field(init=False, factory=dict)
     _trust: int = attrs.field(init=False, default=0)
@@ -89,11 +89,13 @@ class Isolation:
         """Believe no longer that the destination works: an attempt has failed, and the next one waits."""
         self._trust = 0
 
-    def run(self, track: Track, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]) -> None:
+    def run(
+        self, track: QueueState, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+    ) -> None:
         """Look for one user in a batch that has failed, and hold it.
 
         Raises:
-            TryLater: the destination fails as a whole, as far as is known.
+            RetryLater: the destination fails as a whole, as far as is known.
         """
         first = next((index for index, message in enumerate(messages) if not self._is_passed(message)), None)
         if first is None:
@@ -101,7 +103,7 @@ class Isolation:
             return
         try:
             self.deliver(track, messages[: first + 1])
-        except TryLater as error:
+        except RetryLater as error:
             if error.is_outage or not self._is_working(track, messages[first:], beyond):
                 raise
             self.hold(track, messages[: first + 1], track.doubts)
@@ -111,7 +113,7 @@ class Isolation:
             self._search(track, messages[first + 1 :])
 
     def _is_working(
-        self, track: Track, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+        self, track: QueueState, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
     ) -> bool:
         """Return whether the destination takes messages of others than the first one's user, asking it if needed."""
         if self._trust == 0:
@@ -121,13 +123,13 @@ class Isolation:
         self._trust -= 1
         return True
 
-    def _search(self, track: Track, messages: Sequence[FedMessage]) -> None:
+    def _search(self, track: QueueState, messages: Sequence[FedMessage]) -> None:
         """Deliver what lies before the first message that fails alone, and hold its user."""
         while messages:
             half = messages[: max(1, len(messages) // 2)]
             try:
                 self.deliver(track, half)
-            except TryLater as error:
+            except RetryLater as error:
                 if error.is_outage:
                     raise
                 if len(half) == 1:
@@ -138,7 +140,7 @@ class Isolation:
                 messages = messages[len(half) :]
 
     def _takes_another(
-        self, track: Track, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+        self, track: QueueState, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
     ) -> bool:
         """Send a message of another user than that of the first, and return whether the destination answers for it."""
         others = self._first_of_others(beyond(_BATCHES_AHEAD << self._doublings), key_of(messages[0]))
@@ -146,17 +148,17 @@ class Isolation:
             return False
         chosen = others[int(track.failures * _STRIDE * len(others)) % len(others)]
         other = next((message for message in others if key_of(message) == self._asked_first), chosen)
-        if len(self._arrived) >= _MOST_ARRIVED:
+        if len(self._arrived) >= _MAX_ARRIVED:
             other = next(reversed(self._arrived.values()))
         self._asked_first = None
         try:
             refusals = self.send([other])
-        except Refused:
+        except PermanentError:
             return True
-        except TryLater as error:
+        except RetryLater as error:
             if error.is_outage:
                 raise
-            self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS)
+            self._doublings = min(self._doublings + 1, _MAX_DOUBLINGS)
             return False
         if not refusals:
             self._arrived[_identity(other)] = other

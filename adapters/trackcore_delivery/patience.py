@@ -33,14 +33,14 @@ class Place(NamedTuple):
     number: int
 
 
-class Mark(NamedTuple):
+class PlaceMark(NamedTuple):
     """How far each part of a lane reached when so many seconds had been counted."""
 
     seconds: float
     ends: Mapping[str, int]
 
 
-_marks = msgspec.json.Decoder(list[Mark])
+_marks = msgspec.json.Decoder(list[PlaceMark])
 
 
 @attrs.define
@@ -49,7 +49,7 @@ class Patience:
 
     seconds: float = 0.0
     counted_at: float | None = None
-    _marks: list[Mark] = attrs.field(factory=list)
+    _marks: list[PlaceMark] = attrs.field(factory=list)
 
     @classmethod
     def from_text(cls, seconds: float, marks: str, *, counted_at: float) -> Patience:
@@ -67,7 +67,7 @@ class Patience:
         self.counted_at = ticks
         length = window.total_seconds()
         if (not self._marks or self.seconds - self._marks[-1].seconds >= length / _MARKS) and (found := ends()):
-            self._marks.append(Mark(self.seconds, dict(found)))
+            self._marks.append(PlaceMark(self.seconds, dict(found)))
         passed = sum(self.seconds - mark.seconds >= length for mark in self._marks)
         del self._marks[: max(0, passed - 1)]  # ends only rise: the last of those that have passed reaches the furthest
 

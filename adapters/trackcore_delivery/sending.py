@@ -2,10 +2,11 @@
 
 There are three ways to fail, and what follows from each is the worker's business, not the kind's:
 
-- `TryLater`: it is not known that the batch was taken; it is sent again after a while.  Unless the destination as a
+- `RetryLater`: it is not known that the batch was taken; it is sent again after a while.  Unless the destination as a
   whole cannot be reached, one user's messages may be the reason: these are looked for.
-- `Refused`: the destination will never take this batch as it is.  The batch is divided to find which message it is.
-- a `Refusal` of single messages, where a destination answers for each: the others of the batch have arrived.
+- `PermanentError`: the destination will never take this batch as it is.  The batch is divided to find which message it
+  is.
+- a `MessageRefused` of single messages, where a destination answers for each: the others of the batch have arrived.
 
 What is told of a failure goes to logs and terminals, and may quote what a destination answered: control characters in
 it become escapes.
@@ -26,7 +27,7 @@ from trackcore_delivery.visible import visible
 
 
 @attrs.frozen(kw_only=True)
-class Batch:
+class DeliveryBatch:
     """Messages that are sent together, in order."""
 
     destination: str
@@ -39,7 +40,7 @@ class Batch:
 
 
 @attrs.frozen
-class Refusal:
+class MessageRefused:
     """One message of a batch, by its place, that a destination refused while it took the others."""
 
     index: int
@@ -47,7 +48,7 @@ class Refusal:
 
 
 @attrs.define(kw_only=True, eq=False)
-class Refused(TrackcoreError):
+class PermanentError(TrackcoreError):
     """The destination refuses the batch for good.
 
     `divisible` says that the fault may lie in one of its messages; a wrong address or credential does not.
@@ -61,7 +62,7 @@ class Refused(TrackcoreError):
 
 
 @attrs.define(kw_only=True, eq=False)
-class TryLater(TrackcoreError):
+class RetryLater(TrackcoreError):
     """The destination cannot take a batch now.  `retry_after` is for how many seconds it asks, None if it does not.
 
     `of_destination` says that it would not take any other batch now either; so does a `retry_after`.
@@ -83,14 +84,14 @@ class TryLater(TrackcoreError):
 class Sender(Protocol):
     """Sends batches to one destination, one after the other, from one thread."""
 
-    def send(self, batch: Batch) -> Sequence[Refusal]:
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """Send a batch, and return when the destination has it as safely as it can tell.
 
         Gives the messages that were refused by themselves: none, for most.
 
         Raises:
-            Refused: nothing of it was taken, and never will be as it is.
-            TryLater: it is not known that all of it was taken.
+            PermanentError: nothing of it was taken, and never will be as it is.
+            RetryLater: it is not known that all of it was taken.
         """
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ class Sender(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Surroundings:
+class SenderContext:
     """What a kind may need of the outside.  A relative path in its settings is relative to `folder`.
 
     `monotonic` gives seconds by a clock that nobody sets: what is waited for is measured by it.

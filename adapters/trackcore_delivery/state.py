@@ -21,16 +21,16 @@ from trackcore.marks import Mark, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.feed import FedMessage, Selection
-from trackcore_delivery.records import (
+from trackcore_delivery.results import (
     INCOMING,
     REPLAY,
     RETRY,
     Attempts,
     DeadLetter,
+    DeliveryResult,
+    DestinationStatus,
     HeldUser,
     Replay,
-    Settled,
-    Standing,
 )
 from trackcore_delivery.state_file import UnusableState, open_state_file
 from trackcore_delivery.state_marks import StateOfMarks
@@ -87,7 +87,7 @@ class State(StateOfMarks):
 
     # What became of messages
 
-    def settle(self, destination: str, settled: Settled, mark: Mark | None = None) -> None:
+    def settle(self, destination: str, settled: DeliveryResult, mark: Mark | None = None) -> None:
         """Settle messages of the feed: the destination stands behind the last of them, of which this is the mark."""
         with self._transaction() as connection:
             position = settled.messages[-1].position
@@ -96,24 +96,24 @@ class State(StateOfMarks):
                 (position, encode_mark(mark), destination),
             )
             self._count(connection, destination, settled, INCOMING)
-            self._bury(connection, destination, settled)
+            self._dead_letter(connection, destination, settled)
             state_rows.hold(connection, destination, settled)
 
-    def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], settled: Settled) -> None:
+    def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], settled: DeliveryResult) -> None:
         """Settle messages of a held user, who is released with the last of them."""
         with self._transaction() as connection:
             self._count(connection, destination, settled, user.lane)
-            self._bury(connection, destination, settled)
+            self._dead_letter(connection, destination, settled)
             state_rows.release(connection, destination, user, numbers)
 
-    def settle_retried(self, destination: str, ids: Sequence[int], settled: Settled) -> None:
+    def settle_retried(self, destination: str, ids: Sequence[int], settled: DeliveryResult) -> None:
         """Settle dead letters that were sent once more: those that arrived are gone, the others stay dead."""
         with self._transaction() as connection:
             self._count(connection, destination, settled, RETRY)
             state_rows.delete_dead(connection, destination, ids)
-            self._bury(connection, destination, settled)
+            self._dead_letter(connection, destination, settled)
 
-    def settle_replay(self, replay: Replay, settled: Settled) -> None:
+    def settle_replay(self, replay: Replay, settled: DeliveryResult) -> None:
         """Settle messages that were sent again by a replay."""
         with self._transaction() as connection:
             connection.execute(
@@ -121,7 +121,7 @@ class State(StateOfMarks):
                 (settled.messages[-1].position, settled.delivered, len(settled.refused), replay.id),
             )
             self._count(connection, replay.destination, settled, REPLAY)
-            self._bury(connection, replay.destination, settled)
+            self._dead_letter(connection, replay.destination, settled)
 
     def fail(
         self,
@@ -169,7 +169,7 @@ class State(StateOfMarks):
         """Return the number of the last message of a held user, 0 when none is held."""
         return int(self._read(state_rows.LAST_HELD, user.id)[0][0])
 
-    def standing(self, destination: str, now: datetime) -> Standing | None:
+    def standing(self, destination: str, now: datetime) -> DestinationStatus | None:
         """Tell how a destination is doing; None for one that never began."""
         rows = self._read(
             "SELECT name, position, delivered, delivered_at, rate, rated_at, failures, failing_since, next_try_at,"
@@ -182,7 +182,7 @@ class State(StateOfMarks):
             return None
         name, position, delivered, delivered_at, rate, rated_at, failures, *times, dead, dropped, users, held = rows[0]
         failing_since, next_try_at, last_error, last_error_at = times
-        return Standing(
+        return DestinationStatus(
             name=name,
             position=position,
             delivered=delivered,
@@ -273,7 +273,7 @@ class State(StateOfMarks):
 
     # Inside a transaction
 
-    def _count(self, connection: sqlite3.Connection, destination: str, settled: Settled, lane: str) -> None:
+    def _count(self, connection: sqlite3.Connection, destination: str, settled: DeliveryResult, lane: str) -> None:
         if settled.answered:
             state_rows.forget_attempts(connection, destination, lane)
             connection.execute(
@@ -292,7 +292,7 @@ class State(StateOfMarks):
                 (settled.delivered, now, rate, now, destination),
             )
 
-    def _bury(self, connection: sqlite3.Connection, destination: str, settled: Settled) -> None:
+    def _dead_letter(self, connection: sqlite3.Connection, destination: str, settled: DeliveryResult) -> None:
         if not settled.refused:
             return
         now = settled.now.timestamp()

@@ -10,7 +10,7 @@ from typing import Any
 
 from trackcore import LogChanged, Mark
 from trackcore.marks import decode_mark, encode_mark
-from trackcore_delivery.records import Replay
+from trackcore_delivery.results import Replay
 
 
 class StateOfMarks(ABC):

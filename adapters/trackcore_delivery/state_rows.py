@@ -9,7 +9,7 @@ from typing import Any
 
 from trackcore.marks import decode_mark
 from trackcore_delivery.feed import FedMessage, Selection
-from trackcore_delivery.records import Attempts, DeadLetter, HeldUser, Replay, Settled
+from trackcore_delivery.results import Attempts, DeadLetter, DeliveryResult, HeldUser, Replay
 
 HELD_OVERHEAD_BYTES = 200
 
@@ -53,7 +53,7 @@ def forget_attempts(connection: sqlite3.Connection, destination: str, lane: str)
     connection.execute("DELETE FROM attempts WHERE destination = ? AND lane IN (?, '')", (destination, lane))
 
 
-def hold(connection: sqlite3.Connection, destination: str, settled: Settled) -> None:
+def hold(connection: sqlite3.Connection, destination: str, settled: DeliveryResult) -> None:
     """Copy the messages that are to be held, and note their users, unless they are held already."""
     for index in sorted(settled.held):
         message = settled.messages[index]

@@ -4,7 +4,7 @@ A position is committed when whoever reads says that its messages are dealt with
 next only what it had not committed yet, which is then given again (at least once, in order for each user).
 
 A reader that gets a partition begins `duplicate_window` positions before the committed one, and looks at these for
-their ids alone; so a duplicate is found wherever its original was read (see `trackcore_kafka.duplicates`).
+their ids alone; so a duplicate is found wherever its original was read (see `trackcore_kafka.duplicate_window`).
 
 With a position the identity of its message is committed (see `trackcore_kafka.proofs`).  Where that shows that the
 topic is another one than before, or the position lies behind the end, the partition is given from its first message.
@@ -24,7 +24,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from trackcore_kafka.cluster import KafkaCluster, explain
-from trackcore_kafka.duplicates import Window, identity
+from trackcore_kafka.duplicate_window import DuplicateWindow, identity
 from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
 from trackcore_kafka.log import DUPLICATE_WINDOW
 from trackcore_kafka.masking import log
@@ -50,7 +50,7 @@ class _Share:
 
     turn: int
     start: int
-    window: Window
+    window: DuplicateWindow
     given: int
     seen: int
     proof: Proof | None
@@ -300,7 +300,7 @@ class KafkaGroupReader:
             if part.offset < 0 and self._begin_at_end:
                 start = end
                 new.append(TopicPartition(part.topic, part.partition, end))
-            window = Window(self._duplicate_window)
+            window = DuplicateWindow(self._duplicate_window)
             self._shares[part.partition] = _Share(next(self._numbers), start, window, start, start, proof)
             earliest = min(start - self._duplicate_window, start if proof is None else proof.offset)
             begin.append(TopicPartition(part.topic, part.partition, max(first, earliest)))

@@ -1,8 +1,8 @@
 """Reading the log, from any process and while it is written.
 
-Each message is given once, by the rule of `trackcore_kafka.duplicates`.  Within a partition, and so for each user of a
-source, messages come in the order in which they were stored; messages of different partitions are put in the order of
-their receivedAt.
+Each message is given once, by the rule of `trackcore_kafka.duplicate_window`.  Within a partition, and so for each user
+of a source, messages come in the order in which they were stored; messages of different partitions are put in the order
+of their receivedAt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 from trackcore import StoredQuarantined, StoredRejected
 from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_kafka.cluster import KafkaCluster
-from trackcore_kafka.duplicates import Window, identity
+from trackcore_kafka.duplicate_window import DuplicateWindow, identity
 from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
 from trackcore_kafka.masking import log
 from trackcore_kafka.merging import MergedReader
@@ -175,7 +175,7 @@ class Tail(Generic[T]):
     _consumer: OwnConsumer | None = attrs.field(init=False, default=None)
     _reader: MergedReader | None = attrs.field(init=False, default=None)
     _starts: Mapping[int, int] = attrs.field(init=False, factory=dict)
-    _windows: Mapping[int, Window] = attrs.field(init=False, factory=dict)
+    _windows: Mapping[int, DuplicateWindow] = attrs.field(init=False, factory=dict)
 
     def read(self) -> Iterator[T]:
         """Give what is there and was not given yet.
@@ -219,7 +219,7 @@ class Tail(Generic[T]):
         """Go to where the duplicates of what lies at `starts` could be."""
         assert self._consumer is not None
         self._starts = starts
-        self._windows = {number: Window(self._window) for number in starts}
+        self._windows = {number: DuplicateWindow(self._window) for number in starts}
         primed = {number: max(firsts[number], start - self._window) for number, start in starts.items()}
         self._reader = MergedReader(self._consumer, self._topic, primed)
         return self._reader

@@ -25,7 +25,7 @@ _NEAR = 500
 
 
 @attrs.define(eq=False)
-class _Lane:
+class _PartitionBuffer:
     """One partition: the next offset that is to come, and the records that wait."""
 
     number: int
@@ -56,7 +56,7 @@ class MergedReader:
     def __init__(self, consumer: Consumer, topic: str, starts: Mapping[int, int]) -> None:
         self._consumer = consumer
         self._topic = topic
-        self._lanes = {number: _Lane(number, start) for number, start in starts.items()}
+        self._queues = {number: _PartitionBuffer(number, start) for number, start in starts.items()}
         consumer.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
 
     def read_to(self, ends: Mapping[int, int]) -> Iterator[Message]:
@@ -65,18 +65,18 @@ class MergedReader:
         Raises:
             KafkaException: the cluster does not answer, or refuses.
         """
-        for number, lane in self._lanes.items():
+        for number, lane in self._queues.items():
             lane.end = ends[number]
-        oldest = [(lane.next_timestamp(), lane.number) for lane in self._lanes.values() if self._await_next(lane)]
+        oldest = [(lane.next_timestamp(), lane.number) for lane in self._queues.values() if self._await_next(lane)]
         heapify(oldest)
         while oldest:
             _, number = heappop(oldest)
-            lane = self._lanes[number]
+            lane = self._queues[number]
             yield lane.waiting.popleft()
             if self._await_next(lane):
                 heappush(oldest, (lane.next_timestamp(), number))
 
-    def _await_next(self, lane: _Lane) -> bool:
+    def _await_next(self, lane: _PartitionBuffer) -> bool:
         silent_since = time.monotonic()
         while lane.is_behind():
             if self._fetch():
@@ -90,7 +90,7 @@ class MergedReader:
         self._pause_and_resume()
         found = consume_ready(self._consumer, _PAGE, _POLL_SECONDS)
         for message in found:
-            lane = self._lanes[cast("int", message.partition())]
+            lane = self._queues[cast("int", message.partition())]
             offset = cast("int", message.offset())
             error = message.error()
             if error is None:
@@ -103,7 +103,7 @@ class MergedReader:
         return bool(found)
 
     def _pause_and_resume(self) -> None:
-        for lane in self._lanes.values():
+        for lane in self._queues.values():
             partition = TopicPartition(self._topic, lane.number)
             if lane.is_paused and len(lane.waiting) < _NEAR:
                 self._consumer.resume([partition])

@@ -5,9 +5,9 @@
   one partition, in order.  The partition is Kafka's own choice for a key (murmur2), as of any Java producer.
 - headers: text in UTF-8.  Of a message: `source`, `call`, `messageId`, `destinations` (a JSON array of names),
   `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty) and
-  `foundBy` (a `FoundBy`; left out if nobody has said it) and `receivedAt`.  Of a rejected message also `endpoint`: what
-  the request was sent as, or `import`; and where that is a batch or an import, `batch`: a JSON object of what it said
-  for all.
+  `foundBy` (a `KeyLocation`; left out if nobody has said it) and `receivedAt`.  Of a rejected message also `endpoint`:
+  what the request was sent as, or `import`; and where that is a batch or an import, `batch`: a JSON object of what it
+  said for all.
 - timestamp: receivedAt, in milliseconds.
 """
 
@@ -60,7 +60,7 @@ class Record(NamedTuple):
 class StoredMessage:
     """A message as it lies in the log.
 
-    `message` is the wire object, `cautions` are `{code, message, path}`, `inherited` names what of it came from its
+    `message` is the wire object, `warnings` are `{code, message, path}`, `inherited` names what of it came from its
     batch.  `seq` is where it is: `partition-offset`.
     """
 
@@ -70,7 +70,7 @@ class StoredMessage:
     call: Call
     received_at: datetime
     destinations: tuple[str, ...]
-    cautions: tuple[JSONObject, ...]
+    warnings: tuple[JSONObject, ...]
     inherited: tuple[str, ...] = ()
     found_by: str | None = None
     message: JSONObject
@@ -107,8 +107,8 @@ def message_record(topic: str, envelope: Envelope) -> Record:
         ("destinations", _encode(envelope.destinations)),
         ("receivedAt", format_timestamp(envelope.received_at).encode()),
     ]
-    if envelope.cautions:
-        headers.append(("cautions", _encode(envelope.cautions)))
+    if envelope.warnings:
+        headers.append(("cautions", _encode(envelope.warnings)))
     if envelope.inherited:
         headers.append(("inherited", _encode(envelope.inherited)))
     if envelope.found_by is not None:
@@ -172,7 +172,7 @@ def stored_message(found: Message) -> StoredMessage:
         call=cast("Call", headers["call"]),
         received_at=received_at(found),
         destinations=tuple(msgspec.json.decode(headers["destinations"])),
-        cautions=tuple(msgspec.json.decode(headers.get("cautions", "[]"))),
+        warnings=tuple(msgspec.json.decode(headers.get("cautions", "[]"))),
         inherited=tuple(msgspec.json.decode(headers.get("inherited", "[]"))),
         found_by=headers.get("foundBy"),
         message=msgspec.json.decode(_value(found)),

@@ -7,8 +7,8 @@ and of this server.
 Kafka has no transaction that would fit one request, so here "everything or nothing" becomes: *acknowledged, or told
 that it was not*.  After `SinkUnavailable` some messages of the call may be in the log all the same.  Senders repeat the
 request then, with the same messageIds; what of it was acknowledged to this process is not written again, and the rest
-is found by the readers (`trackcore_kafka.duplicates` says exactly what is promised).  The rejected and the quarantined
-have no ids: after a failure they may be listed twice.
+is found by the readers (`trackcore_kafka.duplicate_window` says exactly what is promised).  The rejected and the
+quarantined have no ids: after a failure they may be listed twice.
 
 While the cluster does not answer, one call tries it and all others are turned away at once; threads that wait would
 be missing for everything else.
@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
-from trackcore_kafka.duplicates import Acknowledged, identity
+from trackcore_kafka.duplicate_window import Acknowledged, identity
 from trackcore_kafka.forks import know_process, renew_in_forks
 from trackcore_kafka.producer import MEBIBYTE, AcknowledgedProducer
 from trackcore_kafka.records import Record, message_record, quarantined_record, rejected_record

@@ -6,7 +6,7 @@
 from trackcore_server.app import create_app, create_collector
 from trackcore_server.config.configuration import (
     Configuration,
-    ConfigurationMistake,
+    ConfigurationError,
     LogSettings,
     ServerSettings,
     load_configuration,
@@ -16,7 +16,7 @@ from trackcore_server.config.kafka_log import KafkaLogSettings
 
 __all__ = [
     "Configuration",
-    "ConfigurationMistake",
+    "ConfigurationError",
     "KafkaLogSettings",
     "LogSettings",
     "ServerSettings",

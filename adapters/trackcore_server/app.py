@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from trackcore_debugger import DebuggerApp, Gate, OneTimeToken
+from trackcore_debugger import DebuggerApp, OneTimeToken, SessionAuth
 from trackcore_sqlite import SqliteBrowser
 from trackcore_wsgi import TrackingApp
 from trackcore_wsgi.mounting import behind_proxies, under_prefix
@@ -19,7 +19,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from trackcore import Collector, Sink
 from trackcore_server.config.configuration import (
     Configuration,
-    ConfigurationMistake,
+    ConfigurationError,
     LogSettings,
     ServerSettings,
     load_configuration,
@@ -27,15 +27,15 @@ from trackcore_server.config.configuration import (
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.debugger.charts import Charts
-from trackcore_server.debugger.delivery_lag import Lags
+from trackcore_server.debugger.delivery_lag import DeliveryLag
 from trackcore_server.debugger.reader import LogReader
-from trackcore_server.debugger.recent import WatchedSink
-from trackcore_server.debugger.tail import Tail
+from trackcore_server.debugger.recent import RecordingSink
+from trackcore_server.debugger.recent_rows import RecentRows
 from trackcore_server.inspection.explainer import Explainer
-from trackcore_server.inspection.reprocess import Repairer
+from trackcore_server.inspection.reprocess import Reprocessor
 from trackcore_server.storage.log_changes import delivered_up_to
 from trackcore_server.storage.logs import make_sink
-from trackcore_server.storage.retention import keep_short
+from trackcore_server.storage.retention import start_retention
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -51,10 +51,10 @@ def create_collector(configuration: Configuration, watch: Callable[[Sink], Sink]
         watch: puts another sink around that of the log.
 
     Raises:
-        ConfigurationMistake: there is no source, so that nothing could be collected, or the log has wrong settings.
+        ConfigurationError: there is no source, so that nothing could be collected, or the log has wrong settings.
     """
     if not configuration.sources:
-        raise ConfigurationMistake(path="sources", detail="no source is configured, so no message could be stored")
+        raise ConfigurationError(path="sources", detail="no source is configured, so no message could be stored")
     sink = make_sink(configuration)
     atexit.register(sink.close)
     return Collector(
@@ -93,40 +93,42 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
         one_time_token: opens the debugger once, where no token is configured.
 
     Raises:
-        ConfigurationMistake: there is no such file, or it cannot be used.
+        ConfigurationError: there is no such file, or it cannot be used.
     """
     file = None
     if configuration is None:
         file, configuration = _configuration_of_environment()
     if isinstance(configuration.log, LogSettings) and configuration.log.keep is not None:
         up_to = partial(delivered_up_to, configuration)
-        atexit.register(keep_short(configuration.log.path, configuration.log.keep, up_to=up_to))
-    gate = _gate(configuration, one_time_token, file)
-    if gate is None:
+        atexit.register(start_retention(configuration.log.path, configuration.log.keep, up_to=up_to))
+    auth = _session_auth(configuration, one_time_token, file)
+    if auth is None:
         return ServerApp(TrackingApp(create_collector(configuration)), None, configuration.server)
-    collector = create_collector(configuration, WatchedSink)
-    debugger = DebuggerApp(_reader(configuration, collector), gate)
+    collector = create_collector(configuration, RecordingSink)
+    debugger = DebuggerApp(_reader(configuration, collector), auth)
     return ServerApp(TrackingApp(collector), debugger, configuration.server)
 
 
-def _gate(configuration: Configuration, one_time_token: OneTimeToken | None, file: Path | None) -> Gate | None:
+def _session_auth(
+    configuration: Configuration, one_time_token: OneTimeToken | None, file: Path | None
+) -> SessionAuth | None:
     token = read_debugger_token(configuration, file=file)
     if token is not None:
-        return Gate.for_token(token)
-    return None if one_time_token is None else Gate.for_one_time(one_time_token)
+        return SessionAuth.for_token(token)
+    return None if one_time_token is None else SessionAuth.for_one_time(one_time_token)
 
 
 def _reader(configuration: Configuration, collector: Collector) -> LogReader:
     log = SqliteBrowser(configuration.log_path, keep_open=True)
     atexit.register(log.close)
-    assert isinstance(collector.sink, WatchedSink)
+    assert isinstance(collector.sink, RecordingSink)
     return LogReader(
         log,
         Explainer(configuration),
         collector.sink,
-        Repairer(collector),
-        Charts(log, _now, Lags(configuration, log)),
-        Tail(log),
+        Reprocessor(collector),
+        Charts(log, _now, DeliveryLag(configuration, log)),
+        RecentRows(log),
     )
 
 
@@ -138,5 +140,5 @@ def _configuration_of_environment() -> tuple[Path, Configuration]:
     file = find_configuration_file()
     if file is None:
         detail = f"no configuration: set {CONFIG_VARIABLE} to a {CONFIG_NAME}, or start in a folder that has one"
-        raise ConfigurationMistake(detail=detail)
+        raise ConfigurationError(detail=detail)
     return file, load_configuration(file)

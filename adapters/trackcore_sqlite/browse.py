@@ -53,7 +53,7 @@ class Filter:
 
 
 @attrs.frozen(kw_only=True)
-class Window:
+class SeqRange:
     """What was found in a window: rows, newest first, and the lowest sequence number that was looked at."""
 
     rows: Sequence[Any]
@@ -61,7 +61,7 @@ class Window:
 
 
 @attrs.frozen(kw_only=True)
-class Group:
+class GroupCount:
     """How many messages of one call a source has sent, their bytes in all, and those of the largest."""
 
     source: str
@@ -79,14 +79,14 @@ class Head(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What a list says of a message, or of a duplicate.  `cautions` is a JSON array; `payload` is JSON text."""
+    """What a list says of a message, or of a duplicate.  `warnings` is a JSON array; `payload` is JSON text."""
 
     seq: int
     source: str
     call: str
     received_at: datetime
     user: str | None
-    cautions: str | None
+    warnings: str | None
     payload: str
 
 
@@ -113,7 +113,7 @@ class SqliteBrowser:
 
     def __init__(self, path: Path | str, *, keep_open: bool = False) -> None:
         self.path = Path(path)
-        self._pool = ReaderPool(self.path, most_kept=_MOST_KEPT if keep_open else 0)
+        self._pool = ReaderPool(self.path, most_kept=_MAX_KEPT if keep_open else 0)
 
     def close(self) -> None:
         """Close what was kept open.  A later call opens it again."""
@@ -121,7 +121,7 @@ class SqliteBrowser:
 
     def version(self) -> tuple[int, int]:
         """Give what is another as soon as anything in the log is; it may be another without that too."""
-        with self._pool.lend() as kept:
+        with self._pool.connection() as kept:
             return kept.number, kept.connection.execute("PRAGMA data_version").fetchone()[0]
 
     def ends(self) -> dict[Part, int]:
@@ -141,7 +141,7 @@ class SqliteBrowser:
             limits = connection.execute(_LIMITS, (stretch,)).fetchone()
         return limits is not None and all(ends[part] <= limit for part, limit in zip(PARTS, limits, strict=True))
 
-    def listed(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> Window:
+    def listed(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> SeqRange:
         """Do as `between` does; messages and duplicates are `Listed`, of others a large payload is not read."""
         if part not in _LISTED:
             return self._between(part, _SELECT[part].replace("payload", _SMALL_PAYLOAD), after, to, wanted, limit)
@@ -150,20 +150,20 @@ class SqliteBrowser:
         with self._open() as connection:
             (found,) = connection.execute(query, (after, to, *values, limit)).fetchone()
         rows = [Listed._make((*row[:3], from_milliseconds(row[3]), *row[4:])) for row in msgspec.json.decode(found)]
-        return Window(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
+        return SeqRange(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
 
-    def between(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> Window:
+    def between(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> SeqRange:
         """Look at the rows of a part with `after < seq <= to`, newest first, and give up to `limit` that are wanted."""
         return self._between(part, _SELECT[part], after, to, wanted, limit)
 
     def _between(  # noqa: PLR0917
         self, part: Part, select: str, after: int, to: int, wanted: Filter, limit: int
-    ) -> Window:
+    ) -> SeqRange:
         conditions, values = _conditions(part, wanted)
         query = f"{select} WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?"
         with self._open() as connection:
             rows = list(map(_READ[part], connection.execute(query, (after, to, *values, limit))))
-        return Window(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
+        return SeqRange(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
 
     def one(self, part: Part, seq: int) -> Any:
         """Give a row of a part by its sequence number, None where there is none."""
@@ -246,11 +246,11 @@ class SqliteBrowser:
             (found,) = connection.execute(_REJECTED_CODES, (after, to, most)).fetchone()
         return [(seq, from_milliseconds(at), code) for seq, at, code in msgspec.json.decode(found)]
 
-    def counted(self, after: int, to: int) -> list[Group]:
+    def counted(self, after: int, to: int) -> list[GroupCount]:
         """Count the messages with `after < seq <= to` by source and call.  Reads each, not its payload."""
         with self._open() as connection:
             rows = connection.execute(_GROUPS, (after, to)).fetchall()
-        return [Group(source=row[0], call=row[1], count=row[2], size=row[3], largest=row[4]) for row in rows]
+        return [GroupCount(source=row[0], call=row[1], count=row[2], size=row[3], largest=row[4]) for row in rows]
 
     def sizes(self, seqs: Sequence[int]) -> list[int]:
         """Give the sizes in bytes of the messages of these sequence numbers, as they are stored."""
@@ -267,7 +267,7 @@ class SqliteBrowser:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with self._pool.lend() as kept:
+        with self._pool.connection() as kept:
             yield kept.connection
 
 
@@ -293,7 +293,7 @@ _GROUPS = """
         FROM messages WHERE seq > ? AND seq <= ? GROUP BY source_id, call
     ) JOIN sources ON sources.id = source_id
 """
-_MOST_KEPT = 4
+_MAX_KEPT = 4
 
 _SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, :message_id) FROM sources")
 """The messages whose id this may be, of whatever source."""

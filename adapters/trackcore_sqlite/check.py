@@ -16,15 +16,15 @@ from pathlib import Path
 import attrs
 from trackcore_sqlitefile import used_once
 
-from trackcore_sqlite.id_check import FITTING, Misfit, compare_ids
-from trackcore_sqlite.schema import APPLICATION_ID, MIGRATIONS, UnusableLog, is_damage, open_for_checking
+from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, compare_ids
 from trackcore_sqlite.sink import unavailable
+from trackcore_sqlite.tables import APPLICATION_ID, MIGRATIONS, UnusableLog, is_damage, open_for_checking
 
 _HEADER_BYTES = 72
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION_ID_AT = 68
 _OPERATIONS_BETWEEN_CALLS = 100_000
-_MOST_FAULTS = 10
+_MAX_FAULTS = 10
 _BESIDE = ("-wal", "-shm")
 
 
@@ -42,7 +42,7 @@ class Condition:
     is_checked: bool
     is_older: bool = False
     faults: tuple[str, ...] = ()
-    misfit: Misfit = FITTING
+    misfit: Inconsistency = CONSISTENT
 
 
 def check_log(
@@ -115,7 +115,7 @@ def _examined(condition: Condition, path: Path, on_progress: Callable[[], None] 
         if not condition.is_checked:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             return condition
-        rows = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
+        rows = connection.execute(f"PRAGMA integrity_check({_MAX_FAULTS})").fetchall()
         faults = tuple(row[0] for row in rows if row[0] != "ok")
         is_comparable = version == len(MIGRATIONS) and not faults
-        return attrs.evolve(condition, faults=faults, misfit=compare_ids(connection) if is_comparable else FITTING)
+        return attrs.evolve(condition, faults=faults, misfit=compare_ids(connection) if is_comparable else CONSISTENT)

@@ -21,14 +21,14 @@ import msgspec
 from trackcore_sqlitefile import used_once
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import unavailable
+from trackcore_sqlite.tables import open_to_tidy
 
 _BUSY_SECONDS = 30.0
 
 
 @attrs.frozen(kw_only=True)
-class Misfit:
+class Inconsistency:
     """In what ids and counters do not fit the messages.
 
     Attributes:
@@ -44,18 +44,18 @@ class Misfit:
     doubled: int = 0
 
     @property
-    def can_be_mended(self) -> bool:
-        """Whether `mend_ids` changes anything."""
+    def can_be_rebuilt(self) -> bool:
+        """Whether `rebuild_ids` changes anything."""
         return bool(self.lacking or self.surplus or self.miscounted)
 
     def __bool__(self) -> bool:
-        return self.can_be_mended or self.doubled > 0
+        return self.can_be_rebuilt or self.doubled > 0
 
 
-FITTING = Misfit()
+CONSISTENT = Inconsistency()
 
 
-def compare_ids(connection: sqlite3.Connection) -> Misfit:
+def compare_ids(connection: sqlite3.Connection) -> Inconsistency:
     """Hold ids and counters against the messages, as they are at one instant: others may write meanwhile."""
     connection.execute("BEGIN")
     try:
@@ -66,10 +66,10 @@ def compare_ids(connection: sqlite3.Connection) -> Misfit:
     finally:
         connection.execute("ROLLBACK")
     miscounted = dict.fromkeys(name.partition(".")[0] for name, number in held.items() if counted.get(name) != number)
-    return Misfit(lacking=lacking, surplus=surplus, miscounted=tuple(miscounted), doubled=doubled)
+    return Inconsistency(lacking=lacking, surplus=surplus, miscounted=tuple(miscounted), doubled=doubled)
 
 
-def mend_ids(path: Path | str) -> None:
+def rebuild_ids(path: Path | str) -> None:
     """Make ids and counters anew, in one transaction: some seconds for each million messages.
 
     Raises:

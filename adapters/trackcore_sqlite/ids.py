@@ -11,7 +11,7 @@ the least: where a hundred messages would change a hundred pages of it, they cha
 tables, which lie in memory anyway.
 
 Everything happens in the transaction of the messages, so the tables are as safe as those are, and right for every
-process.  An entry is found wherever it is by now; `trackcore_sqlite.sieve` spares most looks into the large tables.
+process.  An entry is found wherever it is by now; `trackcore_sqlite.bloom` spares most looks into the large tables.
 Which range is next follows from the sequence number, so nothing is to be remembered; a range that was left out would
 only move on one cycle later.
 
@@ -29,7 +29,7 @@ from typing import TypeAlias
 import attrs
 import msgspec
 
-from trackcore_sqlite.sieve import Sieve
+from trackcore_sqlite.bloom import BloomFilter
 
 HASH_BITS = 47
 """The most that SQLite keeps in six bytes.  Among a billion ids, one new one in 140,000 meets the hash of another."""
@@ -97,13 +97,13 @@ class StoredIds:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._sieve = Sieve(connection, _LARGE, HASH_BITS)
+        self._bloom = BloomFilter(connection, _LARGE, HASH_BITS)
 
     def find(self, hashes: Sequence[int]) -> Found:
         """Look for ids by their hashes.  Some may be known that were not asked for."""
         seq, stored, moved, hits, schema = self._look_up(hashes)
-        if moved != self._sieve.moved:
-            self._sieve.catch_up(moved)
+        if moved != self._bloom.moved:
+            self._bloom.catch_up(moved)
             _, _, _, hits, _ = self._look_up(hashes)
         known = known_among(self._connection, hits) if hits != _NOTHING else set()
         return Found(seq=seq, stored=stored, known=known, schema=schema)
@@ -114,11 +114,11 @@ class StoredIds:
         for step in range(found.seq // STEP, (found.seq + len(hashes)) // STEP):
             self._move_on(step, found.stored)
         if found.stored >= SIEVED:
-            self._sieve.learn(1 + len(hashes) // _LEARNED_EVERY)
+            self._bloom.load(1 + len(hashes) // _LEARNED_EVERY)
 
     def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str, int]:
         found: tuple[int, int, int, str, int]
-        looked_for = {"small": _array(hashes), "large": _array(self._sieve.sift(hashes))}
+        looked_for = {"small": _array(hashes), "large": _array(self._bloom.candidates(hashes))}
         found = self._connection.execute(_LOOK_UP, looked_for).fetchone()
         return found
 
@@ -127,7 +127,7 @@ class StoredIds:
             low, high = _range(step, _cycle(level, stored))
             if level == len(_SMALL) - 1:
                 (moved,) = self._connection.execute(_READ_MOVED, (low, high)).fetchone()
-                self._sieve.move(moved)
+                self._bloom.move(moved)
             self._connection.execute(_COPY[level], (low, high))
             self._connection.execute(_DROP[level], (low, high))
 

@@ -20,8 +20,8 @@ import msgspec
 from trackcore_sqlitefile import SharedConnection, used_once
 
 from trackcore import Call, JSONObject, LogChanged, Mark, StoredQuarantined, StoredRejected
-from trackcore_sqlite.schema import UnusableLog, open_for_reading
 from trackcore_sqlite.snapshot import Snapshot, StoredPayload, payload_query, read_payload
+from trackcore_sqlite.tables import UnusableLog, open_for_reading
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 _log = logging.getLogger("trackcore.sqlite")
@@ -31,7 +31,7 @@ _log = logging.getLogger("trackcore.sqlite")
 class StoredMessage:
     """A message as it lies in the log.
 
-    `message` is the wire object; `cautions` are `{code, message, path}`; `inherited` names what of `context` and
+    `message` is the wire object; `warnings` are `{code, message, path}`; `inherited` names what of `context` and
     `integrations` came from the batch, by wire path.  `found_by` is how its source was found, None for a message of
     before that was kept.
     """
@@ -41,7 +41,7 @@ class StoredMessage:
     call: Call
     received_at: datetime
     destinations: tuple[str, ...]
-    cautions: tuple[JSONObject, ...]
+    warnings: tuple[JSONObject, ...]
     message: JSONObject
     inherited: tuple[str, ...] = ()
     found_by: str | None = None
@@ -293,14 +293,14 @@ QUARANTINED = "SELECT seq, received_at, endpoint, write_key, client_ip, client_s
 
 def read_message(row: tuple[Any, ...]) -> StoredMessage:
     """Read a row of `MESSAGES`, or of `DUPLICATES`."""
-    seq, name, call, received_at, destinations, cautions, payload, inherited, found_by = row
+    seq, name, call, received_at, destinations, warnings, payload, inherited, found_by = row
     return StoredMessage(
         seq=seq,
         source=name,
         call=call,
         received_at=from_milliseconds(received_at),
         destinations=tuple(msgspec.json.decode(destinations)),
-        cautions=tuple(msgspec.json.decode(cautions)) if cautions else (),
+        warnings=tuple(msgspec.json.decode(warnings)) if warnings else (),
         message=msgspec.json.decode(payload),
         inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
         found_by=found_by,

@@ -22,14 +22,14 @@ from typing import NamedTuple, TypeAlias
 
 from trackcore_sqlitefile import SharedConnection
 
-from trackcore_sqlite.schema import UnusableLog, open_for_reading
+from trackcore_sqlite.tables import UnusableLog, open_for_reading
 
 _numbers = count()
 
 _Identity: TypeAlias = tuple[int, int] | None
 
 
-class _Kept(NamedTuple):
+class PooledConnection(NamedTuple):
     """A connection, its number in this process, and the file that it was opened for."""
 
     shared: SharedConnection
@@ -37,7 +37,7 @@ class _Kept(NamedTuple):
     identity: _Identity
 
 
-class Lent(NamedTuple):
+class LentConnection(NamedTuple):
     """A connection to read by, and its number: a connection that is opened anew has another one."""
 
     connection: sqlite3.Connection
@@ -55,15 +55,15 @@ class ReaderPool:
     def __init__(self, path: Path, *, most_kept: int = 0) -> None:
         self._path = path
         self._most_kept = most_kept
-        self._idle: deque[_Kept] = deque()
+        self._idle: deque[PooledConnection] = deque()
 
     @contextmanager
-    def lend(self) -> Iterator[Lent]:
+    def connection(self) -> Iterator[LentConnection]:
         """Lend a connection.  Raises `UnusableLog`."""
         kept = self._take()
         try:
             with kept.shared.use() as connection:
-                yield Lent(connection, kept.number)
+                yield LentConnection(connection, kept.number)
         except sqlite3.DatabaseError as error:
             kept.shared.close()
             raise UnusableLog(path=self._path, detail=f"it cannot be read ({error})") from error
@@ -80,7 +80,7 @@ class ReaderPool:
         while self._idle:
             self._idle.pop().shared.close()
 
-    def _take(self) -> _Kept:
+    def _take(self) -> PooledConnection:
         identity = _identity(self._path) if self._most_kept else None
         while self._idle:
             try:
@@ -90,7 +90,7 @@ class ReaderPool:
             if kept.identity == identity and kept.shared.is_open:
                 return kept
             kept.shared.close()
-        return _Kept(SharedConnection(partial(open_for_reading, self._path)), next(_numbers), identity)
+        return PooledConnection(SharedConnection(partial(open_for_reading, self._path)), next(_numbers), identity)
 
 
 def _identity(path: Path) -> _Identity:

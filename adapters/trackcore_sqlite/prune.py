@@ -20,9 +20,9 @@ import attrs
 from trackcore_sqlitefile import SharedConnection
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.schema import open_to_tidy
 from trackcore_sqlite.sink import unavailable
 from trackcore_sqlite.stretches import check_schema, schema_of
+from trackcore_sqlite.tables import open_to_tidy
 from trackcore_sqlite.times import milliseconds
 
 PARTS = ("messages", "duplicates", "rejected", "quarantine")
@@ -31,7 +31,7 @@ _STEP_SECONDS = 0.02
 """How long a step should hold the file: well below the 100 ms that a writer may be kept waiting."""
 
 _FIRST_ROWS = 100
-_MOST_ROWS = 10_000
+_MAX_ROWS = 10_000
 _BUSY_SECONDS = 30.0
 
 
@@ -84,10 +84,10 @@ def _drop_stretches(shared: SharedConnection) -> None:
     position holds (see `trackcore.Mark`).  The position before the oldest message keeps its proof, since it may be the
     end of a log from which everything was deleted.
     """
-    deleted = _MOST_ROWS
-    while deleted == _MOST_ROWS:
+    deleted = _MAX_ROWS
+    while deleted == _MAX_ROWS:
         with shared.use() as connection:
-            deleted = connection.execute(_DROP_STRETCHES, (_MOST_ROWS,)).rowcount
+            deleted = connection.execute(_DROP_STRETCHES, (_MAX_ROWS,)).rowcount
 
 
 _LAST_SEQ = 2**63 - 1
@@ -137,7 +137,7 @@ class _Pruning:
             with self._shared.use() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             time.sleep(step.seconds)
-            self._rows = min(_MOST_ROWS, max(1, int(self._rows * min(2.0, _STEP_SECONDS / step.seconds))))
+            self._rows = min(_MAX_ROWS, max(1, int(self._rows * min(2.0, _STEP_SECONDS / step.seconds))))
 
     def _window(self) -> list[tuple[int, int]]:
         query = f"SELECT seq, received_at FROM {self._part} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"

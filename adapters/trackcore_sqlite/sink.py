@@ -1,8 +1,8 @@
 """Writing the log.
 
-Requests that arrive together share one commit (`trackcore_sqlite.group`).  Processes on one file take turns by SQLite's
-own lock (`BEGIN IMMEDIATE`).  `synchronous = FULL` makes the commit return only after the fsync of the write-ahead log,
-so what was answered survives a crash of the process and of the machine.
+Requests that arrive together share one commit (`trackcore_sqlite.committer`).  Processes on one file take turns by
+SQLite's own lock (`BEGIN IMMEDIATE`).  `synchronous = FULL` makes the commit return only after the fsync of the
+write-ahead log, so what was answered survives a crash of the process and of the machine.
 
 If a transaction fails nothing of it is stored, and every job in it hears so.
 """
@@ -23,10 +23,10 @@ from trackcore_sqlitefile import SharedConnection, know_process, primary_code, r
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore_sqlite import ids
+from trackcore_sqlite.committer import GroupCommitter, TakeJobs, WriteRequest
 from trackcore_sqlite.duplicates import DuplicateKeeper
-from trackcore_sqlite.group import CommitGroup, Job, TakeJobs
-from trackcore_sqlite.schema import GONE, LOCKED, UnusableLog, inode_of, is_damage, open_for_writing
 from trackcore_sqlite.stretches import StretchWriter, schema_of
+from trackcore_sqlite.tables import GONE, LOCKED, UnusableLog, inode_of, is_damage, open_for_writing
 from trackcore_sqlite.times import milliseconds
 
 MEBIBYTE = 1 << 20
@@ -81,7 +81,7 @@ class SqliteSink:
         busy_timeout: seconds to wait for another process to finish writing.
     """
 
-    _group: CommitGroup
+    _group: GroupCommitter
     _stored_ids: ids.StoredIds  # of the connection
     _stretch: StretchWriter
     _source_ids: dict[str, int]  # of the connection
@@ -122,7 +122,7 @@ class SqliteSink:
         """
         if not (envelopes or rejected or quarantined):
             return ()
-        return self._run(Job(envelopes, rejected, quarantined))
+        return self._run(WriteRequest(envelopes, rejected, quarantined))
 
     def check_ready(self) -> None:
         """Return when a message could be stored now; known by storing something, at most once a second.
@@ -131,14 +131,14 @@ class SqliteSink:
             SinkUnavailable: as `store` does.
         """
         if time.monotonic() - self._ready_at >= _PROBE_SECONDS:
-            self._run(Job(probe=True))
+            self._run(WriteRequest(probe=True))
             self._ready_at = time.monotonic()
 
     def close(self) -> None:
         """Close the file.  A later call opens it again."""
         self._drop_connection()
 
-    def _run(self, job: Job) -> list[Outcome]:
+    def _run(self, job: WriteRequest) -> list[Outcome]:
         know_process()
         try:
             return self._group.run(job)
@@ -148,7 +148,7 @@ class SqliteSink:
 
     def start_anew(self) -> None:
         """Begin as a new process does: the locks and the calls of a parent are not those of its child."""
-        self._group = CommitGroup(
+        self._group = GroupCommitter(
             self._commit_together, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
         )
         self._duplicates = DuplicateKeeper()
@@ -165,7 +165,7 @@ class SqliteSink:
             for job in take():
                 self._commit_alone(job)
 
-    def _commit_alone(self, job: Job) -> None:
+    def _commit_alone(self, job: WriteRequest) -> None:
         try:
             self._commit(lambda: [job])
         except Exception as error:  # noqa: BLE001 - it is told to the thread that waits for it
@@ -236,7 +236,7 @@ class SqliteSink:
         self._stretch.forget()
         self._inode = None
 
-    def _write(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
+    def _write(self, connection: sqlite3.Connection, jobs: Sequence[WriteRequest]) -> None:
         envelopes = [envelope for job in jobs for envelope in job.envelopes]
         if not envelopes:  # else it is seen with the look for their ids, which costs nothing more
             self._stretch.check(schema_of(connection))
@@ -345,7 +345,7 @@ def _row(seq: int, key: ids.Key, envelope: Envelope) -> tuple[object, ...]:
         envelope.anonymous_id,
         milliseconds(envelope.received_at),
         _names_text(envelope.destinations),
-        _json_text(envelope.cautions) if envelope.cautions else None,
+        _json_text(envelope.warnings) if envelope.warnings else None,
         envelope.payload,
         _names_text(envelope.inherited) if envelope.inherited else None,
         envelope.found_by,

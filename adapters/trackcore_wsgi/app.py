@@ -17,7 +17,7 @@ from trackcore_wsgi.credentials import header_write_key, other_header_write_key,
 from trackcore_wsgi.mounting import behind_proxies
 from trackcore_wsgi.openapi import openapi_document
 from trackcore_wsgi.pixel import message_in_query
-from trackcore_wsgi.responses import Answer
+from trackcore_wsgi.responses import ErrorResponse
 from trackcore_wsgi.routes import Action, Route, find_route
 from trackcore_wsgi.settings import settings_document
 
@@ -48,7 +48,7 @@ class TrackingApp:
         self.collector = collector
         self._input_terminated = input_terminated
         self._warned_of_input = False
-        self._actions: dict[Action, Callable[[WSGIEnvironment, Route], Answer]] = {
+        self._actions: dict[Action, Callable[[WSGIEnvironment, Route], ErrorResponse]] = {
             Action.TRACK: self._track,
             Action.PIXEL: self._pixel,
             Action.DROP: self._drop,
@@ -68,7 +68,7 @@ class TrackingApp:
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._answer(environ).send(environ, start_response)
 
-    def _answer(self, environ: WSGIEnvironment) -> Answer:
+    def _answer(self, environ: WSGIEnvironment) -> ErrorResponse:
         try:
             return self._dispatch(environ)
         except InvalidRequest as error:
@@ -85,7 +85,7 @@ class TrackingApp:
             log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
             return responses.failure_answer(responses.INTERNAL_ERROR)
 
-    def _dispatch(self, environ: WSGIEnvironment) -> Answer:
+    def _dispatch(self, environ: WSGIEnvironment) -> ErrorResponse:
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS":
             return responses.SUCCESS
@@ -96,12 +96,12 @@ class TrackingApp:
             return responses.method_not_allowed((*route.methods, "OPTIONS"))
         return self._actions[route.action](environ, route)
 
-    def _track(self, environ: WSGIEnvironment, route: Route) -> Answer:
+    def _track(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
         origin = _origin(environ, route)
         try:
             body = read_body(environ, self.collector.limits.request_bytes)
         except RefusedBody as refused:
-            self.collector.keep_refused(refused.received, refused.error, origin=origin, endpoint=route.endpoint)
+            self.collector.store_rejected(refused.received, refused.error, origin=origin, endpoint=route.endpoint)
             raise refused.error from None
         receipt = self.collector.receive(body, endpoint=route.endpoint, origin=origin)
         self._tell_rate(receipt)
@@ -110,7 +110,7 @@ class TrackingApp:
             return responses.unknown_source(receipt.hint) if strict else responses.SUCCESS
         return responses.for_receipt(receipt, strict=strict)
 
-    def _pixel(self, environ: WSGIEnvironment, route: Route) -> Answer:
+    def _pixel(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
         try:
             body = message_in_query(query_of(environ))
             self.collector.receive(body, endpoint=route.endpoint, origin=_origin(environ, route))
@@ -120,20 +120,20 @@ class TrackingApp:
             log.error("a pixel could not be stored: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
         return responses.IMAGE
 
-    def _drop(self, environ: WSGIEnvironment, _: Route) -> Answer:
+    def _drop(self, environ: WSGIEnvironment, _: Route) -> ErrorResponse:
         try:
             read_body(environ, self.collector.limits.request_bytes)
         except (RefusedBody, UnsupportedTransferCoding, UnterminatedBody):
             log.debug("metrics that could not be read were dropped like any")
         return responses.SUCCESS
 
-    def _settings(self, environ: WSGIEnvironment, route: Route) -> Answer:
+    def _settings(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
         return responses.json_answer(settings_document(Request(environ), route.write_key))
 
-    def _health(self, _environ: WSGIEnvironment, _: Route) -> Answer:
+    def _health(self, _environ: WSGIEnvironment, _: Route) -> ErrorResponse:
         return responses.json_answer({"status": "ok"})
 
-    def _ready(self, _environ: WSGIEnvironment, _: Route) -> Answer:
+    def _ready(self, _environ: WSGIEnvironment, _: Route) -> ErrorResponse:
         try:
             self.collector.sink.check_ready()
         except SinkUnavailable as error:
@@ -141,7 +141,7 @@ class TrackingApp:
             return responses.not_ready(error)
         return responses.json_answer({"status": "ready"})
 
-    def _openapi(self, environ: WSGIEnvironment, _: Route) -> Answer:
+    def _openapi(self, environ: WSGIEnvironment, _: Route) -> ErrorResponse:
         return responses.json_answer(openapi_document(self.collector.limits, Request(environ).root_path))
 
     def _warn_of_input(self) -> None:

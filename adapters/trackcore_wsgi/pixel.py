@@ -21,7 +21,7 @@ GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7
 """A transparent image of one pixel."""
 
 _STANDARD_ALPHABET = str.maketrans("-_ ", "+/+")  # a query parser has made spaces of plus signs
-_MOST_LEVELS = 64
+_MAX_LEVELS = 64
 
 
 def message_in_query(query: Mapping[str, str]) -> bytes:
@@ -79,7 +79,7 @@ def _undotted(query: Mapping[str, str]) -> JSONObject:
     """Build the object that dotted keys describe.  Where `a=1&a.b=2` contradict each other the deeper key wins."""
     message: JSONObject = {}
     for key in sorted(query, key=lambda key: key.count("."), reverse=True):
-        *parents, name = key.split(".", _MOST_LEVELS)
+        *parents, name = key.split(".", _MAX_LEVELS)
         inner = message
         for parent in parents:
             inner = inner.setdefault(parent, {})

@@ -84,7 +84,7 @@ UNAVAILABLE: Mapping[Cause, Failure] = {
 
 
 @attrs.frozen
-class Answer:
+class ErrorResponse:
     """What a request is answered with.  (A Werkzeug response does more than we need, and takes longer than intake.)"""
 
     body: bytes
@@ -106,52 +106,52 @@ class Answer:
         return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
 
 
-def json_answer(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+def json_answer(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> ErrorResponse:
     """Answer with a JSON object."""
-    return Answer(encode_json(body), status)
+    return ErrorResponse(encode_json(body), status)
 
 
-SUCCESS = Answer(OK)
+SUCCESS = ErrorResponse(OK)
 """All of a request is stored."""
 
 
-def failure_answer(failure: Failure) -> Answer:
+def failure_answer(failure: Failure) -> ErrorResponse:
     """Answer with an entry of the table."""
     return json_answer({"success": False, "code": failure.code, "message": failure.message}, failure.status)
 
 
-def unknown_source(hint: str) -> Answer:
+def unknown_source(hint: str) -> ErrorResponse:
     """Answer that nothing could be accepted, with what the receipt says of the write key."""
     message = UNKNOWN_SOURCE.message.removesuffix("." if hint else "")
     return failure_answer(attrs.evolve(UNKNOWN_SOURCE, message=message + hint))
 
 
-def invalid_request(error: InvalidRequest) -> Answer:
+def invalid_request(error: InvalidRequest) -> ErrorResponse:
     """Answer that a request is of no use as a whole."""
     found = {"path": error.path or None, "limit": error.limit, "actual": error.actual, "position": error.position}
     told = {name: value for name, value in found.items() if value is not None}
     return json_answer({"success": False, "code": error.reason, "message": error.detail} | told, HTTPStatus.BAD_REQUEST)
 
 
-def unavailable(error: SinkUnavailable) -> Answer:
+def unavailable(error: SinkUnavailable) -> ErrorResponse:
     """Answer that nothing was stored, and when to try again."""
     return try_later(UNAVAILABLE[error.cause], error.retry_after)
 
 
-def not_ready(error: SinkUnavailable) -> Answer:
+def not_ready(error: SinkUnavailable) -> ErrorResponse:
     """Answer that nothing can be stored now, and why in one word."""
     failure = UNAVAILABLE[error.cause]
     body = {"success": False, "code": failure.code, "message": failure.message, "reason": error.reason}
     return attrs.evolve(unavailable(error), body=encode_json(body))
 
 
-def try_later(failure: Failure, retry_after: int) -> Answer:
+def try_later(failure: Failure, retry_after: int) -> ErrorResponse:
     """Answer with an entry of the table, and after how many seconds to try again."""
     seconds = str(retry_after)
     return attrs.evolve(failure_answer(failure), headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
 
 
-def for_receipt(receipt: Receipt, *, strict: bool) -> Answer:
+def for_receipt(receipt: Receipt, *, strict: bool) -> ErrorResponse:
     """Answer with what became of a request whose source is known."""
     if not receipt.rejections:
         return SUCCESS
@@ -169,12 +169,12 @@ def for_receipt(receipt: Receipt, *, strict: bool) -> Answer:
     )
 
 
-def method_not_allowed(methods: Iterable[str]) -> Answer:
+def method_not_allowed(methods: Iterable[str]) -> ErrorResponse:
     """Answer that a path does not take the method, but these."""
     return attrs.evolve(failure_answer(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
 
 
-IMAGE = Answer(
+IMAGE = ErrorResponse(
     GIF,
     media_type="image/gif",
     headers=(

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_sqlite import Filter, SqliteBrowser, SqliteSink, UnusableLog, prune, spread
 
-from trackcore import Caution, Envelope, QuarantinedRequest, RejectedRecord, Warned
+from trackcore import Envelope, MessageWarning, QuarantinedRequest, RejectedRecord, WarningCode
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
-WARNING = Caution(code=Warned.ID_FROM_NUMBER, message="the number was kept as '5'", path="userId")
+WARNING = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="the number was kept as '5'", path="userId")
 
 
 def envelope(number: int, source: str = "website", call: str = "track", user: str = "u1", **more: object) -> Envelope:
@@ -26,7 +26,7 @@ def envelope(number: int, source: str = "website", call: str = "track", user: st
         anonymous_id=None,
         received_at=START + timedelta(seconds=number),
         destinations=(),
-        cautions=(WARNING,) if more.get("warned") else (),
+        warnings=(WARNING,) if more.get("warned") else (),
         payload=b'{"type":"%s","messageId":"m%d"}' % (call.encode(), number),
     )
 

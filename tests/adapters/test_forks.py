@@ -156,7 +156,7 @@ FORK_BESIDE_A_NESTED_USE = """
 import os, signal, sys, threading
 from pathlib import Path
 from adapter_helpers import envelope
-from trackcore_delivery import Ownership
+from trackcore_delivery import DeliveryLock
 from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_sqlitefile import forks
 
@@ -194,7 +194,7 @@ NESTED = {
     "a reader that goes on": "assert all(len(list(reader)) == 199 for reader in readers)",
     "a reader that is closed": "[reader.close() for reader in readers]",
     "another sink": "SqliteSink(path).store([envelope('nested')])",
-    "a lock": "Ownership(Path(path + '.lock')).owner()",
+    "a lock": "DeliveryLock(Path(path + '.lock')).owner()",
 }
 
 FORK_OF_ANOTHER_LANGUAGE = """
@@ -243,20 +243,20 @@ if not child:
 SHARED_LOCK = """
 import os, sys
 from pathlib import Path
-from trackcore_delivery import Ownership
+from trackcore_delivery import DeliveryLock
 
 path = Path(sys.argv[1])
-ownership = Ownership(path)
-assert ownership.take("parent")
+ownership = DeliveryLock(path)
+assert ownership.acquire("parent")
 begun, over = os.pipe(), os.pipe()
 if not (child := os.fork()):
     os.write(begun[1], b"x")
     os.read(over[0], 1)
     os._exit(0)
 os.read(begun[0], 1)
-print(Ownership(path).owner() is not None, "the child does not give it back")
-ownership.give_back()
-print(Ownership(path).take("other"), "the child does not keep it")
+print(DeliveryLock(path).owner() is not None, "the child does not give it back")
+ownership.release()
+print(DeliveryLock(path).acquire("other"), "the child does not keep it")
 os.write(over[1], b"x")
 assert os.waitpid(child, 0)[1] == 0
 """

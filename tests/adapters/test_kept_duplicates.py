@@ -9,7 +9,7 @@ import attrs
 from adapter_helpers import envelope
 from trackcore_sqlite import Filter, Listed, SqliteBrowser, SqliteLog, SqliteSink
 from trackcore_sqlite.duplicates import AT_ONCE, PER_SECOND, DuplicateKeeper
-from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite.tables import open_for_writing
 
 
 @attrs.define

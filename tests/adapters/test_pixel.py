@@ -178,7 +178,7 @@ class TestDottedKeys:
         assert_image(server.get("/v1/pixel/page", f"userId=u&{query}", headers=KEY))
         (entry,) = server.entries
         assert entry.message["name"] == "Caf\ufffd"
-        assert [caution["code"] for caution in entry.cautions] == ["surrogate_replaced"]
+        assert [warning["code"] for warning in entry.warnings] == ["surrogate_replaced"]
 
     def test_a_write_key_that_is_not_utf_8_is_kept_in_quarantine(self, server: Server) -> None:
         for query in ("writeKey=\xe9", "writeKey=%FF"):
@@ -189,7 +189,7 @@ class TestDottedKeys:
     def test_a_query_in_utf_8_escaped_or_not(self, server: Server, name: str) -> None:
         assert_image(server.get("/v1/pixel/page", f"userId=u&writeKey=abc123&name={name}"))
         (entry,) = server.entries
-        assert (entry.message["name"], entry.cautions) == ("Café", ())
+        assert (entry.message["name"], entry.warnings) == ("Café", ())
 
 
 class TestRefused:
@@ -239,7 +239,7 @@ class TestBytesThatAreNotUtf8:
         query = 'data={"userId":"u","event":"' + text + '"}'
         assert_image(server.get("/v1/pixel/track", query, headers=KEY))
         (entry,) = server.entries
-        assert [caution["code"] for caution in entry.cautions] == ["surrogate_replaced"]
+        assert [warning["code"] for warning in entry.warnings] == ["surrogate_replaced"]
         return str(entry.message["event"])
 
     @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ class TestRecordings:
 
 
 def _cautions(server: Server) -> list[str]:
-    return [caution["code"] for entry in server.entries for caution in entry.cautions]
+    return [warning["code"] for entry in server.entries for warning in entry.warnings]
 
 
 class TestQuirks:
@@ -275,7 +275,7 @@ class TestQuirks:
         body = rb'{"batch": [{"type":"track","event":"a' + escape + rb'b","userId":"u"},{"type":"page","userId":"v"}]}'
         assert server.post("/v1/batch", body).body == SUCCESS
         assert [message.get("event") for message in server.messages] == ["a\ufffdb", None]
-        assert [[caution["code"] for caution in entry.cautions] for entry in server.entries] == [
+        assert [[warning["code"] for warning in entry.warnings] for entry in server.entries] == [
             ["surrogate_replaced"],
             [],
         ]

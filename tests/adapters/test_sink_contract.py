@@ -23,18 +23,18 @@ from trackcore_kafka import StoredMessage as KafkaMessage
 from trackcore_sqlite import SqliteLog, SqliteSink, StoredMessage
 
 from trackcore import (
-    Caution,
     Envelope,
     MemorySink,
+    MessageWarning,
     Outcome,
     QuarantinedRequest,
     RejectedRecord,
     Sink,
-    Warned,
+    WarningCode,
 )
 
 T = TypeVar("T")
-CODES = {str(code): code for code in Warned}
+CODES = {str(code): code for code in WarningCode}
 STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
 
 
@@ -126,7 +126,7 @@ def _envelope(stored: StoredMessage | KafkaMessage) -> Envelope:
         stored.message.get("anonymousId"),
         stored.received_at,
         stored.destinations,
-        tuple(Caution(code=CODES[c["code"]], message=c["message"], path=c["path"]) for c in stored.cautions),
+        tuple(MessageWarning(code=CODES[c["code"]], message=c["message"], path=c["path"]) for c in stored.warnings),
         json.dumps(stored.message).encode(),
     )
 
@@ -230,7 +230,7 @@ class TestWhatIsKept:
     """Everything of a call is kept, with all its fields."""
 
     def test_a_message(self, kept: Kept) -> None:
-        caution = Caution(code=Warned.ID_FROM_NUMBER, message="kept as '7'", path="userId")
+        warning = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="kept as '7'", path="userId")
         payload = {"messageId": "é😀", "userId": "7", "anonymousId": "anon", "type": "page", "n": 2**70}
         original = envelope(
             "é😀",
@@ -239,7 +239,7 @@ class TestWhatIsKept:
             user_id="7",
             anonymous_id="anon",
             destinations=("Mixpanel", "Google Analytics"),
-            cautions=(caution,),
+            warnings=(warning,),
             payload=json.dumps(payload).encode(),
         )
         kept.sink.store([original])

@@ -25,7 +25,7 @@ from adapter_helpers import (
 )
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog
 from trackcore_sqlite import log as log_module
-from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
+from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 from trackcore import Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable

@@ -32,9 +32,10 @@ from adapter_helpers import (
     write_lock,
 )
 from patience import PATIENCE
-from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, mend_ids, prune, schema
+from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, prune, rebuild_ids
 from trackcore_sqlite import sink as sink_module
-from trackcore_sqlite.schema import open_for_writing
+from trackcore_sqlite import tables as schema
+from trackcore_sqlite.tables import open_for_writing
 
 from trackcore import Cause, Envelope, Outcome, SinkUnavailable
 
@@ -384,7 +385,7 @@ class TestGone:
         with pytest.raises(SinkUnavailable):
             sqlite_sink.store([envelope("b")])
 
-    @pytest.mark.parametrize("tidy", [mend_ids, lambda path: list(prune(path, NOON))], ids=["mend", "prune"])
+    @pytest.mark.parametrize("tidy", [rebuild_ids, lambda path: list(prune(path, NOON))], ids=["mend", "prune"])
     def test_nobody_makes_a_log_but_who_stores(self, tidy: Callable[[Path], object], log_path: Path) -> None:
         with pytest.raises(UnusableLog, match="there is no log here"):
             tidy(log_path)

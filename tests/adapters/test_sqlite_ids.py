@@ -23,11 +23,20 @@ from adapter_helpers import (
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from trackcore_sqlite import FITTING, Misfit, SqliteBrowser, SqliteLog, SqliteSink, check_log, mend_ids, prune
+from trackcore_sqlite import (
+    CONSISTENT,
+    Inconsistency,
+    SqliteBrowser,
+    SqliteLog,
+    SqliteSink,
+    check_log,
+    prune,
+    rebuild_ids,
+)
+from trackcore_sqlite import bloom as sieve_module
 from trackcore_sqlite import ids as ids_module
-from trackcore_sqlite import sieve as sieve_module
 from trackcore_sqlite.ids import TABLES, hash_of
-from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
+from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 
 from trackcore import Outcome
 
@@ -114,12 +123,12 @@ class LogAgainstDict(RuleBasedStateMachine):
     def lose_entries_and_mend(self, table: str, part: int) -> None:
         """Sinks that are open meanwhile know what was mended."""
         change(self.path, f"DELETE FROM {table} WHERE hash % {part} = 0")  # noqa: S608 - ours
-        mend_ids(self.path)
+        rebuild_ids(self.path)
 
     @invariant()
     def ids_fit(self) -> None:
         """The ids fit the messages, and both are those of the dict."""
-        assert check_log(self.path).misfit == FITTING
+        assert check_log(self.path).misfit == CONSISTENT
         stored = [(entry.source, entry.message["messageId"]) for entry in SqliteLog(self.path).messages()]
         assert Counter(stored) == Counter(self.model.keys())
         assert SqliteLog(self.path).totals().messages == len(self.model)
@@ -182,7 +191,7 @@ class TestHashes:
         everything = [envelope(f"m{number}") for number in range(20)]
         assert list(sink.store(everything)) == [Outcome.DUPLICATE] * 20
         sink.close()
-        assert check_log(log_path).misfit == FITTING
+        assert check_log(log_path).misfit == CONSISTENT
 
     def test_the_same_id_of_two_sources(self, sqlite_sink: SqliteSink) -> None:
         both = [envelope("a", source=source) for source in SOURCES]
@@ -195,7 +204,7 @@ class TestHashes:
         assert sqlite_sink.store([envelope(message_id)]) == [Outcome.DUPLICATE]
         assert SqliteBrowser(log_path).seq_of("website", message_id) == 1
         assert [stored.seq for stored in SqliteBrowser(log_path).with_message_id(message_id)] == [1]
-        assert check_log(log_path).misfit == FITTING
+        assert check_log(log_path).misfit == CONSISTENT
 
     def test_a_hash_fits_into_six_bytes(self) -> None:
         hashes = [hash_of(number % 3, str(number)) for number in range(1_000)]
@@ -221,9 +230,9 @@ class TestFinding:
 WRITER = """
 import sys
 from adapter_helpers import envelope
-from trackcore_sqlite import SqliteSink, ids, sieve
+from trackcore_sqlite import SqliteSink, bloom, ids
 
-ids.STEP, ids.SIEVED, sieve.SLICES_BITS, sieve.MOVES_KEPT = 16, 0, 4, 3
+ids.STEP, ids.SIEVED, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
 sink = SqliteSink(sys.argv[1], busy_timeout=20)
 stored = 0
 for start in range(0, 1500, 10):
@@ -243,7 +252,7 @@ print(*(writer.communicate(timeout=60)[0].decode() for writer in writers))
     printed = [int(count) for count in run_python(script, log_path).split()]
     assert sum(printed) == 1_515
     assert len({stored.message["messageId"] for stored in SqliteLog(log_path).messages()}) == 1_515
-    assert check_log(log_path).misfit == FITTING
+    assert check_log(log_path).misfit == CONSISTENT
 
 
 class TestCheck:
@@ -260,27 +269,30 @@ class TestCheck:
     @pytest.mark.parametrize(
         ("statement", "misfit"),
         [
-            ("DELETE FROM messages WHERE seq = 1000", Misfit(surplus=1, miscounted=("messages",))),
-            ("DELETE FROM message_ids_0 WHERE seq > 990", Misfit(lacking=10)),
-            ("UPDATE message_ids_0 SET hash = hash + 1 WHERE seq = 1000", Misfit(lacking=1, surplus=1)),
-            ("UPDATE message_ids_0 SET seq = 5000 WHERE seq = 1000", Misfit(lacking=1, surplus=1)),
-            ("UPDATE messages SET message_id = 'other' WHERE seq = 7", Misfit(lacking=1, surplus=1)),
-            ("INSERT INTO message_ids_2 VALUES (5, 5)", Misfit(surplus=1)),
-            ("INSERT INTO message_ids_4 SELECT * FROM message_ids_0 WHERE seq = 1000", Misfit(surplus=1)),
-            ("UPDATE counters SET value = 7 WHERE name = 'messages.count'", Misfit(miscounted=("messages",))),
-            ("DELETE FROM rejected WHERE seq = 2", Misfit(miscounted=("rejected",))),
-            ("UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'", Misfit(miscounted=("rejected",))),
-            ("UPDATE counters SET value = 9999 WHERE name = 'duplicates.bytes'", Misfit(miscounted=("duplicates",))),
+            ("DELETE FROM messages WHERE seq = 1000", Inconsistency(surplus=1, miscounted=("messages",))),
+            ("DELETE FROM message_ids_0 WHERE seq > 990", Inconsistency(lacking=10)),
+            ("UPDATE message_ids_0 SET hash = hash + 1 WHERE seq = 1000", Inconsistency(lacking=1, surplus=1)),
+            ("UPDATE message_ids_0 SET seq = 5000 WHERE seq = 1000", Inconsistency(lacking=1, surplus=1)),
+            ("UPDATE messages SET message_id = 'other' WHERE seq = 7", Inconsistency(lacking=1, surplus=1)),
+            ("INSERT INTO message_ids_2 VALUES (5, 5)", Inconsistency(surplus=1)),
+            ("INSERT INTO message_ids_4 SELECT * FROM message_ids_0 WHERE seq = 1000", Inconsistency(surplus=1)),
+            ("UPDATE counters SET value = 7 WHERE name = 'messages.count'", Inconsistency(miscounted=("messages",))),
+            ("DELETE FROM rejected WHERE seq = 2", Inconsistency(miscounted=("rejected",))),
+            ("UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'", Inconsistency(miscounted=("rejected",))),
+            (
+                "UPDATE counters SET value = 9999 WHERE name = 'duplicates.bytes'",
+                Inconsistency(miscounted=("duplicates",)),
+            ),
         ],
     )
-    def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Misfit) -> None:
-        assert check_log(path).misfit == FITTING
+    def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Inconsistency) -> None:
+        assert check_log(path).misfit == CONSISTENT
         change(path, statement)
         condition = check_log(path)
         assert condition.misfit == misfit
         assert condition.faults == ()
-        mend_ids(path)
-        assert check_log(path).misfit == FITTING
+        rebuild_ids(path)
+        assert check_log(path).misfit == CONSISTENT
         sink = SqliteSink(path)
         assert sink.store([envelope("m5"), envelope("new")]) == [Outcome.DUPLICATE, Outcome.STORED]
         sink.close()
@@ -290,7 +302,7 @@ class TestCheck:
         sink = SqliteSink(path, rejected_bytes=3_000)
         sink.store(rejected=[rejected_record(b"x" * 500)] * 4)
         change(path, "DELETE FROM rejected")
-        mend_ids(path)
+        rebuild_ids(path)
         sink.store(rejected=[rejected_record(b"y" * 2_000)])
         sink.close()
         assert [kept.payload for kept in SqliteLog(path).rejected()] == [b"y" * 2_000]
@@ -315,7 +327,7 @@ class TestCheck:
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
         """Their numbers and hashes are all there, but no pair is right."""
         change(path, "UPDATE message_ids_0 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
-        assert check_log(path).misfit == Misfit(lacking=2, surplus=2)
+        assert check_log(path).misfit == Inconsistency(lacking=2, surplus=2)
 
     def test_a_message_that_is_there_twice(self, path: Path) -> None:
         """No constraint of the file forbids it; the check finds it, and cannot mend it."""
@@ -324,11 +336,11 @@ class TestCheck:
             "INSERT INTO messages SELECT 1001, source_id, message_id, call, user_id, anonymous_id, received_at,"
             " destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = 1000",
         )
-        mend_ids(path)
+        rebuild_ids(path)
         misfit = check_log(path).misfit
-        assert misfit == Misfit(doubled=1)
+        assert misfit == Inconsistency(doubled=1)
         assert misfit
-        assert not misfit.can_be_mended
+        assert not misfit.can_be_rebuilt
 
     def test_a_sink_that_is_open_knows_what_was_mended(
         self, sqlite_sink: SqliteSink, log_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -338,13 +350,13 @@ class TestCheck:
         monkeypatch.setattr(sieve_module, "SLICES_BITS", 0)
         some = [envelope(f"m{number}") for number in range(10)]
         sqlite_sink.store(some)
-        mend_ids(log_path)
+        rebuild_ids(log_path)
         assert list(sqlite_sink.store(some)) == [Outcome.DUPLICATE] * 10
 
     def test_while_it_is_written(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for number in range(50):
             sqlite_sink.store([envelope(f"m{number}-{k}") for k in range(20)])
-            assert check_log(log_path).misfit == FITTING
+            assert check_log(log_path).misfit == CONSISTENT
 
 
 class TestMigration:
@@ -376,12 +388,12 @@ class TestMigration:
         sink.close()
         totals = SqliteLog(old).totals()
         assert (totals.messages, totals.rejected, totals.quarantined) == (1_402, 3, 2)
-        assert check_log(old).misfit == FITTING
+        assert check_log(old).misfit == CONSISTENT
         assert [record.code for record in SqliteLog(old).rejected(code="no_event")] == ["no_event"]
 
     def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
         condition = check_log(old)
-        assert (condition.is_older, condition.faults, condition.misfit) == (True, (), FITTING)
+        assert (condition.is_older, condition.faults, condition.misfit) == (True, (), CONSISTENT)
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
         assert not check_log(old).is_older
@@ -399,4 +411,4 @@ class TestMigration:
         assert check_log(old).is_older
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
-        assert check_log(old).misfit == FITTING
+        assert check_log(old).misfit == CONSISTENT

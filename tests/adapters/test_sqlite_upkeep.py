@@ -16,7 +16,7 @@ from adapter_helpers import NOON, Workers, envelope, overwrite, quarantined_requ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, check_log, prune, set_aside
-from trackcore_sqlite.schema import MIGRATIONS, is_damage, open_for_writing
+from trackcore_sqlite.tables import MIGRATIONS, is_damage, open_for_writing
 
 from trackcore import Envelope, LogChanged, Mark, Outcome, SinkUnavailable, Stretch
 

@@ -365,7 +365,7 @@ class TestWriteKeys:
         body = {"batch": [message], "writeKey": mask} if path == "/v1/batch" else message
         assert server.post(path, body, headers={"X-Write-Key": "abc123:secret"}).body == SUCCESS
         (entry,) = server.entries
-        assert (entry.source, entry.cautions, "writeKey" in entry.message) == ("website", (), False)
+        assert (entry.source, entry.warnings, "writeKey" in entry.message) == ("website", (), False)
 
     @pytest.mark.parametrize(
         ("header", "envelope_key", "item_key", "source", "warned"),
@@ -397,7 +397,7 @@ class TestWriteKeys:
         server.post("/v1/batch", body, headers={"Authorization": basic(header)} if header else {})
         (entry,) = server.entries
         assert entry.source == source
-        assert [caution["code"] for caution in entry.cautions] == (["write_key_mismatch"] if warned else [])
+        assert [warning["code"] for warning in entry.warnings] == (["write_key_mismatch"] if warned else [])
         assert "writeKey" not in entry.message
 
     FOREIGN = (
@@ -422,7 +422,7 @@ class TestWriteKeys:
         (entry,) = server.entries
         assert (entry.source, "writeKey" in entry.message) == ("app", False)
         is_other_key = header == basic("staging:hunter2")
-        assert [caution["code"] for caution in entry.cautions] == (["write_key_mismatch"] if is_other_key else [])
+        assert [warning["code"] for warning in entry.warnings] == (["write_key_mismatch"] if is_other_key else [])
 
     def test_nor_does_a_custom_header(self, server: Server) -> None:
         server.post("/v1/t", track(writeKey="app1"), headers={"X-Write-Key": "nope"})
@@ -482,7 +482,7 @@ class TestWriteKeys:
         message = track(**({} if body_key is None else {"writeKey": body_key}))
         server.post("/v1/track", message, headers={} if header is None else {"Authorization": f"Basic {header}"})
         (entry,) = server.entries
-        assert (entry.source, entry.cautions) == ("website", ())
+        assert (entry.source, entry.warnings) == ("website", ())
 
     @pytest.mark.parametrize("key", [None, "", 5, True, [], {}])
     def test_a_key_in_the_body_that_is_none(self, server: Server, key: Any) -> None:
@@ -526,7 +526,7 @@ class TestWriteKeys:
         body = {"batch": [track()], **({"writeKey": body_key} if body_key else {})}
         server.post("/beacon/v1/batch", body, query="writeKey=app1", headers=headers)
         (entry,) = server.entries
-        assert [caution["code"] for caution in entry.cautions] == ["write_key_mismatch"]
+        assert [warning["code"] for warning in entry.warnings] == ["write_key_mismatch"]
 
     @pytest.mark.parametrize("path", ["/v1/batch", "/v1/b", "/v1/import"])
     def test_the_query_is_ignored_elsewhere(self, server: Server, path: str) -> None:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from delivery_helpers import Behaviour, Bench, HttpEndpoint
+from delivery_helpers import Behaviour, Bench, EndpointServer
 from delivery_processes import Deployed
 
 
 @pytest.fixture(name="endpoint")
-def _endpoint() -> Iterator[Callable[..., HttpEndpoint]]:
+def _endpoint() -> Iterator[Callable[..., EndpointServer]]:
     """Start HTTP endpoints."""
-    started: list[HttpEndpoint] = []
+    started: list[EndpointServer] = []
 
-    def start(behaviour: Behaviour | None = None, port: int = 0) -> HttpEndpoint:
-        endpoint = HttpEndpoint(port=port) if behaviour is None else HttpEndpoint(behaviour, port)
+    def start(behaviour: Behaviour | None = None, port: int = 0) -> EndpointServer:
+        endpoint = EndpointServer(port=port) if behaviour is None else EndpointServer(behaviour, port)
         started.append(endpoint)
         return endpoint
 

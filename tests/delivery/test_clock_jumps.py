@@ -7,20 +7,20 @@ import pytest
 from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trackcore_delivery import Refusal, Settled, State, TryLater
+from trackcore_delivery import DeliveryResult, MessageRefused, RetryLater, State
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
+from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.patience import Patience, Place
-from trackcore_delivery.worker import Worker
 
 WINDOW = timedelta(hours=4)
 JUMPS = [-400 * 86_400, -86_400, -1, 1, 5 * 3_600, 400 * 86_400]
 
 
-def failing(_: list[str]) -> Sequence[Refusal]:
-    raise TryLater(detail="down")
+def failing(_: list[str]) -> Sequence[MessageRefused]:
+    raise RetryLater(detail="down")
 
 
-def pass_time(bench: Bench, worker: Worker, *, minutes: float) -> None:
+def pass_time(bench: Bench, worker: DestinationWorker, *, minutes: float) -> None:
     for _ in range(int(minutes)):
         bench.run(worker)
         bench.clock.turn(minutes=1)
@@ -65,8 +65,8 @@ class TestWaits:
 
     @pytest.mark.parametrize("jump", [-86_400, 1, 86_400])
     def test_a_wait_that_was_asked_for_is_not_shortened_by_a_jump(self, bench: Bench, jump: float) -> None:
-        def behave(_: list[str]) -> Sequence[Refusal]:
-            raise TryLater(detail="busy", retry_after=3_000)
+        def behave(_: list[str]) -> Sequence[MessageRefused]:
+            raise RetryLater(detail="busy", retry_after=3_000)
 
         store(bench.log, envelopes(1))
         there = Recipient(behave)
@@ -171,11 +171,11 @@ def test_whatever_the_clock_does_all_arrives_and_nothing_dies_before_its_window(
     bench = Bench(tmp_path_factory.mktemp("clock"))
     state = "ok"
 
-    def behave(_: list[str]) -> Sequence[Refusal]:
+    def behave(_: list[str]) -> Sequence[MessageRefused]:
         if state == "asks":
-            raise TryLater(detail="busy", retry_after=1_800)
+            raise RetryLater(detail="busy", retry_after=1_800)
         if state != "ok":
-            raise TryLater(detail=state, of_destination=state == "down")
+            raise RetryLater(detail=state, of_destination=state == "down")
         return ()
 
     there = Recipient(behave)
@@ -215,7 +215,7 @@ class TestShown:
         state.begin("There", 0)
         store(bench.log, envelopes(600))
         page = bench.feed.read("There", after=0, count=600, size=10**6)
-        state.settle("There", Settled(messages=page.messages, refused={}, now=NOON))
+        state.settle("There", DeliveryResult(messages=page.messages, refused={}, now=NOON))
         before = state.standing("There", NOON)
         after = state.standing("There", NOON + timedelta(days=days))
         assert before is not None

@@ -24,13 +24,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import wait_for
 from trackcore_delivery import (
-    Batch,
     ByteCount,
     Delivery,
+    DeliveryBatch,
     FileDestination,
+    RetryLater,
     SamePlace,
     State,
-    TryLater,
     check_places,
 )
 from trackcore_delivery.kinds import file as kinds_file
@@ -66,7 +66,7 @@ def named(name: str, folder: Path, clock: Clock | None = None, **settings: Any) 
 
 
 def send(to: FileSender, count: int = 1, first: int = 0) -> None:
-    to.send(Batch(destination="There", messages=fed(count, first=first)))
+    to.send(DeliveryBatch(destination="There", messages=fed(count, first=first)))
 
 
 def assert_is_its_own_trouble(folder: Path, broken: str) -> None:
@@ -74,8 +74,8 @@ def assert_is_its_own_trouble(folder: Path, broken: str) -> None:
     unusable, other = (FileDestination(name=name, folder=Path(path)) for name, path in (("A", broken), ("B", "out")))
     around = surroundings(folder)
     with closing(State(folder / "state.db")) as state:
-        Delivery(make_lanes=lambda _: (), state=state, destinations=[unusable, other], surroundings=around)
-    with closing(unusable.make_sender(around)) as sender, pytest.raises(TryLater):
+        Delivery(make_queues=lambda _: (), state=state, destinations=[unusable, other], surroundings=around)
+    with closing(unusable.make_sender(around)) as sender, pytest.raises(RetryLater):
         send(sender)
     with closing(other.make_sender(around)) as sender:
         send(sender)
@@ -434,7 +434,7 @@ class TestNames:
         assert f"destinations[1]: {other[0]!r} would write the same files as {one[0]!r}" in words
         with closing(State(deployed.folder / "state.db")) as state, pytest.raises(SamePlace):
             Delivery(
-                make_lanes=lambda _: (),
+                make_queues=lambda _: (),
                 state=state,
                 destinations=[FileDestination(name=name, folder=Path(folder)) for name, folder in (one, other)],
                 surroundings=surroundings(deployed.folder),
@@ -508,7 +508,7 @@ def test_what_could_not_be_written_whole_is_not_there_at_all(sender: Opened, tmp
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5 * SIZE, hard))
     try:
-        with pytest.raises(TryLater, match="File too large"):
+        with pytest.raises(RetryLater, match="File too large"):
             send(to, 100, first=3)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -523,13 +523,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from delivery_helpers import fed, surroundings
-from trackcore_delivery import Batch, FileDestination
+from trackcore_delivery import DeliveryBatch, FileDestination
 
 destination = FileDestination(name=sys.argv[3], folder=Path("out"), rotate_bytes=20_000)
 sender = destination.make_sender(surroundings(Path(sys.argv[1]), clock=lambda: datetime.now(UTC)))
 number = int(sys.argv[2])
 while True:
-    sender.send(Batch(destination="There", messages=fed(7, first=number)))
+    sender.send(DeliveryBatch(destination="There", messages=fed(7, first=number)))
     number += 7
     print(number, flush=True)
 """
@@ -565,7 +565,7 @@ def test_killed_at_any_time_everything_that_was_answered_for_is_there(tmp_path: 
     open_again = FileDestination(name="There", folder=Path("out")).make_sender(
         surroundings(tmp_path, clock=lambda: datetime.now(UTC))
     )
-    open_again.send(Batch(destination="There", messages=fed(1, first=answered)))
+    open_again.send(DeliveryBatch(destination="There", messages=fed(1, first=answered)))
     open_again.close()
     found = [message_id for ids in content(tmp_path).values() for message_id in ids]
     assert list(dict.fromkeys(found))[: answered + 1] == [f"m{number}" for number in range(answered + 1)]

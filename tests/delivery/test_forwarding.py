@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from delivery_helpers import HttpEndpoint, Reply, fed, surroundings
+from delivery_helpers import EndpointServer, Reply, fed, surroundings
 from delivery_processes import KEY, Deployed, basic, post, track
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import wait_for
-from trackcore_delivery import Batch, Refused, Secret, SegmentDestination, TryLater
+from trackcore_delivery import DeliveryBatch, PermanentError, RetryLater, Secret, SegmentDestination
 from trackcore_delivery.kinds.segment import forwarded
 
 from trackcore import JSONObject, parse_timestamp
@@ -171,14 +171,16 @@ LIKELY_VERDICTS = st.builds(
 
 
 class TestRequests:
-    endpoints: ClassVar[list[HttpEndpoint]] = []
+    endpoints: ClassVar[list[EndpointServer]] = []
 
-    def test_a_request_keeps_the_limits(self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path) -> None:
+    def test_a_request_keeps_the_limits(self, endpoint: Callable[..., EndpointServer], tmp_path: Path) -> None:
         """500 KB for each request, 32 KB for each message: what cannot go is refused, not tried."""
         server = endpoint()
         destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
         sender = destination.make_sender(surroundings(tmp_path))
-        refusals = sender.send(Batch(destination="There", messages=[*fed(2), *fed(1, first=2, pad=40_000), *fed(2)]))
+        refusals = sender.send(
+            DeliveryBatch(destination="There", messages=[*fed(2), *fed(1, first=2, pad=40_000), *fed(2)])
+        )
         assert [refusal.index for refusal in refusals] == [2]
         (request,) = server.requests
         assert (request.path, len(request.messages)) == ("/v1/batch", 4)
@@ -190,7 +192,7 @@ class TestRequests:
             SegmentDestination(name="There", write_key=Secret("k"), **setting)
 
     def test_verdicts_that_account_for_each_message_are_believed(
-        self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path
+        self, endpoint: Callable[..., EndpointServer], tmp_path: Path
     ) -> None:
         verdicts = [{"index": 1, "code": "no_type", "message": "m"}]
         body = json.dumps({"success": True, "accepted": 1, "rejected": verdicts}).encode()
@@ -198,7 +200,7 @@ class TestRequests:
             server = endpoint(lambda _, status=status: Reply(status=status, body=body))
             destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
             sender = destination.make_sender(surroundings(tmp_path))
-            (refusal,) = sender.send(Batch(destination="There", messages=fed(2)))
+            (refusal,) = sender.send(DeliveryBatch(destination="There", messages=fed(2)))
             assert (refusal.index, refusal.detail) == (1, "refused: no_type: m")
 
     @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -207,7 +209,7 @@ class TestRequests:
         body=ANY_VERDICTS | LIKELY_VERDICTS,
     )
     def test_nothing_counts_as_delivered_unless_the_answer_says_so(
-        self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path, status: int, body: JSONObject
+        self, endpoint: Callable[..., EndpointServer], tmp_path: Path, status: int, body: JSONObject
     ) -> None:
         """A 2xx without verdicts, or verdicts with 200 or 400 that account for every message: anything else is not."""
         if not self.endpoints:
@@ -218,8 +220,8 @@ class TestRequests:
         sender = destination.make_sender(surroundings(tmp_path))
         rejected = body.get("rejected")
         try:
-            refusals = sender.send(Batch(destination="There", messages=fed(2)))
-        except (TryLater, Refused):
+            refusals = sender.send(DeliveryBatch(destination="There", messages=fed(2)))
+        except (RetryLater, PermanentError):
             assert status != 200 or body.keys() & {"accepted", "rejected"} or body.get("success") is False
         else:
             assert status // 100 == 2 or status == 400
@@ -237,11 +239,11 @@ class TestRequests:
     @pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/", "/v1/batch", "/v1/batch/", "/v1/b", "//v1//batch//"])
     @pytest.mark.parametrize("path", ["", "/tenant/7"])
     def test_the_route_is_never_doubled(
-        self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path, path: str, ending: str
+        self, endpoint: Callable[..., EndpointServer], tmp_path: Path, path: str, ending: str
     ) -> None:
         server = endpoint()
         destination = SegmentDestination(name="There", url=f"{server.url}{path}{ending}", write_key=Secret("k"))
-        destination.make_sender(surroundings(tmp_path)).send(Batch(destination="There", messages=fed(1)))
+        destination.make_sender(surroundings(tmp_path)).send(DeliveryBatch(destination="There", messages=fed(1)))
         assert server.requests[0].path == f"{path}/v1/batch"
 
     @pytest.mark.parametrize(

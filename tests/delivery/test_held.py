@@ -7,16 +7,16 @@ from datetime import timedelta
 
 import attrs
 import pytest
-from delivery_helpers import Bench, HttpEndpoint, Received, Recipient, Reply, envelopes, fed, store
+from delivery_helpers import Bench, EndpointServer, Received, Recipient, Reply, envelopes, fed, store
 from delivery_processes import Deployed, send_batch, track
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from patience import wait_for
-from trackcore_delivery import Refusal, Refused, TryLater, UnusableState
-from trackcore_delivery import held as held_module
+from trackcore_delivery import MessageRefused, PermanentError, RetryLater, UnusableState
+from trackcore_delivery import held_queue as held_module
 from trackcore_delivery import isolation as isolation_module
+from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.state_rows import held_size
-from trackcore_delivery.worker import Worker
 
 USERS = 6
 WINDOW = timedelta(hours=4)
@@ -33,16 +33,16 @@ class Poisoned:
 
     users: set[int]
     count: int = USERS
-    error: Callable[[], Exception] = lambda: TryLater(detail="500")
+    error: Callable[[], Exception] = lambda: RetryLater(detail="500")
     first: float = math.inf
 
-    def __call__(self, ids: list[str]) -> Sequence[Refusal]:
+    def __call__(self, ids: list[str]) -> Sequence[MessageRefused]:
         if any(each % self.count in self.users and each < self.first for each in map(number, ids)):
             raise self.error()
         return ()
 
 
-def pass_time(bench: Bench, worker: Worker, *, minutes: float, step: float = 30.0) -> None:
+def pass_time(bench: Bench, worker: DestinationWorker, *, minutes: float, step: float = 30.0) -> None:
     """Let time pass, in steps of so many seconds."""
     for _ in range(int(minutes * 60 / step)):
         bench.run(worker)
@@ -119,9 +119,9 @@ class TestIsolation:
     def test_a_message_that_fails_kills_only_itself(self, bench: Bench) -> None:
         """Those behind it of the same user are taken once it is a dead letter."""
 
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             if "m3" in ids:
-                raise TryLater(detail="500")
+                raise RetryLater(detail="500")
             return ()
 
         store(bench.log, envelopes(30, users=USERS))
@@ -152,9 +152,9 @@ class TestIsolation:
     def test_what_is_refused_is_no_reason_to_hold(self, bench: Bench) -> None:
         """A refusal is for good: it makes a dead letter, of another user too while one is searched for."""
 
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             if any(number(message_id) % USERS == 1 for message_id in ids):
-                raise Refused(detail="no good")
+                raise PermanentError(detail="no good")
             return Poisoned({0})(ids)
 
         store(bench.log, envelopes(12, users=USERS))
@@ -173,9 +173,9 @@ class TestIsolation:
         for one in (0, 1, 7, 2, 13):
             store(bench.log, envelopes(1, first=one, users=USERS))
 
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             if {"m0", "m7"} & {*ids}:
-                raise TryLater(detail="500")
+                raise RetryLater(detail="500")
             return ()
 
         there = Recipient(behave)
@@ -189,10 +189,10 @@ class TestOutage:
     """When everything fails, looking for a user must not multiply the traffic, and nobody is held."""
 
     @pytest.mark.parametrize(
-        "error", [TryLater(detail="refused", of_destination=True), TryLater(detail="busy", retry_after=1)]
+        "error", [RetryLater(detail="refused", of_destination=True), RetryLater(detail="busy", retry_after=1)]
     )
-    def test_a_destination_that_cannot_be_reached_is_not_searched(self, bench: Bench, error: TryLater) -> None:
-        def behave(_: list[str]) -> Sequence[Refusal]:
+    def test_a_destination_that_cannot_be_reached_is_not_searched(self, bench: Bench, error: RetryLater) -> None:
+        def behave(_: list[str]) -> Sequence[MessageRefused]:
             raise error
 
         store(bench.log, envelopes(30, users=USERS))
@@ -217,7 +217,7 @@ class TestOutage:
         there = Recipient(Poisoned({3}))
         worker = bench.worker(there)
         pass_time(bench, worker, minutes=1)
-        there.behaviour = Poisoned(set(range(USERS)), error=lambda: TryLater(detail="busy", retry_after=3_000))
+        there.behaviour = Poisoned(set(range(USERS)), error=lambda: RetryLater(detail="busy", retry_after=3_000))
         store(bench.log, envelopes(1, first=12, users=USERS))
         pass_time(bench, worker, minutes=2)
         attempts = len(there.attempts)
@@ -279,9 +279,9 @@ class TestState:
         store(bench.log, envelopes(6, users=1))
         store(bench.log, envelopes(6, first=6, users=1, source="elsewhere"))
 
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             if any(number(message_id) < 6 for message_id in ids):
-                raise TryLater(detail="500")
+                raise RetryLater(detail="500")
             return ()
 
         there = Recipient(behave)
@@ -379,12 +379,12 @@ class TestBounds:
     def test_what_a_crash_would_send_again_is_bounded(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         """A message of another user by which the destination is asked waits for its turn in memory alone."""
         monkeypatch.setattr(isolation_module, "_TRUST", 1)
-        monkeypatch.setattr(isolation_module, "_MOST_ARRIVED", 3)
+        monkeypatch.setattr(isolation_module, "_MAX_ARRIVED", 3)
         store(bench.log, envelopes(40, users=100))
         store(bench.log, envelopes(20, first=40, users=100))
         ahead = []
 
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             position = bench.state.position("There") or 0
             ahead.append(sum(number(message) >= position for message in set(there.taken)))
             return Poisoned(set(range(40)), 100)(ids)
@@ -412,13 +412,13 @@ def test_everything_arrives_or_dies_and_the_order_of_each_user_holds(
     bench = Bench(tmp_path_factory.mktemp("held"))
     calls = 0
 
-    def behave(ids: list[str]) -> Sequence[Refusal]:
+    def behave(ids: list[str]) -> Sequence[MessageRefused]:
         nonlocal calls
         calls += 1
         if state == "down":
-            raise TryLater(detail="down", of_destination=True)
+            raise RetryLater(detail="down", of_destination=True)
         if state == "500" or (state == "flaky" and calls % 2):
-            raise TryLater(detail="500")
+            raise RetryLater(detail="500")
         return Poisoned(poisoned)(ids)
 
     there = Recipient(behave)
@@ -467,15 +467,15 @@ def test_without_a_crash_nothing_is_lost_or_sent_twice_and_the_order_of_each_use
         store(bench.log, envelopes(1, first=one, users=USERS))
     left = iter(weather)
 
-    def behave(ids: list[str]) -> Sequence[Refusal]:
+    def behave(ids: list[str]) -> Sequence[MessageRefused]:
         places = {number(message_id) // USERS for message_id in ids}
         now = next(left, "ok")
         if now != "ok":
-            raise TryLater(detail=now, of_destination=now == "down")
+            raise RetryLater(detail=now, of_destination=now == "down")
         if places & poisoned:
-            raise TryLater(detail="500")
+            raise RetryLater(detail="500")
         if places & refused:
-            raise Refused(detail="400")
+            raise PermanentError(detail="400")
         return ()
 
     there = Recipient(behave)
@@ -491,7 +491,7 @@ def test_without_a_crash_nothing_is_lost_or_sent_twice_and_the_order_of_each_use
 
 
 def test_a_killed_process_loses_nothing_that_it_held(
-    endpoint: Callable[..., HttpEndpoint], deploy: Callable[..., Deployed]
+    endpoint: Callable[..., EndpointServer], deploy: Callable[..., Deployed]
 ) -> None:
     """A real server whose webhook answers 500 to one user: killed, started again, and healed."""
     is_healed = False

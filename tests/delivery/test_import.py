@@ -163,8 +163,8 @@ class TestTimes:
         assert run("file").exit_code == 0
         read, unread = log()
         assert read.message["timestamp"] == read.message[name] == "2015-12-12T19:11:01.152Z"
-        assert read.cautions == ()
-        assert [(caution["code"], caution["path"]) for caution in unread.cautions] == [("field_near_miss", name)]
+        assert read.warnings == ()
+        assert [(warning["code"], warning["path"]) for warning in unread.warnings] == [("field_near_miss", name)]
 
     def test_the_time_that_cannot_be_read_is_named(self, folder: Path) -> None:
         (folder / "file").write_bytes(lines([{**old(1), "timestamp": None, "time_stamp": "last tuesday"}]))

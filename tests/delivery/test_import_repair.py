@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trackcore_server.cli.main import main
 from trackcore_server.files.documents import Document
 from trackcore_server.files.importer import Importer, Occurrences
-from trackcore_server.inspection.reprocess import Repair, Repairer
+from trackcore_server.inspection.reprocess import Reprocessed, Reprocessor
 from trackcore_sqlite import SqliteLog, StoredMessage
 
 from trackcore import Call, Collector, Destination, Envelope, Limits, MemorySink, Resolver, Source, StoredRejected
@@ -104,8 +104,8 @@ def test_after_a_limit_was_raised(document: Any, arguments: tuple[str, ...]) -> 
     assert {**repaired.message, "receivedAt": None} == {**imported.message, "receivedAt": None}
     assert repaired.destinations == imported.destinations
     assert (repaired.inherited, repaired.found_by) == (imported.inherited, imported.found_by)
-    assert [caution["code"] for caution in repaired.cautions] == [
-        *(caution["code"] for caution in imported.cautions),
+    assert [warning["code"] for warning in repaired.warnings] == [
+        *(warning["code"] for warning in imported.warnings),
         "repaired",
     ]
 
@@ -244,7 +244,7 @@ def imported(documents: Iterable[Document], call: Call | None, limits: Limits) -
     return sink
 
 
-def repaired(sink: MemorySink, limits: Limits) -> list[Repair]:
+def repaired(sink: MemorySink, limits: Limits) -> list[Reprocessed]:
     collector = Collector(
         sources=[SOURCE],
         destinations=DESTINATIONS,
@@ -256,7 +256,7 @@ def repaired(sink: MemorySink, limits: Limits) -> list[Repair]:
     records = [
         StoredRejected(seq=seq, **attrs.asdict(record, recurse=False)) for seq, record in enumerate(sink.rejected, 1)
     ]
-    return [Repairer(collector).repair(record) for record in records]
+    return [Reprocessor(collector).repair(record) for record in records]
 
 
 def _no_id() -> str:
@@ -268,9 +268,9 @@ def contents(envelopes: Iterable[Envelope]) -> dict[str, Any]:
 
 
 def _content(envelope: Envelope) -> Any:
-    cautions = [caution for caution in envelope.cautions if caution.code != "repaired"]
+    warnings = [warning for warning in envelope.warnings if warning.code != "repaired"]
     message = {**json.loads(envelope.payload), "receivedAt": None}
-    return envelope.call, message, envelope.destinations, envelope.inherited, envelope.found_by, cautions
+    return envelope.call, message, envelope.destinations, envelope.inherited, envelope.found_by, warnings
 
 
 NAMELESS = {**MESSAGE, "messageId": None}

@@ -13,19 +13,19 @@ from typing import Any
 
 import attrs
 import pytest
-from delivery_helpers import HttpEndpoint, Reply, fed, surroundings
+from delivery_helpers import EndpointServer, Reply, fed, surroundings
 from mock_cluster import MockCluster
 from trackcore_delivery import (
-    Batch,
     CallableDestination,
     DeliveredDestination,
+    DeliveryBatch,
     FedMessage,
     FileDestination,
-    Refused,
+    PermanentError,
+    RetryLater,
     Secret,
     SegmentDestination,
     Sender,
-    TryLater,
     WebhookDestination,
 )
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
@@ -53,7 +53,7 @@ class Case:
         return self.destination.make_sender(surroundings(self.folder, ENVIRON))
 
 
-def http_case(endpoint: HttpEndpoint, destination: DeliveredDestination, folder: Path) -> Case:
+def http_case(endpoint: EndpointServer, destination: DeliveredDestination, folder: Path) -> Case:
     def answer(reply: Reply) -> None:
         endpoint.behaviour = lambda _: reply
 
@@ -66,24 +66,24 @@ def http_case(endpoint: HttpEndpoint, destination: DeliveredDestination, folder:
     )
 
 
-def webhook_case(endpoint: HttpEndpoint, folder: Path) -> Case:
+def webhook_case(endpoint: EndpointServer, folder: Path) -> Case:
     destination = WebhookDestination(
         name="There", url=f"{endpoint.url}/hook", secret=Secret("env:SECRET"), headers={"X-Key": Secret("env:SECRET")}
     )
     return http_case(endpoint, destination, folder)
 
 
-def zipping_webhook_case(endpoint: HttpEndpoint, folder: Path) -> Case:
+def zipping_webhook_case(endpoint: EndpointServer, folder: Path) -> Case:
     destination = WebhookDestination(name="There", url=endpoint.url, secret=Secret("env:SECRET"), gzip=True)
     return http_case(endpoint, destination, folder)
 
 
-def segment_case(endpoint: HttpEndpoint, folder: Path) -> Case:
+def segment_case(endpoint: EndpointServer, folder: Path) -> Case:
     destination = SegmentDestination(name="There", url=endpoint.url, write_key=Secret("env:SECRET"))
     return http_case(endpoint, destination, folder)
 
 
-def file_case(_: HttpEndpoint, folder: Path) -> Case:
+def file_case(_: EndpointServer, folder: Path) -> Case:
     there = folder / "there"
 
     def arrived() -> list[JSONObject]:
@@ -101,13 +101,13 @@ def file_case(_: HttpEndpoint, folder: Path) -> Case:
     )
 
 
-def callable_case(_: HttpEndpoint, folder: Path) -> Case:
+def callable_case(_: EndpointServer, folder: Path) -> Case:
     got: list[JSONObject] = []
     broken: list[bool] = []
 
     def take(messages: Sequence[JSONObject]) -> None:
         if broken:
-            raise TryLater(detail="not now")
+            raise RetryLater(detail="not now")
         got.extend(messages)
 
     return Case(
@@ -132,7 +132,7 @@ def _end_cluster() -> Iterator[None]:
         cluster().close()
 
 
-def kafka_case(_: HttpEndpoint, folder: Path) -> Case:
+def kafka_case(_: EndpointServer, folder: Path) -> Case:
     topic = f"there-{next(_numbers)}"
     cluster().create(topic, 1)
     destination = KafkaTopicDestination(
@@ -155,13 +155,13 @@ CASES = [webhook_case, zipping_webhook_case, segment_case, file_case, callable_c
 
 
 @pytest.fixture(name="case", params=CASES, ids=lambda case: case.__name__.removesuffix("_case"))
-def _case(request: pytest.FixtureRequest, endpoint: Callable[..., HttpEndpoint], tmp_path: Path) -> Case:
+def _case(request: pytest.FixtureRequest, endpoint: Callable[..., EndpointServer], tmp_path: Path) -> Case:
     case: Case = request.param(endpoint(), tmp_path)
     return case
 
 
-def batch(messages: Sequence[FedMessage]) -> Batch:
-    return Batch(destination="There", messages=messages)
+def batch(messages: Sequence[FedMessage]) -> DeliveryBatch:
+    return DeliveryBatch(destination="There", messages=messages)
 
 
 def essence(message: JSONObject) -> JSONObject:
@@ -193,7 +193,7 @@ class TestContract:
     def test_a_destination_that_is_down_is_told_and_the_same_batch_arrives_later(self, case: Case) -> None:
         sender = case.sender()
         case.break_down()
-        with pytest.raises(TryLater) as raised:
+        with pytest.raises(RetryLater) as raised:
             sender.send(batch(fed(3)))
         assert SECRET not in str(raised.value)
         case.mend()
@@ -226,8 +226,8 @@ def test_every_kind_that_can_be_configured_is_tested() -> None:
 
 def test_a_callable_that_refuses_is_believed(tmp_path: Path) -> None:
     def take(_: Any) -> None:
-        raise Refused(detail="not wanted")
+        raise PermanentError(detail="not wanted")
 
     sender = CallableDestination(name="There", call=take).make_sender(surroundings(tmp_path))
-    with pytest.raises(Refused, match="not wanted"):
+    with pytest.raises(PermanentError, match="not wanted"):
         sender.send(batch(fed(1)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_helpers import HttpEndpoint, Received, Reply, envelopes, store
+from delivery_helpers import EndpointServer, Received, Reply, envelopes, store
 from delivery_processes import Deployed, send_batch, track
 from patience import wait_for
 
@@ -25,7 +25,7 @@ TRY_LATER = Reply(status=503)
 OK = Reply()
 
 
-def webhook(name: str, endpoint: HttpEndpoint, **settings: object) -> str:
+def webhook(name: str, endpoint: EndpointServer, **settings: object) -> str:
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in {"batch_wait": "0s", **settings}.items())
     return f'[[destinations]]\nname = "{name}"\nkind = "webhook"\nurl = "{endpoint.url}/hook"\n{lines}'
 
@@ -59,7 +59,7 @@ def delivering_pid(deployed: Deployed) -> int:
 
 class TestServe:
     def test_it_delivers_what_it_receives_and_nothing_that_was_excluded(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         one, two = endpoint(), endpoint()
         deployed = deploy(webhook("One", one) + webhook("Two", two) + '[[destinations]]\nname = "None"\n')
@@ -74,7 +74,7 @@ class TestServe:
             os.killpg(running.process.pid, 0)
 
     def test_without_delivery_it_only_decides(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         there = endpoint()
         deployed = deploy(webhook("There", there))
@@ -88,7 +88,7 @@ class TestServe:
         wait_for(lambda: there.ids == ["m1"])
 
     def test_delivery_that_was_killed_is_started_again(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         there = endpoint()
         deployed = deploy(webhook("There", there))
@@ -101,7 +101,7 @@ class TestServe:
         assert "starting it again" in running.stderr()
 
     def test_delivery_ends_with_a_server_that_is_killed(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         deployed = deploy(webhook("There", endpoint()))
         running, _ = deployed.serve()
@@ -114,7 +114,7 @@ class TestServe:
         wait_for(is_gone)
 
     def test_hang_up_reads_the_destinations_again(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         one, two = endpoint(), endpoint()
         deployed = deploy(webhook("One", one))
@@ -133,7 +133,7 @@ class TestServe:
         wait_for(lambda: one.ids == [f"m{sent}" for sent in range(1, number + 1)])
 
     def test_a_secret_is_never_shown(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         there = endpoint(lambda received: Reply(status=500, body=repr(received.headers).encode()))
         settings = {"secret": "env:HOOK_SECRET"}
@@ -152,7 +152,7 @@ class TestServe:
         assert "shh-shh" not in everything
 
     def test_a_secret_that_is_not_there_is_told_at_the_start(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         deployed = deploy(webhook("There", endpoint(), secret="env:NOT_THERE"))  # noqa: S106 - likewise
         for command in ("serve", "deliver"):
@@ -164,7 +164,7 @@ class TestServe:
 
 class TestOneOwner:
     def test_a_second_one_says_so_stands_by_and_takes_over(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         there = endpoint()
         deployed = deploy(webhook("There", there))
@@ -180,7 +180,7 @@ class TestOneOwner:
         assert second.terminate() == 0
 
     def test_one_that_stands_by_can_be_stopped(
-        self, deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+        self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         deployed = deploy(webhook("There", endpoint()))
         deployed.deliver().wait_until_told("Delivering to")
@@ -195,7 +195,7 @@ def test_nothing_to_deliver_is_told(deploy: Callable[..., Deployed]) -> None:
     assert "no destination has a kind" in told
 
 
-def test_delivery_waits_for_a_log(deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]) -> None:
+def test_delivery_waits_for_a_log(deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]) -> None:
     there = endpoint()
     deployed = deploy(webhook("There", there))
     running = deployed.deliver()
@@ -208,7 +208,7 @@ def test_delivery_waits_for_a_log(deploy: Callable[..., Deployed], endpoint: Cal
 
 def moody(seed: int) -> Callable[[Received], Reply]:
     """Misbehave in every way, most of the time."""
-    chance = random.Random(seed)
+    jitter = random.Random(seed)
     replies = [
         TRY_LATER,
         Reply(status=429, headers={"Retry-After": "0"}),
@@ -217,7 +217,7 @@ def moody(seed: int) -> Callable[[Received], Reply]:
         Reply(body=b"half", announced=9),
         *[OK] * 10,
     ]
-    return lambda _: chance.choice(replies)
+    return lambda _: jitter.choice(replies)
 
 
 def refusing(received: Received) -> Reply:
@@ -227,7 +227,7 @@ def refusing(received: Received) -> Reply:
 
 
 def test_misbehaving_endpoints_lose_nothing_and_disturb_no_other(
-    deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+    deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
 ) -> None:
     """Everything selected arrives, in order for each user; those that hang or are down keep nobody waiting."""
     count = 120
@@ -266,7 +266,7 @@ def test_misbehaving_endpoints_lose_nothing_and_disturb_no_other(
 
 
 def test_full_recovery_takes_no_longer_than_the_outage(
-    deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]
+    deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
 ) -> None:
     """The next attempt comes when as much time has passed again as the destination was failing, at the latest."""
     there = endpoint(lambda _: TRY_LATER)
@@ -286,13 +286,13 @@ def test_full_recovery_takes_no_longer_than_the_outage(
     assert outage > 0
 
 
-def _has_more_than(there: HttpEndpoint, count: int) -> bool:
+def _has_more_than(there: EndpointServer, count: int) -> bool:
     return len(there.taken) > count
 
 
-def kill_under_load(deployed: Deployed, there: HttpEndpoint, kills: int, seed: int) -> tuple[int, int]:
+def kill_under_load(deployed: Deployed, there: EndpointServer, kills: int, seed: int) -> tuple[int, int]:
     """Kill the process that delivers, at random moments while messages come in; give messages and duplicates."""
-    chance = random.Random(seed)
+    jitter = random.Random(seed)
     stopping = threading.Event()
     stored = 0
 
@@ -310,7 +310,7 @@ def kill_under_load(deployed: Deployed, there: HttpEndpoint, kills: int, seed: i
             running = deployed.deliver()
             there_are_more = partial(_has_more_than, there, len(there.taken))
             wait_for(there_are_more)
-            stopping.wait(chance.uniform(0, 0.3))
+            stopping.wait(jitter.uniform(0, 0.3))
             running.kill()
     finally:
         stopping.set()
@@ -322,7 +322,7 @@ def kill_under_load(deployed: Deployed, there: HttpEndpoint, kills: int, seed: i
 
 
 def test_killed_at_any_time_everything_arrives_and_only_batches_in_flight_twice(
-    deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint], *, is_long: bool
+    deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer], *, is_long: bool
 ) -> None:
     """Every message at least once; at most one batch again for each kill."""
     kills, batch = (50, 40) if is_long else (5, 40)
@@ -336,7 +336,7 @@ def test_killed_at_any_time_everything_arrives_and_only_batches_in_flight_twice(
     print(f"\n{kills} kills, {stored} messages, {duplicates} duplicates, of at most {kills * batch}")  # noqa: T201
 
 
-def test_commands_steer_what_runs(deploy: Callable[..., Deployed], endpoint: Callable[..., HttpEndpoint]) -> None:
+def test_commands_steer_what_runs(deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]) -> None:
     """Dead letters are sent once more and messages replayed by the process that delivers, while the commands wait."""
     there = endpoint(refusing)
     deployed = deploy(webhook("There", there))

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from delivery_helpers import NOON, envelopes, fed, store
 from delivery_processes import Deployed
-from trackcore_delivery import FileDestination, Secret, SegmentDestination, Settled, State, WebhookDestination
-from trackcore_server import Configuration, ConfigurationMistake, load_configuration, parse_configuration
+from trackcore_delivery import DeliveryResult, FileDestination, Secret, SegmentDestination, State, WebhookDestination
+from trackcore_server import Configuration, ConfigurationError, load_configuration, parse_configuration
 from trackcore_server.config.configuration import rebase
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.kafka_log import as_secret
@@ -118,7 +118,7 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
     ],
 )
 def test_a_mistake_is_told_with_its_path(text: str, told: str) -> None:
-    with pytest.raises(ConfigurationMistake) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         parse_configuration(f'[[destinations]]\nname = "There"\n{text}')
     assert told in str(raised.value)
 
@@ -126,7 +126,7 @@ def test_a_mistake_is_told_with_its_path(text: str, told: str) -> None:
 def test_a_mistake_in_the_delivery_table(tmp_path: Path) -> None:
     file = tmp_path / "trackcore.toml"
     file.write_text("[delivery]\ndead_letter_byte = 1")
-    with pytest.raises(ConfigurationMistake, match=r"delivery\.dead_letter_byte: there is no such setting"):
+    with pytest.raises(ConfigurationError, match=r"delivery\.dead_letter_byte: there is no such setting"):
         load_configuration(file)
 
 
@@ -164,7 +164,7 @@ class TestCommands:
         with closing(State(deployed.folder / "trackcore-delivery.db")) as state:
             state.begin("Hook", 0)
             state.fail("Hook", evil, now=NOON, attempts=[], failures=1, next_try_at=NOON)
-            state.settle("Hook", Settled(messages=fed(1), refused={0: evil}, now=NOON))
+            state.settle("Hook", DeliveryResult(messages=fed(1), refused={0: evil}, now=NOON))
         for command, name in (("destinations", "lastError"), ("dead-letters", "reason")):
             told, _ = deployed.ask(command)
             assert [record[name] for record in told if record.get(name)] == [evil]
@@ -215,7 +215,7 @@ class TestSecrets:
     )
     def test_of_the_environment(self, path: str, text: str, value: str) -> None:
         configuration = parse_configuration(f'[[destinations]]\nname = "There"\n{text}')
-        with pytest.raises(ConfigurationMistake) as raised:
+        with pytest.raises(ConfigurationError) as raised:
             check_destinations(configuration, environ={"VALUE": value})
         told = str(raised.value)
         assert told.startswith(f"{path}: the environment variable VALUE ")
@@ -230,7 +230,7 @@ class TestSecrets:
         ],
     )
     def test_of_the_file(self, path: str, text: str, value: str) -> None:
-        with pytest.raises(ConfigurationMistake) as raised:
+        with pytest.raises(ConfigurationError) as raised:
             parse_configuration(f'[[destinations]]\nname = "There"\n{text.format(value)}')
         assert str(raised.value).startswith(f"{path}: the value has ")
         assert value not in str(raised.value)
@@ -239,29 +239,29 @@ class TestSecrets:
     def test_the_write_key_of_the_other_side(self, value: str) -> None:
         """It is also one that requests can carry: anything else is lost there, with an answer of 200."""
         text = '[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = '
-        with pytest.raises(ConfigurationMistake, match=r"^destinations\[0\]\.write_key: .*a write key|SDKs") as raised:
+        with pytest.raises(ConfigurationError, match=r"^destinations\[0\]\.write_key: .*a write key|SDKs") as raised:
             parse_configuration(f'{text}"{value}"')
         assert value not in str(raised.value).replace("'***' is how", "")
         configuration = parse_configuration(f'{text}"env:VALUE"')
         told = r"^there\.toml: destinations\[0\]\.write_key: the environment variable VALUE is not usable: "
-        with pytest.raises(ConfigurationMistake, match=told) as raised:
+        with pytest.raises(ConfigurationError, match=told) as raised:
             check_destinations(configuration, Path("there.toml"), environ={"VALUE": value})
         assert value not in str(raised.value).replace("'***' is how", "")
 
     def test_an_empty_write_key_of_the_other_side(self) -> None:
-        with pytest.raises(ConfigurationMistake, match=r"^destinations\[0\]\.write_key: a write key cannot be empty$"):
+        with pytest.raises(ConfigurationError, match=r"^destinations\[0\]\.write_key: a write key cannot be empty$"):
             parse_configuration('[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = ""')
 
     def test_a_token_that_is_too_short_is_told_with_its_file_and_variable(self) -> None:
         configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')
         told = r"^there\.toml: debugger\.token: .*at least 12 characters, that of the environment variable VALUE has 5$"
-        with pytest.raises(ConfigurationMistake, match=told):
+        with pytest.raises(ConfigurationError, match=told):
             read_debugger_token(configuration, {"VALUE": "short"}, file=Path("there.toml"))
 
     def test_the_token_of_the_debugger(self) -> None:
         configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')
         with pytest.raises(
-            ConfigurationMistake, match=r"debugger\.token: the environment variable VALUE has white space"
+            ConfigurationError, match=r"debugger\.token: the environment variable VALUE has white space"
         ):
             read_debugger_token(configuration, {"VALUE": "long-enough-token\n"})
 
@@ -275,10 +275,10 @@ class TestSecrets:
         assert parse_configuration(text).sources[0].write_keys == ("plain", "from-there")
         for value in ("", "k\n", "a:b", "***"):
             monkeypatch.setenv("SITE_KEY", value)
-            with pytest.raises(ConfigurationMistake, match=r"sources\[0\]\.write_keys\[1\]: "):
+            with pytest.raises(ConfigurationError, match=r"sources\[0\]\.write_keys\[1\]: "):
                 parse_configuration(text)
         monkeypatch.delenv("SITE_KEY")
-        with pytest.raises(ConfigurationMistake, match="the environment variable SITE_KEY is not set"):
+        with pytest.raises(ConfigurationError, match="the environment variable SITE_KEY is not set"):
             parse_configuration(text)
 
     def test_a_url_does_not_show_its_path_and_query(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from delivery_helpers import NOON, fed
-from trackcore_delivery import Ownership, Settled, State, UnusableState
+from trackcore_delivery import DeliveryLock, DeliveryResult, State, UnusableState
 
 
 @pytest.fixture(name="path")
@@ -18,8 +18,8 @@ def _path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "state.db"
 
 
-def settled(count: int, *, refused: int = 0) -> Settled:
-    return Settled(messages=fed(count), refused=dict.fromkeys(range(refused), "no"), now=NOON)
+def settled(count: int, *, refused: int = 0) -> DeliveryResult:
+    return DeliveryResult(messages=fed(count), refused=dict.fromkeys(range(refused), "no"), now=NOON)
 
 
 class TestFile:
@@ -81,7 +81,7 @@ class TestRate:
             state.begin("There", 0)
             for second in range(300):
                 now = NOON + timedelta(seconds=second)
-                state.settle("There", Settled(messages=fed(10), refused={}, now=now))
+                state.settle("There", DeliveryResult(messages=fed(10), refused={}, now=now))
             steady = state.standing("There", NOON + timedelta(seconds=300))
             later = state.standing("There", NOON + timedelta(seconds=900))
             assert steady is not None
@@ -90,22 +90,22 @@ class TestRate:
             assert later.rate < 0.001
 
 
-class TestOwnership:
+class TestDeliveryLock:
     def test_one_has_it_at_a_time(self, tmp_path: Path) -> None:
-        first, second = Ownership(tmp_path / "lock"), Ownership(tmp_path / "lock")
+        first, second = DeliveryLock(tmp_path / "lock"), DeliveryLock(tmp_path / "lock")
         assert first.owner() is None
-        assert first.take("the first")
-        assert not second.take("the second")
+        assert first.acquire("the first")
+        assert not second.acquire("the second")
         assert (second.owner() or "").startswith("the first, process ")
-        first.give_back()
+        first.release()
         assert second.owner() is None
-        assert second.take("the second")
-        second.give_back()
+        assert second.acquire("the second")
+        second.release()
 
     def test_the_death_of_its_holder_ends_it(self, tmp_path: Path) -> None:
         program = (
-            "import sys\nfrom pathlib import Path\nfrom trackcore_delivery import Ownership\n"
-            "right = Ownership(Path(sys.argv[1]))\nprint(right.take('other'), flush=True)\nsys.stdin.read()\n"
+            "import sys\nfrom pathlib import Path\nfrom trackcore_delivery import DeliveryLock\n"
+            "right = DeliveryLock(Path(sys.argv[1]))\nprint(right.acquire('other'), flush=True)\nsys.stdin.read()\n"
         )
         process = subprocess.Popen(
             [sys.executable, "-c", program, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -113,9 +113,9 @@ class TestOwnership:
         with process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"True\n"
-            right = Ownership(tmp_path / "lock")
-            assert not right.take("me")
+            right = DeliveryLock(tmp_path / "lock")
+            assert not right.acquire("me")
             process.kill()
             process.wait()
-            assert right.take("me")
-            right.give_back()
+            assert right.acquire("me")
+            right.release()

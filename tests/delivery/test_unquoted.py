@@ -20,17 +20,17 @@ from delivery_helpers import Bench, envelopes, fed, store, surroundings
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trackcore_delivery import (
-    Batch,
     CallableDestination,
     DeliveredDestination,
     Delivery,
-    Refused,
+    DeliveryBatch,
+    PermanentError,
+    RetryLater,
     Secret,
     SegmentDestination,
-    TryLater,
     WebhookDestination,
 )
-from trackcore_server import ConfigurationMistake, parse_configuration
+from trackcore_server import ConfigurationError, parse_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.delivery.service import check_destinations
 from trackcore_server.process.stderr_log import LOG_FORMAT, GunicornLogger, VisibleFormatter, log_to_stderr
@@ -116,7 +116,7 @@ def everything_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
-def check_mistake(mistake: ConfigurationMistake, begin: str = "", part: str = "") -> None:
+def check_mistake(mistake: ConfigurationError, begin: str = "", part: str = "") -> None:
     assert mistake.path
     assert MARK not in everything_of(mistake)
     assert str(mistake).startswith(begin)
@@ -140,7 +140,7 @@ def test_no_mistake_of_the_configuration_quotes_it(place: str, secret: str) -> N
             check_destinations(configuration, environ={})
             read_debugger_token(configuration, {})
             make_sink(configuration)
-        except ConfigurationMistake as mistake:
+        except ConfigurationError as mistake:
             check_mistake(mistake)
         else:
             assert MARK not in repr(configuration) or "prefix" in place
@@ -164,7 +164,7 @@ def test_no_mistake_in_the_environment_quotes_it(setting: str, text: str, secret
     try:
         check_destinations(configuration, file, environ={"VALUE": secret})
         read_debugger_token(configuration, {"VALUE": secret}, file=file)
-    except ConfigurationMistake as mistake:
+    except ConfigurationError as mistake:
         check_mistake(mistake, f"there.toml: {setting}: ", "the environment variable VALUE ")
 
 
@@ -227,7 +227,7 @@ def test_no_failure_of_sending_quotes_it(echo: Echo, before: bytes, secret: str,
     ):
         sender = destination.make_sender(surroundings(Path(), environ))
         with logged() as log, suppress_taken():
-            sender.send(Batch(destination="There", messages=fed(2)))
+            sender.send(DeliveryBatch(destination="There", messages=fed(2)))
         sender.close()
         assert MARK not in log.getvalue()
 
@@ -237,7 +237,7 @@ def suppress_taken() -> Iterator[None]:
     """Check what a sender raises, if it raises anything."""
     try:
         yield
-    except (TryLater, Refused) as error:
+    except (RetryLater, PermanentError) as error:
         shown, told = everything_of(error), str(error)
     else:
         return
@@ -321,7 +321,7 @@ def test_no_unexpected_error_of_a_lane_is_quoted(failure: Callable[[str], object
     bench = Bench(tmp_path)
     with logged() as log:
         delivery = Delivery(
-            make_lanes=lambda _: [Lane()],  # type: ignore[list-item]
+            make_queues=lambda _: [Lane()],  # type: ignore[list-item]
             state=bench.state,
             destinations=[_Broken(name="There")],
             surroundings=surroundings(tmp_path),

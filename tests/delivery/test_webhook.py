@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_helpers import NOON, HttpEndpoint, Reply, fed, surroundings
+from delivery_helpers import NOON, EndpointServer, Reply, fed, surroundings
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_delivery import Batch, Refused, Secret, Sender, TryLater, WebhookDestination
+from trackcore_delivery import DeliveryBatch, PermanentError, RetryLater, Secret, Sender, WebhookDestination
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS, asked_seconds
-from trackcore_delivery.http import Answer, Endpoint
+from trackcore_delivery.http import EndpointResponse, HttpEndpoint
 from trackcore_delivery.retry_after import retry_after_seconds
 
-BATCH = Batch(destination="There", messages=fed(3))
+BATCH = DeliveryBatch(destination="There", messages=fed(3))
 TOKEN = "a-T0ken-of-Ours"  # noqa: S105 - of tests alone
-ENDPOINT = Endpoint("http://a/", headers={}, timeout=1.0, secrets=[TOKEN], clock=lambda: NOON)
+ENDPOINT = HttpEndpoint("http://a/", headers={}, timeout=1.0, secrets=[TOKEN], clock=lambda: NOON)
 
 
 @pytest.fixture(name="hook")
@@ -50,7 +50,7 @@ def self_signed(folder: Path) -> Path:
 
 class TestRequests:
     def test_the_body_is_an_array_of_the_messages_as_stored(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
     ) -> None:
         server = endpoint()
         hook(f"{server.url}/some/path?key=1").send(BATCH)
@@ -62,7 +62,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("with_gzip", [False, True])
     def test_a_signature_proves_who_sent_the_bytes_and_when(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], *, with_gzip: bool
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender], *, with_gzip: bool
     ) -> None:
         """HMAC-SHA256 over timestamp + "." + body, as sent."""
         server = endpoint()
@@ -76,23 +76,23 @@ class TestRequests:
         assert (request.headers.get("content-encoding") == "gzip") == with_gzip
 
     def test_the_delivery_id_is_the_same_when_the_batch_goes_again(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
     ) -> None:
         server = endpoint()
-        for batch in (BATCH, BATCH, Batch(destination="There", messages=fed(2))):
+        for batch in (BATCH, BATCH, DeliveryBatch(destination="There", messages=fed(2))):
             hook(server.url).send(batch)
         first, again, other = (request.headers["x-trackcore-delivery"] for request in server.requests)
         assert first == again != other
 
     def test_own_headers_are_sent_and_may_be_secret(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
     ) -> None:
         server = endpoint()
         hook(server.url, headers={"Authorization": Secret("env:TOKEN"), "X-Team": Secret("red")}).send(BATCH)
         (request,) = server.requests
         assert (request.headers["authorization"], request.headers["x-team"]) == ("t0ken", "red")
 
-    def test_one_connection_is_kept(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]) -> None:
+    def test_one_connection_is_kept(self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]) -> None:
         peers = set()
         server = endpoint()
         original = server.answer
@@ -110,30 +110,30 @@ class TestRequests:
 
 class TestAnswers:
     @pytest.mark.parametrize("status", [200, 201, 202, 204])
-    def test_taken(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int) -> None:
+    def test_taken(self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender], status: int) -> None:
         assert list(hook(endpoint(lambda _: Reply(status=status)).url).send(BATCH)) == []
 
     @pytest.mark.parametrize("status", [301, 302, 307, 408, 425, 429, 500, 502, 503, 504])
-    def test_try_later(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int) -> None:
+    def test_try_later(self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender], status: int) -> None:
         server = endpoint(lambda _: Reply(status=status, headers={"Location": "/elsewhere"}))
-        with pytest.raises(TryLater, match=f"answered {status}"):
+        with pytest.raises(RetryLater, match=f"answered {status}"):
             hook(server.url).send(BATCH)
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize("status", [400, 402, 409, 413, 418, 422])
     def test_refused_perhaps_because_of_one_message(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender], status: int
     ) -> None:
         server = endpoint(lambda _: Reply(status=status, body=b"bad   \n thing"))
-        with pytest.raises(Refused, match=f"answered {status}: bad thing") as raised:
+        with pytest.raises(PermanentError, match=f"answered {status}: bad thing") as raised:
             hook(server.url).send(BATCH)
         assert raised.value.divisible
 
     @pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 410])
     def test_refused_because_of_address_or_credentials(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], status: int
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender], status: int
     ) -> None:
-        with pytest.raises(Refused) as raised:
+        with pytest.raises(PermanentError) as raised:
             hook(endpoint(lambda _: Reply(status=status)).url).send(BATCH)
         assert not raised.value.divisible
 
@@ -158,19 +158,19 @@ class TestAnswers:
         ],
     )
     def test_retry_after_is_seconds_or_a_date(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], text: str, seconds: float | None
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender], text: str, seconds: float | None
     ) -> None:
         server = endpoint(lambda _: Reply(status=429, headers={"Retry-After": text}))
-        with pytest.raises(TryLater) as raised:
+        with pytest.raises(RetryLater) as raised:
             hook(server.url).send(BATCH)
         assert raised.value.retry_after == seconds
 
     def test_what_an_endpoint_answers_is_told_in_part_and_without_our_secrets(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
     ) -> None:
         server = endpoint(lambda request: Reply(status=500, body=repr(request.headers).encode() + b"x" * 10_000))
         sender = hook(f"{server.url}/path-of-a-slack-hook?token=in-the-url", headers={"A": Secret("env:TOKEN")})
-        with pytest.raises(TryLater) as raised:
+        with pytest.raises(RetryLater) as raised:
             sender.send(BATCH)
         told = str(raised.value)
         assert "***" in told
@@ -182,45 +182,45 @@ class TestAnswers:
     @pytest.mark.parametrize(
         "answer",
         [
-            Answer(status=500, body=b" " * ((1 << 16) - 9) + TOKEN.encode() + b" the end"),
-            Answer(status=500, body=b" " * ((1 << 16) - 40) + TOKEN.encode() * 3),
-            Answer(status=500, body=TOKEN.encode()[:9], is_whole=False),
-            Answer(status=500, body=TOKEN.encode() + TOKEN.encode()[:9], is_whole=False),
+            EndpointResponse(status=500, body=b" " * ((1 << 16) - 9) + TOKEN.encode() + b" the end"),
+            EndpointResponse(status=500, body=b" " * ((1 << 16) - 40) + TOKEN.encode() * 3),
+            EndpointResponse(status=500, body=TOKEN.encode()[:9], is_whole=False),
+            EndpointResponse(status=500, body=TOKEN.encode() + TOKEN.encode()[:9], is_whole=False),
         ],
         ids=["long", "often", "broken off", "broken off after it"],
     )
-    def test_no_part_of_a_secret_is_shown_where_an_answer_is_cut(self, answer: Answer) -> None:
+    def test_no_part_of_a_secret_is_shown_where_an_answer_is_cut(self, answer: EndpointResponse) -> None:
         """Only so much of an answer is looked at, and it may not arrive to its end in time."""
-        with pytest.raises(TryLater) as raised:
+        with pytest.raises(RetryLater) as raised:
             ENDPOINT.check(answer)
         assert re.fullmatch(r"http://a answered 500(: [*]+)?", str(raised.value))
 
     @pytest.mark.parametrize("text", [TOKEN.upper(), TOKEN.lower(), TOKEN.title()])
     def test_a_secret_is_masked_however_its_letters_are_written(self, text: str) -> None:
-        with pytest.raises(TryLater, match=r"answered 500: no: [*]{3} is wrong$"):
-            ENDPOINT.check(Answer(status=500, body=f"no: {text} is wrong".encode()))
+        with pytest.raises(RetryLater, match=r"answered 500: no: [*]{3} is wrong$"):
+            ENDPOINT.check(EndpointResponse(status=500, body=f"no: {text} is wrong".encode()))
 
 
 class TestNoAnswer:
     def test_nobody_listens(self, hook: Callable[..., Sender]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-        with pytest.raises(TryLater, match=f"http://127.0.0.1:{port}: connection refused"):
+        with pytest.raises(RetryLater, match=f"http://127.0.0.1:{port}: connection refused"):
             hook(f"http://127.0.0.1:{port}/x?token=in-the-url").send(BATCH)
 
     def test_the_connection_is_closed_early(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
     ) -> None:
-        with pytest.raises(TryLater, match=r"the connection broke off|reset"):
+        with pytest.raises(RetryLater, match=r"the connection broke off|reset"):
             hook(endpoint(lambda _: Reply(close=True)).url).send(BATCH)
 
-    def test_the_answer_ends_early(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]) -> None:
-        with pytest.raises(TryLater, match="the connection broke off"):
+    def test_the_answer_ends_early(self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]) -> None:
+        with pytest.raises(RetryLater, match="the connection broke off"):
             hook(endpoint(lambda _: Reply(body=b"half", announced=8)).url).send(BATCH)
 
-    def test_it_hangs(self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]) -> None:
+    def test_it_hangs(self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]) -> None:
         sender = hook(endpoint(lambda _: Reply(stall=True)).url, timeout=timedelta(milliseconds=200))
-        with pytest.raises(TryLater, match="no answer within the timeout"):
+        with pytest.raises(RetryLater, match="no answer within the timeout"):
             sender.send(BATCH)
 
     def test_an_answer_that_never_ends_is_not_read_to_its_end(self, hook: Callable[..., Sender]) -> None:
@@ -274,7 +274,7 @@ class TestNoAnswer:
             thread.start()
             url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
             sender = hook(url, timeout=timedelta(milliseconds=300))
-            with pytest.raises(TryLater, match=f"{told} within the timeout$"):
+            with pytest.raises(RetryLater, match=f"{told} within the timeout$"):
                 sender.send(BATCH)
             ended.set()
             thread.join()
@@ -282,12 +282,12 @@ class TestNoAnswer:
     def test_a_request_that_is_not_read_is_late_too(self, hook: Callable[..., Sender]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             sender = hook(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=timedelta(milliseconds=300))
-            with pytest.raises(TryLater, match="no answer within the timeout"):
-                sender.send(Batch(destination="There", messages=fed(1, pad=64 << 20)))
+            with pytest.raises(RetryLater, match="no answer within the timeout"):
+                sender.send(DeliveryBatch(destination="There", messages=fed(1, pad=64 << 20)))
 
     @pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
     def test_a_compressed_answer_is_inflated_to_a_limit(
-        self, endpoint: Callable[..., HttpEndpoint], tmp_path: Path, headers: dict[str, str]
+        self, endpoint: Callable[..., EndpointServer], tmp_path: Path, headers: dict[str, str]
     ) -> None:
         bomb = gzip.compress(b"\0" * (64 << 20))
         server = endpoint(lambda _: Reply(headers=headers, body=bomb))
@@ -307,10 +307,10 @@ class TestNoAnswer:
         assert seconds is None or 0 < asked_seconds(seconds) <= LONGEST_RETRY_AFTER_SECONDS
 
     def test_what_an_endpoint_answers_acts_on_no_terminal(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender]
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
     ) -> None:
         body = "A\x1b]0;pwned\x07\x9b31m\u202eevil\u2028x\x7f\r\nINFO fake".encode()
-        with pytest.raises(TryLater) as raised:
+        with pytest.raises(RetryLater) as raised:
             hook(endpoint(lambda _: Reply(status=500, body=body)).url).send(BATCH)
         assert str(raised.value).isprintable()
 
@@ -318,11 +318,11 @@ class TestNoAnswer:
         "echo", ["t0/ken", '"t0\\/ken"', "t0%2Fken", "Bearer t0/ken", "k=a b", "k=a%20b", "T00000000"]
     )
     def test_no_form_of_a_setting_is_quoted(
-        self, endpoint: Callable[..., HttpEndpoint], hook: Callable[..., Sender], echo: str
+        self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender], echo: str
     ) -> None:
         server = endpoint(lambda _: Reply(status=500, body=echo.encode()))
         sender = hook(f"{server.url}/s/T00000000/b?k=a%20b", headers={"Authorization": Secret("Bearer t0/ken")})
-        with pytest.raises(TryLater) as raised:
+        with pytest.raises(RetryLater) as raised:
             sender.send(BATCH)
         assert not any(part in str(raised.value) for part in ("t0", "ken", "a b", "a%20b", "T0000"))
 
@@ -336,7 +336,7 @@ class TestNoAnswer:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             thread = threading.Thread(target=mumble, args=(listening,))
             thread.start()
-            with pytest.raises(TryLater, match="the connection broke off"):
+            with pytest.raises(RetryLater, match="the connection broke off"):
                 hook(f"http://127.0.0.1:{listening.getsockname()[1]}").send(BATCH)
             thread.join()
 
@@ -351,7 +351,7 @@ class TestNoAnswer:
             raise socket.gaierror(reason, "s3cr3t")
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        with pytest.raises(TryLater, match=rf"^http://somewhere\.example: {told}$") as raised:
+        with pytest.raises(RetryLater, match=rf"^http://somewhere\.example: {told}$") as raised:
             hook("http://somewhere.example/s3cr3t").send(BATCH)
         assert raised.value.of_destination
 
@@ -366,7 +366,7 @@ class TestNoAnswer:
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
         sender = hook("http://somewhere.example/s3cr3t", timeout=timedelta(milliseconds=100))
-        with pytest.raises(TryLater, match=r"^http://somewhere\.example: no address of the host within the timeout$"):
+        with pytest.raises(RetryLater, match=r"^http://somewhere\.example: no address of the host within the timeout$"):
             sender.send(BATCH)
         ended.set()
 
@@ -381,7 +381,7 @@ class TestNoAnswer:
                 waiting.connect_ex(address)
             sender = hook(f"http://127.0.0.1:{address[1]}/s3cr3t", timeout=timedelta(milliseconds=300))
             with pytest.raises(
-                TryLater, match=r"^http://127.0.0.1:[0-9]+: no connection within the timeout$"
+                RetryLater, match=r"^http://127.0.0.1:[0-9]+: no connection within the timeout$"
             ) as raised:
                 sender.send(BATCH)
             assert raised.value.of_destination
@@ -397,7 +397,7 @@ class TestNoAnswer:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             thread = threading.Thread(target=reset, args=(listening,))
             thread.start()
-            with pytest.raises(TryLater, match=r"^http://127.0.0.1:[0-9]+: connection reset by peer$") as raised:
+            with pytest.raises(RetryLater, match=r"^http://127.0.0.1:[0-9]+: connection reset by peer$") as raised:
                 hook(f"http://127.0.0.1:{listening.getsockname()[1]}/s3cr3t").send(BATCH)
             thread.join()
             assert not raised.value.of_destination
@@ -417,7 +417,7 @@ class TestNoAnswer:
             thread = threading.Thread(target=stall, args=(listening,))
             thread.start()
             sender = hook(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=timedelta(milliseconds=300))
-            with pytest.raises(TryLater, match=r"answered 503: full$"):
+            with pytest.raises(RetryLater, match=r"answered 503: full$"):
                 sender.send(BATCH)
             ended.set()
             thread.join()
@@ -436,11 +436,11 @@ class TestNoAnswer:
             thread = threading.Thread(target=serve, args=(listening,))
             thread.start()
             told = r"^https://127.0.0.1:[0-9]+: TLS failed \(certificate verify failed: self.signed certificate\)$"
-            with pytest.raises(TryLater, match=told) as raised:
+            with pytest.raises(RetryLater, match=told) as raised:
                 hook(f"https://127.0.0.1:{listening.getsockname()[1]}/s3cr3t").send(BATCH)
             thread.join()
             assert raised.value.of_destination
 
-    def test_it_speaks_no_tls(self, endpoint: Callable[..., HttpEndpoint], hook: Any) -> None:
-        with pytest.raises(TryLater, match=r"TLS failed \((?!certificate)[a-z ]+\)$"):
+    def test_it_speaks_no_tls(self, endpoint: Callable[..., EndpointServer], hook: Any) -> None:
+        with pytest.raises(RetryLater, match=r"TLS failed \((?!certificate)[a-z ]+\)$"):
             hook(endpoint().url.replace("http:", "https:")).send(BATCH)

@@ -9,26 +9,26 @@ import pytest
 from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_delivery import Refusal, Refused, Selection, TryLater, UnusableState
+from trackcore_delivery import MessageRefused, PermanentError, RetryLater, Selection, UnusableState
 from trackcore_delivery.backoff import FIRST_SECONDS, LONGEST_SECONDS, asked_seconds, backoff_seconds
-from trackcore_delivery.worker import Worker
+from trackcore_delivery.destination_worker import DestinationWorker
 
-Behaviour = Callable[[list[str]], Sequence[Refusal]]
+Behaviour = Callable[[list[str]], Sequence[MessageRefused]]
 
 
 def refusing(*bad: str) -> Behaviour:
     """Refuse every batch that has one of these messages in it."""
 
-    def behave(ids: list[str]) -> Sequence[Refusal]:
+    def behave(ids: list[str]) -> Sequence[MessageRefused]:
         if set(ids) & set(bad):
-            raise Refused(detail="no good")
+            raise PermanentError(detail="no good")
         return ()
 
     return behave
 
 
-def failing(ids: list[str]) -> Sequence[Refusal]:
-    raise TryLater(detail=f"down, with {len(ids)}")
+def failing(ids: list[str]) -> Sequence[MessageRefused]:
+    raise RetryLater(detail=f"down, with {len(ids)}")
 
 
 class TestWhatIsSent:
@@ -118,8 +118,8 @@ class TestRefusals:
         assert len(there.attempts) == 1 + 2 * 7
 
     def test_a_wrong_address_is_not_searched_for_in_the_messages(self, bench: Bench) -> None:
-        def refuse(_: list[str]) -> Sequence[Refusal]:
-            raise Refused(detail="not found", divisible=False)
+        def refuse(_: list[str]) -> Sequence[MessageRefused]:
+            raise PermanentError(detail="not found", divisible=False)
 
         store(bench.log, envelopes(8))
         there = Recipient(refuse)
@@ -129,13 +129,13 @@ class TestRefusals:
 
     def test_a_destination_may_answer_for_each_message(self, bench: Bench) -> None:
         store(bench.log, envelopes(3))
-        there = Recipient(lambda _: [Refusal(1, "too long")])
+        there = Recipient(lambda _: [MessageRefused(1, "too long")])
         bench.run(bench.worker(there))
         assert (there.taken, bench.dead) == (["m0", "m2"], {"m1": "too long"})
 
     def test_dead_letters_are_bounded_and_what_is_dropped_is_counted(self, bench: Bench) -> None:
-        def refuse(_: list[str]) -> Sequence[Refusal]:
-            raise Refused(detail="no", divisible=False)
+        def refuse(_: list[str]) -> Sequence[MessageRefused]:
+            raise PermanentError(detail="no", divisible=False)
 
         store(bench.log, envelopes(40, pad=9_000))
         bench.run(bench.worker(Recipient(refuse), batch_messages=7))
@@ -165,7 +165,7 @@ class TestFailures:
     def test_a_batch_gets_smaller_until_what_makes_it_fail_is_alone(self, bench: Bench) -> None:
         """Where nobody else's message shows that the destination works; so those before it arrive."""
 
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             return failing(ids) if "m5" in ids else ()
 
         store(bench.log, envelopes(8, users=1))
@@ -179,8 +179,8 @@ class TestFailures:
 
     @pytest.mark.parametrize(("asked", "waited"), [(7.0, 7.0), (1e6, 3_600.0), (-5.0, 0.0)])
     def test_retry_after_is_obeyed_within_reason(self, bench: Bench, asked: float, waited: float) -> None:
-        def behave(_: list[str]) -> Sequence[Refusal]:
-            raise TryLater(detail="busy", retry_after=asked)
+        def behave(_: list[str]) -> Sequence[MessageRefused]:
+            raise RetryLater(detail="busy", retry_after=asked)
 
         store(bench.log, envelopes(1))
         there = Recipient(behave)
@@ -191,8 +191,8 @@ class TestFailures:
         assert standing.next_try_at == NOON + timedelta(seconds=waited)
 
     def test_the_wait_survives_a_restart(self, bench: Bench) -> None:
-        def behave(_: list[str]) -> Sequence[Refusal]:
-            raise TryLater(detail="busy", retry_after=60)
+        def behave(_: list[str]) -> Sequence[MessageRefused]:
+            raise RetryLater(detail="busy", retry_after=60)
 
         store(bench.log, envelopes(1))
         bench.run(bench.worker(Recipient(behave)))
@@ -206,7 +206,7 @@ class TestFailures:
         assert second.taken == ["m0"]
 
     def test_a_sender_with_a_fault_loses_nothing(self, bench: Bench) -> None:
-        def behave(_: list[str]) -> Sequence[Refusal]:
+        def behave(_: list[str]) -> Sequence[MessageRefused]:
             raise ZeroDivisionError
 
         store(bench.log, envelopes(2))
@@ -241,7 +241,7 @@ class TestRetryWindow:
     def fail_for(self, bench: Bench, there: Recipient, *, hours: float, **settings: object) -> None:
         self.run_for(bench, bench.worker(there, retry_window=timedelta(hours=4), **settings), hours)
 
-    def run_for(self, bench: Bench, worker: Worker, hours: float) -> None:
+    def run_for(self, bench: Bench, worker: DestinationWorker, hours: float) -> None:
         for _ in range(int(hours * 60)):
             bench.run(worker)
             bench.clock.turn(minutes=1)
@@ -261,7 +261,7 @@ class TestRetryWindow:
         assert bench.dead["m0"] == "not taken within 4:00:00; last: down, with 1"
 
     def test_one_message_that_cannot_be_taken_dies_alone(self, bench: Bench) -> None:
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             return failing(ids) if "m5" in ids else ()
 
         store(bench.log, envelopes(8))
@@ -288,9 +288,9 @@ class TestRetryWindow:
         assert (there.taken, bench.dead) == (["m0", "m1"], {})
 
     def test_what_arrived_of_a_divided_batch_does_not_die_with_the_rest(self, bench: Bench) -> None:
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             if len(ids) > 2:
-                raise Refused(detail="too many")
+                raise PermanentError(detail="too many")
             return failing(ids) if "m2" in ids else ()
 
         store(bench.log, envelopes(4, received_at=NOON - timedelta(days=1)))
@@ -388,7 +388,7 @@ class TestSecondChances:
     def test_a_second_chance_that_fails_holds_up_nothing_else_and_ends(self, bench: Bench) -> None:
         """It has its own count of failures: what comes in goes on, and does not make the other one try for ever."""
 
-        def behave(ids: list[str]) -> Sequence[Refusal]:
+        def behave(ids: list[str]) -> Sequence[MessageRefused]:
             return failing(ids) if "m0" in ids else ()
 
         store(bench.log, envelopes(1))
@@ -418,14 +418,14 @@ class TestSecondChances:
         assert there.taken.index("m6") <= 2
 
 
-@given(failures=st.integers(1, 10**6), failing_for=st.floats(0, 1e9), chance=st.floats(0, 1))
-def test_a_wait_is_bounded_by_what_has_passed_and_by_a_minute(failures: int, failing_for: float, chance: float) -> None:
-    wait = backoff_seconds(failures, failing_seconds=failing_for, chance=chance)
+@given(failures=st.integers(1, 10**6), failing_for=st.floats(0, 1e9), jitter=st.floats(0, 1))
+def test_a_wait_is_bounded_by_what_has_passed_and_by_a_minute(failures: int, failing_for: float, jitter: float) -> None:
+    wait = backoff_seconds(failures, failing_seconds=failing_for, jitter=jitter)
     assert 0 <= wait <= min(LONGEST_SECONDS, max(FIRST_SECONDS, failing_for))
 
 
 def test_the_ceiling_of_a_wait_doubles() -> None:
-    waits = [backoff_seconds(failures, failing_seconds=1e6, chance=1.0) for failures in range(1, 9)]
+    waits = [backoff_seconds(failures, failing_seconds=1e6, jitter=1.0) for failures in range(1, 9)]
     assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60]
 
 
@@ -439,13 +439,13 @@ def test_order_holds_for_each_user_whatever_fails(bench: Bench) -> None:
     store(bench.log, envelopes(60, users=5))
     turn = 0
 
-    def behave(ids: list[str]) -> Sequence[Refusal]:
+    def behave(ids: list[str]) -> Sequence[MessageRefused]:
         nonlocal turn
         turn += 1
         if turn % 3 == 1:
-            raise TryLater(detail="down")
+            raise RetryLater(detail="down")
         if turn % 3 == 2 and len(ids) > 3:
-            raise Refused(detail="too many")
+            raise PermanentError(detail="too many")
         return ()
 
     there = Recipient(behave)

@@ -18,7 +18,7 @@ from random import Random
 
 import attrs
 import pytest
-from delivery_helpers import HttpEndpoint
+from delivery_helpers import EndpointServer
 from delivery_processes import KEY, Deployed, Running, basic, post, track
 from patience import wait_for
 
@@ -102,14 +102,14 @@ def _damage(deployed: Deployed, _load: _Load, random: Random, stop: Callable[[],
 
 
 @pytest.fixture(name="there")
-def _there() -> Iterator[HttpEndpoint]:
-    endpoint = HttpEndpoint()
+def _there() -> Iterator[EndpointServer]:
+    endpoint = EndpointServer()
     yield endpoint
     endpoint.stop()
 
 
 @pytest.fixture(name="deployed")
-def _deployed(data: Path, there: HttpEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
+def _deployed(data: Path, there: EndpointServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
     monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
     deployed = Deployed(data)
     deployed.configure(f'[[destinations]]\nname = "There"\nkind = "webhook"\nurl = "{there.url}"\nbatch_wait = "0s"\n')
@@ -122,7 +122,7 @@ def _deployed(data: Path, there: HttpEndpoint, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("fault", [_restore, _replace, _damage], ids=["restored", "replaced", "damaged"])
 def test_everything_acknowledged_afterwards_is_delivered(  # noqa: PLR0917
     deployed: Deployed,
-    there: HttpEndpoint,
+    there: EndpointServer,
     fault: Callable[[Deployed, _Load, Random, Callable[[], object]], None],
     is_apart: bool,
     is_long: bool,
@@ -150,7 +150,7 @@ def _stopping(running: Running, *, by_force: bool) -> Callable[[], object]:
     return running.kill if by_force else running.terminate
 
 
-def _check_delivered(deployed: Deployed, there: HttpEndpoint, load: _Load) -> None:
+def _check_delivered(deployed: Deployed, there: EndpointServer, load: _Load) -> None:
     """Expect of the log that it has what was acknowledged since it is there, and that all in it is delivered."""
     in_log = {message["messageId"] for message in deployed.messages}
     assert set(load.acknowledged) <= in_log

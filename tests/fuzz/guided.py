@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["trackcore", "trackcore_wsgi", "trackco
 
 from fuzz.raw import format_raw, parse_raw, seeds
 
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         options = [
             f"-runs={arguments.requests}",
             f"-seed={arguments.seed}",
-            f"-max_len={_MOST_BYTES}",
+            f"-max_len={_MAX_BYTES}",
             f"-artifact_prefix={arguments.crashes}{os.sep}",
             "-print_final_stats=1",
             str(corpus),

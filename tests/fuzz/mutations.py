@@ -13,7 +13,7 @@ import attrs
 from fuzz.raw import RawRequest, format_raw, parse_raw
 from trackcore_wsgi.routes import ROUTES
 
-_MOST_BYTES = 40_000
+_MAX_BYTES = 40_000
 
 _TEXTS = (
     "",
@@ -124,7 +124,7 @@ def mutate(request: RawRequest, rng: random.Random, seeds: Sequence[RawRequest])
     for _ in range(rng.randint(1, 5)):
         change = rng.choices(_CHANGES, _WEIGHTS)[0]
         request = change(request, rng, seeds)
-    return attrs.evolve(request, body=request.body[:_MOST_BYTES])
+    return attrs.evolve(request, body=request.body[:_MAX_BYTES])
 
 
 def _change_json(request: RawRequest, rng: random.Random, _: Sequence[RawRequest]) -> RawRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_kafka.duplicates import Acknowledged, Window, identity
+from trackcore_kafka.duplicate_window import Acknowledged, DuplicateWindow, identity
 
 _LOGS = st.lists(st.sampled_from("abcdef"), max_size=40)
 _SIZES = st.integers(1, 12)
@@ -13,7 +13,7 @@ _SIZES = st.integers(1, 12)
 
 def _decide(log: list[str], size: int, *, begin: int = 0) -> list[bool]:
     """Let a reader that begins at an offset decide on everything from there on."""
-    window = Window(size)
+    window = DuplicateWindow(size)
     decisions = [window.is_duplicate(offset, log[offset].encode()) for offset in range(max(0, begin - size), len(log))]
     return decisions[begin - max(0, begin - size) :]
 
@@ -33,14 +33,14 @@ class TestWindow:
     @given(log=_LOGS, size=_SIZES, gaps=st.lists(st.integers(1, 5), min_size=40, max_size=40))
     def test_gaps_between_offsets_count(self, log: list[str], size: int, gaps: list[int]) -> None:
         offsets = [sum(gaps[:index]) for index in range(len(log))]
-        window = Window(size)
+        window = DuplicateWindow(size)
         for offset, found in zip(offsets, log, strict=True):
             near = {log[i] for i, other in enumerate(offsets[: len(log)]) if offset - size <= other < offset}
             assert window.is_duplicate(offset, found.encode()) == (found in near)
 
     @given(log=_LOGS, size=_SIZES)
     def test_memory_is_bounded_by_its_size(self, log: list[str], size: int) -> None:
-        window = Window(size)
+        window = DuplicateWindow(size)
         for offset, found in enumerate(log):
             window.is_duplicate(offset, found.encode())
             assert len(window._offsets) <= size + 1

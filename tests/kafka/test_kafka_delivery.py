@@ -18,11 +18,11 @@ from delivery_helpers import Recipient, TurnedClock, envelopes
 from delivery_processes import Running
 from kafka_helpers import COMMAND, Served, configure, lines, run, start
 from mock_cluster import MockCluster
-from trackcore_delivery import DeliveredDestination, RetryLane, State, TryLater
-from trackcore_delivery.sending import Refusal
-from trackcore_delivery.worker import Worker
+from trackcore_delivery import DeliveredDestination, RetryLater, RetryQueue, State
+from trackcore_delivery.destination_worker import DestinationWorker
+from trackcore_delivery.sending import MessageRefused
 from trackcore_kafka import KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics
-from trackcore_server.delivery.kafka_queue import GroupLane, place_at, position_of
+from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue, place_at, position_of
 
 OFFSET_COMMIT = 8
 QUICK = {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 200}
@@ -38,29 +38,29 @@ class Bench:
     folder: Path
     clock: TurnedClock = attrs.field(factory=TurnedClock)
     opened: list[Any] = attrs.field(init=False, factory=list)
-    lanes: list[GroupLane] = attrs.field(init=False, factory=list)
+    queues: list[ConsumerGroupQueue] = attrs.field(init=False, factory=list)
 
-    def worker(self, sender: Recipient, **settings: Any) -> Worker:
+    def worker(self, sender: Recipient, **settings: Any) -> DestinationWorker:
         """Make the worker of one process, with a state file of its own."""
         destination = DeliveredDestination(**{"name": "There", "batch_wait": timedelta(), **settings})
-        state = State(self.folder / f"state-{len(self.lanes)}.db")
+        state = State(self.folder / f"state-{len(self.queues)}.db")
         address = attrs.evolve(self.cluster.address, client=QUICK)
 
         def join() -> KafkaGroupReader:
             is_new = destination.start == "newest"
             return KafkaGroupReader(address, self.topics, group=self.topics.prefix, begin_at_end=is_new)
 
-        lane = GroupLane(destination, state, join, self.clock.monotonic)
-        self.lanes.append(lane)
+        lane = ConsumerGroupQueue(destination, state, join, self.clock.monotonic)
+        self.queues.append(lane)
         self.opened += [lane, state]
-        return Worker(
+        return DestinationWorker(
             destination=destination,
             sender=sender,
-            lanes=(lane, RetryLane(destination, state)),
+            queues=(lane, RetryQueue(destination, state)),
             state=state,
             clock=self.clock,
             monotonic=self.clock.monotonic,
-            chance=lambda: 1.0,
+            jitter=lambda: 1.0,
         )
 
     def store(self, count: int, **settings: Any) -> None:
@@ -82,7 +82,7 @@ def _bench(cluster: MockCluster, topics: KafkaTopics, tmp_path: Path) -> Iterato
         opened.close()
 
 
-def stepped(worker: Worker, is_done: Callable[[], object]) -> None:
+def stepped(worker: DestinationWorker, is_done: Callable[[], object]) -> None:
     """Make steps until something is so."""
 
     def step() -> object:
@@ -118,8 +118,8 @@ class TestLane:
         All are one user's: between partitions there is no order, and what fails lets nothing behind it pass.
         """
 
-        def behaviour(ids: list[str]) -> list[Refusal]:
-            raise TryLater(detail=f"down, with {len(ids)}")
+        def behaviour(ids: list[str]) -> list[MessageRefused]:
+            raise RetryLater(detail=f"down, with {len(ids)}")
 
         bench.store(5, users=1)
         there = Recipient(behaviour)
@@ -143,7 +143,7 @@ class TestLane:
         bench.store(5)
         uncommitted: list[int] = []
 
-        def behaviour(_: list[str]) -> list[Refusal]:
+        def behaviour(_: list[str]) -> list[MessageRefused]:
             uncommitted.append(bench.behind)
             return []
 
@@ -155,9 +155,9 @@ class TestLane:
         bench.store(12)
         failing = [True]
 
-        def behaviour(_: list[str]) -> list[Refusal]:
+        def behaviour(_: list[str]) -> list[MessageRefused]:
             if failing:
-                raise TryLater(detail="down")
+                raise RetryLater(detail="down")
             return []
 
         there = Recipient(behaviour)
@@ -166,8 +166,8 @@ class TestLane:
         for _ in range(20):
             worker.step()  # rests meanwhile
         assert len(there.attempts) == 1
-        assert bench.lanes[0]._reader is not None
-        assert bench.lanes[0]._reader._is_resting
+        assert bench.queues[0]._reader is not None
+        assert bench.queues[0]._reader._is_resting
         failing.clear()
         bench.clock.turn(seconds=60)
         stepped(worker, lambda: len(there.taken) == 12)
@@ -196,7 +196,7 @@ class TestLane:
         bench.store(3)
         there = Recipient()
         worker = bench.worker(there, batch_wait=timedelta(seconds=5))
-        stepped(worker, lambda: len(bench.lanes[0]._waiting) == 3)
+        stepped(worker, lambda: len(bench.queues[0]._waiting) == 3)
         assert there.attempts == []
         bench.clock.turn(seconds=5)
         worker.step()
@@ -204,7 +204,7 @@ class TestLane:
 
     def test_dead_letters_say_where_they_lie_and_can_be_retried(self, bench: Bench) -> None:
         bench.store(3)
-        there = Recipient(lambda ids: [Refusal(index, "bad") for index, id_ in enumerate(ids) if id_ == "m1"])
+        there = Recipient(lambda ids: [MessageRefused(index, "bad") for index, id_ in enumerate(ids) if id_ == "m1"])
         worker = bench.worker(there)
         stepped(worker, lambda: len(there.taken) == 2 and not bench.behind)
         (letter,) = worker.state.dead_letters()
@@ -224,9 +224,9 @@ class TestLane:
         bench.store(6)
         there = Recipient()
         worker = bench.worker(there, start="newest")
-        stepped(worker, lambda: len(bench.lanes[0]._turns) == 6)
-        bench.lanes[0].close()
-        bench.opened.remove(bench.lanes[0])
+        stepped(worker, lambda: len(bench.queues[0]._turns) == 6)
+        bench.queues[0].close()
+        bench.opened.remove(bench.queues[0])
         bench.store(6, first=6)
         stepped(bench.worker(there, start="newest"), lambda: len(there.taken) == 6)
         assert sorted(there.taken, key=lambda id_: int(id_[1:])) == [f"m{number}" for number in range(6, 12)]
@@ -236,8 +236,8 @@ class TestLane:
         first, second = Recipient(), Recipient()
         worker = bench.worker(first, batch_messages=4)
         stepped(worker, lambda: len(first.taken) >= 8)
-        bench.lanes[0].close()
-        bench.opened.remove(bench.lanes[0])
+        bench.queues[0].close()
+        bench.opened.remove(bench.queues[0])
         stepped(bench.worker(second), lambda: len(first.taken) + len(second.taken) == 20)
         assert sorted(first.taken + second.taken) == sorted(f"m{number}" for number in range(20))
         assert in_order(first.taken + second.taken)
@@ -269,7 +269,7 @@ class TestLane:
         there = Recipient()
         worker = bench.worker(there, batch_bytes=500)  # two at a time, while the others wait
         stepped(worker, lambda: len(there.taken) == 2)
-        lane = bench.lanes[0]
+        lane = bench.queues[0]
         reader = lane._reader
         assert reader is not None
         assert (len(lane._waiting), bench.behind) == (4, 4)
@@ -294,7 +294,7 @@ class TestLane:
         def are_shared() -> bool:
             for worker in workers:
                 worker.step()
-            sizes = [len(lane._turns) for lane in bench.lanes]
+            sizes = [len(lane._turns) for lane in bench.queues]
             return all(sizes) and sum(sizes) == 6
 
         eventually(are_shared, patience=60)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from delivery_helpers import fed, surroundings
 from mock_cluster import MockCluster
-from trackcore_delivery import Batch, TryLater
+from trackcore_delivery import DeliveryBatch, RetryLater
 from trackcore_kafka import user_key
-from trackcore_server import ConfigurationMistake, parse_configuration
+from trackcore_server import ConfigurationError, parse_configuration
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
 from trackcore_server.delivery.service import check_destinations
 
@@ -37,7 +37,7 @@ def test_everything_said() -> None:
     ],
 )
 def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> None:
-    with pytest.raises(ConfigurationMistake) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         parse_configuration(text)
     assert raised.value.path == path
     assert told in raised.value.detail
@@ -52,7 +52,7 @@ def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> N
     ],
 )
 def test_mistakes_in_what_goes_to_librdkafka_are_told_at_the_start(client: str, path: str, told: str) -> None:
-    with pytest.raises(ConfigurationMistake) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         check_destinations(parse_configuration(KAFKA + client), environ={})
     assert raised.value.path == path
     assert told in raised.value.detail
@@ -66,7 +66,7 @@ def test_keys_are_those_of_the_log_and_what_is_too_large_is_refused_alone(cluste
     )
     small, large, other = fed(3)
     large = large._replace(payload=b'"%s"' % (b"x" * (2 << 20)))
-    (refusal,) = sender.send(Batch(destination="Lake", messages=[small, large, other]))
+    (refusal,) = sender.send(DeliveryBatch(destination="Lake", messages=[small, large, other]))
     assert refusal.index == 1
     assert "larger than the topic takes" in refusal.detail
     found = {record.key(): record.value() for record in cluster.records("with-keys", 4)}
@@ -78,6 +78,6 @@ def test_what_was_not_acknowledged_is_sent_again(tmp_path: Path) -> None:
     sender = KafkaTopicDestination(
         name="Lake", bootstrap_servers="127.0.0.1:9", topic="nowhere", timeout=timedelta(seconds=1)
     ).make_sender(surroundings(tmp_path))
-    with pytest.raises(TryLater, match="2 of 2 records"):
-        sender.send(Batch(destination="Lake", messages=fed(2)))
+    with pytest.raises(RetryLater, match="2 of 2 records"):
+        sender.send(DeliveryBatch(destination="Lake", messages=fed(2)))
     sender.close()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster, merging
 
-from trackcore import Envelope, FoundBy
+from trackcore import Envelope, KeyLocation
 
 
 def ids(log: KafkaLog, **wanted: object) -> list[str]:
@@ -94,7 +94,7 @@ class TestChoosing:
         assert [record.payload for record in log.rejected(code="one")] == [b"1"]
 
     def test_how_a_source_was_found_and_what_a_batch_said(self, sink: KafkaSink, log: KafkaLog) -> None:
-        found_by_header = msgspec.structs.replace(envelope("a"), found_by=FoundBy.HEADER)
+        found_by_header = msgspec.structs.replace(envelope("a"), found_by=KeyLocation.HEADER)
         batch = b'{"context":{"locale":"\xc3\xa9"}}'
         sink.store(
             [found_by_header, envelope("b")],

@@ -22,7 +22,7 @@ from trackcore_kafka import (
 )
 from trackcore_kafka.cluster import explain
 from trackcore_kafka.masking import ClientSetting, MaskingLogger
-from trackcore_server import Configuration, ConfigurationMistake, KafkaLogSettings, LogSettings, parse_configuration
+from trackcore_server import Configuration, ConfigurationError, KafkaLogSettings, LogSettings, parse_configuration
 from trackcore_server.config.configuration import rebase
 from trackcore_server.config.kafka_log import ClientSettings
 from trackcore_server.storage.logs import make_sink, open_log
@@ -116,7 +116,7 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> None:
-    with pytest.raises(ConfigurationMistake) as raised:
+    with pytest.raises(ConfigurationError) as raised:
         parse_configuration(text)
     assert raised.value.path == path
     assert told in raised.value.detail
@@ -134,7 +134,7 @@ def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> N
 def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, told: str) -> None:
     configuration = parse_configuration(f"{KAFKA}[log.client]\n{client}")
     for use in (make_sink, open_log):
-        with pytest.raises(ConfigurationMistake) as raised:
+        with pytest.raises(ConfigurationError) as raised:
             use(configuration)
         assert raised.value.path == path
         assert told in raised.value.detail
@@ -208,12 +208,12 @@ class TestEmbedded:
 
 
 def test_an_address_has_no_password() -> None:
-    with pytest.raises(ConfigurationMistake, match=r"log\.bootstrap_servers: a password in an address would show"):
+    with pytest.raises(ConfigurationError, match=r"log\.bootstrap_servers: a password in an address would show"):
         parse_configuration(KAFKA.replace("one:9092", f"me:{SECRET}@one:9092"))
 
 
 def test_what_needs_the_embedded_log_says_so() -> None:
-    with pytest.raises(ConfigurationMistake, match="'sqlite'"):
+    with pytest.raises(ConfigurationError, match="'sqlite'"):
         _ = parse_configuration(KAFKA).log_path
 
 

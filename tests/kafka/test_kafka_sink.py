@@ -12,7 +12,7 @@ from mock_cluster import MockCluster
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 from trackcore_kafka.cluster import OURS, ClientSettingRefused
 
-from trackcore import Cause, Caution, Envelope, Outcome, SinkUnavailable, Warned
+from trackcore import Cause, Envelope, MessageWarning, Outcome, SinkUnavailable, WarningCode
 
 PRODUCE = 0  # Kafka's number of the request (https://kafka.apache.org/protocol#protocol_api_keys)
 STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
@@ -42,9 +42,9 @@ class TestRecords:
     """A contract with other consumers: key, headers, timestamp, partition."""
 
     def test_a_message(self, cluster: MockCluster, topics: KafkaTopics, sink: KafkaSink) -> None:
-        caution = Caution(code=Warned.ID_FROM_NUMBER, message="kept as '7'", path="userId")
+        warning = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="kept as '7'", path="userId")
         sink.store(
-            [envelope("é", user_id="7", anonymous_id="a", destinations=("Mixpanel", "Café"), cautions=(caution,))]
+            [envelope("é", user_id="7", anonymous_id="a", destinations=("Mixpanel", "Café"), warnings=(warning,))]
         )
         (found,) = cluster.records(topics.messages, topics.partitions)
         assert json.loads(found.key() or b"") == ["website", "7"]

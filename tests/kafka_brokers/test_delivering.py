@@ -12,7 +12,7 @@ import pytest
 from adapter_helpers import eventually
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic
-from delivery_helpers import HttpEndpoint, envelopes
+from delivery_helpers import EndpointServer, envelopes
 from delivery_processes import Running
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
@@ -51,7 +51,7 @@ class Site:
     """An endpoint, and the processes that deliver to it, each with a folder and a state file of its own."""
 
     folder: Path
-    endpoint: HttpEndpoint = attrs.field(factory=HttpEndpoint)
+    endpoint: EndpointServer = attrs.field(factory=EndpointServer)
     running: list[Running] = attrs.field(factory=list)
 
     def configure(self, name: str, servers: str, prefix: str, destination: str | None = None) -> Path:

@@ -19,7 +19,7 @@ KILOBYTES_31 = 31 * 1024
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """One call: its name, the method of the SDK, its fields, and the cautions that the stored message must carry.
+    """One call: its name, the method of the SDK, its fields, and the warnings that the stored message must carry.
 
     `destinations` are those that it must go to; None stands for all.  `only` names the languages that can say it.
     """
@@ -27,7 +27,7 @@ class Case:
     name: str
     call: str
     fields: JSONObject
-    cautions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     destinations: tuple[str, ...] | None = None
     only: tuple[str, ...] = ("Python", "Node")
 
@@ -221,7 +221,7 @@ SERVER_CASES: tuple[Case, ...] = (
             "properties": {"broken": "a\ud800b"},
             "messageId": "track-surrogate",
         },
-        cautions=("surrogate_replaced",),
+        warnings=("surrogate_replaced",),
     ),
     Case(
         name="track: 2**70 and a date",
@@ -322,7 +322,7 @@ BROWSER_CASES: tuple[Case, ...] = (
         name="track: lone surrogate",
         call="track",
         fields={"event": "Surrogate", "properties": {"broken": "a\ud800b"}, "messageId": "track-surrogate"},
-        cautions=("surrogate_replaced",),
+        warnings=("surrogate_replaced",),
     ),
     Case(
         name="track: 31 KB in one property",

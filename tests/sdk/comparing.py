@@ -86,7 +86,7 @@ def check_browser_message(
     _check_times(case, message, case.name)
     wanted = DESTINATIONS if case.destinations is None else case.destinations
     assert sorted(stored.destinations) == sorted(wanted), case.name
-    assert [caution["code"] for caution in stored.cautions] == list(case.cautions), case.name
+    assert [warning["code"] for warning in stored.warnings] == list(case.warnings), case.name
 
 
 def check_message(sdk: Sdk, case: Case, stored: StoredMessage) -> None:
@@ -110,7 +110,7 @@ def check_message(sdk: Sdk, case: Case, stored: StoredMessage) -> None:
     _check_times(case, message, where, sends_sent_at=sdk.habits.sends_sent_at)
     wanted = DESTINATIONS if case.destinations is None else case.destinations
     assert sorted(stored.destinations) == sorted(wanted), where
-    assert sorted(caution["code"] for caution in stored.cautions) == sorted(expected_cautions(sdk, case)), where
+    assert sorted(warning["code"] for warning in stored.warnings) == sorted(expected_cautions(sdk, case)), where
 
 
 def expected_fields(sdk: Sdk, case: Case) -> JSONObject:
@@ -137,9 +137,9 @@ def expected_fields(sdk: Sdk, case: Case) -> JSONObject:
 
 
 def expected_cautions(sdk: Sdk, case: Case) -> list[str]:
-    """Say which cautions the log must hold beside a message."""
+    """Say which warnings the log must hold beside a message."""
     numbers = [name for name in IDS & set(case.fields) if isinstance(case.fields[name], int)]
-    return [*case.cautions, *("id_from_number" for name in numbers if name in sdk.habits.numeric_ids)]
+    return [*case.warnings, *("id_from_number" for name in numbers if name in sdk.habits.numeric_ids)]
 
 
 def spoken(language: str, value: Any) -> Any:

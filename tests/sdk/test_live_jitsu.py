@@ -34,7 +34,7 @@ def test_jitsu(server: Server) -> None:
         assert stored.message["userId"] == CALLS["identify"]["userId"]
         library = stored.message["context"]["library"]
         assert (library["name"], library["version"]) == (JITSU.habits.library, JITSU.version)
-        assert stored.cautions == ()
+        assert stored.warnings == ()
         assert WRITE_KEY not in repr(stored.message)
 
     requests = server.requests()

@@ -17,10 +17,10 @@ from adapter_helpers import envelope
 from patience import PATIENCE
 from trackcore_server.config.configuration import parse_configuration
 from trackcore_server.debugger.charts import Charts
-from trackcore_server.debugger.deadline import Budget
-from trackcore_server.debugger.delivery_lag import Lags
-from trackcore_server.debugger.histogram import Buckets
-from trackcore_server.debugger.rejection_counts import MOST, Refusals
+from trackcore_server.debugger.deadline import Deadline
+from trackcore_server.debugger.delivery_lag import DeliveryLag
+from trackcore_server.debugger.histogram import MessageHistogram
+from trackcore_server.debugger.rejection_counts import MOST, RecentRejections
 from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog, prune
 
 from trackcore import JSONObject, RejectedRecord
@@ -32,9 +32,9 @@ PLACES = range(FIRST, FIRST + 10)
 NOW = START + timedelta(minutes=10)
 
 
-def ticks(seconds: float) -> Budget:
+def ticks(seconds: float) -> Deadline:
     """Make a budget of so many seconds whose clock goes on by one each time it is asked."""
-    return Budget(seconds, count().__next__)
+    return Deadline(seconds, count().__next__)
 
 
 def running_clock() -> Callable[[], datetime]:
@@ -61,20 +61,22 @@ def _path(tmp_path: Path) -> Path:
 
 class TestBuckets:
     def test_they_are_counted(self, path: Path) -> None:
-        buckets = Buckets(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, Budget(1_000))
+        buckets = MessageHistogram(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, Deadline(1_000))
         assert [*sorted(buckets)] == [*PLACES]
         assert all(bucket.sources == {"app": 2, "website": 8} for bucket in buckets.values())
         assert {bucket.skew for bucket in buckets.values()} == {(-2.0, -2.0, -2.0)}
 
     def test_the_newest_come_first_and_each_answer_gets_further(self, path: Path) -> None:
-        buckets = Buckets(SqliteBrowser(path))
+        buckets = MessageHistogram(SqliteBrowser(path))
         answers = [sorted(buckets.count(WIDTH, PLACES, NOW, ticks(0))) for _ in range(30)]
         assert all(found == [*PLACES[-len(found) :]] for found in answers)
         assert [len(found) for found in answers] == sorted(len(found) for found in answers)
         assert (len(answers[0]), len(answers[-1])) == (1, 10)
 
     def test_a_budget_is_used_up(self, path: Path) -> None:
-        assert [len(Buckets(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, ticks(n))) for n in (0, 4, 8, 99)] == [
+        assert [
+            len(MessageHistogram(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, ticks(n))) for n in (0, 4, 8, 99)
+        ] == [
             1,
             3,
             5,
@@ -82,26 +84,26 @@ class TestBuckets:
         ]
 
     def test_what_is_over_is_not_counted_again(self, path: Path) -> None:
-        buckets = Buckets(SqliteBrowser(path))
-        counted = buckets.count(WIDTH, PLACES, NOW, Budget(1_000))
-        again = buckets.count(WIDTH, PLACES, NOW, Budget(1_000))
+        buckets = MessageHistogram(SqliteBrowser(path))
+        counted = buckets.count(WIDTH, PLACES, NOW, Deadline(1_000))
+        again = buckets.count(WIDTH, PLACES, NOW, Deadline(1_000))
         assert all(again[place] is counted[place] for place in PLACES)
 
     def test_a_late_message_is_counted(self, path: Path) -> None:
         """A message is received before it is committed, so a bucket may grow for a moment after its end."""
         now = START + timedelta(minutes=10, seconds=3)
-        buckets = Buckets(SqliteBrowser(path))
+        buckets = MessageHistogram(SqliteBrowser(path))
         places = range(FIRST + 1, FIRST + 11)
-        assert sum(buckets.count(WIDTH, places, now, Budget(1_000))[FIRST + 9].sources.values()) == 10
+        assert sum(buckets.count(WIDTH, places, now, Deadline(1_000))[FIRST + 9].sources.values()) == 10
         late = envelope("late", received_at=START + timedelta(minutes=9, seconds=59))
         with closing(SqliteSink(path)) as sink:
             sink.store([late])
-        assert sum(buckets.count(WIDTH, places, now, Budget(1_000))[FIRST + 9].sources.values()) == 11
+        assert sum(buckets.count(WIDTH, places, now, Deadline(1_000))[FIRST + 9].sources.values()) == 11
 
     def test_a_log_without_messages(self, tmp_path: Path) -> None:
         with closing(SqliteSink(tmp_path / "log.db")) as sink:
             sink.check_ready()
-        buckets = Buckets(SqliteBrowser(tmp_path / "log.db")).count(WIDTH, PLACES, NOW, Budget(1_000))
+        buckets = MessageHistogram(SqliteBrowser(tmp_path / "log.db")).count(WIDTH, PLACES, NOW, Deadline(1_000))
         assert all(bucket.sources == {} and bucket.skew is None for bucket in buckets.values())
 
 
@@ -117,7 +119,7 @@ class TestRefusals:
 
     def test_step_by_step_further_back(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(1_200))
-        refusals = Refusals(SqliteBrowser(tmp_path / "log.db"))
+        refusals = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
         codes, is_whole = refusals.since(START, 1_200, ticks(0))
         assert (len(codes), is_whole) == (1_000, False)
         codes, is_whole = refusals.since(START, 1_200, ticks(0))
@@ -126,18 +128,18 @@ class TestRefusals:
 
     def test_what_is_new_is_added_and_what_was_read_is_not_read_again(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(700))
-        refusals = Refusals(SqliteBrowser(tmp_path / "log.db"))
-        assert len(refusals.since(START, 700, Budget(1_000))[0]) == 700
+        refusals = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
+        assert len(refusals.since(START, 700, Deadline(1_000))[0]) == 700
         self.refuse(sink, range(700, 710))
         assert len(refusals.since(START, 710, ticks(0))[0]) == 710
         assert len(refusals.since(START + timedelta(seconds=700), 710, ticks(0))[0]) == 10
 
     def test_very_many_at_once_and_no_more_than_are_counted(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(100))
-        refusals = Refusals(SqliteBrowser(tmp_path / "log.db"))
-        assert len(refusals.since(START, 100, Budget(1_000))[0]) == 100
+        refusals = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
+        assert len(refusals.since(START, 100, Deadline(1_000))[0]) == 100
         self.refuse(sink, range(100, 5_000))
-        codes, is_whole = refusals.since(START, 5_000, Budget(1_000))
+        codes, is_whole = refusals.since(START, 5_000, Deadline(1_000))
         assert (len(codes), is_whole) == (MOST, True)
         assert len(set(codes)) == MOST
 
@@ -146,11 +148,11 @@ class TestRefusals:
         log = SqliteBrowser(tmp_path / "log.db")
         for _ in prune(log.path, START + timedelta(days=1)):
             pass
-        assert Refusals(log).since(START, log.ends()["rejected"], Budget(1_000)) == ([], True)
+        assert RecentRejections(log).since(START, log.ends()["rejected"], Deadline(1_000)) == ([], True)
 
     def test_none(self, sink: SqliteSink, tmp_path: Path) -> None:
         sink.check_ready()
-        assert Refusals(SqliteBrowser(tmp_path / "log.db")).since(START, 0, Budget(1_000)) == ([], True)
+        assert RecentRejections(SqliteBrowser(tmp_path / "log.db")).since(START, 0, Deadline(1_000)) == ([], True)
 
 
 def whole(charts: Charts) -> JSONObject:
@@ -170,7 +172,7 @@ class TestAnswers:
                 return super().ends()
 
         log = Hanging(path)
-        charts = Charts(log, running_clock(), Lags(parse_configuration(""), log))
+        charts = Charts(log, running_clock(), DeliveryLag(parse_configuration(""), log))
         first, second = charts.of_last(600), charts.of_last(600)
         assert first["messages"] == second["messages"]
         assert (first["isPartial"], first["messages"], first["bucketSeconds"]) == (True, {}, 10)
@@ -179,7 +181,7 @@ class TestAnswers:
 
     def test_what_fails_is_told_and_tried_again(self, path: Path) -> None:
         log = SqliteBrowser(path)
-        charts = Charts(log, running_clock(), Lags(parse_configuration(""), log))
+        charts = Charts(log, running_clock(), DeliveryLag(parse_configuration(""), log))
         moved = path.rename(path.with_name("away"))
         with pytest.raises(UnusableLog):
             whole(charts)
@@ -189,19 +191,19 @@ class TestAnswers:
     def test_what_was_counted_while_the_clock_was_ahead_is_forgotten(self, path: Path) -> None:
         """Times that are yet to come when the clock is put back get messages still."""
         log = SqliteBrowser(path)
-        buckets = Buckets(log)
+        buckets = MessageHistogram(log)
         ahead = range(FIRST + 10, FIRST + 20)
-        buckets.count(WIDTH, ahead, NOW + timedelta(hours=1), Budget(1_000))
+        buckets.count(WIDTH, ahead, NOW + timedelta(hours=1), Deadline(1_000))
         sink = SqliteSink(path)
         sink.store([envelope(f"late{number}", received_at=NOW + timedelta(seconds=number)) for number in range(50)])
         sink.close()
-        counted = buckets.count(WIDTH, ahead, NOW + timedelta(minutes=1), Budget(1_000))
+        counted = buckets.count(WIDTH, ahead, NOW + timedelta(minutes=1), Deadline(1_000))
         assert sum(sum(bucket.sources.values()) for bucket in counted.values()) == pytest.approx(50)
 
     def test_an_answer_is_not_shown_for_as_long_as_the_clock_was_ahead(self, path: Path) -> None:
         now = NOW + timedelta(days=1)
         log = SqliteBrowser(path)
-        lags = Lags(parse_configuration(""), log)
+        lags = DeliveryLag(parse_configuration(""), log)
         charts = Charts(log, lambda: now, lags, monotonic=count(0, 0.3).__next__)
         assert whole(charts)["messages"] == {}
         now = NOW

@@ -131,7 +131,7 @@ class TestRejected:
     def test_a_message_of_a_batch_becomes_what_it_would_have_been(
         self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path
     ) -> None:
-        """Repaired, it equals the message of a first-time acceptance but for the caution `repaired`."""
+        """Repaired, it equals the message of a first-time acceptance but for the warning `repaired`."""
         large = {
             **TRACK,
             "messageId": "m1",

@@ -13,9 +13,9 @@ import pytest
 from click.testing import Result
 from patience import wait_for
 from served import Served
-from trackcore_server.storage.retention import BelievedTime, keep_short, time_of_log
-from trackcore_sqlite import FITTING, SqliteLog, check_log
-from trackcore_sqlite.schema import MIGRATIONS, open_for_writing
+from trackcore_server.storage.retention import BelievedTime, start_retention, time_of_log
+from trackcore_sqlite import CONSISTENT, SqliteLog, check_log
+from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 MESSAGE = {"type": "track", "userId": "u", "event": "Paid"}
@@ -67,7 +67,7 @@ class TestRetention:
     def test_the_configured_age_is_kept_to(self, fill: Callable[..., None]) -> None:
         for hours in (48, 30, 16, 0):
             fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=datetime.now(UTC) - timedelta(hours=hours))
-        stop = keep_short(LOG.absolute(), timedelta(days=1), every=timedelta(milliseconds=10))
+        stop = start_retention(LOG.absolute(), timedelta(days=1), every=timedelta(milliseconds=10))
         wait_for(lambda: [stored.seq for stored in SqliteLog(LOG).messages()] == [3, 4])
         stop()
 
@@ -129,7 +129,7 @@ class TestRetention:
 
     def test_a_log_that_cannot_be_written_does_not_end_it(self, caplog: Any, tmp_path: Path) -> None:
         (tmp_path / "no.db").write_bytes(b"x" * 10_000)
-        stop = keep_short(tmp_path / "no.db", timedelta(days=1), every=timedelta(milliseconds=10))
+        stop = start_retention(tmp_path / "no.db", timedelta(days=1), every=timedelta(milliseconds=10))
         wait_for(lambda: len([record for record in caplog.records if "cannot delete" in record.message]) > 1)
         stop()
 
@@ -183,7 +183,7 @@ class TestServe:
         server = serve("--write-key", "key")
         assert "its ids were made anew from its messages" in server.stderr()
         assert not list(LOG.parent.glob("*damaged*"))
-        assert check_log(LOG).misfit == FITTING
+        assert check_log(LOG).misfit == CONSISTENT
         assert len(list(SqliteLog(LOG).messages())) == 3
 
     def test_an_older_log_is_said_to_be_brought_up_to_date(self, serve: Callable[..., Served]) -> None:

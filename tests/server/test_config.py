@@ -5,7 +5,7 @@ import pytest
 from trackcore_delivery import ByteCount
 from trackcore_server import (
     Configuration,
-    ConfigurationMistake,
+    ConfigurationError,
     LogSettings,
     ServerSettings,
     create_app,
@@ -123,7 +123,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("text", "path", "detail"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_is_named_with_its_path(text: str, path: str, detail: str) -> None:
-    with pytest.raises(ConfigurationMistake) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         parse_configuration(text)
     assert caught.value.path == path
     assert detail in caught.value.detail
@@ -132,16 +132,16 @@ def test_a_mistake_is_named_with_its_path(text: str, path: str, detail: str) -> 
 def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "trackcore.toml"
     file.write_text("[sever]")
-    with pytest.raises(ConfigurationMistake) as caught:
+    with pytest.raises(ConfigurationError) as caught:
         load_configuration(file)
     assert str(caught.value) == f"{file}: sever: there is no such setting; did you mean 'server'?"
 
 
 def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationMistake, match="No such file"):
+    with pytest.raises(ConfigurationError, match="No such file"):
         load_configuration(tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
-    with pytest.raises(ConfigurationMistake, match="not UTF-8, at byte 2"):
+    with pytest.raises(ConfigurationError, match="not UTF-8, at byte 2"):
         load_configuration(tmp_path / "latin.toml")
 
 
@@ -201,7 +201,7 @@ def test_write_keys_of_the_command_line_become_sources() -> None:
 
 
 def test_an_app_says_what_to_do_without_configuration() -> None:
-    with pytest.raises(ConfigurationMistake, match="set TRACKCORE_CONFIG"):
+    with pytest.raises(ConfigurationError, match="set TRACKCORE_CONFIG"):
         create_app()
 
 
@@ -216,7 +216,7 @@ def test_an_app_reads_the_configuration_that_the_environment_names(
 
 
 def test_a_collector_needs_a_source() -> None:
-    with pytest.raises(ConfigurationMistake, match="no source"):
+    with pytest.raises(ConfigurationError, match="no source"):
         create_collector(Configuration())
 
 

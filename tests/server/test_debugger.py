@@ -17,29 +17,29 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
-from trackcore_debugger import Gate, OneTimeToken
-from trackcore_debugger.gate import COOKIE, SESSION_SECONDS
+from trackcore_debugger import OneTimeToken, SessionAuth
+from trackcore_debugger.auth import COOKIE, SESSION_SECONDS
 from trackcore_debugger.reader import Wanted
 from trackcore_server import create_app, parse_configuration
 from trackcore_server.app import _reader, create_collector
-from trackcore_server.config.configuration import ConfigurationMistake, rebase
+from trackcore_server.config.configuration import ConfigurationError, rebase
 from trackcore_server.config.debugger_token import read_debugger_token
-from trackcore_server.debugger.deadline import Budget
-from trackcore_server.debugger.recent import WatchedSink
+from trackcore_server.debugger.deadline import Deadline
+from trackcore_server.debugger.recent import RecordingSink
 from trackcore_sqlite import SqliteSink, prune
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
 
 from trackcore import (
     Cause,
-    Caution,
     Envelope,
     MemorySink,
+    MessageWarning,
     Outcome,
     QuarantinedRequest,
     RejectedRecord,
     SinkUnavailable,
-    Warned,
+    WarningCode,
     WriteKey,
 )
 
@@ -149,7 +149,7 @@ class TestMounting:
 
     def test_a_token_of_the_environment(self) -> None:
         configuration = parse_configuration(CONFIGURATION.replace(TOKEN, "env:OUR_TOKEN"))
-        with pytest.raises(ConfigurationMistake, match="environment variable OUR_TOKEN is not set"):
+        with pytest.raises(ConfigurationError, match="environment variable OUR_TOKEN is not set"):
             read_debugger_token(configuration, {})
         assert read_debugger_token(configuration, {"OUR_TOKEN": TOKEN}) == TOKEN
         assert TOKEN not in repr(parse_configuration(CONFIGURATION))
@@ -157,7 +157,7 @@ class TestMounting:
     @pytest.mark.parametrize("token", ["secret", "env:SHORT"])
     def test_a_token_that_is_guessed_soon(self, token: str) -> None:
         configuration = parse_configuration(CONFIGURATION.replace(TOKEN, token))
-        with pytest.raises(ConfigurationMistake, match=r"debugger\.token: a token needs at least 12"):
+        with pytest.raises(ConfigurationError, match=r"debugger\.token: a token needs at least 12"):
             read_debugger_token(configuration, {"SHORT": "secret"})
 
     def test_a_wrong_token_is_told_at_the_start(self, run: Callable[..., Any], tmp_path: Path) -> None:
@@ -273,39 +273,39 @@ class TestGate:
 
     def test_a_session_holds_for_a_time_and_cannot_be_made_longer(self) -> None:
         now = 1_000_000.0
-        gate = Gate(TOKEN, None, b"k" * 32, lambda: now)
-        cookie = gate.enter(TOKEN)
+        auth = SessionAuth(TOKEN, None, b"k" * 32, lambda: now)
+        cookie = auth.sign_in(TOKEN)
         assert cookie is not None
-        assert gate.has_session(self.request(cookie))
+        assert auth.has_session(self.request(cookie))
         expires, _, signature = cookie.partition(".")
         for forged in (f"{int(expires) + 1}.{signature}", f"{expires}.", expires, "", "9" * 50, f"{expires}.é"):
-            assert not gate.has_session(self.request(forged))
+            assert not auth.has_session(self.request(forged))
         now += SESSION_SECONDS
-        assert not gate.has_session(self.request(cookie))
+        assert not auth.has_session(self.request(cookie))
 
     def test_a_session_of_a_clock_that_was_ahead_is_none(self) -> None:
         """A session is bounded by its own length: it does not hold for as long as the clock was ahead."""
         now = 1_000_000.0 + 86_400
-        gate = Gate(TOKEN, None, b"k" * 32, lambda: now)
-        cookie = gate.enter(TOKEN)
+        auth = SessionAuth(TOKEN, None, b"k" * 32, lambda: now)
+        cookie = auth.sign_in(TOKEN)
         assert cookie is not None
         now -= 60
-        assert gate.has_session(self.request(cookie)), "a clock may be set by a little"
+        assert auth.has_session(self.request(cookie)), "a clock may be set by a little"
         now -= 86_400
-        assert not gate.has_session(self.request(cookie))
+        assert not auth.has_session(self.request(cookie))
 
     def test_another_token_means_other_sessions(self) -> None:
-        cookie = Gate.for_token(TOKEN).enter(TOKEN)
+        cookie = SessionAuth.for_token(TOKEN).sign_in(TOKEN)
         assert cookie is not None
-        assert Gate.for_token(TOKEN).has_session(self.request(cookie)), "they outlive a restart"
-        assert not Gate.for_token(TOKEN + "2").has_session(self.request(cookie))
+        assert SessionAuth.for_token(TOKEN).has_session(self.request(cookie)), "they outlive a restart"
+        assert not SessionAuth.for_token(TOKEN + "2").has_session(self.request(cookie))
 
     def test_a_one_time_token_opens_once(self) -> None:
         token = OneTimeToken()
-        gate = Gate.for_one_time(token)
-        assert gate.enter("wrong") is None
-        assert gate.enter(token.text) is not None
-        assert gate.enter(token.text) is None
+        auth = SessionAuth.for_one_time(token)
+        assert auth.sign_in("wrong") is None
+        assert auth.sign_in(token.text) is not None
+        assert auth.sign_in(token.text) is None
 
 
 class TestAnswers:
@@ -618,7 +618,7 @@ class TestOlder:
 
 
 def envelope(number: int, *, repaired: bool = False) -> Envelope:
-    caution = Caution(code=Warned.REPAIRED, message="again")
+    warning = MessageWarning(code=WarningCode.REPAIRED, message="again")
     return Envelope(
         source="website",
         message_id=f"n{number}",
@@ -627,7 +627,7 @@ def envelope(number: int, *, repaired: bool = False) -> Envelope:
         anonymous_id=None,
         received_at=START + timedelta(seconds=1 if repaired else number),
         destinations=(),
-        cautions=(caution,) if repaired else (),
+        warnings=(warning,) if repaired else (),
         payload=b'{"type":"page","number":%d}' % number,
     )
 
@@ -665,7 +665,7 @@ class TestMemory:
     """The newest messages of a process are remembered as they came, within a bound."""
 
     def test_the_oldest_make_room(self) -> None:
-        watched = WatchedSink(MemorySink(), 10_000)
+        watched = RecordingSink(MemorySink(), 10_000)
         messages = [msgspec.structs.replace(envelope(number), received=b"x" * 1_000) for number in range(20)]
         for message in messages:
             watched.store([message])
@@ -673,7 +673,7 @@ class TestMemory:
         assert remembered == [False] * 14 + [True] * 6
 
     def test_a_request_larger_than_all(self) -> None:
-        watched = WatchedSink(MemorySink(), 10_000)
+        watched = RecordingSink(MemorySink(), 10_000)
         watched.store([msgspec.structs.replace(envelope(1), received=b"x" * 20_000)])
         assert watched.received("n1", envelope(1).payload) is None
         watched.store([msgspec.structs.replace(envelope(2), received=b"x")])
@@ -684,7 +684,7 @@ class TestMemory:
             def store(self, *_: object, **__: object) -> list[Outcome]:
                 raise SinkUnavailable(cause=Cause.FULL, detail="full")
 
-        watched = WatchedSink(Full())
+        watched = RecordingSink(Full())
         with pytest.raises(SinkUnavailable):
             watched.store([msgspec.structs.replace(envelope(1), received=b"x")])
         assert watched.received("n1", envelope(1).payload) is None
@@ -696,8 +696,8 @@ def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
     sink.store([envelope(number) for number in range(2_000)])
     sink.close()
     configuration = rebase(parse_configuration(CONFIGURATION), tmp_path)
-    reader = _reader(configuration, create_collector(configuration, WatchedSink))
-    reader = attrs.evolve(reader, budget=lambda: Budget(0))
+    reader = _reader(configuration, create_collector(configuration, RecordingSink))
+    reader = attrs.evolve(reader, budget=lambda: Deadline(0))
     cursors = {"messages": 2_001, "duplicates": 0, "rejected": 0, "quarantine": 0}
     answers = 0
     rows: list[Any] = []

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import pytest
 from trackcore_server import create_app, parse_configuration
 from trackcore_server.app import ServerApp
-from trackcore_server.config.configuration import ConfigurationMistake, rebase
+from trackcore_server.config.configuration import ConfigurationError, rebase
 from trackcore_wsgi import TrackingApp
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client, run_wsgi_app
@@ -108,13 +108,13 @@ class TestPrefixOfTheServer:
 
     @pytest.mark.parametrize("prefix", ["endpoint", "/endpoint/", "/", "//a", "/a//b", "/a b", "/ä", "/a?", "/.."])
     def test_what_is_no_prefix(self, prefix: str) -> None:
-        with pytest.raises(ConfigurationMistake, match=r"server\.prefix: expected a path such as '/endpoint'"):
+        with pytest.raises(ConfigurationError, match=r"server\.prefix: expected a path such as '/endpoint'"):
             parse_configuration(f'{CONFIGURATION}prefix = "{prefix}"')
 
     @pytest.mark.parametrize("prefix", ["/v1", "/debugger", "/health", "/beacon/v1", "/api", "/v1/projects"])
     def test_a_prefix_that_is_a_path_of_the_api(self, prefix: str) -> None:
         """Else `/v1/b` could be `/b` below `/v1`, or itself."""
-        with pytest.raises(ConfigurationMistake, match=r"server\.prefix: .* cannot be told from the path"):
+        with pytest.raises(ConfigurationError, match=r"server\.prefix: .* cannot be told from the path"):
             parse_configuration(f'{CONFIGURATION}prefix = "{prefix}"')
 
     @pytest.mark.parametrize("prefix", ["/api/segment", "/ingest/v2", "/v2", "/a.b~c_d-e"])

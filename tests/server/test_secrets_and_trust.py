@@ -25,11 +25,11 @@ from patience import PATIENCE
 from served import Served
 from trackcore_debugger import DebuggerApp
 from trackcore_delivery import visible
-from trackcore_server import ConfigurationMistake, parse_configuration
+from trackcore_server import ConfigurationError, parse_configuration
 from trackcore_server.hosting.worker import Worker
 from trackcore_sqlite import SqliteSink
 
-from trackcore import Cause, Destination, MemorySink, Source, SourceBook, WriteKey
+from trackcore import Cause, Destination, MemorySink, Source, SourceRegistry, WriteKey
 
 SECRET = "sEcReT-write-key-0123456789"  # noqa: S105 - it is none
 CONTROLS = "\n\r\x1b[31m\x07\x7f\x9b31m\u2028\u202e"
@@ -89,15 +89,15 @@ class TestWriteKeysAreMasked:
         ],
     )
     def test_in_a_mistake_of_the_configuration(self, text: str) -> None:
-        with pytest.raises(ConfigurationMistake) as caught:
+        with pytest.raises(ConfigurationError) as caught:
             parse_configuration(text)
         assert SECRET not in str(caught.value)
 
     def test_in_what_python_shows_of_a_source(self) -> None:
         source = Source(name="website", write_keys=(SECRET,))
         collector = serve_app(MemorySink()).app.collector
-        collector.sources = SourceBook([source])
-        for thing in (source, SourceBook([source]), collector):
+        collector.sources = SourceRegistry([source])
+        for thing in (source, SourceRegistry([source]), collector):
             assert SECRET not in repr(thing)
             assert "website" in repr(thing)
 
@@ -140,7 +140,7 @@ class TestWriteKeysAreMasked:
         headers = {"Authorization": basic(key)} if name != "writeKey" and key == SECRET else {}
         sink = SqliteSink(folder / "trackcore-data" / "trackcore.db")
         server = serve_app(sink)
-        server.app.collector.sources = SourceBook([Source(name="website", write_keys=(key,))])
+        server.app.collector.sources = SourceRegistry([Source(name="website", write_keys=(key,))])
         server.app.collector.__attrs_post_init__()
         server.post("/v1/track", message, headers={"Authorization": basic(SECRET)})
         server.post("/v1/batch", {"batch": [message], name: SECRET}, headers=headers)
@@ -157,7 +157,7 @@ def test_write_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
         compared.append((given, known))
         return given == known
 
-    book = SourceBook([Source(name="website", write_keys=(SECRET,))])
+    book = SourceRegistry([Source(name="website", write_keys=(SECRET,))])
     monkeypatch.setattr(hmac, "compare_digest", compare)
     assert book.find(WriteKey(SECRET)) is not None
     assert book.find(WriteKey("other")) is None
@@ -264,7 +264,7 @@ class TestForwardedHeaders:
 def test_a_client_sets_neither_time_of_arrival_nor_source_nor_destinations(sink: SqliteSink) -> None:
     server = serve_app(sink)
     server.app.collector.destinations = (Destination(name="Mixpanel"), Destination(name="Amplitude"))
-    server.app.collector.sources = SourceBook(
+    server.app.collector.sources = SourceRegistry(
         [Source(name="website", write_keys=("abc123",), destinations=("Mixpanel",)), Source(name="app")]
     )
     server.app.collector.__attrs_post_init__()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_helpers import HttpEndpoint, Received, Reply
+from delivery_helpers import EndpointServer, Received, Reply
 from fault_helpers import being_served, hold_write_lock
 from gunicorn.workers.gthread import PollableMethodQueue
 from interrupted import AT_ANY_TIME
@@ -60,7 +60,7 @@ def start(serve: Start) -> Start:
 
 
 @pytest.fixture
-def stalled() -> Iterator[tuple[HttpEndpoint, threading.Event]]:
+def stalled() -> Iterator[tuple[EndpointServer, threading.Event]]:
     """An endpoint that answers once an event is set."""
     goes_on = threading.Event()
 
@@ -68,7 +68,7 @@ def stalled() -> Iterator[tuple[HttpEndpoint, threading.Event]]:
         goes_on.wait(PATIENCE)
         return Reply()
 
-    endpoint = HttpEndpoint(answer)
+    endpoint = EndpointServer(answer)
     yield endpoint, goes_on
     goes_on.set()
     endpoint.stop()
@@ -227,7 +227,7 @@ class TestReload:
         check_end(served)
         assert stored(run, "--data", ".") == 1
 
-    def test_batches(self, start: Start, stalled: tuple[HttpEndpoint, threading.Event]) -> None:
+    def test_batches(self, start: Start, stalled: tuple[EndpointServer, threading.Event]) -> None:
         endpoint, goes_on = stalled
         Path("trackcore.toml").write_text(WEBSITE + HOOK.format(url=endpoint.url))
         served = start(AT_ANY_TIME)

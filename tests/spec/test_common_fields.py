@@ -79,7 +79,7 @@ class TestIdsAreStrings:
         body = str(members).replace("'", '"').replace('"?"', number).encode()
         envelope = accept(body)
         assert read_payload(envelope)[name] == text
-        assert [(caution.code, caution.path) for caution in envelope.cautions] == [("id_from_number", name)]
+        assert [(warning.code, warning.path) for warning in envelope.warnings] == [("id_from_number", name)]
 
     @pytest.mark.parametrize("name", ["userId", "messageId", "groupId"])
     @pytest.mark.parametrize("number", [1.5e300, 1e40, -1e39, 5e-324, 1.7976931348623157e308])

@@ -315,7 +315,7 @@ class TestSelectingDestinations:
     """
 
     @pytest.mark.parametrize(
-        ("flags", "selected", "cautions"),
+        ("flags", "selected", "warnings"),
         [
             (None, "Mixpanel KISSmetrics", []),
             ({}, "Mixpanel KISSmetrics", []),
@@ -334,11 +334,11 @@ class TestSelectingDestinations:
             ({"All": False, "Kissmetrics": True}, "", ["integration_case"]),
         ],
     )
-    def test_what_is_selected(self, flags: Any, selected: str, cautions: list[str]) -> None:
+    def test_what_is_selected(self, flags: Any, selected: str, warnings: list[str]) -> None:
         destinations = [Destination(name="Mixpanel"), Destination(name="KISSmetrics")]
         envelope = accept(PAGE | {"integrations": flags}, destinations=destinations)
         assert envelope.destinations == tuple(selected.split())
-        assert warned(envelope) == cautions
+        assert warned(envelope) == warnings
 
     def test_the_object_is_stored_as_it_was_sent(self) -> None:
         flags = {"All": None, "mixpanel": 5, "Mixpanel": {"a": [1]}}

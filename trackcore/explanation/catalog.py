@@ -1,4 +1,4 @@
-"""The catalogue: one entry for each `Reason` and each `Warned`, from which every place that explains takes its text.
+"""The catalog: one entry for each code, from which every place that explains a code takes its text.
 
 The command line, the debugger, the description of the API and the README say the same, since they say it from here.
 The entries of rejections have a module of their own, `rejections`, for their length.
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trackcore.errors import Warned
-from trackcore.explanation.entries import Docs, Entry
+from trackcore.errors import WarningCode
+from trackcore.explanation.entries import CatalogEntry, Docs
 from trackcore.explanation.rejections import REJECTIONS
 
 
-def _entry(warned: Warned, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = "") -> Entry:
-    return Entry(
+def _entry(
+    warned: WarningCode, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = ""
+) -> CatalogEntry:
+    return CatalogEntry(
         code=warned,
         title=warned.sentence,
         meaning=meaning,
@@ -27,7 +29,7 @@ def _entry(warned: Warned, *, meaning: str, senders: str, remedy: str, link: Doc
 
 _WARNINGS = (
     _entry(
-        Warned.ID_FROM_NUMBER,
+        WarningCode.ID_FROM_NUMBER,
         meaning="An id should be text. This one came as a number and is kept as its decimal text: 42 and 42.0 both "
         'become "42". Nothing is lost, unless the client had already rounded a long number.',
         senders="Ruby and PHP code that passes the primary key of a table; JavaScript that does so, where numbers "
@@ -37,7 +39,7 @@ _WARNINGS = (
         link=Docs.IDENTITIES,
     ),
     _entry(
-        Warned.SURROGATE_REPLACED,
+        WarningCode.SURROGATE_REPLACED,
         meaning="A `\\ud800` to `\\udfff` stood alone. Two of them are one character; one of them is none, and no "
         "UTF-8 text can hold it. It was replaced by U+FFFD, the replacement character. All else is as it came.",
         senders="JavaScript and Python code that cuts a text in the middle of an emoji, as `text.slice(0, 100)` does; "
@@ -47,7 +49,7 @@ _WARNINGS = (
         link=Docs.JSON,
     ),
     _entry(
-        Warned.TIMESTAMP_UNPARSABLE,
+        WarningCode.TIMESTAMP_UNPARSABLE,
         meaning="The time of the message could not be read, so the message has the time at which it was received. What "
         "the client wrote is kept in `originalTimestamp`.",
         senders="Code that formats dates for people: `02/01/2015`, `2 February 2015`; templates not filled in; 0 for a "
@@ -57,7 +59,7 @@ _WARNINGS = (
         link=Docs.TIMESTAMPS,
     ),
     _entry(
-        Warned.TIMESTAMP_WITHOUT_OFFSET,
+        WarningCode.TIMESTAMP_WITHOUT_OFFSET,
         meaning="A time without an offset can be any of 26 hours. It was taken as UTC. If only one of `timestamp` and "
         "`sentAt` lacks it and means local time, the message is wrong by as much as the client is away from UTC.",
         senders="Flutter's and Python's `DateTime.now()` printed as they are, exports of databases, dates without a "
@@ -67,7 +69,7 @@ _WARNINGS = (
         link=Docs.TIMESTAMPS,
     ),
     _entry(
-        Warned.TIMESTAMP_OUT_OF_RANGE,
+        WarningCode.TIMESTAMP_OUT_OF_RANGE,
         meaning="Counted back from the time of reception, the message would lie before the year 1 or after the year "
         "9999, so the correction was left out and the client's own time stands.",
         senders="Devices whose clock is unset, and somebody who tests the server.",
@@ -76,7 +78,7 @@ _WARNINGS = (
         link=Docs.TIMESTAMPS,
     ),
     _entry(
-        Warned.SENT_AT_UNPARSABLE,
+        WarningCode.SENT_AT_UNPARSABLE,
         meaning="`sentAt` could not be read, so it is not known how far the client's clock is off, and the client's "
         "own time stands.",
         senders="Hand-written clients that format it for people.",
@@ -85,7 +87,7 @@ _WARNINGS = (
         link=Docs.TIMESTAMPS,
     ),
     _entry(
-        Warned.WRITE_KEY_MISMATCH,
+        WarningCode.WRITE_KEY_MISMATCH,
         meaning="The request names more than one write key. The first one that belongs to a source counts, in the "
         "order header, body, query. The message belongs to the source of that key.",
         senders="Sites behind Basic authentication, whose user name arrives in the header where the key would be; "
@@ -96,7 +98,7 @@ _WARNINGS = (
         link=Docs.AUTHENTICATION,
     ),
     _entry(
-        Warned.INTEGRATION_IGNORED,
+        WarningCode.INTEGRATION_IGNORED,
         meaning="A value in `integrations` is neither true, false nor an object with options; or `All` is not a "
         "boolean. It counts as if it were not there, so the default holds for that destination.",
         senders='Clients that send `"true"` as text, 1 and 0, or null.',
@@ -105,7 +107,7 @@ _WARNINGS = (
         link=Docs.INTEGRATIONS,
     ),
     _entry(
-        Warned.INTEGRATION_SAYS_NO,
+        WarningCode.INTEGRATION_SAYS_NO,
         meaning="An object selects its destination and carries options for it. This one holds an option that seems to "
         "say no, such as `enabled: false`, which only that destination could interpret: the message goes there.",
         senders="Code that reuses the settings of another system; a copy of the documented `Warehouses` object under "
@@ -115,7 +117,7 @@ _WARNINGS = (
         link=Docs.INTEGRATIONS,
     ),
     _entry(
-        Warned.INTEGRATION_CASE,
+        WarningCode.INTEGRATION_CASE,
         meaning="Names of destinations are case sensitive. This one matches a destination but for upper and lower "
         "case, so it names none, and that destination was decided on by the default.",
         senders="Code that writes `mixpanel` for `Mixpanel`, or `all` for `All`.",
@@ -124,7 +126,7 @@ _WARNINGS = (
         link=Docs.INTEGRATIONS,
     ),
     _entry(
-        Warned.FIELD_NEAR_MISS,
+        WarningCode.FIELD_NEAR_MISS,
         meaning="A field differs from one of the API in upper and lower case, or in `_`, `-` or spaces alone. Names "
         "are taken to the letter, so it was not read as that field: it was kept among the message's other fields. One "
         "that is almost `writeKey` was dropped, since it has the credential of a source. (An import does read times "
@@ -135,7 +137,7 @@ _WARNINGS = (
         link=Docs.BATCH,
     ),
     _entry(
-        Warned.NUMBER_NOT_FINITE,
+        WarningCode.NUMBER_NOT_FINITE,
         meaning="A message that was made in Python held NaN or infinity, as a float or as a Decimal. JSON has no such "
         "number, so null was written, as JavaScript does. Sent over HTTP, the same number makes the body invalid JSON.",
         senders="Python code that passes on the result of a division, an empty mean, or a missing value of pandas.",
@@ -144,7 +146,7 @@ _WARNINGS = (
         link=Docs.JSON,
     ),
     _entry(
-        Warned.REPAIRED,
+        WarningCode.REPAIRED,
         meaning="The message was rejected, or lay in quarantine, when it came. It was received once more after the "
         "configuration was mended. Its `receivedAt` is the time of the first reception, and its sequence number that "
         "of the repair.",
@@ -154,9 +156,9 @@ _WARNINGS = (
     ),
 )
 
-WARNINGS: Mapping[str, Entry] = {entry.code: entry for entry in _WARNINGS}
+WARNINGS: Mapping[str, CatalogEntry] = {entry.code: entry for entry in _WARNINGS}
 
-QUARANTINE = Entry(
+QUARANTINE = CatalogEntry(
     code="unknown_source",
     title="The write key is missing, or belongs to no source.",
     meaning="It is not known whose request this is, so nothing in it was looked at. The answer was 200, as the API is "
@@ -169,5 +171,5 @@ QUARANTINE = Entry(
     link=Docs.AUTHENTICATION,
 )
 
-CATALOGUE: Mapping[str, Entry] = {**REJECTIONS, **WARNINGS, QUARANTINE.code: QUARANTINE}
+CATALOG: Mapping[str, CatalogEntry] = {**REJECTIONS, **WARNINGS, QUARANTINE.code: QUARANTINE}
 """Every entry by its code: rejections, warnings, and the one for what is in quarantine."""

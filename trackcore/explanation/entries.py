@@ -33,7 +33,7 @@ class Docs(StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Entry:
+class CatalogEntry:
     """What there is to say of one code.
 
     `title` is one sentence; `meaning`, `senders` (who sends such a thing) and `remedy` are a paragraph each; `allowed`

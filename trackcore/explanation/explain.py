@@ -16,21 +16,21 @@ from typing import Any
 import attrs
 import msgspec
 
-from trackcore.credentials import SourceBook, mask_write_key
-from trackcore.errors import Caution, Invalid, InvalidRequest, Reason, Warned
-from trackcore.explanation.catalog import CATALOGUE
+from trackcore.credentials import SourceRegistry, mask_write_key
+from trackcore.errors import Invalid, InvalidRequest, MessageWarning, Reason, WarningCode
+from trackcore.explanation.catalog import CATALOG
 from trackcore.explanation.reports import (
-    DestinationStory,
-    MessageStory,
-    QuarantineStory,
-    RejectionStory,
-    Remark,
-    TimeStory,
+    DestinationExplanation,
+    ExplainedWarning,
+    MessageExplanation,
+    QuarantineExplanation,
+    RejectionExplanation,
+    TimeExplanation,
 )
-from trackcore.integrations import ALL, Because, Decision, Resolver
+from trackcore.integrations import ALL, Decision, DecisionReason, Resolver
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.masking import mask_write_keys, masked_halves
-from trackcore.sinks import FoundBy
+from trackcore.sinks import KeyLocation
 from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, kind_of, parse
 from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
@@ -48,40 +48,40 @@ def explain_message(
     *,
     source: str,
     destinations: Sequence[str],
-    cautions: Sequence[Caution],
+    warnings: Sequence[MessageWarning],
     resolver: Resolver,
     inherited: Sequence[str] = (),
     found_by: str | None = None,
     duplicate_of: int | None = None,
-) -> MessageStory:
+) -> MessageExplanation:
     """Tell the story of a message as it is stored.
 
     Args:
         message: the stored wire object.
         source: the name of its source.
         destinations: the names that were decided on when it came.
-        cautions: what was mended or ignored in it.
+        warnings: what was mended or ignored in it.
         resolver: decides by the configuration of today.
         inherited: the wire paths at which a subtree was taken whole from the batch.
-        found_by: how its source was found, a `FoundBy`; None where that was not kept.
+        found_by: how its source was found, a `KeyLocation`; None where that was not kept.
         duplicate_of: the sequence number of the message that made this one a duplicate.
     """
-    return MessageStory(
+    return MessageExplanation(
         source=source,
-        source_because=_why_source(found_by, cautions),
+        source_because=_why_source(found_by, warnings),
         found_by=found_by,
         call=str(message.get("type", "")),
         ids={name: str(message[name]) for name in _IDS if message.get(name) is not None},
-        coerced=tuple(caution.path for caution in cautions if caution.code == Warned.ID_FROM_NUMBER),
-        time=explain_historical_time(message) if found_by == FoundBy.FILE else explain_time(message),
+        coerced=tuple(warning.path for warning in warnings if warning.code == WarningCode.ID_FROM_NUMBER),
+        time=explain_historical_time(message) if found_by == KeyLocation.FILE else explain_time(message),
         inherited=tuple(inherited),
-        warnings=tuple(map(_remark, cautions)),
+        warnings=tuple(map(_remark, warnings)),
         destinations=tuple(_destinations(message, destinations, resolver)),
         duplicate_of=duplicate_of,
     )
 
 
-def explain_time(message: JSONObject) -> TimeStory:
+def explain_time(message: JSONObject) -> TimeExplanation:
     """Tell which rule gave a stored message its `timestamp`, with the numbers."""
     sent_at = parse_timestamp(message.get("sentAt"))
     received_at = parse_timestamp(message.get("receivedAt"))
@@ -91,7 +91,7 @@ def explain_time(message: JSONObject) -> TimeStory:
         corrected = correct_clock_skew(received_at=received_at, sent_at=sent_at, original_timestamp=original)
         rule, skew = corrected.rule, corrected.clock_skew
     age = None if sent_at is None or original is None else sent_at - original
-    return TimeStory(
+    return TimeExplanation(
         rule=rule,
         sentence=_time_sentence(rule, message, skew, age),
         received_at=message.get("receivedAt"),
@@ -102,7 +102,7 @@ def explain_time(message: JSONObject) -> TimeStory:
     )
 
 
-def explain_historical_time(message: JSONObject) -> TimeStory:
+def explain_historical_time(message: JSONObject) -> TimeExplanation:
     """Return where an imported message has its `timestamp` from: its `sentAt` is of long ago and corrected nothing."""
     sentence = "The message was imported from a file, so the time that it had there stands."
     return attrs.evolve(explain_time(message), rule=TimeRule.ORIGINAL, sentence=sentence, clock_skew=None)
@@ -118,7 +118,7 @@ def explain_rejection(
     limits: Limits = DEFAULT_LIMITS,
     actual: int | None = None,
     batch: bytes | None = None,
-) -> RejectionStory:
+) -> RejectionExplanation:
     """Tell the story of a rejected message, or of a request that was refused as a whole.
 
     Args:
@@ -131,10 +131,10 @@ def explain_rejection(
         actual: the size that was measured, in the unit of the limit; else it is measured on the payload where it can.
         batch: what its batch said for all, where that was kept.
     """
-    entry = CATALOGUE.get(code)
+    entry = CATALOG.get(code)
     limit, unit = _limit(code, limits)
     position = _position(payload) if code == Reason.INVALID_JSON else None
-    return RejectionStory(
+    return RejectionExplanation(
         source=source,
         code=code,
         detail=detail,
@@ -150,7 +150,7 @@ def explain_rejection(
     )
 
 
-def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits: Limits) -> RejectionStory:
+def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits: Limits) -> RejectionExplanation:
     """Tell the story of a rejection that has just been made."""
     return explain_rejection(
         code=error.reason,
@@ -164,8 +164,8 @@ def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits:
 
 
 def explain_quarantined(
-    write_key: str | None, sources: SourceBook, other_keys: Iterable[WriteKey] = (), hint: str = ""
-) -> QuarantineStory:
+    write_key: str | None, sources: SourceRegistry, other_keys: Iterable[WriteKey] = (), hint: str = ""
+) -> QuarantineExplanation:
     """Explain why a request is in quarantine, and whether today's sources would put it there.
 
     Args:
@@ -176,7 +176,7 @@ def explain_quarantined(
     """
     key = None if write_key is None else WriteKey(write_key)
     source = next(filter(None, map(sources.find, (key, *other_keys))), None)
-    return QuarantineStory(
+    return QuarantineExplanation(
         write_key=None if key is None else mask_write_key(key),
         source_now=None if source is None else source.name,
         hint=hint,
@@ -196,26 +196,28 @@ _UNITS = ((0.001, 0.9995, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_
 
 
 _PLACES: Mapping[str, str] = {
-    FoundBy.HEADER: "the write key in a header (Authorization or X-Write-Key) belongs to it",
-    FoundBy.BODY: "the `writeKey` of the batch belongs to it",
-    FoundBy.MESSAGE: "the `writeKey` in the message, or in one of its batch, belongs to it",
-    FoundBy.QUERY: "the write key in the query of the address belongs to it",
-    FoundBy.PROCESS: "the message was made in the process of the server, for this source",
-    FoundBy.FILE: "the message was imported from a file, for this source",
-    FoundBy.RECORD: "the record that was received again had been kept with its write key, or as its own",
+    KeyLocation.HEADER: "the write key in a header (Authorization or X-Write-Key) belongs to it",
+    KeyLocation.BODY: "the `writeKey` of the batch belongs to it",
+    KeyLocation.MESSAGE: "the `writeKey` in the message, or in one of its batch, belongs to it",
+    KeyLocation.QUERY: "the write key in the query of the address belongs to it",
+    KeyLocation.PROCESS: "the message was made in the process of the server, for this source",
+    KeyLocation.FILE: "the message was imported from a file, for this source",
+    KeyLocation.RECORD: "the record that was received again had been kept with its write key, or as its own",
 }
 _NOT_KEPT = "the write key of the request belongs to it, or the message was made in process"
 
 
-def _why_source(found_by: str | None, cautions: Sequence[Caution]) -> str:
+def _why_source(found_by: str | None, warnings: Sequence[MessageWarning]) -> str:
     because = _PLACES.get(found_by or "", _NOT_KEPT)
-    if any(caution.code == Warned.WRITE_KEY_MISMATCH for caution in cautions):
+    if any(warning.code == WarningCode.WRITE_KEY_MISMATCH for warning in warnings):
         return f"{because}; the request names another one too, which counts for less or belongs to no source"
     return because
 
 
-def _remark(caution: Caution) -> Remark:
-    return Remark(code=caution.code, detail=caution.message, path=caution.path, entry=CATALOGUE.get(caution.code))
+def _remark(warning: MessageWarning) -> ExplainedWarning:
+    return ExplainedWarning(
+        code=warning.code, detail=warning.message, path=warning.path, entry=CATALOG.get(warning.code)
+    )
 
 
 # Time
@@ -245,7 +247,7 @@ def _ahead(skew: timedelta) -> str:
 # Destinations
 
 
-def _destinations(message: JSONObject, decided: Sequence[str], resolver: Resolver) -> Iterator[DestinationStory]:
+def _destinations(message: JSONObject, decided: Sequence[str], resolver: Resolver) -> Iterator[DestinationExplanation]:
     received_at = parse_timestamp(message.get("receivedAt"))
     timestamp = parse_timestamp(message.get("timestamp"))
     age = timedelta() if received_at is None or timestamp is None else received_at - timestamp
@@ -256,12 +258,12 @@ def _destinations(message: JSONObject, decided: Sequence[str], resolver: Resolve
     yield from (_changed(name, chosen=True) for name in decided if name not in known)
 
 
-def _destination(decision: Decision, age: timedelta, *, chosen: bool) -> DestinationStory:
+def _destination(decision: Decision, age: timedelta, *, chosen: bool) -> DestinationExplanation:
     name = decision.destination.name
     if decision.chosen != chosen:
         return _changed(name, chosen=chosen)
     key, sentence = _why(decision, age)
-    return DestinationStory(
+    return DestinationExplanation(
         destination=name,
         chosen=chosen,
         because=decision.because,
@@ -274,24 +276,24 @@ def _destination(decision: Decision, age: timedelta, *, chosen: bool) -> Destina
 def _why(decision: Decision, age: timedelta) -> tuple[str | None, str]:
     flag = "true" if decision.chosen else "false"
     own = f"integrations.{decision.destination.name}"
-    if decision.because is Because.BY_NAME:
+    if decision.because is DecisionReason.BY_NAME:
         return own, f"{own} is {flag}"
-    if decision.because is Because.BY_OPTIONS:
+    if decision.because is DecisionReason.BY_OPTIONS:
         if not decision.chosen:
             return f"{own}.all", f"{own} is an object whose `all` is false, and which names no warehouse"
         return own, f"{own} is an object, which chooses it and carries options for it"
-    if decision.because is Because.BY_ALL:
+    if decision.because is DecisionReason.BY_ALL:
         return f"integrations.{ALL}", f"it is not named, and integrations.{ALL} is {flag}"
-    if decision.because is Because.TOO_OLD:
+    if decision.because is DecisionReason.TOO_OLD:
         most = duration_text(decision.destination.max_age or timedelta())
         return None, f"it takes messages of at most {most}, and this one was {duration_text(age)} old when received"
     return None, "integrations says nothing of it, and all is the default"
 
 
-def _changed(name: str, *, chosen: bool) -> DestinationStory:
+def _changed(name: str, *, chosen: bool) -> DestinationExplanation:
     decided = "was chosen" if chosen else "was not chosen"
     sentence = f"it {decided} when the message came; by the configuration of today it would be otherwise"
-    return DestinationStory(destination=name, chosen=chosen, because=CONFIGURATION_CHANGED, sentence=sentence)
+    return DestinationExplanation(destination=name, chosen=chosen, because=CONFIGURATION_CHANGED, sentence=sentence)
 
 
 # What was found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trackcore.errors import Reason
-from trackcore.explanation.entries import Docs, Entry
+from trackcore.explanation.entries import CatalogEntry, Docs
 
 _HARM_OF_400 = "The answer was 400, on which an SDK gives the whole request up: what it held is lost at the client."
 _AS_ARGUMENT = (
@@ -13,8 +13,8 @@ _AS_ARGUMENT = (
 )
 
 
-def _entry(reason: Reason, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = "") -> Entry:
-    return Entry(
+def _entry(reason: Reason, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = "") -> CatalogEntry:
+    return CatalogEntry(
         code=reason,
         title=reason.sentence,
         meaning=meaning,
@@ -298,4 +298,4 @@ _ENTRIES = (
     ),
 )
 
-REJECTIONS: Mapping[str, Entry] = {entry.code: entry for entry in _ENTRIES}
+REJECTIONS: Mapping[str, CatalogEntry] = {entry.code: entry for entry in _ENTRIES}

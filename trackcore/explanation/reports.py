@@ -11,19 +11,19 @@ from datetime import timedelta
 import attrs
 
 from trackcore.explanation.catalog import QUARANTINE
-from trackcore.explanation.entries import Entry
+from trackcore.explanation.entries import CatalogEntry
 from trackcore.timestamps import TimeRule
 from trackcore.typing import JSONObject
 
 
 @attrs.frozen(kw_only=True)
-class Remark:
+class ExplainedWarning:
     """A warning with all that there is to say of it; `entry` is None for a code of another version."""
 
     code: str
     detail: str
     path: str
-    entry: Entry | None
+    entry: CatalogEntry | None
 
     def as_json(self) -> JSONObject:
         """Give it as a JSON object."""
@@ -32,7 +32,7 @@ class Remark:
 
 
 @attrs.frozen(kw_only=True)
-class TimeStory:
+class TimeExplanation:
     """How a message came by its `timestamp`.  Times are wire texts; `clock_skew` is how far the client is ahead."""
 
     rule: TimeRule
@@ -57,7 +57,7 @@ class TimeStory:
 
 
 @attrs.frozen(kw_only=True)
-class DestinationStory:
+class DestinationExplanation:
     """Whether a destination gets the message; `key` is the wire path that decided, None where nothing was said."""
 
     destination: str
@@ -73,13 +73,13 @@ class DestinationStory:
 
 
 @attrs.frozen(kw_only=True)
-class MessageStory:
+class MessageExplanation:
     """All that is known of a message that was kept, or would be.
 
-    `found_by` is how the source was found (`trackcore.FoundBy`), None where that was not kept.  `ids` maps the ids by
-    wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths at which a subtree was taken
-    whole from the batch.  `duplicate_of` is the sequence number of the stored message with the same id, for one that
-    was not stored again.
+    `found_by` is how the source was found (`trackcore.KeyLocation`), None where that was not kept.  `ids` maps the ids
+    by wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths at which a subtree was
+    taken whole from the batch.  `duplicate_of` is the sequence number of the stored message with the same id, for one
+    that was not stored again.
     """
 
     source: str
@@ -87,10 +87,10 @@ class MessageStory:
     call: str
     ids: Mapping[str, str]
     coerced: tuple[str, ...]
-    time: TimeStory
+    time: TimeExplanation
     inherited: tuple[str, ...]
-    warnings: tuple[Remark, ...]
-    destinations: tuple[DestinationStory, ...]
+    warnings: tuple[ExplainedWarning, ...]
+    destinations: tuple[DestinationExplanation, ...]
     found_by: str | None = None
     duplicate_of: int | None = None
 
@@ -111,7 +111,7 @@ class MessageStory:
 
 
 @attrs.frozen(kw_only=True)
-class RejectionStory:
+class RejectionExplanation:
     """All that is known of a message, or a request, that was refused.
 
     `found` is what stood at `path`, as JSON text; `limit` and `actual` are in `unit`.  `excerpt` is the text around the
@@ -122,7 +122,7 @@ class RejectionStory:
     code: str
     detail: str
     path: str
-    entry: Entry | None
+    entry: CatalogEntry | None
     allowed: str
     found: str | None = None
     limit: int | None = None
@@ -152,7 +152,7 @@ class RejectionStory:
 
 
 @attrs.frozen(kw_only=True)
-class QuarantineStory:
+class QuarantineExplanation:
     """Why a request is in quarantine, and whether its write key belongs to a source by now.
 
     `hint` names the field that was probably meant to be `writeKey`; it is empty where there is none.
@@ -161,7 +161,7 @@ class QuarantineStory:
     write_key: str | None
     source_now: str | None
     hint: str = ""
-    entry: Entry = QUARANTINE
+    entry: CatalogEntry = QUARANTINE
 
     def as_json(self) -> JSONObject:
         """Give it as a JSON object; the write key is masked."""

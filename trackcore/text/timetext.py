@@ -324,11 +324,11 @@ def _shifted(time: datetime, by: timedelta, *, has_offset: bool) -> _Reading:
 # MongoDB's extended JSON
 
 
-_MOST_JSON_CHARS = 200
+_MAX_JSON_CHARS = 200
 
 
 def _read_json(text: str) -> _Reading:
-    if len(text) > _MOST_JSON_CHARS:
+    if len(text) > _MAX_JSON_CHARS:
         return None
     try:
         value = msgspec.json.decode(text)
@@ -345,7 +345,7 @@ def _read_json_date(value: dict[str, Any]) -> _Reading:
         found = int(found) if isinstance(found, str) and _LONG.fullmatch(found) else None
     if isinstance(found, str):
         return None if found.startswith("{") else _read_text(found)
-    if isinstance(found, bool) or not isinstance(found, int) or abs(found) > _MOST_LONG:
+    if isinstance(found, bool) or not isinstance(found, int) or abs(found) > _MAX_LONG:
         return None
     try:
         return EPOCH + timedelta(milliseconds=found), True
@@ -354,4 +354,4 @@ def _read_json_date(value: dict[str, Any]) -> _Reading:
 
 
 _LONG = re.compile(r"-?[0-9]{1,19}", re.ASCII)
-_MOST_LONG = 2**63
+_MAX_LONG = 2**63

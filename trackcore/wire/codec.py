@@ -18,7 +18,7 @@ import msgspec
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from trackcore.errors import Caution, InvalidMessage, Reason, Warned
+from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
 from trackcore.text.jsontext import encode_json, replace_surrogates
@@ -90,7 +90,7 @@ def encode_message(message: Message) -> bytes:
     return replace_surrogates(encode_as_given(message)[0])
 
 
-def encode_as_given(message: Message) -> tuple[bytes, tuple[Caution, ...]]:
+def encode_as_given(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
     """Encode one message as SDKs do: a lone surrogate stays, as an escape.
 
     Returns the text, and what had to be replaced in it.  Raises `InvalidMessage` as `encode_message` does.
@@ -99,7 +99,9 @@ def encode_as_given(message: Message) -> tuple[bytes, tuple[Caution, ...]]:
     text = _encode(_as_plain(message, not_finite))
     if not not_finite:
         return text, ()
-    return text, (Caution(code=Warned.NUMBER_NOT_FINITE, message=_not_finite_in(not_finite), path=not_finite[0]),)
+    return text, (
+        MessageWarning(code=WarningCode.NUMBER_NOT_FINITE, message=_not_finite_in(not_finite), path=not_finite[0]),
+    )
 
 
 def encode_batch(batch: Batch) -> bytes:

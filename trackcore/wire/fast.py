@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 
-from trackcore.errors import Caution
+from trackcore.errors import MessageWarning
 from trackcore.limits import Limits
 from trackcore.text.blanks import is_blank
 from trackcore.text.jsontext import encode_json
@@ -47,7 +47,7 @@ Object: TypeAlias = dict[str, Value] | None
 ABSENT = msgspec.Raw()
 
 
-class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class MessageStruct(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """A message of any call on its way from the wire to an envelope.
 
     None is absent.  `integrations` is still JSON text, since the messages of a request mostly share it to the letter.
@@ -78,14 +78,14 @@ class WireMessage(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unk
     project_id: Value = msgspec.UNSET
 
 
-Reading: TypeAlias = tuple[Call, WireMessage, JSONObject | None]
+Reading: TypeAlias = tuple[Call, MessageStruct, JSONObject | None]
 """A message that was read: its call, the message, and those of its fields that the struct does not have."""
 
 
-def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[Caution]) -> Reading:
+def read_message(text: bytes, call: Call | None, limits: Limits, warnings: list[MessageWarning]) -> Reading:
     """Read the source text of one message.
 
-    `call` is the one that the path names, None in a batch.  What was mended with a loss is added to `cautions`.  Raises
+    `call` is the one that the path names, None in a batch.  What was mended with a loss is added to `warnings`.  Raises
     `InvalidMessage`.
     """
     if len(text) > limits.message_bytes or limits.depth < LEVELS:
@@ -94,14 +94,14 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
         message = _decode(text)
     except msgspec.ValidationError:
         check_size(text, limits)
-        return read_leniently(text, call, cautions)
+        return decode_lenient(text, call, warnings)
     if call is None:
         call = message.type
     else:
         message.type = call
     user_id, anonymous_id, message_id = message.user_id, message.anonymous_id, message.message_id
     if call is None or (user_id is None and anonymous_id is None):
-        return read_leniently(text, call, cautions)
+        return decode_lenient(text, call, warnings)
     required = getattr(message, _REQUIRED.get(call, "type"))
     # A text that begins with a letter, a digit or a sign of ASCII is not blank; only of others is each character read.
     if (
@@ -111,14 +111,14 @@ def read_message(text: bytes, call: Call | None, limits: Limits, cautions: list[
         or not (anonymous_id is None or "!" <= anonymous_id < "\x7f" or not is_blank(anonymous_id))
         or not (message_id is None or "!" <= message_id < "\x7f" or not is_blank(message_id))
     ):
-        return read_leniently(text, call, cautions)
+        return decode_lenient(text, call, warnings)
     return call, message, None
 
 
-def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> Reading:
+def decode_lenient(text: bytes, call: Call | None, warnings: list[MessageWarning]) -> Reading:
     """Read a message by the rules of `trackcore.wire.rules`.  Raises `InvalidMessage`."""
     wire_object = decode_object(text)
-    call = check_message(wire_object, call, cautions)
+    call = check_message(wire_object, call, warnings)
     known: dict[str, Any] = {}
     extra: JSONObject = {}
     for name, value in wire_object.items():
@@ -136,12 +136,12 @@ def read_leniently(text: bytes, call: Call | None, cautions: list[Caution]) -> R
         elif value is not None and name != "writeKey":
             extra[name] = value
     if near := near_misses(extra, call):
-        cautions.extend(near)
+        warnings.extend(near)
         extra = {name: value for name, value in extra.items() if not is_write_key(name)}
-    return call, WireMessage(**known), extra
+    return call, MessageStruct(**known), extra
 
 
-def write_message(message: WireMessage, extra: JSONObject | None) -> bytes:
+def write_message(message: MessageStruct, extra: JSONObject | None) -> bytes:
     """Write a message as JSON text, its other fields behind those of the struct."""
     payload = encode_json(message)
     return payload[:-1] + b"," + encode_json(extra)[1:] if extra else payload
@@ -150,11 +150,11 @@ def write_message(message: WireMessage, extra: JSONObject | None) -> bytes:
 _REQUIRED: Mapping[Call, str] = {"track": "event", "group": "group_id", "alias": "previous_id"}
 """What a message of a call must have; of any other it is its `type`, which is there already."""
 
-_decode = msgspec.json.Decoder(WireMessage).decode
+_decode = msgspec.json.Decoder(MessageStruct).decode
 
 _TIMES = frozenset({"timestamp", "originalTimestamp", "sentAt", "receivedAt"})
 _KINDS: Mapping[Any, type | None] = {Text: str, Call | None: str, Object: dict, msgspec.Raw: msgspec.Raw, Value: None}
 _FIELDS: Mapping[str, tuple[str, type | None]] = {
-    field.encode_name: (field.name, _KINDS[field.type]) for field in msgspec.structs.fields(WireMessage)
+    field.encode_name: (field.name, _KINDS[field.type]) for field in msgspec.structs.fields(MessageStruct)
 }
 """Of each field on the wire: the attribute it is, and the type it has there (None: any)."""

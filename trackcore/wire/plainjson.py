@@ -26,7 +26,7 @@ import msgspec
 from trackcore.errors import InvalidMessage, Reason
 from trackcore.typing import JSONObject
 
-_MOST_LEVELS = 200
+_MAX_LEVELS = 200
 """Above any depth limit, and far below Python's own."""
 
 
@@ -80,14 +80,14 @@ _SCALARS = (str, float, bool, type(None))
 
 def _checked_int(value: int, path: str) -> int:
     if not -_INT_BOUND < value < _INT_BOUND:
-        raise _no_form(path, f"an integer of more than {_MOST_DIGITS} digits, which readers of JSON refuse")
+        raise _no_form(path, f"an integer of more than {_MAX_DIGITS} digits, which readers of JSON refuse")
     return value
 
 
-_MOST_DIGITS = 4300
+_MAX_DIGITS = 4300
 """What Python converts from text (`sys.int_info.default_max_str_digits`), and so what a body may have."""
 
-_INT_BOUND = 10**_MOST_DIGITS
+_INT_BOUND = 10**_MAX_DIGITS
 
 
 def _is_not_finite(value: Any) -> bool:
@@ -113,9 +113,9 @@ def _array(values: Iterable[Any], path: str, level: int, not_finite: list[str]) 
 
 
 def _check_level(path: str, level: int) -> None:
-    if level > _MOST_LEVELS:
+    if level > _MAX_LEVELS:
         shown = path[:_SHOWN_PATH_CHARS] + "…" if len(path) > _SHOWN_PATH_CHARS else path
-        raise _no_form(shown, f"a value contains itself, or nests more than {_MOST_LEVELS} levels")
+        raise _no_form(shown, f"a value contains itself, or nests more than {_MAX_LEVELS} levels")
 
 
 def _name_of(key: Any, path: str) -> str:

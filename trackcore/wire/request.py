@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from trackcore.credentials import write_key
-from trackcore.errors import Caution, InvalidMessage, InvalidRequest, Reason
+from trackcore.errors import InvalidMessage, InvalidRequest, MessageWarning, Reason
 from trackcore.limits import Limits
 from trackcore.text.jsontext import clean_text, has_surrogate, is_deeper, kind_of, parse, parse_value
 from trackcore.timestamps import time_text
@@ -42,7 +42,7 @@ class Request:
     `shared_surrogate` says that a lone surrogate stood in what the batch says for all.  `shared` has the source texts
     of the latter, as they came, by name.
 
-    `shared_cautions` are about what the batch has for all its messages.  `own_cautions` has those of each message that
+    `shared_warnings` are about what the batch has for all its messages.  `own_warnings` has those of each message that
     were found before its text was written; it is empty where there are none.
     """
 
@@ -56,10 +56,10 @@ class Request:
     received: tuple[bytes, ...] | None = None
     shared_surrogate: bool = False
     shared: Mapping[str, bytes | msgspec.Raw] = attrs.field(factory=dict)
-    shared_cautions: tuple[Caution, ...] = ()
-    own_cautions: tuple[tuple[Caution, ...], ...] = ()
+    shared_warnings: tuple[MessageWarning, ...] = ()
+    own_warnings: tuple[tuple[MessageWarning, ...], ...] = ()
 
-    def said_for_all(self, limits: Limits, times: int) -> bytes | None:
+    def batch_fields(self, limits: Limits, times: int) -> bytes | None:
         """Give what a batch said for all its messages, as a JSON object; None for a single message.
 
         It is to be kept with so many of them; it is empty (no object, not even `{}`) where that would come to more than
@@ -71,10 +71,10 @@ class Request:
         return text if len(text) * times <= limits.shared_bytes else b""
 
 
-def batch_of_one(said_for_all: bytes, message: bytes) -> bytes:
+def batch_of_one(batch_fields: bytes, message: bytes) -> bytes:
     """Put a message back into its batch, of which it is the only one then; an array of messages likewise."""
     messages = message if message.lstrip().startswith(b"[") else b"[%b]" % message
-    return b'{"batch":%b%b' % (messages, b"}" if said_for_all == b"{}" else b"," + said_for_all[1:])
+    return b'{"batch":%b%b' % (messages, b"}" if batch_fields == b"{}" else b"," + batch_fields[1:])
 
 
 ENDPOINTS: frozenset[Endpoint] = frozenset(get_args(Endpoint))
@@ -176,7 +176,7 @@ def _parse_single(text: bytes, call: Call, limits: Limits) -> Request:
 
 
 def _parse_batch(text: bytes, limits: Limits) -> Request:
-    envelope, mended, cautions = _parse_envelope(text)
+    envelope, mended, warnings = _parse_envelope(text)
     context = integrations = invalid = None
     try:
         _check_growth(envelope, limits)
@@ -199,11 +199,11 @@ def _parse_batch(text: bytes, limits: Limits) -> Request:
             for name, part in _said(envelope)
             if part is not _NULL
         },
-        shared_cautions=cautions,
+        shared_warnings=warnings,
     )
 
 
-def _parse_envelope(text: bytes) -> tuple[_BatchEnvelope, bytes, tuple[Caution, ...]]:
+def _parse_envelope(text: bytes) -> tuple[_BatchEnvelope, bytes, tuple[MessageWarning, ...]]:
     try:
         return *parse(_known_envelope, text), ()
     except msgspec.ValidationError:

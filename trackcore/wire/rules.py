@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, get_args
 
 import msgspec
 
-from trackcore.errors import Caution, InvalidMessage, Reason, Warned
+from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
 from trackcore.limits import Limits
 from trackcore.text.blanks import is_blank
 from trackcore.text.jsontext import is_deeper, kind_of, parse_value
@@ -50,10 +50,10 @@ def decode_object(text: bytes) -> JSONObject:
     return message
 
 
-def check_message(message: JSONObject, call: Call | None, cautions: list[Caution]) -> Call:
+def check_message(message: JSONObject, call: Call | None, warnings: list[MessageWarning]) -> Call:
     """Check a wire object against the rules of its call and mend it in place; return the call.
 
-    Raises `InvalidMessage` for the first rule that is broken.  What was mended with a loss is added to `cautions`.
+    Raises `InvalidMessage` for the first rule that is broken.  What was mended with a loss is added to `warnings`.
     """
     if call is None:
         call = _call_of(message)
@@ -63,7 +63,7 @@ def check_message(message: JSONObject, call: Call | None, cautions: list[Caution
         if name in message:
             value = message[name]
             if not value or value.__class__ is not kind:
-                mend(message, name, value, cautions)
+                mend(message, name, value, warnings)
             elif name in _NEVER_BLANK and is_blank(message[name]):
                 del message[name]
     if "userId" not in message and "anonymousId" not in message:
@@ -163,10 +163,10 @@ _CALL_LIST = ", ".join(get_args(Call))
 
 # The rules of one field: what stands there in the good case, and what happens in any other.
 
-Mend: TypeAlias = Callable[[JSONObject, str, Any, list[Caution]], None]
+Mend: TypeAlias = Callable[[JSONObject, str, Any, list[MessageWarning]], None]
 
 
-def _mend_id(message: JSONObject, name: str, value: Any, cautions: list[Caution]) -> None:
+def _mend_id(message: JSONObject, name: str, value: Any, warnings: list[MessageWarning]) -> None:
     if value is None or value == "":
         del message[name]
     elif value.__class__ in (int, float):
@@ -175,7 +175,9 @@ def _mend_id(message: JSONObject, name: str, value: Any, cautions: list[Caution]
             detail = f"the number {value!r} is no id: written out, it has more than {MAX_ID_CHARS} characters"
             raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=detail, path=name)
         message[name] = text
-        cautions.append(Caution(code=Warned.ID_FROM_NUMBER, message=f"the number was kept as {text!r}", path=name))
+        warnings.append(
+            MessageWarning(code=WarningCode.ID_FROM_NUMBER, message=f"the number was kept as {text!r}", path=name)
+        )
     else:
         raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=f"an id is a string, not {kind_of(value)}", path=name)
 
@@ -199,12 +201,12 @@ def decimal_text(number: float) -> str | None:
     return text if len(text) <= MAX_ID_CHARS else None
 
 
-def _mend_object(message: JSONObject, name: str, value: Any, _: list[Caution]) -> None:
+def _mend_object(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
     if object_or_absent(name, value) is None:
         del message[name]
 
 
-def _mend_text(message: JSONObject, name: str, value: Any, _: list[Caution]) -> None:
+def _mend_text(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
     if value is None or value == "":
         del message[name]
     else:
@@ -262,19 +264,19 @@ _NEVER_BLANK = frozenset({"userId", "anonymousId", "messageId", "groupId", "prev
 # Near misses: names that differ from a known one in what is easily confused.
 
 
-def near_misses(names: Iterable[str], call: Call | None) -> list[Caution]:
+def near_misses(names: Iterable[str], call: Call | None) -> list[MessageWarning]:
     """Return the warnings about names that are almost those of fields of a call, or of a batch where that is None.
 
     Almost: the two differ in upper and lower case, and in `_`, `-` and spaces, alone.  Each field is warned of once,
     since warnings are stored with every message, and a small body has room for a thousand such names.
     """
     by_folded = _BY_FOLDED_OF_BATCH if call is None else _BY_FOLDED[call]
-    found: dict[str, Caution] = {}
+    found: dict[str, MessageWarning] = {}
     for name in names:
         known = _near_miss(name, by_folded)
         if known is not None and known not in found:
             message = f"found {name!r}; did you mean `{known}`?"
-            found[known] = Caution(code=Warned.FIELD_NEAR_MISS, message=message, path=name)
+            found[known] = MessageWarning(code=WarningCode.FIELD_NEAR_MISS, message=message, path=name)
     return list(found.values())
 
 
@@ -303,7 +305,7 @@ def _did_you_mean(message: JSONObject, *wanted: str) -> str:
 
 
 def _near_miss(name: str, by_folded: Mapping[str, str]) -> str | None:
-    if len(name) > _MOST_NEAR_CHARS:
+    if len(name) > _MAX_NEAR_CHARS:
         return None
     known = by_folded.get(_folded(name))
     return None if known == name else known
@@ -313,7 +315,7 @@ def _folded(name: str) -> str:
     return "".join(name.lower().split()).replace("_", "").replace("-", "")
 
 
-_MOST_NEAR_CHARS = 40
+_MAX_NEAR_CHARS = 40
 _TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 _BY_FOLDED: Mapping[Call, Mapping[str, str]] = {
     call: {_folded(name): name for name in ("type", "writeKey", *_TIMES, *(name for name, _, _ in fields))}

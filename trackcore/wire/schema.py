@@ -93,7 +93,7 @@ def _description(message_type: type[Message], limits: Limits) -> str:
 def _field_schema(field: attrs.Attribute[Any], limits: Limits) -> JSONObject:
     described = {"description": _DESCRIPTIONS[field.name]}
     if field.name in TIMES:
-        return described  # a time that cannot be read is a caution, never a rejection
+        return described  # a time that cannot be read is a warning, never a rejection
     if field.name.endswith("_id"):
         return {**_id(field, limits), **described}
     if field.type in _TEXTS:

@@ -4,8 +4,8 @@
 
     CallableDestination(name="Mine", call=handle)
 
-What it raises decides: `Refused`, and the message is not wanted; `TryLater`, or anything else, and it is called again
-later with the same messages.
+What it raises decides: `PermanentError`, and the message is not wanted; `RetryLater`, or anything else, and it is
+called again later with the same messages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 from trackcore import JSONObject
 from trackcore_delivery.destination import DeliveredDestination
-from trackcore_delivery.sending import Batch, Refusal, Surroundings
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderContext
 
 
 @attrs.frozen(kw_only=True)
@@ -29,7 +29,7 @@ class CallableDestination(DeliveredDestination):
 
     call: Callable[[Sequence[JSONObject]], None]
 
-    def make_sender(self, surroundings: Surroundings) -> CallableSender:
+    def make_sender(self, surroundings: SenderContext) -> CallableSender:
         """See `DeliveredDestination.make_sender`."""
         del surroundings
         return CallableSender(self.call)
@@ -41,7 +41,7 @@ class CallableSender:
 
     _call: Callable[[Sequence[JSONObject]], None]
 
-    def send(self, batch: Batch) -> Sequence[Refusal]:
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
         self._call([msgspec.json.decode(message.payload) for message in batch.messages])
         return ()

@@ -32,7 +32,7 @@ from attrs import validators
 from trackcore import Clock
 from trackcore_delivery.archive_names import ArchiveNames, Place, Slot, archive_names, place_of
 from trackcore_delivery.destination import ByteCount, DeliveredDestination
-from trackcore_delivery.sending import Batch, Refusal, Surroundings, TryLater
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, RetryLater, SenderContext
 
 _GZIP_LEVEL = 6
 _BLOCK_BYTES = 1 << 16
@@ -50,7 +50,7 @@ class FileDestination(DeliveredDestination):
     rotate_bytes: ByteCount = attrs.field(default=ByteCount(128 << 20), validator=_positive)
     gzip: bool = True
 
-    def make_sender(self, surroundings: Surroundings) -> FileSender:
+    def make_sender(self, surroundings: SenderContext) -> FileSender:
         """See `DeliveredDestination.make_sender`."""
         return FileSender(
             folder=surroundings.folder / self.folder,
@@ -60,7 +60,7 @@ class FileDestination(DeliveredDestination):
             clock=surroundings.clock,
         )
 
-    def place(self, surroundings: Surroundings) -> Place:
+    def place(self, surroundings: SenderContext) -> Place:
         """See `DeliveredDestination.place`."""
         return place_of(surroundings.folder / self.folder, archive_names(self.name))
 
@@ -86,7 +86,7 @@ class FileSender:
     clock: Clock
     _open: _OpenFile | None = attrs.field(init=False, default=None)
 
-    def send(self, batch: Batch) -> Sequence[Refusal]:
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
         text = b"".join([message.payload + b"\n" for message in batch.messages])
         try:
@@ -94,7 +94,7 @@ class FileSender:
         except OSError as error:
             self._undo()
             detail = f"{self.folder}: {error.strerror or type(error).__name__}"
-            raise TryLater(detail=detail, of_destination=True) from error
+            raise RetryLater(detail=detail, of_destination=True) from error
         return ()
 
     def close(self) -> None:

@@ -34,9 +34,16 @@ from trackcore import JSONObject, format_timestamp, parse_timestamp
 from trackcore.credentials import write_key_fault
 from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
 from trackcore_delivery.destination import ByteCount, DeliveredDestination
-from trackcore_delivery.http import Answer, Endpoint, check_headers, check_url, encoded, url_without_secrets
+from trackcore_delivery.http import (
+    EndpointResponse,
+    HttpEndpoint,
+    check_headers,
+    check_url,
+    encoded,
+    url_without_secrets,
+)
 from trackcore_delivery.secret import Secret, UnusableSecret
-from trackcore_delivery.sending import Batch, Refusal, Surroundings
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderContext
 
 REQUEST_BYTES = 500_000
 _ENVELOPE = b'{"batch":[%s]}'
@@ -82,7 +89,7 @@ class SegmentDestination(DeliveredDestination):
     batch_messages: int = attrs.field(default=500, validator=[_positive, validators.le(MAX_BATCH_MESSAGES)])
     batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[_positive, _not_above])
 
-    def make_sender(self, surroundings: Surroundings) -> SegmentSender:
+    def make_sender(self, surroundings: SenderContext) -> SegmentSender:
         """See `DeliveredDestination.make_sender`."""
         environ = surroundings.environ
         key = self._revealed_key(environ)
@@ -91,7 +98,7 @@ class SegmentDestination(DeliveredDestination):
         # A trackcore answers a wrong write key with 200 and keeps the request in quarantine, unless it is told to be
         # strict; and a verdict for each message comes with either status.
         headers = {"Authorization": f"Basic {basic}", "X-Strict-Mode": "1", **own}
-        endpoint = Endpoint(
+        endpoint = HttpEndpoint(
             f"{self.url}/v1/batch",
             headers=headers,
             timeout=self.timeout.total_seconds(),
@@ -113,10 +120,10 @@ class SegmentDestination(DeliveredDestination):
 class SegmentSender:
     """Posts batches to `/v1/batch`."""
 
-    _endpoint: Endpoint
+    _endpoint: HttpEndpoint
     _gzip: bool
 
-    def send(self, batch: Batch) -> Sequence[Refusal]:
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
         refusals = []
         items = []
@@ -125,12 +132,12 @@ class SegmentSender:
             item = forwarded(message.payload)
             if len(item) > MAX_MESSAGE_BYTES:
                 detail = f"the message has {len(item)} bytes, and may have {MAX_MESSAGE_BYTES} to be forwarded"
-                refusals.append(Refusal(place, detail))
+                refusals.append(MessageRefused(place, detail))
             else:
                 items.append(item)
                 places.append(place)
         if items:
-            refusals.extend(Refusal(places[index], detail) for index, detail in self._post(items))
+            refusals.extend(MessageRefused(places[index], detail) for index, detail in self._post(items))
         return refusals
 
     def close(self) -> None:
@@ -179,7 +186,7 @@ _WITH_VERDICTS = frozenset({200, 400})
 """The statuses by which a trackcore gives verdicts: 400 is that of the strict mode that we ask for."""
 
 
-def _decoded(answer: Answer) -> JSONObject:
+def _decoded(answer: EndpointResponse) -> JSONObject:
     """Return the JSON object of an answer; an empty one if it is none."""
     try:
         told = msgspec.json.decode(answer.body)

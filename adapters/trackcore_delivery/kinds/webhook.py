@@ -21,9 +21,9 @@ from attrs import validators
 
 from trackcore import Clock
 from trackcore_delivery.destination import DeliveredDestination
-from trackcore_delivery.http import Endpoint, check_headers, check_url, encoded, url_without_secrets
+from trackcore_delivery.http import HttpEndpoint, check_headers, check_url, encoded, url_without_secrets
 from trackcore_delivery.secret import Secret
-from trackcore_delivery.sending import Batch, Refusal, Surroundings
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderContext
 
 
 def _check_secret(_: object, __: object, secret: Secret | None) -> None:
@@ -43,12 +43,12 @@ class WebhookDestination(DeliveredDestination):
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
 
-    def make_sender(self, surroundings: Surroundings) -> WebhookSender:
+    def make_sender(self, surroundings: SenderContext) -> WebhookSender:
         """See `DeliveredDestination.make_sender`."""
         environ = surroundings.environ
         headers = {name: value.reveal(environ) for name, value in self.headers.items()}
         secret = None if self.secret is None else self.secret.reveal(environ)
-        endpoint = Endpoint(
+        endpoint = HttpEndpoint(
             self.url,
             headers=headers,
             timeout=self.timeout.total_seconds(),
@@ -62,12 +62,12 @@ class WebhookDestination(DeliveredDestination):
 class WebhookSender:
     """Posts batches to a webhook."""
 
-    _endpoint: Endpoint
+    _endpoint: HttpEndpoint
     _secret: str | None = attrs.field(repr=False)
     _gzip: bool
     _clock: Clock
 
-    def send(self, batch: Batch) -> Sequence[Refusal]:
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
         body = b"[%s]" % b",".join([message.payload for message in batch.messages])
         body, headers = encoded(body, with_gzip=self._gzip)

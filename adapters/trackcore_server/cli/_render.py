@@ -13,7 +13,7 @@ from trackcore_delivery import visible
 from trackcore import JSONObject
 from trackcore_server.cli._output import text_console
 
-_MOST_LINES = 60
+_MAX_LINES = 60
 _PAYLOAD_CHARS = 2_000
 _COLOURS = {"accepted": "green", "duplicate": "yellow", "rejected": "red", "quarantined": "magenta"}
 
@@ -130,9 +130,9 @@ def _content(story: JSONObject) -> Iterator[Row]:
         yield "its batch", _beginning(story["batch"])
     if "message" in story and isinstance(story["message"], dict):
         lines = json.dumps(story["message"], indent=2, ensure_ascii=False).splitlines()
-        shown = [visible(line) for line in lines[:_MOST_LINES]]
-        if len(lines) > _MOST_LINES:
-            shown.append(f"… and {len(lines) - _MOST_LINES} more lines; --format json has all")
+        shown = [visible(line) for line in lines[:_MAX_LINES]]
+        if len(lines) > _MAX_LINES:
+            shown.append(f"… and {len(lines) - _MAX_LINES} more lines; --format json has all")
         yield "message", Text("\n".join(shown))
     elif "payload" in story:
         yield "payload", _beginning(story["payload"])

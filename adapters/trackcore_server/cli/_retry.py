@@ -13,7 +13,7 @@ from trackcore_server.app import create_collector
 from trackcore_server.cli._options import FINDINGS
 from trackcore_server.cli._output import Column, make_writer
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.inspection.reprocess import Repairer
+from trackcore_server.inspection.reprocess import Reprocessor
 
 
 def retry(
@@ -24,7 +24,7 @@ def retry(
     Raises:
         SinkUnavailable: the log cannot be written; what was told before is stored.
     """
-    repairer = Repairer(create_collector(configuration))
+    repairer = Reprocessor(create_collector(configuration))
     writer = make_writer(output_format, _COLUMNS)
     outcomes: Counter[str] = Counter()
     try:

@@ -20,7 +20,7 @@ from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.delivery.kafka_queue import place_at
-from trackcore_server.delivery.service import open_state, ownership
+from trackcore_server.delivery.service import delivery_lock, open_state
 
 _PAGE = 1_000
 
@@ -82,7 +82,7 @@ def check_destination(name: str | None, configuration: Configuration, state: Sta
 
 def when_delivered(configuration: Configuration) -> str:
     """Say when something that was asked for will happen, if that is not at once."""
-    if ownership(configuration).owner() is not None:
+    if delivery_lock(configuration).owner() is not None:
         return ""
     return " as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now"
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import attrs
 import click
-from trackcore_delivery import DeliveredDestination, Feed, Standing, State
+from trackcore_delivery import DeliveredDestination, DestinationStatus, Feed, State
 from trackcore_sqlite import SqliteLog
 
 from trackcore import Destination, JSONObject, LogChanged, Mark, format_timestamp
@@ -20,7 +20,7 @@ from trackcore_server.cli._output import Column, make_writer
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.service import log_feed, open_state, ownership
+from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
 from trackcore_server.storage.log_changes import confirmed
 from trackcore_server.storage.logs import group_of, open_log
 
@@ -60,7 +60,7 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     alone; `not here` says that there is none.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    is_owned = ownership(configuration).owner() is not None
+    is_owned = delivery_lock(configuration).owner() is not None
     idle = "not here" if isinstance(configuration.log, KafkaLogSettings) else "stopped"
     backlog = _backlog_in(configuration)
     writer = make_writer(output_format, _COLUMNS)
@@ -92,7 +92,7 @@ def _record(destination: Destination, backlog: Backlog, state: State, *, idle: s
     if not isinstance(destination, DeliveredDestination):
         return record
     now = datetime.now(UTC)
-    standing = state.standing(destination.name, now) or Standing(name=destination.name)
+    standing = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
     behind = backlog(destination.name, state.mark(destination.name) or Mark())
     waiting, oldest = behind.waiting, behind.oldest
     lag = 0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1)

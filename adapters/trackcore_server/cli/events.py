@@ -18,7 +18,7 @@ from trackcore_server.cli._output import ON_TERMINAL, Column, is_terminal, make_
 from trackcore_server.cli._retry import retry
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.explainer import Explainer
-from trackcore_server.inspection.records import event_record, quarantined_record, rejected_record
+from trackcore_server.inspection.json_lines import event_record, quarantined_record, rejected_record
 from trackcore_server.storage.logs import Log, open_log
 
 POLL_SECONDS = 0.5

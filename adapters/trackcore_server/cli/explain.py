@@ -11,7 +11,7 @@ from typing import get_args
 import click
 from trackcore_sqlite import SqliteBrowser, UnusableLog
 
-from trackcore import Call, JSONObject, RejectionStory
+from trackcore import Call, JSONObject, RejectionExplanation
 from trackcore.masking import mask_write_keys
 from trackcore.text.jsontext import parse_value
 from trackcore_server.cli._options import FINDINGS, Failure, location_options
@@ -20,7 +20,7 @@ from trackcore_server.cli._render import render
 from trackcore_server.config.deployment import Deployment, find_deployment
 from trackcore_server.files.documents import read_documents
 from trackcore_server.inspection.explainer import NEW_ID, Explainer
-from trackcore_server.inspection.records import (
+from trackcore_server.inspection.json_lines import (
     duplicate_record,
     payload_text,
     quarantined_record,
@@ -160,7 +160,7 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
             story = {"part": "unsent", "line": document.line, **unsent.story.as_json()}
             if unsent.index is not None:
                 story["index"] = unsent.index
-            if isinstance(unsent.story, RejectionStory):
+            if isinstance(unsent.story, RejectionExplanation):
                 yield story | payload_text(mask_write_keys(unsent.payload))
             else:
                 yield story | {"message": parse_value(unsent.payload)}

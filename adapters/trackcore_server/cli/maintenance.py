@@ -11,7 +11,7 @@ import attrs
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from trackcore_sqlite import FITTING, SqliteLog, check_log, prune
+from trackcore_sqlite import CONSISTENT, SqliteLog, check_log, prune
 
 from trackcore_server.cli._options import FINDINGS, location_options
 from trackcore_server.config.deployment import find_deployment
@@ -88,10 +88,10 @@ def check(*, config: Path | None, data: Path | None, mends: bool) -> None:
     for line in describe(condition):
         click.echo(line, err=True)
     misfit = condition.misfit
-    if misfit.can_be_mended and mends:
+    if misfit.can_be_rebuilt and mends:
         mend(path)
-        misfit = attrs.evolve(FITTING, doubled=misfit.doubled)
-    elif misfit.can_be_mended:
+        misfit = attrs.evolve(CONSISTENT, doubled=misfit.doubled)
+    elif misfit.can_be_rebuilt:
         click.echo("`trackcore check --mend` makes the ids anew", err=True)
     verdict = "damaged" if condition.faults else "its ids do not fit" if misfit else "sound"
     click.echo(f"{path}: {verdict}, {condition.size:,} bytes", err=True)

@@ -19,7 +19,7 @@ from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.log_feed import LogFeed
-from trackcore_server.delivery.service import log_feed, open_state, ownership
+from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
 
 _LOOK_SECONDS = 0.2
 _PAGE_MESSAGES = 5_000
@@ -111,7 +111,7 @@ def _wait(configuration: Configuration, state: State, number: int) -> Replay:
     """Wait until a replay is finished or nobody delivers any more."""
     with CountProgress("Replaying", None) as progress:
         while True:
-            is_owned = ownership(configuration).owner() is not None
+            is_owned = delivery_lock(configuration).owner() is not None
             replay = state.replay(number)
             assert replay is not None
             progress.show(replay.position, f"{replay.sent:,} sent", total=replay.last)

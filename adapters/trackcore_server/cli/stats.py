@@ -14,9 +14,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 from trackcore_delivery import visible
-from trackcore_sqlite import Group, SqliteBrowser, StoredMessage, spread
+from trackcore_sqlite import GroupCount, SqliteBrowser, StoredMessage, spread
 
-from trackcore import FoundBy, JSONObject, format_timestamp
+from trackcore import JSONObject, KeyLocation, format_timestamp
 from trackcore.explanation.explain import duration_text, explain_time
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.cli._options import location_options, read_since
@@ -99,14 +99,14 @@ def _gather(log: SqliteBrowser, *, since: datetime, until: datetime) -> JSONObje
         "sampled": len(messages),
         "size": _distribution(log.sizes(sampled)),
         "clockSkew": _distribution(list(_skews(messages))),
-        "warnings": dict(Counter(caution["code"] for stored in messages for caution in stored.cautions).most_common()),
+        "warnings": dict(Counter(warning["code"] for stored in messages for warning in stored.warnings).most_common()),
         "rejected": log.refused(since),
     }
 
 
-def _groups(log: SqliteBrowser, after: int, to: int) -> list[Group]:
+def _groups(log: SqliteBrowser, after: int, to: int) -> list[GroupCount]:
     """Count page by page, so that no reader holds the log for long, and how far it has come can be shown."""
-    found: dict[tuple[str, str], Group] = {}
+    found: dict[tuple[str, str], GroupCount] = {}
     with click.progressbar(
         range(after, to, _PAGE),
         label="Counting",
@@ -120,8 +120,8 @@ def _groups(log: SqliteBrowser, after: int, to: int) -> list[Group]:
     return sorted(found.values(), key=lambda group: (group.source, -group.count))
 
 
-def _together(one: Group, other: Group) -> Group:
-    return Group(
+def _together(one: GroupCount, other: GroupCount) -> GroupCount:
+    return GroupCount(
         source=one.source,
         call=one.call,
         count=one.count + other.count,
@@ -132,7 +132,7 @@ def _together(one: Group, other: Group) -> Group:
 
 def _skews(messages: Sequence[StoredMessage]) -> Iterator[float]:
     for stored in messages:
-        if stored.found_by == FoundBy.FILE:  # what was sent long ago tells nothing of a clock
+        if stored.found_by == KeyLocation.FILE:  # what was sent long ago tells nothing of a clock
             continue
         skew = explain_time(stored.message).clock_skew
         if skew is not None:

@@ -14,7 +14,7 @@ from trackcore_server.cli._options import FINDINGS, UNUSABLE
 from trackcore_server.cli._output import write_line
 from trackcore_server.cli._progress import ReadingProgress
 from trackcore_server.files.inputs import ForeignEncoding, opened
-from trackcore_server.files.validation import Finding, Verdict, judge
+from trackcore_server.files.validation import Finding, ValidationResult, validate_document
 
 _EXAMPLES = """\b
 Examples:
@@ -65,7 +65,7 @@ def _validate_file(name: str, call: Call | None, report: _Report) -> bool:
     with opened(name) as file, ReadingProgress(name, file.size) as progress:
         at = 0
         for document in file.documents():
-            verdict = judge(document, call)
+            verdict = validate_document(document, call)
             report.count(verdict)
             if file.size:
                 at, before = file.position(), at
@@ -88,12 +88,12 @@ class _Report:
     rejected: int = attrs.field(init=False, default=0)
     warnings: int = attrs.field(init=False, default=0)
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, verdict: ValidationResult) -> None:
         self.messages += verdict.messages
         self.rejected += verdict.rejected
         self.warnings += sum(finding.severity == "warning" for finding in verdict.findings)
 
-    def write(self, file: str, line: int, verdict: Verdict) -> None:
+    def write(self, file: str, line: int, verdict: ValidationResult) -> None:
         for finding in verdict.findings:
             if self.as_json:
                 write_line(self.stream, _finding_record(file, line, finding))

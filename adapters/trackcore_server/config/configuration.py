@@ -21,7 +21,7 @@ from trackcore_wsgi.routes import ROUTES
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.integrations import ALL
-from trackcore_server.config.converter import class_hook, exactly, find_mistake, nearest, strict_converter
+from trackcore_server.config.converter import class_hook, describe_error, exactly, nearest, strict_converter
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.config.units import parse_bind
@@ -32,7 +32,7 @@ LOG_KINDS = ("sqlite", "kafka")
 
 
 @attrs.define(kw_only=True, eq=False)
-class ConfigurationMistake(TrackcoreError):
+class ConfigurationError(TrackcoreError):
     """The configuration cannot be used as it is.
 
     `path` is where in the file (`sources[0].write_kyes`), empty for the file as a whole; `file` is None where the
@@ -166,9 +166,9 @@ class Configuration:
 
     @property
     def log_path(self) -> Path:
-        """The file of the embedded log.  Raises `ConfigurationMistake` where the log is another."""
+        """The file of the embedded log.  Raises `ConfigurationError` where the log is another."""
         if isinstance(self.log, KafkaLogSettings):
-            raise ConfigurationMistake(path="log.kind", detail="this needs a log of the kind 'sqlite'")
+            raise ConfigurationError(path="log.kind", detail="this needs a log of the kind 'sqlite'")
         return self.log.path
 
 
@@ -180,30 +180,30 @@ def load_configuration(file: Path, *, folder: Path | None = None) -> Configurati
         folder: what a relative `log.path` is relative to; the folder of the file unless given.
 
     Raises:
-        ConfigurationMistake: it cannot be read, is no TOML, or says something that makes no sense.
+        ConfigurationError: it cannot be read, is no TOML, or says something that makes no sense.
     """
     try:
         configuration = parse_configuration(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationMistake(file=file, detail=f"cannot be read: {error.strerror}") from None
+        raise ConfigurationError(file=file, detail=f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ConfigurationMistake(file=file, detail=f"is not UTF-8, at byte {error.start}") from None
-    except ConfigurationMistake as mistake:
+        raise ConfigurationError(file=file, detail=f"is not UTF-8, at byte {error.start}") from None
+    except ConfigurationError as mistake:
         raise attrs.evolve(mistake, file=file) from None
     return rebase(configuration, file.parent if folder is None else folder)
 
 
 def parse_configuration(text: str) -> Configuration:
-    """Read the text of a configuration file.  Raises `ConfigurationMistake`."""
+    """Read the text of a configuration file.  Raises `ConfigurationError`."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationMistake(detail=f"is not TOML: {error}") from None
+        raise ConfigurationError(detail=f"is not TOML: {error}") from None
     try:
         configuration = _converter.structure(document, Configuration)
     except BaseValidationError as error:
-        path, detail = find_mistake(error)
-        raise ConfigurationMistake(path=path, detail=detail) from None  # what libraries raise quotes settings
+        path, detail = describe_error(error)
+        raise ConfigurationError(path=path, detail=detail) from None  # what libraries raise quotes settings
     check_configuration(configuration)
     return configuration
 
@@ -221,10 +221,10 @@ def rebase(configuration: Configuration, folder: Path) -> Configuration:
 
 
 def check_configuration(configuration: Configuration) -> None:
-    """Check what no single field can know.  Raises `ConfigurationMistake` for the first thing that is wrong."""
+    """Check what no single field can know.  Raises `ConfigurationError` for the first thing that is wrong."""
     wrong_destinations = _wrong_destinations(configuration.destinations)
     for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *_wrong_log(configuration)):
-        raise ConfigurationMistake(path=path, detail=detail)
+        raise ConfigurationError(path=path, detail=detail)
 
 
 # Checks across fields: each gives the path and the detail of what is wrong.

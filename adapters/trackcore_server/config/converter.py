@@ -169,14 +169,14 @@ def strict_converter() -> Converter:
 # From what cattrs raises to the mistake that is told
 
 
-def find_mistake(error: BaseException, path: str = "") -> tuple[str, str]:
+def describe_error(error: BaseException, path: str = "") -> tuple[str, str]:
     """Follow the first error down to its place, and give its path and what is wrong there.
 
     An unknown name comes first: it may be why another is missing.
     """
     if isinstance(error, BaseValidationError):
         causes = sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError))
-        return find_mistake(causes[0], path + _step(causes[0], is_first=not path))
+        return describe_error(causes[0], path + _step(causes[0], is_first=not path))
     if isinstance(error, ForbiddenExtraKeysError):
         name = min(error.extra_fields)
         valid = [field.name for field in attrs.fields(error.cl)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trackcore_delivery import UnusableSecret
 
-from trackcore_server.config.configuration import Configuration, ConfigurationMistake, LogSettings
+from trackcore_server.config.configuration import Configuration, ConfigurationError, LogSettings
 
 TOKEN_CHARS = 12
 """How short a token may be."""
@@ -25,21 +25,21 @@ def read_debugger_token(
         file: the file that the configuration came from, named by errors.
 
     Raises:
-        ConfigurationMistake: the variable that it stands in cannot be used, it can be guessed too soon, or the log is
+        ConfigurationError: the variable that it stands in cannot be used, it can be guessed too soon, or the log is
             none that can be looked into.
     """
     if configuration.debugger.token is None:
         return None
     if not isinstance(configuration.log, LogSettings):
         detail = "the debugger looks into the embedded log, and the configured one is in Kafka"
-        raise ConfigurationMistake(file=file, path="debugger.token", detail=detail)
+        raise ConfigurationError(file=file, path="debugger.token", detail=detail)
     try:
         token = configuration.debugger.token.reveal(environ)
     except UnusableSecret as error:
-        raise ConfigurationMistake(file=file, path="debugger.token", detail=str(error)) from None
+        raise ConfigurationError(file=file, path="debugger.token", detail=str(error)) from None
     if len(token) < TOKEN_CHARS:
         variable = configuration.debugger.token.variable
         which = "this one" if variable is None else f"that of the environment variable {variable}"
         detail = f"a token needs at least {TOKEN_CHARS} characters, {which} has {len(token)}"
-        raise ConfigurationMistake(file=file, path="debugger.token", detail=detail)
+        raise ConfigurationError(file=file, path="debugger.token", detail=detail)
     return token

@@ -60,7 +60,7 @@ def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
     """Find configuration and data folder from what the command line says, the environment and the working folder.
 
     Raises:
-        ConfigurationMistake: the configuration that was found cannot be used.
+        ConfigurationError: the configuration that was found cannot be used.
     """
     file = config or (None if data else find_configuration_file())
     if file is not None:

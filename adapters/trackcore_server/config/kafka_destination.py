@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
-from trackcore_delivery import Batch, DeliveredDestination, Refusal, Secret, Surroundings, TryLater
+from trackcore_delivery import DeliveredDestination, DeliveryBatch, MessageRefused, RetryLater, Secret, SenderContext
 
 from trackcore_server.config.kafka_log import (
     ClientSettings,
@@ -44,7 +44,7 @@ class KafkaTopicDestination(DeliveredDestination):
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=check_timeout)
     client: ClientSettings = attrs.field(factory=lambda: ClientSettings({}), repr=False)  # it may have secrets
 
-    def make_sender(self, surroundings: Surroundings) -> KafkaSender:
+    def make_sender(self, surroundings: SenderContext) -> KafkaSender:
         """See `DeliveredDestination.make_sender`."""
         try:
             from trackcore_kafka import (  # noqa: PLC0415 - see the module
@@ -80,7 +80,7 @@ class KafkaSender:
     _destination: KafkaDestination
     _user_key: Callable[[str, str | None], bytes]
 
-    def send(self, batch: Batch) -> Sequence[Refusal]:
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
         from trackcore_kafka import NotAcknowledged  # noqa: PLC0415 - see the module
 
@@ -90,8 +90,8 @@ class KafkaSender:
             )
         except NotAcknowledged as error:
             if error.unsettled:
-                raise TryLater(detail=str(error), of_destination=True) from None
-            return [Refusal(index, reason) for index, reason in error.refused.items()]
+                raise RetryLater(detail=str(error), of_destination=True) from None
+            return [MessageRefused(index, reason) for index, reason in error.refused.items()]
         return ()
 
     def close(self) -> None:

@@ -19,10 +19,10 @@ from trackcore_sqlitefile import renew_in_forks
 
 from trackcore import JSONObject, format_timestamp
 from trackcore.timestamps import EPOCH
-from trackcore_server.debugger.deadline import Budget
-from trackcore_server.debugger.delivery_lag import Lags
-from trackcore_server.debugger.histogram import Bucket, Buckets
-from trackcore_server.debugger.rejection_counts import MOST, Refusals
+from trackcore_server.debugger.deadline import Deadline
+from trackcore_server.debugger.delivery_lag import DeliveryLag
+from trackcore_server.debugger.histogram import Bucket, MessageHistogram
+from trackcore_server.debugger.rejection_counts import MOST, RecentRejections
 
 BUCKETS = 60
 SECONDS = 0.02
@@ -41,11 +41,11 @@ class Charts:
 
     _log: SqliteBrowser
     _clock: Callable[[], datetime]
-    _lags: Lags
-    _budget: Callable[[], Budget] = lambda: Budget(SECONDS)
+    _lags: DeliveryLag
+    _budget: Callable[[], Deadline] = lambda: Deadline(SECONDS)
     _monotonic: Callable[[], float] = time.monotonic
-    _buckets: Buckets = attrs.field(init=False)
-    _refusals: Refusals = attrs.field(init=False)
+    _buckets: MessageHistogram = attrs.field(init=False)
+    _refusals: RecentRejections = attrs.field(init=False)
     _answers: dict[int, tuple[float, JSONObject]] = attrs.field(init=False, factory=dict)
     _counting: dict[int, Future[JSONObject]] = attrs.field(init=False, factory=dict)
     _counter: ThreadPoolExecutor = attrs.field(init=False, factory=lambda: ThreadPoolExecutor(1, "charts"))
@@ -99,8 +99,8 @@ class Charts:
             self._forget()
 
     def _forget(self) -> None:
-        self._buckets = Buckets(self._log)
-        self._refusals = Refusals(self._log)
+        self._buckets = MessageHistogram(self._log)
+        self._refusals = RecentRejections(self._log)
 
     @staticmethod
     def _nothing(width: int, now: datetime) -> JSONObject:

@@ -9,7 +9,7 @@ import attrs
 
 
 @attrs.define
-class Budget:
+class Deadline:
     """So many seconds from now on.  Who works by steps asks after each whether there is time for another."""
 
     _seconds: float

@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import datetime
 
 import attrs
-from trackcore_delivery import Standing
+from trackcore_delivery import DestinationStatus
 from trackcore_sqlite import SqliteBrowser
 
 from trackcore import JSONObject, Mark
@@ -20,7 +20,7 @@ from trackcore_server.storage.log_changes import confirmed
 
 
 @attrs.frozen
-class Lags:
+class DeliveryLag:
     """Looks at the log and at the state of delivery."""
 
     _configuration: Configuration
@@ -35,7 +35,7 @@ class Lags:
         told = []
         with closing(open_state(self._configuration)) as state:
             for destination in self._configuration.delivered:
-                standing = state.standing(destination.name, now) or Standing(name=destination.name)
+                standing = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
                 position, _ = confirmed(feed, state.mark(destination.name) or Mark())
                 oldest = self._log.time_after("messages", position)
                 told.append(

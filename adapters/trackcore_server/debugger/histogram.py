@@ -18,7 +18,7 @@ from trackcore_sqlite import Sampled, SqliteBrowser, spread
 
 from trackcore import correct_clock_skew, parse_timestamp
 from trackcore.timestamps import EPOCH
-from trackcore_server.debugger.deadline import Budget
+from trackcore_server.debugger.deadline import Deadline
 
 _SAMPLED = 20
 _SKEWS = 5
@@ -41,7 +41,7 @@ class Bucket:
 
 
 @attrs.define
-class Buckets:
+class MessageHistogram:
     """Counts, and remembers: where times lie in the log, and what is between two places in it."""
 
     _log: SqliteBrowser
@@ -49,7 +49,7 @@ class Buckets:
     _counted: dict[tuple[int, int], Bucket] = attrs.field(init=False, factory=dict)
     _counted_at: datetime = attrs.field(init=False, default=EPOCH)
 
-    def count(self, width: int, places: Sequence[int], now: datetime, budget: Budget) -> Mapping[int, Bucket]:
+    def count(self, width: int, places: Sequence[int], now: datetime, budget: Deadline) -> Mapping[int, Bucket]:
         """Count the buckets of `width` seconds at these places, up to now, the last first, until the time is over.
 
         Those that are known already are always among them, those that may still grow, and one more at least.

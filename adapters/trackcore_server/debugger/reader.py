@@ -17,21 +17,21 @@ import msgspec
 from trackcore_debugger import Cursors, Listing, Wanted
 from trackcore_sqlite import Filter, Head, Part, SqliteBrowser
 
-from trackcore import CATALOGUE, JSONObject, SinkUnavailable, format_timestamp
+from trackcore import CATALOG, JSONObject, SinkUnavailable, format_timestamp
 from trackcore.masking import mask_write_keys
 from trackcore_server.debugger.charts import Charts
-from trackcore_server.debugger.deadline import Budget
-from trackcore_server.debugger.recent import WatchedSink
+from trackcore_server.debugger.deadline import Deadline
+from trackcore_server.debugger.recent import RecordingSink
+from trackcore_server.debugger.recent_rows import LISTED, RecentRows, TailRow, tail_row
 from trackcore_server.debugger.rows import ROWS
-from trackcore_server.debugger.tail import LISTED, Tail, TailRow, tail_row
 from trackcore_server.inspection.explainer import Explainer
-from trackcore_server.inspection.records import (
+from trackcore_server.inspection.json_lines import (
     duplicate_record,
     payload_text,
     quarantined_record,
     rejected_record,
 )
-from trackcore_server.inspection.reprocess import Repairer
+from trackcore_server.inspection.reprocess import Reprocessor
 
 WINDOW = 4_000
 """How many records of a part are looked at for one answer, where something is looked for."""
@@ -80,11 +80,11 @@ class LogReader:
 
     _log: SqliteBrowser
     _explainer: Explainer
-    _watched: WatchedSink
-    _repairer: Repairer
+    _watched: RecordingSink
+    _repairer: Reprocessor
     _charts: Charts
-    _tail: Tail
-    _budget: Callable[[], Budget] = lambda: Budget(SECONDS)
+    _tail: RecentRows
+    _budget: Callable[[], Deadline] = lambda: Deadline(SECONDS)
 
     def start(self) -> JSONObject:
         """See `trackcore_debugger.Reader.start`."""
@@ -95,7 +95,7 @@ class LogReader:
             "cursors": head.ends,
             "log": head.stretch,
             "sources": configured + seen,
-            "codes": {code: entry.title for code, entry in CATALOGUE.items()},
+            "codes": {code: entry.title for code, entry in CATALOG.items()},
         }
 
     def newer(self, cursors: Cursors, wanted: Wanted, log: str = "") -> Listing:
@@ -157,7 +157,7 @@ class LogReader:
             told = rejected_record(record) | self._explainer.rejected(record).as_json()
         else:
             told = quarantined_record(record) | self._explainer.quarantined(record).as_json()
-        return told | {"repairedAs": self._repairer.repaired_as(record, self._log), "part": part}
+        return told | {"repairedAs": self._repairer.find_reprocessed(record, self._log), "part": part}
 
     def charts(self, seconds: int) -> JSONObject:
         """See `trackcore_debugger.Reader.charts`."""
@@ -203,12 +203,14 @@ class LogReader:
             log=head.stretch,
         )
 
-    def _look(self, part: Part, cursor: int, wanted: Wanted, budget: Budget) -> _Look:
+    def _look(self, part: Part, cursor: int, wanted: Wanted, budget: Deadline) -> _Look:
         rows, reached = self._search(part, 0, cursor - 1, wanted, budget)
         floor = self._log.time_before(part, reached) if reached > 1 else None
         return _Look(part=part, rows=rows, reached=reached if floor else 0, floor=floor)
 
-    def _search(self, part: Part, after: int, to: int, wanted: Wanted, budget: Budget) -> tuple[Sequence[TailRow], int]:
+    def _search(
+        self, part: Part, after: int, to: int, wanted: Wanted, budget: Deadline
+    ) -> tuple[Sequence[TailRow], int]:
         """Look from `to` down to above `after`: give the rows that are wanted, newest first, and how far it came.
 
         Without a filter that is one step of `LISTED`; with one, steps until there are as many rows, `WINDOW` records
@@ -220,7 +222,7 @@ class LogReader:
         least = step = STEPS[part] if _is_filtered(wanted) else LISTED
         reached = to + 1
         while reached - 1 > lowest and len(found) < LISTED:
-            quick = Budget(_QUICK_SECONDS)
+            quick = Deadline(_QUICK_SECONDS)
             window = self._log.listed(
                 part,
                 after=max(reached - 1 - step, lowest),

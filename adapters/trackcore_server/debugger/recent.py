@@ -18,7 +18,7 @@ _OVERHEAD_BYTES = 500
 """What a message is counted for beside its two texts."""
 
 
-class _Kept(NamedTuple):
+class _Recorded(NamedTuple):
     """What is remembered of a message."""
 
     message_id: str
@@ -27,12 +27,12 @@ class _Kept(NamedTuple):
 
 
 @attrs.define(eq=False)
-class WatchedSink:
+class RecordingSink:
     """A sink that stores in another, and remembers the newest messages of this process as they came."""
 
     sink: Sink
     _most_bytes: int = MOST_BYTES
-    _requests: deque[tuple[int, Sequence[_Kept]]] = attrs.field(init=False, factory=deque)
+    _requests: deque[tuple[int, Sequence[_Recorded]]] = attrs.field(init=False, factory=deque)
     _bytes: int = attrs.field(init=False, default=0)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
 
@@ -49,7 +49,7 @@ class WatchedSink:
         """See `trackcore.Sink.store`."""
         outcomes = self.sink.store(envelopes, rejected=rejected, quarantined=quarantined)
         if envelopes:
-            self._remember([_Kept(found.message_id, found.payload, bytes(found.received)) for found in envelopes])
+            self._remember([_Recorded(found.message_id, found.payload, bytes(found.received)) for found in envelopes])
         return outcomes
 
     def check_ready(self) -> None:
@@ -72,7 +72,7 @@ class WatchedSink:
         """Begin as a new process does: a lock of a parent may have been copied in a held state."""
         self._lock = threading.Lock()
 
-    def _remember(self, messages: Sequence[_Kept]) -> None:
+    def _remember(self, messages: Sequence[_Recorded]) -> None:
         size = sum(len(kept.received) + len(kept.payload) + _OVERHEAD_BYTES for kept in messages)
         with self._lock:
             self._requests.append((size, messages))

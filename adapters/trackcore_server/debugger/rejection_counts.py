@@ -7,7 +7,7 @@ from datetime import datetime
 import attrs
 from trackcore_sqlite import SqliteBrowser
 
-from trackcore_server.debugger.deadline import Budget
+from trackcore_server.debugger.deadline import Deadline
 
 MOST = 4_000
 
@@ -15,14 +15,14 @@ _STEP = 500
 
 
 @attrs.define
-class Refusals:
+class RecentRejections:
     """Remembers the newest `MOST` rejections of a log: first the new ones, then further back, step by step."""
 
     _log: SqliteBrowser
     _found: list[tuple[int, datetime, str]] = attrs.field(init=False, factory=list)
     _reached: int = attrs.field(init=False, default=0)
 
-    def since(self, time: datetime, end: int, budget: Budget) -> tuple[list[tuple[datetime, str]], bool]:
+    def since(self, time: datetime, end: int, budget: Deadline) -> tuple[list[tuple[datetime, str]], bool]:
         """Give time and code of the rejections since a time, newest first, and whether those are all by now.
 
         Args:

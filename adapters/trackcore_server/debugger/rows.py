@@ -53,7 +53,7 @@ def duplicate_row(listed: Listed) -> JSONObject:
 
 
 def _listed_row(part: str, outcome: str, listed: Listed) -> JSONObject:
-    codes = [caution.code for caution in _codes(listed.cautions)] if listed.cautions else []
+    codes = [warning.code for warning in _codes(listed.warnings)] if listed.warnings else []
     row = _row((part, listed.seq), outcome, listed.source, _peeked(listed.payload.encode()), codes)
     return row | {"at": format_timestamp(listed.received_at)}
 

@@ -28,11 +28,11 @@ import attrs
 from trackcore_delivery import (
     BatchWait,
     DeliveredDestination,
+    DeliveryQueue,
+    DeliveryResult,
     FedMessage,
     FeedUnavailable,
-    Lane,
     Place,
-    Settled,
     State,
     Waiting,
 )
@@ -68,7 +68,7 @@ def place_at(position: int) -> str:
 
 
 @attrs.define(eq=False)
-class GroupLane(Lane):
+class ConsumerGroupQueue(DeliveryQueue):
     """What comes in for one destination, from the partitions that are this process's.
 
     `join` makes the reader; it is called by the thread that takes, when it first does.
@@ -92,7 +92,7 @@ class GroupLane(Lane):
         self._wait = BatchWait(self._destination.batch_wait, self._monotonic)
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """See `Lane.take`.  A batch that is not full waits until its first message is `batch_wait` old."""
+        """See `DeliveryQueue.take`.  A batch that is not full waits until its first message is `batch_wait` old."""
         try:
             self._fill(count, now)
         except TrackcoreError as error:
@@ -104,7 +104,7 @@ class GroupLane(Lane):
         return waiting if waiting and (is_full or self._wait.is_over(waiting[0], now)) else ()
 
     def ends(self) -> Mapping[str, int]:
-        """See `Lane.ends`."""
+        """See `DeliveryQueue.ends`."""
         if self._reader is None:
             return {}
         try:
@@ -112,8 +112,8 @@ class GroupLane(Lane):
         except TrackcoreError as error:
             raise FeedUnavailable(detail=str(error)) from error
 
-    def settle(self, settled: Settled) -> None:
-        """See `Lane.settle`."""
+    def settle(self, settled: DeliveryResult) -> None:
+        """See `DeliveryQueue.settle`."""
         self._state.settle(self._destination.name, settled)
         count = len(settled.messages)
         done, self._waiting = self._waiting[:count], self._waiting[count:]
@@ -122,7 +122,7 @@ class GroupLane(Lane):
         self._commit()
 
     def rest(self, now: datetime) -> None:
-        """See `Lane.rest`."""
+        """See `DeliveryQueue.rest`."""
         if self._reader is None:
             return
         del now

@@ -19,22 +19,22 @@ from pathlib import Path
 from trackcore_delivery import (
     DeliveredDestination,
     Delivery,
-    Lane,
-    Ownership,
-    RetryLane,
+    DeliveryLock,
+    DeliveryQueue,
+    RetryQueue,
     SamePlace,
+    SenderContext,
     State,
-    Surroundings,
     UnusableSecret,
     check_places,
-    make_lanes,
+    make_queues,
 )
 from trackcore_delivery.destination import NEWEST
 from trackcore_sqlite import SqliteLog
 
-from trackcore_server.config.configuration import Configuration, ConfigurationMistake
+from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.kafka_queue import GroupLane
+from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue
 from trackcore_server.delivery.log_feed import LogFeed, make_feed
 from trackcore_server.process.signals import StopFlag, ignore_stops
 from trackcore_server.storage.logs import join_group
@@ -60,9 +60,9 @@ def open_state(configuration: Configuration) -> State:
     return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
 
 
-def ownership(configuration: Configuration) -> Ownership:
+def delivery_lock(configuration: Configuration) -> DeliveryLock:
     """Give the right to deliver with the configured state, not yet taken."""
-    return Ownership(configuration.delivery_path.with_suffix(".lock"))
+    return DeliveryLock(configuration.delivery_path.with_suffix(".lock"))
 
 
 def log_feed(configuration: Configuration) -> LogFeed:
@@ -73,7 +73,7 @@ def log_feed(configuration: Configuration) -> LogFeed:
 def check_destinations(
     configuration: Configuration, file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> None:
-    """Check what only shows when a destination is opened, such as secrets.  Raises `ConfigurationMistake`."""
+    """Check what only shows when a destination is opened, such as secrets.  Raises `ConfigurationError`."""
     if not configuration.delivered:
         return
     surroundings = _surroundings(configuration, environ)
@@ -85,20 +85,20 @@ def check_destinations(
                 secret.reveal(environ)
             except UnusableSecret as error:
                 path = f"destinations[{index}].{name}"
-                raise ConfigurationMistake(file=file, path=path, detail=str(error)) from None
+                raise ConfigurationError(file=file, path=path, detail=str(error)) from None
         try:
             destination.make_sender(surroundings).close()
         except UnusableSecret as error:
             path = f"destinations[{index}].{error.setting}".rstrip(".")
-            raise ConfigurationMistake(file=file, path=path, detail=str(error)) from None
+            raise ConfigurationError(file=file, path=path, detail=str(error)) from None
         except (OSError, ValueError) as error:
             detail = str(error) if type(error) is ValueError else _detail_of(error)
-            raise ConfigurationMistake(file=file, path=f"destinations[{index}]", detail=detail) from None
+            raise ConfigurationError(file=file, path=f"destinations[{index}]", detail=detail) from None
     try:
         check_places(configuration.delivered, surroundings)
     except SamePlace as error:
         names = [destination.name for destination in configuration.destinations]
-        raise ConfigurationMistake(
+        raise ConfigurationError(
             file=file, path=f"destinations[{names.index(error.name)}]", detail=str(error)
         ) from None
 
@@ -115,7 +115,7 @@ class DeliveryRun:
         self._configuration = configuration
         self._name = name
         self._stopping = StopFlag()
-        self._group_lanes: list[GroupLane] = []
+        self._group_queues: list[ConsumerGroupQueue] = []
 
     def stop(self) -> None:
         """Tell it to stop; may be called from a signal handler or another thread."""
@@ -123,14 +123,14 @@ class DeliveryRun:
 
     def run(self) -> None:
         """Deliver until told to stop."""
-        right = ownership(self._configuration)
+        right = delivery_lock(self._configuration)
         if not self._own(right):
             return
         state = State(
             self._configuration.delivery_path, dead_letter_bytes=self._configuration.delivery.dead_letter_bytes
         )
         delivery = Delivery(
-            make_lanes=partial(self._make_lanes, state=state),
+            make_queues=partial(self._make_queues, state=state),
             state=state,
             destinations=self._configuration.delivered,
             surroundings=_surroundings(self._configuration, os.environ),
@@ -138,26 +138,26 @@ class DeliveryRun:
         delivery.start()
         self._stopping.wait()
         if delivery.stop(GRACEFUL_SECONDS):
-            for lane in self._group_lanes:
+            for lane in self._group_queues:
                 lane.close()
             state.close()
         else:
             _log.warning("stopped in the midst of a batch; it will be sent again")
-        right.give_back()
+        right.release()
 
-    def _make_lanes(self, destination: DeliveredDestination, *, state: State) -> Sequence[Lane]:
+    def _make_queues(self, destination: DeliveredDestination, *, state: State) -> Sequence[DeliveryQueue]:
         log = self._configuration.log
         if not isinstance(log, KafkaLogSettings):
-            return make_lanes(destination, log_feed(self._configuration), state)
+            return make_queues(destination, log_feed(self._configuration), state)
         begin_at_end = destination.start == NEWEST
         join = partial(join_group, log, self._configuration.limits, destination.name, begin_at_end=begin_at_end)
-        lane = GroupLane(destination, state, join)
-        self._group_lanes.append(lane)
-        return lane, RetryLane(destination, state)
+        lane = ConsumerGroupQueue(destination, state, join)
+        self._group_queues.append(lane)
+        return lane, RetryQueue(destination, state)
 
-    def _own(self, right: Ownership) -> bool:
+    def _own(self, right: DeliveryLock) -> bool:
         told = False
-        while not right.take(self._name):
+        while not right.acquire(self._name):
             if not told:
                 _log.warning("%s delivers already; standing by until it ends", right.owner() or "another process")
                 told = True
@@ -176,5 +176,5 @@ def run_until_signal(run: DeliveryRun) -> None:
     ignore_stops()
 
 
-def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> Surroundings:
-    return Surroundings(clock=lambda: datetime.now(UTC), environ=environ, folder=configuration.folder)
+def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> SenderContext:
+    return SenderContext(clock=lambda: datetime.now(UTC), environ=environ, folder=configuration.folder)

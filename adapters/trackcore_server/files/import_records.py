@@ -15,7 +15,7 @@ from typing import cast
 import attrs
 import msgspec
 
-from trackcore import Call, FoundBy, Intake, Invalid, Limits, Origin, RejectedRecord, Resolver, Source
+from trackcore import Call, IntakeResult, Invalid, KeyLocation, Limits, Origin, RejectedRecord, Resolver, Source
 from trackcore.intake import process
 from trackcore.text.jsontext import clean_text, encode_json, parse
 from trackcore.wire.request import Request, batch_of_one, parse_request
@@ -32,7 +32,7 @@ def examine_history(
     received_at: datetime,
     message_id: str | None,
     limits: Limits,
-) -> Intake:
+) -> IntakeResult:
     """Make an envelope of each message of a file.  `message_id` is for one without an id, None where each has one."""
     return process(
         request,
@@ -43,23 +43,23 @@ def examine_history(
         received_at=received_at,
         new_message_id=_no_id if message_id is None else partial(str, message_id),
         limits=attrs.evolve(limits, batch_messages=sys.maxsize),
-        found_by=FoundBy.FILE,
+        found_by=KeyLocation.FILE,
         is_history=True,
     )
 
 
-def said_beside(said_for_all: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:
+def said_beside(batch_fields: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:
     """Return what is kept beside the text of a message.
 
     Args:
-        said_for_all: see `Request.said_for_all`.
+        batch_fields: see `Request.batch_fields`.
         call: what single messages are, by `--type`.
         message_id: the id that was made for it, where it has none itself.
     """
-    if said_for_all == NOT_KEPT:
+    if batch_fields == NOT_KEPT:
         return NOT_KEPT
     own = {name: value for name, value in (("type", call), ("messageId", message_id)) if value is not None}
-    return b"{%b}" % b",".join(filter(None, ((said_for_all or b"{}")[1:-1], encode_json(own)[1:-1])))
+    return b"{%b}" % b",".join(filter(None, ((batch_fields or b"{}")[1:-1], encode_json(own)[1:-1])))
 
 
 def import_record(

@@ -136,7 +136,7 @@ class Importer:
         self.counts.stored += outcomes.count(Outcome.STORED)
         self.counts.duplicates += outcomes.count(Outcome.DUPLICATE)
         self.counts.rejected.update(record.code for record in rejected)
-        self.counts.warnings.update(caution.code for envelope in envelopes for caution in envelope.cautions)
+        self.counts.warnings.update(warning.code for envelope in envelopes for warning in envelope.warnings)
         envelopes.clear()
         rejected.clear()
 
@@ -194,12 +194,12 @@ class _Part:
     """Messages of one request; `message_id` is for the only one of them where that has none."""
 
     request: Request
-    said_for_all: bytes | None
+    batch_fields: bytes | None
     message_id: str | None
 
     def said_beside(self) -> bytes:
         """Return what is kept beside the text of a message that was rejected."""
-        return said_beside(self.said_for_all, call=self.request.call, message_id=self.message_id)
+        return said_beside(self.batch_fields, call=self.request.call, message_id=self.message_id)
 
 
 def _divided(request: Request, occurrences: Occurrences, limits: Limits) -> Iterator[_Part]:
@@ -207,13 +207,13 @@ def _divided(request: Request, occurrences: Occurrences, limits: Limits) -> Iter
     items = [bytes(item) for item in request.items]
     received = request.received or items
     # A stored message has what its batch shares too, so a rejected one may; what was refused for all may be large.
-    said_for_all = request.said_for_all(limits, 1 if request.invalid is None else len(items))
+    batch_fields = request.batch_fields(limits, 1 if request.invalid is None else len(items))
     shared = sha256(_shared_content(request))
 
     def part(start: int, end: int, message_id: str | None = None) -> _Part:
         kept = tuple(received[start:end]) if request.received else None
         section = attrs.evolve(request, items=tuple(items[start:end]), received=kept)
-        return _Part(section, said_for_all, message_id)
+        return _Part(section, batch_fields, message_id)
 
     start = 0
     for index, item in enumerate(items):

@@ -13,11 +13,11 @@ import msgspec
 from trackcore import (
     DEFAULT_LIMITS,
     Call,
-    Caution,
-    Intake,
+    IntakeResult,
     Invalid,
     InvalidRequest,
     Limits,
+    MessageWarning,
     Origin,
     Resolver,
     Source,
@@ -55,7 +55,7 @@ class Finding:
 
 
 @attrs.frozen(kw_only=True)
-class Verdict:
+class ValidationResult:
     """What was found in a document: how many messages it holds, how many are rejected, and why."""
 
     messages: int
@@ -77,12 +77,12 @@ class Reading:
     is_single: bool = False
 
 
-def judge(document: Document, call: Call | None = None) -> Verdict:
+def validate_document(document: Document, call: Call | None = None) -> ValidationResult:
     """Judge a document by the limits of the API; see `read_request`."""
     try:
         reading = read_request(document, call, DEFAULT_LIMITS)
     except InvalidRequest as error:
-        return Verdict(messages=1, rejected=1, findings=[_rejected(error, None)])
+        return ValidationResult(messages=1, rejected=1, findings=[_rejected(error, None)])
     verdict = _verdict(reading.request, limits=reading.limits, is_batch=reading.is_batch)
     if not reading.is_single:
         return verdict
@@ -123,7 +123,7 @@ def _is_batch(text: bytes) -> bool:
         return False
 
 
-def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> Verdict:
+def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> ValidationResult:
     """Judge the messages of a request."""
     intake = process(
         request,
@@ -136,9 +136,9 @@ def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> Verdict:
         limits=limits,
     )
     findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
-    findings.extend(_warning(caution, index) for index, caution in _cautions(intake))
+    findings.extend(_warning(warning, index) for index, warning in _cautions(intake))
     findings.sort(key=lambda finding: finding.index or 0)
-    return Verdict(
+    return ValidationResult(
         messages=len(request.items),
         rejected=len(request.items) - len(intake.envelopes),
         findings=findings,
@@ -146,13 +146,13 @@ def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> Verdict:
     )
 
 
-def _cautions(intake: Intake) -> Iterator[tuple[int, Caution]]:
-    """Give each caution with the place of its message: envelopes are the messages that were not rejected, in order."""
+def _cautions(intake: IntakeResult) -> Iterator[tuple[int, MessageWarning]]:
+    """Give each warning with the place of its message: envelopes are the messages that were not rejected, in order."""
     rejected = {rejection.index for rejection in intake.rejections}
     places = (index for index in range(len(rejected) + len(intake.envelopes)) if index not in rejected)
     for index, envelope in zip(places, intake.envelopes, strict=False):
-        for caution in envelope.cautions:
-            yield index, caution
+        for warning in envelope.warnings:
+            yield index, warning
 
 
 def _rejected(error: Invalid, index: int | None) -> Finding:
@@ -167,5 +167,5 @@ def _rejected(error: Invalid, index: int | None) -> Finding:
     )
 
 
-def _warning(caution: Caution, index: int) -> Finding:
-    return Finding(severity="warning", code=caution.code, message=caution.message, path=caution.path, index=index)
+def _warning(warning: MessageWarning, index: int) -> Finding:
+    return Finding(severity="warning", code=warning.code, message=warning.message, path=warning.path, index=index)

@@ -9,17 +9,17 @@ import attrs
 
 from trackcore import (
     Call,
-    Caution,
     Envelope,
     InvalidRequest,
     JSONObject,
-    MessageStory,
+    MessageExplanation,
+    MessageWarning,
     Origin,
-    QuarantineStory,
-    RejectionStory,
+    QuarantineExplanation,
+    RejectionExplanation,
     Resolver,
     Source,
-    SourceBook,
+    SourceRegistry,
     StoredQuarantined,
     StoredRejected,
     WriteKey,
@@ -52,7 +52,7 @@ class Unsent:
     """What would become of one message that was never sent: its place in its document, its story, and its text."""
 
     index: int | None
-    story: MessageStory | RejectionStory
+    story: MessageExplanation | RejectionExplanation
     payload: bytes
 
 
@@ -63,7 +63,7 @@ class Explainer:
     configuration: Configuration
     _of_source: Mapping[str, Resolver] = attrs.field(init=False)
     _of_others: Resolver = attrs.field(init=False)
-    _book: SourceBook = attrs.field(init=False)
+    _book: SourceRegistry = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         destinations = self.configuration.destinations
@@ -76,15 +76,15 @@ class Explainer:
             )
             for source in self.configuration.sources
         }
-        self._book = SourceBook(self.configuration.sources)
+        self._book = SourceRegistry(self.configuration.sources)
 
-    def message(self, stored: StoredMessage) -> MessageStory:
+    def message(self, stored: StoredMessage) -> MessageExplanation:
         """Tell the story of a stored message."""
         return explain_message(
             stored.message,
             source=stored.source,
             destinations=stored.destinations,
-            cautions=[Caution(**caution) for caution in stored.cautions],
+            warnings=[MessageWarning(**warning) for warning in stored.warnings],
             resolver=self.resolver(stored.source),
             inherited=stored.inherited,
             found_by=stored.found_by,
@@ -95,7 +95,7 @@ class Explainer:
         told = (story.as_json() for story in self.message(stored).destinations)
         return [{name: story[name] for name in _DECISION if name in story} for story in told]
 
-    def rejected(self, stored: StoredRejected) -> RejectionStory:
+    def rejected(self, stored: StoredRejected) -> RejectionExplanation:
         """Tell the story of a rejected message, or of a refused request."""
         return explain_rejection(
             code=stored.code,
@@ -107,7 +107,7 @@ class Explainer:
             limits=self.configuration.limits,
         )
 
-    def quarantined(self, stored: StoredQuarantined) -> QuarantineStory:
+    def quarantined(self, stored: StoredQuarantined) -> QuarantineExplanation:
         """Explain a quarantined request."""
         limits = self.configuration.limits
         try:
@@ -162,12 +162,12 @@ class Explainer:
                 told = attrs.evolve(self._envelope(envelope, duplicate_of), source_because=because)
                 yield Unsent(index=index, story=told, payload=envelope.payload)
 
-    def _envelope(self, envelope: Envelope, duplicate_of: int | None) -> MessageStory:
+    def _envelope(self, envelope: Envelope, duplicate_of: int | None) -> MessageExplanation:
         return explain_message(
             parse_value(envelope.payload),
             source=envelope.source,
             destinations=envelope.destinations,
-            cautions=envelope.cautions,
+            warnings=envelope.warnings,
             resolver=self.resolver(envelope.source),
             inherited=envelope.inherited,
             found_by=envelope.found_by,

@@ -16,7 +16,7 @@ from trackcore import (
     Call,
     Collector,
     Endpoint,
-    Intake,
+    IntakeResult,
     InvalidRequest,
     JSONObject,
     Origin,
@@ -44,7 +44,7 @@ _CALL_OF_CODE: Mapping[str, Call] = {
 
 
 @attrs.frozen(kw_only=True)
-class Repair:
+class Reprocessed:
     """What became of a record that was received again.
 
     `outcome` is `repaired` (all of it is in the log now, `stored` of it only since this time), `partial`, or `refused`;
@@ -66,22 +66,22 @@ class Repair:
 
 
 @attrs.frozen
-class Repairer:
+class Reprocessor:
     """Receives records again, through the intake of a collector."""
 
     _collector: Collector
 
-    def repair(self, record: Record) -> Repair:
+    def repair(self, record: Record) -> Reprocessed:
         """Receive a record again, and tell what became of it.  Raises `SinkUnavailable`."""
         try:
-            receipt = self._collector.store_again(self._examine(record))
+            receipt = self._collector.store_reprocessed(self._examine(record))
         except InvalidRequest as error:
             return _refused(record, error.reason, error.detail)
         except _CannotBeReceived as error:
             return _refused(record, error.code, error.detail)
         return _told(record, receipt)
 
-    def repaired_as(self, record: Record, log: SqliteBrowser) -> list[int] | None:
+    def find_reprocessed(self, record: Record, log: SqliteBrowser) -> list[int] | None:
         """Find the messages of a record that was repaired: their sequence numbers, None where one is missing."""
         try:
             intake = self._examine(record)
@@ -89,19 +89,19 @@ class Repairer:
             return None
         if intake.source is None or intake.rejections or not intake.envelopes:
             return None
-        seqs = [log.seq_of(envelope.source, envelope.message_id) for envelope in intake.envelopes[:_MOST_LOOKED_UP]]
+        seqs = [log.seq_of(envelope.source, envelope.message_id) for envelope in intake.envelopes[:_MAX_LOOKED_UP]]
         found = [seq for seq in seqs if seq is not None]
         return found if len(found) == len(seqs) else None
 
-    def _examine(self, record: Record) -> Intake:
+    def _examine(self, record: Record) -> IntakeResult:
         """Make of a record what it is today.  Raises `InvalidRequest` and `_CannotBeReceived`."""
         if isinstance(record, StoredRejected) and record.endpoint == "import":
             return self._examine_imported(record)
-        intake: Intake = self._collector.examine(**attrs.asdict(self._how(record), recurse=False))
+        intake: IntakeResult = self._collector.preview(**attrs.asdict(self._how(record), recurse=False))
         return intake
 
-    def _examine_imported(self, record: StoredRejected) -> Intake:
-        source = self._collector.sources.named(record.source)
+    def _examine_imported(self, record: StoredRejected) -> IntakeResult:
+        source = self._collector.sources.by_name(record.source)
         if source is None:
             raise _unknown_source(record)
         if record.code in _HISTORICAL:
@@ -128,7 +128,7 @@ class Repairer:
                 origin=Origin(header_key=record.write_key, client_ip=record.client_ip, client_side=record.client_side),
                 received_at=record.received_at,
             )
-        source = self._collector.sources.named(record.source)
+        source = self._collector.sources.by_name(record.source)
         if source is None or not source.write_keys:
             raise _unknown_source(record)
         if record.code in _HISTORICAL:
@@ -146,7 +146,7 @@ class Repairer:
 
 _HISTORICAL = frozenset({Reason.HISTORICAL_TIME_MISSING, Reason.HISTORICAL_TIME_UNPARSABLE})
 _TIME_TO_BE_MENDED = "a request would date it today: mend the file, and import it again"
-_MOST_LOOKED_UP = 100
+_MAX_LOOKED_UP = 100
 
 
 @attrs.frozen(kw_only=True)
@@ -193,17 +193,17 @@ def _endpoint(record: StoredRejected) -> Endpoint:
     return known
 
 
-def _refused(record: Record, code: str, detail: str) -> Repair:
-    return Repair(part=_part(record), seq=record.seq, outcome="refused", code=code, detail=detail)
+def _refused(record: Record, code: str, detail: str) -> Reprocessed:
+    return Reprocessed(part=_part(record), seq=record.seq, outcome="refused", code=code, detail=detail)
 
 
-def _told(record: Record, receipt: Receipt) -> Repair:
+def _told(record: Record, receipt: Receipt) -> Reprocessed:
     if receipt.source is None:
         return _refused(record, "unknown_source", "its write key still belongs to no source")
     first = receipt.rejections[0].error if receipt.rejections else None
     stored = sum(outcome is Outcome.STORED for outcome in receipt.outcomes)
     outcome = "repaired" if first is None else "partial" if receipt.envelopes else "refused"
-    return Repair(
+    return Reprocessed(
         part=_part(record),
         seq=record.seq,
         outcome=outcome,

@@ -1,6 +1,6 @@
 """A log that is another one than that in which destinations have reached their positions, or that was rewound.
 
-Who delivers finds that out by itself, at whatever time (see `trackcore_delivery.lanes`).  Here are the others: the
+Who delivers finds that out by itself, at whatever time (see `trackcore_delivery.queues`).  Here are the others: the
 server looks before it listens, retention and pruning before they delete, and commands before they count what waits.
 """
 
@@ -15,7 +15,7 @@ from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState, visi
 from trackcore import LogChanged, Mark
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.service import log_feed, ownership
+from trackcore_server.delivery.service import delivery_lock, log_feed
 
 
 def confirmed(feed: Feed, mark: Mark) -> tuple[int, LogChanged | None]:
@@ -59,7 +59,7 @@ def examine_positions(configuration: Configuration) -> None:
     if isinstance(configuration.log, KafkaLogSettings) or not configuration.delivery_path.exists():
         return
     feed = log_feed(configuration)
-    is_owned = ownership(configuration).owner() is not None
+    is_owned = delivery_lock(configuration).owner() is not None
     try:
         with closing(State(configuration.delivery_path, must_exist=True)) as state:
             for name in state.names():

@@ -14,7 +14,7 @@ from trackcore_delivery import UnusableSecret
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Limits, Sink
-from trackcore_server.config.configuration import Configuration, ConfigurationMistake
+from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, as_secret, is_named
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def open_log(configuration: Configuration) -> Log:
     """Open the configured log for reading.
 
     Raises:
-        ConfigurationMistake: the settings of its client cannot be used.
+        ConfigurationError: the settings of its client cannot be used.
     """
     log = configuration.log
     if not isinstance(log, KafkaLogSettings):
@@ -59,7 +59,7 @@ def make_sink(configuration: Configuration) -> ClosableSink:
     """Make the sink that writes the configured log.  Nothing is opened yet.
 
     Raises:
-        ConfigurationMistake: the settings of its client cannot be used.
+        ConfigurationError: the settings of its client cannot be used.
     """
     log = configuration.log
     if not isinstance(log, KafkaLogSettings):
@@ -79,7 +79,7 @@ def group_of(log: KafkaLogSettings, destination: str) -> str:
 def join_group(
     log: KafkaLogSettings, limits: Limits, destination: str, *, begin_at_end: bool = False
 ) -> KafkaGroupReader:
-    """Join the consumer group that delivers to a destination.  Raises `ConfigurationMistake`."""
+    """Join the consumer group that delivers to a destination.  Raises `ConfigurationError`."""
     with _kafka_at_hand():
         from trackcore_kafka import KafkaGroupReader  # noqa: PLC0415 - see the module
 
@@ -100,7 +100,7 @@ def _cluster(log: KafkaLogSettings) -> KafkaCluster:
         cluster = KafkaCluster(bootstrap_servers=log.bootstrap_servers, client=client)
         cluster.check_settings()
     except ClientSettingRefused as error:
-        raise ConfigurationMistake(path=f"log.client.{error.name}".rstrip("."), detail=error.detail) from None
+        raise ConfigurationError(path=f"log.client.{error.name}".rstrip("."), detail=error.detail) from None
     return cluster
 
 
@@ -126,7 +126,7 @@ def _revealed(name: str, value: ClientSetting, environ: Mapping[str, str]) -> Cl
     try:
         return as_secret(name, value).reveal(environ)
     except UnusableSecret as error:
-        raise ConfigurationMistake(path=f"log.client.{name}", detail=str(error)) from None
+        raise ConfigurationError(path=f"log.client.{name}", detail=str(error)) from None
 
 
 @contextmanager
@@ -135,4 +135,4 @@ def _kafka_at_hand() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         detail = f"a log in Kafka needs {error.name}: pip install 'trackcore[kafka]'"
-        raise ConfigurationMistake(path="log.kind", detail=detail) from error
+        raise ConfigurationError(path="log.kind", detail=detail) from error

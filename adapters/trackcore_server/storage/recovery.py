@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from trackcore_sqlite import Condition, Misfit, check_log, mend_ids, set_aside
+from trackcore_sqlite import Condition, Inconsistency, check_log, rebuild_ids, set_aside
 
 from trackcore import SinkUnavailable
 
@@ -43,7 +43,7 @@ def examine_log(path: Path) -> None:
             f"  sqlite3 '{aside}' .recover",
             err=True,
         )
-    elif condition.misfit.can_be_mended:
+    elif condition.misfit.can_be_rebuilt:
         try:
             mend(path)
         except SinkUnavailable as error:
@@ -52,7 +52,7 @@ def examine_log(path: Path) -> None:
 
 def mend(path: Path) -> None:
     """Make the ids of a log anew, and say so.  Raises `SinkUnavailable` when it cannot be written now."""
-    mend_ids(path)
+    rebuild_ids(path)
     click.echo(f"{path}: its ids were made anew from its messages", err=True)
 
 
@@ -78,7 +78,7 @@ def describe(condition: Condition) -> list[str]:
     return lines
 
 
-def _describe_misfit(misfit: Misfit) -> list[str]:
+def _describe_misfit(misfit: Inconsistency) -> list[str]:
     lines = []
     if misfit.lacking:
         lines.append(f"{misfit.lacking:,} messages are not among them, and could be stored twice")

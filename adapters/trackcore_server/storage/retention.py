@@ -35,7 +35,7 @@ log = logging.getLogger("trackcore.retention")
 EVERY = timedelta(minutes=10)
 
 
-def keep_short(
+def start_retention(
     path: Path, keep: timedelta, *, up_to: Callable[[], int | None] = lambda: None, every: timedelta = EVERY
 ) -> Callable[[], None]:
     """Start to delete what was received longer ago than `keep`, again and again; return what stops it.

@@ -13,20 +13,20 @@ from datetime import datetime
 import attrs
 
 from trackcore_delivery.backoff import LONGEST_SECONDS
-from trackcore_delivery.lanes import Lane
 from trackcore_delivery.patience import Patience
-from trackcore_delivery.records import Attempts
+from trackcore_delivery.queues import DeliveryQueue
+from trackcore_delivery.results import Attempts
 
 
 @attrs.define
-class Track:
+class QueueState:
     """A lane, and how it is doing.
 
     `count` is how many messages are tried at once; `doubts` is how many attempts in a row have failed in a way that may
     be one user's; `next_try` is a time of the monotonic clock.
     """
 
-    lane: Lane
+    lane: DeliveryQueue
     count: int
     failures: int = 0
     doubts: int = 0

@@ -15,7 +15,7 @@ INCOMING, RETRY, REPLAY = "incoming", "retry", "replay"
 
 
 @attrs.frozen(kw_only=True)
-class Settled:
+class DeliveryResult:
     """What became of messages that were sent, or given up: those in `refused`, by place, go to the dead letters.
 
     Those in `held` are held back, for the sake of their user.  `answered` says that the destination works: it took
@@ -35,7 +35,7 @@ class Settled:
 
 
 @attrs.frozen(kw_only=True)
-class Standing:
+class DestinationStatus:
     """How a destination is doing.  `rate` is in messages a second over about the last minute."""
 
     name: str

@@ -25,9 +25,9 @@ import attrs
 
 from trackcore_delivery.feed import FedMessage
 from trackcore_delivery.isolation import Key, key_of
-from trackcore_delivery.lanes import Lane, Waiting, fitting
 from trackcore_delivery.patience import Place
-from trackcore_delivery.records import HeldUser, Settled
+from trackcore_delivery.queues import DeliveryQueue, Waiting, fitting
+from trackcore_delivery.results import DeliveryResult, HeldUser
 from trackcore_delivery.state import State
 from trackcore_delivery.state_rows import held_size
 
@@ -40,7 +40,7 @@ _SHARE = 4
 
 
 @attrs.define
-class HeldLane(Lane):
+class HeldQueue(DeliveryQueue):
     """The messages of one held user."""
 
     _destination: str
@@ -50,19 +50,19 @@ class HeldLane(Lane):
 
     @property
     def name(self) -> str:
-        """See `Lane.name`."""
+        """See `DeliveryQueue.name`."""
         return self.user.lane
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """See `Lane.take`."""
+        """See `DeliveryQueue.take`."""
         del now
         held = self._state.held_messages(self.user, limit=count)
         held = held[: fitting([message for _, message in held], size)]
         self._taken = [number for number, _ in held]
         return [Waiting(message, Place("", number)) for number, message in held]
 
-    def settle(self, settled: Settled) -> None:
-        """See `Lane.settle`."""
+    def settle(self, settled: DeliveryResult) -> None:
+        """See `DeliveryQueue.settle`."""
         count = len(settled.messages)
         self._state.settle_held(self._destination, self.user, self._taken[:count], settled)
         self._taken = self._taken[count:]
@@ -72,11 +72,11 @@ class HeldLane(Lane):
         held = self._state.held_messages(self.user, limit=self.user.messages)
         messages = [message for _, message in held]
         refused = dict.fromkeys(range(len(held)), reason)
-        settled = Settled(messages=messages, refused=refused, now=now, answered=False)
+        settled = DeliveryResult(messages=messages, refused=refused, now=now, answered=False)
         self._state.settle_held(self._destination, self.user, [number for number, _ in held], settled)
 
     def ends(self) -> Mapping[str, int]:
-        """See `Lane.ends`."""
+        """See `DeliveryQueue.ends`."""
         return {"": self._state.last_held(self.user)}
 
 

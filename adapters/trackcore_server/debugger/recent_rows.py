@@ -49,7 +49,7 @@ _NOTHING = Newest({}, {}, "")
 
 
 @attrs.define(eq=False)
-class Tail:
+class RecentRows:
     """Remembers the newest `LISTED` rows of each part, as text, so that all pages of a process cost what one does."""
 
     _log: SqliteBrowser

@@ -43,7 +43,7 @@ class OneTimeToken:
 
 
 @attrs.frozen
-class Gate:
+class SessionAuth:
     """Lets in who has the token, or the one-time token, and remembers it by a signed cookie.
 
     `key` signs the cookies: all processes of a server need the same.
@@ -55,16 +55,16 @@ class Gate:
     _clock: Callable[[], float] = time.time
 
     @classmethod
-    def for_token(cls, token: str) -> Gate:
-        """Make a gate for a token that is configured; sessions outlive a restart."""
+    def for_token(cls, token: str) -> SessionAuth:
+        """Return the authentication for a token that is configured; sessions outlive a restart."""
         return cls(token, None, hmac.digest(token.encode(), b"trackcore debugger session", "sha256"))
 
     @classmethod
-    def for_one_time(cls, token: OneTimeToken) -> Gate:
-        """Make a gate for a token that opens once; sessions end with the server."""
+    def for_one_time(cls, token: OneTimeToken) -> SessionAuth:
+        """Return the authentication for a token that opens once; sessions end with the server."""
         return cls(None, token, sha256(b"trackcore debugger session" + token.text.encode()).digest())
 
-    def enter(self, given: str) -> str | None:
+    def sign_in(self, given: str) -> str | None:
         """Give the cookie of a new session for a token; None for a wrong one."""
         allowed = self._token is not None and _equal(given, self._token)
         if not allowed and self._one_time is not None:

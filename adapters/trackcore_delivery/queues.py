@@ -19,7 +19,7 @@ from trackcore import LogChanged, Mark
 from trackcore_delivery.destination import NEWEST, DeliveredDestination
 from trackcore_delivery.feed import FedMessage, Feed, Page
 from trackcore_delivery.patience import Place
-from trackcore_delivery.records import INCOMING, REPLAY, RETRY, DeadLetter, Replay, Settled
+from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, DeliveryResult, Replay
 from trackcore_delivery.state import State
 
 _NOTED_STEPS = 1_000
@@ -36,7 +36,7 @@ class Waiting(NamedTuple):
     place: Place
 
 
-class Lane(Protocol):
+class DeliveryQueue(Protocol):
     """Messages that wait for one destination, in order.
 
     `name` is the lane's among those of its destination.  `can_hold` says that the state keeps what is held of it.
@@ -55,7 +55,7 @@ class Lane(Protocol):
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """Give the next messages; none when there are none, or when more are worth waiting for."""
 
-    def settle(self, settled: Settled) -> None:
+    def settle(self, settled: DeliveryResult) -> None:
         """Note what became of the first of the messages that were taken last."""
 
     def rest(self, now: datetime) -> None:
@@ -98,7 +98,7 @@ class BatchWait:
 
 
 @attrs.define
-class IncomingLane(Lane):
+class IncomingQueue(DeliveryQueue):
     """What comes in: the feed, behind the destination's position.
 
     With each look at the feed it is checked that it is still the one in which that position was reached.  Where the log
@@ -121,11 +121,11 @@ class IncomingLane(Lane):
 
     @property
     def can_hold(self) -> bool:
-        """See `Lane.can_hold`."""
+        """See `DeliveryQueue.can_hold`."""
         return True
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """See `Lane.take`.  A batch that is not full waits until its first message is `batch_wait` old."""
+        """See `DeliveryQueue.take`.  A batch that is not full waits until its first message is `batch_wait` old."""
         page = self._read(count, size, now)
         while not page.messages:
             self._pass(page.mark_at_end())
@@ -139,7 +139,7 @@ class IncomingLane(Lane):
         return waiting
 
     def ahead(self, *, count: int, size: int) -> Sequence[FedMessage]:
-        """See `Lane.ahead`."""
+        """See `DeliveryQueue.ahead`."""
         if self._mark is None:
             return ()
         try:
@@ -149,11 +149,11 @@ class IncomingLane(Lane):
             return ()  # the next `take` finds out where to go on
 
     def ends(self) -> Mapping[str, int]:
-        """See `Lane.ends`."""
+        """See `DeliveryQueue.ends`."""
         return {self._part: self._feed.end()}
 
-    def settle(self, settled: Settled) -> None:
-        """See `Lane.settle`."""
+    def settle(self, settled: DeliveryResult) -> None:
+        """See `DeliveryQueue.settle`."""
         assert self._page is not None
         mark = self._page.mark(settled.messages[-1])
         self._state.settle(self._destination.name, settled, mark)
@@ -199,7 +199,7 @@ class IncomingLane(Lane):
 
 
 @attrs.define
-class RetryLane(Lane):
+class RetryQueue(DeliveryQueue):
     """Dead letters that somebody wants to be sent once more."""
 
     _destination: DeliveredDestination
@@ -208,23 +208,23 @@ class RetryLane(Lane):
 
     @property
     def name(self) -> str:
-        """See `Lane.name`."""
+        """See `DeliveryQueue.name`."""
         return RETRY
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """See `Lane.take`."""
+        """See `DeliveryQueue.take`."""
         del now
         letters = self._state.dead_letters(self._destination.name, limit=count, to_retry=True)
         self._taken = letters[: fitting([letter.message for letter in letters], size)]
         return [Waiting(letter.message, _place(letter)) for letter in self._taken]
 
     def ends(self) -> Mapping[str, int]:
-        """See `Lane.ends`.  Each time that somebody asks, all dead letters begin to wait: that is one place."""
+        """See `DeliveryQueue.ends`: each request to retry makes all dead letters wait, as one place."""
         letters = self._state.dead_letters(self._destination.name, limit=1, to_retry=True)
         return dict(map(_place, letters))
 
-    def settle(self, settled: Settled) -> None:
-        """See `Lane.settle`."""
+    def settle(self, settled: DeliveryResult) -> None:
+        """See `DeliveryQueue.settle`."""
         count = len(settled.messages)
         ids = [letter.id for letter in self._taken[:count]]
         self._state.settle_retried(self._destination.name, ids, settled)
@@ -232,7 +232,7 @@ class RetryLane(Lane):
 
 
 @attrs.define
-class ReplayLane(Lane):
+class ReplayQueue(DeliveryQueue):
     """Messages of the past that somebody wants to be sent again, one replay after the other."""
 
     _destination: DeliveredDestination
@@ -242,11 +242,11 @@ class ReplayLane(Lane):
 
     @property
     def name(self) -> str:
-        """See `Lane.name`."""
+        """See `DeliveryQueue.name`."""
         return REPLAY
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """See `Lane.take`."""
+        """See `DeliveryQueue.take`."""
         while replay := self._state.next_replay(self._destination.name):
             self._replay = replay
             page = self._read(replay, count, size)
@@ -258,13 +258,13 @@ class ReplayLane(Lane):
             self._state.advance_replay(replay, page.end if page.has_more else replay.last, now)
         return ()
 
-    def settle(self, settled: Settled) -> None:
-        """See `Lane.settle`."""
+    def settle(self, settled: DeliveryResult) -> None:
+        """See `DeliveryQueue.settle`."""
         assert self._replay is not None
         self._state.settle_replay(self._replay, settled)
 
     def ends(self) -> Mapping[str, int]:
-        """See `Lane.ends`.  All messages of a replay wait since it is the first that is not finished."""
+        """See `DeliveryQueue.ends`.  All messages of a replay wait since it is the first that is not finished."""
         replay = self._state.next_replay(self._destination.name)
         return {} if replay is None else {str(replay.id): 0}
 
@@ -285,14 +285,14 @@ class ReplayLane(Lane):
             return None
 
 
-def make_lanes(
+def make_queues(
     destination: DeliveredDestination, feed: Feed, state: State, monotonic: Callable[[], float] = time.monotonic
-) -> tuple[Lane, ...]:
+) -> tuple[DeliveryQueue, ...]:
     """Make the lanes of a destination."""
     return (
-        IncomingLane(destination, feed, state, monotonic),
-        RetryLane(destination, state),
-        ReplayLane(destination, feed, state),
+        IncomingQueue(destination, feed, state, monotonic),
+        RetryQueue(destination, state),
+        ReplayQueue(destination, feed, state),
     )
 
 

@@ -28,7 +28,7 @@ _LAST_BIT = 8 * _SLICE_BYTES - 1
 _UNKNOWN = -1
 
 
-class Sieve:
+class BloomFilter:
     """Knows of most hashes that they are not in the large tables.  It belongs to one connection.
 
     Args:
@@ -49,7 +49,7 @@ class Sieve:
         self._shift = hash_bits - SLICES_BITS
         self._forget_all()
 
-    def sift(self, hashes: Sequence[int]) -> list[int]:
+    def candidates(self, hashes: Sequence[int]) -> list[int]:
         """Give those of the hashes that may be in the tables."""
         slices, shift = self._slices, self._shift
         return [id_hash for id_hash in hashes if (bits := slices[id_hash >> shift]) is None or _has(bits, id_hash)]
@@ -64,7 +64,7 @@ class Sieve:
             self._forget_all()
         self.moved = moved
 
-    def learn(self, most: int) -> None:
+    def load(self, most: int) -> None:
         """Read some of the missing slices, if any."""
         for _ in range(min(most, len(self._missing))):
             self._read(self._missing.pop())

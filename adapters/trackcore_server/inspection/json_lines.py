@@ -16,7 +16,7 @@ def event_record(stored: StoredMessage) -> JSONObject:
         "seq": stored.seq,
         "source": stored.source,
         "destinations": stored.destinations,
-        "warnings": stored.cautions,
+        "warnings": stored.warnings,
         "message": stored.message,
     }
 

@@ -9,8 +9,8 @@ is this.
    that is what the idempotent producer is for.
 2. *A server* knows the ids of the last messages that it has seen acknowledged (`Acknowledged`) and of those on their
    way. A repeat that reaches the same process is answered as a duplicate and not written again.
-3. *A reader* gives each message once (`Window`).  All messages of one user of a source are in one partition, whose
-   order is the same for everybody.  There the rule is:
+3. *A reader* gives each message once (`DuplicateWindow`).  All messages of one user of a source are in one partition,
+   whose order is the same for everybody.  There the rule is:
 
        the message at offset n is a duplicate if, and only if,
        the same (source, messageId) lies at an offset from n - window to n - 1 of the same partition.
@@ -42,7 +42,7 @@ def identity(source: str, message_id: str) -> bytes:
 
 
 @attrs.define
-class Window:
+class DuplicateWindow:
     """Which messages of one partition are duplicates.  Offsets must be given in rising order.
 
     The ids are kept in the order of their last offset, so the oldest is always the first.  (An OrderedDict: to find the

@@ -17,7 +17,7 @@ from trackcore_sqlitefile import held_off, renew_in_forks
 
 
 @attrs.define(eq=False)
-class Ownership:
+class DeliveryLock:
     """The right to deliver, of whoever holds the lock on `path`."""
 
     path: Path
@@ -26,7 +26,7 @@ class Ownership:
     def __attrs_post_init__(self) -> None:
         renew_in_forks(self)
 
-    def take(self, name: str) -> bool:
+    def acquire(self, name: str) -> bool:
         """Take it, and say who took it; False when another process has it."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with held_off():  # a child must know of each open file
@@ -58,9 +58,9 @@ class Ownership:
 
     def start_anew(self) -> None:
         """Leave what a parent has to the parent."""
-        self.give_back()
+        self.release()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let another process have it."""
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -35,13 +35,13 @@ from trackcore.text.unexpected import describe_unexpected
 from trackcore_delivery.backoff import FIRST_SECONDS, asked_seconds, backoff_seconds
 from trackcore_delivery.destination import DeliveredDestination
 from trackcore_delivery.feed import FedMessage, FeedUnavailable
-from trackcore_delivery.held import HeldLane, Room
+from trackcore_delivery.held_queue import HeldQueue, Room
 from trackcore_delivery.isolation import Isolation, Key, key_of
-from trackcore_delivery.lanes import Lane, Waiting
-from trackcore_delivery.records import Attempts, HeldUser, Settled
-from trackcore_delivery.sending import Batch, Refusal, Refused, Sender, TryLater
+from trackcore_delivery.queue_state import OUTAGE, Outage, QueueState
+from trackcore_delivery.queues import DeliveryQueue, Waiting
+from trackcore_delivery.results import Attempts, DeliveryResult, HeldUser
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender
 from trackcore_delivery.state import State
-from trackcore_delivery.tracks import OUTAGE, Outage, Track
 
 POLL_SECONDS = 0.2
 """How often it is looked whether something has come."""
@@ -58,23 +58,23 @@ _log = logging.getLogger("trackcore.delivery")
 
 
 @attrs.define(kw_only=True)
-class Worker:
+class DestinationWorker:
     """Delivers the messages of one destination.
 
-    `chance` draws evenly from 0 to 1; `monotonic` gives seconds by a clock that nobody sets.
+    `jitter` draws evenly from 0 to 1; `monotonic` gives seconds by a clock that nobody sets.
     """
 
     destination: DeliveredDestination
     sender: Sender
-    lanes: Sequence[Lane]
+    queues: Sequence[DeliveryQueue]
     state: State
     clock: Clock
     monotonic: Callable[[], float]
-    chance: Callable[[], float]
-    _tracks: deque[Track] = attrs.field(init=False)
+    jitter: Callable[[], float]
+    _states: deque[QueueState] = attrs.field(init=False)
     _outage: Outage = attrs.field(init=False, factory=Outage)
     _done: int = attrs.field(init=False, default=0)
-    _unsettled: tuple[Lane, Settled] | None = attrs.field(init=False, default=None)
+    _unsettled: tuple[DeliveryQueue, DeliveryResult] | None = attrs.field(init=False, default=None)
     _isolation: Isolation = attrs.field(init=False)
     _held: set[Key] = attrs.field(init=False, factory=set)
     _room: Room = attrs.field(init=False)
@@ -82,7 +82,7 @@ class Worker:
     _must_look: bool = attrs.field(init=False, default=True)
 
     def __attrs_post_init__(self) -> None:
-        self._tracks = deque(Track(lane, self.destination.batch_messages) for lane in self.lanes)
+        self._states = deque(QueueState(lane, self.destination.batch_messages) for lane in self.queues)
         self._isolation = Isolation(
             send=self._send,
             deliver=self._deliver,
@@ -91,7 +91,7 @@ class Worker:
         )
         now, ticks = self.clock(), self.monotonic()
         attempts = self.state.attempts(self.destination.name)
-        for track in self._tracks:
+        for track in self._states:
             if track.lane.name in attempts:
                 track.resume(attempts[track.lane.name], now=now, ticks=ticks)
         if OUTAGE in attempts:
@@ -107,8 +107,8 @@ class Worker:
         self._settle_what_is_left()
         now, ticks = self.clock(), self.monotonic()
         pause = POLL_SECONDS
-        for track in tuple(self._tracks):
-            self._tracks.rotate(-1)
+        for track in tuple(self._states):
+            self._states.rotate(-1)
             if (rest := self._rest(track, ticks)) > 0:
                 track.lane.rest(now)
                 pause = min(pause, rest)
@@ -119,21 +119,21 @@ class Worker:
                 return 0.0
         return pause
 
-    def _rest(self, track: Track, ticks: float) -> float:
+    def _rest(self, track: QueueState, ticks: float) -> float:
         """Return for how many seconds a lane is not to be tried."""
         times = [self._outage.next_try, track.next_try]
-        if isinstance(track.lane, HeldLane):
+        if isinstance(track.lane, HeldQueue):
             # While what comes in fails, it is what shows whether the destination works again.
-            times += [self._held_from, *(other.next_try for other in self._tracks if other.lane.can_hold)]
+            times += [self._held_from, *(other.next_try for other in self._states if other.lane.can_hold)]
         return max((time - ticks for time in times if time is not None), default=0.0)
 
-    def _count_for(self, track: Track) -> int:
+    def _count_for(self, track: QueueState) -> int:
         return self.destination.batch_messages if self._is_to_isolate(track) else track.count
 
-    def _is_to_isolate(self, track: Track) -> bool:
+    def _is_to_isolate(self, track: QueueState) -> bool:
         return track.lane.can_hold and track.doubts >= _FEW
 
-    def _take(self, track: Track, count: int, now: datetime) -> Sequence[Waiting]:
+    def _take(self, track: QueueState, count: int, now: datetime) -> Sequence[Waiting]:
         """Take what waits, as much of it as there is room to hold what is of held users."""
         waiting = track.lane.take(count=count, size=self.destination.batch_bytes, now=now)
         if not waiting or not track.lane.can_hold:
@@ -148,12 +148,12 @@ class Worker:
                 room.add(message)
         return waiting
 
-    def _is_to_hold(self, track: Track, message: FedMessage) -> bool:
+    def _is_to_hold(self, track: QueueState, message: FedMessage) -> bool:
         """Return whether a message waits for others of its user, and has not arrived in a search."""
         is_held = track.lane.can_hold and key_of(message) in self._held
         return is_held and not self._isolation.has_arrived(message)
 
-    def _attempt(self, track: Track, waiting: Sequence[Waiting]) -> None:
+    def _attempt(self, track: QueueState, waiting: Sequence[Waiting]) -> None:
         self._done = 0
         messages = [message for message, _ in waiting]
         tried = len(messages)
@@ -163,10 +163,10 @@ class Worker:
                 self._isolation.run(track, messages, self._beyond(track))
             else:
                 self._deliver(track, messages)
-        except TryLater as error:
+        except RetryLater as error:
             self._fail(track, waiting[self._done : self._done + tried], error)
 
-    def _beyond(self, track: Track) -> Callable[[int], Sequence[FedMessage]]:
+    def _beyond(self, track: QueueState) -> Callable[[int], Sequence[FedMessage]]:
         """Return what looks further ahead in a lane than a batch reaches, by a factor."""
 
         def look(factor: int) -> Sequence[FedMessage]:
@@ -175,15 +175,15 @@ class Worker:
 
         return look
 
-    def _deliver(self, track: Track, messages: Sequence[FedMessage]) -> None:
-        """Send messages, dividing them where they are refused, and settle them in order.  Raises `TryLater`.
+    def _deliver(self, track: QueueState, messages: Sequence[FedMessage]) -> None:
+        """Send messages, dividing them where they are refused, and settle them in order.  Raises `RetryLater`.
 
         What is held back, or has arrived already, is settled with the others but not sent.
         """
         sent = [index for index, message in enumerate(messages) if not self._is_passed(track, message)]
         try:
             refusals = self._send([messages[index] for index in sent]) if sent else ()
-        except Refused as error:
+        except PermanentError as error:
             if error.divisible and len(sent) > 1:
                 middle = sent[len(sent) // 2]
                 self._deliver(track, messages[:middle])
@@ -194,19 +194,19 @@ class Worker:
             refused = {sent[refusal.index]: refusal.detail for refusal in refusals}
             self._settle(track, messages, refused, is_answer=bool(sent))
 
-    def _is_passed(self, track: Track, message: FedMessage) -> bool:
+    def _is_passed(self, track: QueueState, message: FedMessage) -> bool:
         return track.lane.can_hold and (key_of(message) in self._held or self._isolation.has_arrived(message))
 
-    def _send(self, messages: Sequence[FedMessage]) -> Sequence[Refusal]:
+    def _send(self, messages: Sequence[FedMessage]) -> Sequence[MessageRefused]:
         try:
-            return self.sender.send(Batch(destination=self.destination.name, messages=messages))
-        except (Refused, TryLater):
+            return self.sender.send(DeliveryBatch(destination=self.destination.name, messages=messages))
+        except (PermanentError, RetryLater):
             raise
         except Exception as error:  # noqa: BLE001 - a fault in a kind, or in a callable, loses nothing
             _log.error("%s: the sender failed: %s", self.destination.name, describe_unexpected(error))
-            raise TryLater(detail=f"the sender failed ({type(error).__name__})") from None
+            raise RetryLater(detail=f"the sender failed ({type(error).__name__})") from None
 
-    def _hold(self, track: Track, messages: Sequence[FedMessage], doubts: int) -> None:
+    def _hold(self, track: QueueState, messages: Sequence[FedMessage], doubts: int) -> None:
         """Hold back the user of the last of these messages; those before it are held or have arrived.
 
         `doubts` is how sure it is that there are more such users.
@@ -234,16 +234,16 @@ class Worker:
                 user.source,
                 _TOO_MUCH,
             )
-            HeldLane(self.destination.name, self.state, user).give_up(_TOO_MUCH, self.clock())
+            HeldQueue(self.destination.name, self.state, user).give_up(_TOO_MUCH, self.clock())
             self._must_look = True
             self._look_for_held_users()
 
     def _settle(
-        self, track: Track, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool = True
+        self, track: QueueState, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool = True
     ) -> None:
         """Settle messages; `is_answer` says that the destination has answered for them, or for others just now."""
         if is_answer:
-            if track.failures and not isinstance(track.lane, HeldLane):
+            if track.failures and not isinstance(track.lane, HeldQueue):
                 seconds = track.patience.seconds
                 _log.info("%s: takes messages again, after %d s", self.destination.name, seconds)
             track.begin_anew()
@@ -253,9 +253,9 @@ class Worker:
         self._done += len(messages)
 
     def _settled(
-        self, track: Track, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
-    ) -> Settled:
-        return Settled(
+        self, track: QueueState, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
+    ) -> DeliveryResult:
+        return DeliveryResult(
             messages=messages,
             refused=refused,
             now=self.clock(),
@@ -263,10 +263,10 @@ class Worker:
             held=frozenset(index for index, message in enumerate(messages) if self._is_to_hold(track, message)),
         )
 
-    def _fail(self, track: Track, waiting: Sequence[Waiting], error: TryLater) -> None:
+    def _fail(self, track: QueueState, waiting: Sequence[Waiting], error: RetryLater) -> None:
         """Note a failed attempt, decide when to try again, and give up what has been tried for long enough."""
         now, ticks = self.clock(), self.monotonic()
-        is_of_held = isinstance(track.lane, HeldLane) and not error.is_outage
+        is_of_held = isinstance(track.lane, HeldQueue) and not error.is_outage
         track.failures += 1
         self._isolation.end_trust()
         track.patience.count(ticks, self.destination.retry_window, lambda: _ends(track.lane))
@@ -286,25 +286,25 @@ class Worker:
         )
         self._give_up(track, waiting, error, now)
 
-    def _pause(self, track: Track, error: TryLater, ticks: float, count: int) -> float:
+    def _pause(self, track: QueueState, error: RetryLater, ticks: float, count: int) -> float:
         """Decide for how long to wait: with all lanes, or with this one."""
         seconds = track.patience.seconds
         if error.is_outage:
             self._outage.failures += 1
-            pause = backoff_seconds(self._outage.failures, failing_seconds=seconds, chance=self.chance())
+            pause = backoff_seconds(self._outage.failures, failing_seconds=seconds, jitter=self.jitter())
             if error.retry_after is not None:
                 pause = asked_seconds(error.retry_after)
             self._outage.next_try = ticks + pause
             return pause
-        pause = backoff_seconds(track.failures, failing_seconds=seconds, chance=self.chance())
+        pause = backoff_seconds(track.failures, failing_seconds=seconds, jitter=self.jitter())
         track.doubts += 1
         track.count = max(1, min(track.count, count) // 2)
         track.next_try = ticks + pause
-        if isinstance(track.lane, HeldLane):
+        if isinstance(track.lane, HeldQueue):
             self._held_from = ticks + min(pause, _HELD_PAUSE_SECONDS)
         return pause
 
-    def _give_up(self, track: Track, waiting: Sequence[Waiting], error: TryLater, now: datetime) -> None:
+    def _give_up(self, track: QueueState, waiting: Sequence[Waiting], error: RetryLater, now: datetime) -> None:
         """Bury what has waited for the retry window: first of what was tried only, since it may be its fault.
 
         If the next fails as well it is not, and then everything that has waited so long goes, so that what waits
@@ -315,7 +315,7 @@ class Worker:
             passed = [self._is_passed(track, message) for message in expired]
             refused = {index: reason for index, is_passed in enumerate(passed) if not is_passed}
             self._write(track.lane, self._settled(track, expired, refused, is_answer=False))
-            if isinstance(track.lane, HeldLane):  # each of its messages has its own try
+            if isinstance(track.lane, HeldQueue):  # each of its messages has its own try
                 track.next_try = self._held_from = self.monotonic() + FIRST_SECONDS
                 return
             if not track.gave_up or len(expired) < len(waiting):
@@ -323,14 +323,14 @@ class Worker:
                 return
             waiting = self._take(track, self.destination.batch_messages, now)
 
-    def _expired(self, track: Track, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
+    def _expired(self, track: QueueState, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
         """Yield the first messages, up to one that has not waited for the retry window."""
         for message, place in waiting:
             if not track.patience.is_over(place, self.destination.retry_window):
                 return
             yield message
 
-    def _write(self, lane: Lane, settled: Settled) -> None:
+    def _write(self, lane: DeliveryQueue, settled: DeliveryResult) -> None:
         """Settle, and remember to do so where the state cannot be written now: what has arrived must not go twice."""
         self._unsettled = lane, settled
         self._settle_what_is_left()
@@ -341,7 +341,7 @@ class Worker:
     def _settle_what_is_left(self) -> None:
         if self._unsettled is not None:
             lane, settled = self._unsettled
-            self._must_look = self._must_look or bool(settled.held) or isinstance(lane, HeldLane)
+            self._must_look = self._must_look or bool(settled.held) or isinstance(lane, HeldQueue)
             lane.settle(settled)
             self._unsettled = None
             if lane.can_hold:
@@ -352,35 +352,35 @@ class Worker:
     def _look_for_held_users(self) -> None:
         """Have a track for each user that is held, and for no other."""
         users = {user.id: user for user in self.state.held_users(self.destination.name)}
-        kept: deque[Track] = deque()
-        for track in self._tracks:
-            if not isinstance(track.lane, HeldLane):
+        kept: deque[QueueState] = deque()
+        for track in self._states:
+            if not isinstance(track.lane, HeldQueue):
                 kept.append(track)
             elif (user := users.get(track.lane.user.id)) is not None:
                 track.lane.user = user
                 kept.append(track)
         known = {track.lane.name for track in kept}
-        attempts = self.state.attempts(self.destination.name) if len(kept) < len(self.lanes) + len(users) else {}
+        attempts = self.state.attempts(self.destination.name) if len(kept) < len(self.queues) + len(users) else {}
         kept.extend(self._track_of(user, attempts) for user in users.values() if user.lane not in known)
-        self._tracks = kept
+        self._states = kept
         self._held = {user.key for user in users.values()}
         self._room = Room.beside([*users.values()])
         self._must_look = False
 
-    def _track_of(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> Track:
+    def _track_of(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> QueueState:
         """Build the track of a user who was held by another process, or just now, since an attempt has failed."""
-        track = Track(HeldLane(self.destination.name, self.state, user), count=1)
+        track = QueueState(HeldQueue(self.destination.name, self.state, user), count=1)
         ticks = self.monotonic()
         if user.lane in attempts:
             track.resume(attempts[user.lane], now=self.clock(), ticks=ticks)
             return track
         track.failures = 1
         track.patience.count(ticks, self.destination.retry_window, track.lane.ends)
-        track.next_try = ticks + backoff_seconds(1, failing_seconds=0.0, chance=self.chance())
+        track.next_try = ticks + backoff_seconds(1, failing_seconds=0.0, jitter=self.jitter())
         return track
 
 
-def _ends(lane: Lane) -> Mapping[str, int]:
+def _ends(lane: DeliveryQueue) -> Mapping[str, int]:
     """Return how far a lane reaches; nothing where that cannot be known now: then it is asked the next time."""
     try:
         return lane.ends()

@@ -26,7 +26,7 @@ def _taken_lock() -> threading.Lock:
 
 
 @attrs.define(eq=False)
-class Job:
+class WriteRequest:
     """What one call of `store` waits for."""
 
     envelopes: Sequence[Envelope] = ()
@@ -37,7 +37,7 @@ class Job:
     done: bool = attrs.field(init=False, default=False)
     outcomes: list[Outcome] = attrs.field(init=False, factory=list)
     error: Exception | None = attrs.field(init=False, default=None)
-    turn: threading.Lock = attrs.field(init=False, factory=_taken_lock)
+    wakeup: threading.Lock = attrs.field(init=False, factory=_taken_lock)
     """Released when the job is done, or when it is to lead."""
 
     def __attrs_post_init__(self) -> None:
@@ -46,14 +46,14 @@ class Job:
         self.size = sum(len(record.payload) for record in records)
 
 
-TakeJobs: TypeAlias = Callable[[], Sequence[Job]]
+TakeJobs: TypeAlias = Callable[[], Sequence[WriteRequest]]
 """Gives the jobs that wait now, to be committed together; they must all be done when `Commit` returns."""
 
 Commit: TypeAlias = Callable[[TakeJobs], None]
 """Begins a transaction, takes the jobs, commits them, and sets what became of each.  It takes them in any case."""
 
 
-class CommitGroup:
+class GroupCommitter:
     """Has `commit` called by one thread at a time, for all that wait.
 
     Args:
@@ -67,11 +67,11 @@ class CommitGroup:
         self._waiting_bytes = waiting_bytes
         self._transaction_bytes = transaction_bytes
         self._lock = threading.Lock()
-        self._queue: deque[Job] = deque()
+        self._queue: deque[WriteRequest] = deque()
         self._queued_bytes = 0
-        self._leader: Job | None = None
+        self._leader: WriteRequest | None = None
 
-    def run(self, job: Job) -> list[Outcome]:
+    def run(self, job: WriteRequest) -> list[Outcome]:
         """Return when the job is committed.
 
         Raises:
@@ -79,7 +79,7 @@ class CommitGroup:
         """
         try:
             if not self._enter(job):
-                job.turn.acquire()
+                job.wakeup.acquire()
             if not job.done:
                 self._lead()
         except BaseException:
@@ -89,7 +89,7 @@ class CommitGroup:
             raise job.error
         return job.outcomes
 
-    def _enter(self, job: Job) -> bool:
+    def _enter(self, job: WriteRequest) -> bool:
         """Let a job wait, and tell whether it is to lead at once."""
         with self._lock:
             if self._queue and self._queued_bytes + job.size > self._waiting_bytes:
@@ -100,7 +100,7 @@ class CommitGroup:
                 self._leader = job
             return self._leader is job
 
-    def _leave(self, job: Job) -> None:
+    def _leave(self, job: WriteRequest) -> None:
         """Withdraw a job whose thread was told to stop before it was taken: nobody would lead in its place."""
         with self._lock:
             if job in self._queue:
@@ -110,7 +110,7 @@ class CommitGroup:
                     self._choose_leader()
 
     def _lead(self) -> None:
-        taken: list[Job] = []
+        taken: list[WriteRequest] = []
         try:
             self._commit(lambda: self._take(taken))
         except BaseException:
@@ -123,9 +123,9 @@ class CommitGroup:
             self._hand_over()
             for job in taken:
                 job.done = True
-                job.turn.release()
+                job.wakeup.release()
 
-    def _take(self, taken: list[Job]) -> Sequence[Job]:
+    def _take(self, taken: list[WriteRequest]) -> Sequence[WriteRequest]:
         """Take what waits.  Asked once more by the same leader, it gives the same jobs."""
         if taken:
             return taken
@@ -146,4 +146,4 @@ class CommitGroup:
         """Let the first that waits lead.  It is always there: its job is taken by a leader, and that is itself."""
         self._leader = self._queue[0] if self._queue else None
         if self._leader is not None:
-            self._leader.turn.release()
+            self._leader.wakeup.release()
