@@ -6,7 +6,7 @@ promised holds.
 """
 
 from trackcore_delivery.delivery import Delivery
-from trackcore_delivery.destination import ByteCount, DeliveredDestination, SamePlace, check_places
+from trackcore_delivery.destination import NEWEST, OLDEST, ByteCount, DeliveredDestination, SamePlace, check_places
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
@@ -20,9 +20,10 @@ from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender, SenderContext
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
-from trackcore_delivery.visible import visible
 
 __all__ = [
+    "NEWEST",
+    "OLDEST",
     "BatchWait",
     "ByteCount",
     "CallableDestination",
@@ -60,5 +61,4 @@ __all__ = [
     "WebhookDestination",
     "check_places",
     "make_queues",
-    "visible",
 ]

@@ -39,11 +39,11 @@ from urllib3.exceptions import (
 )
 
 from trackcore import Clock
+from trackcore.text.visible import visible
 from trackcore_delivery.deadline import Deadline, NotConnectedInTime, make_pool
 from trackcore_delivery.retry_after import retry_after_seconds
 from trackcore_delivery.secret import secret_fault
 from trackcore_delivery.sending import PermanentError, RetryLater
-from trackcore_delivery.visible import visible
 
 USER_AGENT = "trackcore"
 

@@ -22,8 +22,8 @@ from typing import Protocol
 import attrs
 
 from trackcore import Clock, TrackcoreError
+from trackcore.text.visible import visible
 from trackcore_delivery.feed import FedMessage
-from trackcore_delivery.visible import visible
 
 
 @attrs.frozen(kw_only=True)

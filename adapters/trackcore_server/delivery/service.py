@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from trackcore_delivery import (
+    NEWEST,
     DeliveredDestination,
     Delivery,
     DeliveryLock,
@@ -29,7 +30,6 @@ from trackcore_delivery import (
     check_places,
     make_queues,
 )
-from trackcore_delivery.destination import NEWEST
 from trackcore_sqlite import SqliteLog
 
 from trackcore_server.config.configuration import Configuration, ConfigurationError

@@ -10,9 +10,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import click
-from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState, visible
+from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState
 
 from trackcore import LogChanged, Mark
+from trackcore.text.visible import visible
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.delivery.service import delivery_lock, log_feed
