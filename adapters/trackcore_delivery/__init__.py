@@ -13,9 +13,9 @@ from trackcore_delivery.kinds.file import FileDestination
 from trackcore_delivery.kinds.segment import SegmentDestination
 from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
-from trackcore_delivery.patience import Place
 from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
+from trackcore_delivery.retry_window import Place
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender, SenderContext
 from trackcore_delivery.state import State

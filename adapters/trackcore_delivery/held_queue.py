@@ -25,9 +25,9 @@ import attrs
 
 from trackcore_delivery.feed import FedMessage
 from trackcore_delivery.isolation import Key, key_of
-from trackcore_delivery.patience import Place
 from trackcore_delivery.queues import DeliveryQueue, Waiting, fitting
 from trackcore_delivery.results import DeliveryResult, HeldUser
+from trackcore_delivery.retry_window import Place
 from trackcore_delivery.state import State
 from trackcore_delivery.state_rows import held_size
 

@@ -13,9 +13,9 @@ from datetime import datetime
 import attrs
 
 from trackcore_delivery.backoff import LONGEST_SECONDS
-from trackcore_delivery.patience import Patience
 from trackcore_delivery.queues import DeliveryQueue
 from trackcore_delivery.results import Attempts
+from trackcore_delivery.retry_window import Patience
 
 
 @attrs.define

@@ -18,8 +18,8 @@ import attrs
 from trackcore import LogChanged, Mark
 from trackcore_delivery.destination import NEWEST, DeliveredDestination
 from trackcore_delivery.feed import FedMessage, Feed, Page
-from trackcore_delivery.patience import Place
 from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, DeliveryResult, Replay
+from trackcore_delivery.retry_window import Place
 from trackcore_delivery.state import State
 
 _NOTED_STEPS = 1_000

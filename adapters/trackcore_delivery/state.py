@@ -21,6 +21,7 @@ from trackcore.marks import Mark, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.feed import FedMessage, Selection
+from trackcore_delivery.progress import StateOfMarks
 from trackcore_delivery.results import (
     INCOMING,
     REPLAY,
@@ -33,7 +34,6 @@ from trackcore_delivery.results import (
     Replay,
 )
 from trackcore_delivery.state_file import UnusableState, open_state_file
-from trackcore_delivery.state_marks import StateOfMarks
 
 MEBIBYTE = 1 << 20
 

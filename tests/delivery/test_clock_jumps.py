@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trackcore_delivery import DeliveryResult, MessageRefused, RetryLater, State
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.destination_worker import DestinationWorker
-from trackcore_delivery.patience import Patience, Place
+from trackcore_delivery.retry_window import Patience, Place
 
 WINDOW = timedelta(hours=4)
 JUMPS = [-400 * 86_400, -86_400, -1, 1, 5 * 3_600, 400 * 86_400]
