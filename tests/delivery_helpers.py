@@ -300,6 +300,6 @@ class Bench:
         return {letter.message.message_id: letter.reason for letter in self.state.dead_letters()}
 
 
-def surroundings(folder: Path, environ: Mapping[str, str] | None = None, clock: Any = None) -> SenderContext:
+def sender_context(folder: Path, environ: Mapping[str, str] | None = None, clock: Any = None) -> SenderContext:
     """Give what a kind of destination gets."""
     return SenderContext(clock=clock or TurnedClock(), environ=environ or {}, folder=folder)

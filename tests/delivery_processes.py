@@ -117,18 +117,18 @@ class Deployed:
         """Everything in the log."""
         return [stored.message for stored in SqliteLog(self.log_path).messages()]
 
-    def standing(self, name: str) -> DestinationStatus:
+    def status(self, name: str) -> DestinationStatus:
         """Tell how a destination is doing."""
         path = self.folder / "trackcore-delivery.db"
         if not path.exists():
             return DestinationStatus(name=name)
         with closing(State(path, must_exist=True)) as state:
-            return state.standing(name, datetime.now(UTC)) or DestinationStatus(name=name)
+            return state.status(name, datetime.now(UTC)) or DestinationStatus(name=name)
 
     def wait_until_delivered(self, name: str) -> None:
         """Wait until nothing waits for a destination any more."""
         log = SqliteLog(self.log_path)
-        wait_for(lambda: not log.backlog(name, after=self.standing(name).position)[0])
+        wait_for(lambda: not log.backlog(name, after=self.status(name).position)[0])
 
 
 def post(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any]:

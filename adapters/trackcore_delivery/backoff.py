@@ -25,6 +25,6 @@ def backoff_seconds(failures: int, *, failing_seconds: float, jitter: float) -> 
     return jitter * min(ceiling, LONGEST_SECONDS, max(FIRST_SECONDS, failing_seconds))
 
 
-def asked_seconds(retry_after: float) -> float:
+def capped_retry_after(retry_after: float) -> float:
     """Give the seconds to wait where the destination said how long."""
     return min(max(0.0, retry_after), LONGEST_RETRY_AFTER_SECONDS)  # in this order NaN is 0

@@ -20,7 +20,7 @@ from trackcore_delivery.state import State
 _TROUBLE_SECONDS = 2.0
 """How long to wait when the feed or the state cannot be used."""
 
-MakeLanes: TypeAlias = Callable[[DeliveredDestination], Sequence[DeliveryQueue]]
+MakeQueues: TypeAlias = Callable[[DeliveredDestination], Sequence[DeliveryQueue]]
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -32,7 +32,7 @@ class Delivery:
         make_queues: returns the queues of a destination: where its messages come from.
         state: where it is kept what became of them.
         destinations: those to deliver to.
-        surroundings: what their senders may use.
+        context: what their senders may use.
 
     Raises:
         UnusableSecret, ValueError: a destination cannot be opened.
@@ -42,15 +42,15 @@ class Delivery:
     def __init__(
         self,
         *,
-        make_queues: MakeLanes,
+        make_queues: MakeQueues,
         state: State,
         destinations: Iterable[DeliveredDestination],
-        surroundings: SenderContext,
+        context: SenderContext,
     ) -> None:
         destinations = tuple(destinations)
-        check_places(destinations, surroundings)
+        check_places(destinations, context)
         self._stopping = threading.Event()
-        senders = [(destination, destination.make_sender(surroundings)) for destination in destinations]
+        senders = [(destination, destination.make_sender(context)) for destination in destinations]
         self._senders = [sender for _, sender in senders]
         workers = [
             DestinationWorker(
@@ -58,8 +58,8 @@ class Delivery:
                 sender=sender,
                 queues=make_queues(destination),
                 state=state,
-                clock=surroundings.clock,
-                monotonic=surroundings.monotonic,
+                clock=context.clock,
+                monotonic=context.monotonic,
                 jitter=random.random,
             )
             for destination, sender in senders

@@ -45,13 +45,13 @@ class DeliveredDestination(Destination):
     retry_window: timedelta = attrs.field(default=timedelta(hours=4), validator=_not_negative)
     start: str = attrs.field(default=OLDEST, validator=_check_start)
 
-    def make_sender(self, surroundings: SenderContext) -> Sender:
+    def make_sender(self, context: SenderContext) -> Sender:
         """Make what sends to it.  Raises `UnusableSecret` or `ValueError` where a setting cannot be used."""
         raise NotImplementedError
 
-    def place(self, surroundings: SenderContext) -> Hashable:
+    def place(self, context: SenderContext) -> Hashable:
         """Return what only one destination may write to; None for nothing.  Raises `ValueError`."""
-        del surroundings
+        del context
         return None
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
@@ -69,16 +69,16 @@ class SamePlace(TrackcoreError):
     """Two destinations would write to the same place, such as the same files."""
 
     name: str
-    owner: str
+    other: str
 
     def __str__(self) -> str:
-        return f"{self.name!r} would write the same files as {self.owner!r}: give one of them another folder or name"
+        return f"{self.name!r} would write the same files as {self.other!r}: give one of them another folder or name"
 
 
-def check_places(destinations: Iterable[DeliveredDestination], surroundings: SenderContext) -> None:
+def check_places(destinations: Iterable[DeliveredDestination], context: SenderContext) -> None:
     """Check that no two destinations write to the same place.  Raises `SamePlace`."""
-    owners: dict[Hashable, DeliveredDestination] = {}
+    writers: dict[Hashable, DeliveredDestination] = {}
     for destination in destinations:
-        place = destination.place(surroundings)
-        if place is not None and (owner := owners.setdefault(place, destination)) is not destination:
-            raise SamePlace(name=destination.name, owner=owner.name)
+        place = destination.place(context)
+        if place is not None and (other := writers.setdefault(place, destination)) is not destination:
+            raise SamePlace(name=destination.name, other=other.name)

@@ -25,7 +25,7 @@ import attrs
 
 from trackcore_delivery.feed import FedMessage
 from trackcore_delivery.isolation import Key, key_of
-from trackcore_delivery.queues import DeliveryQueue, Waiting, fitting
+from trackcore_delivery.queues import DeliveryQueue, Waiting, count_within
 from trackcore_delivery.results import DeliveryResult, HeldUser
 from trackcore_delivery.retry_window import Place
 from trackcore_delivery.state import State
@@ -51,20 +51,20 @@ class HeldQueue(DeliveryQueue):
     @property
     def name(self) -> str:
         """See `DeliveryQueue.name`."""
-        return self.user.lane
+        return self.user.queue_name
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """See `DeliveryQueue.take`."""
         del now
         held = self._state.held_messages(self.user, limit=count)
-        held = held[: fitting([message for _, message in held], size)]
+        held = held[: count_within([message for _, message in held], size)]
         self._taken = [number for number, _ in held]
         return [Waiting(message, Place("", number)) for number, message in held]
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
-        count = len(settled.messages)
-        self._state.settle_held(self._destination, self.user, self._taken[:count], settled)
+        count = len(result.messages)
+        self._state.settle_held(self._destination, self.user, self._taken[:count], result)
         self._taken = self._taken[count:]
 
     def give_up(self, reason: str, now: datetime) -> None:
@@ -72,8 +72,8 @@ class HeldQueue(DeliveryQueue):
         held = self._state.held_messages(self.user, limit=self.user.messages)
         messages = [message for _, message in held]
         refused = dict.fromkeys(range(len(held)), reason)
-        settled = DeliveryResult(messages=messages, refused=refused, now=now, answered=False)
-        self._state.settle_held(self._destination, self.user, [number for number, _ in held], settled)
+        result = DeliveryResult(messages=messages, refused=refused, now=now, answered=False)
+        self._state.settle_held(self._destination, self.user, [number for number, _ in held], result)
 
     def ends(self) -> Mapping[str, int]:
         """See `DeliveryQueue.ends`."""
@@ -81,7 +81,7 @@ class HeldQueue(DeliveryQueue):
 
 
 @attrs.define
-class Room:
+class HeldCapacity:
     """What is held, and whether more may be."""
 
     _users: dict[Key, HeldUser]
@@ -89,14 +89,14 @@ class Room:
     _size: int
 
     @classmethod
-    def beside(cls, held: Sequence[HeldUser]) -> Room:
+    def of(cls, held: Sequence[HeldUser]) -> HeldCapacity:
         """Return the room beside these users, of whom the first is held for the longest."""
         users = {user.key: user for user in held}
         return cls(users, sum(user.messages for user in held), sum(user.size for user in held))
 
-    def copy(self) -> Room:
+    def copy(self) -> HeldCapacity:
         """Return another one, to try what fits."""
-        return Room(dict(self._users), self._messages, self._size)
+        return HeldCapacity(dict(self._users), self._messages, self._size)
 
     def add(self, message: FedMessage) -> None:
         """Note that one more message of a held user is held."""
@@ -105,7 +105,7 @@ class Room:
         self._messages += 1
         self._size += size
 
-    def in_the_way(self, message: FedMessage) -> HeldUser | None:
+    def user_to_evict(self, message: FedMessage) -> HeldUser | None:
         """Return the user who is to be given up before a message is held; None where it fits, or is alone."""
         if not self._users:
             return None

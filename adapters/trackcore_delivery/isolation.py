@@ -73,7 +73,7 @@ class Isolation:
     is_held: Callable[[FedMessage], bool]
     _arrived: dict[tuple[str, str], FedMessage] = attrs.field(init=False, factory=dict)
     _trust: int = attrs.field(init=False, default=0)
-    _asked_first: Key | None = attrs.field(init=False, default=None)
+    _probe_first: Key | None = attrs.field(init=False, default=None)
     _doublings: int = attrs.field(init=False, default=0)
 
     def has_arrived(self, message: FedMessage) -> bool:
@@ -81,7 +81,7 @@ class Isolation:
         return _identity(message) in self._arrived
 
     def forget(self, messages: Iterable[FedMessage]) -> None:
-        """Forget messages that are settled."""
+        """Forget messages that are result."""
         for message in messages:
             self._arrived.pop(_identity(message), None)
 
@@ -90,67 +90,67 @@ class Isolation:
         self._trust = 0
 
     def run(
-        self, track: QueueState, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+        self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
     ) -> None:
         """Look for one user in a batch that has failed, and hold it.
 
         Raises:
             RetryLater: the destination fails as a whole, as far as is known.
         """
-        first = next((index for index, message in enumerate(messages) if not self._is_passed(message)), None)
+        first = next((index for index, message in enumerate(messages) if not self._is_skipped(message)), None)
         if first is None:
-            self.deliver(track, messages)
+            self.deliver(queue_state, messages)
             return
         try:
-            self.deliver(track, messages[: first + 1])
+            self.deliver(queue_state, messages[: first + 1])
         except RetryLater as error:
-            if error.is_outage or not self._is_working(track, messages[first:], beyond):
+            if error.is_outage or not self._is_working(queue_state, messages[first:], look_ahead):
                 raise
-            self.hold(track, messages[: first + 1], track.doubts)
+            self.hold(queue_state, messages[: first + 1], queue_state.ambiguous_failures)
         else:
             self._trust = _TRUST
             self._doublings = 0
-            self._search(track, messages[first + 1 :])
+            self._bisect(queue_state, messages[first + 1 :])
 
     def _is_working(
-        self, track: QueueState, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+        self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
     ) -> bool:
         """Return whether the destination takes messages of others than the first one's user, asking it if needed."""
         if self._trust == 0:
-            if not self._takes_another(track, messages, beyond):
+            if not self._probe_succeeds(queue_state, messages, look_ahead):
                 return False
             self._trust = _TRUST
         self._trust -= 1
         return True
 
-    def _search(self, track: QueueState, messages: Sequence[FedMessage]) -> None:
+    def _bisect(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> None:
         """Deliver what lies before the first message that fails alone, and hold its user."""
         while messages:
             half = messages[: max(1, len(messages) // 2)]
             try:
-                self.deliver(track, half)
+                self.deliver(queue_state, half)
             except RetryLater as error:
                 if error.is_outage:
                     raise
                 if len(half) == 1:
-                    self.hold(track, half, 0)
+                    self.hold(queue_state, half, 0)
                     return
                 messages = half
             else:
                 messages = messages[len(half) :]
 
-    def _takes_another(
-        self, track: QueueState, messages: Sequence[FedMessage], beyond: Callable[[int], Sequence[FedMessage]]
+    def _probe_succeeds(
+        self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
     ) -> bool:
         """Send a message of another user than that of the first, and return whether the destination answers for it."""
-        others = self._first_of_others(beyond(_BATCHES_AHEAD << self._doublings), key_of(messages[0]))
+        others = self._probe_candidates(look_ahead(_BATCHES_AHEAD << self._doublings), key_of(messages[0]))
         if not others:
             return False
-        chosen = others[int(track.failures * _STRIDE * len(others)) % len(others)]
-        other = next((message for message in others if key_of(message) == self._asked_first), chosen)
+        chosen = others[int(queue_state.failures * _STRIDE * len(others)) % len(others)]
+        other = next((message for message in others if key_of(message) == self._probe_first), chosen)
         if len(self._arrived) >= _MAX_ARRIVED:
             other = next(reversed(self._arrived.values()))
-        self._asked_first = None
+        self._probe_first = None
         try:
             refusals = self.send([other])
         except PermanentError:
@@ -162,18 +162,18 @@ class Isolation:
             return False
         if not refusals:
             self._arrived[_identity(other)] = other
-            self._asked_first = key_of(other)
+            self._probe_first = key_of(other)
         return True
 
-    def _first_of_others(self, messages: Sequence[FedMessage], user: Key) -> list[FedMessage]:
+    def _probe_candidates(self, messages: Sequence[FedMessage], user: Key) -> list[FedMessage]:
         """Return the first message that waits of each user but one."""
         found: dict[Key, FedMessage] = {}
         for message in messages:
-            if key_of(message) != user and not self._is_passed(message):
+            if key_of(message) != user and not self._is_skipped(message):
                 found.setdefault(key_of(message), message)
         return [*found.values()]
 
-    def _is_passed(self, message: FedMessage) -> bool:
+    def _is_skipped(self, message: FedMessage) -> bool:
         return self.has_arrived(message) or self.is_held(message)
 
 

@@ -41,7 +41,7 @@ class DeliveryLock:
         os.write(descriptor, f"{name}, process {os.getpid()}".encode())
         return True
 
-    def owner(self) -> str | None:
+    def holder(self) -> str | None:
         """Tell who has it; None when nobody does."""
         with held_off():
             try:

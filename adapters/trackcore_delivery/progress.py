@@ -13,7 +13,7 @@ from trackcore.marks import decode_mark, encode_mark
 from trackcore_delivery.results import Replay
 
 
-class StateOfMarks(ABC):
+class StoredProgress(ABC):
     """What of the state is about marks, and about logs in which they do not hold."""
 
     @abstractmethod

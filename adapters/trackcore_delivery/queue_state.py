@@ -15,24 +15,26 @@ import attrs
 from trackcore_delivery.backoff import LONGEST_SECONDS
 from trackcore_delivery.queues import DeliveryQueue
 from trackcore_delivery.results import Attempts
-from trackcore_delivery.retry_window import Patience
+from trackcore_delivery.retry_window import RetryWindow
 
 
 @attrs.define
 class QueueState:
     """A lane, and how it is doing.
 
-    `count` is how many messages are tried at once; `doubts` is how many attempts in a row have failed in a way that may
-    be one user's; `next_try` is a time of the monotonic clock.
+    Attributes:
+        count: how many messages are tried at once.
+        ambiguous_failures: how many attempts in a row have failed in a way that one user's messages may cause.
+        next_try: a time of the monotonic clock.
     """
 
-    lane: DeliveryQueue
+    queue: DeliveryQueue
     count: int
     failures: int = 0
-    doubts: int = 0
+    ambiguous_failures: int = 0
     next_try: float | None = None
     gave_up: bool = False
-    patience: Patience = attrs.field(factory=Patience)
+    window: RetryWindow = attrs.field(factory=RetryWindow)
 
     def resume(self, attempts: Attempts, *, now: datetime, ticks: float) -> None:
         """Go on where another process was."""
@@ -40,22 +42,22 @@ class QueueState:
         self.failures = attempts.failures
         self.next_try = ticks + rest
         counted_at = ticks - min(waited, LONGEST_SECONDS)
-        self.patience = Patience.from_text(attempts.seconds, attempts.marks, counted_at=counted_at)
+        self.window = RetryWindow.from_text(attempts.seconds, attempts.marks, counted_at=counted_at)
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Note that the destination has answered for messages of this lane."""
-        self.failures = self.doubts = 0
+        self.failures = self.ambiguous_failures = 0
         self.next_try = None
         self.gave_up = False
-        self.patience = Patience()
+        self.window = RetryWindow()
 
     def attempts(self, *, now: datetime, pause: float) -> Attempts:
         """Return what is stored of it."""
         return Attempts(
-            lane=self.lane.name,
+            queue=self.queue.name,
             failures=self.failures,
-            seconds=self.patience.seconds,
-            marks=self.patience.text(),
+            seconds=self.window.seconds,
+            marks=self.window.text(),
             paused_at=now,
             pause=pause,
         )
@@ -84,7 +86,7 @@ class Outage:
 
     def attempts(self, *, now: datetime, pause: float) -> Attempts:
         """Return what is stored of it."""
-        return Attempts(lane=OUTAGE, failures=self.failures, seconds=0.0, marks="[]", paused_at=now, pause=pause)
+        return Attempts(queue=OUTAGE, failures=self.failures, seconds=0.0, marks="[]", paused_at=now, pause=pause)
 
 
 def _split(attempts: Attempts, now: datetime) -> tuple[float, float]:

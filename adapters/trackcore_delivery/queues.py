@@ -22,7 +22,7 @@ from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, Deli
 from trackcore_delivery.retry_window import Place
 from trackcore_delivery.state import State
 
-_NOTED_STEPS = 1_000
+_SKIP_STEPS = 1_000
 """How many positions without a message for the destination are passed before that is worth a write."""
 
 
@@ -55,14 +55,14 @@ class DeliveryQueue(Protocol):
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """Give the next messages; none when there are none, or when more are worth waiting for."""
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """Note what became of the first of the messages that were taken last."""
 
-    def rest(self, now: datetime) -> None:
+    def keep_alive(self, now: datetime) -> None:
         """Be told that the destination is not tried at this time; most lanes need not care."""
         del now
 
-    def ahead(self, *, count: int, size: int) -> Sequence[FedMessage]:
+    def peek(self, *, count: int, size: int) -> Sequence[FedMessage]:
         """Return what `take` may take next, as a look ahead that changes nothing; most lanes need not look."""
         del count, size
         return ()
@@ -138,8 +138,8 @@ class IncomingQueue(DeliveryQueue):
         self._page = page
         return waiting
 
-    def ahead(self, *, count: int, size: int) -> Sequence[FedMessage]:
-        """See `DeliveryQueue.ahead`."""
+    def peek(self, *, count: int, size: int) -> Sequence[FedMessage]:
+        """See `DeliveryQueue.peek`."""
         if self._mark is None:
             return ()
         try:
@@ -152,11 +152,11 @@ class IncomingQueue(DeliveryQueue):
         """See `DeliveryQueue.ends`."""
         return {self._part: self._feed.end()}
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
         assert self._page is not None
-        mark = self._page.mark(settled.messages[-1])
-        self._state.settle(self._destination.name, settled, mark)
+        mark = self._page.mark(result.messages[-1])
+        self._state.settle(self._destination.name, result, mark)
         self._mark, self._noted = mark, mark.position
 
     def _read(self, count: int, size: int, now: datetime) -> Page:
@@ -193,7 +193,7 @@ class IncomingQueue(DeliveryQueue):
 
     def _pass(self, mark: Mark) -> None:
         self._mark = mark
-        if mark.position - self._noted >= _NOTED_STEPS:
+        if mark.position - self._noted >= _SKIP_STEPS:
             self._state.skip(self._destination.name, mark)
             self._noted = mark.position
 
@@ -215,7 +215,7 @@ class RetryQueue(DeliveryQueue):
         """See `DeliveryQueue.take`."""
         del now
         letters = self._state.dead_letters(self._destination.name, limit=count, to_retry=True)
-        self._taken = letters[: fitting([letter.message for letter in letters], size)]
+        self._taken = letters[: count_within([letter.message for letter in letters], size)]
         return [Waiting(letter.message, _place(letter)) for letter in self._taken]
 
     def ends(self) -> Mapping[str, int]:
@@ -223,11 +223,11 @@ class RetryQueue(DeliveryQueue):
         letters = self._state.dead_letters(self._destination.name, limit=1, to_retry=True)
         return dict(map(_place, letters))
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
-        count = len(settled.messages)
+        count = len(result.messages)
         ids = [letter.id for letter in self._taken[:count]]
-        self._state.settle_retried(self._destination.name, ids, settled)
+        self._state.settle_retried(self._destination.name, ids, result)
         self._taken = self._taken[count:]
 
 
@@ -258,10 +258,10 @@ class ReplayQueue(DeliveryQueue):
             self._state.advance_replay(replay, page.end if page.has_more else replay.last, now)
         return ()
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
         assert self._replay is not None
-        self._state.settle_replay(self._replay, settled)
+        self._state.settle_replay(self._replay, result)
 
     def ends(self) -> Mapping[str, int]:
         """See `DeliveryQueue.ends`.  All messages of a replay wait since it is the first that is not finished."""
@@ -296,7 +296,7 @@ def make_queues(
     )
 
 
-def fitting(messages: Sequence[FedMessage], size: int) -> int:
+def count_within(messages: Sequence[FedMessage], size: int) -> int:
     """Count how many of the first messages are within a size; at least one."""
     total = 0
     for index, message in enumerate(messages):

@@ -89,10 +89,10 @@ class Replay:
 class Attempts:
     """How the attempts of a lane have failed.  `pause` seconds were to be waited from the wall time `paused_at` on.
 
-    `seconds` and `marks` are those of its `Patience`.
+    `seconds` and `marks` are those of its `RetryWindow`.
     """
 
-    lane: str
+    queue: str
     failures: int
     seconds: float
     marks: str
@@ -116,6 +116,6 @@ class HeldUser:
         return self.source, self.user
 
     @property
-    def lane(self) -> str:
+    def queue_name(self) -> str:
         """The name of the lane of its messages."""
         return f"held {self.id}"

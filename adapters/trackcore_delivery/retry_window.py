@@ -44,7 +44,7 @@ _marks = msgspec.json.Decoder(list[PlaceMark])
 
 
 @attrs.define
-class Patience:
+class RetryWindow:
     """Counts how long attempts have failed in a row.  `counted_at` is a time of the monotonic clock."""
 
     seconds: float = 0.0
@@ -52,7 +52,7 @@ class Patience:
     _marks: list[PlaceMark] = attrs.field(factory=list)
 
     @classmethod
-    def from_text(cls, seconds: float, marks: str, *, counted_at: float) -> Patience:
+    def from_text(cls, seconds: float, marks: str, *, counted_at: float) -> RetryWindow:
         """Build what another process has counted, from `seconds` and `text()`."""
         return cls(seconds, counted_at, _marks.decode(marks))
 

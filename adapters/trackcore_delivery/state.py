@@ -21,7 +21,7 @@ from trackcore.marks import Mark, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.feed import FedMessage, Selection
-from trackcore_delivery.progress import StateOfMarks
+from trackcore_delivery.progress import StoredProgress
 from trackcore_delivery.results import (
     INCOMING,
     REPLAY,
@@ -44,7 +44,7 @@ _RECORD_OVERHEAD_BYTES = 200
 _REASON_CHARS = 500
 
 
-class State(StateOfMarks):
+class State(StoredProgress):
     """The state file, opened.  Threads share it, and so do the processes of a fork, each by a connection of its own.
 
     Args:
@@ -62,7 +62,7 @@ class State(StateOfMarks):
         self._must_exist = must_exist
         self._is_closed = False
         self._file = SharedConnection(self._open)
-        with self._told(), self._file.use():
+        with self._unusable_on_error(), self._file.use():
             self._must_exist = True  # a fork closes the file; one that is gone by then is not made anew
 
     def close(self) -> None:
@@ -87,41 +87,41 @@ class State(StateOfMarks):
 
     # What became of messages
 
-    def settle(self, destination: str, settled: DeliveryResult, mark: Mark | None = None) -> None:
+    def settle(self, destination: str, result: DeliveryResult, mark: Mark | None = None) -> None:
         """Settle messages of the feed: the destination stands behind the last of them, of which this is the mark."""
         with self._transaction() as connection:
-            position = settled.messages[-1].position
+            position = result.messages[-1].position
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
                 (position, encode_mark(mark), destination),
             )
-            self._count(connection, destination, settled, INCOMING)
-            self._dead_letter(connection, destination, settled)
-            state_rows.hold(connection, destination, settled)
+            self._count(connection, destination, result, INCOMING)
+            self._dead_letter(connection, destination, result)
+            state_rows.hold(connection, destination, result)
 
-    def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], settled: DeliveryResult) -> None:
+    def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], result: DeliveryResult) -> None:
         """Settle messages of a held user, who is released with the last of them."""
         with self._transaction() as connection:
-            self._count(connection, destination, settled, user.lane)
-            self._dead_letter(connection, destination, settled)
+            self._count(connection, destination, result, user.queue_name)
+            self._dead_letter(connection, destination, result)
             state_rows.release(connection, destination, user, numbers)
 
-    def settle_retried(self, destination: str, ids: Sequence[int], settled: DeliveryResult) -> None:
+    def settle_retried(self, destination: str, ids: Sequence[int], result: DeliveryResult) -> None:
         """Settle dead letters that were sent once more: those that arrived are gone, the others stay dead."""
         with self._transaction() as connection:
-            self._count(connection, destination, settled, RETRY)
+            self._count(connection, destination, result, RETRY)
             state_rows.delete_dead(connection, destination, ids)
-            self._dead_letter(connection, destination, settled)
+            self._dead_letter(connection, destination, result)
 
-    def settle_replay(self, replay: Replay, settled: DeliveryResult) -> None:
+    def settle_replay(self, replay: Replay, result: DeliveryResult) -> None:
         """Settle messages that were sent again by a replay."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE replays SET position = ?, sent = sent + ?, refused = refused + ? WHERE id = ?",
-                (settled.messages[-1].position, settled.delivered, len(settled.refused), replay.id),
+                (result.messages[-1].position, result.delivered, len(result.refused), replay.id),
             )
-            self._count(connection, replay.destination, settled, REPLAY)
-            self._dead_letter(connection, replay.destination, settled)
+            self._count(connection, replay.destination, result, REPLAY)
+            self._dead_letter(connection, replay.destination, result)
 
     def fail(
         self,
@@ -162,14 +162,14 @@ class State(StateOfMarks):
         return list(map(state_rows.as_held_user, self._read(state_rows.HELD_USERS, destination)))
 
     def held_messages(self, user: HeldUser, *, limit: int) -> list[tuple[int, FedMessage]]:
-        """Return the first messages of a held user, each with the number by which it is settled."""
+        """Return the first messages of a held user, each with the number by which it is result."""
         return list(map(state_rows.as_held_message, self._read(state_rows.HELD_MESSAGES, user.id, limit)))
 
     def last_held(self, user: HeldUser) -> int:
         """Return the number of the last message of a held user, 0 when none is held."""
         return int(self._read(state_rows.LAST_HELD, user.id)[0][0])
 
-    def standing(self, destination: str, now: datetime) -> DestinationStatus | None:
+    def status(self, destination: str, now: datetime) -> DestinationStatus | None:
         """Tell how a destination is doing; None for one that never began."""
         rows = self._read(
             "SELECT name, position, delivered, delivered_at, rate, rated_at, failures, failing_since, next_try_at,"
@@ -273,33 +273,33 @@ class State(StateOfMarks):
 
     # Inside a transaction
 
-    def _count(self, connection: sqlite3.Connection, destination: str, settled: DeliveryResult, lane: str) -> None:
-        if settled.answered:
-            state_rows.forget_attempts(connection, destination, lane)
+    def _count(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult, queue: str) -> None:
+        if result.answered:
+            state_rows.forget_attempts(connection, destination, queue)
             connection.execute(
                 "UPDATE destinations SET failures = 0, failing_since = NULL, next_try_at = NULL WHERE name = ?",
                 (destination,),
             )
-        if settled.delivered:
-            now = settled.now.timestamp()
+        if result.delivered:
+            now = result.now.timestamp()
             rate, rated_at = connection.execute(
                 "SELECT rate, rated_at FROM destinations WHERE name = ?", (destination,)
             ).fetchone()
-            rate = _faded(rate, now - rated_at) + settled.delivered / _RATE_SECONDS
+            rate = _faded(rate, now - rated_at) + result.delivered / _RATE_SECONDS
             connection.execute(
                 "UPDATE destinations SET delivered = delivered + ?, delivered_at = ?, rate = ?, rated_at = ?"
                 " WHERE name = ?",
-                (settled.delivered, now, rate, now, destination),
+                (result.delivered, now, rate, now, destination),
             )
 
-    def _dead_letter(self, connection: sqlite3.Connection, destination: str, settled: DeliveryResult) -> None:
-        if not settled.refused:
+    def _dead_letter(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult) -> None:
+        if not result.refused:
             return
-        now = settled.now.timestamp()
+        now = result.now.timestamp()
         added = 0
         last_reason = ""
-        for index, reason in sorted(settled.refused.items()):
-            message = settled.messages[index]
+        for index, reason in sorted(result.refused.items()):
+            message = result.messages[index]
             size = len(message.payload) + _RECORD_OVERHEAD_BYTES
             last_reason = reason[:_REASON_CHARS]
             connection.execute(
@@ -341,12 +341,12 @@ class State(StateOfMarks):
             )
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._told(), self._file.use() as connection:
+        with self._unusable_on_error(), self._file.use() as connection:
             return connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._told(), self._file.use() as connection:
+        with self._unusable_on_error(), self._file.use() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -362,7 +362,7 @@ class State(StateOfMarks):
         return open_state_file(self.path, must_exist=self._must_exist)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _unusable_on_error(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:

@@ -42,25 +42,25 @@ def note_attempts(connection: sqlite3.Connection, destination: str, attempts: It
         "INSERT OR REPLACE INTO attempts (destination, lane, failures, seconds, marks, paused_at, pause)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (destination, one.lane, one.failures, one.seconds, one.marks, one.paused_at.timestamp(), one.pause)
+            (destination, one.queue, one.failures, one.seconds, one.marks, one.paused_at.timestamp(), one.pause)
             for one in attempts
         ],
     )
 
 
-def forget_attempts(connection: sqlite3.Connection, destination: str, lane: str) -> None:
+def forget_attempts(connection: sqlite3.Connection, destination: str, queue: str) -> None:
     """Forget the failed attempts of a lane, and those of the destination as a whole."""
-    connection.execute("DELETE FROM attempts WHERE destination = ? AND lane IN (?, '')", (destination, lane))
+    connection.execute("DELETE FROM attempts WHERE destination = ? AND lane IN (?, '')", (destination, queue))
 
 
-def hold(connection: sqlite3.Connection, destination: str, settled: DeliveryResult) -> None:
+def hold(connection: sqlite3.Connection, destination: str, result: DeliveryResult) -> None:
     """Copy the messages that are to be held, and note their users, unless they are held already."""
-    for index in sorted(settled.held):
-        message = settled.messages[index]
+    for index in sorted(result.held):
+        message = result.messages[index]
         values = destination, message.source, message.user
         connection.execute(
             "INSERT INTO held_users (destination, source, user, since) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (*values, settled.now.timestamp()),
+            (*values, result.now.timestamp()),
         )
         connection.execute(
             "INSERT INTO held_messages (holder, position, call, message_id, received_at, size, payload)"
@@ -83,7 +83,7 @@ def release(connection: sqlite3.Connection, destination: str, user: HeldUser, nu
     (last,) = connection.execute(LAST_HELD, (user.id,)).fetchone()
     if not last:
         connection.execute("DELETE FROM held_users WHERE id = ?", (user.id,))
-        forget_attempts(connection, destination, user.lane)
+        forget_attempts(connection, destination, user.queue_name)
 
 
 def delete_dead(connection: sqlite3.Connection, destination: str, numbers: Sequence[int]) -> None:
@@ -97,9 +97,9 @@ def delete_dead(connection: sqlite3.Connection, destination: str, numbers: Seque
 
 def as_attempts(row: tuple[Any, ...]) -> Attempts:
     """Build what was stored by `note_attempts`."""
-    lane, failures, seconds, marks, paused_at, pause = row
+    queue, failures, seconds, marks, paused_at, pause = row
     return Attempts(
-        lane=lane,
+        queue=queue,
         failures=failures,
         seconds=seconds,
         marks=marks,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trackcore_delivery import DeliveryResult, MessageRefused, RetryLater, State
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.destination_worker import DestinationWorker
-from trackcore_delivery.retry_window import Patience, Place
+from trackcore_delivery.retry_window import Place, RetryWindow
 
 WINDOW = timedelta(hours=4)
 JUMPS = [-400 * 86_400, -86_400, -1, 1, 5 * 3_600, 400 * 86_400]
@@ -135,7 +135,7 @@ class TestRetryWindow:
     def test_a_message_expires_once_it_has_waited_for_the_window_and_a_sixteenth(
         self, steps: list[tuple[float, int]]
     ) -> None:
-        patience, ticks, end = Patience(), 0.0, 0
+        patience, ticks, end = RetryWindow(), 0.0, 0
         since = {}
         for seconds, count in steps:
             ticks += seconds
@@ -143,7 +143,7 @@ class TestRetryWindow:
                 since[number + 1] = ticks
             end += count
             patience.count(ticks, WINDOW, lambda end=end: {"": end} if end else {})  # type: ignore[misc]
-            restored = Patience.from_text(patience.seconds, patience.text(), counted_at=ticks)
+            restored = RetryWindow.from_text(patience.seconds, patience.text(), counted_at=ticks)
             for number, begun in since.items():
                 assert restored.is_over(Place("", number), WINDOW) == patience.is_over(Place("", number), WINDOW)
                 if patience.is_over(Place("", number), WINDOW):
@@ -203,11 +203,11 @@ class TestShown:
         worker = bench.worker(Recipient(failing))
         pass_time(bench, worker, minutes=10)
         bench.clock.jump(days=-1)
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert standing.failing_since == standing.last_error_at == bench.clock()
-        assert standing.next_try_at is not None
-        assert standing.next_try_at <= bench.clock() + timedelta(seconds=LONGEST_RETRY_AFTER_SECONDS)
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert status.failing_since == status.last_error_at == bench.clock()
+        assert status.next_try_at is not None
+        assert status.next_try_at <= bench.clock() + timedelta(seconds=LONGEST_RETRY_AFTER_SECONDS)
 
     @pytest.mark.parametrize("days", [-1, 1])
     def test_a_rate_of_another_day_is_none(self, bench: Bench, days: int) -> None:
@@ -216,8 +216,8 @@ class TestShown:
         store(bench.log, envelopes(600))
         page = bench.feed.read("There", after=0, count=600, size=10**6)
         state.settle("There", DeliveryResult(messages=page.messages, refused={}, now=NOON))
-        before = state.standing("There", NOON)
-        after = state.standing("There", NOON + timedelta(days=days))
+        before = state.status("There", NOON)
+        after = state.status("There", NOON + timedelta(days=days))
         assert before is not None
         assert after is not None
         assert (before.rate, after.rate) == (10.0, 0.0)

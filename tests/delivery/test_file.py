@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from delivery_helpers import NOON, TurnedClock, fed, surroundings
+from delivery_helpers import NOON, TurnedClock, fed, sender_context
 from delivery_processes import Deployed, send_batch, track
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,7 +51,7 @@ def _sender(tmp_path: Path) -> Iterator[Callable[..., FileSender]]:
         destination = FileDestination(
             name="My files/1", folder=Path("out"), rotate_bytes=ByteCount(rotate), gzip=compress
         )
-        opened.append(destination.make_sender(surroundings(tmp_path, clock=clock)))
+        opened.append(destination.make_sender(sender_context(tmp_path, clock=clock)))
         return opened[-1]
 
     yield make
@@ -62,7 +62,7 @@ def _sender(tmp_path: Path) -> Iterator[Callable[..., FileSender]]:
 def named(name: str, folder: Path, clock: Clock | None = None, **settings: Any) -> FileSender:
     """Open a destination of this name."""
     destination = FileDestination(name=name, folder=Path("out"), **settings)
-    return destination.make_sender(surroundings(folder, clock=clock))
+    return destination.make_sender(sender_context(folder, clock=clock))
 
 
 def send(to: FileSender, count: int = 1, first: int = 0) -> None:
@@ -72,9 +72,9 @@ def send(to: FileSender, count: int = 1, first: int = 0) -> None:
 def assert_is_its_own_trouble(folder: Path, broken: str) -> None:
     """Check that delivery can begin beside a folder that cannot be used, and what is heard of that one."""
     unusable, other = (FileDestination(name=name, folder=Path(path)) for name, path in (("A", broken), ("B", "out")))
-    around = surroundings(folder)
+    around = sender_context(folder)
     with closing(State(folder / "state.db")) as state:
-        Delivery(make_queues=lambda _: (), state=state, destinations=[unusable, other], surroundings=around)
+        Delivery(make_queues=lambda _: (), state=state, destinations=[unusable, other], context=around)
     with closing(unusable.make_sender(around)) as sender, pytest.raises(RetryLater):
         send(sender)
     with closing(other.make_sender(around)) as sender:
@@ -437,7 +437,7 @@ class TestNames:
                 make_queues=lambda _: (),
                 state=state,
                 destinations=[FileDestination(name=name, folder=Path(folder)) for name, folder in (one, other)],
-                surroundings=surroundings(deployed.folder),
+                context=sender_context(deployed.folder),
             )
 
     @pytest.mark.parametrize(
@@ -473,12 +473,12 @@ class TestNames:
         (deployed.folder / "loop").symlink_to(deployed.folder / "loop")
         _, port = deployed.serve()
         send_batch(port, track(0))
-        wait_for(lambda: deployed.standing("B").delivered == 1)
-        wait_for(lambda: "loop/a: " in (deployed.standing("A").last_error or ""))
+        wait_for(lambda: deployed.status("B").delivered == 1)
+        wait_for(lambda: "loop/a: " in (deployed.status("A").last_error or ""))
 
     def test_one_folder_for_several_is_fine(self, tmp_path: Path) -> None:
         destinations = [FileDestination(name=name, folder=Path("out")) for name in ("A", "A-x", "仓库", "データ", "*")]
-        check_places(destinations, surroundings(tmp_path))
+        check_places(destinations, sender_context(tmp_path))
 
     def test_a_name_too_long_for_a_file_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="too long for a file"):
@@ -522,11 +522,11 @@ WRITING = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from delivery_helpers import fed, surroundings
+from delivery_helpers import fed, sender_context
 from trackcore_delivery import DeliveryBatch, FileDestination
 
 destination = FileDestination(name=sys.argv[3], folder=Path("out"), rotate_bytes=20_000)
-sender = destination.make_sender(surroundings(Path(sys.argv[1]), clock=lambda: datetime.now(UTC)))
+sender = destination.make_sender(sender_context(Path(sys.argv[1]), clock=lambda: datetime.now(UTC)))
 number = int(sys.argv[2])
 while True:
     sender.send(DeliveryBatch(destination="There", messages=fed(7, first=number)))
@@ -563,7 +563,7 @@ def test_killed_at_any_time_everything_that_was_answered_for_is_there(tmp_path: 
     for lines in (5, 40, 90):
         answered = write_and_be_killed(tmp_path, answered, lines)
     open_again = FileDestination(name="There", folder=Path("out")).make_sender(
-        surroundings(tmp_path, clock=lambda: datetime.now(UTC))
+        sender_context(tmp_path, clock=lambda: datetime.now(UTC))
     )
     open_again.send(DeliveryBatch(destination="There", messages=fed(1, first=answered)))
     open_again.close()

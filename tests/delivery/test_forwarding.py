@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from delivery_helpers import EndpointServer, Reply, fed, surroundings
+from delivery_helpers import EndpointServer, Reply, fed, sender_context
 from delivery_processes import KEY, Deployed, basic, post, track
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -90,7 +90,7 @@ def test_the_second_log_equals_the_first(deploy: Callable[..., Deployed]) -> Non
         if message.get("integrations", {}).get("Mirror", message.get("integrations", {}).get("All", True))
     ]
     first.wait_until_delivered("Mirror")
-    assert first.standing("Mirror").dead_letters == 0
+    assert first.status("Mirror").dead_letters == 0
     assert list(map(rest, second.messages)) == list(map(rest, selected))
     assert [(item["timestamp"], item["originalTimestamp"]) for item in second.messages] == list(map(times, selected))
     assert not any("sentAt" in message for message in second.messages)
@@ -127,7 +127,7 @@ def test_a_wrong_write_key_is_seen_and_not_taken_for_success(deploy: Callable[..
     first = deploy(mirror(second_port), name="first", MIRROR_KEY="wrong-key")
     _, port = first.serve()
     post(port, "/v1/batch", json.dumps({"batch": [track(1)]}).encode(), basic(KEY))
-    wait_for(lambda: first.standing("Mirror").dead_letters)
+    wait_for(lambda: first.status("Mirror").dead_letters)
     (letter,), _ = first.ask("dead-letters")
     assert "answered 401" in letter["reason"]
     assert "wrong-key" not in json.dumps(letter)
@@ -177,7 +177,7 @@ class TestRequests:
         """500 KB for each request, 32 KB for each message: what cannot go is refused, not tried."""
         server = endpoint()
         destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
-        sender = destination.make_sender(surroundings(tmp_path))
+        sender = destination.make_sender(sender_context(tmp_path))
         refusals = sender.send(
             DeliveryBatch(destination="There", messages=[*fed(2), *fed(1, first=2, pad=40_000), *fed(2)])
         )
@@ -199,7 +199,7 @@ class TestRequests:
         for status in (200, 400):
             server = endpoint(lambda _, status=status: Reply(status=status, body=body))
             destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
-            sender = destination.make_sender(surroundings(tmp_path))
+            sender = destination.make_sender(sender_context(tmp_path))
             (refusal,) = sender.send(DeliveryBatch(destination="There", messages=fed(2)))
             assert (refusal.index, refusal.detail) == (1, "refused: no_type: m")
 
@@ -217,7 +217,7 @@ class TestRequests:
         (server,) = self.endpoints
         server.behaviour = lambda _: Reply(status=status, body=json.dumps(body).encode())
         destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
-        sender = destination.make_sender(surroundings(tmp_path))
+        sender = destination.make_sender(sender_context(tmp_path))
         rejected = body.get("rejected")
         try:
             refusals = sender.send(DeliveryBatch(destination="There", messages=fed(2)))
@@ -243,7 +243,7 @@ class TestRequests:
     ) -> None:
         server = endpoint()
         destination = SegmentDestination(name="There", url=f"{server.url}{path}{ending}", write_key=Secret("k"))
-        destination.make_sender(surroundings(tmp_path)).send(DeliveryBatch(destination="There", messages=fed(1)))
+        destination.make_sender(sender_context(tmp_path)).send(DeliveryBatch(destination="There", messages=fed(1)))
         assert server.requests[0].path == f"{path}/v1/batch"
 
     @pytest.mark.parametrize(

@@ -291,10 +291,10 @@ class TestState:
     def test_it_is_counted_for_who_looks(self, bench: Bench) -> None:
         store(bench.log, envelopes(30, users=USERS))
         pass_time(bench, bench.worker(Recipient(Poisoned({3, 4}))), minutes=2)
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert (standing.held_users, standing.held_messages, standing.delivered) == (2, 10, 20)
-        assert (standing.failing_since, standing.last_error) == (None, "500")
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert (status.held_users, status.held_messages, status.delivered) == (2, 10, 20)
+        assert (status.failing_since, status.last_error) == (None, "500")
 
 
 class TestBounds:
@@ -505,16 +505,16 @@ def test_a_killed_process_loses_nothing_that_it_held(
     running, port = deployed.serve()
     send_batch(port, *(track(each, each % USERS) for each in range(30)))
     wait_for(lambda: len(hook.taken) == 25)
-    wait_for(lambda: deployed.standing("CRM").held_messages == 5)
+    wait_for(lambda: deployed.status("CRM").held_messages == 5)
     (line,), _ = deployed.ask("destinations", "--format", "jsonl")
     assert (line["heldUsers"], line["heldMessages"], line["lagMessages"]) == (1, 5, 0)
     running.kill()
     running, port = deployed.serve()
     send_batch(port, *(track(each, each % USERS) for each in range(30, 36)))
-    wait_for(lambda: deployed.standing("CRM").held_messages == 6)
+    wait_for(lambda: deployed.status("CRM").held_messages == 6)
     running.kill()
     is_healed = True
     deployed.serve()
     wait_for(lambda: len(set(hook.ids)) == 36)
     assert in_order(hook.ids)
-    wait_for(lambda: deployed.standing("CRM").held_users == 0)
+    wait_for(lambda: deployed.status("CRM").held_users == 0)

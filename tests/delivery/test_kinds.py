@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-from delivery_helpers import EndpointServer, Reply, fed, surroundings
+from delivery_helpers import EndpointServer, Reply, fed, sender_context
 from mock_cluster import MockCluster
 from trackcore_delivery import (
     CallableDestination,
@@ -50,7 +50,7 @@ class Case:
     mend: Callable[[], object]
 
     def sender(self) -> Sender:
-        return self.destination.make_sender(surroundings(self.folder, ENVIRON))
+        return self.destination.make_sender(sender_context(self.folder, ENVIRON))
 
 
 def http_case(endpoint: EndpointServer, destination: DeliveredDestination, folder: Path) -> Case:
@@ -228,6 +228,6 @@ def test_a_callable_that_refuses_is_believed(tmp_path: Path) -> None:
     def take(_: Any) -> None:
         raise PermanentError(detail="not wanted")
 
-    sender = CallableDestination(name="There", call=take).make_sender(surroundings(tmp_path))
+    sender = CallableDestination(name="There", call=take).make_sender(sender_context(tmp_path))
     with pytest.raises(PermanentError, match="not wanted"):
         sender.send(batch(fed(1)))

@@ -275,7 +275,7 @@ class TestCommands:
         assert ids_in(deployed.log_path) == {f"m{number}" for number in range(100, 110)}
         running, _ = deployed.serve("--no-deliver")
         assert "There: the log was rewound" in running.stderr()
-        assert deployed.standing("There").position == 6
+        assert deployed.status("There").position == 6
 
     @pytest.mark.parametrize("more", [2, 4, 9])
     def test_following_goes_on_in_the_log_that_is_there(

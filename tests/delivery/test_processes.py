@@ -141,7 +141,7 @@ class TestServe:
         deployed = deploy(config, HOOK_SECRET="shh-shh", HOOK_TOKEN="t0ken-t0ken")  # noqa: S106 - made up
         running, port = deployed.serve()
         send_batch(port, track(1))
-        wait_for(lambda: deployed.standing("There").last_error)
+        wait_for(lambda: deployed.status("There").last_error)
         records, _ = deployed.ask("destinations")
         assert "***" in records[0]["lastError"]
         assert there.requests[0].headers["authorization"] == "t0ken-t0ken"
@@ -251,7 +251,7 @@ def test_misbehaving_endpoints_lose_nothing_and_disturb_no_other(
     wait_for(lambda: set(bad.ids) >= set(everything))
     assert set(bad.ids) == set(everything)
     assert in_order_of_each_user(bad.taken)
-    wait_for(lambda: deployed.standing("Choosy").position == count)
+    wait_for(lambda: deployed.status("Choosy").position == count)
     assert choosy.ids == [message_id for message_id in everything if int(message_id[1:]) % 7]
     letters, _ = deployed.ask("dead-letters")
     assert [letter["message"]["messageId"] for letter in letters] == [f"m{number}" for number in range(0, count, 7)]
@@ -275,12 +275,12 @@ def test_full_recovery_takes_no_longer_than_the_outage(
     deployed.deliver()
     wait_for(lambda: len(there.requests) >= 3)
     outage = time.monotonic() - there.requests[0].at
-    standing = deployed.standing("There")
-    assert standing.next_try_at is not None
-    assert standing.failing_since is not None
-    assert standing.last_error_at is not None
-    pause = standing.next_try_at - standing.last_error_at
-    assert pause.total_seconds() <= max(0.5, (standing.last_error_at - standing.failing_since).total_seconds())
+    status = deployed.status("There")
+    assert status.next_try_at is not None
+    assert status.failing_since is not None
+    assert status.last_error_at is not None
+    pause = status.next_try_at - status.last_error_at
+    assert pause.total_seconds() <= max(0.5, (status.last_error_at - status.failing_since).total_seconds())
     there.behaviour = lambda _: OK
     wait_for(lambda: len(there.ids) == 500)
     assert outage > 0
@@ -316,7 +316,7 @@ def kill_under_load(deployed: Deployed, there: EndpointServer, kills: int, seed:
         stopping.set()
         feeder.join()
     running = deployed.deliver()
-    wait_for(lambda: deployed.standing("There").position == stored)
+    wait_for(lambda: deployed.status("There").position == stored)
     running.terminate()
     return stored, len(there.ids) - len(set(there.ids))
 
@@ -343,7 +343,7 @@ def test_commands_steer_what_runs(deploy: Callable[..., Deployed], endpoint: Cal
     _, port = deployed.serve()
     send_batch(port, *(track(number) for number in range(8)))
     deployed.wait_until_delivered("There")
-    wait_for(lambda: deployed.standing("There").dead_letters == 2)
+    wait_for(lambda: deployed.status("There").dead_letters == 2)
     there.behaviour = lambda _: OK
     _, told = deployed.ask("dead-letters", "--destination", "There", "--retry")
     assert told == "2 will be sent once more\n"

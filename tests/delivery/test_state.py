@@ -34,9 +34,9 @@ class TestFile:
             state.begin("There", 0)
             state.settle("There", settled(5, refused=2))
         with closing(State(path, must_exist=True)) as state:
-            standing = state.standing("There", NOON)
-            assert standing is not None
-            assert (standing.position, standing.delivered, standing.dead_letters) == (5, 3, 2)
+            status = state.status("There", NOON)
+            assert status is not None
+            assert (status.position, status.delivered, status.dead_letters) == (5, 3, 2)
             assert [letter.message for letter in state.dead_letters("There")] == fed(5)[:2]
 
     def test_a_file_of_another_program_is_not_touched(self, path: Path) -> None:
@@ -82,8 +82,8 @@ class TestRate:
             for second in range(300):
                 now = NOON + timedelta(seconds=second)
                 state.settle("There", DeliveryResult(messages=fed(10), refused={}, now=now))
-            steady = state.standing("There", NOON + timedelta(seconds=300))
-            later = state.standing("There", NOON + timedelta(seconds=900))
+            steady = state.status("There", NOON + timedelta(seconds=300))
+            later = state.status("There", NOON + timedelta(seconds=900))
             assert steady is not None
             assert later is not None
             assert steady.rate == pytest.approx(10, rel=0.03)
@@ -93,12 +93,12 @@ class TestRate:
 class TestDeliveryLock:
     def test_one_has_it_at_a_time(self, tmp_path: Path) -> None:
         first, second = DeliveryLock(tmp_path / "lock"), DeliveryLock(tmp_path / "lock")
-        assert first.owner() is None
+        assert first.holder() is None
         assert first.acquire("the first")
         assert not second.acquire("the second")
-        assert (second.owner() or "").startswith("the first, process ")
+        assert (second.holder() or "").startswith("the first, process ")
         first.release()
-        assert second.owner() is None
+        assert second.holder() is None
         assert second.acquire("the second")
         second.release()
 

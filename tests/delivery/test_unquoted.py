@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from delivery_helpers import Bench, envelopes, fed, store, surroundings
+from delivery_helpers import Bench, envelopes, fed, sender_context, store
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trackcore_delivery import (
@@ -225,7 +225,7 @@ def test_no_failure_of_sending_quotes_it(echo: Echo, before: bytes, secret: str,
         WebhookDestination(name="There", url=f"{address}?key={MARK}", secret=Secret("env:SECRET"), headers=headers),
         SegmentDestination(name="There", url=address, write_key=Secret("env:KEY"), headers=headers),
     ):
-        sender = destination.make_sender(surroundings(Path(), environ))
+        sender = destination.make_sender(sender_context(Path(), environ))
         with logged() as log, suppress_taken():
             sender.send(DeliveryBatch(destination="There", messages=fed(2)))
         sender.close()
@@ -280,15 +280,15 @@ def test_no_unexpected_error_of_a_destination_is_quoted(failure: Callable[[str],
             failure(secret)
 
         destination = CallableDestination(name="There", call=call)
-        worker = bench.worker(destination.make_sender(surroundings(bench.folder)), retry_window=timedelta())
+        worker = bench.worker(destination.make_sender(sender_context(bench.folder)), retry_window=timedelta())
         bench.run(worker)
         bench.clock.turn(seconds=100)
         bench.run(worker)
-        standing = bench.state.standing("There", bench.clock.now)
+        status = bench.state.status("There", bench.clock.now)
         bench.state.close()
-    assert standing is not None
-    assert "the sender failed" in (standing.last_error or "")
-    assert MARK not in repr(standing)
+    assert status is not None
+    assert "the sender failed" in (status.last_error or "")
+    assert MARK not in repr(status)
     assert "the sender failed: " in log.getvalue()
     assert " in call" in log.getvalue()
     assert MARK not in log.getvalue()
@@ -324,7 +324,7 @@ def test_no_unexpected_error_of_a_lane_is_quoted(failure: Callable[[str], object
             make_queues=lambda _: [Lane()],  # type: ignore[list-item]
             state=bench.state,
             destinations=[_Broken(name="There")],
-            surroundings=surroundings(tmp_path),
+            context=sender_context(tmp_path),
         )
         delivery._senders = []
         delivery.start()

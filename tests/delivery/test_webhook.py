@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_helpers import NOON, EndpointServer, Reply, fed, surroundings
+from delivery_helpers import NOON, EndpointServer, Reply, fed, sender_context
 from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_delivery import DeliveryBatch, PermanentError, RetryLater, Secret, Sender, WebhookDestination
-from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS, asked_seconds
+from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS, capped_retry_after
 from trackcore_delivery.http import EndpointResponse, HttpEndpoint
 from trackcore_delivery.retry_after import retry_after_seconds
 
@@ -34,7 +34,7 @@ ENDPOINT = HttpEndpoint("http://a/", headers={}, timeout=1.0, secrets=[TOKEN], c
 def _hook(tmp_path: Path) -> Callable[..., Sender]:
     def make(url: str, **settings: Any) -> Sender:
         destination = WebhookDestination(name="There", url=url, **settings)
-        return destination.make_sender(surroundings(tmp_path, {"SECRET": "shh", "TOKEN": "t0ken"}))
+        return destination.make_sender(sender_context(tmp_path, {"SECRET": "shh", "TOKEN": "t0ken"}))
 
     return make
 
@@ -291,7 +291,7 @@ class TestNoAnswer:
     ) -> None:
         bomb = gzip.compress(b"\0" * (64 << 20))
         server = endpoint(lambda _: Reply(headers=headers, body=bomb))
-        sender = WebhookDestination(name="There", url=server.url).make_sender(surroundings(tmp_path))
+        sender = WebhookDestination(name="There", url=server.url).make_sender(sender_context(tmp_path))
         tracemalloc.start()
         sender.send(BATCH)
         peak = tracemalloc.get_traced_memory()[1]
@@ -304,7 +304,7 @@ class TestNoAnswer:
     )
     def test_no_retry_after_raises_or_waits_beyond_the_bound(self, text: str) -> None:
         seconds = retry_after_seconds(text, NOON)
-        assert seconds is None or 0 < asked_seconds(seconds) <= LONGEST_RETRY_AFTER_SECONDS
+        assert seconds is None or 0 < capped_retry_after(seconds) <= LONGEST_RETRY_AFTER_SECONDS
 
     def test_what_an_endpoint_answers_acts_on_no_terminal(
         self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]

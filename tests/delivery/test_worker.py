@@ -10,7 +10,7 @@ from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_delivery import MessageRefused, PermanentError, RetryLater, Selection, UnusableState
-from trackcore_delivery.backoff import FIRST_SECONDS, LONGEST_SECONDS, asked_seconds, backoff_seconds
+from trackcore_delivery.backoff import FIRST_SECONDS, LONGEST_SECONDS, backoff_seconds, capped_retry_after
 from trackcore_delivery.destination_worker import DestinationWorker
 
 Behaviour = Callable[[list[str]], Sequence[MessageRefused]]
@@ -139,9 +139,9 @@ class TestRefusals:
 
         store(bench.log, envelopes(40, pad=9_000))
         bench.run(bench.worker(Recipient(refuse), batch_messages=7))
-        standing = bench.state.standing("There", NOON)
-        assert standing is not None
-        assert (standing.dead_letters, standing.dead_dropped) == (10, 30)
+        status = bench.state.status("There", NOON)
+        assert status is not None
+        assert (status.dead_letters, status.dead_dropped) == (10, 30)
         assert list(bench.dead) == [f"m{number}" for number in range(30, 40)]
 
 
@@ -158,9 +158,9 @@ class TestFailures:
         bench.clock.turn(seconds=FIRST_SECONDS)
         bench.run(worker)
         assert there.taken == [f"m{number}" for number in range(6)]
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert (standing.failing_since, standing.last_error) == (None, "down, with 2")
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert (status.failing_since, status.last_error) == (None, "down, with 2")
 
     def test_a_batch_gets_smaller_until_what_makes_it_fail_is_alone(self, bench: Bench) -> None:
         """Where nobody else's message shows that the destination works; so those before it arrive."""
@@ -186,9 +186,9 @@ class TestFailures:
         there = Recipient(behave)
         worker = bench.worker(there)
         worker.step()
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert standing.next_try_at == NOON + timedelta(seconds=waited)
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert status.next_try_at == NOON + timedelta(seconds=waited)
 
     def test_the_wait_survives_a_restart(self, bench: Bench) -> None:
         def behave(_: list[str]) -> Sequence[MessageRefused]:
@@ -431,7 +431,7 @@ def test_the_ceiling_of_a_wait_doubles() -> None:
 
 @given(st.floats(allow_nan=False))
 def test_a_wait_that_is_asked_for_is_bounded(asked: float) -> None:
-    assert 0 <= asked_seconds(asked) <= 3_600
+    assert 0 <= capped_retry_after(asked) <= 3_600
 
 
 def test_order_holds_for_each_user_whatever_fails(bench: Bench) -> None:

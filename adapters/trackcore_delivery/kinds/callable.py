@@ -29,9 +29,9 @@ class CallableDestination(DeliveredDestination):
 
     call: Callable[[Sequence[JSONObject]], None]
 
-    def make_sender(self, surroundings: SenderContext) -> CallableSender:
+    def make_sender(self, context: SenderContext) -> CallableSender:
         """See `DeliveredDestination.make_sender`."""
-        del surroundings
+        del context
         return CallableSender(self.call)
 
 

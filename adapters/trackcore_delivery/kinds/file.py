@@ -50,19 +50,19 @@ class FileDestination(DeliveredDestination):
     rotate_bytes: ByteCount = attrs.field(default=ByteCount(128 << 20), validator=_positive)
     gzip: bool = True
 
-    def make_sender(self, surroundings: SenderContext) -> FileSender:
+    def make_sender(self, context: SenderContext) -> FileSender:
         """See `DeliveredDestination.make_sender`."""
         return FileSender(
-            folder=surroundings.folder / self.folder,
+            folder=context.folder / self.folder,
             names=archive_names(self.name),
             rotate_bytes=self.rotate_bytes,
             compress=self.gzip,
-            clock=surroundings.clock,
+            clock=context.clock,
         )
 
-    def place(self, surroundings: SenderContext) -> Place:
+    def place(self, context: SenderContext) -> Place:
         """See `DeliveredDestination.place`."""
-        return place_of(surroundings.folder / self.folder, archive_names(self.name))
+        return place_of(context.folder / self.folder, archive_names(self.name))
 
 
 @attrs.frozen(kw_only=True)

@@ -89,9 +89,9 @@ class SegmentDestination(DeliveredDestination):
     batch_messages: int = attrs.field(default=500, validator=[_positive, validators.le(MAX_BATCH_MESSAGES)])
     batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[_positive, _not_above])
 
-    def make_sender(self, surroundings: SenderContext) -> SegmentSender:
+    def make_sender(self, context: SenderContext) -> SegmentSender:
         """See `DeliveredDestination.make_sender`."""
-        environ = surroundings.environ
+        environ = context.environ
         key = self._revealed_key(environ)
         own = {name: value.reveal(environ) for name, value in self.headers.items()}
         basic = b64encode(f"{key}:".encode()).decode()
@@ -103,7 +103,7 @@ class SegmentDestination(DeliveredDestination):
             headers=headers,
             timeout=self.timeout.total_seconds(),
             secrets=[key, basic, *own.values()],
-            clock=surroundings.clock,
+            clock=context.clock,
         )
         return SegmentSender(endpoint, self.gzip)
 

@@ -43,9 +43,9 @@ class WebhookDestination(DeliveredDestination):
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
 
-    def make_sender(self, surroundings: SenderContext) -> WebhookSender:
+    def make_sender(self, context: SenderContext) -> WebhookSender:
         """See `DeliveredDestination.make_sender`."""
-        environ = surroundings.environ
+        environ = context.environ
         headers = {name: value.reveal(environ) for name, value in self.headers.items()}
         secret = None if self.secret is None else self.secret.reveal(environ)
         endpoint = HttpEndpoint(
@@ -53,9 +53,9 @@ class WebhookDestination(DeliveredDestination):
             headers=headers,
             timeout=self.timeout.total_seconds(),
             secrets=[*headers.values(), secret or ""],
-            clock=surroundings.clock,
+            clock=context.clock,
         )
-        return WebhookSender(endpoint, secret, self.gzip, surroundings.clock)
+        return WebhookSender(endpoint, secret, self.gzip, context.clock)
 
 
 @attrs.define

@@ -133,7 +133,7 @@ class DeliveryRun:
             make_queues=partial(self._make_queues, state=state),
             state=state,
             destinations=self._configuration.delivered,
-            surroundings=_surroundings(self._configuration, os.environ),
+            context=_surroundings(self._configuration, os.environ),
         )
         delivery.start()
         self._stopping.wait()
@@ -159,7 +159,7 @@ class DeliveryRun:
         told = False
         while not right.acquire(self._name):
             if not told:
-                _log.warning("%s delivers already; standing by until it ends", right.owner() or "another process")
+                _log.warning("%s delivers already; standing by until it ends", right.holder() or "another process")
                 told = True
             if self._stopping.wait(_LOOK_SECONDS):
                 return False

@@ -60,7 +60,7 @@ def examine_positions(configuration: Configuration) -> None:
     if isinstance(configuration.log, KafkaLogSettings) or not configuration.delivery_path.exists():
         return
     feed = log_feed(configuration)
-    is_owned = delivery_lock(configuration).owner() is not None
+    is_owned = delivery_lock(configuration).holder() is not None
     try:
         with closing(State(configuration.delivery_path, must_exist=True)) as state:
             for name in state.names():
