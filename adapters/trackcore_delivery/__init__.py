@@ -1,8 +1,8 @@
 """Delivery: from the log to destinations, at least once, in order for each user, each destination by itself.
 
-A `Feed`, or a `DeliveryQueue` of another kind, gives the messages, a `State` keeps how far each destination has come
-and what failed, a kind of destination brings a `Sender`, and `Delivery` runs them.  `worker` says how, and why what is
-promised holds.
+A `Feed`, or another kind of `DeliveryQueue`, provides the messages.  A `State` keeps how far each destination has come
+and what failed.  Each kind of destination brings a `Sender`, and `Delivery` runs them all.  `destination_worker`
+describes the algorithm and why its promises hold.
 """
 
 from trackcore_delivery.delivery import Delivery

@@ -1,4 +1,4 @@
-"""A destination that messages are delivered to: how its batches are made, and how long they are tried."""
+"""A destination that messages are delivered to: how its batches are formed, and how long delivery is retried."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def _check_start(_: object, __: object, start: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class DeliveredDestination(Destination):
-    """What is common to the kinds of destination.  A kind is a subclass with settings of its own and a sender.
+    """The settings that all kinds of destination share.  A kind is a subclass with its own settings and its own sender.
 
-    A batch is sent when it has `batch_messages`, or about `batch_bytes`, or when its first message has been there for
-    `batch_wait`.  What has not been taken after `retry_window` goes to the dead letters.  `start` says where a new
-    destination begins: with the oldest message that was ever selected for it, or with the next one.
+    A batch is sent when it has `batch_messages`, or about `batch_bytes`, or when its first message has waited for
+    `batch_wait`.  Messages that are not delivered within `retry_window` become dead letters.  `start` selects where a
+    new destination begins: with the oldest message that was ever selected for it, or with the next one.
     """
 
     kind: ClassVar[str] = ""
@@ -46,16 +46,16 @@ class DeliveredDestination(Destination):
     start: str = attrs.field(default=OLDEST, validator=_check_start)
 
     def make_sender(self, context: SenderContext) -> Sender:
-        """Make what sends to it.  Raises `UnusableSecret` or `ValueError` where a setting cannot be used."""
+        """Build the sender.  Raises `UnusableSecret` or `ValueError` if a setting cannot be used."""
         raise NotImplementedError
 
     def place(self, context: SenderContext) -> Hashable:
-        """Return what only one destination may write to; None for nothing.  Raises `ValueError`."""
+        """Return the place that only one destination may write to, or None.  Raises `ValueError`."""
         del context
         return None
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
-        """Give each secret among the settings with its path: `secret`, `headers.Authorization`."""
+        """Yield each secret among the settings with its path: `secret`, `headers.Authorization`."""
         for field in attrs.fields(type(self)):
             value = getattr(self, field.name)
             if isinstance(value, Secret):
@@ -72,7 +72,7 @@ class SamePlace(TrackcoreError):
     other: str
 
     def __str__(self) -> str:
-        return f"{self.name!r} would write the same files as {self.other!r}: give one of them another folder or name"
+        return f"{self.name!r} would write the same files as {self.other!r}: rename one or change its folder"
 
 
 def check_places(destinations: Iterable[DeliveredDestination], context: SenderContext) -> None:

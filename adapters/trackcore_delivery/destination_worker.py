@@ -1,24 +1,24 @@
-"""The worker of one destination: what is tried when, and what becomes of a message that is not taken.
+"""The worker of one destination: when it tries which messages, and what happens to a rejected one.
 
 Theory of operation.  A worker has one batch in flight, and takes the next only when every message of it is settled:
-delivered, held back, or among the dead letters.  Everything that delivery promises follows from that.
+delivered, held back, or among the dead letters.  All promises of delivery follow from that.
 
-- Order.  A destination gets its messages in the order of the feed, but those of held users, which follow in theirs;
-  so those of one user come in order (see `held`).
-- Independence.  Each destination has its own worker, thread and position; one that hangs keeps nobody waiting.
-- Bounded memory: one batch for each destination.  What waits, waits in the log.
-- After a crash at most the batch in flight is sent again, and what was sent in a search (see `isolation`): the position
+- Order.  A destination gets its messages in the order of the feed, except for those of held users, which follow in
+  their own order; so the messages of one user arrive in order (see `held_queue`).
+- Independence.  Each destination has its own worker, thread and position; a hanging destination delays no other.
+- Bounded memory: one batch for each destination.  The backlog stays in the log.
+- After a crash at most the batch in flight is sent again, and the probes of a search (see `isolation`): the position
   moves in the transaction that settles.
 
-A batch that is refused is divided until it is known which messages it is because of; the rest is delivered.  A batch
-that fails is tried again after a while, and smaller each time.  Where the destination may fail because of one user's
-messages, that user is looked for and held back (see `isolation`).  What has been waiting for longer than the retry
-window, while the destination failed all the time, goes to the dead letters (see `patience`).
+A batch that is rejected is bisected until the messages at fault are known; the rest is delivered.  A batch that fails
+is retried after a backoff, smaller each time.  If the destination may fail because of one user's messages, that user is
+searched for and held back (see `isolation`).  Messages that have waited for longer than the retry window, while the
+destination failed all the time, go to the dead letters (see `retry_window`).
 
-Each lane counts its own failures, so that a dead letter or a replay that cannot be taken holds up only its like.  Where
-it is the destination as a whole that cannot be reached, or asks to be left alone, no lane is tried (see `tracks`).
+Each queue counts its own failures, so that a dead letter or a replay that is not accepted delays only its own queue.
+While the destination as a whole cannot be reached, or has asked for a pause, no queue is tried (see `queue_state`).
 
-A worker has no thread and no clock of its own.  `step` does what is due and says how long there is nothing to do.
+A worker has no thread and no clock.  `step` does the work that is due and returns how long to wait.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentE
 from trackcore_delivery.state import State
 
 POLL_SECONDS = 0.2
-"""How often it is looked whether something has come."""
+"""How often the queues are polled."""
 
 _ISOLATE_AFTER = 2
-"""After so many failures of a batch that may be one user's, the user is looked for."""
+"""After this many failures of a batch that one user's messages may cause, that user is searched for."""
 
 _HELD_PAUSE_SECONDS = 5.0
-"""How far apart the attempts for held users are while they fail, however many users there are."""
+"""The time between attempts for held users while they fail, however many users there are."""
 
 _EVICTED = "given up before its retry window has ended: too much is held back"
 
@@ -61,7 +61,7 @@ _log = logging.getLogger("trackcore.delivery")
 class DestinationWorker:
     """Delivers the messages of one destination.
 
-    `jitter` draws evenly from 0 to 1; `monotonic` gives seconds by a clock that nobody sets.
+    `jitter` draws evenly from 0 to 1; `monotonic` returns seconds by the monotonic clock.
     """
 
     destination: DeliveredDestination
@@ -99,7 +99,7 @@ class DestinationWorker:
         self._reload_held_users()
 
     def step(self) -> float:
-        """Do what is due, and give how many seconds there is nothing to do then.
+        """Do the work that is due, and return the seconds to wait before the next step.
 
         Raises:
             FeedUnavailable, UnusableState: the feed or the state cannot be used now; nothing is lost.
@@ -120,10 +120,10 @@ class DestinationWorker:
         return pause
 
     def _wait_seconds(self, queue_state: QueueState, ticks: float) -> float:
-        """Return for how many seconds a lane is not to be tried."""
+        """Return for how many seconds a queue must not be tried."""
         times = [self._outage.next_try, queue_state.next_try]
         if isinstance(queue_state.queue, HeldQueue):
-            # While what comes in fails, it is what shows whether the destination works again.
+            # While the incoming queue fails, that queue is the one that detects recovery.
             times += [self._held_next_try, *(other.next_try for other in self._queue_states if other.queue.can_hold)]
         return max((time - ticks for time in times if time is not None), default=0.0)
 
@@ -134,7 +134,7 @@ class DestinationWorker:
         return queue_state.queue.can_hold and queue_state.ambiguous_failures >= _ISOLATE_AFTER
 
     def _take(self, queue_state: QueueState, count: int, now: datetime) -> Sequence[Waiting]:
-        """Take what waits, as much of it as there is room to hold what is of held users."""
+        """Take waiting messages, only as many as the held users among them can be held."""
         waiting = queue_state.queue.take(count=count, size=self.destination.batch_bytes, now=now)
         if not waiting or not queue_state.queue.can_hold:
             return waiting
@@ -149,7 +149,7 @@ class DestinationWorker:
         return waiting
 
     def _must_hold(self, queue_state: QueueState, message: FedMessage) -> bool:
-        """Return whether a message waits for others of its user, and has not arrived in a search."""
+        """Return whether a message waits for others of its user, and has not arrived as a probe."""
         is_held = queue_state.queue.can_hold and key_of(message) in self._held
         return is_held and not self._isolation.has_arrived(message)
 
@@ -167,7 +167,7 @@ class DestinationWorker:
             self._fail(queue_state, waiting[self._done : self._done + tried], error)
 
     def _look_ahead(self, queue_state: QueueState) -> Callable[[int], Sequence[FedMessage]]:
-        """Return what looks further ahead in a lane than a batch reaches, by a factor."""
+        """Return a function that peeks into a queue further than a batch reaches, by a factor."""
 
         def look(factor: int) -> Sequence[FedMessage]:
             count, size = self.destination.batch_messages * factor, self.destination.batch_bytes * factor
@@ -176,9 +176,9 @@ class DestinationWorker:
         return look
 
     def _deliver(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> None:
-        """Send messages, dividing them where they are refused, and settle them in order.  Raises `RetryLater`.
+        """Send messages, bisecting them if they are rejected, and settle them in order.  Raises `RetryLater`.
 
-        What is held back, or has arrived already, is settled with the others but not sent.
+        Messages that are held back, or have arrived already, are settled with the others but not sent.
         """
         sent = [index for index, message in enumerate(messages) if not self._is_skipped(queue_state, message)]
         try:
@@ -202,21 +202,21 @@ class DestinationWorker:
             return self.sender.send(DeliveryBatch(destination=self.destination.name, messages=messages))
         except (PermanentError, RetryLater):
             raise
-        except Exception as error:  # noqa: BLE001 - a fault in a kind, or in a callable, loses nothing
+        except Exception as error:  # noqa: BLE001 - a bug in a kind, or in a callable, loses nothing
             _log.error("%s: the sender failed: %s", self.destination.name, describe_unexpected(error))
             raise RetryLater(detail=f"the sender failed ({type(error).__name__})") from None
 
     def _hold(self, queue_state: QueueState, messages: Sequence[FedMessage], ambiguous_failures: int) -> None:
         """Hold back the user of the last of these messages; those before it are held or have arrived.
 
-        `ambiguous_failures` is how sure it is that there are more such users.
+        `ambiguous_failures` is the count to go on with: it decides how soon another such user is searched for.
         """
         *passed, message = messages
         if passed:
             self._settle(queue_state, passed, {}, is_answer=False)
         self._make_room(message)
         _log.warning(
-            "%s: fails to take the messages of a user of source %s alone; they are held back",
+            "%s: accepts messages, but not those of one user of source %s; they are held back",
             self.destination.name,
             message.source,
         )
@@ -225,10 +225,10 @@ class DestinationWorker:
         queue_state.ambiguous_failures = ambiguous_failures
 
     def _make_room(self, message: FedMessage) -> None:
-        """Give up held users until one more message can be held."""
+        """Evict held users until one more message can be held."""
         while (user := self._capacity.user_to_evict(message)) is not None:
             _log.warning(
-                "%s: %d messages of a user of source %s to the dead letters: %s",
+                "%s: %d messages of a user of source %s moved to the dead letters: %s",
                 self.destination.name,
                 user.messages,
                 user.source,
@@ -246,11 +246,11 @@ class DestinationWorker:
         *,
         is_answer: bool = True,
     ) -> None:
-        """Settle messages; `is_answer` says that the destination has answered for them, or for others just now."""
+        """Settle messages; `is_answer` means that the destination has just answered for them, or for others."""
         if is_answer:
             if queue_state.failures and not isinstance(queue_state.queue, HeldQueue):
                 seconds = queue_state.window.seconds
-                _log.info("%s: takes messages again, after %d s", self.destination.name, seconds)
+                _log.info("%s: accepts messages again, after %d s", self.destination.name, seconds)
             queue_state.reset()
             self._outage.end()
             queue_state.count = min(2 * queue_state.count, self.destination.batch_messages)
@@ -269,7 +269,7 @@ class DestinationWorker:
         )
 
     def _fail(self, queue_state: QueueState, waiting: Sequence[Waiting], error: RetryLater) -> None:
-        """Note a failed attempt, decide when to try again, and give up what has been tried for long enough."""
+        """Record a failed attempt, schedule the next one, and give up messages that have been tried for long enough."""
         now, ticks = self.clock(), self.monotonic()
         is_held_user = isinstance(queue_state.queue, HeldQueue) and not error.is_outage
         queue_state.failures += 1
@@ -277,7 +277,7 @@ class DestinationWorker:
         queue_state.window.count(ticks, self.destination.retry_window, lambda: _ends(queue_state.queue))
         pause = self._pause(queue_state, error, ticks, len(waiting))
         if queue_state.failures == 1 and not is_held_user:
-            _log.warning("%s: %s; trying again", self.destination.name, error.detail)
+            _log.warning("%s: %s; retrying", self.destination.name, error.detail)
         attempts = [queue_state.attempts(now=now, pause=pause)]
         if error.is_outage:
             attempts.append(self._outage.attempts(now=now, pause=pause))
@@ -292,7 +292,7 @@ class DestinationWorker:
         self._give_up(queue_state, waiting, error, now)
 
     def _pause(self, queue_state: QueueState, error: RetryLater, ticks: float, count: int) -> float:
-        """Decide for how long to wait: with all lanes, or with this one."""
+        """Decide how long to pause: all queues if the whole destination fails, else this one."""
         seconds = queue_state.window.seconds
         if error.is_outage:
             self._outage.failures += 1
@@ -310,17 +310,17 @@ class DestinationWorker:
         return pause
 
     def _give_up(self, queue_state: QueueState, waiting: Sequence[Waiting], error: RetryLater, now: datetime) -> None:
-        """Bury what has waited for the retry window: first of what was tried only, since it may be its fault.
+        """Dead-letter messages whose retry window is over: first only the tried ones, which may be at fault.
 
-        If the next fails as well it is not, and then everything that has waited so long goes, so that what waits
-        does not grow for as long as the destination fails.
+        If the next attempt fails as well they were not at fault, and then every message that has waited as long goes
+        too, so that the backlog does not grow for as long as the destination fails.
         """
-        reason = f"not taken within {self.destination.retry_window}; last: {error.detail}"
+        reason = f"not delivered within {self.destination.retry_window}; last: {error.detail}"
         while expired := list(self._expired(queue_state, waiting)):
             passed = [self._is_skipped(queue_state, message) for message in expired]
             refused = {index: reason for index, is_passed in enumerate(passed) if not is_passed}
             self._write(queue_state.queue, self._result(queue_state, expired, refused, is_answer=False))
-            if isinstance(queue_state.queue, HeldQueue):  # each of its messages has its own try
+            if isinstance(queue_state.queue, HeldQueue):  # each of its messages gets its own attempt
                 queue_state.next_try = self._held_next_try = self.monotonic() + FIRST_SECONDS
                 return
             if not queue_state.gave_up or len(expired) < len(waiting):
@@ -329,19 +329,19 @@ class DestinationWorker:
             waiting = self._take(queue_state, self.destination.batch_messages, now)
 
     def _expired(self, queue_state: QueueState, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
-        """Yield the first messages, up to one that has not waited for the retry window."""
+        """Yield the first messages, up to one whose retry window is not over."""
         for message, place in waiting:
             if not queue_state.window.is_over(place, self.destination.retry_window):
                 return
             yield message
 
     def _write(self, queue: DeliveryQueue, result: DeliveryResult) -> None:
-        """Settle, and remember to do so where the state cannot be written now: what has arrived must not go twice."""
+        """Settle, or keep the result for later if the state is not writable: no message that arrived is sent twice."""
         self._pending = queue, result
         self._settle_pending()
         if result.refused:
             reason = next(iter(result.refused.values()))
-            _log.warning("%s: %d to the dead letters: %s", self.destination.name, len(result.refused), reason)
+            _log.warning("%s: %d moved to the dead letters: %s", self.destination.name, len(result.refused), reason)
 
     def _settle_pending(self) -> None:
         if self._pending is not None:
@@ -355,7 +355,7 @@ class DestinationWorker:
             self._reload_held_users()
 
     def _reload_held_users(self) -> None:
-        """Have a queue_state for each user that is held, and for no other."""
+        """Keep a queue state for each user that is held, and for no other."""
         users = {user.id: user for user in self.state.held_users(self.destination.name)}
         kept: deque[QueueState] = deque()
         for queue_state in self._queue_states:
@@ -373,7 +373,7 @@ class DestinationWorker:
         self._must_reload_held = False
 
     def _state_of_held(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> QueueState:
-        """Build the queue_state of a user who was held by another process, or just now, since an attempt has failed."""
+        """Build the state of a user who was held by another process, or just now, since an attempt has failed."""
         queue_state = QueueState(HeldQueue(self.destination.name, self.state, user), count=1)
         ticks = self.monotonic()
         if user.queue_name in attempts:
@@ -386,7 +386,7 @@ class DestinationWorker:
 
 
 def _ends(queue: DeliveryQueue) -> Mapping[str, int]:
-    """Return how far a lane reaches; nothing where that cannot be known now: then it is asked the next time."""
+    """Return how far a queue reaches; nothing if that is unknown now: the next failure asks again."""
     try:
         return queue.ends()
     except FeedUnavailable:

@@ -1,24 +1,24 @@
-"""The search for the user whose messages a destination fails to take.
+"""The search for the user whose messages a destination fails to accept.
 
-Theory.  A 500, or no answer in time, may be because of one message or because of the destination as a whole; the answer
-does not say which.  What tells them apart is a message of somebody else: if that is taken at the same time, the
-destination works.  So after a few failures of a batch
+Theory.  A 500, or no response in time, may be caused by one message or by the destination as a whole; the response does
+not show which.  A message of another user separates the two: if that one is accepted at the same time, the destination
+works.  So after a few failures of a batch
 
-1. its first message is sent alone.  If that fails, the first message of another user is sent alone.  If it fails too,
-   the destination is taken to fail as a whole, and the next attempt waits; else the first message's user is held, and
-   so are up to seven more that are found at once.
-2. If the first message was taken, the destination works, and the batch is halved until the first message that fails is
-   known: its user is held.  What lies before it is delivered on the way.
+1. its first message is sent alone.  If that fails, the first message of another user is sent alone, as a probe.  If the
+   probe fails too, the destination is taken to fail as a whole, and the next attempt waits; else the first message's
+   user is held, and so are up to seven more that are found at once.
+2. If the first message was accepted, the destination works, and the batch is bisected until the first message that
+   fails is known: its user is held.  The messages before it are delivered on the way.
 
 So while the destination fails as a whole an attempt costs two requests of one message each, whatever the size of the
-batch; and one user is found by at most log2(n) + 2 requests.  Who the other user is changes from attempt to attempt,
-until one is found whose messages are taken; that one is asked first from then on.  It is chosen from as much as eight
-batches, and after some failures from 64, since a batch may have messages of a single user, or of users like the first
-alone.
+batch; and one user is found by at most log2(n) + 2 requests.  The user of the probe changes from attempt to attempt,
+until one is found whose messages are accepted; that one is probed first from then on.  It is chosen from as much as
+eight batches, and after some failures from 64, since a batch may have messages of a single user, or of users with the
+same fault alone.
 
-A message of another user that was taken in step 1 is not sent again when its turn comes, if this process lives that
-long; it was the first of its user that waits, so that user's order holds.  After a crash it is sent again, so there are
-never more than 50 such: beyond that, the last of them is sent once more to learn whether the destination works.
+A probe that was accepted is not sent again when its turn comes, if this process lives until then; it was the first
+waiting message of its user, so that user's order holds.  After a crash it is sent again, so there are never more than
+50 such messages: beyond that, the last of them is sent once more as the probe.
 """
 
 from __future__ import annotations
@@ -34,37 +34,41 @@ from trackcore_delivery.sending import MessageRefused, PermanentError, RetryLate
 
 _BATCHES_AHEAD = 8
 _MAX_DOUBLINGS = 3
-"""From how many batches the other user is chosen, and how often that is doubled while none is found whose messages are
-taken: many users with such messages may stand one behind the other."""
+"""The number of batches from which the probe is chosen, and how often that is doubled while no probe is accepted.
+
+Many users with such messages may follow one another.
+"""
 
 _MAX_ARRIVED = 50
-"""So many messages may have been sent before their turn, which only this process knows."""
+"""The limit of messages sent before their turn, which only this process remembers."""
 
 _TRUST = 8
-"""Of how many users in a row it is believed, once a message of another was taken, that the fault is theirs.
+"""For how many users in a row one accepted probe proves that the fault is theirs.
 
-Any wait ends that.  For one of them the other was asked."""
+Any wait ends that.  The probe was sent for the first of them.
+"""
 
 _STRIDE = 0.618034
-"""By which part of the others the choice moves on: the golden ratio spreads few choices evenly, and misses none."""
+"""By which fraction of the candidates the choice moves on: the golden ratio spreads few choices evenly and skips none.
+"""
 
 Key: TypeAlias = tuple[str, str]
 
 
 def key_of(message: FedMessage) -> Key:
-    """Return source and user: that for which order is promised."""
+    """Return source and user, the unit for which order is promised."""
     return message.source, message.user
 
 
 @attrs.define(kw_only=True)
 class Isolation:
-    """Looks for users to be held.
+    """Searches for users to hold.
 
     Args:
         send: sends messages, and settles nothing.
         deliver: sends messages, and settles them.
         hold: settles messages, the user of the last of which is held from then on.
-        is_held: whether a message is of a user who is held already.
+        is_held: whether a message belongs to a user who is held already.
     """
 
     send: Callable[[Sequence[FedMessage]], Sequence[MessageRefused]]
@@ -77,22 +81,22 @@ class Isolation:
     _doublings: int = attrs.field(init=False, default=0)
 
     def has_arrived(self, message: FedMessage) -> bool:
-        """Return whether a message that is not settled yet was taken in a search."""
+        """Return whether a message that is not settled yet was accepted as a probe."""
         return _identity(message) in self._arrived
 
     def forget(self, messages: Iterable[FedMessage]) -> None:
-        """Forget messages that are result."""
+        """Forget messages that are settled."""
         for message in messages:
             self._arrived.pop(_identity(message), None)
 
     def end_trust(self) -> None:
-        """Believe no longer that the destination works: an attempt has failed, and the next one waits."""
+        """Stop relying on the last probe: an attempt has failed, and the next one waits."""
         self._trust = 0
 
     def run(
         self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
     ) -> None:
-        """Look for one user in a batch that has failed, and hold it.
+        """Search a batch that has failed for one user, and hold that user.
 
         Raises:
             RetryLater: the destination fails as a whole, as far as is known.
@@ -115,7 +119,7 @@ class Isolation:
     def _is_working(
         self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
     ) -> bool:
-        """Return whether the destination takes messages of others than the first one's user, asking it if needed."""
+        """Return whether the destination accepts messages of users other than the first one's, probing it if needed."""
         if self._trust == 0:
             if not self._probe_succeeds(queue_state, messages, look_ahead):
                 return False
@@ -124,7 +128,7 @@ class Isolation:
         return True
 
     def _bisect(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> None:
-        """Deliver what lies before the first message that fails alone, and hold its user."""
+        """Deliver the messages before the first one that fails alone, and hold its user."""
         while messages:
             half = messages[: max(1, len(messages) // 2)]
             try:
@@ -166,7 +170,7 @@ class Isolation:
         return True
 
     def _probe_candidates(self, messages: Sequence[FedMessage], user: Key) -> list[FedMessage]:
-        """Return the first message that waits of each user but one."""
+        """Return the first waiting message of each user except one."""
         found: dict[Key, FedMessage] = {}
         for message in messages:
             if key_of(message) != user and not self._is_skipped(message):
@@ -178,5 +182,5 @@ class Isolation:
 
 
 def _identity(message: FedMessage) -> tuple[str, str]:
-    """Return what tells a message from others; its position may be another's once the log was replaced."""
+    """Return the identity of a message; its position may belong to another one after the log was replaced."""
     return message.source, message.message_id

@@ -1,4 +1,4 @@
-"""The marks in the state file: what proves that a position is one in the log that is read."""
+"""The progress of each destination in the state file: its position, and the mark that proves it is one in this log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trackcore_delivery.results import Replay
 
 
 class StoredProgress(ABC):
-    """What of the state is about marks, and about logs in which they do not hold."""
+    """The part of the state about positions, their marks, and logs in which they do not hold."""
 
     @abstractmethod
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]: ...
@@ -28,7 +28,7 @@ class StoredProgress(ABC):
         return decode_mark(*rows[0]) if rows else None
 
     def skip(self, destination: str, mark: Mark) -> None:
-        """Note that up to a position there is nothing for a destination, or what proves the position."""
+        """Move a destination to a position that has nothing for it before it, or store the proof of its position."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
@@ -36,7 +36,7 @@ class StoredProgress(ABC):
             )
 
     def change_log(self, destination: str, change: LogChanged, now: datetime) -> None:
-        """Note that the log is another one than before, and let the destination go on from where both agree."""
+        """Record that the log was replaced, and let the destination go on from where both logs agree."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ?, log_change = ?, log_changed_at = ? WHERE name = ?",
@@ -44,14 +44,14 @@ class StoredProgress(ABC):
             )
 
     def log_change(self, destination: str) -> tuple[str, datetime] | None:
-        """Return what was found when the log was last another one than before, and when; None if it never was."""
+        """Return a description of the last replacement of the log, and when it was found; None if there was none."""
         rows = self._read("SELECT log_change, log_changed_at FROM destinations WHERE name = ?", destination)
         if not rows or rows[0][0] is None:
             return None
         return rows[0][0], datetime.fromtimestamp(rows[0][1], UTC)
 
     def change_log_of_replay(self, replay: Replay, change: LogChanged, end: Mark) -> None:
-        """Let a replay go on from where both logs agree, up to the last message there is by now."""
+        """Let a replay go on from where both logs agree, up to the current last message."""
         position = min(replay.position, change.found.position)
         with self._transaction() as connection:
             connection.execute(

@@ -32,12 +32,12 @@ REPLAY_COLUMNS = "id, destination, asked_at, since, until, call, user, position,
 
 
 def held_size(message: FedMessage) -> int:
-    """Return for how many bytes a held message counts."""
+    """Return how many bytes a held message counts for."""
     return len(message.payload) + HELD_OVERHEAD_BYTES
 
 
 def note_attempts(connection: sqlite3.Connection, destination: str, attempts: Iterable[Attempts]) -> None:
-    """Write how attempts of lanes have failed."""
+    """Store the failed attempts of queues."""
     connection.executemany(
         "INSERT OR REPLACE INTO attempts (destination, lane, failures, seconds, marks, paused_at, pause)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -49,12 +49,12 @@ def note_attempts(connection: sqlite3.Connection, destination: str, attempts: It
 
 
 def forget_attempts(connection: sqlite3.Connection, destination: str, queue: str) -> None:
-    """Forget the failed attempts of a lane, and those of the destination as a whole."""
+    """Delete the failed attempts of a queue, and those of the destination as a whole."""
     connection.execute("DELETE FROM attempts WHERE destination = ? AND lane IN (?, '')", (destination, queue))
 
 
 def hold(connection: sqlite3.Connection, destination: str, result: DeliveryResult) -> None:
-    """Copy the messages that are to be held, and note their users, unless they are held already."""
+    """Copy messages that are held back, and store their users, unless they are held already."""
     for index in sorted(result.held):
         message = result.messages[index]
         values = destination, message.source, message.user
@@ -78,7 +78,7 @@ def hold(connection: sqlite3.Connection, destination: str, result: DeliveryResul
 
 
 def release(connection: sqlite3.Connection, destination: str, user: HeldUser, numbers: Sequence[int]) -> None:
-    """Delete held messages that are settled; with the last of them their user."""
+    """Delete settled held messages; the last of them releases their user."""
     connection.executemany("DELETE FROM held_messages WHERE number = ?", [(number,) for number in numbers])
     (last,) = connection.execute(LAST_HELD, (user.id,)).fetchone()
     if not last:
@@ -87,7 +87,7 @@ def release(connection: sqlite3.Connection, destination: str, user: HeldUser, nu
 
 
 def delete_dead(connection: sqlite3.Connection, destination: str, numbers: Sequence[int]) -> None:
-    """Delete dead letters by their numbers, and count what that frees."""
+    """Delete dead letters by their numbers, and subtract their size."""
     freed = 0
     for number in numbers:
         row = connection.execute("DELETE FROM dead_letters WHERE id = ? RETURNING size", (number,)).fetchone()
@@ -96,7 +96,7 @@ def delete_dead(connection: sqlite3.Connection, destination: str, numbers: Seque
 
 
 def as_attempts(row: tuple[Any, ...]) -> Attempts:
-    """Build what was stored by `note_attempts`."""
+    """Build the value that `note_attempts` stored."""
     queue, failures, seconds, marks, paused_at, pause = row
     return Attempts(
         queue=queue,

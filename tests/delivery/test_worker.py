@@ -258,7 +258,7 @@ class TestRetryWindow:
         store(bench.log, envelopes(30, first=30))
         self.run_for(bench, worker, hours=3)
         assert list(bench.dead) == [f"m{number}" for number in range(30)]
-        assert bench.dead["m0"] == "not taken within 4:00:00; last: down, with 1"
+        assert bench.dead["m0"] == "not delivered within 4:00:00; last: down, with 1"
 
     def test_one_message_that_cannot_be_taken_dies_alone(self, bench: Bench) -> None:
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
@@ -403,7 +403,7 @@ class TestSecondChances:
             bench.clock.turn(minutes=1)
         assert there.taken == [f"m{number}" for number in range(1, 5 * 60)]
         (letter,) = bench.state.dead_letters()
-        assert (letter.retried_at, letter.reason) == (None, "not taken within 4:00:00; last: down, with 1")
+        assert (letter.retried_at, letter.reason) == (None, "not delivered within 4:00:00; last: down, with 1")
 
     def test_what_comes_in_does_not_wait_for_a_replay(self, bench: Bench) -> None:
         store(bench.log, envelopes(6))
