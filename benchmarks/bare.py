@@ -1,4 +1,4 @@
-"""The floor for HTTP: a Werkzeug app that reads the body and answers what trackcore answers, and does nothing else."""
+"""The floor for HTTP: a Werkzeug app that reads the body and sends the response of trackcore, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from werkzeug.wrappers import Request, Response
 
 @Request.application
 def app(request: Request) -> Response:
-    """Read the body and answer."""
+    """Read the body and respond."""
     request.get_data()
     return Response(b'{"success": true}', content_type="application/json")

@@ -1,8 +1,8 @@
-"""The messages that all benchmarks work on: made by a seed, so every run on every machine sees the same bytes.
+"""The messages that all benchmarks use: generated from a seed, so every run on every machine sees the same bytes.
 
 They are built as SDKs build them: mostly track, each with its own context (a page or a device), free-form properties
-with prices, lists and nested objects, here and there text that is not ASCII; about 720 bytes a message as JSON without
-spaces.  A batch holds 100, with a context and integrations of its own that are laid under those of its messages.
+with prices, lists and nested objects, and occasional non-ASCII text; about 720 bytes a message as JSON without spaces.
+A batch holds 100, with a batch-level context and integrations that are merged under those of its messages.
 """
 
 from __future__ import annotations
@@ -60,26 +60,26 @@ _USER_AGENTS = (
 
 
 def make_bodies(count: int, *, seed: int = SEED, message_ids: bool = True) -> list[bytes]:
-    """Make bodies for `/v1/batch`, of 100 messages each.
+    """Build bodies for `/v1/batch`, of 100 messages each.
 
     Args:
-        count: how many bodies.
-        seed: which ones.
-        message_ids: whether messages carry a messageId; without, the server makes one, so the same body can be sent
-            again and again and is never a duplicate.
+        count: the number of bodies.
+        seed: selects the bodies.
+        message_ids: whether messages carry a messageId.  Without, the server makes one, so the same body can be sent
+            repeatedly and is never a duplicate.
     """
     random = Random(seed)
     return [_dump(_batch(random, message_ids=message_ids)) for _ in range(count)]
 
 
 def make_singles(count: int, *, seed: int = SEED, message_ids: bool = True) -> list[tuple[str, bytes]]:
-    """Make `(call, body)` pairs for `/v1/<call>`; the arguments are those of `make_bodies`."""
+    """Build `(call, body)` pairs for `/v1/<call>`; the arguments are those of `make_bodies`."""
     random = Random(seed)
     return [_single(message) for message in _messages(random, count, message_ids=message_ids)]
 
 
 def make_collector(sink: Sink) -> Collector:
-    """Make a collector with 10 destinations, a real clock and cheap message ids."""
+    """Build a collector with 10 destinations, a real clock and cheap message ids."""
     random = Random(SEED)
     return Collector(
         sources=[Source(name="website", write_keys=[KEY])],

@@ -2,9 +2,9 @@
 
     python benchmarks/kafka.py [--seconds 10]
 
-It needs Java 17 and Maven, as `poe kafka` does.  The brokers take most of the processors here, so the rates say what
-one small machine does with everything on it; the processor time of a message is the client's alone, and is what a
-server of its own would spend.
+It needs Java 17 and Maven, as `poe kafka` does.  The brokers use most of the processors here, so the rates are those of
+one small machine with everything on it; the processor time of a message is the client's alone, and is what a separate
+server would spend.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROPERTIES = b'"properties":{"revenue":14.99,"note":"%s"}' % (b"x" * 400)
 
 
 def main() -> None:
-    """Write with several sizes of batch, then read what was written."""
+    """Write with several sizes of batch, then read the messages back."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each kind of writing takes")
     seconds = parser.parse_args().seconds
@@ -86,11 +86,11 @@ def write(cluster: KafkaCluster, topics: KafkaTopics, batch: int, seconds: float
 
 
 def read(cluster: KafkaCluster, topics: KafkaTopics) -> None:
-    """Read everything, the newest, and as a group."""
+    """Read everything, the newest messages, and as a group."""
     log = KafkaLog(cluster, topics)
     began, processor = time.monotonic(), processor_seconds()
     count = sum(1 for _ in log.messages())
-    tell("read, merged", count, began, processor)
+    print_rate("read, merged", count, began, processor)
     began = time.monotonic()
     newest = len(list(log.messages(limit=50)))
     print(f"read, the newest {newest} of {count:,}: {time.monotonic() - began:.2f} s")
@@ -103,26 +103,26 @@ def read(cluster: KafkaCluster, topics: KafkaTopics) -> None:
         found = reader.poll()
         given += len(found)
         reader.commit(found)
-    tell("read, as a group", given, began, processor)
+    print_rate("read, as a group", given, began, processor)
     reader.close()
     print(f"resident at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
 
 
-def tell(what: str, count: int, began: float, processor: float) -> None:
+def print_rate(what: str, count: int, began: float, processor: float) -> None:
     """Print a rate."""
     took, worked = time.monotonic() - began, processor_seconds() - processor
     print(f"{what}: {count / took:,.0f} messages/s, {worked / count * 1e6:.0f} us of processor a message")
 
 
 def envelope(message_id: str, user: str) -> Envelope:
-    """Make a message of about 550 bytes."""
+    """Build a message of about 550 bytes."""
     payload = b'{"type":"track","messageId":"%s","userId":"%s","event":"Item Purchased",%s}'
     encoded = payload % (message_id.encode(), user.encode(), PROPERTIES)
     return Envelope("website", message_id, "track", user, None, datetime.now(UTC), ("Mixpanel",), (), encoded)
 
 
 def processor_seconds() -> float:
-    """Give the processor time of this process."""
+    """Return the processor time of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

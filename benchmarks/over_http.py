@@ -1,6 +1,6 @@
-"""Durable intake over HTTP: `trackcore serve` under wrk, beside a bare Werkzeug app and SQLite alone.
+"""Durable intake over HTTP: `trackcore serve` under wrk, compared with a bare Werkzeug app and SQLite alone.
 
-The rounds of all are interleaved, so that whatever else the machine does hits all alike, and medians are told.
+The rounds of all are interleaved, so that other load on the machine affects all alike, and medians are reported.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _WARM_UP_SECONDS = 2
     help="Then load it for so long, to see whether memory grows.",
 )
 @click.option("--compare", is_flag=True, help="Compare numbers of workers and threads instead (singles).")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the log is made: the disk to be measured.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder of the log: the disk to be measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(
     *,
@@ -75,12 +75,12 @@ def main(
             rounds=rounds,
         )
         report = _compare(setting) if compare else _measure(setting, minutes)
-    report.tell(as_json=as_json)
+    report.write(as_json=as_json)
 
 
 @attrs.frozen(kw_only=True)
 class _Setting:
-    """How it is measured."""
+    """The parameters of a measurement."""
 
     folder: Path
     workers: int
@@ -90,7 +90,7 @@ class _Setting:
     seconds: float
     rounds: int
 
-    def told(self) -> dict[str, Any]:
+    def shown(self) -> dict[str, Any]:
         return {name: value for name, value in attrs.asdict(self).items() if name != "folder"} | {"load": "wrk"}
 
 
@@ -109,7 +109,7 @@ def _measure(setting: _Setting, minutes: int) -> Report:
         title="Durable intake over HTTP",
         rows=_rows(setting, loads, sqlite),
         goals=[*_goals(loads, sqlite), *_memory_goals(loads, sizes)],
-        settings=setting.told(),
+        settings=setting.shown(),
     )
 
 
@@ -177,7 +177,7 @@ def _requests() -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
 
 
 def _watch_growth(setting: _Setting, server: RunningServer, minutes: int) -> list[float]:
-    """Load singles and batches in turn, and give the memory at the end of each minute, in MB."""
+    """Load singles and batches in turn, and return the memory at the end of each minute, in MB."""
     singles, batches = _requests()
     sizes = []
     for minute in range(1, minutes + 1):
@@ -201,11 +201,11 @@ def _compare(setting: _Setting) -> Report:
                 click.echo(f"{server.name}: {workers} workers, {threads} threads", err=True)
                 row = _row(server.name, load, 1, setting.connections)
                 rows.append({"workers": workers, "threads": threads, **row})
-    return Report(title="Workers and threads, single messages", rows=rows, settings=setting.told())
+    return Report(title="Workers and threads, single messages", rows=rows, settings=setting.shown())
 
 
 def _middle_of(loads: list[Load]) -> Load:
-    """Give the medians; what went wrong is summed up."""
+    """Return the medians; failures are summed up."""
     columns = {name: [getattr(load, name) for load in loads] for name in attrs.fields_dict(Load)}
     return Load(
         **{name: sum(values) if name in ("refused", "broken") else middle(values) for name, values in columns.items()}

@@ -1,7 +1,7 @@
-"""The same messages as pydantic v2 models, as one would write them who wants no more than parse and dump.
+"""The same messages as pydantic v2 models, written for parsing and dumping only.
 
-Less than intake does: nothing is merged, no time is corrected, no destination resolved, no rule of a message checked
-but the types of its fields and which must be there.
+They do less than intake: no merging, no time correction, no destinations, and no rules of a message except for the
+types of its fields and which are required.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import VERSION as VERSION  # noqa: PLC0414 - told in the report
+from pydantic import VERSION as VERSION  # noqa: PLC0414 - shown in the report
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 

@@ -1,6 +1,6 @@
 """SQLite alone: the rows that the corpus becomes, by `executemany`, 100 a transaction.
 
-The tables are those with which the log began: a unique index sees to it that no message is there twice.
+The tables are those of the first version of the log: a unique index keeps out duplicates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trackcore import MemorySink
 _INSERT = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WITH_UNIQUE_INDEX = 2
 _SPARE = 64
-"""How many transactions are made ready at a time, outside of what is measured."""
+"""How many transactions are prepared at a time, outside the measurement."""
 
 
 class SqliteAlone:
@@ -53,7 +53,7 @@ class SqliteAlone:
 
 
 def _rows() -> Iterator[tuple[object, ...]]:
-    """Give the rows of the corpus again and again, each time with new ids."""
+    """Yield the rows of the corpus repeatedly, each time with new ids."""
     sink = MemorySink()
     collector = make_collector(sink)
     for body in make_bodies(20, message_ids=False):

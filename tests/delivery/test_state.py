@@ -1,4 +1,4 @@
-"""The state file, and the right to deliver."""
+"""The state file, and the delivery lock."""
 
 import sqlite3
 import subprocess
@@ -50,7 +50,7 @@ class TestFile:
 
     def test_a_text_is_no_state(self, path: Path) -> None:
         path.parent.mkdir()
-        path.write_text("this is no SQLite file" * 100)
+        path.write_text("not a SQLite file" * 100)
         with pytest.raises(UnusableState, match="not a database"):
             State(path)
 
@@ -67,7 +67,7 @@ class TestFile:
         assert not path.exists()
 
     def test_looking_at_it_while_it_is_made(self, tmp_path: Path) -> None:
-        """A command may ask for the state at the very moment at which the server makes it."""
+        """A command may open the state at the very moment at which the server creates it."""
         for number in range(40):
             path = tmp_path / f"{number}.db"
             with ThreadPoolExecutor(3) as threads:

@@ -1,4 +1,4 @@
-"""The worker: what is tried when, and what becomes of a message that is not taken."""
+"""The worker: when it tries which messages, and what happens to a rejected one."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ Behaviour = Callable[[list[str]], Sequence[MessageRefused]]
 
 
 def refusing(*bad: str) -> Behaviour:
-    """Refuse every batch that has one of these messages in it."""
+    """Reject every batch that has one of these messages in it."""
 
     def behave(ids: list[str]) -> Sequence[MessageRefused]:
         if set(ids) & set(bad):
@@ -163,7 +163,7 @@ class TestFailures:
         assert (status.failing_since, status.last_error) == (None, "down, with 2")
 
     def test_a_batch_gets_smaller_until_what_makes_it_fail_is_alone(self, bench: Bench) -> None:
-        """Where nobody else's message shows that the destination works; so those before it arrive."""
+        """If no message of another user shows that the destination works; so the messages before it arrive."""
 
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
             return failing(ids) if "m5" in ids else ()
@@ -271,7 +271,7 @@ class TestRetryWindow:
         assert there.taken == [f"m{number}" for number in (0, 1, 2, 3, 4, 6, 7)]
 
     def test_old_messages_are_given_the_window_too(self, bench: Bench) -> None:
-        """A destination that fails for a moment must not cost what waited for another reason, such as an import."""
+        """A short failure of a destination must not cost messages that waited for another reason, such as an import."""
         store(bench.log, envelopes(3, received_at=NOON - timedelta(days=9)))
         self.fail_for(bench, Recipient(failing), hours=3.9)
         assert bench.dead == {}
@@ -360,7 +360,7 @@ class TestSecondChances:
         assert there.taken == ["m7", "m10"]
 
     def test_a_replay_gives_a_destination_what_it_would_get_today(self, bench: Bench) -> None:
-        """By `integrations`, by the source's choice and by `max_age`; what was selected then does not matter."""
+        """By `integrations`, by the source's choice and by `max_age`; the selection on receipt does not matter."""
         store(bench.log, envelopes(2, destinations=()))
         store(bench.log, envelopes(1, first=2, source="elsewhere"))
         (excluded,) = envelopes(1, first=3)
@@ -386,7 +386,7 @@ class TestSecondChances:
         assert second.taken == ["m2", "m3", "m4", "m5"]
 
     def test_a_second_chance_that_fails_holds_up_nothing_else_and_ends(self, bench: Bench) -> None:
-        """It has its own count of failures: what comes in goes on, and does not make the other one try for ever."""
+        """It has its own count of failures: incoming messages go on, and do not make it retry forever."""
 
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
             return failing(ids) if "m0" in ids else ()
@@ -435,7 +435,7 @@ def test_a_wait_that_is_asked_for_is_bounded(asked: float) -> None:
 
 
 def test_order_holds_for_each_user_whatever_fails(bench: Bench) -> None:
-    """Everything arrives at least once, and of each user first in the order of the log."""
+    """Everything arrives at least once, and the first deliveries of each user are in the order of the log."""
     store(bench.log, envelopes(60, users=5))
     turn = 0
 
