@@ -1,8 +1,8 @@
-"""The messages that all benchmarks use: generated from a seed, so every run on every machine sees the same bytes.
+"""The messages of all benchmarks: generated from a seed, so every run on every machine uses the same bytes.
 
 They are built as SDKs build them: mostly track, each with its own context (a page or a device), free-form properties
-with prices, lists and nested objects, and occasional non-ASCII text; about 720 bytes a message as JSON without spaces.
-A batch holds 100, with a batch-level context and integrations that are merged under those of its messages.
+with prices, lists and nested objects, and some text that is not ASCII; about 720 bytes a message as compact JSON.  A
+batch holds 100, with a context and integrations that are merged into those of its messages.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def make_bodies(count: int, *, seed: int = SEED, message_ids: bool = True) -> li
 
     Args:
         count: the number of bodies.
-        seed: selects the bodies.
-        message_ids: whether messages carry a messageId.  Without, the server makes one, so the same body can be sent
-            repeatedly and is never a duplicate.
+        seed: the seed of their content.
+        message_ids: whether messages carry a messageId; without, the server makes one, so the same body can be sent
+            again and again and is never a duplicate.
     """
     random = Random(seed)
     return [_dump(_batch(random, message_ids=message_ids)) for _ in range(count)]

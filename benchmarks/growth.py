@@ -1,8 +1,8 @@
-"""The log as it grows: how fast it accepts messages, how fast it answers queries, and how large it is.
+"""The log as it grows: its insert rate, its response times and its size.
 
 Insert rates are those of `SqliteSink.store` with 100 messages a call, each call durable.  Between the points of
-measurement the log is filled by larger calls.  At each point a new log is measured in alternation with the grown one,
-so that other load on the machine slows both, and their ratio holds.
+measurement the log is filled by larger calls.  At each point a new log is measured in alternation with the one that
+has grown, so that other load on the machine slows both, and their ratio stays meaningful.
 """
 
 from __future__ import annotations
@@ -41,9 +41,13 @@ _PAGE = 50
 
 @click.command()
 @click.option(
-    "--messages", default=200_000, show_default=True, metavar="N", help="Grow to so many messages, e.g. 5000000."
+    "--messages",
+    default=200_000,
+    show_default=True,
+    metavar="N",
+    help="Grow to this many messages, e.g. 5000000.",
 )
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder of the log: the disk to be measured.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder of the log: the disk to be measured.")
 @click.option("--keep", is_flag=True, help="Keep the log, and print its path.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(*, messages: int, folder: Path | None, keep: bool, as_json: bool) -> None:
@@ -68,7 +72,7 @@ def main(*, messages: int, folder: Path | None, keep: bool, as_json: bool) -> No
             ),
         ],
         settings={"messages a call": BATCH_MESSAGES, "rejected": f"1 in {_REJECTED_EVERY}", "page": _PAGE},
-    ).write(as_json=as_json)
+    ).tell(as_json=as_json)
 
 
 def _grow(folder: Path, points: Sequence[int]) -> list[dict[str, Any]]:
@@ -85,7 +89,7 @@ def _grow(folder: Path, points: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _insert_rates(growing: _GrowingLog) -> dict[str, float]:
-    """Measure the grown log and a new one, in turns.  It stores some thousand messages on the way."""
+    """Measure the grown log and a new one in turns.  This stores some thousand messages."""
     with (
         TemporaryDirectory(prefix="new-", dir=growing.file.parent) as folder,
         closing(_GrowingLog(Path(folder) / _FILE)) as new,
@@ -98,7 +102,7 @@ def _insert_rates(growing: _GrowingLog) -> dict[str, float]:
 
 
 class _GrowingLog:
-    """A log that is filled from the corpus, each message with a new id."""
+    """A log filled from the corpus, each message with a new id."""
 
     def __init__(self, file: Path) -> None:
         self.count = 0
@@ -109,13 +113,13 @@ class _GrowingLog:
         self._last_user: str | None = None
 
     def fill(self, count: int) -> Iterator[None]:
-        """Store up to so many messages, yielding now and then to show progress."""
+        """Store until the log has `count` messages, yielding sometimes to show progress."""
         while self.count < count:
             self._store(min(_FILL_MESSAGES, count - self.count))
             yield
 
     def measure(self) -> dict[str, Any]:
-        """Measure its size and its query times."""
+        """Measure its size and its response times."""
         return {
             "file bytes per message": self._size() / self.count,
             **{
@@ -129,7 +133,7 @@ class _GrowingLog:
         self._sink.close()
 
     def insert_rate(self) -> float:
-        """Store some thousand messages, 100 a call, and return how many a second."""
+        """Store some thousand messages, 100 a call, and return the number per second."""
         calls = [list(islice(self._envelopes, BATCH_MESSAGES)) for _ in range(_ROUND_CALLS)]
         started = time.perf_counter()
         for envelopes in calls:
@@ -157,7 +161,7 @@ class _GrowingLog:
         ]
 
     def _size(self) -> int:
-        """Return the size of the file and its companion files, in bytes."""
+        """Return the size of the file and of the files beside it, in bytes."""
         return sum(file.stat().st_size for file in self.file.parent.glob(self.file.name + "*"))
 
 

@@ -67,11 +67,11 @@ def main(*, rounds: int, as_json: bool) -> None:
             "msgspec": msgspec.__version__,
             "pydantic": pydantic_models.VERSION,
         },
-    ).write(as_json=as_json)
+    ).tell(as_json=as_json)
 
 
 class _Nowhere:
-    """A sink without cost."""
+    """A sink that costs nothing."""
 
     def store(
         self,
@@ -80,12 +80,12 @@ class _Nowhere:
         rejected: Sequence[RejectedRecord] = (),
         quarantined: Sequence[QuarantinedRequest] = (),
     ) -> Sequence[Outcome]:
-        """Drop everything."""
+        """Forget everything."""
         del rejected, quarantined
         return [Outcome.STORED] * len(envelopes)
 
     def check_ready(self) -> None:
-        """Return at once: it is always ready."""
+        """It is always ready."""
 
 
 def _floor(body: bytes) -> bytes:
@@ -106,7 +106,7 @@ def _contestants(collector: Collector) -> dict[str, Callable[[Any], object]]:
 
 
 def _compare(contestants: dict[str, Callable[[Any], object]], items: Sequence[Any], rounds: int) -> dict[str, float]:
-    """Return the median of the CPU seconds that each takes for one item."""
+    """Return the median CPU seconds of each for one item."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, handle in contestants.items():

@@ -1,10 +1,10 @@
-"""How fast the log in Kafka is written and read, on three real brokers that share this machine with the client.
+"""The speed of writing and reading the log in Kafka, on three real brokers that share this machine with the client.
 
     python benchmarks/kafka.py [--seconds 10]
 
-It needs Java 17 and Maven, as `poe kafka` does.  The brokers use most of the processors here, so the rates are those of
-one small machine with everything on it; the processor time of a message is the client's alone, and is what a separate
-server would spend.
+It needs Java 17 and Maven, as `poe kafka` does.  The brokers take most of the processors here, so the rates are
+those of one small machine with everything on it; the processor time of a message is the client's alone, and is what a
+separate server would spend.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PROPERTIES = b'"properties":{"revenue":14.99,"note":"%s"}' % (b"x" * 400)
 
 
 def main() -> None:
-    """Write with several sizes of batch, then read the messages back."""
+    """Write with several sizes of batch, then read the messages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each kind of writing takes")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of each kind of writing")
     seconds = parser.parse_args().seconds
     reason = why_not()
     if reason is not None:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def write(cluster: KafkaCluster, topics: KafkaTopics, batch: int, seconds: float) -> None:
-    """Store from several threads for a while."""
+    """Store from several threads for some seconds."""
     sink = KafkaSink(cluster, topics)
     sink.store([envelope("first", "user-0")])
     waits: list[float] = []
@@ -86,11 +86,11 @@ def write(cluster: KafkaCluster, topics: KafkaTopics, batch: int, seconds: float
 
 
 def read(cluster: KafkaCluster, topics: KafkaTopics) -> None:
-    """Read everything, the newest messages, and as a group."""
+    """Read everything, the newest, and as a group."""
     log = KafkaLog(cluster, topics)
     began, processor = time.monotonic(), processor_seconds()
     count = sum(1 for _ in log.messages())
-    print_rate("read, merged", count, began, processor)
+    tell("read, merged", count, began, processor)
     began = time.monotonic()
     newest = len(list(log.messages(limit=50)))
     print(f"read, the newest {newest} of {count:,}: {time.monotonic() - began:.2f} s")
@@ -103,12 +103,12 @@ def read(cluster: KafkaCluster, topics: KafkaTopics) -> None:
         found = reader.poll()
         given += len(found)
         reader.commit(found)
-    print_rate("read, as a group", given, began, processor)
+    tell("read, as a group", given, began, processor)
     reader.close()
     print(f"resident at most: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
 
 
-def print_rate(what: str, count: int, began: float, processor: float) -> None:
+def tell(what: str, count: int, began: float, processor: float) -> None:
     """Print a rate."""
     took, worked = time.monotonic() - began, processor_seconds() - processor
     print(f"{what}: {count / took:,.0f} messages/s, {worked / count * 1e6:.0f} us of processor a message")

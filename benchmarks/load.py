@@ -1,8 +1,8 @@
-"""The servers that are measured, and the load that wrk puts on them.
+"""Servers to be measured, and the load from wrk.
 
-The load comes from wrk (https://github.com/wg/wrk, `apt-get install wrk`): it is written in C, so that on a small
-machine nearly all processor time is left to the server.  It sends the bodies of the corpus in turn, over persistent
-connections.  They have no messageId, so that the server makes one for each and no message is a duplicate.
+The load is wrk's (https://github.com/wg/wrk, `apt-get install wrk`): it is written in C, so that on a small machine
+nearly all processor time is left to the server.  It sends the bodies of the corpus in turn, over connections that
+stay open.  They have no messageId, so that the server makes one for each and no message is a duplicate.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class RunningServer:
         return max(worker.memory_info().rss for worker in self.workers) / MEGABYTE
 
     def cpu_seconds(self) -> float:
-        """Return the CPU seconds that all its processes have used."""
+        """Return the CPU seconds of all its processes."""
         processes = [psutil.Process(self.process.pid), *self.workers]
         return sum(sum(process.cpu_times()[:2]) for process in processes)
 
@@ -118,7 +118,7 @@ def bare(folder: Path, *, workers: int, threads: int) -> Iterator[RunningServer]
 def put_load(
     server: RunningServer, requests: Sequence[tuple[str, bytes]], *, folder: Path, connections: int, seconds: float
 ) -> Load:
-    """Let wrk send requests, `(path, body)` in turn, for so many seconds."""
+    """Send requests with wrk, `(path, body)` in turn, for `seconds`."""
     script = _write_script(requests, folder)
     command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
     command += ["--timeout", "30s", "--script", str(script), f"http://127.0.0.1:{server.port}/"]
@@ -147,7 +147,7 @@ def check_tools() -> None:
 
 @contextmanager
 def _watching(measure: Callable[[], float]) -> Iterator[list[float]]:
-    """Measure twice a second while the block runs, and once at its end."""
+    """Measure twice a second during the block, and once at its end."""
     found: list[float] = []
     is_over = threading.Event()
 

@@ -1,6 +1,6 @@
 """Durable intake over HTTP: `trackcore serve` under wrk, compared with a bare Werkzeug app and SQLite alone.
 
-The rounds of all are interleaved, so that other load on the machine affects all alike, and medians are reported.
+The rounds are interleaved, so that other load on the machine affects all alike; the results are medians.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _WARM_UP_SECONDS = 2
     type=click.IntRange(min=0),
     default=0,
     metavar="M",
-    help="Then load it for so long, to see whether memory grows.",
+    help="Minutes of further load, to see whether memory grows.",
 )
 @click.option("--compare", is_flag=True, help="Compare numbers of workers and threads instead (singles).")
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder of the log: the disk to be measured.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder of the log: the disk to be measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(
     *,
@@ -75,12 +75,12 @@ def main(
             rounds=rounds,
         )
         report = _compare(setting) if compare else _measure(setting, minutes)
-    report.write(as_json=as_json)
+    report.tell(as_json=as_json)
 
 
 @attrs.frozen(kw_only=True)
 class _Setting:
-    """The parameters of a measurement."""
+    """The settings of the measurement."""
 
     folder: Path
     workers: int
@@ -90,7 +90,7 @@ class _Setting:
     seconds: float
     rounds: int
 
-    def shown(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Any]:
         return {name: value for name, value in attrs.asdict(self).items() if name != "folder"} | {"load": "wrk"}
 
 
@@ -109,7 +109,7 @@ def _measure(setting: _Setting, minutes: int) -> Report:
         title="Durable intake over HTTP",
         rows=_rows(setting, loads, sqlite),
         goals=[*_goals(loads, sqlite), *_memory_goals(loads, sizes)],
-        settings=setting.shown(),
+        settings=setting.told(),
     )
 
 
@@ -201,11 +201,11 @@ def _compare(setting: _Setting) -> Report:
                 click.echo(f"{server.name}: {workers} workers, {threads} threads", err=True)
                 row = _row(server.name, load, 1, setting.connections)
                 rows.append({"workers": workers, "threads": threads, **row})
-    return Report(title="Workers and threads, single messages", rows=rows, settings=setting.shown())
+    return Report(title="Workers and threads, single messages", rows=rows, settings=setting.told())
 
 
 def _middle_of(loads: list[Load]) -> Load:
-    """Return the medians; failures are summed up."""
+    """Return the medians, and the sum of the failures."""
     columns = {name: [getattr(load, name) for load in loads] for name in attrs.fields_dict(Load)}
     return Load(
         **{name: sum(values) if name in ("refused", "broken") else middle(values) for name, values in columns.items()}

@@ -1,4 +1,4 @@
-"""How benchmarks report their results: a table for people, JSON on request, and the machine that was measured."""
+"""The output of benchmarks: a table for people, JSON on request, and the machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 _PLAIN_WIDTH = 200
-"""The width of output that does not go to a terminal: nothing is cut."""
+"""Columns of output that is not a terminal: nothing is to be cut."""
 
 
 @attrs.frozen(kw_only=True)
 class Goal:
-    """A goal of a benchmark: `measured` is at least, or at most, `bound`."""
+    """One target of a benchmark: `measured` is to be at least, or at most, `bound`."""
 
     name: str
     measured: float
@@ -33,7 +33,7 @@ class Goal:
 
     @property
     def is_met(self) -> bool:
-        """Whether it is met."""
+        """Whether the target is met."""
         return self.measured <= self.bound if self.at_most else self.measured >= self.bound
 
 
@@ -46,7 +46,7 @@ class Report:
     goals: Sequence[Goal] = ()
     settings: dict[str, Any] = attrs.field(factory=dict)
 
-    def write(self, *, as_json: bool) -> None:
+    def tell(self, *, as_json: bool) -> None:
         """Print it: a table, or one JSON document."""
         if as_json:
             print(json.dumps(self._document(), indent=2))
@@ -54,9 +54,9 @@ class Report:
         console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
         console.print(_table(self.title, self.rows))
         if self.goals:
-            console.print(_table("Goals", [_goal_row(goal) for goal in self.goals]))
-        facts = {**self.settings, **machine()}
-        console.print("; ".join(f"{name}: {value}" for name, value in facts.items()), style="dim", soft_wrap=True)
+            console.print(_table("Targets", [_goal_row(goal) for goal in self.goals]))
+        told = {**self.settings, **machine()}
+        console.print("; ".join(f"{name}: {value}" for name, value in told.items()), style="dim", soft_wrap=True)
 
     def _document(self) -> dict[str, Any]:
         goals = [{**attrs.asdict(goal), "is_met": goal.is_met} for goal in self.goals]
@@ -70,7 +70,7 @@ class Report:
 
 
 def machine() -> dict[str, Any]:
-    """Return the machine, and the time of the measurement."""
+    """Print where and when this was measured."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
@@ -81,7 +81,7 @@ def machine() -> dict[str, Any]:
 
 
 def middle(values: Sequence[float]) -> float:
-    """Return the median: rounds that other load spoiled do not count."""
+    """Return the median, so that rounds on a busy machine do not count."""
     return statistics.median(values)
 
 

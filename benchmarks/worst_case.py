@@ -1,7 +1,7 @@
-"""The worst that one request can do: processor time and extra memory for each hostile body within the limits.
+"""The cost of the worst requests: processor time and extra memory for each hostile body within the limits.
 
-Every case runs in a fresh process, on the whole app and a real log: once after a small honest request for memory (how
-far the resident size rises above its start), then a few times for processor time, of which the least is reported.
+Every case runs in a fresh process, on the whole app and a real log: once after a small ordinary request for memory (the
+rise of the resident size), then a few times for processor time, of which the least is reported.
 
     python benchmarks/worst_case.py [CASE...] [--json]
 
@@ -36,7 +36,7 @@ TARGET_MILLISECONDS = 100
 """Processor time for one request."""
 
 TARGET_MEGABYTES = 10
-"""Memory for one request beyond what the process had."""
+"""Memory for one request above the initial memory of the process."""
 
 _RUNS = 3
 _PATIENCE_SECONDS = 120
@@ -84,7 +84,7 @@ def _collector(sink: SqliteSink) -> Collector:
 
 @contextmanager
 def _memory() -> Iterator[list[int]]:
-    """Return how far the peak resident size rose above its start, in bytes."""
+    """Return the highest rise of the resident size, in bytes."""
     result: list[int] = []
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
     before = _resident("VmRSS")
@@ -127,7 +127,7 @@ def _call(app: TrackingApp, attack: Attack) -> tuple[int, int]:
 
 
 def run(name: str) -> dict[str, Any]:
-    """Measure one case in a separate process, which may neither run nor grow forever."""
+    """Measure one case in its own process, with a limit on time and memory."""
 
     def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_CEILING, _MEMORY_CEILING))
@@ -158,7 +158,7 @@ def is_within_targets(found: dict[str, Any]) -> bool:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="which to run (default: all)")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="the cases to run (default: all)")
     parser.add_argument("--json", action="store_true", help="write each measurement as a line of JSON")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
