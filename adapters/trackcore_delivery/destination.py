@@ -19,7 +19,7 @@ ByteCount = NewType("ByteCount", int)
 OLDEST = "oldest"
 NEWEST = "newest"
 
-_positive: Any = validators.gt(0)
+positive: Any = validators.gt(0)
 _not_negative = validators.ge(timedelta())
 
 
@@ -39,8 +39,8 @@ class DeliveredDestination(Destination):
 
     kind: ClassVar[str] = ""
 
-    batch_messages: int = attrs.field(default=500, validator=_positive)
-    batch_bytes: ByteCount = attrs.field(default=ByteCount(500_000), validator=_positive)
+    batch_messages: int = attrs.field(default=500, validator=positive)
+    batch_bytes: ByteCount = attrs.field(default=ByteCount(500_000), validator=positive)
     batch_wait: timedelta = attrs.field(default=timedelta(seconds=1), validator=_not_negative)
     retry_window: timedelta = attrs.field(default=timedelta(hours=4), validator=_not_negative)
     start: str = attrs.field(default=OLDEST, validator=_check_start)

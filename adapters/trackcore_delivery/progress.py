@@ -22,6 +22,19 @@ class StoredProgress(ABC):
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
 
+    def position(self, destination: str) -> int | None:
+        """Return the position up to which everything is settled; None for a destination never seen."""
+        rows = self._read("SELECT position FROM destinations WHERE name = ?", destination)
+        return rows[0][0] if rows else None
+
+    def begin(self, destination: str, position: int, mark: Mark | None = None) -> None:
+        """Let a destination begin after a position, unless it has begun already."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO destinations (name, position, mark) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (destination, position, encode_mark(mark)),
+            )
+
     def mark(self, destination: str) -> Mark | None:
         """Return the position up to which everything is settled, with its proof; None for a destination never seen."""
         rows = self._read("SELECT position, mark FROM destinations WHERE name = ?", destination)

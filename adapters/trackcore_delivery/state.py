@@ -70,21 +70,6 @@ class State(StoredProgress):
         self._is_closed = True
         self._file.close()
 
-    # How far a destination has come
-
-    def position(self, destination: str) -> int | None:
-        """Return the position up to which everything is settled; None for a destination never seen."""
-        rows = self._read("SELECT position FROM destinations WHERE name = ?", destination)
-        return rows[0][0] if rows else None
-
-    def begin(self, destination: str, position: int, mark: Mark | None = None) -> None:
-        """Let a destination begin after a position, unless it has begun already."""
-        with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO destinations (name, position, mark) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (destination, position, encode_mark(mark)),
-            )
-
     # Results
 
     def settle(self, destination: str, result: DeliveryResult, mark: Mark | None = None) -> None:

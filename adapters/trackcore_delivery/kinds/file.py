@@ -24,20 +24,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 import attrs
-from attrs import validators
 
 from trackcore import Clock
 from trackcore_delivery.archive_names import ArchiveNames, Place, Slot, archive_names, place_of
-from trackcore_delivery.destination import ByteCount, DeliveredDestination
+from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, RetryLater, SenderContext
 
 _GZIP_LEVEL = 6
 _BLOCK_BYTES = 1 << 16
 _NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
-_positive: Any = validators.gt(0)
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +45,7 @@ class FileDestination(DeliveredDestination):
     kind: ClassVar[str] = "file"
 
     folder: Path
-    rotate_bytes: ByteCount = attrs.field(default=ByteCount(128 << 20), validator=_positive)
+    rotate_bytes: ByteCount = attrs.field(default=ByteCount(128 << 20), validator=positive)
     gzip: bool = True
 
     def make_sender(self, context: SenderContext) -> FileSender:

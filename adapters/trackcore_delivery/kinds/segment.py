@@ -33,7 +33,7 @@ from attrs import validators
 from trackcore import JSONObject, format_timestamp, parse_timestamp
 from trackcore.credentials import write_key_fault
 from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
-from trackcore_delivery.destination import ByteCount, DeliveredDestination
+from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
 from trackcore_delivery.http import (
     EndpointResponse,
     HttpEndpoint,
@@ -49,7 +49,6 @@ REQUEST_BYTES = 500_000
 _ENVELOPE = b'{"batch":[%s]}'
 
 _not_above: Any = validators.le(REQUEST_BYTES - len(_ENVELOPE))
-_positive: Any = validators.gt(0)
 
 
 _ROUTE = re.compile(r"(?:/+v1(?:/+(?:batch|b))?)?/*\Z", re.ASCII)
@@ -86,8 +85,8 @@ class SegmentDestination(DeliveredDestination):
     headers: dict[str, Secret] = attrs.field(factory=dict, validator=check_headers)
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
-    batch_messages: int = attrs.field(default=500, validator=[_positive, validators.le(MAX_BATCH_MESSAGES)])
-    batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[_positive, _not_above])
+    batch_messages: int = attrs.field(default=500, validator=[positive, validators.le(MAX_BATCH_MESSAGES)])
+    batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[positive, _not_above])
 
     def make_sender(self, context: SenderContext) -> SegmentSender:
         """See `DeliveredDestination.make_sender`."""
@@ -95,8 +94,8 @@ class SegmentDestination(DeliveredDestination):
         key = self._revealed_key(environ)
         own = {name: value.reveal(environ) for name, value in self.headers.items()}
         basic = b64encode(f"{key}:".encode()).decode()
-        # A trackcore answers a wrong write key with 200 and keeps the request in quarantine, unless strict mode is
-        # requested; it returns a result for each message with either status.
+        # trackcore answers a wrong write key with 200 and quarantines the request, unless strict mode is requested; it
+        # returns a result for each message with either status.
         headers = {"Authorization": f"Basic {basic}", "X-Strict-Mode": "1", **own}
         endpoint = HttpEndpoint(
             f"{self.url}/v1/batch",
