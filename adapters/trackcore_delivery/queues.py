@@ -89,7 +89,7 @@ class BatchWait:
     _seen_at: float = attrs.field(init=False, default=0.0)
 
     def is_over(self, first: Waiting, now: datetime) -> bool:
-        """Return whether a batch that begins with this message must not wait for more."""
+        """Return whether a batch that begins with this message has waited long enough."""
         ticks = self._monotonic()
         if first.place != self._first:
             self._first, self._seen_at = first.place, ticks

@@ -4,8 +4,8 @@
 
     CallableDestination(name="Mine", call=handle)
 
-Its exceptions decide: after `PermanentError` the messages are bisected and dead-lettered; after `RetryLater`, or any
-other exception, it is called again later with the same messages.
+Its exceptions decide: after `PermanentError` the batch is bisected, and the messages that raise it alone become dead
+letters; after `RetryLater`, or any other exception, it is called again later with the same messages.
 """
 
 from __future__ import annotations
