@@ -1,4 +1,4 @@
-"""What the tests of delivery share: endpoints that misbehave on request, logs with messages, a clock to turn."""
+"""Helpers of the delivery tests: endpoints that misbehave on request, logs with messages, a clock to turn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 @attrs.frozen(kw_only=True)
 class Received:
-    """A request as it arrived, and when."""
+    """A received request, and when it arrived."""
 
     at: float
     path: str
@@ -61,7 +61,7 @@ class Received:
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """What to answer.  With `close` the connection is closed with no answer; `stall` waits for the end of the test."""
+    """The reply to a request.  `close` closes the connection without a response; `stall` waits for the test to end."""
 
     status: int = 200
     body: bytes = b""
@@ -76,7 +76,7 @@ Behaviour = Callable[[Received], Reply]
 
 
 class EndpointServer:
-    """A real HTTP server on loopback.  `behaviour` says what it answers; `taken` has what it answered 2xx to."""
+    """A real HTTP server on loopback.  `behaviour` decides its replies; `taken` has the messages accepted with 2xx."""
 
     def __init__(self, behaviour: Behaviour = lambda _: OK, port: int = 0) -> None:
         self.behaviour = behaviour
@@ -141,7 +141,7 @@ class EndpointServer:
 
     @property
     def ids(self) -> list[str]:
-        """The message ids that were taken, in order."""
+        """The ids of the accepted messages, in order."""
         return [message["messageId"] for message in self.taken]
 
     def stop(self) -> None:
@@ -165,7 +165,7 @@ def envelopes(
     call: Call = "track",
     pad: int = 0,
 ) -> list[Envelope]:
-    """Make messages `m0`, `m1`, ... of users in turn."""
+    """Build messages `m0`, `m1`, ... of users in turn."""
     made = []
     for number in range(first, first + count):
         message_id, user = f"m{number}", f"user-{number % users}"
@@ -191,7 +191,7 @@ def store(path: Path, made: Iterable[Envelope]) -> None:
 
 
 def fed(count: int, *, first: int = 0, pad: int = 0) -> list[FedMessage]:
-    """Make messages as a sender gets them."""
+    """Build messages in the form in which a sender gets them."""
     return [
         FedMessage(
             position,
@@ -217,7 +217,7 @@ DESTINATIONS = (Destination(name="There", max_age=timedelta(days=1)), Destinatio
 
 @attrs.define
 class TurnedClock:
-    """A clock that stands still until it is turned, and the monotonic one beside it, which nobody sets."""
+    """A clock that stands still until it is turned, with a monotonic clock, which never jumps."""
 
     now: datetime = NOON
     ticks: float = 0.0
@@ -240,7 +240,7 @@ class TurnedClock:
 
 @attrs.define
 class Recipient:
-    """A sender that does as it is told, and remembers what it got."""
+    """A sender with a given behaviour, which records its attempts."""
 
     behaviour: Callable[[list[str]], Sequence[MessageRefused]] = lambda _: ()
     attempts: list[list[str]] = attrs.field(init=False, factory=list)
@@ -260,7 +260,7 @@ class Recipient:
 
 @attrs.define
 class Bench:
-    """A worker on a real log and a real state, whose steps are made one by one."""
+    """A worker on a real log and a real state, advanced step by step."""
 
     folder: Path
     clock: TurnedClock = attrs.field(factory=TurnedClock)
@@ -300,6 +300,6 @@ class Bench:
         return {letter.message.message_id: letter.reason for letter in self.state.dead_letters()}
 
 
-def surroundings(folder: Path, environ: Mapping[str, str] | None = None, clock: Any = None) -> SenderContext:
-    """Give what a kind of destination gets."""
+def sender_context(folder: Path, environ: Mapping[str, str] | None = None, clock: Any = None) -> SenderContext:
+    """Return the runtime dependencies of a destination."""
     return SenderContext(clock=clock or TurnedClock(), environ=environ or {}, folder=folder)

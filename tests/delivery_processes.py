@@ -30,13 +30,13 @@ KEY = "web-key"
 
 
 def basic(key: str) -> dict[str, str]:
-    """Give the headers that carry a write key."""
+    """Return the headers that carry a write key."""
     return {"Authorization": "Basic " + b64encode(f"{key}:".encode()).decode(), "Content-Type": "application/json"}
 
 
 @attrs.define
 class Running:
-    """A `trackcore` command that runs, in a process group of its own."""
+    """A running `trackcore` command, in its own process group."""
 
     process: subprocess.Popen[bytes]
     stderr_file: Path
@@ -44,15 +44,15 @@ class Running:
     def stderr(self) -> str:
         return self.stderr_file.read_text()
 
-    def wait_until_told(self, pattern: str) -> re.Match[str]:
-        """Wait until it has written something to standard error."""
+    def wait_for_output(self, pattern: str) -> re.Match[str]:
+        """Wait until it has written a line to standard error."""
 
-        def told() -> re.Match[str] | None:
+        def find() -> re.Match[str] | None:
             found = re.search(pattern, self.stderr())
             assert found or self.process.poll() is None, self.stderr()
             return found
 
-        match: re.Match[str] = wait_for(told)
+        match: re.Match[str] = wait_for(find)
         return match
 
     def terminate(self) -> int:
@@ -60,7 +60,7 @@ class Running:
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
-        """Kill it with all its children where they stand."""
+        """Kill it and all its children at once."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
@@ -97,12 +97,12 @@ class Deployed:
         return self.run("deliver")
 
     def serve(self, *arguments: str) -> tuple[Running, int]:
-        """Start a server on a free port, wait until it listens, and give the port too."""
+        """Start a server on a free port, wait until it listens, and return the port too."""
         running = self.run("serve", "--bind", "127.0.0.1:0", *arguments)
-        return running, int(running.wait_until_told(r"Listening on http://127\.0\.0\.1:(\d+)\n")[1])
+        return running, int(running.wait_for_output(r"Listening on http://127\.0\.0\.1:(\d+)\n")[1])
 
     def ask(self, *arguments: str, code: int = 0) -> tuple[list[JSONObject], str]:
-        """Run a command in this process to its end, and give what it wrote: JSON lines, and words."""
+        """Run a command in this process to its end, and return its output: JSON lines, and text."""
         done = CliRunner().invoke(main, [*arguments, "--data", str(self.folder)], env=dict(self.environ))
         assert done.exit_code == code, done.output
         lines = done.stdout.splitlines()
@@ -117,18 +117,18 @@ class Deployed:
         """Everything in the log."""
         return [stored.message for stored in SqliteLog(self.log_path).messages()]
 
-    def standing(self, name: str) -> DestinationStatus:
-        """Tell how a destination is doing."""
+    def status(self, name: str) -> DestinationStatus:
+        """Return how delivery to a destination is going."""
         path = self.folder / "trackcore-delivery.db"
         if not path.exists():
             return DestinationStatus(name=name)
         with closing(State(path, must_exist=True)) as state:
-            return state.standing(name, datetime.now(UTC)) or DestinationStatus(name=name)
+            return state.status(name, datetime.now(UTC)) or DestinationStatus(name=name)
 
     def wait_until_delivered(self, name: str) -> None:
-        """Wait until nothing waits for a destination any more."""
+        """Wait until a destination has no backlog."""
         log = SqliteLog(self.log_path)
-        wait_for(lambda: not log.backlog(name, after=self.standing(name).position)[0])
+        wait_for(lambda: not log.backlog(name, after=self.status(name).position)[0])
 
 
 def post(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any]:
@@ -143,11 +143,11 @@ def post(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> tuple
 
 
 def send_batch(port: int, *messages: JSONObject) -> None:
-    """Send messages to a server, and see that it takes them."""
+    """Send messages to a server, and check that it accepts them."""
     status, answer = post(port, "/v1/batch", json.dumps({"batch": messages}).encode(), basic(KEY))
     assert (status, answer) == (200, {"success": True})
 
 
 def track(number: int, user: int = 0, **fields: Any) -> JSONObject:
-    """Make a message."""
+    """Build a message."""
     return {"type": "track", "event": "E", "messageId": f"m{number}", "userId": f"user-{user}", **fields}

@@ -1,8 +1,9 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
 The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.unexpected`, `text.addresses`,
-`text.blanks`, `text.jsontext`, `text.timetext`); `timestamps`, `credentials`, `masking` (write keys in what is shown),
-`messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`:
+`text.blanks`, `text.jsontext`, `text.timetext`, `text.visible`); `timestamps`, `credentials`, `masking` (write keys in
+what is shown), `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body);
+the room `wire`:
 `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
 them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
 as JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept

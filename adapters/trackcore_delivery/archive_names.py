@@ -3,9 +3,9 @@
     NAME-2026-01-31-000001.jsonl.gz     closed
     NAME-2026-01-31-000002.jsonl        open
 
-NAME is the name of the destination.  What a file system may not take is replaced by `_`: in ASCII everything except
-letters, digits, `.`, `_` and `-`, elsewhere everything that does not show.  A file belongs to a destination if its name
-is exactly of this form.
+NAME is the name of the destination.  Characters that a file system may reject are replaced by `_`: in ASCII everything
+except letters, digits, `.`, `_` and `-`, elsewhere everything unprintable.  A file belongs to a destination if its name
+has exactly this form.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Place: TypeAlias = tuple[object, ...]
 """Identifies a set of files: equal for two destinations that would write the same files."""
 
 MAX_STEM_BYTES = 200
-"""A file name may have 255 bytes on every common file system; day, number and suffix take the rest."""
+"""A file name may have 255 bytes on every common file system; day, number and suffix need the rest."""
 
 _UNSAFE = re.compile(r"(?:(?![A-Za-z0-9_.-])[\x00-\x7f])+")
 _SUFFIX = re.compile(r"-(?P<day>\d{4}-\d\d-\d\d)-(?P<number>\d{6,})\.jsonl(?P<closed>\.gz)?(?:\.part)?", re.ASCII)
@@ -52,7 +52,7 @@ class ArchiveNames:
         return f"{self.open_name(slot)}.gz"
 
     def slot(self, file_name: str) -> Slot | None:
-        """Return the slot of a file, in whatever state it is, or None if the file belongs to somebody else."""
+        """Return the slot of a file, open or closed, or None if the file does not belong to the destination."""
         name = unicodedata.normalize("NFC", file_name)
         match = _SUFFIX.fullmatch(name, len(self.stem)) if name.startswith(self.stem) else None
         try:
@@ -80,11 +80,12 @@ def archive_names(destination: str) -> ArchiveNames:
 def place_of(folder: Path, names: ArchiveNames) -> Place:
     """Return where files are, so that two places are equal if a file of one could be a file of the other.
 
-    Folders are compared as the system finds them, symbolic links resolved; the part that does not exist yet, and the
-    names, without regard to case and Unicode normalization, which some file systems ignore.
+    Existing folders are compared by device and inode, with symbolic links resolved.  The part of the path that does not
+    exist yet, and the names, are compared without regard to case and Unicode normalization, which some file systems
+    ignore.
 
-    What cannot be looked at now, as on a disk that is gone, counts as not existing.  Its sender will report it; the
-    other destinations must not suffer.
+    A folder that cannot be examined now, such as one on a missing disk, counts as not existing.  Its sender will report
+    it; the other destinations must not suffer.
     """
     path = Path(os.path.realpath(folder))  # `Path.resolve` raises in a loop of symbolic links
     for existing in (path, *path.parents):

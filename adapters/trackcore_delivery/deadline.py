@@ -1,14 +1,14 @@
-"""Connections with one deadline for a whole request: looking up the host, connecting, TLS, sending and the answer.
+"""Connections with one deadline for a whole request: looking up the host, connecting, TLS, sending and the response.
 
-The timeouts of sockets, and so those of urllib3, start again with each byte: a server that sends one byte of a header
-a second is never too late.  Here every operation of a socket gets the time that is left of the request as its timeout.
-No thread watches, and nothing is shut down from outside.
+The timeouts of sockets, and so those of urllib3, start again with each byte: a server that sends one byte of a header a
+second never times out.  Here every socket operation gets the time that is left of the request as its timeout.  This
+needs no watching thread, and shuts down no socket from outside.
 
-- `recv_into` and the `send` calls are what `http.client` uses; both kinds of socket set the timeout before each.
-- The handshake of TLS is one operation to Python: the timeout that the socket has before it bounds it as a whole.
+- `http.client` uses `recv_into` and the `send` calls; both kinds of socket set the timeout before each.
+- The TLS handshake is one operation to Python: the timeout that the socket has before it bounds it as a whole.
 - Each address of a host is tried with the time that is left.
-- Looking up a host cannot be interrupted, so a thread does that, and is left behind when the time is over.  It ends by
-  the resolver's own timeouts.
+- A host look-up cannot be interrupted, so it runs in a thread, which is abandoned when the time is over.  The thread
+  ends by the resolver's own timeouts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONNECT_SECONDS = 10.0
 
 
 class NotConnectedInTime(ConnectTimeoutError):
-    """The time was over before anything was sent.  `missing` is what it was spent on."""
+    """The deadline passed before anything was sent.  `missing` is the step that used up the time."""
 
     def __init__(self, missing: str) -> None:
         super().__init__(missing)
@@ -39,7 +39,7 @@ class NotConnectedInTime(ConnectTimeoutError):
 
 
 class Deadline:
-    """When the request of the moment must be over."""
+    """The end of the current request."""
 
     def __init__(self) -> None:
         self._end = 0.0
@@ -49,7 +49,7 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Return the seconds that are left.  Raises `TimeoutError` when there are none."""
+        """Return the seconds that are left.  Raises `TimeoutError` when the time is over."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -57,7 +57,7 @@ class Deadline:
 
 
 def make_pool(url: str, deadline: Deadline) -> HTTPConnectionPool:
-    """Make a pool of one connection to the host of a URL.  `deadline` is the one of each request."""
+    """Build a pool of one connection to the host of a URL.  `deadline` is the one of each request."""
     parsed = parse_url(url)
     if parsed.scheme == "https":
         context = ssl.create_default_context()
@@ -67,7 +67,7 @@ def make_pool(url: str, deadline: Deadline) -> HTTPConnectionPool:
 
 
 class _Timed:
-    """What both kinds of socket have: their operations end with the request."""
+    """The part that both kinds of socket share: their operations end with the request."""
 
     deadline: Deadline | None = None
     settimeout: Callable[[float | None], None]
@@ -100,7 +100,7 @@ class _TlsSocket(_Timed, ssl.SSLSocket):
 
 
 class _Connecting:
-    """What both kinds of connection have: they connect within the request."""
+    """The part that both kinds of connection share: they connect within the request."""
 
     host: str
     port: int
@@ -113,7 +113,7 @@ class _Connecting:
         self._deadline = deadline
 
     def _new_conn(self) -> socket.socket:
-        """Connect: what urllib3 calls for that.  Raises its errors, which say that nothing was sent yet."""
+        """Connect; urllib3 calls this hook.  Raises its errors, which mean that nothing was sent yet."""
         try:
             connected = _connect(self._dns_host.strip("[]"), self.port, self._deadline, self.socket_options or ())
         except TimeoutError as error:

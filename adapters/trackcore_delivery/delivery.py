@@ -17,10 +17,10 @@ from trackcore_delivery.queues import DeliveryQueue
 from trackcore_delivery.sending import SenderContext
 from trackcore_delivery.state import State
 
-_TROUBLE_SECONDS = 2.0
+_ERROR_PAUSE_SECONDS = 2.0
 """How long to wait when the feed or the state cannot be used."""
 
-MakeLanes: TypeAlias = Callable[[DeliveredDestination], Sequence[DeliveryQueue]]
+MakeQueues: TypeAlias = Callable[[DeliveredDestination], Sequence[DeliveryQueue]]
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -29,10 +29,10 @@ class Delivery:
     """Delivers to destinations until it is stopped.
 
     Args:
-        make_queues: returns the queues of a destination: where its messages come from.
-        state: where it is kept what became of them.
-        destinations: those to deliver to.
-        surroundings: what their senders may use.
+        make_queues: returns the queues of a destination, from which its messages come.
+        state: where the results of deliveries are kept.
+        destinations: the destinations to deliver to.
+        context: the runtime dependencies of their senders.
 
     Raises:
         UnusableSecret, ValueError: a destination cannot be opened.
@@ -42,15 +42,15 @@ class Delivery:
     def __init__(
         self,
         *,
-        make_queues: MakeLanes,
+        make_queues: MakeQueues,
         state: State,
         destinations: Iterable[DeliveredDestination],
-        surroundings: SenderContext,
+        context: SenderContext,
     ) -> None:
         destinations = tuple(destinations)
-        check_places(destinations, surroundings)
+        check_places(destinations, context)
         self._stopping = threading.Event()
-        senders = [(destination, destination.make_sender(surroundings)) for destination in destinations]
+        senders = [(destination, destination.make_sender(context)) for destination in destinations]
         self._senders = [sender for _, sender in senders]
         workers = [
             DestinationWorker(
@@ -58,8 +58,8 @@ class Delivery:
                 sender=sender,
                 queues=make_queues(destination),
                 state=state,
-                clock=surroundings.clock,
-                monotonic=surroundings.monotonic,
+                clock=context.clock,
+                monotonic=context.monotonic,
                 jitter=random.random,
             )
             for destination, sender in senders
@@ -70,14 +70,14 @@ class Delivery:
         ]
 
     def start(self) -> None:
-        """Start to deliver."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def stop(self, seconds: float) -> bool:
         """Stop once the batches in flight are settled.
 
-        Gives False when that took longer than `seconds`; what is in flight then will be sent again.
+        Returns False if that took longer than `seconds`; the batches in flight will then be sent again.
         """
         self._stopping.set()
         deadline = time.monotonic() + seconds
@@ -91,15 +91,15 @@ class Delivery:
 
     def _run(self, worker: DestinationWorker) -> None:
         name = worker.destination.name
-        told = ""
+        last_error = ""
         while not self._stopping.is_set():
             try:
                 pause = worker.step()
-                told = ""
+                last_error = ""
             except Exception as error:  # noqa: BLE001 - whatever happens, the thread of a destination goes on
-                trouble = str(error) if isinstance(error, TrackcoreError) else describe_unexpected(error)
-                if trouble != told:
-                    told = trouble
-                    _log.error("%s: %s", name, trouble)
-                pause = _TROUBLE_SECONDS
+                error_text = str(error) if isinstance(error, TrackcoreError) else describe_unexpected(error)
+                if error_text != last_error:
+                    last_error = error_text
+                    _log.error("%s: %s", name, error_text)
+                pause = _ERROR_PAUSE_SECONDS
             self._stopping.wait(pause)

@@ -1,4 +1,4 @@
-"""A destination that messages are delivered to: how its batches are made, and how long they are tried."""
+"""A destination that messages are delivered to: how its batches are formed, and how long delivery is retried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ByteCount = NewType("ByteCount", int)
 OLDEST = "oldest"
 NEWEST = "newest"
 
-_positive: Any = validators.gt(0)
+positive: Any = validators.gt(0)
 _not_negative = validators.ge(timedelta())
 
 
@@ -30,32 +30,32 @@ def _check_start(_: object, __: object, start: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class DeliveredDestination(Destination):
-    """What is common to the kinds of destination.  A kind is a subclass with settings of its own and a sender.
+    """The settings that all kinds of destination share.  A kind is a subclass with its own settings and its own sender.
 
-    A batch is sent when it has `batch_messages`, or about `batch_bytes`, or when its first message has been there for
-    `batch_wait`.  What has not been taken after `retry_window` goes to the dead letters.  `start` says where a new
-    destination begins: with the oldest message that was ever selected for it, or with the next one.
+    A batch is sent when it has `batch_messages`, or about `batch_bytes`, or when its first message has waited for
+    `batch_wait`.  Messages that are not delivered within `retry_window` become dead letters.  `start` selects where a
+    new destination begins: with the oldest message that was ever selected for it, or with the next one.
     """
 
     kind: ClassVar[str] = ""
 
-    batch_messages: int = attrs.field(default=500, validator=_positive)
-    batch_bytes: ByteCount = attrs.field(default=ByteCount(500_000), validator=_positive)
+    batch_messages: int = attrs.field(default=500, validator=positive)
+    batch_bytes: ByteCount = attrs.field(default=ByteCount(500_000), validator=positive)
     batch_wait: timedelta = attrs.field(default=timedelta(seconds=1), validator=_not_negative)
     retry_window: timedelta = attrs.field(default=timedelta(hours=4), validator=_not_negative)
     start: str = attrs.field(default=OLDEST, validator=_check_start)
 
-    def make_sender(self, surroundings: SenderContext) -> Sender:
-        """Make what sends to it.  Raises `UnusableSecret` or `ValueError` where a setting cannot be used."""
+    def make_sender(self, context: SenderContext) -> Sender:
+        """Build the sender.  Raises `UnusableSecret` or `ValueError` if a setting cannot be used."""
         raise NotImplementedError
 
-    def place(self, surroundings: SenderContext) -> Hashable:
-        """Return what only one destination may write to; None for nothing.  Raises `ValueError`."""
-        del surroundings
+    def place(self, context: SenderContext) -> Hashable:
+        """Return the place that only one destination may write to, or None.  Raises `ValueError`."""
+        del context
         return None
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
-        """Give each secret among the settings with its path: `secret`, `headers.Authorization`."""
+        """Yield each secret among the settings with its path: `secret`, `headers.Authorization`."""
         for field in attrs.fields(type(self)):
             value = getattr(self, field.name)
             if isinstance(value, Secret):
@@ -69,16 +69,16 @@ class SamePlace(TrackcoreError):
     """Two destinations would write to the same place, such as the same files."""
 
     name: str
-    owner: str
+    other: str
 
     def __str__(self) -> str:
-        return f"{self.name!r} would write the same files as {self.owner!r}: give one of them another folder or name"
+        return f"{self.name!r} would write the same files as {self.other!r}: rename one or change its folder"
 
 
-def check_places(destinations: Iterable[DeliveredDestination], surroundings: SenderContext) -> None:
+def check_places(destinations: Iterable[DeliveredDestination], context: SenderContext) -> None:
     """Check that no two destinations write to the same place.  Raises `SamePlace`."""
-    owners: dict[Hashable, DeliveredDestination] = {}
+    writers: dict[Hashable, DeliveredDestination] = {}
     for destination in destinations:
-        place = destination.place(surroundings)
-        if place is not None and (owner := owners.setdefault(place, destination)) is not destination:
-            raise SamePlace(name=destination.name, owner=owner.name)
+        place = destination.place(context)
+        if place is not None and (other := writers.setdefault(place, destination)) is not destination:
+            raise SamePlace(name=destination.name, other=other.name)

@@ -1,24 +1,24 @@
-"""The worker of one destination: what is tried when, and what becomes of a message that is not taken.
+"""The worker of one destination: when it tries which messages, and what happens to a rejected one.
 
 Theory of operation.  A worker has one batch in flight, and takes the next only when every message of it is settled:
-delivered, held back, or among the dead letters.  Everything that delivery promises follows from that.
+delivered, held back, or among the dead letters.  All promises of delivery follow from that.
 
-- Order.  A destination gets its messages in the order of the feed, but those of held users, which follow in theirs;
-  so those of one user come in order (see `held`).
-- Independence.  Each destination has its own worker, thread and position; one that hangs keeps nobody waiting.
-- Bounded memory: one batch for each destination.  What waits, waits in the log.
-- After a crash at most the batch in flight is sent again, and what was sent in a search (see `isolation`): the position
+- Order.  A destination gets its messages in the order of the feed, except for those of held users, which follow in
+  their own order; so the messages of one user arrive in order (see `held_queue`).
+- Independence.  Each destination has its own worker, thread and position; a hanging destination delays no other.
+- Bounded memory: one batch for each destination.  The backlog stays in the log.
+- After a crash at most the batch in flight is sent again, and the probes of a search (see `isolation`): the position
   moves in the transaction that settles.
 
-A batch that is refused is divided until it is known which messages it is because of; the rest is delivered.  A batch
-that fails is tried again after a while, and smaller each time.  Where the destination may fail because of one user's
-messages, that user is looked for and held back (see `isolation`).  What has been waiting for longer than the retry
-window, while the destination failed all the time, goes to the dead letters (see `patience`).
+A batch that is rejected is bisected until the messages at fault are known; the rest is delivered.  A batch that fails
+is retried after a backoff, smaller each time.  If the destination may fail because of one user's messages, that user is
+searched for and held back (see `isolation`).  Messages that have waited for longer than the retry window, while the
+destination failed all the time, go to the dead letters (see `retry_window`).
 
-Each lane counts its own failures, so that a dead letter or a replay that cannot be taken holds up only its like.  Where
-it is the destination as a whole that cannot be reached, or asks to be left alone, no lane is tried (see `tracks`).
+Each queue counts its own failures, so that a dead letter or a replay that is not accepted delays only its own queue.
+While the destination as a whole cannot be reached, or has asked for a pause, no queue is tried (see `queue_state`).
 
-A worker has no thread and no clock of its own.  `step` does what is due and says how long there is nothing to do.
+A worker has no thread and no clock.  `step` does the work that is due and returns how long to wait.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ import attrs
 
 from trackcore import Clock
 from trackcore.text.unexpected import describe_unexpected
-from trackcore_delivery.backoff import FIRST_SECONDS, asked_seconds, backoff_seconds
+from trackcore_delivery.backoff import FIRST_SECONDS, backoff_seconds, capped_retry_after
 from trackcore_delivery.destination import DeliveredDestination
 from trackcore_delivery.feed import FedMessage, FeedUnavailable
-from trackcore_delivery.held_queue import HeldQueue, Room
+from trackcore_delivery.held_queue import HeldCapacity, HeldQueue
 from trackcore_delivery.isolation import Isolation, Key, key_of
 from trackcore_delivery.queue_state import OUTAGE, Outage, QueueState
 from trackcore_delivery.queues import DeliveryQueue, Waiting
@@ -44,15 +44,15 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentE
 from trackcore_delivery.state import State
 
 POLL_SECONDS = 0.2
-"""How often it is looked whether something has come."""
+"""How often the queues are polled."""
 
-_FEW = 2
-"""After so many failures of a batch that may be one user's, the user is looked for."""
+_ISOLATE_AFTER = 2
+"""After this many failures of a batch that one user's messages may cause, that user is searched for."""
 
 _HELD_PAUSE_SECONDS = 5.0
-"""How far apart the attempts for held users are while they fail, however many users there are."""
+"""The time between attempts for held users while they fail, however many users there are."""
 
-_TOO_MUCH = "given up before its retry window has ended: too much is held back"
+_EVICTED = "given up before its retry window has ended: too much is held back"
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -61,7 +61,7 @@ _log = logging.getLogger("trackcore.delivery")
 class DestinationWorker:
     """Delivers the messages of one destination.
 
-    `jitter` draws evenly from 0 to 1; `monotonic` gives seconds by a clock that nobody sets.
+    `jitter` draws evenly from 0 to 1; `monotonic` returns seconds by the monotonic clock.
     """
 
     destination: DeliveredDestination
@@ -71,18 +71,18 @@ class DestinationWorker:
     clock: Clock
     monotonic: Callable[[], float]
     jitter: Callable[[], float]
-    _states: deque[QueueState] = attrs.field(init=False)
+    _queue_states: deque[QueueState] = attrs.field(init=False)
     _outage: Outage = attrs.field(init=False, factory=Outage)
     _done: int = attrs.field(init=False, default=0)
-    _unsettled: tuple[DeliveryQueue, DeliveryResult] | None = attrs.field(init=False, default=None)
+    _pending: tuple[DeliveryQueue, DeliveryResult] | None = attrs.field(init=False, default=None)
     _isolation: Isolation = attrs.field(init=False)
     _held: set[Key] = attrs.field(init=False, factory=set)
-    _room: Room = attrs.field(init=False)
-    _held_from: float = attrs.field(init=False, default=0.0)
-    _must_look: bool = attrs.field(init=False, default=True)
+    _capacity: HeldCapacity = attrs.field(init=False)
+    _held_next_try: float = attrs.field(init=False, default=0.0)
+    _must_reload_held: bool = attrs.field(init=False, default=True)
 
     def __attrs_post_init__(self) -> None:
-        self._states = deque(QueueState(lane, self.destination.batch_messages) for lane in self.queues)
+        self._queue_states = deque(QueueState(queue, self.destination.batch_messages) for queue in self.queues)
         self._isolation = Isolation(
             send=self._send,
             deliver=self._deliver,
@@ -91,189 +91,194 @@ class DestinationWorker:
         )
         now, ticks = self.clock(), self.monotonic()
         attempts = self.state.attempts(self.destination.name)
-        for track in self._states:
-            if track.lane.name in attempts:
-                track.resume(attempts[track.lane.name], now=now, ticks=ticks)
+        for queue_state in self._queue_states:
+            if queue_state.queue.name in attempts:
+                queue_state.resume(attempts[queue_state.queue.name], now=now, ticks=ticks)
         if OUTAGE in attempts:
             self._outage.resume(attempts[OUTAGE], now=now, ticks=ticks)
-        self._look_for_held_users()
+        self._reload_held_users()
 
     def step(self) -> float:
-        """Do what is due, and give how many seconds there is nothing to do then.
+        """Do the work that is due, and return the seconds to wait before the next step.
 
         Raises:
             FeedUnavailable, UnusableState: the feed or the state cannot be used now; nothing is lost.
         """
-        self._settle_what_is_left()
+        self._settle_pending()
         now, ticks = self.clock(), self.monotonic()
         pause = POLL_SECONDS
-        for track in tuple(self._states):
-            self._states.rotate(-1)
-            if (rest := self._rest(track, ticks)) > 0:
-                track.lane.rest(now)
-                pause = min(pause, rest)
+        for queue_state in tuple(self._queue_states):
+            self._queue_states.rotate(-1)
+            if (wait := self._wait_seconds(queue_state, ticks)) > 0:
+                queue_state.queue.keep_alive(now)
+                pause = min(pause, wait)
                 continue
-            waiting = self._take(track, self._count_for(track), now)
+            waiting = self._take(queue_state, self._count_for(queue_state), now)
             if waiting:
-                self._attempt(track, waiting)
+                self._attempt(queue_state, waiting)
                 return 0.0
         return pause
 
-    def _rest(self, track: QueueState, ticks: float) -> float:
-        """Return for how many seconds a lane is not to be tried."""
-        times = [self._outage.next_try, track.next_try]
-        if isinstance(track.lane, HeldQueue):
-            # While what comes in fails, it is what shows whether the destination works again.
-            times += [self._held_from, *(other.next_try for other in self._states if other.lane.can_hold)]
+    def _wait_seconds(self, queue_state: QueueState, ticks: float) -> float:
+        """Return for how many seconds a queue must not be tried."""
+        times = [self._outage.next_try, queue_state.next_try]
+        if isinstance(queue_state.queue, HeldQueue):
+            # While the incoming queue fails, that queue is the one that detects recovery.
+            times += [self._held_next_try, *(other.next_try for other in self._queue_states if other.queue.can_hold)]
         return max((time - ticks for time in times if time is not None), default=0.0)
 
-    def _count_for(self, track: QueueState) -> int:
-        return self.destination.batch_messages if self._is_to_isolate(track) else track.count
+    def _count_for(self, queue_state: QueueState) -> int:
+        return self.destination.batch_messages if self._must_isolate(queue_state) else queue_state.count
 
-    def _is_to_isolate(self, track: QueueState) -> bool:
-        return track.lane.can_hold and track.doubts >= _FEW
+    def _must_isolate(self, queue_state: QueueState) -> bool:
+        return queue_state.queue.can_hold and queue_state.ambiguous_failures >= _ISOLATE_AFTER
 
-    def _take(self, track: QueueState, count: int, now: datetime) -> Sequence[Waiting]:
-        """Take what waits, as much of it as there is room to hold what is of held users."""
-        waiting = track.lane.take(count=count, size=self.destination.batch_bytes, now=now)
-        if not waiting or not track.lane.can_hold:
+    def _take(self, queue_state: QueueState, count: int, now: datetime) -> Sequence[Waiting]:
+        """Take waiting messages, only as many as the held users among them can be held."""
+        waiting = queue_state.queue.take(count=count, size=self.destination.batch_bytes, now=now)
+        if not waiting or not queue_state.queue.can_hold:
             return waiting
-        if self._is_to_hold(track, waiting[0].message):
+        if self._must_hold(queue_state, waiting[0].message):
             self._make_room(waiting[0].message)
-        room = self._room.copy()
+        capacity = self._capacity.copy()
         for index, (message, _) in enumerate(waiting):
-            if self._is_to_hold(track, message):
-                if room.in_the_way(message) is not None:
+            if self._must_hold(queue_state, message):
+                if capacity.user_to_evict(message) is not None:
                     return waiting[:index]
-                room.add(message)
+                capacity.add(message)
         return waiting
 
-    def _is_to_hold(self, track: QueueState, message: FedMessage) -> bool:
-        """Return whether a message waits for others of its user, and has not arrived in a search."""
-        is_held = track.lane.can_hold and key_of(message) in self._held
+    def _must_hold(self, queue_state: QueueState, message: FedMessage) -> bool:
+        """Return whether a message waits for others of its user, and has not arrived as a probe."""
+        is_held = queue_state.queue.can_hold and key_of(message) in self._held
         return is_held and not self._isolation.has_arrived(message)
 
-    def _attempt(self, track: QueueState, waiting: Sequence[Waiting]) -> None:
+    def _attempt(self, queue_state: QueueState, waiting: Sequence[Waiting]) -> None:
         self._done = 0
         messages = [message for message, _ in waiting]
         tried = len(messages)
         try:
-            if self._is_to_isolate(track):
+            if self._must_isolate(queue_state):
                 tried = 1
-                self._isolation.run(track, messages, self._beyond(track))
+                self._isolation.run(queue_state, messages, self._look_ahead(queue_state))
             else:
-                self._deliver(track, messages)
+                self._deliver(queue_state, messages)
         except RetryLater as error:
-            self._fail(track, waiting[self._done : self._done + tried], error)
+            self._fail(queue_state, waiting[self._done : self._done + tried], error)
 
-    def _beyond(self, track: QueueState) -> Callable[[int], Sequence[FedMessage]]:
-        """Return what looks further ahead in a lane than a batch reaches, by a factor."""
+    def _look_ahead(self, queue_state: QueueState) -> Callable[[int], Sequence[FedMessage]]:
+        """Return a function that peeks into a queue further than a batch reaches, by a factor."""
 
         def look(factor: int) -> Sequence[FedMessage]:
             count, size = self.destination.batch_messages * factor, self.destination.batch_bytes * factor
-            return track.lane.ahead(count=count, size=size)
+            return queue_state.queue.peek(count=count, size=size)
 
         return look
 
-    def _deliver(self, track: QueueState, messages: Sequence[FedMessage]) -> None:
-        """Send messages, dividing them where they are refused, and settle them in order.  Raises `RetryLater`.
+    def _deliver(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> None:
+        """Send messages, bisecting them if they are rejected, and settle them in order.  Raises `RetryLater`.
 
-        What is held back, or has arrived already, is settled with the others but not sent.
+        Messages that are held back, or have arrived already, are settled with the others but not sent.
         """
-        sent = [index for index, message in enumerate(messages) if not self._is_passed(track, message)]
+        sent = [index for index, message in enumerate(messages) if not self._is_skipped(queue_state, message)]
         try:
             refusals = self._send([messages[index] for index in sent]) if sent else ()
         except PermanentError as error:
             if error.divisible and len(sent) > 1:
                 middle = sent[len(sent) // 2]
-                self._deliver(track, messages[:middle])
-                self._deliver(track, messages[middle:])
+                self._deliver(queue_state, messages[:middle])
+                self._deliver(queue_state, messages[middle:])
             else:
-                self._settle(track, messages, dict.fromkeys(sent, error.detail))
+                self._settle(queue_state, messages, dict.fromkeys(sent, error.detail))
         else:
             refused = {sent[refusal.index]: refusal.detail for refusal in refusals}
-            self._settle(track, messages, refused, is_answer=bool(sent))
+            self._settle(queue_state, messages, refused, is_answer=bool(sent))
 
-    def _is_passed(self, track: QueueState, message: FedMessage) -> bool:
-        return track.lane.can_hold and (key_of(message) in self._held or self._isolation.has_arrived(message))
+    def _is_skipped(self, queue_state: QueueState, message: FedMessage) -> bool:
+        return queue_state.queue.can_hold and (key_of(message) in self._held or self._isolation.has_arrived(message))
 
     def _send(self, messages: Sequence[FedMessage]) -> Sequence[MessageRefused]:
         try:
             return self.sender.send(DeliveryBatch(destination=self.destination.name, messages=messages))
         except (PermanentError, RetryLater):
             raise
-        except Exception as error:  # noqa: BLE001 - a fault in a kind, or in a callable, loses nothing
+        except Exception as error:  # noqa: BLE001 - a bug in a kind, or in a callable, loses nothing
             _log.error("%s: the sender failed: %s", self.destination.name, describe_unexpected(error))
             raise RetryLater(detail=f"the sender failed ({type(error).__name__})") from None
 
-    def _hold(self, track: QueueState, messages: Sequence[FedMessage], doubts: int) -> None:
+    def _hold(self, queue_state: QueueState, messages: Sequence[FedMessage], ambiguous_failures: int) -> None:
         """Hold back the user of the last of these messages; those before it are held or have arrived.
 
-        `doubts` is how sure it is that there are more such users.
+        `ambiguous_failures` is the count to go on with: it decides how soon another such user is searched for.
         """
         *passed, message = messages
         if passed:
-            self._settle(track, passed, {}, is_answer=False)
+            self._settle(queue_state, passed, {}, is_answer=False)
         self._make_room(message)
         _log.warning(
-            "%s: fails to take the messages of a user of source %s alone; they are held back",
+            "%s: accepts messages, but not those of one user of source %s; they are held back",
             self.destination.name,
             message.source,
         )
         self._held.add(key_of(message))
-        self._settle(track, [message], {})
-        track.doubts = doubts
+        self._settle(queue_state, [message], {})
+        queue_state.ambiguous_failures = ambiguous_failures
 
     def _make_room(self, message: FedMessage) -> None:
-        """Give up held users until one more message can be held."""
-        while (user := self._room.in_the_way(message)) is not None:
+        """Evict held users until one more message can be held."""
+        while (user := self._capacity.user_to_evict(message)) is not None:
             _log.warning(
-                "%s: %d messages of a user of source %s to the dead letters: %s",
+                "%s: %d messages of a user of source %s moved to the dead letters: %s",
                 self.destination.name,
                 user.messages,
                 user.source,
-                _TOO_MUCH,
+                _EVICTED,
             )
-            HeldQueue(self.destination.name, self.state, user).give_up(_TOO_MUCH, self.clock())
-            self._must_look = True
-            self._look_for_held_users()
+            HeldQueue(self.destination.name, self.state, user).give_up(_EVICTED, self.clock())
+            self._must_reload_held = True
+            self._reload_held_users()
 
     def _settle(
-        self, track: QueueState, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool = True
+        self,
+        queue_state: QueueState,
+        messages: Sequence[FedMessage],
+        refused: Mapping[int, str],
+        *,
+        is_answer: bool = True,
     ) -> None:
-        """Settle messages; `is_answer` says that the destination has answered for them, or for others just now."""
+        """Settle messages; `is_answer` means that the destination has just answered for them, or for others."""
         if is_answer:
-            if track.failures and not isinstance(track.lane, HeldQueue):
-                seconds = track.patience.seconds
-                _log.info("%s: takes messages again, after %d s", self.destination.name, seconds)
-            track.begin_anew()
+            if queue_state.failures and not isinstance(queue_state.queue, HeldQueue):
+                seconds = queue_state.window.seconds
+                _log.info("%s: accepts messages again, after %d s", self.destination.name, seconds)
+            queue_state.reset()
             self._outage.end()
-            track.count = min(2 * track.count, self.destination.batch_messages)
-        self._write(track.lane, self._settled(track, messages, refused, is_answer=is_answer))
+            queue_state.count = min(2 * queue_state.count, self.destination.batch_messages)
+        self._write(queue_state.queue, self._result(queue_state, messages, refused, is_answer=is_answer))
         self._done += len(messages)
 
-    def _settled(
-        self, track: QueueState, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
+    def _result(
+        self, queue_state: QueueState, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
     ) -> DeliveryResult:
         return DeliveryResult(
             messages=messages,
             refused=refused,
             now=self.clock(),
             answered=is_answer,
-            held=frozenset(index for index, message in enumerate(messages) if self._is_to_hold(track, message)),
+            held=frozenset(index for index, message in enumerate(messages) if self._must_hold(queue_state, message)),
         )
 
-    def _fail(self, track: QueueState, waiting: Sequence[Waiting], error: RetryLater) -> None:
-        """Note a failed attempt, decide when to try again, and give up what has been tried for long enough."""
+    def _fail(self, queue_state: QueueState, waiting: Sequence[Waiting], error: RetryLater) -> None:
+        """Record a failed attempt, schedule the next one, and give up messages that have been tried for long enough."""
         now, ticks = self.clock(), self.monotonic()
-        is_of_held = isinstance(track.lane, HeldQueue) and not error.is_outage
-        track.failures += 1
+        is_held_user = isinstance(queue_state.queue, HeldQueue) and not error.is_outage
+        queue_state.failures += 1
         self._isolation.end_trust()
-        track.patience.count(ticks, self.destination.retry_window, lambda: _ends(track.lane))
-        pause = self._pause(track, error, ticks, len(waiting))
-        if track.failures == 1 and not is_of_held:
-            _log.warning("%s: %s; trying again", self.destination.name, error.detail)
-        attempts = [track.attempts(now=now, pause=pause)]
+        queue_state.window.count(ticks, self.destination.retry_window, lambda: _ends(queue_state.queue))
+        pause = self._pause(queue_state, error, ticks, len(waiting))
+        if queue_state.failures == 1 and not is_held_user:
+            _log.warning("%s: %s; retrying", self.destination.name, error.detail)
+        attempts = [queue_state.attempts(now=now, pause=pause)]
         if error.is_outage:
             attempts.append(self._outage.attempts(now=now, pause=pause))
         self.state.fail(
@@ -281,108 +286,108 @@ class DestinationWorker:
             error.detail,
             now=now,
             attempts=attempts,
-            failures=None if is_of_held else track.failures,
+            failures=None if is_held_user else queue_state.failures,
             next_try_at=now + timedelta(seconds=pause),
         )
-        self._give_up(track, waiting, error, now)
+        self._give_up(queue_state, waiting, error, now)
 
-    def _pause(self, track: QueueState, error: RetryLater, ticks: float, count: int) -> float:
-        """Decide for how long to wait: with all lanes, or with this one."""
-        seconds = track.patience.seconds
+    def _pause(self, queue_state: QueueState, error: RetryLater, ticks: float, count: int) -> float:
+        """Decide how long to pause: all queues if the whole destination fails, else this one."""
+        seconds = queue_state.window.seconds
         if error.is_outage:
             self._outage.failures += 1
             pause = backoff_seconds(self._outage.failures, failing_seconds=seconds, jitter=self.jitter())
             if error.retry_after is not None:
-                pause = asked_seconds(error.retry_after)
+                pause = capped_retry_after(error.retry_after)
             self._outage.next_try = ticks + pause
             return pause
-        pause = backoff_seconds(track.failures, failing_seconds=seconds, jitter=self.jitter())
-        track.doubts += 1
-        track.count = max(1, min(track.count, count) // 2)
-        track.next_try = ticks + pause
-        if isinstance(track.lane, HeldQueue):
-            self._held_from = ticks + min(pause, _HELD_PAUSE_SECONDS)
+        pause = backoff_seconds(queue_state.failures, failing_seconds=seconds, jitter=self.jitter())
+        queue_state.ambiguous_failures += 1
+        queue_state.count = max(1, min(queue_state.count, count) // 2)
+        queue_state.next_try = ticks + pause
+        if isinstance(queue_state.queue, HeldQueue):
+            self._held_next_try = ticks + min(pause, _HELD_PAUSE_SECONDS)
         return pause
 
-    def _give_up(self, track: QueueState, waiting: Sequence[Waiting], error: RetryLater, now: datetime) -> None:
-        """Bury what has waited for the retry window: first of what was tried only, since it may be its fault.
+    def _give_up(self, queue_state: QueueState, waiting: Sequence[Waiting], error: RetryLater, now: datetime) -> None:
+        """Dead-letter messages whose retry window is over: first only the tried ones, which may be at fault.
 
-        If the next fails as well it is not, and then everything that has waited so long goes, so that what waits
-        does not grow for as long as the destination fails.
+        If the next attempt fails as well they were not at fault, and then every message that has waited as long goes
+        too, so that the backlog does not grow for as long as the destination fails.
         """
-        reason = f"not taken within {self.destination.retry_window}; last: {error.detail}"
-        while expired := list(self._expired(track, waiting)):
-            passed = [self._is_passed(track, message) for message in expired]
+        reason = f"not delivered within {self.destination.retry_window}; last: {error.detail}"
+        while expired := list(self._expired(queue_state, waiting)):
+            passed = [self._is_skipped(queue_state, message) for message in expired]
             refused = {index: reason for index, is_passed in enumerate(passed) if not is_passed}
-            self._write(track.lane, self._settled(track, expired, refused, is_answer=False))
-            if isinstance(track.lane, HeldQueue):  # each of its messages has its own try
-                track.next_try = self._held_from = self.monotonic() + FIRST_SECONDS
+            self._write(queue_state.queue, self._result(queue_state, expired, refused, is_answer=False))
+            if isinstance(queue_state.queue, HeldQueue):  # each of its messages gets its own attempt
+                queue_state.next_try = self._held_next_try = self.monotonic() + FIRST_SECONDS
                 return
-            if not track.gave_up or len(expired) < len(waiting):
-                track.gave_up = True
+            if not queue_state.gave_up or len(expired) < len(waiting):
+                queue_state.gave_up = True
                 return
-            waiting = self._take(track, self.destination.batch_messages, now)
+            waiting = self._take(queue_state, self.destination.batch_messages, now)
 
-    def _expired(self, track: QueueState, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
-        """Yield the first messages, up to one that has not waited for the retry window."""
+    def _expired(self, queue_state: QueueState, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
+        """Yield the first messages, up to one whose retry window is not over."""
         for message, place in waiting:
-            if not track.patience.is_over(place, self.destination.retry_window):
+            if not queue_state.window.is_over(place, self.destination.retry_window):
                 return
             yield message
 
-    def _write(self, lane: DeliveryQueue, settled: DeliveryResult) -> None:
-        """Settle, and remember to do so where the state cannot be written now: what has arrived must not go twice."""
-        self._unsettled = lane, settled
-        self._settle_what_is_left()
-        if settled.refused:
-            reason = next(iter(settled.refused.values()))
-            _log.warning("%s: %d to the dead letters: %s", self.destination.name, len(settled.refused), reason)
+    def _write(self, queue: DeliveryQueue, result: DeliveryResult) -> None:
+        """Settle, or keep the result for later if the state is not writable: no message that arrived is sent twice."""
+        self._pending = queue, result
+        self._settle_pending()
+        if result.refused:
+            reason = next(iter(result.refused.values()))
+            _log.warning("%s: %d moved to the dead letters: %s", self.destination.name, len(result.refused), reason)
 
-    def _settle_what_is_left(self) -> None:
-        if self._unsettled is not None:
-            lane, settled = self._unsettled
-            self._must_look = self._must_look or bool(settled.held) or isinstance(lane, HeldQueue)
-            lane.settle(settled)
-            self._unsettled = None
-            if lane.can_hold:
-                self._isolation.forget(settled.messages)
-        if self._must_look:
-            self._look_for_held_users()
+    def _settle_pending(self) -> None:
+        if self._pending is not None:
+            queue, result = self._pending
+            self._must_reload_held = self._must_reload_held or bool(result.held) or isinstance(queue, HeldQueue)
+            queue.settle(result)
+            self._pending = None
+            if queue.can_hold:
+                self._isolation.forget(result.messages)
+        if self._must_reload_held:
+            self._reload_held_users()
 
-    def _look_for_held_users(self) -> None:
-        """Have a track for each user that is held, and for no other."""
+    def _reload_held_users(self) -> None:
+        """Keep a queue state for each user that is held, and for no other."""
         users = {user.id: user for user in self.state.held_users(self.destination.name)}
         kept: deque[QueueState] = deque()
-        for track in self._states:
-            if not isinstance(track.lane, HeldQueue):
-                kept.append(track)
-            elif (user := users.get(track.lane.user.id)) is not None:
-                track.lane.user = user
-                kept.append(track)
-        known = {track.lane.name for track in kept}
+        for queue_state in self._queue_states:
+            if not isinstance(queue_state.queue, HeldQueue):
+                kept.append(queue_state)
+            elif (user := users.get(queue_state.queue.user.id)) is not None:
+                queue_state.queue.user = user
+                kept.append(queue_state)
+        known = {queue_state.queue.name for queue_state in kept}
         attempts = self.state.attempts(self.destination.name) if len(kept) < len(self.queues) + len(users) else {}
-        kept.extend(self._track_of(user, attempts) for user in users.values() if user.lane not in known)
-        self._states = kept
+        kept.extend(self._state_of_held(user, attempts) for user in users.values() if user.queue_name not in known)
+        self._queue_states = kept
         self._held = {user.key for user in users.values()}
-        self._room = Room.beside([*users.values()])
-        self._must_look = False
+        self._capacity = HeldCapacity.of([*users.values()])
+        self._must_reload_held = False
 
-    def _track_of(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> QueueState:
-        """Build the track of a user who was held by another process, or just now, since an attempt has failed."""
-        track = QueueState(HeldQueue(self.destination.name, self.state, user), count=1)
+    def _state_of_held(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> QueueState:
+        """Build the state of a user who was held by another process, or just now, since an attempt has failed."""
+        queue_state = QueueState(HeldQueue(self.destination.name, self.state, user), count=1)
         ticks = self.monotonic()
-        if user.lane in attempts:
-            track.resume(attempts[user.lane], now=self.clock(), ticks=ticks)
-            return track
-        track.failures = 1
-        track.patience.count(ticks, self.destination.retry_window, track.lane.ends)
-        track.next_try = ticks + backoff_seconds(1, failing_seconds=0.0, jitter=self.jitter())
-        return track
+        if user.queue_name in attempts:
+            queue_state.resume(attempts[user.queue_name], now=self.clock(), ticks=ticks)
+            return queue_state
+        queue_state.failures = 1
+        queue_state.window.count(ticks, self.destination.retry_window, queue_state.queue.ends)
+        queue_state.next_try = ticks + backoff_seconds(1, failing_seconds=0.0, jitter=self.jitter())
+        return queue_state
 
 
-def _ends(lane: DeliveryQueue) -> Mapping[str, int]:
-    """Return how far a lane reaches; nothing where that cannot be known now: then it is asked the next time."""
+def _ends(queue: DeliveryQueue) -> Mapping[str, int]:
+    """Return how far a queue reaches; nothing if that is unknown now: the next failure asks again."""
     try:
-        return lane.ends()
+        return queue.ends()
     except FeedUnavailable:
         return {}

@@ -1,7 +1,7 @@
-"""Where messages come from: a feed, an ordered sequence of messages that can be read from any position.
+"""The source of messages: a feed, an ordered sequence of messages that can be read from any position.
 
-The embedded log is one feed; so is one partition of a topic.  Positions are whole numbers that rise with each message;
-a feed may have gaps, and whatever stands before a position that was given out never changes.
+The embedded log is one feed; one partition of a topic is another.  Positions are whole numbers that rise with each
+message.  A feed may have gaps, and the part of it before a position that was handed out never changes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class FedMessage(NamedTuple):
     """A message on its way to a destination.
 
     `user` is its userId, else its anonymousId: the order of messages holds for each (source, user).  `payload` is the
-    stored message, JSON text.  (A NamedTuple, for the reason that an Envelope is one.)
+    stored message, JSON text.  (A NamedTuple, since one is built for every message that is read.)
     """
 
     position: int
@@ -34,7 +34,10 @@ class FedMessage(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class Selection:
-    """Which messages of the past to send again: received since, and before; of a call; of a user.  None is any."""
+    """The messages of the past to send again: received at `since` or later and before `until`, of a call, of a user.
+
+    None matches any message.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -43,11 +46,11 @@ class Selection:
 
 
 class Page(NamedTuple):
-    """What was read: messages in order, up to which position everything was looked at, and whether there is more.
+    """One read: messages in order, the position up to which the feed was examined, and whether there is more.
 
-    `stretches` are those of the feed that begin before `end`: all that begin where the page does or behind that, and of
-    those before it the ones that a mark there would keep.  So they prove each position of the page.  `message_at_end`
-    is the identity of the message at `end`.
+    `stretches` are those of the feed that begin before `end`: all that begin at the start of the page or later, and of
+    the earlier ones those that a mark there would keep.  So they prove each position of the page.  `message_at_end` is
+    the identity of the message at `end`.
     """
 
     messages: Sequence[FedMessage]
@@ -57,11 +60,11 @@ class Page(NamedTuple):
     message_at_end: str = ""
 
     def mark(self, message: FedMessage) -> Mark:
-        """Make the mark of a message."""
+        """Return the mark of a message."""
         return self._mark(message.position, message_identity(message.source, message.message_id, message.received_at))
 
     def mark_at_end(self) -> Mark:
-        """Make the mark of the position up to which everything was looked at."""
+        """Return the mark of the position up to which the feed was examined."""
         return self._mark(self.end, self.message_at_end)
 
     def _mark(self, position: int, message: str) -> Mark:
@@ -72,7 +75,7 @@ class Page(NamedTuple):
 
 @attrs.define(kw_only=True, eq=False)
 class FeedUnavailable(TrackcoreError):
-    """The feed cannot be read now; nothing is lost by that."""
+    """The feed cannot be read now; nothing is lost."""
 
     detail: str
 
@@ -81,7 +84,7 @@ class FeedUnavailable(TrackcoreError):
 
 
 class Feed(Protocol):
-    """Gives the messages that were selected for a destination."""
+    """Provides the messages that were selected for a destination."""
 
     def read(
         self,
@@ -93,12 +96,12 @@ class Feed(Protocol):
         selection: Selection | None = None,
         mark: Mark | None = None,
     ) -> Page:
-        """Give what comes after a position: at most `count` messages and, but for a single one, `size` bytes.
+        """Return the messages after a position: at most `count`, and at most `size` bytes unless the first is larger.
 
-        Without a selection these are the messages that were selected for the destination when they came.  With one
-        they are chosen anew, by what the configuration says today.
+        Without a selection these are the messages that were selected for the destination when they were received.  With
+        a selection they are chosen by today's configuration.
 
-        With a mark it is seen, at the same moment, that the feed is the one in which the mark was made.
+        With a mark the feed also checks, in the same snapshot, that it is the feed in which the mark was made.
 
         Raises:
             FeedUnavailable: it cannot be read now.
@@ -106,13 +109,13 @@ class Feed(Protocol):
         """
 
     def end(self) -> int:
-        """Give the position of the last message there is.  Raises `FeedUnavailable`."""
+        """Return the position of the last message.  Raises `FeedUnavailable`."""
 
     def mark(self, position: int | None = None) -> Mark:
-        """Make the mark of a position, or of the last message there is.  Raises `FeedUnavailable`."""
+        """Return the mark of a position, or of the last message.  Raises `FeedUnavailable`."""
 
     def check(self, mark: Mark) -> Mark:
-        """Return a mark that has a proof, of the same position; of 0 where nothing of the feed lies before it any more.
+        """Return a mark of the same position that has a proof; a mark of 0 if the feed has nothing before it any more.
 
         Raises:
             FeedUnavailable: the feed cannot be read now.

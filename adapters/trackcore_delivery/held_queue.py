@@ -1,19 +1,20 @@
-"""Held users: those whose messages a destination fails to take while it takes those of others.
+"""Held users: those whose messages a destination fails to accept while it accepts those of others.
 
-Theory.  Order is promised for each (source, user), so nobody but the user has to wait for a message that fails.  The
-user's messages, the failing one and those that come after it, are moved out of the way: into the state file, in the
-transaction that moves the destination's position past them.  From then on they are a lane of their own, with its own
-backoff and its own retry window; when the last of them is settled the user is released, in that same transaction.  So
-no later message of the user can overtake an earlier one, and a process that is killed at any moment leaves each message
-either before the position and held, or behind the position.
+Theory.  Order is promised for each (source, user), so only the user has to wait for a message that fails.  The user's
+messages, the failing one and those that follow it, are moved out of the way: into the state file, in the transaction
+that moves the destination's position past them.  From then on they form a queue of their own, with its own backoff and
+its own retry window; when the last of them is settled the user is released, in that same transaction.  So no later
+message of the user can overtake an earlier one, and a process that is killed at any moment leaves each message either
+before the position and held, or after the position.
 
-They are copied, as dead letters are, and not remembered by their positions: so they need no protection from `keep` and
-`prune`, they survive a log that is replaced, and no number of them can stop the log from becoming shorter.
+They are copied, as dead letters are, and not referenced by their positions: so they need no protection from `keep` and
+`prune`, they survive a log that is replaced, and no number of them can keep the log from shrinking.
 
-What is held is bounded for each destination, in users, messages and bytes, and a single user has a share of that.  Who
-goes beyond the share is given up, and where all of it is full, another user is: the one held for the longest if there
-are too many, else the one with the most.  Those messages go to the dead letters, in order, before their window has
-ended, and the user is a user as any other again.  So nobody else has to wait because it is full.
+The amount held is bounded for each destination, in users, messages and bytes, and a single user has a share of that.  A
+user who exceeds the share is evicted.  When the whole capacity is used up another user is evicted: the one held for the
+longest if there are too many users, else the one with the most messages or bytes.  The messages of an evicted user go
+to the dead letters, in order, before their window has ended, and the user is treated as any other again.  So a full
+capacity never makes anybody else wait.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ import attrs
 
 from trackcore_delivery.feed import FedMessage
 from trackcore_delivery.isolation import Key, key_of
-from trackcore_delivery.patience import Place
-from trackcore_delivery.queues import DeliveryQueue, Waiting, fitting
+from trackcore_delivery.queues import DeliveryQueue, Waiting, count_within
 from trackcore_delivery.results import DeliveryResult, HeldUser
+from trackcore_delivery.retry_window import Place
 from trackcore_delivery.state import State
 from trackcore_delivery.state_rows import held_size
 
@@ -36,7 +37,7 @@ HELD_MESSAGES = 10_000
 HELD_BYTES = 16 << 20
 
 _SHARE = 4
-"""One user may have a fourth part of what may be held."""
+"""One user may use a fourth of the capacity."""
 
 
 @attrs.define
@@ -51,29 +52,29 @@ class HeldQueue(DeliveryQueue):
     @property
     def name(self) -> str:
         """See `DeliveryQueue.name`."""
-        return self.user.lane
+        return self.user.queue_name
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """See `DeliveryQueue.take`."""
         del now
         held = self._state.held_messages(self.user, limit=count)
-        held = held[: fitting([message for _, message in held], size)]
+        held = held[: count_within([message for _, message in held], size)]
         self._taken = [number for number, _ in held]
         return [Waiting(message, Place("", number)) for number, message in held]
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
-        count = len(settled.messages)
-        self._state.settle_held(self._destination, self.user, self._taken[:count], settled)
+        count = len(result.messages)
+        self._state.settle_held(self._destination, self.user, self._taken[:count], result)
         self._taken = self._taken[count:]
 
     def give_up(self, reason: str, now: datetime) -> None:
-        """Bury all that is held, and release the user."""
+        """Move all held messages of the user to the dead letters, and release the user."""
         held = self._state.held_messages(self.user, limit=self.user.messages)
         messages = [message for _, message in held]
         refused = dict.fromkeys(range(len(held)), reason)
-        settled = DeliveryResult(messages=messages, refused=refused, now=now, answered=False)
-        self._state.settle_held(self._destination, self.user, [number for number, _ in held], settled)
+        result = DeliveryResult(messages=messages, refused=refused, now=now, answered=False)
+        self._state.settle_held(self._destination, self.user, [number for number, _ in held], result)
 
     def ends(self) -> Mapping[str, int]:
         """See `DeliveryQueue.ends`."""
@@ -81,32 +82,32 @@ class HeldQueue(DeliveryQueue):
 
 
 @attrs.define
-class Room:
-    """What is held, and whether more may be."""
+class HeldCapacity:
+    """The messages that are held, against the limits."""
 
     _users: dict[Key, HeldUser]
     _messages: int
     _size: int
 
     @classmethod
-    def beside(cls, held: Sequence[HeldUser]) -> Room:
-        """Return the room beside these users, of whom the first is held for the longest."""
+    def of(cls, held: Sequence[HeldUser]) -> HeldCapacity:
+        """Return the capacity used by these users, ordered by how long they have been held, longest first."""
         users = {user.key: user for user in held}
         return cls(users, sum(user.messages for user in held), sum(user.size for user in held))
 
-    def copy(self) -> Room:
-        """Return another one, to try what fits."""
-        return Room(dict(self._users), self._messages, self._size)
+    def copy(self) -> HeldCapacity:
+        """Return a copy, to try out what can be added."""
+        return HeldCapacity(dict(self._users), self._messages, self._size)
 
     def add(self, message: FedMessage) -> None:
-        """Note that one more message of a held user is held."""
+        """Count one more message of a user who is held."""
         user, size = self._users[key_of(message)], held_size(message)
         self._users[user.key] = attrs.evolve(user, messages=user.messages + 1, size=user.size + size)
         self._messages += 1
         self._size += size
 
-    def in_the_way(self, message: FedMessage) -> HeldUser | None:
-        """Return the user who is to be given up before a message is held; None where it fits, or is alone."""
+    def user_to_evict(self, message: FedMessage) -> HeldUser | None:
+        """Return the user to evict before a message is held; None if it can be held now, or nobody else is held."""
         if not self._users:
             return None
         users, size = self._users.values(), held_size(message)

@@ -1,18 +1,18 @@
-"""POST requests to one endpoint, and what its answers mean for delivery.
+"""POST requests to one endpoint, and what its responses mean for delivery.
 
-| answer | meaning |
+| response | meaning |
 | --- | --- |
-| 2xx | taken |
-| no connection, 429, a redirect, any of the next row with `Retry-After` | try later; it is the destination as a whole |
-| 408, 425, 5xx, none within the timeout | try later; one user's messages may be the reason |
-| 401, 403, 404, 405, 407, 410 | refused, and it is the address or the credentials: nothing to divide |
-| any other 4xx | refused, and one message may be the reason |
+| 2xx | accepted |
+| no connection, 429, a redirect, any of the next row with `Retry-After` | retry; the destination as a whole fails |
+| 408, 425, 5xx, none within the timeout | retry; one user's messages may be the cause |
+| 401, 403, 404, 405, 407, 410 | rejected, because of the address or the credentials: bisecting is pointless |
+| any other 4xx | rejected, and one message may be the cause |
 
-The timeout is a deadline for the whole request (see `deadline`).  Of an answer at most `ANSWER_BYTES` are read, and it
-is not asked for compressed.
+The timeout is a deadline for the whole request (see `deadline`).  At most `ANSWER_BYTES` of a response are read, and
+compression is not requested.
 
-Failures are described in words of our own: exceptions of libraries quote headers and URLs, which have our secrets.
-An endpoint is named by its host alone, and what it answered is quoted with our settings masked.
+Failures are described in our own words: exceptions of libraries quote headers and URLs, which contain our secrets.  An
+endpoint is named by its host alone, and its response is quoted with our settings masked.
 """
 
 from __future__ import annotations
@@ -39,35 +39,35 @@ from urllib3.exceptions import (
 )
 
 from trackcore import Clock
+from trackcore.text.visible import visible
 from trackcore_delivery.deadline import Deadline, NotConnectedInTime, make_pool
 from trackcore_delivery.retry_after import retry_after_seconds
 from trackcore_delivery.secret import secret_fault
 from trackcore_delivery.sending import PermanentError, RetryLater
-from trackcore_delivery.visible import visible
 
 USER_AGENT = "trackcore"
 
 ANSWER_BYTES = 1 << 20
-"""How much of an answer is read."""
+"""The limit of bytes read of a response."""
 
-_TOLD_CHARS = 200
+_QUOTED_CHARS = 200
 _SEARCHED_BYTES = 1 << 16
 _GZIP_LEVEL = 6
 _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_OURS = frozenset({"content-length", "content-encoding", "transfer-encoding", "host", "connection"})
-_OF_THE_ENDPOINT = frozenset({401, 403, 404, 405, 407, 410})
-_TRY_LATER = frozenset({408, 425, 429})
+_RESERVED_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "host", "connection"})
+_ENDPOINT_FAULTS = frozenset({401, 403, 404, 405, 407, 410})
+_RETRIED_STATUSES = frozenset({408, 425, 429})
 _TOO_MANY = 429
 _NOT_REACHED = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
-"""What happens before a batch is sent: no message can be the reason."""
+"""Failures before a batch is sent: no message can be the cause."""
 
 _CHUNK_BYTES = 1 << 16
-_TELLING_CHARS = 8
-"""From how many characters on a part of a path may be a secret; shorter ones are words such as `track`."""
+_SECRET_PART_CHARS = 8
+"""From this length on a part of a path may be a secret; shorter ones are words such as `track`."""
 
 
 def check_url(_: object, __: object, url: str) -> None:
-    """Check the URL of an endpoint: a validator of attrs."""
+    """Check the URL of an endpoint (an attrs validator)."""
     try:
         parsed = urllib3.util.parse_url(url)
     except LocationParseError:
@@ -75,30 +75,30 @@ def check_url(_: object, __: object, url: str) -> None:
     if parsed.scheme not in {"http", "https"} or not parsed.host or secret_fault(url) is not None:
         raise ValueError("expected a URL such as 'https://example.com/path'")
     if parsed.auth:
-        raise ValueError("a URL with a password would show in logs: give it as a header, 'env:NAME'")
+        raise ValueError("a password in a URL would appear in logs: send it in a header, 'env:NAME'")
 
 
 def check_headers(_: object, __: object, headers: Mapping[str, object]) -> None:
-    """Check the names of headers: a validator of attrs."""
+    """Check the names of headers (an attrs validator)."""
     for name in headers:
-        if name.lower() in _OURS or not _HEADER_NAME.fullmatch(name):
+        if name.lower() in _RESERVED_HEADERS or not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"{name!r} cannot be set as a header")
 
 
 def url_without_secrets(url: str) -> str:
-    """Return the part of a URL that may be shown, quoted: a `repr` of attrs."""
+    """Return the part of a URL that may be shown, quoted (an attrs `repr`)."""
     parsed = urllib3.util.parse_url(url)
     return repr(f"{parsed.scheme}://{parsed.host}/…")
 
 
 def encoded(body: bytes, *, with_gzip: bool) -> tuple[bytes, dict[str, str]]:
-    """Give a body as it is sent, and the headers that say how."""
+    """Return a body as it is sent, and the headers that describe its encoding."""
     return (gzip.compress(body, _GZIP_LEVEL, mtime=0), {"Content-Encoding": "gzip"}) if with_gzip else (body, {})
 
 
 @attrs.frozen(kw_only=True)
 class EndpointResponse:
-    """What an endpoint answered.  `is_whole` is False if the body could not be read to its end in time and size."""
+    """The response of an endpoint.  `is_whole` is False if the body could not be read completely in time and size."""
 
     status: int
     body: bytes
@@ -112,14 +112,14 @@ class EndpointResponse:
 
 
 class HttpEndpoint:
-    """Where batches are posted to, over connections that are kept open.
+    """An endpoint that batches are posted to, over persistent connections.
 
     Args:
-        url: where to.
-        headers: what every request carries.
-        timeout: seconds that a request may take, from looking up the host to the end of the answer.
-        secrets: what must not be told.
-        clock: what dates in answers are relative to.
+        url: the address.
+        headers: sent with every request.
+        timeout: seconds that a request may take, from looking up the host to the end of the response.
+        secrets: texts that must not be shown.
+        clock: the reference for dates in responses.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class HttpEndpoint:
         self._name = f"{parsed.scheme}://{parsed.netloc}"
         self._headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json", **headers}
         self._timeout = timeout
-        forms = _forms([*secrets, *_parts(parsed)])
+        forms = _echoed_forms([*secrets, *_secret_parts(parsed)])
         self._masked = re.compile("|".join(map(re.escape, forms)) or "(?!)", re.IGNORECASE)
         self._longest = max(map(len, forms), default=0)
         self._clock = clock
@@ -138,7 +138,7 @@ class HttpEndpoint:
         self._pool = make_pool(url, self._deadline)
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> EndpointResponse:
-        """Post a body and give the answer, whatever its status.  Raises `RetryLater` when there is none."""
+        """Post a body and return the response, whatever its status.  Raises `RetryLater` if there is none."""
         self._deadline.start(self._timeout)
         try:
             response = self._pool.urlopen(
@@ -154,16 +154,16 @@ class HttpEndpoint:
             )
             received, is_whole = self._read(response)
         except (HTTPError, OSError) as error:
-            raise self._failure(_what_happened(error), of_destination=isinstance(error, _NOT_REACHED)) from None
-        except Exception as error:  # noqa: BLE001 - whatever a library says of a request quotes it
+            raise self._failure(_describe_failure(error), of_destination=isinstance(error, _NOT_REACHED)) from None
+        except Exception as error:  # noqa: BLE001 - the messages of libraries quote the request
             raise self._failure(f"the request failed ({type(error).__name__})") from None
         if is_whole and response.headers.get("Content-Encoding", "identity").lower() != "identity":
             received, is_whole = _inflated(received)
-        wish = response.headers.get("Retry-After")
-        return EndpointResponse(status=response.status, body=received, is_whole=is_whole, retry_after=wish)
+        retry_after = response.headers.get("Retry-After")
+        return EndpointResponse(status=response.status, body=received, is_whole=is_whole, retry_after=retry_after)
 
     def check(self, answer: EndpointResponse) -> None:
-        """Raise what an answer means, unless it means that the batch was taken.
+        """Raise the error that a response means, unless the batch was accepted.
 
         Raises:
             PermanentError, RetryLater: see above.
@@ -171,43 +171,43 @@ class HttpEndpoint:
         status = answer.status
         if answer.is_success:
             return
-        if status // 100 == 4 and status not in _TRY_LATER:  # noqa: PLR2004 - likewise
-            raise PermanentError(detail=self._told_of(answer), divisible=status not in _OF_THE_ENDPOINT)
-        raise self.not_taken(answer)
+        if status // 100 == 4 and status not in _RETRIED_STATUSES:  # noqa: PLR2004 - a class of statuses
+            raise PermanentError(detail=self._describe(answer), divisible=status not in _ENDPOINT_FAULTS)
+        raise self.retry_later(answer)
 
-    def not_taken(self, answer: EndpointResponse, because: str = "") -> RetryLater:
-        """Build the error for a batch that may arrive later.  `because` is why, where the status does not say it."""
+    def retry_later(self, answer: EndpointResponse, reason: str = "") -> RetryLater:
+        """Build the error for a batch that may be accepted later.  `reason` explains it where the status does not."""
         retry_after = None if answer.retry_after is None else retry_after_seconds(answer.retry_after, self._clock())
         of_destination = answer.status == _TOO_MANY or answer.status // 100 == 3  # noqa: PLR2004 - a class of statuses
-        detail = self._told_of(answer, because)
+        detail = self._describe(answer, reason)
         return RetryLater(detail=detail, retry_after=retry_after, of_destination=of_destination)
 
     def quoted(self, text: str) -> str:
-        """Return what an endpoint answered in a form that can be shown: masked, on one line, and cut."""
-        return visible(" ".join(self._masked.sub("***", text).split()))[:_TOLD_CHARS]
+        """Return text of a response in a form that can be shown: masked, on one line, and cut."""
+        return visible(" ".join(self._masked.sub("***", text).split()))[:_QUOTED_CHARS]
 
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
 
-    def _failure(self, what: str, *, of_destination: bool = False) -> RetryLater:
-        return RetryLater(detail=f"{self._name}: {what}", of_destination=of_destination)
+    def _failure(self, description: str, *, of_destination: bool = False) -> RetryLater:
+        return RetryLater(detail=f"{self._name}: {description}", of_destination=of_destination)
 
-    def _told_of(self, answer: EndpointResponse, because: str = "") -> str:
+    def _describe(self, answer: EndpointResponse, reason: str = "") -> str:
         text = answer.body[:_SEARCHED_BYTES].decode("utf-8", "replace")
         if len(answer.body) > _SEARCHED_BYTES or not answer.is_whole:
             text = self._without_part_at_end(text)
         text = self.quoted(text)
-        return f"{self._name} answered {answer.status}{because}" + (f": {text}" if text else "")
+        return f"{self._name} answered {answer.status}{reason}" + (f": {text}" if text else "")
 
     def _without_part_at_end(self, text: str) -> str:
-        """Drop the end of a text that was cut off: what begins there may be a part of a secret, which nothing masks."""
+        """Drop the end of a truncated text: it may be the beginning of a secret, which the masks do not match."""
         end = max(0, len(text) - self._longest)
         across = (found.end() for found in self._masked.finditer(text) if found.start() < end < found.end())
         return text[: next(across, end)]
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> tuple[bytes, bool]:
-        """Read an answer, and report whether to its end; a connection that is not read to its end is closed."""
+        """Read a response, and return whether it is complete; the connection of an incomplete one is closed."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -217,7 +217,7 @@ class HttpEndpoint:
                 if size > ANSWER_BYTES:
                     response.close()
                     return b"".join(parts), False
-        except urllib3.exceptions.TimeoutError:  # its status is known, and that says what became of the batch
+        except urllib3.exceptions.TimeoutError:  # its status is known, and that decides
             response.close()
             return b"".join(parts), False
         response.release_conn()
@@ -225,7 +225,7 @@ class HttpEndpoint:
 
 
 def _inflated(body: bytes) -> tuple[bytes, bool]:
-    """Inflate an answer that is compressed although nobody asked for that, up to a limit."""
+    """Inflate a response that is compressed although that was not requested, up to a limit."""
     inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         text = inflater.decompress(body, ANSWER_BYTES)
@@ -234,18 +234,18 @@ def _inflated(body: bytes) -> tuple[bytes, bool]:
     return text, inflater.eof
 
 
-def _parts(url: urllib3.util.Url) -> Iterator[str]:
-    """Yield what of a URL must not be told: its target, its query with every value, and long parts of its path."""
+def _secret_parts(url: urllib3.util.Url) -> Iterator[str]:
+    """Yield the parts of a URL to mask: its target, its query with every value, and long parts of its path."""
     yield url.request_uri if len(url.request_uri) > 1 else ""
     yield url.query or ""
     yield from (pair.partition("=")[2] for pair in (url.query or "").split("&"))
     path = url.path or ""
-    yield path if len(path) >= _TELLING_CHARS else ""
-    yield from (part for part in path.split("/") if len(part) >= _TELLING_CHARS)
+    yield path if len(path) >= _SECRET_PART_CHARS else ""
+    yield from (part for part in path.split("/") if len(part) >= _SECRET_PART_CHARS)
 
 
-def _forms(secrets: Sequence[str]) -> list[str]:
-    """Return the forms in which answers echo secrets, the longest first: a short one may be part of a longer one."""
+def _echoed_forms(secrets: Sequence[str]) -> list[str]:
+    """Return the forms in which responses echo secrets, longest first: a short one may be part of a longer one."""
     forms: set[str] = set()
     for secret in secrets:
         for text in (secret, secret.partition(" ")[2], unquote(secret)):  # `Bearer TOKEN`: also the token by itself
@@ -257,12 +257,12 @@ def _forms(secrets: Sequence[str]) -> list[str]:
     return sorted(forms - {""}, key=len, reverse=True)
 
 
-def _what_happened(error: BaseException) -> str:
-    """Describe why there is no answer, from the kinds of the errors and the system's own words alone.
+def _describe_failure(error: BaseException) -> str:
+    """Describe why the response is missing, from the types of the errors and the system's own messages alone.
 
-    urllib3 counts its `NewConnectionError` as a timeout, whatever the reason: what stands behind it says more.
+    urllib3 counts its `NewConnectionError` as a timeout, whatever the cause: the errors behind it are more precise.
     """
-    errors = list(_behind(error))
+    errors = list(_causes(error))
     for each in errors:
         if isinstance(each, NewConnectionError):
             continue
@@ -271,8 +271,8 @@ def _what_happened(error: BaseException) -> str:
         if isinstance(each, TimeoutError | urllib3.exceptions.TimeoutError):
             return "no answer within the timeout"
         if isinstance(each, gaierror):
-            is_for_now = each.errno == EAI_AGAIN
-            return "the host cannot be looked up at this time" if is_for_now else "the host is not known"
+            is_temporary = each.errno == EAI_AGAIN
+            return "the host cannot be looked up at this time" if is_temporary else "the host is not known"
         if isinstance(each, ssl.SSLCertVerificationError):
             return f"TLS failed (certificate verify failed: {each.verify_message})"
         if isinstance(each, ssl.SSLError):
@@ -281,7 +281,7 @@ def _what_happened(error: BaseException) -> str:
     return os.strerror(numbers[-1]).lower() if numbers else "the connection broke off"
 
 
-def _behind(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and those that led to it."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]

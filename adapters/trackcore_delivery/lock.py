@@ -1,9 +1,9 @@
-"""One owner: of all processes on one state file a single one delivers, and the next takes over when it is gone.
+"""The delivery lock: of all processes that share a state file only one delivers, and the next takes over when it ends.
 
-A lock on a file beside the state, which the system lets go of however its holder ends.  The file says who it is.
+A lock on a file beside the state, which the system releases however its holder ends.  The file names the holder.
 
-The lock belongs to the open file, which a fork shares.  A child closes it, so that the lock does not outlive its
-holder, and does not unlock it, which would take it from the parent.
+The lock belongs to the open file, which a fork shares.  A child closes the file, so that the lock does not outlive its
+holder.  It does not unlock it, which would take the lock from the parent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trackcore_sqlitefile import held_off, renew_in_forks
 
 @attrs.define(eq=False)
 class DeliveryLock:
-    """The right to deliver, of whoever holds the lock on `path`."""
+    """The lock on `path`; its holder delivers."""
 
     path: Path
     _descriptor: int | None = attrs.field(init=False, default=None)
@@ -27,7 +27,7 @@ class DeliveryLock:
         renew_in_forks(self)
 
     def acquire(self, name: str) -> bool:
-        """Take it, and say who took it; False when another process has it."""
+        """Acquire the lock and record `name` as its holder; False if another process holds it."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with held_off():  # a child must know of each open file
             descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -41,8 +41,8 @@ class DeliveryLock:
         os.write(descriptor, f"{name}, process {os.getpid()}".encode())
         return True
 
-    def owner(self) -> str | None:
-        """Tell who has it; None when nobody does."""
+    def holder(self) -> str | None:
+        """Return the name of the holder, or None."""
         with held_off():
             try:
                 descriptor = os.open(self.path, os.O_RDONLY)
@@ -57,11 +57,11 @@ class DeliveryLock:
         return None
 
     def start_anew(self) -> None:
-        """Leave what a parent has to the parent."""
+        """Drop the parent's open file in a child."""
         self.release()
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

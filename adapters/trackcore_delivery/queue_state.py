@@ -1,9 +1,8 @@
-"""Tracks: how each lane of a destination is doing, and when it is tried next, told by the monotonic clock.
+"""The state of each queue of a destination: its failures, and when it is tried next by the monotonic clock.
 
-A wait within a process is measured by the monotonic clock.  What is stored of it is how long the wait was planned and
-the wall time at which it began; a process that reads it waits for the rest.  Where the wall clock shows that it would
-begin in the future, or that it is over, nothing is left to wait for: so no wait is longer than it was planned,
-whatever happens to the clock.
+A wait within a process is measured by the monotonic clock.  The planned length of the wait and the wall time at which
+it began are stored; a process that reads them waits for the rest.  If by the wall clock the wait would begin in the
+future, or is over, nothing is left of it.  So no wait is longer than planned, whatever happens to the clock.
 """
 
 from __future__ import annotations
@@ -13,82 +12,84 @@ from datetime import datetime
 import attrs
 
 from trackcore_delivery.backoff import LONGEST_SECONDS
-from trackcore_delivery.patience import Patience
 from trackcore_delivery.queues import DeliveryQueue
 from trackcore_delivery.results import Attempts
+from trackcore_delivery.retry_window import RetryWindow
 
 
 @attrs.define
 class QueueState:
-    """A lane, and how it is doing.
+    """A queue, and how delivery from it is going.
 
-    `count` is how many messages are tried at once; `doubts` is how many attempts in a row have failed in a way that may
-    be one user's; `next_try` is a time of the monotonic clock.
+    Attributes:
+        count: how many messages are tried at once.
+        ambiguous_failures: how many attempts in a row have failed in a way that one user's messages may cause.
+        next_try: a time of the monotonic clock.
     """
 
-    lane: DeliveryQueue
+    queue: DeliveryQueue
     count: int
     failures: int = 0
-    doubts: int = 0
+    ambiguous_failures: int = 0
     next_try: float | None = None
     gave_up: bool = False
-    patience: Patience = attrs.field(factory=Patience)
+    window: RetryWindow = attrs.field(factory=RetryWindow)
 
     def resume(self, attempts: Attempts, *, now: datetime, ticks: float) -> None:
-        """Go on where another process was."""
+        """Go on from the stored attempts of another process."""
         waited, rest = _split(attempts, now)
         self.failures = attempts.failures
         self.next_try = ticks + rest
         counted_at = ticks - min(waited, LONGEST_SECONDS)
-        self.patience = Patience.from_text(attempts.seconds, attempts.marks, counted_at=counted_at)
+        self.window = RetryWindow.from_text(attempts.seconds, attempts.marks, counted_at=counted_at)
 
-    def begin_anew(self) -> None:
-        """Note that the destination has answered for messages of this lane."""
-        self.failures = self.doubts = 0
+    def reset(self) -> None:
+        """Record that the destination has answered for messages of this queue."""
+        self.failures = self.ambiguous_failures = 0
         self.next_try = None
         self.gave_up = False
-        self.patience = Patience()
+        self.window = RetryWindow()
 
     def attempts(self, *, now: datetime, pause: float) -> Attempts:
-        """Return what is stored of it."""
+        """Return the part that is stored."""
         return Attempts(
-            lane=self.lane.name,
+            queue=self.queue.name,
             failures=self.failures,
-            seconds=self.patience.seconds,
-            marks=self.patience.text(),
+            seconds=self.window.seconds,
+            marks=self.window.text(),
             paused_at=now,
             pause=pause,
         )
 
 
 OUTAGE = ""
-"""Under which name the outage of a destination is stored, among its lanes."""
+"""The name under which the outage of a destination is stored, among its queues."""
 
 
 @attrs.define
 class Outage:
-    """The destination as a whole cannot take anything now: no lane is tried before `next_try`, which is monotonic."""
+    """The destination as a whole cannot accept anything now: no queue is tried before `next_try`, a monotonic time."""
 
     failures: int = 0
     next_try: float | None = None
 
     def resume(self, attempts: Attempts, *, now: datetime, ticks: float) -> None:
-        """Go on where another process was."""
+        """Go on from the stored attempts of another process."""
         self.failures = attempts.failures
         self.next_try = ticks + _split(attempts, now)[1]
 
     def end(self) -> None:
-        """Note that the destination has answered."""
+        """Record that the destination has answered."""
         self.failures = 0
         self.next_try = None
 
     def attempts(self, *, now: datetime, pause: float) -> Attempts:
-        """Return what is stored of it."""
-        return Attempts(lane=OUTAGE, failures=self.failures, seconds=0.0, marks="[]", paused_at=now, pause=pause)
+        """Return the part that is stored."""
+        return Attempts(queue=OUTAGE, failures=self.failures, seconds=0.0, marks="[]", paused_at=now, pause=pause)
 
 
 def _split(attempts: Attempts, now: datetime) -> tuple[float, float]:
-    """Split a planned wait: how much of it has passed, and how much is left."""
+    """Split a planned wait into the seconds that have passed and those that are left."""
     passed = (now - attempts.paused_at).total_seconds()
     if passed < 0:
         return 0.0, 0.0

@@ -1,8 +1,8 @@
-"""Lanes: where a destination's messages wait.  A worker takes from a lane, sends, and settles what it took.
+"""Delivery queues: where a destination's messages wait.  A worker takes from a queue, sends, and settles what it took.
 
-Every destination of a feed has three: what comes in, dead letters that are to be tried once more, and replays.  Nothing
-is changed by taking; only settling moves a lane on, for good.  (A consumer group is one more lane: taking is polling
-it, settling is committing its offsets.)
+Every destination of a feed has three: incoming messages, dead letters to retry, and replays.  `take` has no side
+effects; only `settle` advances a queue, permanently.  (A consumer group is another queue: `take` polls it, `settle`
+commits its offsets.)
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import attrs
 from trackcore import LogChanged, Mark
 from trackcore_delivery.destination import NEWEST, DeliveredDestination
 from trackcore_delivery.feed import FedMessage, Feed, Page
-from trackcore_delivery.patience import Place
 from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, DeliveryResult, Replay
+from trackcore_delivery.retry_window import Place
 from trackcore_delivery.state import State
 
-_NOTED_STEPS = 1_000
-"""How many positions without a message for the destination are passed before that is worth a write."""
+_SKIP_STEPS = 1_000
+"""How many positions without a message for the destination are passed before the position is written."""
 
 
 _log = logging.getLogger("trackcore.delivery")
 
 
 class Waiting(NamedTuple):
-    """A message, and its place in the lane, by which it is known for how long it has been tried."""
+    """A message, and its place in the queue, which shows for how long it has been tried."""
 
     message: FedMessage
     place: Place
@@ -39,48 +39,48 @@ class Waiting(NamedTuple):
 class DeliveryQueue(Protocol):
     """Messages that wait for one destination, in order.
 
-    `name` is the lane's among those of its destination.  `can_hold` says that the state keeps what is held of it.
+    `name` is unique among the queues of its destination.  If `can_hold`, the state can hold messages of it back.
     """
 
     @property
     def name(self) -> str:
-        """What it is called in the state."""
+        """The name in the state."""
         return INCOMING
 
     @property
     def can_hold(self) -> bool:
-        """Whether messages of a single user may be held back, for the others to pass."""
+        """Whether messages of a single user may be held back, to let the others pass."""
         return False
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """Give the next messages; none when there are none, or when more are worth waiting for."""
+        """Return the next messages; none if the queue is empty, or waits for a batch to fill."""
 
-    def settle(self, settled: DeliveryResult) -> None:
-        """Note what became of the first of the messages that were taken last."""
+    def settle(self, result: DeliveryResult) -> None:
+        """Store the result of the first of the messages that were taken last."""
 
-    def rest(self, now: datetime) -> None:
-        """Be told that the destination is not tried at this time; most lanes need not care."""
+    def keep_alive(self, now: datetime) -> None:
+        """Called while the destination is backing off; usually a no-op."""
         del now
 
-    def ahead(self, *, count: int, size: int) -> Sequence[FedMessage]:
-        """Return what `take` may take next, as a look ahead that changes nothing; most lanes need not look."""
+    def peek(self, *, count: int, size: int) -> Sequence[FedMessage]:
+        """Return messages that `take` may return next, without side effects; optional."""
         del count, size
         return ()
 
     def ends(self) -> Mapping[str, int]:
-        """Return how far each of its parts reaches now: the number of the last place there is.
+        """Return how far each part of the queue reaches now: the number of its last place.
 
         Raises:
-            FeedUnavailable: that cannot be known now.
+            FeedUnavailable: that is unknown now.
         """
         return {}
 
 
 @attrs.define
 class BatchWait:
-    """How long a batch waits to be filled: until its first message is old enough, by its time or by our own.
+    """How long a batch waits to be filled: until its first message is old enough, by its time or by the monotonic one.
 
-    A message that came "in the future", before a clock was put right, waits for `batch_wait` from when it was seen.
+    A message that came "in the future", before a clock was corrected, waits for `batch_wait` from when it was seen.
     """
 
     _longest: timedelta
@@ -89,7 +89,7 @@ class BatchWait:
     _seen_at: float = attrs.field(init=False, default=0.0)
 
     def is_over(self, first: Waiting, now: datetime) -> bool:
-        """Return whether a batch that begins with this message need not wait for more."""
+        """Return whether a batch that begins with this message has waited long enough."""
         ticks = self._monotonic()
         if first.place != self._first:
             self._first, self._seen_at = first.place, ticks
@@ -99,11 +99,11 @@ class BatchWait:
 
 @attrs.define
 class IncomingQueue(DeliveryQueue):
-    """What comes in: the feed, behind the destination's position.
+    """Incoming messages: the feed, after the destination's position.
 
-    With each look at the feed it is checked that it is still the one in which that position was reached.  Where the log
-    was replaced or rewound, the lane goes on from where both agree: what is sent twice by that can be told by its
-    messageId, what was left out could not be told by anyone.
+    Each read of the feed checks that it is still the feed in which that position was reached.  If the log was replaced
+    or rewound, the queue goes on from the point up to which both logs agree: receivers can detect messages that are
+    sent twice by their messageId, but nobody could detect omitted ones.
     """
 
     _destination: DeliveredDestination
@@ -138,29 +138,29 @@ class IncomingQueue(DeliveryQueue):
         self._page = page
         return waiting
 
-    def ahead(self, *, count: int, size: int) -> Sequence[FedMessage]:
-        """See `DeliveryQueue.ahead`."""
+    def peek(self, *, count: int, size: int) -> Sequence[FedMessage]:
+        """See `DeliveryQueue.peek`."""
         if self._mark is None:
             return ()
         try:
             name, mark = self._destination.name, self._mark
             return self._feed.read(name, after=mark.position, count=count, size=size, mark=mark).messages
         except LogChanged:
-            return ()  # the next `take` finds out where to go on
+            return ()  # the next `take` finds the position to go on from
 
     def ends(self) -> Mapping[str, int]:
         """See `DeliveryQueue.ends`."""
         return {self._part: self._feed.end()}
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
         assert self._page is not None
-        mark = self._page.mark(settled.messages[-1])
-        self._state.settle(self._destination.name, settled, mark)
+        mark = self._page.mark(result.messages[-1])
+        self._state.settle(self._destination.name, result, mark)
         self._mark, self._noted = mark, mark.position
 
     def _read(self, count: int, size: int, now: datetime) -> Page:
-        """Read behind the mark, and move that to where the log agrees with what was read, if it is another one now."""
+        """Read after the mark; if the log was replaced, move the mark to where it agrees with the old one first."""
         name = self._destination.name
         while True:
             try:
@@ -187,20 +187,20 @@ class IncomingQueue(DeliveryQueue):
         return mark
 
     def _part_of_log(self) -> str:
-        """Return the part of the lane that this log is: positions in the log before it say nothing about its own."""
+        """Return the part of the queue that belongs to this log: positions in an earlier log are not comparable."""
         change = self._state.log_change(self._destination.name)
         return "" if change is None else change[1].isoformat()
 
     def _pass(self, mark: Mark) -> None:
         self._mark = mark
-        if mark.position - self._noted >= _NOTED_STEPS:
+        if mark.position - self._noted >= _SKIP_STEPS:
             self._state.skip(self._destination.name, mark)
             self._noted = mark.position
 
 
 @attrs.define
 class RetryQueue(DeliveryQueue):
-    """Dead letters that somebody wants to be sent once more."""
+    """Dead letters that an operator wants to be sent again."""
 
     _destination: DeliveredDestination
     _state: State
@@ -215,7 +215,7 @@ class RetryQueue(DeliveryQueue):
         """See `DeliveryQueue.take`."""
         del now
         letters = self._state.dead_letters(self._destination.name, limit=count, to_retry=True)
-        self._taken = letters[: fitting([letter.message for letter in letters], size)]
+        self._taken = letters[: count_within([letter.message for letter in letters], size)]
         return [Waiting(letter.message, _place(letter)) for letter in self._taken]
 
     def ends(self) -> Mapping[str, int]:
@@ -223,17 +223,17 @@ class RetryQueue(DeliveryQueue):
         letters = self._state.dead_letters(self._destination.name, limit=1, to_retry=True)
         return dict(map(_place, letters))
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
-        count = len(settled.messages)
+        count = len(result.messages)
         ids = [letter.id for letter in self._taken[:count]]
-        self._state.settle_retried(self._destination.name, ids, settled)
+        self._state.settle_retried(self._destination.name, ids, result)
         self._taken = self._taken[count:]
 
 
 @attrs.define
 class ReplayQueue(DeliveryQueue):
-    """Messages of the past that somebody wants to be sent again, one replay after the other."""
+    """Messages of the past that an operator wants to be sent again, one replay after the other."""
 
     _destination: DeliveredDestination
     _feed: Feed
@@ -258,18 +258,18 @@ class ReplayQueue(DeliveryQueue):
             self._state.advance_replay(replay, page.end if page.has_more else replay.last, now)
         return ()
 
-    def settle(self, settled: DeliveryResult) -> None:
+    def settle(self, result: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""
         assert self._replay is not None
-        self._state.settle_replay(self._replay, settled)
+        self._state.settle_replay(self._replay, result)
 
     def ends(self) -> Mapping[str, int]:
-        """See `DeliveryQueue.ends`.  All messages of a replay wait since it is the first that is not finished."""
+        """See `DeliveryQueue.ends`.  All messages of a replay have waited since it became the first unfinished one."""
         replay = self._state.next_replay(self._destination.name)
         return {} if replay is None else {str(replay.id): 0}
 
     def _read(self, replay: Replay, count: int, size: int) -> Page | None:
-        """Read on; None where the log is another one by now: then the replay goes on in that, from where both agree."""
+        """Read on; None if the log was replaced: then the replay goes on in the new log, from where both agree."""
         try:
             return self._feed.read(
                 replay.destination,
@@ -288,7 +288,7 @@ class ReplayQueue(DeliveryQueue):
 def make_queues(
     destination: DeliveredDestination, feed: Feed, state: State, monotonic: Callable[[], float] = time.monotonic
 ) -> tuple[DeliveryQueue, ...]:
-    """Make the lanes of a destination."""
+    """Build the queues of a destination."""
     return (
         IncomingQueue(destination, feed, state, monotonic),
         RetryQueue(destination, state),
@@ -296,7 +296,7 @@ def make_queues(
     )
 
 
-def fitting(messages: Sequence[FedMessage], size: int) -> int:
+def count_within(messages: Sequence[FedMessage], size: int) -> int:
     """Count how many of the first messages are within a size; at least one."""
     total = 0
     for index, message in enumerate(messages):

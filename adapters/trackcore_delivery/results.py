@@ -1,4 +1,4 @@
-"""What the state of delivery is made of."""
+"""The values that the state of delivery stores and returns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from trackcore import Mark
 from trackcore_delivery.feed import FedMessage, Selection
 
 INCOMING, RETRY, REPLAY = "incoming", "retry", "replay"
-"""The names of the lanes that every destination has; the state files by them how attempts have failed."""
+"""The names of the queues that every destination has; failed attempts are stored under them."""
 
 
 @attrs.frozen(kw_only=True)
 class DeliveryResult:
-    """What became of messages that were sent, or given up: those in `refused`, by place, go to the dead letters.
+    """The result for messages that were sent, or given up: those in `refused`, by index, become dead letters.
 
-    Those in `held` are held back, for the sake of their user.  `answered` says that the destination works: it took
-    messages, or refused them, but it did answer.
+    Those in `held` are held back, because of their user.  `answered` means that the destination works: it answered, by
+    accepting messages or rejecting them.
     """
 
     messages: Sequence[FedMessage]
@@ -30,13 +30,13 @@ class DeliveryResult:
 
     @property
     def delivered(self) -> int:
-        """How many arrived."""
+        """The number of messages that arrived."""
         return len(self.messages) - len(self.refused) - len(self.held)
 
 
 @attrs.frozen(kw_only=True)
 class DestinationStatus:
-    """How a destination is doing.  `rate` is in messages a second over about the last minute."""
+    """How delivery to a destination is going.  `rate` is in messages a second, over about the last minute."""
 
     name: str
     position: int = 0
@@ -56,7 +56,7 @@ class DestinationStatus:
 
 @attrs.frozen(kw_only=True)
 class DeadLetter:
-    """A message that was given up, why and when.  `retried_at` is set while it waits to be sent once more."""
+    """A message that was given up, why and when.  `retried_at` is set while it waits to be sent again."""
 
     id: int
     destination: str
@@ -68,9 +68,9 @@ class DeadLetter:
 
 @attrs.frozen(kw_only=True)
 class Replay:
-    """Messages of the past that are to be sent again.  `position` is how far it has come, on the way to `last`.
+    """Messages of the past to send again.  `position` is the progress so far, on the way to `last`.
 
-    `mark` is that of `last`, so it also shows that `position` is one in the same log.
+    `mark` is that of `last`, so it also proves that `position` is one in the same log.
     """
 
     id: int
@@ -87,12 +87,12 @@ class Replay:
 
 @attrs.frozen(kw_only=True)
 class Attempts:
-    """How the attempts of a lane have failed.  `pause` seconds were to be waited from the wall time `paused_at` on.
+    """The failed attempts of a queue.  The planned wait is `pause` seconds, from the wall time `paused_at` on.
 
-    `seconds` and `marks` are those of its `Patience`.
+    `seconds` and `marks` are those of its `RetryWindow`.
     """
 
-    lane: str
+    queue: str
     failures: int
     seconds: float
     marks: str
@@ -102,7 +102,7 @@ class Attempts:
 
 @attrs.frozen(kw_only=True)
 class HeldUser:
-    """A user whose messages are held back from a destination, and how many there are."""
+    """A user whose messages are held back from a destination, with their number and size."""
 
     id: int
     source: str
@@ -116,6 +116,6 @@ class HeldUser:
         return self.source, self.user
 
     @property
-    def lane(self) -> str:
-        """The name of the lane of its messages."""
+    def queue_name(self) -> str:
+        """The name of the queue of its messages."""
         return f"held {self.id}"

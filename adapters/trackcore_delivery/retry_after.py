@@ -1,13 +1,13 @@
-"""`Retry-After`: for how long an endpoint asks to be left alone, whatever it wrote there.
+"""`Retry-After`: for how long an endpoint asks to be left alone, in any form that endpoints use.
 
-| written | seconds |
+| value | seconds |
 | --- | --- |
 | a number of seconds, whole or decimal | that |
 | a number above 10^9 (a time since 1970 in seconds; above 10^11 in milliseconds), as some write it | until then |
-| a date of HTTP | until then |
-| 0, a negative number, a time that has passed, anything else | None: no wish, so the usual backoff holds |
+| an HTTP date | until then |
+| 0, a negative number, a time that has passed, anything else | None: the usual backoff applies |
 
-How much of it is granted is for `backoff` to decide.
+`backoff` limits how much of it is granted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EPOCH_MILLISECONDS = 1e11
 
 
 def retry_after_seconds(text: str, now: datetime) -> float | None:
-    """Read `Retry-After`: a positive number of seconds, or None.  Raises nothing."""
+    """Parse `Retry-After`: a positive number of seconds, or None.  Raises nothing."""
     text = text.strip()
     seconds = float(text) if _NUMBER.fullmatch(text) else None
     if seconds is None:
@@ -40,5 +40,5 @@ def _until_date(text: str, now: datetime) -> float | None:
         date = parsedate_to_datetime(text)
         date = date if date.tzinfo else date.replace(tzinfo=UTC)
         return (date - now).total_seconds()
-    except (ArithmeticError, LookupError, TypeError, ValueError, UnboundLocalError):  # the parser lets all of them out
+    except (ArithmeticError, LookupError, TypeError, ValueError, UnboundLocalError):  # the parser raises all of them
         return None

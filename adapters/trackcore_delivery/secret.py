@@ -1,10 +1,10 @@
-"""Secrets in settings: a value that is never shown, and that may be named rather than written down.
+"""Secrets in settings: values that are never shown, and that settings may reference instead of containing.
 
-`env:NAME` stands for the environment variable NAME.  It is looked up when a destination is opened, not when settings
-are read: who only lists messages needs no secret.
+`env:NAME` refers to the environment variable NAME.  It is looked up when a destination is opened, not when settings are
+read: a command that only lists messages needs no secret.
 
-A value must be fit for a header: Latin-1 without control characters, and without white space around it.  A line break
-at its end, as files and shells leave it, would make every request fail, or arrive with a key that nobody knows.
+A value must be valid in a header: Latin-1 without control characters, and without surrounding white space.  A line
+break at its end, as files and shells leave it, would make every request fail, or arrive with an unknown key.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _PREFIX = "env:"
 
 @attrs.define(kw_only=True, eq=False)
 class UnusableSecret(TrackcoreError):
-    """The value of an environment variable that settings name cannot be used.  The value is not told."""
+    """An environment variable that settings refer to has an unusable value.  The value is not shown."""
 
     variable: str
     detail: str
     setting: str = ""
-    """The setting that names the variable, where the kind of destination knows."""
+    """The setting that refers to the variable, if the kind of destination knows it."""
 
     def __str__(self) -> str:
         return f"the environment variable {self.variable} {self.detail}"
@@ -33,13 +33,13 @@ class UnusableSecret(TrackcoreError):
 
 @attrs.define(kw_only=True, eq=False)
 class MissingSecret(UnusableSecret):
-    """The environment does not have a variable that settings name."""
+    """An environment variable that settings refer to does not exist."""
 
     detail: str = "is not set"
 
 
 def secret_fault(text: str) -> str | None:
-    """Return what makes a text unfit as a secret or as the value of a header, without quoting it; None if it is fit."""
+    """Return why a text is unfit as a secret or as a header value, without quoting it; None if it is fit."""
     if text != text.strip():
         return "has white space around it, such as a line break at its end"
     if any(ord(character) < _SPACE or _DEL <= ord(character) < _FIRST_LATIN for character in text):
@@ -65,7 +65,7 @@ class Secret:
 
     _text: str = attrs.field(repr=False)
     _has_lines: bool = attrs.field(default=False, repr=False, kw_only=True)
-    """Whether it is a text of several lines, such as a certificate in PEM, which no header carries."""
+    """Whether it is a text of several lines, such as a PEM certificate, which is not sent in a header."""
 
     def __attrs_post_init__(self) -> None:
         variable = self.variable
@@ -77,20 +77,20 @@ class Secret:
 
     @property
     def variable(self) -> str | None:
-        """The environment variable that it names; None if it is the text itself."""
+        """The environment variable that it refers to; None if it is the text itself."""
         return self._text.removeprefix(_PREFIX) if self.is_named else None
 
     @property
     def is_named(self) -> bool:
-        """Tell whether it only names an environment variable."""
+        """Whether it only refers to an environment variable."""
         return self._text.startswith(_PREFIX)
 
     def reveal(self, environ: Mapping[str, str]) -> str:
         """Return the text itself.
 
         Raises:
-            MissingSecret: the variable that it names is not set, or empty.
-            UnusableSecret: the variable has a value that is no secret.
+            MissingSecret: the variable is not set, or empty.
+            UnusableSecret: the value of the variable is unfit as a secret.
         """
         variable = self.variable
         if variable is None:

@@ -1,15 +1,14 @@
-"""What a kind of destination has to do: send a batch, or say why not.
+"""The interface of a kind of destination: send a batch, or report why it was not accepted.
 
-There are three ways to fail, and what follows from each is the worker's business, not the kind's:
+There are three ways to fail; the worker, not the kind, decides what follows from each:
 
-- `RetryLater`: it is not known that the batch was taken; it is sent again after a while.  Unless the destination as a
-  whole cannot be reached, one user's messages may be the reason: these are looked for.
-- `PermanentError`: the destination will never take this batch as it is.  The batch is divided to find which message it
-  is.
-- a `MessageRefused` of single messages, where a destination answers for each: the others of the batch have arrived.
+- `RetryLater`: the batch may not have been accepted; it is sent again after a wait.  Unless the destination as a whole
+  cannot be reached, one user's messages may be the cause, and are searched for.
+- `PermanentError`: the destination will never accept this batch as it is.  The batch is bisected to find the message at
+  fault.
+- a `MessageRefused` for single messages, where a destination answers for each: the others of the batch have arrived.
 
-What is told of a failure goes to logs and terminals, and may quote what a destination answered: control characters in
-it become escapes.
+Details of failures are written to logs and terminals, and may quote a response: control characters in them are escaped.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from typing import Protocol
 import attrs
 
 from trackcore import Clock, TrackcoreError
+from trackcore.text.visible import visible
 from trackcore_delivery.feed import FedMessage
-from trackcore_delivery.visible import visible
 
 
 @attrs.frozen(kw_only=True)
@@ -35,13 +34,13 @@ class DeliveryBatch:
 
     @property
     def delivery_id(self) -> str:
-        """Give a name that is the same when the same messages are sent again."""
+        """Return an id that is the same when the same messages are sent again."""
         return f"{self.messages[0].position}-{self.messages[-1].position}-{len(self.messages)}"
 
 
 @attrs.frozen
 class MessageRefused:
-    """One message of a batch, by its place, that a destination refused while it took the others."""
+    """One message of a batch, by its index, that a destination rejected while it accepted the others."""
 
     index: int
     detail: str = attrs.field(converter=visible)
@@ -49,9 +48,9 @@ class MessageRefused:
 
 @attrs.define(kw_only=True, eq=False)
 class PermanentError(TrackcoreError):
-    """The destination refuses the batch for good.
+    """The destination rejects the batch permanently.
 
-    `divisible` says that the fault may lie in one of its messages; a wrong address or credential does not.
+    `divisible` means that one of its messages may be at fault; with a wrong address or credential none is.
     """
 
     detail: str = attrs.field(converter=visible)
@@ -63,9 +62,9 @@ class PermanentError(TrackcoreError):
 
 @attrs.define(kw_only=True, eq=False)
 class RetryLater(TrackcoreError):
-    """The destination cannot take a batch now.  `retry_after` is for how many seconds it asks, None if it does not.
+    """The destination cannot accept a batch now.  `retry_after` is the wait in seconds that it asks for, or None.
 
-    `of_destination` says that it would not take any other batch now either; so does a `retry_after`.
+    `of_destination` means that it would not accept any other batch now either; a `retry_after` implies that.
     """
 
     detail: str = attrs.field(converter=visible)
@@ -74,7 +73,7 @@ class RetryLater(TrackcoreError):
 
     @property
     def is_outage(self) -> bool:
-        """Whether it is the destination as a whole that cannot take anything."""
+        """Whether the destination as a whole cannot accept anything."""
         return self.of_destination or self.retry_after is not None
 
     def __str__(self) -> str:
@@ -85,24 +84,24 @@ class Sender(Protocol):
     """Sends batches to one destination, one after the other, from one thread."""
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
-        """Send a batch, and return when the destination has it as safely as it can tell.
+        """Send a batch, and return when the destination has stored it as safely as it can report.
 
-        Gives the messages that were refused by themselves: none, for most.
+        Returns the messages that were rejected individually, usually none.
 
         Raises:
-            PermanentError: nothing of it was taken, and never will be as it is.
-            RetryLater: it is not known that all of it was taken.
+            PermanentError: the destination accepted nothing of the batch, and never will as it is.
+            RetryLater: the batch may not have been accepted completely.
         """
 
     def close(self) -> None:
-        """Let go of connections and files."""
+        """Release connections and files."""
 
 
 @attrs.frozen(kw_only=True)
 class SenderContext:
-    """What a kind may need of the outside.  A relative path in its settings is relative to `folder`.
+    """Runtime dependencies of a destination: clock, environment, base folder for relative paths in its settings.
 
-    `monotonic` gives seconds by a clock that nobody sets: what is waited for is measured by it.
+    `monotonic` returns seconds by the monotonic clock, which measures waits.
     """
 
     clock: Clock

@@ -1,8 +1,8 @@
-"""The state of delivery: how far each destination has come, what failed, and what is to be sent once more.
+"""The state of delivery: how far each destination has come, what failed, and what must be sent again.
 
-One process writes what becomes of messages (see `owner`); commands of other processes read it, and leave their wishes
-in it: dead letters to retry, replays.  Each `settle_...` is one transaction, so that what is known of a batch is known
-whole: where the destination stands, what it refused, and the counters.
+One process stores the results of deliveries (see `lock`).  Commands of other processes read the state, and store
+requests in it: dead letters to retry, replays.  Each `settle_...` is one transaction, so that the facts about a batch
+are stored together: the position of the destination, the rejected messages, and the counters.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trackcore.marks import Mark, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.feed import FedMessage, Selection
+from trackcore_delivery.progress import StoredProgress
 from trackcore_delivery.results import (
     INCOMING,
     REPLAY,
@@ -33,24 +34,23 @@ from trackcore_delivery.results import (
     Replay,
 )
 from trackcore_delivery.state_file import UnusableState, open_state_file
-from trackcore_delivery.state_marks import StateOfMarks
 
 MEBIBYTE = 1 << 20
 
 _RATE_SECONDS = 60.0
-"""Over how long the rate is averaged: what was sent counts for less and less as it lies further back."""
+"""The time over which the rate is averaged: older deliveries weigh exponentially less."""
 
 _RECORD_OVERHEAD_BYTES = 200
 _REASON_CHARS = 500
 
 
-class State(StateOfMarks):
-    """The state file, opened.  Threads share it, and so do the processes of a fork, each by a connection of its own.
+class State(StoredProgress):
+    """The opened state file.  Threads share it, and so do forked processes, each with its own connection.
 
     Args:
         path: the file.
-        dead_letter_bytes: how much is kept of the dead letters of each destination before the oldest are dropped.
-        must_exist: do not make the file.
+        dead_letter_bytes: how many bytes of dead letters of each destination are kept before the oldest are dropped.
+        must_exist: do not create the file.
 
     Raises:
         UnusableState: from every method, when the file cannot be read or written.
@@ -62,66 +62,51 @@ class State(StateOfMarks):
         self._must_exist = must_exist
         self._is_closed = False
         self._file = SharedConnection(self._open)
-        with self._told(), self._file.use():
-            self._must_exist = True  # a fork closes the file; one that is gone by then is not made anew
+        with self._unusable_on_error(), self._file.use():
+            self._must_exist = True  # forks close and open the file again; a deleted one is not created again
 
     def close(self) -> None:
         """Close the file."""
         self._is_closed = True
         self._file.close()
 
-    # How far a destination has come
+    # Results
 
-    def position(self, destination: str) -> int | None:
-        """Give the position up to which everything is settled; None for a destination never seen."""
-        rows = self._read("SELECT position FROM destinations WHERE name = ?", destination)
-        return rows[0][0] if rows else None
-
-    def begin(self, destination: str, position: int, mark: Mark | None = None) -> None:
-        """Let a destination begin after a position, unless it has begun already."""
+    def settle(self, destination: str, result: DeliveryResult, mark: Mark | None = None) -> None:
+        """Settle messages of the feed: the destination's position moves to the last of them, which has this mark."""
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO destinations (name, position, mark) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (destination, position, encode_mark(mark)),
-            )
-
-    # What became of messages
-
-    def settle(self, destination: str, settled: DeliveryResult, mark: Mark | None = None) -> None:
-        """Settle messages of the feed: the destination stands behind the last of them, of which this is the mark."""
-        with self._transaction() as connection:
-            position = settled.messages[-1].position
+            position = result.messages[-1].position
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
                 (position, encode_mark(mark), destination),
             )
-            self._count(connection, destination, settled, INCOMING)
-            self._dead_letter(connection, destination, settled)
-            state_rows.hold(connection, destination, settled)
+            self._count(connection, destination, result, INCOMING)
+            self._dead_letter(connection, destination, result)
+            state_rows.hold(connection, destination, result)
 
-    def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], settled: DeliveryResult) -> None:
-        """Settle messages of a held user, who is released with the last of them."""
+    def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], result: DeliveryResult) -> None:
+        """Settle messages of a held user; the last of them releases the user."""
         with self._transaction() as connection:
-            self._count(connection, destination, settled, user.lane)
-            self._dead_letter(connection, destination, settled)
+            self._count(connection, destination, result, user.queue_name)
+            self._dead_letter(connection, destination, result)
             state_rows.release(connection, destination, user, numbers)
 
-    def settle_retried(self, destination: str, ids: Sequence[int], settled: DeliveryResult) -> None:
-        """Settle dead letters that were sent once more: those that arrived are gone, the others stay dead."""
+    def settle_retried(self, destination: str, ids: Sequence[int], result: DeliveryResult) -> None:
+        """Settle dead letters that were sent again: those that arrived are deleted, the others stay."""
         with self._transaction() as connection:
-            self._count(connection, destination, settled, RETRY)
+            self._count(connection, destination, result, RETRY)
             state_rows.delete_dead(connection, destination, ids)
-            self._dead_letter(connection, destination, settled)
+            self._dead_letter(connection, destination, result)
 
-    def settle_replay(self, replay: Replay, settled: DeliveryResult) -> None:
-        """Settle messages that were sent again by a replay."""
+    def settle_replay(self, replay: Replay, result: DeliveryResult) -> None:
+        """Settle messages that a replay sent again."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE replays SET position = ?, sent = sent + ?, refused = refused + ? WHERE id = ?",
-                (settled.messages[-1].position, settled.delivered, len(settled.refused), replay.id),
+                (result.messages[-1].position, result.delivered, len(result.refused), replay.id),
             )
-            self._count(connection, replay.destination, settled, REPLAY)
-            self._dead_letter(connection, replay.destination, settled)
+            self._count(connection, replay.destination, result, REPLAY)
+            self._dead_letter(connection, replay.destination, result)
 
     def fail(
         self,
@@ -133,7 +118,7 @@ class State(StateOfMarks):
         failures: int | None = None,
         next_try_at: datetime | None = None,
     ) -> None:
-        """Note that an attempt failed, why, and when the next one is due.
+        """Record a failed attempt, its reason, and when the next one is due.
 
         Without `failures` the destination as such is not failing: the attempt was that of a held user.
         """
@@ -152,7 +137,7 @@ class State(StateOfMarks):
             state_rows.note_attempts(connection, destination, attempts)
 
     def attempts(self, destination: str) -> Mapping[str, Attempts]:
-        """Return how the attempts of each lane have failed, of those that fail."""
+        """Return the failed attempts of each queue that fails."""
         return {row[0]: state_rows.as_attempts(row) for row in self._read(state_rows.ATTEMPTS, destination)}
 
     # Held users
@@ -162,15 +147,15 @@ class State(StateOfMarks):
         return list(map(state_rows.as_held_user, self._read(state_rows.HELD_USERS, destination)))
 
     def held_messages(self, user: HeldUser, *, limit: int) -> list[tuple[int, FedMessage]]:
-        """Return the first messages of a held user, each with the number by which it is settled."""
+        """Return the first messages of a held user, each with the number that settles it."""
         return list(map(state_rows.as_held_message, self._read(state_rows.HELD_MESSAGES, user.id, limit)))
 
     def last_held(self, user: HeldUser) -> int:
-        """Return the number of the last message of a held user, 0 when none is held."""
+        """Return the number of the last message of a held user, or 0."""
         return int(self._read(state_rows.LAST_HELD, user.id)[0][0])
 
-    def standing(self, destination: str, now: datetime) -> DestinationStatus | None:
-        """Tell how a destination is doing; None for one that never began."""
+    def status(self, destination: str, now: datetime) -> DestinationStatus | None:
+        """Return how delivery to a destination is going; None for one that never began."""
         rows = self._read(
             "SELECT name, position, delivered, delivered_at, rate, rated_at, failures, failing_since, next_try_at,"
             " last_error, last_error_at, (SELECT count(*) FROM dead_letters WHERE destination = name), dead_dropped,"
@@ -187,7 +172,7 @@ class State(StateOfMarks):
             position=position,
             delivered=delivered,
             delivered_at=_past(delivered_at, now),
-            rate=_faded(rate, now.timestamp() - rated_at),
+            rate=_decayed(rate, now.timestamp() - rated_at),
             failures=failures,
             failing_since=_past(failing_since, now),
             next_try_at=_due(next_try_at, now),
@@ -200,7 +185,7 @@ class State(StateOfMarks):
         )
 
     def names(self) -> list[str]:
-        """Name the destinations that have begun."""
+        """Return the names of the destinations that have begun."""
         return [name for (name,) in self._read("SELECT name FROM destinations ORDER BY name")]
 
     # Dead letters
@@ -208,7 +193,7 @@ class State(StateOfMarks):
     def dead_letters(
         self, destination: str | None = None, *, after: int = 0, limit: int = 1_000, to_retry: bool = False
     ) -> list[DeadLetter]:
-        """Give dead letters, oldest first: of one destination or of all, or only those that wait to be retried."""
+        """Return dead letters, oldest first: of one destination or of all, or only those that wait to be retried."""
         condition, values = _of_destination(destination)
         asked = " AND retried_at IS NOT NULL" if to_retry else ""
         query = f"SELECT {state_rows.DEAD_COLUMNS} FROM dead_letters WHERE {condition} AND id > ?{asked}"
@@ -216,7 +201,7 @@ class State(StateOfMarks):
         return list(map(state_rows.as_dead_letter, rows))
 
     def retry_dead_letters(self, destination: str | None, now: datetime) -> int:
-        """Ask for the dead letters to be sent once more, and give how many there are."""
+        """Request that the dead letters are sent again, and return how many there are."""
         condition, values = _of_destination(destination)
         with self._transaction() as connection:
             return connection.execute(
@@ -224,7 +209,7 @@ class State(StateOfMarks):
             ).rowcount
 
     def drop_dead_letters(self, destination: str | None) -> int:
-        """Delete the dead letters, and give how many there were."""
+        """Delete the dead letters, and return how many there were."""
         condition, values = _of_destination(destination)
         with self._transaction() as connection:
             connection.execute(
@@ -237,7 +222,7 @@ class State(StateOfMarks):
     def ask_for_replay(
         self, destination: str, selection: Selection, *, last: int, now: datetime, mark: Mark | None = None
     ) -> int:
-        """Ask for messages of the past to be sent again, and give the number of the replay; the mark is of the last."""
+        """Request that messages up to `last`, which has this mark, are sent again; return the number of the replay."""
         since, until = (None if time is None else time.timestamp() for time in (selection.since, selection.until))
         asked_at = now.timestamp()
         with self._transaction() as connection:
@@ -250,12 +235,12 @@ class State(StateOfMarks):
         return number
 
     def replay(self, number: int) -> Replay | None:
-        """Give a replay by its number."""
+        """Return a replay by its number."""
         rows = self._read(f"SELECT {state_rows.REPLAY_COLUMNS} FROM replays WHERE id = ?", number)
         return state_rows.as_replay(rows[0]) if rows else None
 
     def next_replay(self, destination: str) -> Replay | None:
-        """Give the first replay for a destination that is not finished."""
+        """Return the first unfinished replay for a destination."""
         rows = self._read(
             f"SELECT {state_rows.REPLAY_COLUMNS} FROM replays WHERE destination = ? AND finished_at IS NULL"
             " ORDER BY id LIMIT 1",
@@ -264,7 +249,7 @@ class State(StateOfMarks):
         return state_rows.as_replay(rows[0]) if rows else None
 
     def advance_replay(self, replay: Replay, position: int, now: datetime) -> None:
-        """Note that up to a position there was nothing to replay; at its last position a replay is finished."""
+        """Record that a replay has nothing to send up to a position; at its last position it is finished."""
         finished_at = now.timestamp() if position >= replay.last else None
         with self._transaction() as connection:
             connection.execute(
@@ -273,33 +258,33 @@ class State(StateOfMarks):
 
     # Inside a transaction
 
-    def _count(self, connection: sqlite3.Connection, destination: str, settled: DeliveryResult, lane: str) -> None:
-        if settled.answered:
-            state_rows.forget_attempts(connection, destination, lane)
+    def _count(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult, queue: str) -> None:
+        if result.answered:
+            state_rows.forget_attempts(connection, destination, queue)
             connection.execute(
                 "UPDATE destinations SET failures = 0, failing_since = NULL, next_try_at = NULL WHERE name = ?",
                 (destination,),
             )
-        if settled.delivered:
-            now = settled.now.timestamp()
+        if result.delivered:
+            now = result.now.timestamp()
             rate, rated_at = connection.execute(
                 "SELECT rate, rated_at FROM destinations WHERE name = ?", (destination,)
             ).fetchone()
-            rate = _faded(rate, now - rated_at) + settled.delivered / _RATE_SECONDS
+            rate = _decayed(rate, now - rated_at) + result.delivered / _RATE_SECONDS
             connection.execute(
                 "UPDATE destinations SET delivered = delivered + ?, delivered_at = ?, rate = ?, rated_at = ?"
                 " WHERE name = ?",
-                (settled.delivered, now, rate, now, destination),
+                (result.delivered, now, rate, now, destination),
             )
 
-    def _dead_letter(self, connection: sqlite3.Connection, destination: str, settled: DeliveryResult) -> None:
-        if not settled.refused:
+    def _dead_letter(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult) -> None:
+        if not result.refused:
             return
-        now = settled.now.timestamp()
+        now = result.now.timestamp()
         added = 0
         last_reason = ""
-        for index, reason in sorted(settled.refused.items()):
-            message = settled.messages[index]
+        for index, reason in sorted(result.refused.items()):
+            message = result.messages[index]
             size = len(message.payload) + _RECORD_OVERHEAD_BYTES
             last_reason = reason[:_REASON_CHARS]
             connection.execute(
@@ -341,12 +326,12 @@ class State(StateOfMarks):
             )
 
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._told(), self._file.use() as connection:
+        with self._unusable_on_error(), self._file.use() as connection:
             return connection.execute(query, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._told(), self._file.use() as connection:
+        with self._unusable_on_error(), self._file.use() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -362,7 +347,7 @@ class State(StateOfMarks):
         return open_state_file(self.path, must_exist=self._must_exist)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _unusable_on_error(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -374,18 +359,18 @@ def _of_destination(destination: str | None) -> tuple[str, tuple[str, ...]]:
 
 
 def _past(seconds: float | None, now: datetime) -> datetime | None:
-    """Return a stored time; one that lies in the future, since a clock was put back, counts as now."""
+    """Return a stored time; one in the future, since a clock was set back, counts as now."""
     return None if seconds is None else min(datetime.fromtimestamp(seconds, UTC), now)
 
 
 def _due(seconds: float | None, now: datetime) -> datetime | None:
-    """Return when something is due; what lies further ahead than any wait is due now."""
+    """Return when something is due; a time further ahead than any wait is due now."""
     time = state_rows.as_time(seconds)
     if time is None or (time - now).total_seconds() <= LONGEST_RETRY_AFTER_SECONDS:
         return time
     return now
 
 
-def _faded(rate: float, seconds: float) -> float:
-    """Return what is left of a rate after a time, or before it, where the clock was put back."""
+def _decayed(rate: float, seconds: float) -> float:
+    """Return the rest of a rate after a time, or before it, if the clock was set back."""
     return rate * math.exp(-abs(seconds) / _RATE_SECONDS)

@@ -1,10 +1,10 @@
 """The state file: its tables, and how it is opened (see `trackcore_sqlitefile.opening` for the migrations).
 
-It lies beside the log and is a file of its own, so that delivery never waits for those who write the log, nor they for
-it.
+It is a separate file beside the log, so that delivery never waits for processes that write the log, nor they for it.
 
-`synchronous = NORMAL`: what was committed survives the death of the process.  A crash of the machine may undo the last
-transactions, whole and in order; then what they had recorded as sent is sent again, which at-least-once allows.
+`synchronous = NORMAL`: committed transactions survive the death of the process.  A crash of the machine may undo the
+last transactions, whole and in order; then the messages that they recorded as sent are sent again, which at-least-once
+allows.
 """
 
 from __future__ import annotations
@@ -121,10 +121,10 @@ _FORMAT = Format(application_id=_APPLICATION_ID, migrations=MIGRATIONS, error=Un
 
 
 def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
-    """Open the state file, making it (for its owner alone) or migrating it as needed.
+    """Open the state file, creating it (for its owner alone) or migrating it as needed.
 
     Raises:
-        UnusableState: it is no state file of ours, is from a newer trackcore, or cannot be opened.
+        UnusableState: it is not a state file of trackcore, is from a newer version, or cannot be opened.
     """
     try:
         if not must_exist:
@@ -136,7 +136,7 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
     except (OSError, sqlite3.Error) as error:
         raise UnusableState(path=path, detail=f"it cannot be opened ({error})") from error
     try:
-        _FORMAT.version(connection, path)  # before anything is changed
+        _FORMAT.version(connection, path)  # before any change
         use_write_ahead_log(connection, _BUSY_SECONDS)
         connection.execute("PRAGMA synchronous = NORMAL")
         _FORMAT.migrate(connection, path)

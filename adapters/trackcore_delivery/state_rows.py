@@ -32,35 +32,35 @@ REPLAY_COLUMNS = "id, destination, asked_at, since, until, call, user, position,
 
 
 def held_size(message: FedMessage) -> int:
-    """Return for how many bytes a held message counts."""
+    """Return how many bytes a held message counts for."""
     return len(message.payload) + HELD_OVERHEAD_BYTES
 
 
 def note_attempts(connection: sqlite3.Connection, destination: str, attempts: Iterable[Attempts]) -> None:
-    """Write how attempts of lanes have failed."""
+    """Store the failed attempts of queues."""
     connection.executemany(
         "INSERT OR REPLACE INTO attempts (destination, lane, failures, seconds, marks, paused_at, pause)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (destination, one.lane, one.failures, one.seconds, one.marks, one.paused_at.timestamp(), one.pause)
+            (destination, one.queue, one.failures, one.seconds, one.marks, one.paused_at.timestamp(), one.pause)
             for one in attempts
         ],
     )
 
 
-def forget_attempts(connection: sqlite3.Connection, destination: str, lane: str) -> None:
-    """Forget the failed attempts of a lane, and those of the destination as a whole."""
-    connection.execute("DELETE FROM attempts WHERE destination = ? AND lane IN (?, '')", (destination, lane))
+def forget_attempts(connection: sqlite3.Connection, destination: str, queue: str) -> None:
+    """Delete the failed attempts of a queue, and those of the destination as a whole."""
+    connection.execute("DELETE FROM attempts WHERE destination = ? AND lane IN (?, '')", (destination, queue))
 
 
-def hold(connection: sqlite3.Connection, destination: str, settled: DeliveryResult) -> None:
-    """Copy the messages that are to be held, and note their users, unless they are held already."""
-    for index in sorted(settled.held):
-        message = settled.messages[index]
+def hold(connection: sqlite3.Connection, destination: str, result: DeliveryResult) -> None:
+    """Copy messages that are held back, and store their users, unless they are held already."""
+    for index in sorted(result.held):
+        message = result.messages[index]
         values = destination, message.source, message.user
         connection.execute(
             "INSERT INTO held_users (destination, source, user, since) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (*values, settled.now.timestamp()),
+            (*values, result.now.timestamp()),
         )
         connection.execute(
             "INSERT INTO held_messages (holder, position, call, message_id, received_at, size, payload)"
@@ -78,16 +78,16 @@ def hold(connection: sqlite3.Connection, destination: str, settled: DeliveryResu
 
 
 def release(connection: sqlite3.Connection, destination: str, user: HeldUser, numbers: Sequence[int]) -> None:
-    """Delete held messages that are settled; with the last of them their user."""
+    """Delete settled held messages; the last of them releases their user."""
     connection.executemany("DELETE FROM held_messages WHERE number = ?", [(number,) for number in numbers])
     (last,) = connection.execute(LAST_HELD, (user.id,)).fetchone()
     if not last:
         connection.execute("DELETE FROM held_users WHERE id = ?", (user.id,))
-        forget_attempts(connection, destination, user.lane)
+        forget_attempts(connection, destination, user.queue_name)
 
 
 def delete_dead(connection: sqlite3.Connection, destination: str, numbers: Sequence[int]) -> None:
-    """Delete dead letters by their numbers, and count what that frees."""
+    """Delete dead letters by their numbers, and subtract their size."""
     freed = 0
     for number in numbers:
         row = connection.execute("DELETE FROM dead_letters WHERE id = ? RETURNING size", (number,)).fetchone()
@@ -96,10 +96,10 @@ def delete_dead(connection: sqlite3.Connection, destination: str, numbers: Seque
 
 
 def as_attempts(row: tuple[Any, ...]) -> Attempts:
-    """Build what was stored by `note_attempts`."""
-    lane, failures, seconds, marks, paused_at, pause = row
+    """Build the value that `note_attempts` stored."""
+    queue, failures, seconds, marks, paused_at, pause = row
     return Attempts(
-        lane=lane,
+        queue=queue,
         failures=failures,
         seconds=seconds,
         marks=marks,

@@ -194,7 +194,7 @@ NESTED = {
     "a reader that goes on": "assert all(len(list(reader)) == 199 for reader in readers)",
     "a reader that is closed": "[reader.close() for reader in readers]",
     "another sink": "SqliteSink(path).store([envelope('nested')])",
-    "a lock": "DeliveryLock(Path(path + '.lock')).owner()",
+    "a lock": "DeliveryLock(Path(path + '.lock')).holder()",
 }
 
 FORK_OF_ANOTHER_LANGUAGE = """
@@ -254,7 +254,7 @@ if not (child := os.fork()):
     os.read(over[0], 1)
     os._exit(0)
 os.read(begun[0], 1)
-print(DeliveryLock(path).owner() is not None, "the child does not give it back")
+print(DeliveryLock(path).holder() is not None, "the child does not give it back")
 ownership.release()
 print(DeliveryLock(path).acquire("other"), "the child does not keep it")
 os.write(over[1], b"x")

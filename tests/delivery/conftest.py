@@ -1,4 +1,4 @@
-"""What the tests of delivery share: endpoints that are stopped at the end, and data folders."""
+"""Fixtures of the delivery tests: endpoints that are stopped at the end, and data folders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _bench(tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture(name="deploy")
 def _deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Deployed]]:
-    """Make data folders; whatever runs on them at the end is killed."""
+    """Make data folders; commands still running on them at the end are killed."""
     monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
     made: list[Deployed] = []
 

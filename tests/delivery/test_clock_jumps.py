@@ -1,4 +1,4 @@
-"""Wall clocks jump: a wait is bounded by its own maximum, a window is counted by a clock that nobody sets."""
+"""Wall clocks jump: a wait is bounded by its own maximum, and a window is counted by the monotonic clock."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trackcore_delivery import DeliveryResult, MessageRefused, RetryLater, State
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.destination_worker import DestinationWorker
-from trackcore_delivery.patience import Patience, Place
+from trackcore_delivery.retry_window import Place, RetryWindow
 
 WINDOW = timedelta(hours=4)
 JUMPS = [-400 * 86_400, -86_400, -1, 1, 5 * 3_600, 400 * 86_400]
@@ -28,7 +28,7 @@ def pass_time(bench: Bench, worker: DestinationWorker, *, minutes: float) -> Non
 
 
 class TestWaits:
-    """A stored time in the future counts as now; within a process no wall clock is waited for."""
+    """A stored time in the future counts as now; within a process no wait depends on a wall clock."""
 
     @pytest.mark.parametrize("is_restarted", [False, True])
     def test_a_message_that_came_in_the_future_waits_for_its_batch_no_longer_than_others(
@@ -95,7 +95,7 @@ class TestRetryWindow:
         assert bench.dead == {}
 
     def test_what_came_late_has_its_window_though_the_clock_jumps(self, bench: Bench) -> None:
-        """A message's own time is not believed either: it is known by its place for how long it has waited."""
+        """A message's own time is not trusted either: its place shows for how long it has waited."""
         store(bench.log, envelopes(5))
         there = Recipient(failing)
         worker = bench.worker(there, retry_window=WINDOW, batch_messages=1)
@@ -115,7 +115,7 @@ class TestRetryWindow:
         assert len(bench.dead) == 5
 
     def test_restarts_do_not_begin_it_again(self, bench: Bench) -> None:
-        """Even where a process lives for less than a wait, the waits that were planned are counted."""
+        """Even if a process lives for less than a wait, the planned waits are counted."""
         store(bench.log, envelopes(5))
         there = Recipient(failing)
         for _ in range(int(4.5 * 60)):
@@ -135,18 +135,18 @@ class TestRetryWindow:
     def test_a_message_expires_once_it_has_waited_for_the_window_and_a_sixteenth(
         self, steps: list[tuple[float, int]]
     ) -> None:
-        patience, ticks, end = Patience(), 0.0, 0
+        window, ticks, end = RetryWindow(), 0.0, 0
         since = {}
         for seconds, count in steps:
             ticks += seconds
             for number in range(end, end + count):
                 since[number + 1] = ticks
             end += count
-            patience.count(ticks, WINDOW, lambda end=end: {"": end} if end else {})  # type: ignore[misc]
-            restored = Patience.from_text(patience.seconds, patience.text(), counted_at=ticks)
+            window.count(ticks, WINDOW, lambda end=end: {"": end} if end else {})  # type: ignore[misc]
+            restored = RetryWindow.from_text(window.seconds, window.text(), counted_at=ticks)
             for number, begun in since.items():
-                assert restored.is_over(Place("", number), WINDOW) == patience.is_over(Place("", number), WINDOW)
-                if patience.is_over(Place("", number), WINDOW):
+                assert restored.is_over(Place("", number), WINDOW) == window.is_over(Place("", number), WINDOW)
+                if window.is_over(Place("", number), WINDOW):
                     assert ticks - begun >= WINDOW.total_seconds() - 1e-6
 
 
@@ -165,8 +165,10 @@ class TestRetryWindow:
 def test_whatever_the_clock_does_all_arrives_and_nothing_dies_before_its_window(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str, bool, int]]
 ) -> None:
-    """For any jumps, failures and restarts within less than the window: once the destination is healthy everything
-    arrives within the longest wait there is, and nothing has become a dead letter.
+    """For any jumps, failures and restarts within less than the window.
+
+    Once the destination is healthy everything arrives within the longest possible wait, and nothing has become a dead
+    letter.
     """
     bench = Bench(tmp_path_factory.mktemp("clock"))
     state = "ok"
@@ -195,7 +197,7 @@ def test_whatever_the_clock_does_all_arrives_and_nothing_dies_before_its_window(
 
 
 class TestShown:
-    """What is shown of a stored time is bounded too."""
+    """The stored times that are shown are bounded too."""
 
     def test_times_of_a_clock_that_was_ahead_are_shown_as_now(self, bench: Bench) -> None:
         bench.clock.jump(days=1)
@@ -203,11 +205,11 @@ class TestShown:
         worker = bench.worker(Recipient(failing))
         pass_time(bench, worker, minutes=10)
         bench.clock.jump(days=-1)
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert standing.failing_since == standing.last_error_at == bench.clock()
-        assert standing.next_try_at is not None
-        assert standing.next_try_at <= bench.clock() + timedelta(seconds=LONGEST_RETRY_AFTER_SECONDS)
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert status.failing_since == status.last_error_at == bench.clock()
+        assert status.next_try_at is not None
+        assert status.next_try_at <= bench.clock() + timedelta(seconds=LONGEST_RETRY_AFTER_SECONDS)
 
     @pytest.mark.parametrize("days", [-1, 1])
     def test_a_rate_of_another_day_is_none(self, bench: Bench, days: int) -> None:
@@ -216,8 +218,8 @@ class TestShown:
         store(bench.log, envelopes(600))
         page = bench.feed.read("There", after=0, count=600, size=10**6)
         state.settle("There", DeliveryResult(messages=page.messages, refused={}, now=NOON))
-        before = state.standing("There", NOON)
-        after = state.standing("There", NOON + timedelta(days=days))
+        before = state.status("There", NOON)
+        after = state.status("There", NOON + timedelta(days=days))
         assert before is not None
         assert after is not None
         assert (before.rate, after.rate) == (10.0, 0.0)

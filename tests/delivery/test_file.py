@@ -1,4 +1,4 @@
-"""Files: rotated by size and day, whole whatever happened."""
+"""Files: rotated by size and day, complete whatever happens."""
 
 import errno
 import gc
@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from delivery_helpers import NOON, TurnedClock, fed, surroundings
+from delivery_helpers import NOON, TurnedClock, fed, sender_context
 from delivery_processes import Deployed, send_batch, track
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,14 +44,14 @@ SIZE = len(fed(1)[0].payload) + 1
 
 @pytest.fixture(name="sender")
 def _sender(tmp_path: Path) -> Iterator[Callable[..., FileSender]]:
-    """Open a destination of files.  What is opened is closed at the end, as the death of a process would."""
+    """Open a destination of files.  At the end its files are closed, as the death of a process would close them."""
     opened: list[FileSender] = []
 
     def make(*, clock: Clock | None = None, rotate: int = 10**9, compress: bool = True) -> FileSender:
         destination = FileDestination(
             name="My files/1", folder=Path("out"), rotate_bytes=ByteCount(rotate), gzip=compress
         )
-        opened.append(destination.make_sender(surroundings(tmp_path, clock=clock)))
+        opened.append(destination.make_sender(sender_context(tmp_path, clock=clock)))
         return opened[-1]
 
     yield make
@@ -62,7 +62,7 @@ def _sender(tmp_path: Path) -> Iterator[Callable[..., FileSender]]:
 def named(name: str, folder: Path, clock: Clock | None = None, **settings: Any) -> FileSender:
     """Open a destination of this name."""
     destination = FileDestination(name=name, folder=Path("out"), **settings)
-    return destination.make_sender(surroundings(folder, clock=clock))
+    return destination.make_sender(sender_context(folder, clock=clock))
 
 
 def send(to: FileSender, count: int = 1, first: int = 0) -> None:
@@ -70,11 +70,11 @@ def send(to: FileSender, count: int = 1, first: int = 0) -> None:
 
 
 def assert_is_its_own_trouble(folder: Path, broken: str) -> None:
-    """Check that delivery can begin beside a folder that cannot be used, and what is heard of that one."""
+    """Check that delivery can begin beside a folder that cannot be used, and that the unusable one is reported."""
     unusable, other = (FileDestination(name=name, folder=Path(path)) for name, path in (("A", broken), ("B", "out")))
-    around = surroundings(folder)
+    around = sender_context(folder)
     with closing(State(folder / "state.db")) as state:
-        Delivery(make_queues=lambda _: (), state=state, destinations=[unusable, other], surroundings=around)
+        Delivery(make_queues=lambda _: (), state=state, destinations=[unusable, other], context=around)
     with closing(unusable.make_sender(around)) as sender, pytest.raises(RetryLater):
         send(sender)
     with closing(other.make_sender(around)) as sender:
@@ -84,7 +84,7 @@ def assert_is_its_own_trouble(folder: Path, broken: str) -> None:
 
 
 def content(folder: Path) -> dict[str, list[str]]:
-    """Every file and the ids in it; all of it must be whole, except for half a compressed file after a crash."""
+    """Return every file and the ids in it; all must be complete, except for half a compressed file after a crash."""
     found = {}
     for path in sorted((folder / "out").iterdir()):
         if path.suffix == ".part":
@@ -316,12 +316,12 @@ def dying_after(lines: int) -> Iterator[None]:
 
 
 class TestDyingAnywhere:
-    """After a crash at any point every message that was acknowledged is there, once or more."""
+    """After a crash at any point every acknowledged message is in the files, once or more."""
 
-    @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # whoever dies closes nothing
+    @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # a dying process closes nothing
     @pytest.mark.filterwarnings(
         "ignore:Exception ignored.*<gzip on:pytest.PytestUnraisableExceptionWarning"
-    )  # nor that
+    )  # nor is this called
     @settings(deadline=None)
     @given(
         deaths=st.lists(st.integers(1, 150), min_size=1, max_size=6),
@@ -437,7 +437,7 @@ class TestNames:
                 make_queues=lambda _: (),
                 state=state,
                 destinations=[FileDestination(name=name, folder=Path(folder)) for name, folder in (one, other)],
-                surroundings=surroundings(deployed.folder),
+                context=sender_context(deployed.folder),
             )
 
     @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ class TestNames:
     def test_a_folder_that_cannot_be_looked_at_is_its_own_trouble(
         self, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As on a disk that is gone: the other destinations go on, and two that name it alike are found out."""
+        """As on a missing disk: the other destinations go on, and two with the same path are detected."""
         look = os.stat
 
         def stat(path: Any, *args: Any, **settings: Any) -> os.stat_result:
@@ -473,12 +473,12 @@ class TestNames:
         (deployed.folder / "loop").symlink_to(deployed.folder / "loop")
         _, port = deployed.serve()
         send_batch(port, track(0))
-        wait_for(lambda: deployed.standing("B").delivered == 1)
-        wait_for(lambda: "loop/a: " in (deployed.standing("A").last_error or ""))
+        wait_for(lambda: deployed.status("B").delivered == 1)
+        wait_for(lambda: "loop/a: " in (deployed.status("A").last_error or ""))
 
     def test_one_folder_for_several_is_fine(self, tmp_path: Path) -> None:
         destinations = [FileDestination(name=name, folder=Path("out")) for name in ("A", "A-x", "仓库", "データ", "*")]
-        check_places(destinations, surroundings(tmp_path))
+        check_places(destinations, sender_context(tmp_path))
 
     def test_a_name_too_long_for_a_file_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="too long for a file"):
@@ -486,14 +486,14 @@ class TestNames:
 
 
 def test_a_file_that_another_process_writes_is_left_alone(sender: Opened, tmp_path: Path) -> None:
-    """Two processes may share a folder, each with a state of its own: each has its own files."""
+    """Two processes with separate states may share a folder: each has its own files."""
     process = start_writing(tmp_path, "My files/1", 1_000_000)
     assert process.stdout is not None
     process.stdout.readline()
     for number in range(3):
         send(sender(clock=lambda: datetime.now(UTC)), first=number)
     written = int(process.stdout.readline())
-    process.stdout.close()  # it ends when it prints again, so with whole lines; killed it may leave half of one
+    process.stdout.close()  # it ends at its next print, so with complete lines; a killed process may leave half a line
     process.wait()
     found = [message_id for ids in content(tmp_path).values() for message_id in ids]
     assert {"m0", "m1", "m2", f"m{written - 1}"} <= set(found)
@@ -501,7 +501,7 @@ def test_a_file_that_another_process_writes_is_left_alone(sender: Opened, tmp_pa
 
 
 def test_what_could_not_be_written_whole_is_not_there_at_all(sender: Opened, tmp_path: Path) -> None:
-    """The system's limit on the size of a file stands for a full disk: a part is written, then it fails."""
+    """The system's limit on the size of a file simulates a full disk: a part is written, then writing fails."""
     to = sender()
     send(to, 3)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -522,11 +522,11 @@ WRITING = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from delivery_helpers import fed, surroundings
+from delivery_helpers import fed, sender_context
 from trackcore_delivery import DeliveryBatch, FileDestination
 
 destination = FileDestination(name=sys.argv[3], folder=Path("out"), rotate_bytes=20_000)
-sender = destination.make_sender(surroundings(Path(sys.argv[1]), clock=lambda: datetime.now(UTC)))
+sender = destination.make_sender(sender_context(Path(sys.argv[1]), clock=lambda: datetime.now(UTC)))
 number = int(sys.argv[2])
 while True:
     sender.send(DeliveryBatch(destination="There", messages=fed(7, first=number)))
@@ -544,7 +544,7 @@ def start_writing(folder: Path, name: str, first: int) -> subprocess.Popen[bytes
 
 
 def write_and_be_killed(folder: Path, first: int, lines: int) -> int:
-    """Write in another process, kill it after so many answers, and give how many messages it had answered for."""
+    """Write in another process, kill it after so many answers, and return the number of acknowledged messages."""
     process = start_writing(folder, "There", first)
     assert process.stdout is not None
     answered = first
@@ -563,7 +563,7 @@ def test_killed_at_any_time_everything_that_was_answered_for_is_there(tmp_path: 
     for lines in (5, 40, 90):
         answered = write_and_be_killed(tmp_path, answered, lines)
     open_again = FileDestination(name="There", folder=Path("out")).make_sender(
-        surroundings(tmp_path, clock=lambda: datetime.now(UTC))
+        sender_context(tmp_path, clock=lambda: datetime.now(UTC))
     )
     open_again.send(DeliveryBatch(destination="There", messages=fed(1, first=answered)))
     open_again.close()

@@ -1,4 +1,4 @@
-"""trackcore to trackcore: two real servers, and what real SDKs have sent to the first."""
+"""trackcore to trackcore: two real servers, with requests that real SDKs have sent to the first."""
 
 import gzip
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from delivery_helpers import EndpointServer, Reply, fed, surroundings
+from delivery_helpers import EndpointServer, Reply, fed, sender_context
 from delivery_processes import KEY, Deployed, basic, post, track
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -42,7 +42,7 @@ batch_wait = "0s"
 
 
 def recorded_requests() -> list[tuple[str, bytes, dict[str, str]]]:
-    """Give path, body and headers of what SDKs have sent, and of the examples of the API page."""
+    """Return path, body and headers of requests that SDKs have sent, and of the examples of the API page."""
     requests = []
     for file in sorted((VECTORS / "sdk-captures").glob("*.json")):
         capture = json.loads(file.read_text("utf-8"))
@@ -60,7 +60,7 @@ def recorded_requests() -> list[tuple[str, bytes, dict[str, str]]]:
 
 
 def times(message: JSONObject) -> tuple[Any, Any]:
-    """What the second server should have as `timestamp` and `originalTimestamp`."""
+    """Return the expected `timestamp` and `originalTimestamp` at the second server."""
     corrected, original = message["timestamp"], message.get("originalTimestamp")
     time = parse_timestamp(original)
     is_same = time is not None and time.replace(microsecond=time.microsecond // 1000 * 1000) == parse_timestamp(
@@ -75,7 +75,7 @@ def rest(message: JSONObject) -> JSONObject:
 
 
 def test_the_second_log_equals_the_first(deploy: Callable[..., Deployed]) -> None:
-    """But for receivedAt, and what follows from being sent on: no sentAt, and the corrected time as the client's."""
+    """Except for receivedAt and the effects of forwarding: no sentAt, and the corrected time as the client's."""
     second = deploy(AT_THE_SECOND, name="second")
     _, second_port = second.serve()
     source = '[[sources]]\nname = "sdks"\nwrite_keys = ["WRITEKEY123"]'
@@ -90,7 +90,7 @@ def test_the_second_log_equals_the_first(deploy: Callable[..., Deployed]) -> Non
         if message.get("integrations", {}).get("Mirror", message.get("integrations", {}).get("All", True))
     ]
     first.wait_until_delivered("Mirror")
-    assert first.standing("Mirror").dead_letters == 0
+    assert first.status("Mirror").dead_letters == 0
     assert list(map(rest, second.messages)) == list(map(rest, selected))
     assert [(item["timestamp"], item["originalTimestamp"]) for item in second.messages] == list(map(times, selected))
     assert not any("sentAt" in message for message in second.messages)
@@ -121,13 +121,13 @@ def test_integrations_decide_again_at_the_second(deploy: Callable[..., Deployed]
 
 
 def test_a_wrong_write_key_is_seen_and_not_taken_for_success(deploy: Callable[..., Deployed]) -> None:
-    """A server answers an unknown write key with 200 and keeps the request in quarantine, where nobody would look."""
+    """A server answers an unknown write key with 200 and quarantines the request, where nobody would look."""
     second = deploy(AT_THE_SECOND, name="second")
     _, second_port = second.serve()
     first = deploy(mirror(second_port), name="first", MIRROR_KEY="wrong-key")
     _, port = first.serve()
     post(port, "/v1/batch", json.dumps({"batch": [track(1)]}).encode(), basic(KEY))
-    wait_for(lambda: first.standing("Mirror").dead_letters)
+    wait_for(lambda: first.status("Mirror").dead_letters)
     (letter,), _ = first.ask("dead-letters")
     assert "answered 401" in letter["reason"]
     assert "wrong-key" not in json.dumps(letter)
@@ -147,7 +147,7 @@ def test_what_the_second_refuses_dies_and_its_neighbours_arrive(deploy: Callable
     assert letter["reason"].startswith("refused: message_too_large")
 
 
-ANY_VERDICTS = st.fixed_dictionaries(
+ANY_RESULTS = st.fixed_dictionaries(
     {},
     optional={
         "success": st.booleans() | st.none(),
@@ -163,7 +163,7 @@ ANY_VERDICTS = st.fixed_dictionaries(
         ),
     },
 )
-LIKELY_VERDICTS = st.builds(
+LIKELY_RESULTS = st.builds(
     lambda indexes, accepted: {"accepted": accepted, "rejected": [{"index": index, "code": "c"} for index in indexes]},
     st.sampled_from([[0], [1], [0, 1], [2], [1, 1]]),
     st.integers(0, 2),
@@ -174,10 +174,10 @@ class TestRequests:
     endpoints: ClassVar[list[EndpointServer]] = []
 
     def test_a_request_keeps_the_limits(self, endpoint: Callable[..., EndpointServer], tmp_path: Path) -> None:
-        """500 KB for each request, 32 KB for each message: what cannot go is refused, not tried."""
+        """500 KB for each request, 32 KB for each message: a message beyond that is rejected without an attempt."""
         server = endpoint()
         destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
-        sender = destination.make_sender(surroundings(tmp_path))
+        sender = destination.make_sender(sender_context(tmp_path))
         refusals = sender.send(
             DeliveryBatch(destination="There", messages=[*fed(2), *fed(1, first=2, pad=40_000), *fed(2)])
         )
@@ -191,33 +191,33 @@ class TestRequests:
         with pytest.raises(ValueError, match="must be <="):
             SegmentDestination(name="There", write_key=Secret("k"), **setting)
 
-    def test_verdicts_that_account_for_each_message_are_believed(
+    def test_results_that_account_for_each_message_are_believed(
         self, endpoint: Callable[..., EndpointServer], tmp_path: Path
     ) -> None:
-        verdicts = [{"index": 1, "code": "no_type", "message": "m"}]
-        body = json.dumps({"success": True, "accepted": 1, "rejected": verdicts}).encode()
+        results = [{"index": 1, "code": "no_type", "message": "m"}]
+        body = json.dumps({"success": True, "accepted": 1, "rejected": results}).encode()
         for status in (200, 400):
             server = endpoint(lambda _, status=status: Reply(status=status, body=body))
             destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
-            sender = destination.make_sender(surroundings(tmp_path))
+            sender = destination.make_sender(sender_context(tmp_path))
             (refusal,) = sender.send(DeliveryBatch(destination="There", messages=fed(2)))
             assert (refusal.index, refusal.detail) == (1, "refused: no_type: m")
 
     @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
     @given(
         status=st.sampled_from([200, 202, 301, 400, 401, 413, 429, 500, 503]),
-        body=ANY_VERDICTS | LIKELY_VERDICTS,
+        body=ANY_RESULTS | LIKELY_RESULTS,
     )
     def test_nothing_counts_as_delivered_unless_the_answer_says_so(
         self, endpoint: Callable[..., EndpointServer], tmp_path: Path, status: int, body: JSONObject
     ) -> None:
-        """A 2xx without verdicts, or verdicts with 200 or 400 that account for every message: anything else is not."""
+        """A 2xx without results for single messages, or results with 200 or 400 that account for every message."""
         if not self.endpoints:
             self.endpoints.append(endpoint())
         (server,) = self.endpoints
         server.behaviour = lambda _: Reply(status=status, body=json.dumps(body).encode())
         destination = SegmentDestination(name="There", url=server.url, write_key=Secret("k"))
-        sender = destination.make_sender(surroundings(tmp_path))
+        sender = destination.make_sender(sender_context(tmp_path))
         rejected = body.get("rejected")
         try:
             refusals = sender.send(DeliveryBatch(destination="There", messages=fed(2)))
@@ -227,7 +227,7 @@ class TestRequests:
             assert status // 100 == 2 or status == 400
             if refusals:
                 assert rejected
-                assert [refusal.index for refusal in refusals] == [verdict["index"] for verdict in rejected]
+                assert [refusal.index for refusal in refusals] == [result["index"] for result in rejected]
                 assert body["accepted"] == 2 - len(refusals)
             else:
                 assert status // 100 == 2
@@ -243,7 +243,7 @@ class TestRequests:
     ) -> None:
         server = endpoint()
         destination = SegmentDestination(name="There", url=f"{server.url}{path}{ending}", write_key=Secret("k"))
-        destination.make_sender(surroundings(tmp_path)).send(DeliveryBatch(destination="There", messages=fed(1)))
+        destination.make_sender(sender_context(tmp_path)).send(DeliveryBatch(destination="There", messages=fed(1)))
         assert server.requests[0].path == f"{path}/v1/batch"
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Held users: one whose messages a destination fails to take does not block the others."""
+"""Held users: a user whose messages a destination fails to accept does not block the others."""
 
 import math
 from collections import defaultdict
@@ -29,7 +29,7 @@ def number(message_id: str) -> int:
 
 @attrs.define
 class Poisoned:
-    """Fails for each batch with a message of one of these users, of numbers below `first` only if given."""
+    """Fails for each batch with a message of one of these users; with `first`, only from that number on."""
 
     users: set[int]
     count: int = USERS
@@ -108,7 +108,7 @@ class TestIsolation:
         assert in_order(there.taken)
 
     def test_one_user_with_more_messages_than_a_batch(self, bench: Bench) -> None:
-        """Another user is looked for beyond the batch."""
+        """The probe is chosen from beyond the batch."""
         store(bench.log, envelopes(12, users=1))
         store(bench.log, envelopes(2, first=13, users=7))
         there = Recipient(Poisoned(set(range(13)), 99))
@@ -117,7 +117,7 @@ class TestIsolation:
         assert held(bench) == {"user-0": 13}
 
     def test_a_message_that_fails_kills_only_itself(self, bench: Bench) -> None:
-        """Those behind it of the same user are taken once it is a dead letter."""
+        """Later messages of its user are accepted once it is a dead letter."""
 
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
             if "m3" in ids:
@@ -135,7 +135,7 @@ class TestIsolation:
         assert in_order(there.taken)
 
     def test_messages_that_all_fail_die_together_after_one_window(self, bench: Bench) -> None:
-        """Each is not tried for four hours after the other, and each has its own last try."""
+        """They do not wait four hours one after the other, and each has its own last attempt."""
         store(bench.log, envelopes(30, users=USERS))
         there = Recipient(Poisoned({3}))
         pass_time(bench, bench.worker(there, retry_window=WINDOW), minutes=5 * 60)
@@ -150,7 +150,7 @@ class TestIsolation:
         assert held(bench) == {"user-3": 5}
 
     def test_what_is_refused_is_no_reason_to_hold(self, bench: Bench) -> None:
-        """A refusal is for good: it makes a dead letter, of another user too while one is searched for."""
+        """A rejection is permanent: it makes a dead letter, for another user too while one is searched for."""
 
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
             if any(number(message_id) % USERS == 1 for message_id in ids):
@@ -169,7 +169,7 @@ class TestIsolation:
         assert len(there.taken) == len(set(there.taken)) == 30
 
     def test_what_has_arrived_in_a_search_is_not_sent_again_once_its_user_is_held(self, bench: Bench) -> None:
-        """m1 is taken while it is found out whether the destination works, and m7 of the same user fails later."""
+        """m1 is accepted as a probe, and m7 of the same user fails later."""
         for one in (0, 1, 7, 2, 13):
             store(bench.log, envelopes(1, first=one, users=USERS))
 
@@ -186,7 +186,7 @@ class TestIsolation:
 
 
 class TestOutage:
-    """When everything fails, looking for a user must not multiply the traffic, and nobody is held."""
+    """When everything fails, the search for a user must not multiply the traffic, and nobody is held."""
 
     @pytest.mark.parametrize(
         "error", [RetryLater(detail="refused", of_destination=True), RetryLater(detail="busy", retry_after=1)]
@@ -237,7 +237,7 @@ class TestOutage:
 
 
 class TestState:
-    """What is held is in the state file: neither a restart nor a kill loses it or breaks the order."""
+    """Held messages are in the state file: neither a restart nor a kill loses one or breaks the order."""
 
     def test_another_process_goes_on_with_what_is_held(self, bench: Bench) -> None:
         store(bench.log, envelopes(30, users=USERS))
@@ -291,20 +291,20 @@ class TestState:
     def test_it_is_counted_for_who_looks(self, bench: Bench) -> None:
         store(bench.log, envelopes(30, users=USERS))
         pass_time(bench, bench.worker(Recipient(Poisoned({3, 4}))), minutes=2)
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert (standing.held_users, standing.held_messages, standing.delivered) == (2, 10, 20)
-        assert (standing.failing_since, standing.last_error) == (None, "500")
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert (status.held_users, status.held_messages, status.delivered) == (2, 10, 20)
+        assert (status.failing_since, status.last_error) == (None, "500")
 
 
 class TestBounds:
-    """What is held is bounded; where it is too much, somebody is given up, so that nobody else has to wait."""
+    """The amount held is bounded; beyond that a user is evicted, so that nobody else has to wait."""
 
     @pytest.mark.parametrize("bound", ["HELD_MESSAGES", "HELD_BYTES"])
     def test_who_goes_beyond_a_fourth_part_is_given_up(
         self, bench: Bench, bound: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """In order, for the reason that is told, and tried as any other from then on."""
+        """In order, with the documented reason, and treated as any other user from then on."""
         monkeypatch.setattr(held_module, bound, 12 if bound == "HELD_MESSAGES" else 4 * 1_500)
         store(bench.log, envelopes(60, users=USERS))
         there = Recipient(Poisoned({3}, first=6))
@@ -357,7 +357,7 @@ class TestBounds:
         assert (held(bench), list(bench.dead)) == ({"user-3": 1}, ["m3"])
 
     def test_a_crowd_of_users_that_fill_many_batches_is_not_taken_for_an_outage(self, bench: Bench) -> None:
-        """The longer everything fails, the further ahead somebody is looked for whose messages are taken."""
+        """The longer everything fails, the further ahead the probe is chosen."""
         store(bench.log, envelopes(600, users=600))
         there = Recipient(Poisoned(set(range(200)), 600))
         pass_time(bench, bench.worker(there, batch_messages=10, retry_window=WINDOW), minutes=60, step=5)
@@ -377,7 +377,7 @@ class TestBounds:
         assert len(bench.dead) + sum(held(bench).values()) == 40
 
     def test_what_a_crash_would_send_again_is_bounded(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A message of another user by which the destination is asked waits for its turn in memory alone."""
+        """Only the memory of the process knows that a probe has arrived before its turn."""
         monkeypatch.setattr(isolation_module, "_TRUST", 1)
         monkeypatch.setattr(isolation_module, "_MAX_ARRIVED", 3)
         store(bench.log, envelopes(40, users=100))
@@ -406,8 +406,10 @@ class TestBounds:
 def test_everything_arrives_or_dies_and_the_order_of_each_user_holds(
     tmp_path_factory: pytest.TempPathFactory, poisoned: set[int], sick: list[str], size: int, *, heals: bool
 ) -> None:
-    """For any poisoned users and any schedule of failures that ends: each message is delivered at least once or is a
-    dead letter, none before its window, and the first deliveries of a user are in the order of the log.
+    """For any poisoned users and any schedule of failures that ends.
+
+    Each message is delivered at least once or is a dead letter, none before its window, and the first deliveries of a
+    user are in the order of the log.
     """
     bench = Bench(tmp_path_factory.mktemp("held"))
     calls = 0
@@ -460,7 +462,7 @@ def test_without_a_crash_nothing_is_lost_or_sent_twice_and_the_order_of_each_use
     users: int,
     bound: int,
 ) -> None:
-    """Whichever messages fail, whatever fails besides for a while, and however little may be held."""
+    """Whichever messages fail, whatever else fails for a while, and however little may be held."""
     bench = Bench(tmp_path_factory.mktemp("held"))
     numbers = [USERS * place + user for place, user in enumerate(messages)]
     for one in numbers:
@@ -505,16 +507,16 @@ def test_a_killed_process_loses_nothing_that_it_held(
     running, port = deployed.serve()
     send_batch(port, *(track(each, each % USERS) for each in range(30)))
     wait_for(lambda: len(hook.taken) == 25)
-    wait_for(lambda: deployed.standing("CRM").held_messages == 5)
+    wait_for(lambda: deployed.status("CRM").held_messages == 5)
     (line,), _ = deployed.ask("destinations", "--format", "jsonl")
     assert (line["heldUsers"], line["heldMessages"], line["lagMessages"]) == (1, 5, 0)
     running.kill()
     running, port = deployed.serve()
     send_batch(port, *(track(each, each % USERS) for each in range(30, 36)))
-    wait_for(lambda: deployed.standing("CRM").held_messages == 6)
+    wait_for(lambda: deployed.status("CRM").held_messages == 6)
     running.kill()
     is_healed = True
     deployed.serve()
     wait_for(lambda: len(set(hook.ids)) == 36)
     assert in_order(hook.ids)
-    wait_for(lambda: deployed.standing("CRM").held_users == 0)
+    wait_for(lambda: deployed.status("CRM").held_users == 0)

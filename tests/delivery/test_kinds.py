@@ -1,4 +1,4 @@
-"""What every kind of destination must do, whatever it is."""
+"""The contract of every kind of destination."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
-from delivery_helpers import EndpointServer, Reply, fed, surroundings
+from delivery_helpers import EndpointServer, Reply, fed, sender_context
 from mock_cluster import MockCluster
 from trackcore_delivery import (
     CallableDestination,
@@ -41,16 +41,16 @@ ENVIRON = {"SECRET": SECRET}
 
 @attrs.frozen(kw_only=True)
 class Case:
-    """A kind of destination to test: what has arrived, how to break it and how to mend it."""
+    """A kind of destination to test: how to read the messages that arrived, how to break it and how to repair it."""
 
     destination: DeliveredDestination
     folder: Path
     arrived: Callable[[], list[JSONObject]]
     break_down: Callable[[], object]
-    mend: Callable[[], object]
+    repair: Callable[[], object]
 
     def sender(self) -> Sender:
-        return self.destination.make_sender(surroundings(self.folder, ENVIRON))
+        return self.destination.make_sender(sender_context(self.folder, ENVIRON))
 
 
 def http_case(endpoint: EndpointServer, destination: DeliveredDestination, folder: Path) -> Case:
@@ -62,7 +62,7 @@ def http_case(endpoint: EndpointServer, destination: DeliveredDestination, folde
         folder=folder,
         arrived=lambda: endpoint.taken,
         break_down=lambda: answer(Reply(status=503, body=f"no {SECRET}".encode())),
-        mend=lambda: answer(Reply()),
+        repair=lambda: answer(Reply()),
     )
 
 
@@ -97,7 +97,7 @@ def file_case(_: EndpointServer, folder: Path) -> Case:
         folder=folder,
         arrived=arrived,
         break_down=lambda: there.write_text("a file where the folder should be"),
-        mend=there.unlink,
+        repair=there.unlink,
     )
 
 
@@ -115,13 +115,13 @@ def callable_case(_: EndpointServer, folder: Path) -> Case:
         folder=folder,
         arrived=lambda: got,
         break_down=lambda: broken.append(True),
-        mend=broken.clear,
+        repair=broken.clear,
     )
 
 
 @cache
 def cluster() -> MockCluster:
-    """Give the one cluster of this module; its topics are made by tests."""
+    """Return the one cluster of this module; its topics are made by tests."""
     return MockCluster()
 
 
@@ -147,7 +147,7 @@ def kafka_case(_: EndpointServer, folder: Path) -> Case:
         folder=folder,
         arrived=lambda: [json.loads(record.value() or b"") for record in cluster().records(topic, 1)],
         break_down=lambda: cluster().set_up(up=False),
-        mend=lambda: cluster().set_up(up=True),
+        repair=lambda: cluster().set_up(up=True),
     )
 
 
@@ -165,7 +165,7 @@ def batch(messages: Sequence[FedMessage]) -> DeliveryBatch:
 
 
 def essence(message: JSONObject) -> JSONObject:
-    """A message but for the times that the other side makes."""
+    """Return a message without the times that the receiver sets."""
     return {name: value for name, value in message.items() if name not in {"receivedAt", "originalTimestamp", "sentAt"}}
 
 
@@ -190,13 +190,13 @@ class TestContract:
         assert case.arrived()[0]["x"] == ['\u2028\n"é💥', 1e-7, 12345678901234567890123]
         sender.close()
 
-    def test_a_destination_that_is_down_is_told_and_the_same_batch_arrives_later(self, case: Case) -> None:
+    def test_a_destination_that_is_down_is_reported_and_the_same_batch_arrives_later(self, case: Case) -> None:
         sender = case.sender()
         case.break_down()
         with pytest.raises(RetryLater) as raised:
             sender.send(batch(fed(3)))
         assert SECRET not in str(raised.value)
-        case.mend()
+        case.repair()
         sender.send(batch(fed(3)))
         assert list(map(essence, case.arrived())) == expected(fed(3))
         sender.close()
@@ -228,6 +228,6 @@ def test_a_callable_that_refuses_is_believed(tmp_path: Path) -> None:
     def take(_: Any) -> None:
         raise PermanentError(detail="not wanted")
 
-    sender = CallableDestination(name="There", call=take).make_sender(surroundings(tmp_path))
+    sender = CallableDestination(name="There", call=take).make_sender(sender_context(tmp_path))
     with pytest.raises(PermanentError, match="not wanted"):
         sender.send(batch(fed(1)))

@@ -1,7 +1,7 @@
-"""A log that was replaced or rewound: nothing in it stays undelivered.
+"""A log that was replaced or rewound: every message in it is delivered.
 
-The rule: a position in a log means nothing without the log's identity.  Whoever stores a position also stores what
-shows that the log was replaced or rewound; then nothing in the log stays undelivered (repeats are allowed, silence is
+The rule: a position in a log means nothing without the log's identity.  Every stored position comes with a proof that
+shows when the log was replaced or rewound; then every message in the log is delivered (repeats are allowed, silence is
 not).
 """
 
@@ -30,7 +30,7 @@ from trackcore import Envelope, LogChanged, Mark, SinkUnavailable, Stretch
 
 
 def store_apart(path: Path, made: Sequence[Envelope]) -> None:
-    """Store messages in a log, each by a process of its own, as it were."""
+    """Store messages in a log, as if by one process each."""
     for each in made:
         store(path, [each])
 
@@ -45,7 +45,7 @@ def _backup(tmp_path: Path) -> Path:
 
 
 class TestIncoming:
-    """Delivery goes on from where both logs agree, at the furthest; it says what it found, in the log and the state."""
+    """Delivery goes on from where both logs agree, at the furthest, and reports the change in the log and the state."""
 
     @pytest.mark.parametrize("more", [0, 1, 3, 4, 20], ids="grown to {} behind the backup".format)
     def test_a_restored_backup_is_delivered_from_where_it_ends(
@@ -93,7 +93,7 @@ class TestIncoming:
         assert there.taken == [f"m{number}" for number in (*range(10), *range(100, 108))]
 
     def test_a_worker_goes_on_after_another_state_of_the_log_is_put_back(self, bench: Bench, backup: Path) -> None:
-        """A log may be replaced again before anything was delivered of the first one in its place."""
+        """A log may be replaced again before any message of its first replacement was delivered."""
         store(bench.log, envelopes(6))
         back_up(bench.log, backup)
         store(bench.log, envelopes(4, first=6))
@@ -106,7 +106,7 @@ class TestIncoming:
         assert there.taken[10:] == [f"m{number}" for number in range(200, 205)]
 
     def test_the_same_log_is_not_taken_for_another(self, bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-        """It was opened again and again, pruned, and messages were deleted from it by another program."""
+        """It was opened again and again, pruned, and another program deleted messages from it."""
         there = Recipient()
         for number in range(60):
             store(bench.log, envelopes(2, first=2 * number))
@@ -164,7 +164,7 @@ class TestIncoming:
         assert mark.stretches
 
     def test_a_destination_that_begins_with_the_newest_message(self, bench: Bench) -> None:
-        """What comes into another log came after the destination had begun."""
+        """The messages of another log came after the destination had begun."""
         store(bench.log, envelopes(10))
         bench.run(bench.worker(Recipient(), start="newest"))
         put_in_place(bench.log, None)
@@ -178,7 +178,7 @@ class TestManyStretches:
     """However many processes have written the log: a position is kept with its proof, and little is sent again."""
 
     def test_each_position_of_a_page_is_proven(self, bench: Bench) -> None:
-        """Also one that many stretches follow up to the end of the page."""
+        """Also a position that many stretches follow before the end of the page."""
         store_apart(bench.log, envelopes(30))
         store_apart(bench.log, envelopes(3, first=30) + envelopes(40, first=33, destinations=("Other",)))
         for after in (0, 5, 29, 30):
@@ -217,7 +217,7 @@ class TestManyStretches:
 
 
 class TestReplay:
-    """A replay goes on in the log that is there, from where both agree up to its end."""
+    """A replay goes on in the current log, from where both agree up to its end."""
 
     def test_a_replay_of_a_log_that_was_replaced_begins_again(
         self, bench: Bench, caplog: pytest.LogCaptureFixture
@@ -256,7 +256,7 @@ class TestPruning:
 
 
 class TestCommands:
-    """`prune` keeps what is not delivered, `destinations` tells what was found, `--follow` goes on in the other log."""
+    """`prune` keeps undelivered messages, `destinations` reports the change, `--follow` goes on in the other log."""
 
     def test_pruning_and_the_standing_of_destinations(self, deploy: Callable[..., Deployed], backup: Path) -> None:
         deployed = deploy('[[destinations]]\nname = "There"\nkind = "file"\nfolder = "out"\n')
@@ -275,7 +275,7 @@ class TestCommands:
         assert ids_in(deployed.log_path) == {f"m{number}" for number in range(100, 110)}
         running, _ = deployed.serve("--no-deliver")
         assert "There: the log was rewound" in running.stderr()
-        assert deployed.standing("There").position == 6
+        assert deployed.status("There").position == 6
 
     @pytest.mark.parametrize("more", [2, 4, 9])
     def test_following_goes_on_in_the_log_that_is_there(
@@ -322,7 +322,7 @@ def test_a_state_file_of_before_there_were_proofs_is_brought_up_to_date(tmp_path
 
 
 class _Deployment:
-    """One log, state and destination, and whatever is done to them."""
+    """One log, state and destination, and the operations on them."""
 
     def __init__(self, folder: Path) -> None:
         self.bench = Bench(folder)
@@ -334,7 +334,7 @@ class _Deployment:
         self.sink = SqliteSink(self.bench.log)
 
     def append(self, count: int) -> None:
-        """Store messages; who cannot store any more in a log that has gone opens that in its place."""
+        """Store messages; a writer whose log file is gone opens the one in its place."""
         made = envelopes(count, first=self.count)
         self.count += count
         try:
@@ -387,7 +387,7 @@ class _Deployment:
         self.worker = self.bench.worker(self.there)
 
     def prune(self, _: int) -> None:
-        """Prune what is delivered, and see that nothing else is gone."""
+        """Prune delivered messages, and check that no other is gone."""
         before = ids_in(self.bench.log)
         position, _change = confirmed(self.bench.feed, self.bench.state.mark("There") or Mark())
         for _step in prune(self.bench.log, NOON + timedelta(days=1), up_to=position):

@@ -1,4 +1,4 @@
-"""Delivery as processes: alone, beside a server, killed, stood by for, and against endpoints that misbehave."""
+"""Delivery as processes: alone, beside a server, killed, on standby, and against endpoints that misbehave."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def webhook(name: str, endpoint: EndpointServer, **settings: object) -> str:
 
 
 def in_order_of_each_user(messages: Sequence[JSONObject]) -> bool:
-    """Tell whether each user's messages came first in the order of their numbers; what came again does not count."""
+    """Return whether each user's messages came first in the order of their numbers, repetitions ignored."""
     last: dict[str, int] = {}
     seen: set[str] = set()
     for message in messages:
@@ -48,12 +48,12 @@ def in_order_of_each_user(messages: Sequence[JSONObject]) -> bool:
 def delivering_pid(deployed: Deployed) -> int:
     """Find the process that delivers."""
 
-    def told() -> int | None:
+    def find() -> int | None:
         file = deployed.folder / "trackcore-delivery.lock"
         text = file.read_text() if file.exists() else ""
         return int(text.rpartition(" ")[2]) if text else None
 
-    pid: int = wait_for(told)
+    pid: int = wait_for(find)
     return pid
 
 
@@ -141,7 +141,7 @@ class TestServe:
         deployed = deploy(config, HOOK_SECRET="shh-shh", HOOK_TOKEN="t0ken-t0ken")  # noqa: S106 - made up
         running, port = deployed.serve()
         send_batch(port, track(1))
-        wait_for(lambda: deployed.standing("There").last_error)
+        wait_for(lambda: deployed.status("There").last_error)
         records, _ = deployed.ask("destinations")
         assert "***" in records[0]["lastError"]
         assert there.requests[0].headers["authorization"] == "t0ken-t0ken"
@@ -151,13 +151,13 @@ class TestServe:
         assert "t0ken-t0ken" not in everything
         assert "shh-shh" not in everything
 
-    def test_a_secret_that_is_not_there_is_told_at_the_start(
+    def test_a_secret_that_is_not_there_is_reported_at_the_start(
         self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
-        deployed = deploy(webhook("There", endpoint(), secret="env:NOT_THERE"))  # noqa: S106 - likewise
+        deployed = deploy(webhook("There", endpoint(), secret="env:NOT_THERE"))  # noqa: S106 - made up
         for command in ("serve", "deliver"):
-            _, told = deployed.ask(command, code=2)
-            assert "destinations[0].secret: the environment variable NOT_THERE is not set" in told
+            _, output = deployed.ask(command, code=2)
+            assert "destinations[0].secret: the environment variable NOT_THERE is not set" in output
         deployed.serve("--no-deliver")
         assert deployed.ask("events") == ([], "")
 
@@ -172,7 +172,7 @@ class TestOneOwner:
         first = deployed.deliver()
         wait_for(lambda: len(there.ids) == 2)
         second = deployed.deliver()
-        second.wait_until_told(rf"trackcore deliver, process {first.process.pid} delivers already; standing by")
+        second.wait_for_output(rf"trackcore deliver, process {first.process.pid} delivers already; standing by")
         first.kill()
         store(deployed.log_path, envelopes(2, first=2))
         wait_for(lambda: len(there.ids) == 4)
@@ -183,23 +183,23 @@ class TestOneOwner:
         self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
     ) -> None:
         deployed = deploy(webhook("There", endpoint()))
-        deployed.deliver().wait_until_told("Delivering to")
+        deployed.deliver().wait_for_output("Delivering to")
         delivering_pid(deployed)
         second = deployed.deliver()
-        second.wait_until_told("standing by")
+        second.wait_for_output("standing by")
         assert second.terminate() == 0
 
 
-def test_nothing_to_deliver_is_told(deploy: Callable[..., Deployed]) -> None:
-    _, told = deploy('[[destinations]]\nname = "None"').ask("deliver", code=2)
-    assert "no destination has a kind" in told
+def test_nothing_to_deliver_is_reported(deploy: Callable[..., Deployed]) -> None:
+    _, output = deploy('[[destinations]]\nname = "None"').ask("deliver", code=2)
+    assert "no destination has a kind" in output
 
 
 def test_delivery_waits_for_a_log(deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]) -> None:
     there = endpoint()
     deployed = deploy(webhook("There", there))
     running = deployed.deliver()
-    running.wait_until_told("there is no log here")
+    running.wait_for_output("there is no log here")
     store(deployed.log_path, envelopes(3))
     wait_for(lambda: len(there.ids) == 3)
     assert running.stderr().count("there is no log here") == 1
@@ -221,7 +221,7 @@ def moody(seed: int) -> Callable[[Received], Reply]:
 
 
 def refusing(received: Received) -> Reply:
-    """Refuse what holds one message of every seven."""
+    """Reject requests that hold one message of every seven."""
     bad = any(int(message["messageId"][1:]) % 7 == 0 for message in received.messages)
     return Reply(status=400, body=b"no sevens") if bad else OK
 
@@ -229,7 +229,7 @@ def refusing(received: Received) -> Reply:
 def test_misbehaving_endpoints_lose_nothing_and_disturb_no_other(
     deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
 ) -> None:
-    """Everything selected arrives, in order for each user; those that hang or are down keep nobody waiting."""
+    """Everything selected arrives, in order for each user; endpoints that hang or are down delay no other."""
     count = 120
     good, bad, choosy = endpoint(), endpoint(moody(1)), endpoint(refusing)
     hanging, down = endpoint(lambda _: Reply(stall=True)), endpoint(lambda _: TRY_LATER)
@@ -251,7 +251,7 @@ def test_misbehaving_endpoints_lose_nothing_and_disturb_no_other(
     wait_for(lambda: set(bad.ids) >= set(everything))
     assert set(bad.ids) == set(everything)
     assert in_order_of_each_user(bad.taken)
-    wait_for(lambda: deployed.standing("Choosy").position == count)
+    wait_for(lambda: deployed.status("Choosy").position == count)
     assert choosy.ids == [message_id for message_id in everything if int(message_id[1:]) % 7]
     letters, _ = deployed.ask("dead-letters")
     assert [letter["message"]["messageId"] for letter in letters] == [f"m{number}" for number in range(0, count, 7)]
@@ -268,19 +268,19 @@ def test_misbehaving_endpoints_lose_nothing_and_disturb_no_other(
 def test_full_recovery_takes_no_longer_than_the_outage(
     deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
 ) -> None:
-    """The next attempt comes when as much time has passed again as the destination was failing, at the latest."""
+    """The next attempt comes at the latest when the destination has been failing for as long again."""
     there = endpoint(lambda _: TRY_LATER)
     deployed = deploy(webhook("There", there))
     store(deployed.log_path, envelopes(500))
     deployed.deliver()
     wait_for(lambda: len(there.requests) >= 3)
     outage = time.monotonic() - there.requests[0].at
-    standing = deployed.standing("There")
-    assert standing.next_try_at is not None
-    assert standing.failing_since is not None
-    assert standing.last_error_at is not None
-    pause = standing.next_try_at - standing.last_error_at
-    assert pause.total_seconds() <= max(0.5, (standing.last_error_at - standing.failing_since).total_seconds())
+    status = deployed.status("There")
+    assert status.next_try_at is not None
+    assert status.failing_since is not None
+    assert status.last_error_at is not None
+    pause = status.next_try_at - status.last_error_at
+    assert pause.total_seconds() <= max(0.5, (status.last_error_at - status.failing_since).total_seconds())
     there.behaviour = lambda _: OK
     wait_for(lambda: len(there.ids) == 500)
     assert outage > 0
@@ -291,7 +291,7 @@ def _has_more_than(there: EndpointServer, count: int) -> bool:
 
 
 def kill_under_load(deployed: Deployed, there: EndpointServer, kills: int, seed: int) -> tuple[int, int]:
-    """Kill the process that delivers, at random moments while messages come in; give messages and duplicates."""
+    """Kill the process that delivers, at random moments while messages come in; return messages and duplicates."""
     jitter = random.Random(seed)
     stopping = threading.Event()
     stored = 0
@@ -316,7 +316,7 @@ def kill_under_load(deployed: Deployed, there: EndpointServer, kills: int, seed:
         stopping.set()
         feeder.join()
     running = deployed.deliver()
-    wait_for(lambda: deployed.standing("There").position == stored)
+    wait_for(lambda: deployed.status("There").position == stored)
     running.terminate()
     return stored, len(there.ids) - len(set(there.ids))
 
@@ -337,18 +337,18 @@ def test_killed_at_any_time_everything_arrives_and_only_batches_in_flight_twice(
 
 
 def test_commands_steer_what_runs(deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]) -> None:
-    """Dead letters are sent once more and messages replayed by the process that delivers, while the commands wait."""
+    """The process that delivers retries dead letters and replays messages, while the commands wait."""
     there = endpoint(refusing)
     deployed = deploy(webhook("There", there))
     _, port = deployed.serve()
     send_batch(port, *(track(number) for number in range(8)))
     deployed.wait_until_delivered("There")
-    wait_for(lambda: deployed.standing("There").dead_letters == 2)
+    wait_for(lambda: deployed.status("There").dead_letters == 2)
     there.behaviour = lambda _: OK
-    _, told = deployed.ask("dead-letters", "--destination", "There", "--retry")
-    assert told == "2 will be sent once more\n"
+    _, output = deployed.ask("dead-letters", "--destination", "There", "--retry")
+    assert output == "2 will be sent once more\n"
     wait_for(lambda: there.ids[-2:] == ["m0", "m7"])
-    wait_for(lambda: deployed.ask("dead-letters") == ([], ""))  # the answer is written down after it was given
+    wait_for(lambda: deployed.ask("dead-letters") == ([], ""))  # the request is recorded after its response was sent
     there.taken.clear()
     selected: list[Any] = ["--destination", "There", "--since", "1h", "--user", "user-0"]
     assert deployed.ask("replay", *selected, "--dry-run")[1] == "8 messages would be sent to There\n"

@@ -1,4 +1,4 @@
-"""What a configuration says of destinations that are delivered to, and its mistakes."""
+"""The configuration of destinations that are delivered to, and mistakes in it."""
 
 import io
 import logging
@@ -87,7 +87,7 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ('kind = "webhok"', "destinations[0].kind: there is no such kind of destination; did you mean 'webhook'?"),
         ('kind = "carrier pigeon"', "there are file, kafka, segment, webhook"),
@@ -98,9 +98,9 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
         ('kind = "webhook"\nurll = "http://a"', "destinations[0].urll: there is no such setting; did you mean 'url'?"),
         ('kind = "webhook"\nurl = "ftp://a"', "destinations[0].url: expected a URL such as"),
         ('kind = "webhook"\nurl = "http://"', "destinations[0].url: expected a URL such as"),
-        ('kind = "webhook"\nurl = "http://u:p@a"', "destinations[0].url: a URL with a password would show"),
+        ('kind = "webhook"\nurl = "http://u:p@a"', "destinations[0].url: a password in a URL would appear"),
         ('kind = "webhook"\nurl = 3', "destinations[0].url: expected a string, found an integer"),
-        ('kind = "webhook"\nurl = "http://a"\nsecret = "x"', "destinations[0].secret: a secret is not written down"),
+        ('kind = "webhook"\nurl = "http://a"\nsecret = "x"', "destinations[0].secret: a secret must not be written"),
         ('kind = "webhook"\nurl = "http://a"\nheaders = 3', "destinations[0].headers: expected a table"),
         ('kind = "webhook"\nurl = "http://a"\nheaders = {"a b" = "c"}', "destinations[0].headers: 'a b' cannot be set"),
         ('kind = "webhook"\nurl = "http://a"\nheaders = {Host = "c"}', "destinations[0].headers: 'Host' cannot be set"),
@@ -117,10 +117,10 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
         ('kind = "file"', "destinations[0].folder: is missing"),
     ],
 )
-def test_a_mistake_is_told_with_its_path(text: str, told: str) -> None:
+def test_a_mistake_is_reported_with_its_path(text: str, expected: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse_configuration(f'[[destinations]]\nname = "There"\n{text}')
-    assert told in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_a_mistake_in_the_delivery_table(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_mistake_in_the_delivery_table(tmp_path: Path) -> None:
 
 
 class TestCommands:
-    """What the commands say where there is nothing, or not what was asked for."""
+    """The output of the commands when there is nothing to show, or the arguments match nothing."""
 
     def test_without_a_log_nothing_is_made(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
@@ -143,10 +143,10 @@ class TestCommands:
     def test_a_destination_that_is_not_there(self, deploy: Callable[..., Deployed], command: list[str]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
         store(deployed.log_path, envelopes(1))
-        _, told = deployed.ask(*command, "--destination", "Hok", code=2)
-        assert "did you mean 'Hook'?" in told
+        _, output = deployed.ask(*command, "--destination", "Hok", code=2)
+        assert "did you mean 'Hook'?" in output
 
-    def test_destinations_are_told_with_what_waits_for_them(self, deploy: Callable[..., Deployed]) -> None:
+    def test_destinations_are_shown_with_what_waits_for_them(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
         store(deployed.log_path, envelopes(3, destinations=("Hook", "Plain")))
         plain, hook, mirror, _ = deployed.ask("destinations")[0]
@@ -157,7 +157,7 @@ class TestCommands:
         assert "stopped" in deployed.ask("destinations", "--format", "table")[1]
 
     def test_what_a_destination_answered_acts_on_no_terminal(self, deploy: Callable[..., Deployed]) -> None:
-        """Nor is it markup, also where an older version has stored it as it came."""
+        """Nor is it markup, even if an older version stored it unescaped."""
         deployed = deploy(WHOLE.partition("[delivery]")[0])
         store(deployed.log_path, envelopes(1, destinations=("Hook",)))
         evil = "[red]no[/red]\x1b[31m\n\x9b31m\u202e\u2028\x7f"
@@ -166,19 +166,19 @@ class TestCommands:
             state.fail("Hook", evil, now=NOON, attempts=[], failures=1, next_try_at=NOON)
             state.settle("Hook", DeliveryResult(messages=fed(1), refused={0: evil}, now=NOON))
         for command, name in (("destinations", "lastError"), ("dead-letters", "reason")):
-            told, _ = deployed.ask(command)
-            assert [record[name] for record in told if record.get(name)] == [evil]
+            output, _ = deployed.ask(command)
+            assert [record[name] for record in output if record.get(name)] == [evil]
             raw = deployed.ask(command, "--format", "jsonl")[1]
             assert not any(character in raw for character in "\x1b\x9b\u202e\u2028\x7f")
             table = deployed.ask(command, "--format", "table")[1]
             assert all(line.isprintable() for line in table.split("\n"))
             assert "[red]no[/red]\\x1b[31m" in table
 
-    def test_what_nobody_delivers_is_told(self, deploy: Callable[..., Deployed]) -> None:
+    def test_what_nobody_delivers_is_reported(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
         store(deployed.log_path, envelopes(3))
-        _, told = deployed.ask("replay", "--destination", "Hook", "--since", "1d")
-        assert told == (
+        _, output = deployed.ask("replay", "--destination", "Hook", "--since", "1d")
+        assert output == (
             "Replay 1 will be done as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now\n"
         )
 
@@ -217,9 +217,9 @@ class TestSecrets:
         configuration = parse_configuration(f'[[destinations]]\nname = "There"\n{text}')
         with pytest.raises(ConfigurationError) as raised:
             check_destinations(configuration, environ={"VALUE": value})
-        told = str(raised.value)
-        assert told.startswith(f"{path}: the environment variable VALUE ")
-        assert not value or value not in told
+        output = str(raised.value)
+        assert output.startswith(f"{path}: the environment variable VALUE ")
+        assert not value or value not in output
 
     @pytest.mark.parametrize("value", ["key\\n", " key", "k\\u0000ey", "ключ"])
     @pytest.mark.parametrize(
@@ -237,14 +237,14 @@ class TestSecrets:
 
     @pytest.mark.parametrize("value", ["a:s3cr3t", "***", "s3cr3t\xad"])
     def test_the_write_key_of_the_other_side(self, value: str) -> None:
-        """It is also one that requests can carry: anything else is lost there, with an answer of 200."""
+        """It must be a key that requests can carry: any other is lost there, with an answer of 200."""
         text = '[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = '
         with pytest.raises(ConfigurationError, match=r"^destinations\[0\]\.write_key: .*a write key|SDKs") as raised:
             parse_configuration(f'{text}"{value}"')
         assert value not in str(raised.value).replace("'***' is how", "")
         configuration = parse_configuration(f'{text}"env:VALUE"')
-        told = r"^there\.toml: destinations\[0\]\.write_key: the environment variable VALUE is not usable: "
-        with pytest.raises(ConfigurationError, match=told) as raised:
+        pattern = r"^there\.toml: destinations\[0\]\.write_key: the environment variable VALUE is not usable: "
+        with pytest.raises(ConfigurationError, match=pattern) as raised:
             check_destinations(configuration, Path("there.toml"), environ={"VALUE": value})
         assert value not in str(raised.value).replace("'***' is how", "")
 
@@ -252,10 +252,12 @@ class TestSecrets:
         with pytest.raises(ConfigurationError, match=r"^destinations\[0\]\.write_key: a write key cannot be empty$"):
             parse_configuration('[[destinations]]\nname = "There"\nkind = "segment"\nwrite_key = ""')
 
-    def test_a_token_that_is_too_short_is_told_with_its_file_and_variable(self) -> None:
+    def test_a_token_that_is_too_short_is_reported_with_its_file_and_variable(self) -> None:
         configuration = parse_configuration('[debugger]\ntoken = "env:VALUE"')
-        told = r"^there\.toml: debugger\.token: .*at least 12 characters, that of the environment variable VALUE has 5$"
-        with pytest.raises(ConfigurationError, match=told):
+        pattern = (
+            r"^there\.toml: debugger\.token: .*at least 12 characters, that of the environment variable VALUE has 5$"
+        )
+        with pytest.raises(ConfigurationError, match=pattern):
             read_debugger_token(configuration, {"VALUE": "short"}, file=Path("there.toml"))
 
     def test_the_token_of_the_debugger(self) -> None:

@@ -1,4 +1,4 @@
-"""The state file, and the right to deliver."""
+"""The state file, and the delivery lock."""
 
 import sqlite3
 import subprocess
@@ -34,9 +34,9 @@ class TestFile:
             state.begin("There", 0)
             state.settle("There", settled(5, refused=2))
         with closing(State(path, must_exist=True)) as state:
-            standing = state.standing("There", NOON)
-            assert standing is not None
-            assert (standing.position, standing.delivered, standing.dead_letters) == (5, 3, 2)
+            status = state.status("There", NOON)
+            assert status is not None
+            assert (status.position, status.delivered, status.dead_letters) == (5, 3, 2)
             assert [letter.message for letter in state.dead_letters("There")] == fed(5)[:2]
 
     def test_a_file_of_another_program_is_not_touched(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class TestFile:
 
     def test_a_text_is_no_state(self, path: Path) -> None:
         path.parent.mkdir()
-        path.write_text("this is no SQLite file" * 100)
+        path.write_text("not a SQLite file" * 100)
         with pytest.raises(UnusableState, match="not a database"):
             State(path)
 
@@ -67,7 +67,7 @@ class TestFile:
         assert not path.exists()
 
     def test_looking_at_it_while_it_is_made(self, tmp_path: Path) -> None:
-        """A command may ask for the state at the very moment at which the server makes it."""
+        """A command may open the state at the very moment at which the server creates it."""
         for number in range(40):
             path = tmp_path / f"{number}.db"
             with ThreadPoolExecutor(3) as threads:
@@ -82,8 +82,8 @@ class TestRate:
             for second in range(300):
                 now = NOON + timedelta(seconds=second)
                 state.settle("There", DeliveryResult(messages=fed(10), refused={}, now=now))
-            steady = state.standing("There", NOON + timedelta(seconds=300))
-            later = state.standing("There", NOON + timedelta(seconds=900))
+            steady = state.status("There", NOON + timedelta(seconds=300))
+            later = state.status("There", NOON + timedelta(seconds=900))
             assert steady is not None
             assert later is not None
             assert steady.rate == pytest.approx(10, rel=0.03)
@@ -93,12 +93,12 @@ class TestRate:
 class TestDeliveryLock:
     def test_one_has_it_at_a_time(self, tmp_path: Path) -> None:
         first, second = DeliveryLock(tmp_path / "lock"), DeliveryLock(tmp_path / "lock")
-        assert first.owner() is None
+        assert first.holder() is None
         assert first.acquire("the first")
         assert not second.acquire("the second")
-        assert (second.owner() or "").startswith("the first, process ")
+        assert (second.holder() or "").startswith("the first, process ")
         first.release()
-        assert second.owner() is None
+        assert second.holder() is None
         assert second.acquire("the second")
         second.release()
 

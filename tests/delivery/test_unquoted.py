@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from delivery_helpers import Bench, envelopes, fed, store, surroundings
+from delivery_helpers import Bench, envelopes, fed, sender_context, store
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trackcore_delivery import (
@@ -37,7 +37,7 @@ from trackcore_server.process.stderr_log import LOG_FORMAT, GunicornLogger, Visi
 from trackcore_server.storage.logs import make_sink
 
 MARK = "s3cr3t"
-"""Stands in every secret: wherever it is shown, so is part of the secret."""
+"""Part of every secret: any output that shows a secret shows this part."""
 
 TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=8)
 SECRETS = st.tuples(TEXTS, TEXTS).map(MARK.join).filter(lambda text: not text.startswith("env:"))
@@ -90,13 +90,13 @@ PLACES = (
 
 
 def toml(text: str) -> str:
-    """Write a text as TOML does."""
+    """Write a text as a TOML string."""
     return json.dumps(text).replace("\x7f", "\\u007f")
 
 
 @contextmanager
 def logged() -> Iterator[io.StringIO]:
-    """Collect all that is logged, with the tracebacks that a handler of somebody else would write."""
+    """Collect all log output, with the tracebacks that a third-party handler would write."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()
@@ -112,7 +112,7 @@ def logged() -> Iterator[io.StringIO]:
 
 
 def everything_of(error: BaseException) -> str:
-    """Return what Python shows of an error that nobody catches, and its value."""
+    """Return the text that Python shows for an uncaught error, and its value."""
     return "".join(traceback.format_exception(error)) + repr(error)
 
 
@@ -169,7 +169,7 @@ def test_no_mistake_in_the_environment_quotes_it(setting: str, text: str, secret
 
 
 class Echo:
-    """An endpoint that answers with all that it was sent, as its own words."""
+    """An endpoint that echoes everything that it receives."""
 
     def __init__(self) -> None:
         self.before = b""
@@ -216,7 +216,7 @@ ANSWERS = [
 @example(f"{MARK}é", f"{MARK}é")
 @example(f"Bearer {MARK}", f'{MARK}"\\')
 def test_no_failure_of_sending_quotes_it(echo: Echo, before: bytes, secret: str, key: str) -> None:
-    """Headers, keys and the URL, whatever the other side makes of them."""
+    """Headers, keys and the URL, whatever the receiver makes of them."""
     echo.before = before
     address = f"{echo.url}/long-{MARK}"
     environ = {"SECRET": secret, "KEY": key}
@@ -225,7 +225,7 @@ def test_no_failure_of_sending_quotes_it(echo: Echo, before: bytes, secret: str,
         WebhookDestination(name="There", url=f"{address}?key={MARK}", secret=Secret("env:SECRET"), headers=headers),
         SegmentDestination(name="There", url=address, write_key=Secret("env:KEY"), headers=headers),
     ):
-        sender = destination.make_sender(surroundings(Path(), environ))
+        sender = destination.make_sender(sender_context(Path(), environ))
         with logged() as log, suppress_taken():
             sender.send(DeliveryBatch(destination="There", messages=fed(2)))
         sender.close()
@@ -234,15 +234,15 @@ def test_no_failure_of_sending_quotes_it(echo: Echo, before: bytes, secret: str,
 
 @contextmanager
 def suppress_taken() -> Iterator[None]:
-    """Check what a sender raises, if it raises anything."""
+    """Check the error that a sender raises, if it raises one."""
     try:
         yield
     except (RetryLater, PermanentError) as error:
-        shown, told = everything_of(error), str(error)
+        shown, message = everything_of(error), str(error)
     else:
         return
     assert MARK not in shown
-    assert told.isprintable()
+    assert message.isprintable()
 
 
 def fail(secret: str) -> None:
@@ -271,7 +271,7 @@ FAILURES = [fail, fail_of_it, fail_as_a_group, fail_to_encode, json.loads, int]
 @settings(max_examples=10, deadline=None)
 @given(SECRETS)
 def test_no_unexpected_error_of_a_destination_is_quoted(failure: Callable[[str], object], secret: str) -> None:
-    """A callable of somebody else raises anything: it is told in a log, in the state and among the dead letters."""
+    """A third-party callable raises anything: the error appears in a log, in the state and among the dead letters."""
     with TemporaryDirectory() as folder, logged() as log:
         bench = Bench(Path(folder))
         store(bench.log, envelopes(1))
@@ -280,32 +280,32 @@ def test_no_unexpected_error_of_a_destination_is_quoted(failure: Callable[[str],
             failure(secret)
 
         destination = CallableDestination(name="There", call=call)
-        worker = bench.worker(destination.make_sender(surroundings(bench.folder)), retry_window=timedelta())
+        worker = bench.worker(destination.make_sender(sender_context(bench.folder)), retry_window=timedelta())
         bench.run(worker)
         bench.clock.turn(seconds=100)
         bench.run(worker)
-        standing = bench.state.standing("There", bench.clock.now)
+        status = bench.state.status("There", bench.clock.now)
         bench.state.close()
-    assert standing is not None
-    assert "the sender failed" in (standing.last_error or "")
-    assert MARK not in repr(standing)
+    assert status is not None
+    assert "the sender failed" in (status.last_error or "")
+    assert MARK not in repr(status)
     assert "the sender failed: " in log.getvalue()
     assert " in call" in log.getvalue()
     assert MARK not in log.getvalue()
 
 
 class _Broken(DeliveredDestination):
-    """A kind that is sent to by nobody."""
+    """A kind whose sender is never used."""
 
     def make_sender(self, _: Any) -> Any:
         return None
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_no_unexpected_error_of_a_lane_is_quoted(failure: Callable[[str], object], tmp_path: Path) -> None:
+def test_no_unexpected_error_of_a_queue_is_quoted(failure: Callable[[str], object], tmp_path: Path) -> None:
     asked = threading.Event()
 
-    class Lane:
+    class Queue:
         name = "incoming"
         can_hold = False
 
@@ -315,16 +315,16 @@ def test_no_unexpected_error_of_a_lane_is_quoted(failure: Callable[[str], object
             finally:
                 asked.set()
 
-        def rest(self, _: object) -> None:
-            """Nothing to rest."""
+        def keep_alive(self, _: object) -> None:
+            """Nothing to do."""
 
     bench = Bench(tmp_path)
     with logged() as log:
         delivery = Delivery(
-            make_queues=lambda _: [Lane()],  # type: ignore[list-item]
+            make_queues=lambda _: [Queue()],  # type: ignore[list-item]
             state=bench.state,
             destinations=[_Broken(name="There")],
-            surroundings=surroundings(tmp_path),
+            context=sender_context(tmp_path),
         )
         delivery._senders = []
         delivery.start()
@@ -376,7 +376,7 @@ class TestTheLogOfTheServer:
             fail(MARK)
         error = caught.value
         sys.excepthook(KeyError, error, error.__traceback__)
-        told = [record.getMessage() for record in caplog.records]
-        assert told[0].startswith("the thread mine ends: KeyError at ")
-        assert told[1].startswith("the process ends: KeyError at ")
+        texts = [record.getMessage() for record in caplog.records]
+        assert texts[0].startswith("the thread mine ends: KeyError at ")
+        assert texts[1].startswith("the process ends: KeyError at ")
         assert MARK not in caplog.text

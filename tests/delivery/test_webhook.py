@@ -1,4 +1,4 @@
-"""Webhooks against real servers: what is sent, and what each answer means."""
+"""Webhooks against real servers: the requests, and the meaning of each response."""
 
 import gzip
 import hmac
@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delivery_helpers import NOON, EndpointServer, Reply, fed, surroundings
+from delivery_helpers import NOON, EndpointServer, Reply, fed, sender_context
 from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_delivery import DeliveryBatch, PermanentError, RetryLater, Secret, Sender, WebhookDestination
-from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS, asked_seconds
+from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS, capped_retry_after
 from trackcore_delivery.http import EndpointResponse, HttpEndpoint
 from trackcore_delivery.retry_after import retry_after_seconds
 
 BATCH = DeliveryBatch(destination="There", messages=fed(3))
-TOKEN = "a-T0ken-of-Ours"  # noqa: S105 - of tests alone
+TOKEN = "a-T0ken-of-Ours"  # noqa: S105 - used in tests alone
 ENDPOINT = HttpEndpoint("http://a/", headers={}, timeout=1.0, secrets=[TOKEN], clock=lambda: NOON)
 
 
@@ -34,13 +34,13 @@ ENDPOINT = HttpEndpoint("http://a/", headers={}, timeout=1.0, secrets=[TOKEN], c
 def _hook(tmp_path: Path) -> Callable[..., Sender]:
     def make(url: str, **settings: Any) -> Sender:
         destination = WebhookDestination(name="There", url=url, **settings)
-        return destination.make_sender(surroundings(tmp_path, {"SECRET": "shh", "TOKEN": "t0ken"}))
+        return destination.make_sender(sender_context(tmp_path, {"SECRET": "shh", "TOKEN": "t0ken"}))
 
     return make
 
 
 def self_signed(folder: Path) -> Path:
-    """Make a key and a certificate of its own, in one file."""
+    """Make a key and a self-signed certificate, in one file."""
     file = folder / "self-signed.pem"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1"]
     parts = [*made, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "-", "-out", "-"]
@@ -165,19 +165,19 @@ class TestAnswers:
             hook(server.url).send(BATCH)
         assert raised.value.retry_after == seconds
 
-    def test_what_an_endpoint_answers_is_told_in_part_and_without_our_secrets(
+    def test_what_an_endpoint_answers_is_quoted_in_part_and_without_our_secrets(
         self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
     ) -> None:
         server = endpoint(lambda request: Reply(status=500, body=repr(request.headers).encode() + b"x" * 10_000))
         sender = hook(f"{server.url}/path-of-a-slack-hook?token=in-the-url", headers={"A": Secret("env:TOKEN")})
         with pytest.raises(RetryLater) as raised:
             sender.send(BATCH)
-        told = str(raised.value)
-        assert "***" in told
-        assert "t0ken" not in told
-        assert "in-the-url" not in told
-        assert "slack" not in told
-        assert len(told) < 300
+        message = str(raised.value)
+        assert "***" in message
+        assert "t0ken" not in message
+        assert "in-the-url" not in message
+        assert "slack" not in message
+        assert len(message) < 300
 
     @pytest.mark.parametrize(
         "answer",
@@ -190,7 +190,7 @@ class TestAnswers:
         ids=["long", "often", "broken off", "broken off after it"],
     )
     def test_no_part_of_a_secret_is_shown_where_an_answer_is_cut(self, answer: EndpointResponse) -> None:
-        """Only so much of an answer is looked at, and it may not arrive to its end in time."""
+        """Only the beginning of a response is searched, and it may not arrive completely in time."""
         with pytest.raises(RetryLater) as raised:
             ENDPOINT.check(answer)
         assert re.fullmatch(r"http://a answered 500(: [*]+)?", str(raised.value))
@@ -224,7 +224,7 @@ class TestNoAnswer:
             sender.send(BATCH)
 
     def test_an_answer_that_never_ends_is_not_read_to_its_end(self, hook: Callable[..., Sender]) -> None:
-        """A byte now and then would keep a timeout of each read from ever striking."""
+        """A byte now and then would keep a timeout for each read from ever expiring."""
         ended = threading.Event()
 
         def trickle(listening: socket.socket) -> None:
@@ -247,7 +247,7 @@ class TestNoAnswer:
             thread.join()
 
     @pytest.mark.parametrize(
-        ("scheme", "start", "drip", "told"),
+        ("scheme", "start", "drip", "expected"),
         [
             ("http", b"HTTP/1.1 200 OK\r\nX-A: ", b"a", "no answer"),
             ("http", b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no answer"),
@@ -256,9 +256,9 @@ class TestNoAnswer:
         ],
     )
     def test_the_timeout_is_a_deadline_for_the_whole_request(
-        self, hook: Callable[..., Sender], scheme: str, start: bytes, drip: bytes, told: str
+        self, hook: Callable[..., Sender], scheme: str, start: bytes, drip: bytes, expected: str
     ) -> None:
-        """A byte now and then starts no new timeout: in a header, in interim answers, in the handshake of TLS."""
+        """A byte now and then restarts no timeout: in a header, in interim responses, in the TLS handshake."""
         ended = threading.Event()
 
         def trickle(listening: socket.socket) -> None:
@@ -274,7 +274,7 @@ class TestNoAnswer:
             thread.start()
             url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
             sender = hook(url, timeout=timedelta(milliseconds=300))
-            with pytest.raises(RetryLater, match=f"{told} within the timeout$"):
+            with pytest.raises(RetryLater, match=f"{expected} within the timeout$"):
                 sender.send(BATCH)
             ended.set()
             thread.join()
@@ -291,7 +291,7 @@ class TestNoAnswer:
     ) -> None:
         bomb = gzip.compress(b"\0" * (64 << 20))
         server = endpoint(lambda _: Reply(headers=headers, body=bomb))
-        sender = WebhookDestination(name="There", url=server.url).make_sender(surroundings(tmp_path))
+        sender = WebhookDestination(name="There", url=server.url).make_sender(sender_context(tmp_path))
         tracemalloc.start()
         sender.send(BATCH)
         peak = tracemalloc.get_traced_memory()[1]
@@ -304,7 +304,7 @@ class TestNoAnswer:
     )
     def test_no_retry_after_raises_or_waits_beyond_the_bound(self, text: str) -> None:
         seconds = retry_after_seconds(text, NOON)
-        assert seconds is None or 0 < asked_seconds(seconds) <= LONGEST_RETRY_AFTER_SECONDS
+        assert seconds is None or 0 < capped_retry_after(seconds) <= LONGEST_RETRY_AFTER_SECONDS
 
     def test_what_an_endpoint_answers_acts_on_no_terminal(
         self, endpoint: Callable[..., EndpointServer], hook: Callable[..., Sender]
@@ -341,17 +341,17 @@ class TestNoAnswer:
             thread.join()
 
     @pytest.mark.parametrize(
-        ("reason", "told"),
+        ("reason", "expected"),
         [(socket.EAI_NONAME, "the host is not known"), (socket.EAI_AGAIN, "the host cannot be looked up at this time")],
     )
     def test_the_name_is_unknown(
-        self, hook: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch, reason: int, told: str
+        self, hook: Callable[..., Sender], monkeypatch: pytest.MonkeyPatch, reason: int, expected: str
     ) -> None:
         def look_up(*_: object, **__: object) -> Any:
             raise socket.gaierror(reason, "s3cr3t")
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        with pytest.raises(RetryLater, match=rf"^http://somewhere\.example: {told}$") as raised:
+        with pytest.raises(RetryLater, match=rf"^http://somewhere\.example: {expected}$") as raised:
             hook("http://somewhere.example/s3cr3t").send(BATCH)
         assert raised.value.of_destination
 
@@ -371,7 +371,7 @@ class TestNoAnswer:
         ended.set()
 
     def test_connecting_takes_too_long(self, hook: Callable[..., Sender]) -> None:
-        """Nobody accepts, and the queue of those who wait to be accepted is full."""
+        """Nobody accepts connections, and the backlog of the listening socket is full."""
         with ExitStack() as opened:
             listening = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
             address = listening.getsockname()
@@ -389,7 +389,7 @@ class TestNoAnswer:
     def test_the_connection_is_reset(self, hook: Callable[..., Sender]) -> None:
         def reset(listening: socket.socket) -> None:
             connection, _ = listening.accept()
-            while not connection.recv(1 << 16).endswith(b"]"):  # else the request is what fails
+            while not connection.recv(1 << 16).endswith(b"]"):  # else the request fails
                 pass
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
@@ -403,7 +403,7 @@ class TestNoAnswer:
             assert not raised.value.of_destination
 
     def test_the_body_of_a_failure_takes_too_long(self, hook: Callable[..., Sender]) -> None:
-        """The status has arrived, so it decides, and what came of the body is told."""
+        """The status has arrived, so it decides, and the received part of the body is quoted."""
         ended = threading.Event()
 
         def stall(listening: socket.socket) -> None:
@@ -423,7 +423,7 @@ class TestNoAnswer:
             thread.join()
 
     def test_the_certificate_is_not_trusted(self, hook: Callable[..., Sender], tmp_path: Path) -> None:
-        """One that is signed by itself; what OpenSSL says of it is told, and nothing of the request."""
+        """A self-signed certificate; OpenSSL's message is quoted, and nothing of the request."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self_signed(tmp_path))
 
@@ -435,8 +435,8 @@ class TestNoAnswer:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             thread = threading.Thread(target=serve, args=(listening,))
             thread.start()
-            told = r"^https://127.0.0.1:[0-9]+: TLS failed \(certificate verify failed: self.signed certificate\)$"
-            with pytest.raises(RetryLater, match=told) as raised:
+            pattern = r"^https://127.0.0.1:[0-9]+: TLS failed \(certificate verify failed: self.signed certificate\)$"
+            with pytest.raises(RetryLater, match=pattern) as raised:
                 hook(f"https://127.0.0.1:{listening.getsockname()[1]}/s3cr3t").send(BATCH)
             thread.join()
             assert raised.value.of_destination

@@ -1,4 +1,4 @@
-"""The worker: what is tried when, and what becomes of a message that is not taken."""
+"""The worker: when it tries which messages, and what happens to a rejected one."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -10,14 +10,14 @@ from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from hypothesis import given
 from hypothesis import strategies as st
 from trackcore_delivery import MessageRefused, PermanentError, RetryLater, Selection, UnusableState
-from trackcore_delivery.backoff import FIRST_SECONDS, LONGEST_SECONDS, asked_seconds, backoff_seconds
+from trackcore_delivery.backoff import FIRST_SECONDS, LONGEST_SECONDS, backoff_seconds, capped_retry_after
 from trackcore_delivery.destination_worker import DestinationWorker
 
 Behaviour = Callable[[list[str]], Sequence[MessageRefused]]
 
 
 def refusing(*bad: str) -> Behaviour:
-    """Refuse every batch that has one of these messages in it."""
+    """Reject every batch that has one of these messages in it."""
 
     def behave(ids: list[str]) -> Sequence[MessageRefused]:
         if set(ids) & set(bad):
@@ -139,9 +139,9 @@ class TestRefusals:
 
         store(bench.log, envelopes(40, pad=9_000))
         bench.run(bench.worker(Recipient(refuse), batch_messages=7))
-        standing = bench.state.standing("There", NOON)
-        assert standing is not None
-        assert (standing.dead_letters, standing.dead_dropped) == (10, 30)
+        status = bench.state.status("There", NOON)
+        assert status is not None
+        assert (status.dead_letters, status.dead_dropped) == (10, 30)
         assert list(bench.dead) == [f"m{number}" for number in range(30, 40)]
 
 
@@ -158,12 +158,12 @@ class TestFailures:
         bench.clock.turn(seconds=FIRST_SECONDS)
         bench.run(worker)
         assert there.taken == [f"m{number}" for number in range(6)]
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert (standing.failing_since, standing.last_error) == (None, "down, with 2")
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert (status.failing_since, status.last_error) == (None, "down, with 2")
 
     def test_a_batch_gets_smaller_until_what_makes_it_fail_is_alone(self, bench: Bench) -> None:
-        """Where nobody else's message shows that the destination works; so those before it arrive."""
+        """If no message of another user shows that the destination works; so the messages before it arrive."""
 
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
             return failing(ids) if "m5" in ids else ()
@@ -186,9 +186,9 @@ class TestFailures:
         there = Recipient(behave)
         worker = bench.worker(there)
         worker.step()
-        standing = bench.state.standing("There", bench.clock())
-        assert standing is not None
-        assert standing.next_try_at == NOON + timedelta(seconds=waited)
+        status = bench.state.status("There", bench.clock())
+        assert status is not None
+        assert status.next_try_at == NOON + timedelta(seconds=waited)
 
     def test_the_wait_survives_a_restart(self, bench: Bench) -> None:
         def behave(_: list[str]) -> Sequence[MessageRefused]:
@@ -258,7 +258,7 @@ class TestRetryWindow:
         store(bench.log, envelopes(30, first=30))
         self.run_for(bench, worker, hours=3)
         assert list(bench.dead) == [f"m{number}" for number in range(30)]
-        assert bench.dead["m0"] == "not taken within 4:00:00; last: down, with 1"
+        assert bench.dead["m0"] == "not delivered within 4:00:00; last: down, with 1"
 
     def test_one_message_that_cannot_be_taken_dies_alone(self, bench: Bench) -> None:
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
@@ -271,7 +271,7 @@ class TestRetryWindow:
         assert there.taken == [f"m{number}" for number in (0, 1, 2, 3, 4, 6, 7)]
 
     def test_old_messages_are_given_the_window_too(self, bench: Bench) -> None:
-        """A destination that fails for a moment must not cost what waited for another reason, such as an import."""
+        """A short failure of a destination must not cost messages that waited for another reason, such as an import."""
         store(bench.log, envelopes(3, received_at=NOON - timedelta(days=9)))
         self.fail_for(bench, Recipient(failing), hours=3.9)
         assert bench.dead == {}
@@ -360,7 +360,7 @@ class TestSecondChances:
         assert there.taken == ["m7", "m10"]
 
     def test_a_replay_gives_a_destination_what_it_would_get_today(self, bench: Bench) -> None:
-        """By `integrations`, by the source's choice and by `max_age`; what was selected then does not matter."""
+        """By `integrations`, by the source's choice and by `max_age`; the selection on receipt does not matter."""
         store(bench.log, envelopes(2, destinations=()))
         store(bench.log, envelopes(1, first=2, source="elsewhere"))
         (excluded,) = envelopes(1, first=3)
@@ -386,7 +386,7 @@ class TestSecondChances:
         assert second.taken == ["m2", "m3", "m4", "m5"]
 
     def test_a_second_chance_that_fails_holds_up_nothing_else_and_ends(self, bench: Bench) -> None:
-        """It has its own count of failures: what comes in goes on, and does not make the other one try for ever."""
+        """It has its own count of failures: incoming messages go on, and do not make it retry forever."""
 
         def behave(ids: list[str]) -> Sequence[MessageRefused]:
             return failing(ids) if "m0" in ids else ()
@@ -403,7 +403,7 @@ class TestSecondChances:
             bench.clock.turn(minutes=1)
         assert there.taken == [f"m{number}" for number in range(1, 5 * 60)]
         (letter,) = bench.state.dead_letters()
-        assert (letter.retried_at, letter.reason) == (None, "not taken within 4:00:00; last: down, with 1")
+        assert (letter.retried_at, letter.reason) == (None, "not delivered within 4:00:00; last: down, with 1")
 
     def test_what_comes_in_does_not_wait_for_a_replay(self, bench: Bench) -> None:
         store(bench.log, envelopes(6))
@@ -431,11 +431,11 @@ def test_the_ceiling_of_a_wait_doubles() -> None:
 
 @given(st.floats(allow_nan=False))
 def test_a_wait_that_is_asked_for_is_bounded(asked: float) -> None:
-    assert 0 <= asked_seconds(asked) <= 3_600
+    assert 0 <= capped_retry_after(asked) <= 3_600
 
 
 def test_order_holds_for_each_user_whatever_fails(bench: Bench) -> None:
-    """Everything arrives at least once, and of each user first in the order of the log."""
+    """Everything arrives at least once, and the first deliveries of each user are in the order of the log."""
     store(bench.log, envelopes(60, users=5))
     turn = 0
 

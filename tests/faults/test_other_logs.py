@@ -76,7 +76,7 @@ def _restore(deployed: Deployed, load: _Load, random: Random, stop: Callable[[],
     with closing(sqlite3.connect(backup)) as connection:
         (end,) = connection.execute("SELECT max(seq) FROM messages").fetchone()
     load.wait_for_more(random.randint(5, 40))
-    wait_for(lambda: deployed.standing("There").position > end)
+    wait_for(lambda: deployed.status("There").position > end)
     stop()
     for suffix in ("-wal", "-shm"):
         deployed.log_path.with_name(deployed.log_path.name + suffix).unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def test_everything_acknowledged_afterwards_is_delivered(  # noqa: PLR0917
     for number in range(rounds):
         with load.sent():
             load.wait_for_more(random.randint(30, 80))
-            wait_for(lambda: deployed.standing("There").position)
+            wait_for(lambda: deployed.status("There").position)
             fault(deployed, load, random, _stopping(running, by_force=bool(number % 2)))
             load.acknowledged = []
             running, load.port = deployed.serve(*options)

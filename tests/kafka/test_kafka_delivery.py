@@ -330,14 +330,14 @@ class TestCommands:
         assert {message["messageId"] for message in arrived(tmp_path / "there")} == {f"m{n}" for n in range(9)}
         assert (tmp_path / "trackcore-delivery.db").exists()
 
-        def standing() -> Any:
+        def status() -> Any:
             return lines(run("destinations", "--config", config))[1]
 
-        eventually(lambda: standing()["lagMessages"] == 0)
-        there = standing()
+        eventually(lambda: status()["lagMessages"] == 0)
+        there = status()
         assert (there["state"], there["delivered"], there["deadLetters"]) == ("delivering", 9, 0)
         assert servers[0].terminate() == 0
-        assert standing()["state"] == "not here"
+        assert status()["state"] == "not here"
         assert run("dead-letters", "--config", config).returncode == 0
         assert "Traceback" not in servers[0].stderr()
 

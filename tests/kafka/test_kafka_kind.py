@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from delivery_helpers import fed, surroundings
+from delivery_helpers import fed, sender_context
 from mock_cluster import MockCluster
 from trackcore_delivery import DeliveryBatch, RetryLater
 from trackcore_kafka import user_key
@@ -62,7 +62,7 @@ def test_keys_are_those_of_the_log_and_what_is_too_large_is_refused_alone(cluste
     """A record that the topic never takes goes to the dead letters, the rest of its batch arrives."""
     cluster.create("with-keys", 4)
     sender = KafkaTopicDestination(name="Lake", bootstrap_servers=cluster.servers, topic="with-keys").make_sender(
-        surroundings(tmp_path)
+        sender_context(tmp_path)
     )
     small, large, other = fed(3)
     large = large._replace(payload=b'"%s"' % (b"x" * (2 << 20)))
@@ -77,7 +77,7 @@ def test_keys_are_those_of_the_log_and_what_is_too_large_is_refused_alone(cluste
 def test_what_was_not_acknowledged_is_sent_again(tmp_path: Path) -> None:
     sender = KafkaTopicDestination(
         name="Lake", bootstrap_servers="127.0.0.1:9", topic="nowhere", timeout=timedelta(seconds=1)
-    ).make_sender(surroundings(tmp_path))
+    ).make_sender(sender_context(tmp_path))
     with pytest.raises(RetryLater, match="2 of 2 records"):
         sender.send(DeliveryBatch(destination="Lake", messages=fed(2)))
     sender.close()

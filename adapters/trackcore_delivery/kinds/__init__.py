@@ -1,1 +1,1 @@
-"""The kinds of destination, a module each: its settings, and its sender."""
+"""The kinds of destination, one module each: its settings and its sender."""

@@ -1,11 +1,11 @@
-"""In process: a Python callable gets the messages, for those who embed.
+"""In process: a Python callable gets the messages, for programs that embed trackcore.
 
     def handle(messages: Sequence[JSONObject]) -> None: ...
 
     CallableDestination(name="Mine", call=handle)
 
-What it raises decides: `PermanentError`, and the message is not wanted; `RetryLater`, or anything else, and it is
-called again later with the same messages.
+Its exceptions decide: after `PermanentError` the batch is bisected, and the messages that raise it alone become dead
+letters; after `RetryLater`, or any other exception, it is called again later with the same messages.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderCont
 
 @attrs.frozen(kw_only=True)
 class CallableDestination(DeliveredDestination):
-    """A callable that takes a list of wire objects, in order."""
+    """A callable that accepts a list of wire objects, in order."""
 
     kind: ClassVar[str] = "callable"
 
     call: Callable[[Sequence[JSONObject]], None]
 
-    def make_sender(self, surroundings: SenderContext) -> CallableSender:
+    def make_sender(self, context: SenderContext) -> CallableSender:
         """See `DeliveredDestination.make_sender`."""
-        del surroundings
+        del context
         return CallableSender(self.call)
 
 
 @attrs.define
 class CallableSender:
-    """Hands batches over to a callable."""
+    """Passes batches to a callable."""
 
     _call: Callable[[Sequence[JSONObject]], None]
 

@@ -1,13 +1,13 @@
 """`file`: JSON Lines, one message a line, in files of a folder (see `archive_names`).
 
-A new file is begun when the day (UTC) changes or the open file would grow beyond `rotate_bytes`.  A batch counts as
+A new file is started when the day (UTC) changes or the open file would grow beyond `rotate_bytes`.  A batch counts as
 delivered when it is on disk (fsync).  A closed file is compressed and never touched again.
 
-Three rules keep everything that was delivered, whatever the clock does and wherever a crash strikes:
+Three rules keep everything that was delivered, whatever the clock does and whenever a crash happens:
 
-- A name is never used twice.  A new file gets the number after the highest of its day, and is created only if nothing
-  of that name exists; so is a compressed one.  While the clock stands on the day before the open file's, as after a
-  step back over midnight, that file stays open, so that the names still sort as the messages came.
+- A name is never used twice.  A new file gets the number after the highest of its day, and is created only if its name
+  does not exist; a compressed file as well.  While the clock shows the day before the open file's, as after a step back
+  over midnight, that file stays open, so that the names still sort in the order in which the messages came.
 - A file is deleted only when a compressed one with all of its content is on disk.
 - A file that another process is writing is left alone.
 """
@@ -24,50 +24,48 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar
 
 import attrs
-from attrs import validators
 
 from trackcore import Clock
 from trackcore_delivery.archive_names import ArchiveNames, Place, Slot, archive_names, place_of
-from trackcore_delivery.destination import ByteCount, DeliveredDestination
+from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, RetryLater, SenderContext
 
 _GZIP_LEVEL = 6
 _BLOCK_BYTES = 1 << 16
 _NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
-_positive: Any = validators.gt(0)
 
 
 @attrs.frozen(kw_only=True)
 class FileDestination(DeliveredDestination):
-    """Files in `folder`, which is relative to that of the log.  `gzip` compresses a file once it is closed."""
+    """Files in `folder`, relative to the folder of the log.  `gzip` compresses a file once it is closed."""
 
     kind: ClassVar[str] = "file"
 
     folder: Path
-    rotate_bytes: ByteCount = attrs.field(default=ByteCount(128 << 20), validator=_positive)
+    rotate_bytes: ByteCount = attrs.field(default=ByteCount(128 << 20), validator=positive)
     gzip: bool = True
 
-    def make_sender(self, surroundings: SenderContext) -> FileSender:
+    def make_sender(self, context: SenderContext) -> FileSender:
         """See `DeliveredDestination.make_sender`."""
         return FileSender(
-            folder=surroundings.folder / self.folder,
+            folder=context.folder / self.folder,
             names=archive_names(self.name),
             rotate_bytes=self.rotate_bytes,
             compress=self.gzip,
-            clock=surroundings.clock,
+            clock=context.clock,
         )
 
-    def place(self, surroundings: SenderContext) -> Place:
+    def place(self, context: SenderContext) -> Place:
         """See `DeliveredDestination.place`."""
-        return place_of(surroundings.folder / self.folder, archive_names(self.name))
+        return place_of(context.folder / self.folder, archive_names(self.name))
 
 
 @attrs.frozen(kw_only=True)
 class _OpenFile:
-    """The file that is being written, locked as long as it is open.  What is behind `size` is not there yet."""
+    """The file being written, locked while it is open.  Bytes after `size` are not part of it yet."""
 
     path: Path
     slot: Slot
@@ -105,7 +103,7 @@ class FileSender:
             self._open = None
 
     def _undo(self) -> None:
-        """Cut off what was written of a batch that failed.  The next batch opens the file again."""
+        """Cut off the written part of a batch that failed.  The next batch opens the file again."""
         file = self._open
         if file is not None:
             self._open = None
@@ -122,7 +120,7 @@ class FileSender:
         self._open = attrs.evolve(file, size=file.size + len(text))
 
     def _file_for(self, length: int) -> _OpenFile:
-        """Return the file that takes so many more bytes: the open one, or a new one."""
+        """Return the file to append so many bytes to: the open one, or a new one."""
         today = self.clock().date()
         if self._open is None or not _is_in_place(self._open.path, self._open.stream):
             self.close()
@@ -137,7 +135,7 @@ class FileSender:
         return self._create(file.slot.day if is_current else today)
 
     def _recover(self, today: date) -> _OpenFile | None:
-        """Finish what a crash left unfinished, and return the file to continue, if there is one."""
+        """Finish the files that a crash left unfinished, and return the file to continue, if there is one."""
         _make_folder(self.folder)
         unfinished = sorted((slot, path) for slot, path in self._own() if self.names.is_open(path.name))
         current = [slot for slot, _ in unfinished if _is_current(slot, today) and not self._is_closed(slot)]
@@ -150,7 +148,7 @@ class FileSender:
         return newest
 
     def _own(self) -> Iterator[tuple[Slot, Path]]:
-        """Yield every file of the destination, in whatever state it is."""
+        """Yield every file of the destination, open or closed."""
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if (slot := self.names.slot(entry.name)) is not None:
@@ -171,9 +169,9 @@ class FileSender:
         return self._open
 
     def _finish(self, file: _OpenFile) -> None:
-        """Close a file for good.  The compressed one appears whole, and only then the other one goes."""
+        """Close a file permanently.  The compressed file appears complete, and only then the plain one is deleted."""
         self._open = None
-        with closing(file.stream):  # and so unlocked at the end
+        with closing(file.stream):  # closing it unlocks it
             if not self.compress:
                 return
             archive = self.folder / self.names.closed_name(file.slot)
@@ -186,7 +184,7 @@ class FileSender:
             file.path.unlink()
 
     def _publish(self, part: Path, slot: Slot) -> None:
-        """Move a compressed file to its final name, or where that exists, to the next one of its day."""
+        """Rename a compressed file to its final name, or if that exists, to the next one of its day."""
         while True:
             try:
                 _rename_to_new(part, self.folder / self.names.closed_name(slot))
@@ -202,7 +200,7 @@ def _is_current(slot: Slot, today: date) -> bool:
 
 
 def _create_new(path: Path) -> BinaryIO | None:
-    """Create a file; None if the name is taken, by another process or in the eyes of the file system."""
+    """Create a file; None if another process, or the file system, has a file of that name."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     except FileExistsError:
@@ -216,7 +214,7 @@ def _create_new(path: Path) -> BinaryIO | None:
 
 
 def _reopen(path: Path, slot: Slot) -> _OpenFile | None:
-    """Open a file to continue it, cut back to its last whole line; None if another process writes it."""
+    """Open a file to continue it, cut back to its last complete line; None if another process is writing it."""
     with ExitStack() as opened:
         try:
             stream = opened.enter_context(path.open("r+b"))
@@ -237,13 +235,13 @@ def _lock(descriptor: int) -> bool:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some network file systems have no locks; there nothing can be known of other processes.
+        # Some network file systems have no locks; other processes cannot be detected there.
         return error.errno not in {errno.EACCES, errno.EAGAIN}
     return True
 
 
 def _is_in_place(path: Path, stream: BinaryIO) -> bool:
-    """Report whether an open file is still what its path names: it may have been deleted or replaced."""
+    """Report whether the path still leads to the open file, which may have been deleted or replaced."""
     try:
         return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
     except FileNotFoundError:
@@ -286,7 +284,7 @@ def _holds(archive: Path, plain: BinaryIO) -> bool:
 
 
 def _rename_to_new(old: Path, new: Path) -> None:
-    """Rename a file, but never over another one.  Raises `FileExistsError`."""
+    """Rename a file without replacing another one.  Raises `FileExistsError`."""
     try:
         os.link(old, new)
     except OSError as error:
@@ -298,7 +296,7 @@ def _rename_to_new(old: Path, new: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a folder and those above it, so that they survive a power failure."""
+    """Create a folder and its missing parents, durably against a power failure."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in missing:

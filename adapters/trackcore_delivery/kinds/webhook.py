@@ -1,11 +1,11 @@
-"""`webhook`: a batch is posted as a JSON array of messages.
+"""`webhook`: posts a batch as a JSON array of messages.
 
-With a `secret` each request is signed, so that its receiver knows who sent it, and when:
+With a `secret` each request is signed, so that its receiver can verify who sent it, and when:
 
     X-Trackcore-Timestamp: 1767225600
     X-Trackcore-Signature: v1=<hex of HMAC-SHA256(secret, timestamp + "." + body)>
 
-where `body` are the bytes as sent, compressed ones if they are.  `X-Trackcore-Delivery` names the batch: it is the same
+where `body` is the bytes as sent, compressed if they are.  `X-Trackcore-Delivery` identifies the batch: it is the same
 when the same messages are sent again.
 """
 
@@ -28,7 +28,7 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderCont
 
 def _check_secret(_: object, __: object, secret: Secret | None) -> None:
     if secret is not None and not secret.is_named:
-        raise ValueError("a secret is not written down here: name an environment variable, 'env:NAME'")
+        raise ValueError("a secret must not be written in the settings: use an environment variable, 'env:NAME'")
 
 
 @attrs.frozen(kw_only=True)
@@ -43,9 +43,9 @@ class WebhookDestination(DeliveredDestination):
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
 
-    def make_sender(self, surroundings: SenderContext) -> WebhookSender:
+    def make_sender(self, context: SenderContext) -> WebhookSender:
         """See `DeliveredDestination.make_sender`."""
-        environ = surroundings.environ
+        environ = context.environ
         headers = {name: value.reveal(environ) for name, value in self.headers.items()}
         secret = None if self.secret is None else self.secret.reveal(environ)
         endpoint = HttpEndpoint(
@@ -53,9 +53,9 @@ class WebhookDestination(DeliveredDestination):
             headers=headers,
             timeout=self.timeout.total_seconds(),
             secrets=[*headers.values(), secret or ""],
-            clock=surroundings.clock,
+            clock=context.clock,
         )
-        return WebhookSender(endpoint, secret, self.gzip, surroundings.clock)
+        return WebhookSender(endpoint, secret, self.gzip, context.clock)
 
 
 @attrs.define
@@ -85,5 +85,5 @@ class WebhookSender:
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """Give the signature of a request, in hexadecimal: what a receiver compares, by `hmac.compare_digest`."""
+    """Return the signature of a request, in hexadecimal.  Receivers compare it by `hmac.compare_digest`."""
     return hmac.digest(secret.encode(), timestamp.encode() + b"." + body, "sha256").hex()

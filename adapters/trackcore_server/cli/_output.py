@@ -18,10 +18,10 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from trackcore_delivery import visible
 
 from trackcore import JSONObject
 from trackcore.text.jsontext import encode_json
+from trackcore.text.visible import visible
 
 ON_TERMINAL = 50
 """How much is listed on a terminal where nobody says how much."""

@@ -9,7 +9,8 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from trackcore_delivery import visible
+
+from trackcore.text.visible import visible
 
 _LONG_BYTES = 16 << 20
 """From how much on it takes long enough to show."""

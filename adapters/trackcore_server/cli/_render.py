@@ -8,9 +8,9 @@ from typing import TextIO
 
 from rich.table import Table
 from rich.text import Text
-from trackcore_delivery import visible
 
 from trackcore import JSONObject
+from trackcore.text.visible import visible
 from trackcore_server.cli._output import text_console
 
 _MAX_LINES = 60

@@ -82,7 +82,7 @@ def check_destination(name: str | None, configuration: Configuration, state: Sta
 
 def when_delivered(configuration: Configuration) -> str:
     """Say when something that was asked for will happen, if that is not at once."""
-    if delivery_lock(configuration).owner() is not None:
+    if delivery_lock(configuration).holder() is not None:
         return ""
     return " as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now"
 

@@ -60,7 +60,7 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     alone; `not here` says that there is none.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    is_owned = delivery_lock(configuration).owner() is not None
+    is_owned = delivery_lock(configuration).holder() is not None
     idle = "not here" if isinstance(configuration.log, KafkaLogSettings) else "stopped"
     backlog = _backlog_in(configuration)
     writer = make_writer(output_format, _COLUMNS)
@@ -92,7 +92,7 @@ def _record(destination: Destination, backlog: Backlog, state: State, *, idle: s
     if not isinstance(destination, DeliveredDestination):
         return record
     now = datetime.now(UTC)
-    standing = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
+    standing = state.status(destination.name, now) or DestinationStatus(name=destination.name)
     behind = backlog(destination.name, state.mark(destination.name) or Mark())
     waiting, oldest = behind.waiting, behind.oldest
     lag = 0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1)

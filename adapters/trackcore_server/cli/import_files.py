@@ -21,10 +21,10 @@ from typing import NamedTuple, get_args
 import attrs
 import click
 import msgspec
-from trackcore_delivery import visible
 from trackcore_sqlite import Head, SqliteBrowser, UnusableLog
 
 from trackcore import Call, Resolver, Sink, SinkUnavailable, Source
+from trackcore.text.visible import visible
 from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, location_options
 from trackcore_server.cli._progress import ReadingProgress
 from trackcore_server.config.configuration import Configuration

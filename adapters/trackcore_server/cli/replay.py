@@ -111,7 +111,7 @@ def _wait(configuration: Configuration, state: State, number: int) -> Replay:
     """Wait until a replay is finished or nobody delivers any more."""
     with CountProgress("Replaying", None) as progress:
         while True:
-            is_owned = delivery_lock(configuration).owner() is not None
+            is_owned = delivery_lock(configuration).holder() is not None
             replay = state.replay(number)
             assert replay is not None
             progress.show(replay.position, f"{replay.sent:,} sent", total=replay.last)

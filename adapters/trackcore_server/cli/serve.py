@@ -16,10 +16,10 @@ import attrs
 import click
 from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
-from trackcore_delivery import visible
 
 from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore.credentials import write_key_fault
+from trackcore.text.visible import visible
 from trackcore_server.app import DEBUGGER_PATH, ServerApp, create_app, create_collector
 from trackcore_server.cli._options import Failure, location_options, read_bind
 from trackcore_server.config.configuration import Configuration, LogSettings, ServerSettings, check_configuration

@@ -13,11 +13,11 @@ from statistics import quantiles
 import click
 from rich.table import Table
 from rich.text import Text
-from trackcore_delivery import visible
 from trackcore_sqlite import GroupCount, SqliteBrowser, StoredMessage, spread
 
 from trackcore import JSONObject, KeyLocation, format_timestamp
 from trackcore.explanation.explain import duration_text, explain_time
+from trackcore.text.visible import visible
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._output import is_terminal, text_console, write_line

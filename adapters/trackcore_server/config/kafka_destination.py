@@ -44,7 +44,7 @@ class KafkaTopicDestination(DeliveredDestination):
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=check_timeout)
     client: ClientSettings = attrs.field(factory=lambda: ClientSettings({}), repr=False)  # it may have secrets
 
-    def make_sender(self, surroundings: SenderContext) -> KafkaSender:
+    def make_sender(self, context: SenderContext) -> KafkaSender:
         """See `DeliveredDestination.make_sender`."""
         try:
             from trackcore_kafka import (  # noqa: PLC0415 - see the module
@@ -55,7 +55,7 @@ class KafkaTopicDestination(DeliveredDestination):
             )
         except ModuleNotFoundError as error:
             raise ValueError(f"the kind 'kafka' needs {error.name}: pip install 'trackcore[kafka]'") from error
-        client = {**self.client, **{name: value.reveal(surroundings.environ) for name, value in self._named()}}
+        client = {**self.client, **{name: value.reveal(context.environ) for name, value in self._named()}}
         try:
             cluster = KafkaCluster(bootstrap_servers=self.bootstrap_servers, client=client)
             cluster.check_settings()

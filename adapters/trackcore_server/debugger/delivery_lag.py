@@ -35,7 +35,7 @@ class DeliveryLag:
         told = []
         with closing(open_state(self._configuration)) as state:
             for destination in self._configuration.delivered:
-                standing = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
+                standing = state.status(destination.name, now) or DestinationStatus(name=destination.name)
                 position, _ = confirmed(feed, state.mark(destination.name) or Mark())
                 oldest = self._log.time_after("messages", position)
                 told.append(

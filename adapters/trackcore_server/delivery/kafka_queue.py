@@ -121,8 +121,8 @@ class ConsumerGroupQueue(DeliveryQueue):
         self._pass(stored.partition for stored in done)
         self._commit()
 
-    def rest(self, now: datetime) -> None:
-        """See `DeliveryQueue.rest`."""
+    def keep_alive(self, now: datetime) -> None:
+        """See `DeliveryQueue.keep_alive`."""
         if self._reader is None:
             return
         del now
@@ -154,7 +154,7 @@ class ConsumerGroupQueue(DeliveryQueue):
             self._add(found)
             looked_at += len(found)
         if self._monotonic() - self._heard_at >= _HEARD_SECONDS:
-            self.rest(now)
+            self.keep_alive(now)
 
     def _add(self, found: Sequence[StoredPayload]) -> None:
         name = self._destination.name

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from trackcore_delivery import (
+    NEWEST,
     DeliveredDestination,
     Delivery,
     DeliveryLock,
@@ -29,7 +30,6 @@ from trackcore_delivery import (
     check_places,
     make_queues,
 )
-from trackcore_delivery.destination import NEWEST
 from trackcore_sqlite import SqliteLog
 
 from trackcore_server.config.configuration import Configuration, ConfigurationError
@@ -133,7 +133,7 @@ class DeliveryRun:
             make_queues=partial(self._make_queues, state=state),
             state=state,
             destinations=self._configuration.delivered,
-            surroundings=_surroundings(self._configuration, os.environ),
+            context=_surroundings(self._configuration, os.environ),
         )
         delivery.start()
         self._stopping.wait()
@@ -159,7 +159,7 @@ class DeliveryRun:
         told = False
         while not right.acquire(self._name):
             if not told:
-                _log.warning("%s delivers already; standing by until it ends", right.owner() or "another process")
+                _log.warning("%s delivers already; standing by until it ends", right.holder() or "another process")
                 told = True
             if self._stopping.wait(_LOOK_SECONDS):
                 return False

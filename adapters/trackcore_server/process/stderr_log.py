@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from gunicorn.glogging import Logger
-from trackcore_delivery import visible
 
 from trackcore.text.unexpected import describe_unexpected
+from trackcore.text.visible import visible
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

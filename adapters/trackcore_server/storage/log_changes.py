@@ -10,9 +10,10 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import click
-from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState, visible
+from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState
 
 from trackcore import LogChanged, Mark
+from trackcore.text.visible import visible
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.delivery.service import delivery_lock, log_feed
@@ -59,7 +60,7 @@ def examine_positions(configuration: Configuration) -> None:
     if isinstance(configuration.log, KafkaLogSettings) or not configuration.delivery_path.exists():
         return
     feed = log_feed(configuration)
-    is_owned = delivery_lock(configuration).owner() is not None
+    is_owned = delivery_lock(configuration).holder() is not None
     try:
         with closing(State(configuration.delivery_path, must_exist=True)) as state:
             for name in state.names():

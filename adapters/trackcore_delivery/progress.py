@@ -1,4 +1,4 @@
-"""The marks in the state file: what proves that a position is one in the log that is read."""
+"""The progress of each destination in the state file: its position, and the mark that proves it is one in this log."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from trackcore.marks import decode_mark, encode_mark
 from trackcore_delivery.results import Replay
 
 
-class StateOfMarks(ABC):
-    """What of the state is about marks, and about logs in which they do not hold."""
+class StoredProgress(ABC):
+    """The part of the state about positions, their marks, and logs in which they do not hold."""
 
     @abstractmethod
     def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]: ...
@@ -22,13 +22,26 @@ class StateOfMarks(ABC):
     @abstractmethod
     def _transaction(self) -> AbstractContextManager[sqlite3.Connection]: ...
 
+    def position(self, destination: str) -> int | None:
+        """Return the position up to which everything is settled; None for a destination never seen."""
+        rows = self._read("SELECT position FROM destinations WHERE name = ?", destination)
+        return rows[0][0] if rows else None
+
+    def begin(self, destination: str, position: int, mark: Mark | None = None) -> None:
+        """Let a destination begin after a position, unless it has begun already."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO destinations (name, position, mark) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (destination, position, encode_mark(mark)),
+            )
+
     def mark(self, destination: str) -> Mark | None:
         """Return the position up to which everything is settled, with its proof; None for a destination never seen."""
         rows = self._read("SELECT position, mark FROM destinations WHERE name = ?", destination)
         return decode_mark(*rows[0]) if rows else None
 
     def skip(self, destination: str, mark: Mark) -> None:
-        """Note that up to a position there is nothing for a destination, or what proves the position."""
+        """Move a destination to a position that has nothing for it before it, or store the proof of its position."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
@@ -36,7 +49,7 @@ class StateOfMarks(ABC):
             )
 
     def change_log(self, destination: str, change: LogChanged, now: datetime) -> None:
-        """Note that the log is another one than before, and let the destination go on from where both agree."""
+        """Record that the log was replaced, and let the destination go on from where both logs agree."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ?, log_change = ?, log_changed_at = ? WHERE name = ?",
@@ -44,14 +57,14 @@ class StateOfMarks(ABC):
             )
 
     def log_change(self, destination: str) -> tuple[str, datetime] | None:
-        """Return what was found when the log was last another one than before, and when; None if it never was."""
+        """Return a description of the last replacement of the log, and when it was found; None if there was none."""
         rows = self._read("SELECT log_change, log_changed_at FROM destinations WHERE name = ?", destination)
         if not rows or rows[0][0] is None:
             return None
         return rows[0][0], datetime.fromtimestamp(rows[0][1], UTC)
 
     def change_log_of_replay(self, replay: Replay, change: LogChanged, end: Mark) -> None:
-        """Let a replay go on from where both logs agree, up to the last message there is by now."""
+        """Let a replay go on from where both logs agree, up to the current last message."""
         position = min(replay.position, change.found.position)
         with self._transaction() as connection:
             connection.execute(
