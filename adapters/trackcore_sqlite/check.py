@@ -16,8 +16,8 @@ from pathlib import Path
 import attrs
 from trackcore_sqlitefile import used_once
 
+from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, compare_ids
-from trackcore_sqlite.sink import unavailable
 from trackcore_sqlite.tables import APPLICATION_ID, MIGRATIONS, UnusableLog, is_damage, open_for_checking
 
 _HEADER_BYTES = 72

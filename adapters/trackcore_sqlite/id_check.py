@@ -21,7 +21,7 @@ import msgspec
 from trackcore_sqlitefile import used_once
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.sink import unavailable
+from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.tables import open_to_tidy
 
 _BUSY_SECONDS = 30.0

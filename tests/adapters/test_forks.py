@@ -57,7 +57,7 @@ USES = {
     "a browser": "browser = SqliteBrowser(path, keep_open=True); browser.ends(); sink.close()",
     "retention": "steps = prune(path, datetime.now(UTC)); next(steps); sink.close()",
     "a commit that failed": """
-sink._bounds["rejected"] = None
+sink._writer._bounds["rejected"] = None
 try:
     sink.store(rejected=[rejected_record()])
 except TypeError as error:
@@ -87,17 +87,18 @@ import os, signal, sys
 from adapter_helpers import envelope
 from trackcore import SinkUnavailable
 from trackcore_sqlite import SqliteSink
+from trackcore_sqlite.writer import LogWriter
 
 signal.alarm(20)
 forked = []
-write = SqliteSink._write
+write = LogWriter._write
 
-def fork_and_write(self, connection, jobs):
-    write(self, connection, jobs)
+def fork_and_write(self, connection, requests):
+    write(self, connection, requests)
     if not forked:
         forked.append(os.fork())
 
-SqliteSink._write = fork_and_write
+LogWriter._write = fork_and_write
 sink = SqliteSink(sys.argv[1])
 results = []
 for message_id in ("first", "second"):
@@ -128,7 +129,7 @@ sink.store([envelope("before")])
 used, over = threading.Event(), threading.Event()
 
 def use_for_long():
-    with sink._file.use():
+    with sink._writer._file.use():
         used.set()
         over.wait()
 

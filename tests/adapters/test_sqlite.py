@@ -40,8 +40,8 @@ def _ids(log: SqliteLog, **wanted: object) -> list[str]:
 
 
 def _connection(sink: SqliteSink) -> sqlite3.Connection:
-    assert sink._file._connection is not None
-    return sink._file._connection
+    assert sink._writer._file._connection is not None
+    return sink._writer._file._connection
 
 
 class TestSequence:
@@ -179,7 +179,7 @@ class TestGroups:
         _connection(sqlite_sink).set_trace_callback(lambda sql: begun.append(sql) if sql == "COMMIT" else None)
         with commits_held(sqlite_sink):
             workers = Workers(partial(sqlite_sink.store, [envelope(f"m{n}")]) for n in range(5))
-            eventually(lambda: len(sqlite_sink._group._queue) == 5)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 5)
         assert workers.finish() == [[Outcome.STORED]] * 5
         assert len(begun) == 1
         assert len(_ids(log)) == 6
@@ -204,7 +204,7 @@ class TestGroups:
         _connection(sink).set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
         with commits_held(sink):
             workers = Workers(partial(sink.store, [envelope(f"m{n}", payload=large)]) for n in range(5))
-            eventually(lambda: len(sink._group._queue) == 5)
+            eventually(lambda: len(sink._committer._queue) == 5)
         assert workers.finish() == [[Outcome.STORED]] * 5
         assert len(commits) == 2
         assert _seqs(log) == [1, 2, 3, 4, 5, 6]

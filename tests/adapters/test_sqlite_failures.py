@@ -32,10 +32,9 @@ from adapter_helpers import (
     write_lock,
 )
 from patience import PATIENCE
-from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, prune, rebuild_ids
-from trackcore_sqlite import sink as sink_module
-from trackcore_sqlite import tables as schema
+from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, prune, rebuild_ids, tables, writer
 from trackcore_sqlite.tables import open_for_writing
+from trackcore_sqlite.writer import LogWriter
 
 from trackcore import Cause, Envelope, Outcome, SinkUnavailable
 
@@ -89,11 +88,11 @@ class TestAllOrNothing:
         sqlite_sink.store([envelope("first")])
         with commits_held(sqlite_sink):
             good = [Workers([partial(sqlite_sink.store, [envelope("a")])])]
-            eventually(lambda: len(sqlite_sink._group._queue) == 1)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 1)
             bad = Workers([partial(sqlite_sink.store, [envelope("x"), broken])])
-            eventually(lambda: len(sqlite_sink._group._queue) == 2)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 2)
             good.append(Workers([partial(sqlite_sink.store, [envelope("b")])]))
-            eventually(lambda: len(sqlite_sink._group._queue) == 3)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 3)
         bad.finish()
         for workers in good:
             assert workers.finish() == [[Outcome.STORED]], workers.errors
@@ -107,7 +106,7 @@ class TestAllOrNothing:
             for number, message_id in enumerate(("a", "interrupted", "b"), 1):
                 envelopes = _interrupting() if message_id == "interrupted" else [envelope(message_id)]
                 calls[message_id] = Workers([partial(sqlite_sink.store, envelopes)])
-                eventually(lambda number=number: len(sqlite_sink._group._queue) == number)  # type: ignore[misc]
+                eventually(lambda number=number: len(sqlite_sink._committer._queue) == number)  # type: ignore[misc]
         for call in calls.values():
             call.finish()
         assert {message_id for message_id, call in calls.items() if call.errors == [None]} <= set(_ids(log))
@@ -125,7 +124,7 @@ class TestAllOrNothing:
     ) -> None:
         """Nothing was begun yet; no call waits for one that has gone."""
         sqlite_sink.store([envelope("first")])
-        with write_lock(log_path), _interrupted_when(lambda: sqlite_sink._file.is_busy):
+        with write_lock(log_path), _interrupted_when(lambda: sqlite_sink._writer._file.is_busy):
             sqlite_sink.store([envelope("interrupted")])
         assert Workers([partial(sqlite_sink.store, [envelope("next")])]).finish() == [[Outcome.STORED]]
         assert _ids(log) == ["first", "next"]
@@ -133,7 +132,7 @@ class TestAllOrNothing:
     def test_an_interrupt_while_another_call_commits(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
         """The next one leads in place of the one that has gone, whose messages are not stored."""
         sqlite_sink.store([envelope("first")])
-        queue = sqlite_sink._group._queue
+        queue = sqlite_sink._committer._queue
         with commits_held(sqlite_sink):
             leading = Workers([partial(sqlite_sink.store, [envelope("a")])])
             eventually(lambda: len(queue) == 1)
@@ -143,7 +142,7 @@ class TestAllOrNothing:
             eventually(lambda: len(queue) == 2)
         assert leading.finish() == following.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["first", "a", "b"]
-        assert sqlite_sink._group._queued_bytes == 0
+        assert sqlite_sink._committer._queued_bytes == 0
 
 
 @contextmanager
@@ -205,7 +204,7 @@ class TestFull:
             connection.execute(f"PRAGMA max_page_count = {room['pages']}")
             return connection
 
-        monkeypatch.setattr(sink_module, "open_for_writing", open_with_little_room)
+        monkeypatch.setattr(writer, "open_for_writing", open_with_little_room)
         return room
 
     def _fill(self, sink: SqliteSink) -> tuple[list[str], SinkUnavailable]:
@@ -250,7 +249,7 @@ class TestFull:
         stored, _ = self._fill(sqlite_sink)
         with commits_held(sqlite_sink):
             workers = Workers(partial(sqlite_sink.store, [_large(f"w{n}", 20_000)]) for n in range(3))
-            eventually(lambda: len(sqlite_sink._group._queue) == 3)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 3)
         workers.finish()
         assert [error.cause for error in workers.errors if isinstance(error, SinkUnavailable)] == [Cause.FULL] * 3
         assert _ids(log) == stored
@@ -258,7 +257,7 @@ class TestFull:
     def test_also_while_the_file_is_made(
         self, sqlite_sink: SqliteSink, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect = schema._connect
+        connect = tables._connect
 
         def connect_with_little_room(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
             connection = connect(uri, path, busy_timeout)
@@ -266,7 +265,7 @@ class TestFull:
             return connection
 
         with monkeypatch.context() as patch:
-            patch.setattr(schema, "_connect", connect_with_little_room)
+            patch.setattr(tables, "_connect", connect_with_little_room)
             with pytest.raises(SinkUnavailable) as caught:
                 sqlite_sink.store([envelope("a")])
         assert caught.value.cause is Cause.FULL
@@ -280,7 +279,7 @@ class TestFull:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(sink_module, "open_for_writing", fail)
+            patch.setattr(writer, "open_for_writing", fail)
             with pytest.raises(SinkUnavailable) as caught:
                 sqlite_sink.check_ready()
         assert caught.value.cause is Cause.FULL
@@ -298,7 +297,7 @@ class TestFull:
         sqlite_sink.check_ready()  # known
         sqlite_sink._ready_at -= 10
         with monkeypatch.context() as patch:
-            patch.setattr(sink_module, "open_for_writing", refuse)
+            patch.setattr(writer, "open_for_writing", refuse)
             for _ in range(2):
                 with pytest.raises(SinkUnavailable):
                     sqlite_sink.check_ready()
@@ -335,7 +334,7 @@ class TestLocked:
         sink.store([envelope("a")])
         with write_lock(log_path):
             writer = Workers([partial(sink.store, [envelope("b")])])
-            eventually(lambda: sink._file.is_busy)
+            eventually(lambda: sink._writer._file.is_busy)
         assert writer.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["a", "b"]
         sink.close()
@@ -404,24 +403,24 @@ class TestOverload:
     def test_what_is_too_much_is_refused(self, sink: SqliteSink, log: SqliteLog) -> None:
         with commits_held(sink):
             waiting = Workers([partial(sink.store, [_large("a", 800)])])
-            eventually(lambda: sink._group._queued_bytes)
+            eventually(lambda: sink._committer._queued_bytes)
             with pytest.raises(SinkUnavailable) as caught:
                 sink.store([_large("b", 800)])
             assert caught.value.cause is Cause.OVERLOADED
             assert 1 <= caught.value.retry_after <= 300
             small = Workers([partial(sink.store, [envelope("c")])])
-            eventually(lambda: len(sink._group._queue) == 2)
+            eventually(lambda: len(sink._committer._queue) == 2)
         assert waiting.finish() == small.finish() == [[Outcome.STORED]]
         assert sink.store([_large("b", 800)]) == [Outcome.STORED]
         assert sorted(_ids(log)) == ["a", "b", "c"]
-        assert sink._group._queued_bytes == 0
+        assert sink._committer._queued_bytes == 0
 
     @pytest.mark.parametrize("part", ["rejected", "quarantined"])
     def test_everything_that_waits_counts(self, sink: SqliteSink, part: str) -> None:
         records = {"rejected": [rejected_record(b"x" * 900)], "quarantined": [quarantined_request(b"x" * 900)]}
         with commits_held(sink):
             waiting = Workers([partial(sink.store, **{part: records[part]})])  # type: ignore[arg-type]
-            eventually(lambda: sink._group._queue)
+            eventually(lambda: sink._committer._queue)
             with pytest.raises(SinkUnavailable):
                 sink.store([_large("b", 800)])
         waiting.finish()
@@ -731,7 +730,7 @@ from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
 sink.store([envelope("before")])
-with sink._file._lock, sink._group._lock:
+with sink._writer._file._lock, sink._committer._lock:
     child = os.fork()
     if child == 0:
         {use}
@@ -792,10 +791,10 @@ from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
-with sink._file._lock:
+with sink._writer._file._lock:
     waiting = threading.Thread(target=sink.store, args=([envelope("waiting")],))
     waiting.start()
-    while not sink._group._queue:
+    while not sink._committer._queue:
         time.sleep(0.001)
     if os.fork() == 0:
         sink.store([envelope("child")])
@@ -811,16 +810,16 @@ def test_closing_waits_for_a_commit(sqlite_sink: SqliteSink, log: SqliteLog, mon
     """The connection is not taken away from the thread that writes."""
     sqlite_sink.store([envelope("first")])
     closers: list[threading.Thread] = []
-    write = SqliteSink._write
+    write = LogWriter._write
 
-    def write_while_another_closes(self: SqliteSink, connection: sqlite3.Connection, job: Any) -> Any:
+    def write_while_another_closes(self: LogWriter, connection: sqlite3.Connection, requests: Any) -> Any:
         closer = threading.Thread(target=self.close)
         closer.start()
         closer.join(0.05)
         closers.append(closer)
-        return write(self, connection, job)
+        return write(self, connection, requests)
 
-    monkeypatch.setattr(SqliteSink, "_write", write_while_another_closes)
+    monkeypatch.setattr(LogWriter, "_write", write_while_another_closes)
     assert sqlite_sink.store([envelope("a")]) == [Outcome.STORED]
     closers[0].join(PATIENCE)
     assert _ids(log) == ["first", "a"]
@@ -829,8 +828,8 @@ def test_closing_waits_for_a_commit(sqlite_sink: SqliteSink, log: SqliteLog, mon
 def test_a_number_that_is_taken_makes_no_duplicate(sqlite_sink: SqliteSink, log: SqliteLog) -> None:
     """Whatever is wrong with the file, a message that is not in it is not said to be."""
     sqlite_sink.store([envelope("a")])
-    assert sqlite_sink._file._connection is not None
-    sqlite_sink._file._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
+    assert sqlite_sink._writer._file._connection is not None
+    sqlite_sink._writer._file._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
     with pytest.raises((SinkUnavailable, sqlite3.Error)):
         sqlite_sink.store([envelope("b")])
     assert _ids(log) == ["a"]
