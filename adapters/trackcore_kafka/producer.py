@@ -19,9 +19,10 @@ from functools import partial
 
 import attrs
 from confluent_kafka import KafkaError, KafkaException, Message
+from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore_kafka.cluster import KafkaCluster
-from trackcore_kafka.forks import OwnProducer, know_process, renew_in_forks
+from trackcore_kafka.forks import OwnProducer
 from trackcore_kafka.masking import ClientSetting
 from trackcore_kafka.records import Record
 
@@ -86,7 +87,7 @@ class AcknowledgedProducer:
         self._waiting_bytes = waiting_bytes
         self._record_bytes = record_bytes
         self._prepare = prepare
-        self.start_anew()
+        self.renew_after_fork()
         renew_in_forks(self)
 
     def send(self, records: Sequence[Record]) -> Sequence[KafkaError | None]:
@@ -124,7 +125,7 @@ class AcknowledgedProducer:
 
     def client(self) -> OwnProducer:
         """Return the client of this process.  Raises `ClientSettingRefused`, and what `prepare` raises."""
-        know_process()
+        notice_fork()
         client = self._client
         if client is not None:
             return client
@@ -139,13 +140,13 @@ class AcknowledgedProducer:
 
     def close(self) -> None:
         """Send what still waits, and part from the cluster.  A later call of `send` begins anew."""
-        know_process()
+        notice_fork()
         client = self._client
         if client is not None:
             client.flush(self._timeout)
             self._drop(client)
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Begin as a new process does: client, thread and lock of a parent are not those of its child."""
         self._lock = threading.Lock()
         self._client = None

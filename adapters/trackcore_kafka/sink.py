@@ -23,11 +23,11 @@ from contextlib import contextmanager
 
 import attrs
 from confluent_kafka import KafkaError, KafkaException
+from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
 from trackcore_kafka.duplicate_window import Acknowledged, identity
-from trackcore_kafka.forks import know_process, renew_in_forks
 from trackcore_kafka.producer import MEBIBYTE, AcknowledgedProducer
 from trackcore_kafka.records import Record, message_record, quarantined_record, rejected_record
 from trackcore_kafka.topics import KafkaTopics
@@ -85,7 +85,7 @@ class KafkaSink:
             prepare=lambda: self._topics.prepare(cluster),
         )
         self._acknowledged = Acknowledged(remembered)
-        self.start_anew()
+        self.renew_after_fork()
         renew_in_forks(self)
 
     def store(
@@ -103,7 +103,7 @@ class KafkaSink:
         """
         if not (envelopes or rejected or quarantined):
             return ()
-        know_process()
+        notice_fork()
         topics = self._topics
         identities = [identity(envelope.source, envelope.message_id) for envelope in envelopes]
         records: dict[bytes, Record] = {}
@@ -121,7 +121,7 @@ class KafkaSink:
         Raises:
             SinkUnavailable: none has, or the cluster does not answer.
         """
-        know_process()
+        notice_fork()
         if time.monotonic() - self._ready_at < _READY_SECONDS:
             return
         name = self._topics.messages
@@ -197,7 +197,7 @@ class KafkaSink:
             if is_trial:
                 self._trying.release()
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Begin as a new process does: the locks of a parent are not its child's, nor is what was on its way."""
         self._flying = {}
         self._lock = threading.Lock()

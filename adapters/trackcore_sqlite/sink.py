@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from trackcore_sqlitefile import know_process, renew_in_forks
+from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore_sqlite.committer import GroupCommitter, WriteRequest
@@ -28,7 +28,7 @@ _PROBE_SECONDS = 1.0
 class SqliteSink:
     """A `trackcore.Sink` that keeps everything in one SQLite file.  Threads and processes may share the file.
 
-    It may be used before and after a fork (see `trackcore_sqlitefile.forks`): what was on its way in the parent is
+    It may be used before and after a fork (see `trackcore_forks`): what was on its way in the parent is
     stored by the parent.
 
     Args:
@@ -57,7 +57,7 @@ class SqliteSink:
         bounds = {"rejected": rejected_bytes, "quarantine": quarantine_bytes, "duplicates": duplicates_bytes}
         self._writer = LogWriter(self.path, bounds=bounds, busy_timeout=busy_timeout)
         self._waiting_bytes = waiting_bytes
-        self.start_anew()
+        self.renew_after_fork()
         renew_in_forks(self)
 
     def store(
@@ -92,16 +92,16 @@ class SqliteSink:
         self._writer.close()
 
     def _run(self, request: WriteRequest) -> list[Outcome]:
-        know_process()
+        notice_fork()
         try:
             return self._committer.run(request)
         except SinkUnavailable:
             self._ready_at = -_PROBE_SECONDS  # what was found earlier does not hold any more
             raise
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Begin as a new process does: the locks and the calls of a parent are not those of its child."""
-        self._writer.start_anew()
+        self._writer.renew_after_fork()
         self._committer = GroupCommitter(
             self._writer, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
         )

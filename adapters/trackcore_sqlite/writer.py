@@ -57,9 +57,9 @@ class LogWriter:
         self._busy_timeout = busy_timeout
         self._file = SharedConnection(self._open, before_fork=self._leave)
         self._inode: int | None = None
-        self.start_anew()
+        self.renew_after_fork()
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Begin as a new process does."""
         self._duplicates = DuplicateKeeper()
         self._stretch = StretchWriter()

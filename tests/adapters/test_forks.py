@@ -119,10 +119,10 @@ from trackcore import SinkUnavailable
 from trackcore_delivery import UnusableState
 from trackcore_delivery.state import State
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog
-from trackcore_sqlitefile import forks
+import trackcore_forks
 
 signal.alarm(20)
-forks.PATIENCE_SECONDS = 0.05
+trackcore_forks.PATIENCE_SECONDS = 0.05
 path = sys.argv[1]
 sink = SqliteSink(path)
 sink.store([envelope("before")])
@@ -159,7 +159,7 @@ from pathlib import Path
 from adapter_helpers import envelope
 from trackcore_delivery import DeliveryLock
 from trackcore_sqlite import SqliteLog, SqliteSink
-from trackcore_sqlitefile import forks
+import trackcore_forks
 
 signal.alarm(20)  # a fork has more patience
 path = sys.argv[1]
