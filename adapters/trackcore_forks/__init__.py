@@ -70,7 +70,7 @@ class _Process:
         self.closables: WeakSet[Closable] = WeakSet()
         self.renewables: WeakKeyDictionary[Renewable, None] = WeakKeyDictionary()
         self.paused: dict[int, list[Closable | None]] = {}
-        """What each forking thread has paused; None represents the lock."""
+        """The objects that each forking thread has paused; None represents the lock."""
         self.renewing: dict[int, threading.Lock] = {}
 
 
@@ -81,7 +81,7 @@ _process = _Process()
 def delay_forks() -> Iterator[None]:
     """Keep forks waiting during a block, and wait for one that is under way unless this thread is in such a block.
 
-    There is no lock around this, and none may be added: a finalizer may come here from anywhere.  Both sides first note
+    Nothing locks this, and no lock may be added: a finalizer may call it at any point.  Both sides first note
     their intention, and then read the other's note, so at least one of the two sees the other.
     """
     thread = threading.get_ident()

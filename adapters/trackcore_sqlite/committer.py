@@ -1,10 +1,10 @@
-"""Group commit: what arrives together is committed together.
+"""Group commit: requests that arrive together are committed together.
 
 Theory of operation.  A commit costs an fsync, whatever it holds.  The first thread to arrive with a request leads: it
 begins a transaction, takes *all* requests that wait at that moment, its own first, and commits them as one.  Requests
 that arrive in the meantime wait; when the leader is done, it hands the lead to the first of them and wakes the threads
-whose requests are done.  So there is no writer thread to start, to stop or to lose in a fork, each thread sleeps until
-its own request is done, and under more load more requests share one fsync.
+whose requests are done.  So no writer thread has to be started, stopped or restored after a fork, each thread sleeps
+until its own request is done, and under more load more requests share one fsync.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _taken_lock() -> threading.Lock:
 
 @attrs.define(eq=False)
 class WriteRequest:
-    """What one call of `store` waits for."""
+    """The records of one call of `store`, and the result of it."""
 
     envelopes: Sequence[Envelope] = ()
     rejected: Sequence[RejectedRecord] = ()
@@ -39,7 +39,7 @@ class WriteRequest:
     outcomes: list[Outcome] = attrs.field(init=False, factory=list)
     error: Exception | None = attrs.field(init=False, default=None)
     wakeup: threading.Lock = attrs.field(init=False, factory=_taken_lock)
-    """Released when the request is done, or when it is to lead."""
+    """Released when the request is done, or when its thread must lead."""
 
     def __attrs_post_init__(self) -> None:
         records: Iterable[Envelope | RejectedRecord | QuarantinedRequest]
@@ -51,7 +51,7 @@ class Writer(Protocol):
     """Runs the transactions of the committer, one at a time."""
 
     def transaction(self) -> AbstractContextManager[Callable[[Sequence[WriteRequest]], None]]:
-        """Begin a transaction once no other process is writing, yield what writes requests, and commit at the end.
+        """Begin a transaction once no other process is writing, yield a function that writes requests, and commit.
 
         Raises:
             SinkUnavailable: nothing was stored.
@@ -59,12 +59,12 @@ class Writer(Protocol):
 
 
 class GroupCommitter:
-    """Lets one thread at a time commit, for all that wait.
+    """Lets one thread at a time commit the requests of all that wait.
 
     Args:
         writer: runs the transactions.
-        waiting_bytes: how much may wait before further requests are refused.
-        transaction_bytes: how much is taken at once, so that nobody waits for very many others.
+        waiting_bytes: how much may wait before further requests are rejected.
+        transaction_bytes: how much is committed at once, so that no thread waits for very many requests of others.
     """
 
     def __init__(self, writer: Writer, *, waiting_bytes: int, transaction_bytes: int) -> None:
@@ -80,7 +80,7 @@ class GroupCommitter:
         """Return when the request is committed.
 
         Raises:
-            SinkUnavailable: nothing of it was stored, or too much is waiting.
+            SinkUnavailable: nothing of it was stored; too much may be waiting.
         """
         try:
             if not self._enter(request):
@@ -95,7 +95,7 @@ class GroupCommitter:
         return request.outcomes
 
     def _enter(self, request: WriteRequest) -> bool:
-        """Let a request wait, and tell whether it is to lead at once."""
+        """Add a request to the queue, and return whether its thread leads at once."""
         with self._lock:
             if self._queue and self._queued_bytes + request.size > self._waiting_bytes:
                 raise SinkUnavailable(cause=Cause.OVERLOADED, detail="too much is waiting to be stored", retry_after=1)
@@ -106,7 +106,7 @@ class GroupCommitter:
             return self._leader is request
 
     def _leave(self, request: WriteRequest) -> None:
-        """Withdraw a request whose thread was told to stop before it was taken: nobody would lead in its place."""
+        """Withdraw a request whose thread was interrupted before the request was taken: no thread would lead for it."""
         with self._lock:
             if request in self._queue:
                 self._queue.remove(request)
@@ -119,7 +119,7 @@ class GroupCommitter:
         try:
             self._commit(taken)
         except BaseException:
-            # This thread is told to stop; the others must not take silence for success.
+            # This thread was interrupted; the others must not take silence for success.
             for request in taken:
                 if not request.done:
                     request.error = SinkUnavailable(cause=Cause.UNAVAILABLE, detail="interrupted", retry_after=1)
@@ -131,14 +131,14 @@ class GroupCommitter:
                 request.wakeup.release()
 
     def _commit(self, taken: list[WriteRequest]) -> None:
-        """Take what waits once the file is ours, so that all who waited for it meanwhile come along, and commit it."""
+        """Begin a transaction, and only then take the waiting requests: those that arrived meanwhile are included."""
         try:
             with self._writer.transaction() as write:
                 write(self._take(taken))
         except SinkUnavailable as error:
             for request in self._take(taken):
                 request.error = error
-        except Exception:  # noqa: BLE001 - a fault of one request must not become the fault of those beside it
+        except Exception:  # noqa: BLE001 - a fault of one request must not fail the others
             for request in self._take(taken):
                 self._commit_alone(request)
 
@@ -146,11 +146,11 @@ class GroupCommitter:
         try:
             with self._writer.transaction() as write:
                 write([request])
-        except Exception as error:  # noqa: BLE001 - it is told to the thread that waits for it
+        except Exception as error:  # noqa: BLE001 - raised by the thread that waits for it
             request.error = error
 
     def _take(self, taken: list[WriteRequest]) -> Sequence[WriteRequest]:
-        """Take what waits.  Asked once more by the same leader, it gives the same requests."""
+        """Take the waiting requests.  A second call of the same leader returns the same ones."""
         if taken:
             return taken
         size = 0
@@ -167,7 +167,7 @@ class GroupCommitter:
             self._choose_leader()
 
     def _choose_leader(self) -> None:
-        """Let the first that waits lead.  It is always there: its request is taken by a leader, and that is itself."""
+        """Let the first waiting thread lead.  It still waits: only a leader takes its request, which is itself."""
         self._leader = self._queue[0] if self._queue else None
         if self._leader is not None:
             self._leader.wakeup.release()

@@ -1,4 +1,4 @@
-"""What goes wrong with the file of a log, and the error that a caller gets for it."""
+"""Failures of the file of a log, and the error that a caller gets for each."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from trackcore_sqlite.times import milliseconds
 _COLUMNS = 12
 _ROWS_AT_ONCE = (64, 16, 4, 1)
 """How many rows one statement inserts.  Each call into SQLite gives up the interpreter's lock, and with many threads it
-takes long to get it back; so the fewer calls between the beginning of a transaction and its commit, the better."""
+takes long to get it back; so a transaction should make few calls."""
 
 _INSERT_MESSAGES = {
     count: f"INSERT INTO messages VALUES {', '.join(['(' + ', '.join('?' * _COLUMNS) + ')'] * count)}"
@@ -47,7 +47,7 @@ def _json_text(value: object) -> str:
 
 @lru_cache(maxsize=1_000)
 def _names_text(names: tuple[str, ...]) -> str:
-    """Give names as a JSON array.  Remembered, since most messages of a source say the same."""
+    """Return names as a JSON array.  Cached, since most messages of a source have the same ones."""
     return _json_text(names)
 
 

@@ -19,24 +19,24 @@ from trackcore_sqlite.writer import LogWriter
 MEBIBYTE = 1 << 20
 
 _TRANSACTION_BYTES = 16 * MEBIBYTE
-"""How much is put into one transaction, so that no caller waits for very many others."""
+"""How much one transaction contains, so that no caller waits for very many requests of others."""
 
 _PROBE_SECONDS = 1.0
-"""How long the answer of `check_ready` holds: asking it often must not cost an fsync each time."""
+"""How long the result of `check_ready` holds, so that frequent calls do not cost an fsync each."""
 
 
 class SqliteSink:
-    """A `trackcore.Sink` that keeps everything in one SQLite file.  Threads and processes may share the file.
+    """A `trackcore.Sink` that stores everything in one SQLite file.  Threads and processes may share the file.
 
-    It may be used before and after a fork (see `trackcore_forks`): what was on its way in the parent is
-    stored by the parent.
+    It may be used before and after a fork (see `trackcore_forks`): the parent stores the requests that its threads have
+    under way.
 
     Args:
-        path: the file; its folder is made when missing, readable by the owner alone.
-        rejected_bytes: how much is kept of rejected messages before the oldest are dropped.
-        quarantine_bytes: likewise for requests with an unknown write key.
-        duplicates_bytes: likewise for messages that were stored before.
-        waiting_bytes: how much may wait to be committed before further requests are told to come back later.
+        path: the file; its folder is created if missing, readable by the owner alone.
+        rejected_bytes: the size of rejected messages above which the oldest are dropped.
+        quarantine_bytes: the same for requests with an unknown write key.
+        duplicates_bytes: the same for messages that were stored before.
+        waiting_bytes: how much may wait to be committed before further requests are rejected as an overload.
         busy_timeout: seconds to wait for another process to finish writing.
     """
 
@@ -78,7 +78,7 @@ class SqliteSink:
         return self._run(WriteRequest(envelopes, rejected, quarantined))
 
     def check_ready(self) -> None:
-        """Return when a message could be stored now; known by storing something, at most once a second.
+        """Return if a message could be stored now; tested by a small transaction, at most once a second.
 
         Raises:
             SinkUnavailable: as `store` does.
@@ -96,11 +96,11 @@ class SqliteSink:
         try:
             return self._committer.run(request)
         except SinkUnavailable:
-            self._ready_at = -_PROBE_SECONDS  # what was found earlier does not hold any more
+            self._ready_at = -_PROBE_SECONDS  # the earlier result does not hold any more
             raise
 
     def renew_after_fork(self) -> None:
-        """Begin as a new process does: the locks and the calls of a parent are not those of its child."""
+        """Reset after a fork: the parent's locks and its calls must not be used."""
         self._writer.renew_after_fork()
         self._committer = GroupCommitter(
             self._writer, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES

@@ -27,10 +27,10 @@ from trackcore_sqlite.tables import GONE, inode_of, open_for_writing
 from trackcore_sqlite.times import milliseconds
 
 _RECORD_OVERHEAD_BYTES = 100
-"""What a rejected or quarantined record is counted for beside its payload, so that empty ones are bounded too."""
+"""The size that a rejected or quarantined record counts besides its payload, so that empty ones are bounded too."""
 
 _TURN_SECONDS = 0.0003
-"""How long to wait before asking again whether another process is done: less than a commit takes."""
+"""How long to wait for another process before the next attempt: less than a commit takes."""
 
 _COUNT_MESSAGES = "UPDATE counters SET value = value + ? WHERE name IN ('messages.seq', 'messages.count')"
 _INSERT_REJECTED = """
@@ -44,7 +44,13 @@ _INSERT_QUARANTINED = """
 
 
 class LogWriter:
-    """Writes the log, one transaction at a time; see `SqliteSink` for the arguments.  `bounds` are those of parts."""
+    """Writes the log, one transaction at a time.
+
+    Args:
+        path: the file.
+        bounds: the largest size in bytes of each bounded part.
+        busy_timeout: seconds to wait for another process to finish writing.
+    """
 
     _duplicates: DuplicateKeeper
     _stretch: StretchWriter
@@ -60,7 +66,7 @@ class LogWriter:
         self.renew_after_fork()
 
     def renew_after_fork(self) -> None:
-        """Begin as a new process does."""
+        """Reset the state of a process after a fork."""
         self._duplicates = DuplicateKeeper()
         self._stretch = StretchWriter()
 
@@ -75,7 +81,7 @@ class LogWriter:
                     yield partial(self._write, connection)
                     connection.execute("COMMIT")
                 except BaseException:
-                    # By closing: after an IO error the state of a connection is not to be relied on.
+                    # Closing rolls back: after an IO error the state of a connection is not reliable.
                     self.close()
                     raise
                 shorten_write_ahead_log(connection, self._path)
@@ -85,22 +91,24 @@ class LogWriter:
             raise
 
     def close(self) -> None:
-        """Close the file.  When it is opened again it may be another."""
+        """Close the file.  It may be another one when it is opened again."""
         self._file.close()
         self._stretch.forget()
         self._inode = None
 
     def _check_is_there(self) -> None:
-        """Refuse to write into a file that was deleted or moved away: nobody would find what is stored there.
+        """Raise `SinkUnavailable` if the file was deleted or moved away: messages stored there would be lost.
 
-        A fork closes the file, which changes nothing about that.
+        A fork closes the file, but does not change its expected identity.
         """
-        inode = self._inode  # read once: another thread may close the file now, which is no change of it
+        inode = (
+            self._inode
+        )  # read once: another thread may close the file now, which does not mean that it was replaced
         if inode is not None and inode_of(self._path) != inode:
             raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, reason="gone", retry_after=30)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
-        """Begin to write when no other process does.  SQLite's own waiting would sleep up to 100 ms at a time."""
+        """Begin a transaction once no other process writes.  SQLite's own busy handler would sleep up to 100 ms."""
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
@@ -129,7 +137,7 @@ class LogWriter:
 
     def _write(self, connection: sqlite3.Connection, requests: Sequence[WriteRequest]) -> None:
         envelopes = [envelope for request in requests for envelope in request.envelopes]
-        if not envelopes:  # else it is seen with the look for their ids, which costs nothing more
+        if not envelopes:  # else the lookup of their ids reads the number as well
             self._stretch.check(schema_of(connection))
         if not self._stretch.has_begun and not all(request.probe for request in requests):
             self._stretch.begin(connection)
@@ -145,7 +153,7 @@ class LogWriter:
                 request.outcomes = [next(outcomes) for _ in request.envelopes]
 
     def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        """Store those messages that are neither in the log nor earlier among these."""
+        """Store the messages whose ids are neither in the log nor earlier among these."""
         keys = [(self._source_id(connection, envelope.source), envelope.message_id) for envelope in envelopes]
         hashes = [ids.hash_of(*key) for key in keys]
         found = self._stored_ids.find(hashes)
@@ -206,7 +214,7 @@ class LogWriter:
         self._keep_bounded(connection, "quarantine", sizes)
 
     def _keep_bounded(self, connection: sqlite3.Connection, part: str, added: Sequence[int]) -> None:
-        """Count what was added to a bounded part, by the bytes of each, and drop its oldest until it fits again."""
+        """Count the records added to a bounded part, by their sizes, and drop the oldest above its bound."""
         (size,) = connection.execute("SELECT value FROM counters WHERE name = ?", (f"{part}.bytes",)).fetchone()
         size += sum(added)
         dropped = last = 0

@@ -1,4 +1,4 @@
-"""A connection that threads share, and that no fork inherits."""
+"""A connection that threads share and no fork inherits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class InheritedConnection(sqlite3.OperationalError):
 class SharedConnection:
     """A connection that is opened when it is needed, used by one thread at a time, and closed before each fork.
 
-    Whoever uses it must leave no cursor open: SQLite closes a file only after the last statement on it.
+    Users must leave no cursor open: SQLite closes a file only after the last statement on it.
 
     Args:
         open_: opens the file.
@@ -59,7 +59,7 @@ class SharedConnection:
 
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
-        """Have the connection to oneself.  Raises what opening raises, and `sqlite3.Error`."""
+        """Use the connection exclusively for a block.  Raises the errors of opening, and `sqlite3.Error`."""
         notice_fork()
         with delay_forks(), self._lock:
             if self._is_busy:
@@ -106,7 +106,7 @@ class SharedConnection:
         if connection is not None:
             make_immortal(connection)
             if was_busy and self._lock.acquire(blocking=False):
-                # This thread goes on in the midst of its parent's transaction, and must not end it.
+                # This thread continues inside its parent's transaction, and must not end it.
                 connection.set_authorizer(_deny)
         self._lock = threading.RLock()
         if was_busy or connection is not None:

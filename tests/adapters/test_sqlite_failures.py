@@ -512,7 +512,7 @@ class TestUnusableFiles:
     def test_a_missing_file(self, log_path: Path) -> None:
         log = SqliteLog(log_path)
         for read in (lambda: list(log.messages()), lambda: list(log.rejected()), lambda: list(log.quarantined())):
-            with pytest.raises(UnusableLog, match="there is no log here; `trackcore serve` makes one") as caught:
+            with pytest.raises(UnusableLog, match="there is no log here; `trackcore serve` creates one") as caught:
                 read()
             assert caught.value.path == log_path
         with pytest.raises(UnusableLog):

@@ -33,7 +33,7 @@ from trackcore_sqlite import (
     prune,
     rebuild_ids,
 )
-from trackcore_sqlite import bloom as sieve_module
+from trackcore_sqlite import bloom as bloom_module
 from trackcore_sqlite import ids as ids_module
 from trackcore_sqlite.ids import TABLES, hash_of
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
@@ -57,8 +57,8 @@ class small_scale:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         self._patch = pytest.MonkeyPatch()
         for module, values in (
-            (ids_module, {"HASH_BITS": 5, "STEP": 2, "SIEVED": 0}),
-            (sieve_module, {"SLICES_BITS": 3, "MOVES_KEPT": 4}),
+            (ids_module, {"HASH_BITS": 5, "STEP": 2, "FILTERED_FROM": 0}),
+            (bloom_module, {"SLICES_BITS": 3, "MOVES_KEPT": 4}),
         ):
             for name, value in values.items():
                 self._patch.setattr(module, name, value)
@@ -128,7 +128,7 @@ class LogAgainstDict(RuleBasedStateMachine):
     @invariant()
     def ids_fit(self) -> None:
         """The ids fit the messages, and both are those of the dict."""
-        assert check_log(self.path).misfit == CONSISTENT
+        assert check_log(self.path).inconsistency == CONSISTENT
         stored = [(entry.source, entry.message["messageId"]) for entry in SqliteLog(self.path).messages()]
         assert Counter(stored) == Counter(self.model.keys())
         assert SqliteLog(self.path).totals().messages == len(self.model)
@@ -182,8 +182,8 @@ class TestHashes:
 
     def test_all_ids_of_one_hash(self, log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ids_module, "HASH_BITS", 0)
-        monkeypatch.setattr(sieve_module, "SLICES_BITS", 0)
-        monkeypatch.setattr(ids_module, "SIEVED", 0)
+        monkeypatch.setattr(bloom_module, "SLICES_BITS", 0)
+        monkeypatch.setattr(ids_module, "FILTERED_FROM", 0)
         monkeypatch.setattr(ids_module, "STEP", 2)
         sink = SqliteSink(log_path)
         for number in range(20):
@@ -191,7 +191,7 @@ class TestHashes:
         everything = [envelope(f"m{number}") for number in range(20)]
         assert list(sink.store(everything)) == [Outcome.DUPLICATE] * 20
         sink.close()
-        assert check_log(log_path).misfit == CONSISTENT
+        assert check_log(log_path).inconsistency == CONSISTENT
 
     def test_the_same_id_of_two_sources(self, sqlite_sink: SqliteSink) -> None:
         both = [envelope("a", source=source) for source in SOURCES]
@@ -204,7 +204,7 @@ class TestHashes:
         assert sqlite_sink.store([envelope(message_id)]) == [Outcome.DUPLICATE]
         assert SqliteBrowser(log_path).seq_of("website", message_id) == 1
         assert [stored.seq for stored in SqliteBrowser(log_path).with_message_id(message_id)] == [1]
-        assert check_log(log_path).misfit == CONSISTENT
+        assert check_log(log_path).inconsistency == CONSISTENT
 
     def test_a_hash_fits_into_six_bytes(self) -> None:
         hashes = [hash_of(number % 3, str(number)) for number in range(1_000)]
@@ -232,7 +232,7 @@ import sys
 from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink, bloom, ids
 
-ids.STEP, ids.SIEVED, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
+ids.STEP, ids.FILTERED_FROM, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
 sink = SqliteSink(sys.argv[1], busy_timeout=20)
 stored = 0
 for start in range(0, 1500, 10):
@@ -252,7 +252,7 @@ print(*(writer.communicate(timeout=60)[0].decode() for writer in writers))
     printed = [int(count) for count in run_python(script, log_path).split()]
     assert sum(printed) == 1_515
     assert len({stored.message["messageId"] for stored in SqliteLog(log_path).messages()}) == 1_515
-    assert check_log(log_path).misfit == CONSISTENT
+    assert check_log(log_path).inconsistency == CONSISTENT
 
 
 class TestCheck:
@@ -267,7 +267,7 @@ class TestCheck:
         return log_path
 
     @pytest.mark.parametrize(
-        ("statement", "misfit"),
+        ("statement", "inconsistency"),
         [
             ("DELETE FROM messages WHERE seq = 1000", Inconsistency(surplus=1, miscounted=("messages",))),
             ("DELETE FROM message_ids_0 WHERE seq > 990", Inconsistency(lacking=10)),
@@ -285,14 +285,16 @@ class TestCheck:
             ),
         ],
     )
-    def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Inconsistency) -> None:
-        assert check_log(path).misfit == CONSISTENT
+    def test_what_does_not_fit_is_found_and_mended(
+        self, path: Path, statement: str, inconsistency: Inconsistency
+    ) -> None:
+        assert check_log(path).inconsistency == CONSISTENT
         change(path, statement)
         condition = check_log(path)
-        assert condition.misfit == misfit
+        assert condition.inconsistency == inconsistency
         assert condition.faults == ()
         rebuild_ids(path)
-        assert check_log(path).misfit == CONSISTENT
+        assert check_log(path).inconsistency == CONSISTENT
         sink = SqliteSink(path)
         assert sink.store([envelope("m5"), envelope("new")]) == [Outcome.DUPLICATE, Outcome.STORED]
         sink.close()
@@ -327,7 +329,7 @@ class TestCheck:
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
         """Their numbers and hashes are all there, but no pair is right."""
         change(path, "UPDATE message_ids_0 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
-        assert check_log(path).misfit == Inconsistency(lacking=2, surplus=2)
+        assert check_log(path).inconsistency == Inconsistency(lacking=2, surplus=2)
 
     def test_a_message_that_is_there_twice(self, path: Path) -> None:
         """No constraint of the file forbids it; the check finds it, and cannot mend it."""
@@ -337,17 +339,17 @@ class TestCheck:
             " destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = 1000",
         )
         rebuild_ids(path)
-        misfit = check_log(path).misfit
-        assert misfit == Inconsistency(doubled=1)
-        assert misfit
-        assert not misfit.can_be_rebuilt
+        inconsistency = check_log(path).inconsistency
+        assert inconsistency == Inconsistency(doubled=1)
+        assert inconsistency
+        assert not inconsistency.can_be_rebuilt
 
     def test_a_sink_that_is_open_knows_what_was_mended(
         self, sqlite_sink: SqliteSink, log_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Mending puts all entries into a table that the sink believes to know."""
-        monkeypatch.setattr(ids_module, "SIEVED", 0)
-        monkeypatch.setattr(sieve_module, "SLICES_BITS", 0)
+        monkeypatch.setattr(ids_module, "FILTERED_FROM", 0)
+        monkeypatch.setattr(bloom_module, "SLICES_BITS", 0)
         some = [envelope(f"m{number}") for number in range(10)]
         sqlite_sink.store(some)
         rebuild_ids(log_path)
@@ -356,7 +358,7 @@ class TestCheck:
     def test_while_it_is_written(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for number in range(50):
             sqlite_sink.store([envelope(f"m{number}-{k}") for k in range(20)])
-            assert check_log(log_path).misfit == CONSISTENT
+            assert check_log(log_path).inconsistency == CONSISTENT
 
 
 class TestMigration:
@@ -388,12 +390,12 @@ class TestMigration:
         sink.close()
         totals = SqliteLog(old).totals()
         assert (totals.messages, totals.rejected, totals.quarantined) == (1_402, 3, 2)
-        assert check_log(old).misfit == CONSISTENT
+        assert check_log(old).inconsistency == CONSISTENT
         assert [record.code for record in SqliteLog(old).rejected(code="no_event")] == ["no_event"]
 
     def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
         condition = check_log(old)
-        assert (condition.is_older, condition.faults, condition.misfit) == (True, (), CONSISTENT)
+        assert (condition.is_older, condition.faults, condition.inconsistency) == (True, (), CONSISTENT)
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
         assert not check_log(old).is_older
@@ -411,4 +413,4 @@ class TestMigration:
         assert check_log(old).is_older
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
-        assert check_log(old).misfit == CONSISTENT
+        assert check_log(old).inconsistency == CONSISTENT
