@@ -10,7 +10,7 @@ from adapter_helpers import NOON, Workers, envelope, eventually, run_python
 from confluent_kafka import KafkaError, Message
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
-from trackcore_kafka.cluster import OURS, ClientSettingRefused
+from trackcore_kafka.cluster import RESERVED, ClientSettingRefused
 
 from trackcore import Cause, Envelope, MessageWarning, Outcome, SinkUnavailable, WarningCode
 
@@ -123,10 +123,10 @@ class TestFailure:
             with pytest.raises(SinkUnavailable):
                 sink.store([envelope("first")])
             trying = Workers([partial(sink.store, [envelope("trying")])])
-            eventually(sink._trying.locked)
-            with pytest.raises(SinkUnavailable, match="another request tries"):
+            eventually(sink._probing.locked)
+            with pytest.raises(SinkUnavailable, match="another request probes it"):
                 sink.store([envelope("turned away")])
-            assert sink._trying.locked(), "it did not wait for the one that tries"
+            assert sink._probing.locked(), "it did not wait for the one that tries"
             trying.finish()
             assert isinstance(trying.errors[0], SinkUnavailable)
         sink.close()
@@ -238,7 +238,7 @@ class TestDuplicates:
         connect(sink)
         with own_cluster.down():
             one = Workers([partial(sink.store, [envelope("a")])])
-            eventually(lambda: sink._flying)
+            eventually(lambda: sink._in_flight)
             other = Workers([partial(sink.store, [envelope("a")])])
             for workers in (one, other):
                 workers.finish()
@@ -351,7 +351,7 @@ def test_a_reader_is_refused_in_a_fork_and_its_parent_goes_on(cluster: MockClust
 
 
 class TestSettings:
-    @pytest.mark.parametrize("name", sorted(OURS))
+    @pytest.mark.parametrize("name", sorted(RESERVED))
     def test_what_the_promises_rest_on_cannot_be_changed(self, name: str) -> None:
         with pytest.raises(ClientSettingRefused):
             KafkaCluster(bootstrap_servers="localhost:9092", client={name: "1"})
