@@ -48,9 +48,9 @@ class _Flight:
 
 
 class KafkaSink:
-    """A `trackcore.Sink` that stores everything in a Kafka cluster.  Threads may share it; processes connect themselves.
+    """A `trackcore.Sink` that stores in a Kafka cluster.  Threads may share it; each process makes its own connections.
 
-    So does a child after a fork; the parent sends the messages that it has in flight.
+    A child does so after a fork; the parent sends the messages that it has in flight.
 
     Args:
         cluster: the cluster.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from kafka_helpers import Served
 from mock_cluster import MockCluster
+from served import Served
 from trackcore_kafka import KafkaLog, KafkaSink, KafkaTopics
 
 

@@ -16,8 +16,9 @@ from adapter_helpers import eventually
 from confluent_kafka import KafkaError
 from delivery_helpers import Recipient, TurnedClock, envelopes
 from delivery_processes import Running
-from kafka_helpers import COMMAND, Served, configure, lines, run, start
+from kafka_helpers import configure, lines, run, send, start
 from mock_cluster import MockCluster
+from served import COMMAND, Served
 from trackcore_delivery import DeliveredDestination, RetryLater, RetryQueue, State
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.sending import MessageRefused
@@ -325,7 +326,7 @@ class TestCommands:
         servers.append(start(config))
         assert "Delivering to: There (file)" in servers[0].stderr()
         batch = [{"type": "track", "userId": f"u{n}", "event": "E", "messageId": f"m{n}"} for n in range(9)]
-        assert servers[0].post({"batch": batch}).status == 200
+        assert send(servers[0], {"batch": batch}).status == 200
         eventually(lambda: len(arrived(tmp_path / "there")) == 9, patience=60)
         assert {message["messageId"] for message in arrived(tmp_path / "there")} == {f"m{n}" for n in range(9)}
         assert (tmp_path / "trackcore-delivery.db").exists()

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from kafka_brokers.brokers import Brokers, why_not
-from kafka_helpers import Served
+from served import Served
 
 _REPORT: list[str] = []
 _numbers = count(1)

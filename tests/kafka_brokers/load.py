@@ -8,7 +8,8 @@ from collections import Counter
 from http.client import HTTPException
 
 import attrs
-from kafka_helpers import Served
+from kafka_helpers import send
+from served import Served
 from trackcore_kafka import KafkaLog
 
 _BATCH = 10
@@ -76,7 +77,7 @@ class Load:
 
     def _is_answered(self, body: object) -> bool:
         try:
-            answer = self.served.post(body)
+            answer = send(self.served, body)
         except (OSError, HTTPException, ValueError) as error:
             self.answers[type(error).__name__] += 1
             return False

@@ -14,7 +14,8 @@ from adapter_helpers import NOON, envelope, eventually, rejected_record
 from confluent_kafka.admin import ConfigResource, ResourceType
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
-from kafka_helpers import Served, configure, lines, run, start
+from kafka_helpers import configure, lines, run, send, start
+from served import Served
 from trackcore_kafka import KafkaDestination, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 
 from trackcore import Outcome, SinkUnavailable
@@ -256,8 +257,8 @@ class TestKilled:
         _await(load)
         whole.kill()
         eventually(lambda: load.answers["503"] >= 3, patience=60)
-        ready = servers[0].request("GET", "/ready")
-        assert (ready.status, servers[0].request("GET", "/health").status) == (503, 200)
+        ready = servers[0].ask("GET", "/ready")
+        assert (ready.status, servers[0].ask("GET", "/health").status) == (503, 200)
         assert ready.retry_after is not None
         assert 1 <= int(ready.retry_after) <= 300
         whole.start()
@@ -283,7 +284,7 @@ class TestCommands:
         config = configure(tmp_path, whole.servers, prefix=prefix, partitions=6, min_insync=2)
         servers.append(start(config))
         message = {"type": "track", "userId": "u", "event": "E", "messageId": "m1"}
-        assert servers[0].post({"batch": [message, {"type": "track"}]}).status == 200
+        assert send(servers[0], {"batch": [message, {"type": "track"}]}).status == 200
         (event,) = lines(run("events", "--since", "1h", "--limit", "5", "--config", config))
         assert event["message"]["messageId"] == "m1"
         (refused,) = lines(run("rejected", "--since", "1h", "--config", config))

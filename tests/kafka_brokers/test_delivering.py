@@ -16,8 +16,9 @@ from delivery_helpers import EndpointServer, envelopes
 from delivery_processes import Running
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
-from kafka_helpers import COMMAND, Served, configure, start
+from kafka_helpers import configure, start
 from patience import PATIENCE
+from served import COMMAND, Served
 from trackcore_kafka import KafkaLog, KafkaSink, KafkaTopics, user_key
 
 PARTITIONS = 6
