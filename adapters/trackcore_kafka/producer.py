@@ -25,8 +25,7 @@ from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.forks import OwnProducer
 from trackcore_kafka.masking import ClientSetting
 from trackcore_kafka.records import Record
-
-MEBIBYTE = 1 << 20
+from trackcore_kafka.topics import MEBIBYTE
 
 _REPORT_SECONDS = 5.0
 """How late a report may be: librdkafka looks for expired records once a second."""

@@ -1,4 +1,4 @@
-"""The embedded log when something goes wrong: no room, no lock, no right, no whole file, no process any more."""
+"""The embedded log during failures: full disk, locked, unreadable or damaged file, killed process."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestAllOrNothing:
         assert (totals.messages, totals.rejected, totals.quarantined) == (0, 0, 0)
 
     def test_the_next_call_works(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-        """Among others, what the sink remembers of a source that was rolled back is forgotten."""
+        """Among others, the sink discards its cached number of a source that was rolled back."""
         with pytest.raises(UnicodeEncodeError):
             sqlite_sink.store([envelope("a", source="new"), self.BROKEN])
         sqlite_sink.store([envelope("b", source="other")])
@@ -84,7 +84,7 @@ class TestAllOrNothing:
     def test_a_fault_of_one_call_is_not_that_of_those_beside_it(
         self, sqlite_sink: SqliteSink, log: SqliteLog, broken: Envelope
     ) -> None:
-        """A fault of one job must not become the fault of those beside it."""
+        """A fault of one request must not fail the others."""
         sqlite_sink.store([envelope("first")])
         with commits_held(sqlite_sink):
             good = [Workers([partial(sqlite_sink.store, [envelope("a")])])]
@@ -122,7 +122,7 @@ class TestAllOrNothing:
     def test_an_interrupt_while_another_process_writes(
         self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
     ) -> None:
-        """Nothing was begun yet; no call waits for one that has gone."""
+        """Nothing was begun yet; no call waits for the interrupted one."""
         sqlite_sink.store([envelope("first")])
         with write_lock(log_path), _interrupted_when(lambda: sqlite_sink._writer._file.is_busy):
             sqlite_sink.store([envelope("interrupted")])
@@ -130,7 +130,7 @@ class TestAllOrNothing:
         assert _ids(log) == ["first", "next"]
 
     def test_an_interrupt_while_another_call_commits(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-        """The next one leads in place of the one that has gone, whose messages are not stored."""
+        """The next call leads instead of the interrupted one, whose messages are not stored."""
         sqlite_sink.store([envelope("first")])
         queue = sqlite_sink._committer._queue
         with commits_held(sqlite_sink):
@@ -147,7 +147,7 @@ class TestAllOrNothing:
 
 @contextmanager
 def _interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
-    """Interrupt the main thread once, as Ctrl-C does, and expect that.
+    """Interrupt the main thread once, as Ctrl-C does, and expect the interrupt.
 
     A signal that comes just before a thread begins to wait does not wake it, so it is sent until it was handled.
     """
@@ -176,7 +176,7 @@ def _interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
 
 
 class _Interrupting(list[Envelope]):
-    """Envelopes in the midst of which a signal arrives, when they are written."""
+    """Envelopes during whose writing a signal arrives."""
 
     written = False
 
@@ -184,7 +184,7 @@ class _Interrupting(list[Envelope]):
         yield from super().__iter__()
         if self.written:
             raise KeyboardInterrupt
-        self.written = True  # looked at once already, to sum up their size
+        self.written = True  # the first iteration sums up their sizes
 
 
 def _interrupting() -> _Interrupting:
@@ -196,7 +196,7 @@ class TestFull:
 
     @pytest.fixture(name="pages")
     def _pages(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-        """How many pages the file may have: what a small disk is to SQLite."""
+        """The number of pages that the file may have, which acts as a small disk."""
         room = {"pages": 40}
 
         def open_with_little_room(path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -286,7 +286,7 @@ class TestFull:
         sqlite_sink.check_ready()
 
     def test_readiness(self, sqlite_sink: SqliteSink, pages: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-        """`check_ready` finds out by storing; what it found holds for a while, and a failure is never remembered."""
+        """`check_ready` tests by storing; a success holds for a while, and a failure is never cached."""
         sqlite_sink.check_ready()
         sqlite_sink.close()
         pages["pages"] = 1
@@ -314,7 +314,7 @@ class TestFull:
 
 
 class TestLocked:
-    """Another process that writes is waited for; too long a wait is told, and nothing is lost."""
+    """A sink waits for another process that writes; too long a wait is an error, and nothing is lost."""
 
     def test_a_lock_that_is_held_too_long(self, log_path: Path, log: SqliteLog) -> None:
         sink = SqliteSink(log_path, busy_timeout=0.02)
@@ -351,10 +351,10 @@ class TestLocked:
 
 
 class TestGone:
-    """Nothing is acknowledged that is stored where nobody finds it."""
+    """Nothing is acknowledged that is stored in a file that was removed."""
 
     def test_a_log_that_was_deleted(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
-        """No new one is made either: others may still use the files beside the old one."""
+        """No new one is created either: others may still use the -wal and -shm files of the old one."""
         sqlite_sink.store([envelope("a")])
         log_path.unlink()
         for _ in range(2):
@@ -392,7 +392,7 @@ class TestGone:
 
 
 class TestOverload:
-    """When too much waits to be stored, further requests are told to come back later."""
+    """When too much waits to be stored, further requests are rejected as an overload."""
 
     @pytest.fixture(name="sink")
     def _sink(self, log_path: Path) -> Iterator[SqliteSink]:
@@ -439,11 +439,11 @@ class TestOverload:
 
 
 class TestUnusableFiles:
-    """A file that is no log of ours is refused and left as it is."""
+    """A file of another program is rejected and left unchanged."""
 
     @staticmethod
     def _overwritten(path: Path) -> bytes:
-        """Damage everything behind the first two pages."""
+        """Damage everything after the first two pages."""
         sink = SqliteSink(path)
         sink.store([_large(f"m{n}", 500) for n in range(200)])
         sink.close()
@@ -535,7 +535,7 @@ class TestUnusableFiles:
         assert log_path.parent.read_text() == "notes"
 
     def test_a_file_or_folder_that_is_read_only(self) -> None:
-        """By a user with no special rights, which for the superuser means to become another one."""
+        """By an unprivileged user; the superuser becomes one for this."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             sink = SqliteSink(folder / "log.db")
@@ -552,7 +552,7 @@ class TestUnusableFiles:
         assert printed.split() == ["unavailable"] * 3
 
     def test_a_log_that_one_may_not_read(self) -> None:
-        """The folder is its owner's alone, so this is what anybody else meets: a sentence, no traceback."""
+        """The folder is private, so any other user gets this: a sentence, not a traceback."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "data"
             sink = SqliteSink(folder / "log.db")
@@ -651,7 +651,7 @@ class TestProcesses:
         assert is_sound(log_path)
 
     def test_killed_while_writing(self, log_path: Path, log: SqliteLog) -> None:
-        """Each round sends everything again, as clients do that heard no answer."""
+        """Each round sends everything again, as clients do that received no response."""
         acknowledged: dict[str, str] = {}
         for attempt in range(4):
             writer = self._start(log_path, 4, 10_000)
@@ -699,7 +699,7 @@ print(*sink.store([envelope("after"), envelope("child")]), flush=True)
         assert is_sound(log_path)
 
     def test_threads_of_a_fork_that_begin_at_once(self, log_path: Path, log: SqliteLog) -> None:
-        """Each finds a sink of the parent, and one of them alone makes it one of the fork."""
+        """Each finds a sink of the parent, and exactly one of them resets it."""
         script = """
 import os, sys
 from functools import partial
@@ -722,7 +722,7 @@ for fork in range(60):
 
     @pytest.mark.parametrize("use", ["sink.store([envelope('child')])", "sink.check_ready()", "sink.close()"])
     def test_a_fork_in_the_midst_of_a_commit(self, log_path: Path, log: SqliteLog, use: str) -> None:
-        """Locks of a parent must not be used by a fork: nobody there will let them go."""
+        """A child must not use locks of its parent: no thread there releases them."""
         script = f"""
 import os, sys, threading, time
 from adapter_helpers import envelope
@@ -764,7 +764,7 @@ print(*sink.store([envelope("after")]))
         self, log_path: Path, log: SqliteLog, meanwhile: str
     ) -> None:
         """Closing any descriptor of a file drops all POSIX locks that the process has on it.  A process that then
-        closes the log believes itself the last, and removes the write-ahead log that this one goes on writing to.
+        closes the log takes itself for the last, and removes the write-ahead log to which this one continues to write.
         """
         script = f"""
 import os, subprocess, sys
@@ -807,7 +807,7 @@ waiting.join()
 
 
 def test_closing_waits_for_a_commit(sqlite_sink: SqliteSink, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection is not taken away from the thread that writes."""
+    """The connection is not closed while a thread writes."""
     sqlite_sink.store([envelope("first")])
     closers: list[threading.Thread] = []
     write = LogWriter._write
@@ -826,7 +826,7 @@ def test_closing_waits_for_a_commit(sqlite_sink: SqliteSink, log: SqliteLog, mon
 
 
 def test_a_number_that_is_taken_makes_no_duplicate(sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-    """Whatever is wrong with the file, a message that is not in it is not said to be."""
+    """Whatever the damage of the file, a message that is not in it is not reported as stored."""
     sqlite_sink.store([envelope("a")])
     assert sqlite_sink._writer._file._connection is not None
     sqlite_sink._writer._file._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
@@ -836,7 +836,7 @@ def test_a_number_that_is_taken_makes_no_duplicate(sqlite_sink: SqliteSink, log:
 
 
 def test_threads_that_meet_a_closing(sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-    """Close the file. A later call opens it again."""
+    """Close the file.  A later call opens it again."""
     stop = threading.Event()
 
     def close() -> None:

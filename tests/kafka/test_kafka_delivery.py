@@ -32,7 +32,7 @@ FILES = 'retention = "1d"\n[[destinations]]\nname = "There"\nkind = "file"\nfold
 
 @attrs.define(eq=False)
 class Bench:
-    """Workers on one log, whose steps are made one by one."""
+    """Workers on one log, which the test advances step by step."""
 
     cluster: MockCluster
     topics: KafkaTopics
@@ -42,7 +42,7 @@ class Bench:
     queues: list[ConsumerGroupQueue] = attrs.field(init=False, factory=list)
 
     def worker(self, sender: Recipient, **settings: Any) -> DestinationWorker:
-        """Make the worker of one process, with a state file of its own."""
+        """Make the worker of one process, with its own state file."""
         destination = DeliveredDestination(**{"name": "There", "batch_wait": timedelta(), **settings})
         state = State(self.folder / f"state-{len(self.queues)}.db")
         address = attrs.evolve(self.cluster.address, client=QUICK)
@@ -71,7 +71,7 @@ class Bench:
 
     @property
     def behind(self) -> int:
-        """How many messages the group has not committed."""
+        """Return how many messages the group has not committed."""
         return KafkaLog(self.cluster.address, self.topics).behind(self.topics.prefix)
 
 
@@ -84,7 +84,7 @@ def _bench(cluster: MockCluster, topics: KafkaTopics, tmp_path: Path) -> Iterato
 
 
 def stepped(worker: DestinationWorker, is_done: Callable[[], object]) -> None:
-    """Make steps until something is so."""
+    """Make steps until a condition holds."""
 
     def step() -> object:
         worker.step()
@@ -94,7 +94,7 @@ def stepped(worker: DestinationWorker, is_done: Callable[[], object]) -> None:
 
 
 def in_order(taken: list[str]) -> bool:
-    """Tell whether the messages of each of three users came in order."""
+    """Return whether the messages of each of three users came in order."""
     numbers = [int(message_id[1:]) for message_id in taken]
     return all(
         own == sorted(own) for own in ([number for number in numbers if number % 3 == user] for user in range(3))
@@ -114,9 +114,9 @@ class TestLane:
     def test_what_has_waited_for_the_retry_window_becomes_a_dead_letter_and_what_came_later_does_not(
         self, bench: Bench
     ) -> None:
-        """How long a message has waited is known by its partition and offset, not by a clock that may jump.
+        """The waiting time of a message is kept by its partition and offset, not by a clock that may jump.
 
-        All are one user's: between partitions there is no order, and what fails lets nothing behind it pass.
+        All are from one user: partitions have no order among each other, and a failed message blocks those after it.
         """
 
         def behaviour(ids: list[str]) -> list[MessageRefused]:
@@ -140,7 +140,7 @@ class TestLane:
         assert dead == {f"m{number}" for number in range(5)}
 
     def test_nothing_is_committed_before_the_answer(self, bench: Bench) -> None:
-        """Offsets are committed after the destination's answer: who dies before leaves it to the next."""
+        """Offsets are committed after the destination's response: the next member sends uncommitted messages."""
         bench.store(5)
         uncommitted: list[int] = []
 
@@ -221,7 +221,7 @@ class TestLane:
         assert worker.state.dead_letters() == []
 
     def test_who_begins_with_the_newest_keeps_to_that_when_it_comes_again(self, bench: Bench) -> None:
-        """`start = "newest"`: the group's place is known from its first moment on, not from its first message on."""
+        """`start = "newest"`: the group has a position from its first moment on, not from its first message on."""
         bench.store(6)
         there = Recipient()
         worker = bench.worker(there, start="newest")
@@ -264,7 +264,7 @@ class TestLane:
     def test_what_waited_of_a_partition_that_went_and_came_again_is_not_sent_twice(
         self, cluster: MockCluster, tmp_path: Path
     ) -> None:
-        """It is given again from what was committed, so what waited here is let go."""
+        """It is read again from the committed position, so the messages that waited here are discarded."""
         bench = Bench(cluster, cluster.topics(partitions=1), tmp_path)
         bench.store(6)
         there = Recipient()
@@ -288,7 +288,7 @@ class TestLane:
             opened.close()
 
     def test_partitions_are_shared(self, bench: Bench) -> None:
-        """Delivery scales by partitions: two members have all of them between them, and each message arrives."""
+        """Delivery scales by partitions: two members share them all, and each message arrives."""
         one, other = Recipient(), Recipient()
         workers = bench.worker(one), bench.worker(other)
 
@@ -376,5 +376,5 @@ class TestCommands:
 
 
 def arrived(folder: Path) -> list[Any]:
-    """Read what a destination of files has."""
+    """Read the messages of a destination of files."""
     return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""A topic as a destination: what is told of its settings, and what is refused by itself.  See also the contract."""
+"""A topic as a destination: its settings, and the records that it rejects.  See also the contract."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_mistakes_in_what_goes_to_librdkafka_are_told_at_the_start(client: str, 
 
 
 def test_keys_are_those_of_the_log_and_what_is_too_large_is_refused_alone(cluster: MockCluster, tmp_path: Path) -> None:
-    """A record that the topic never takes goes to the dead letters, the rest of its batch arrives."""
+    """A record that the topic never accepts becomes a dead letter; the rest of its batch arrives."""
     cluster.create("with-keys", 4)
     sender = KafkaTopicDestination(name="Lake", bootstrap_servers=cluster.servers, topic="with-keys").make_sender(
         surroundings(tmp_path)

@@ -44,7 +44,7 @@ def test_served_and_listed(cluster: MockCluster, tmp_path: Path, servers: list[S
 
 
 def test_any_number_of_servers(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
-    """What one has stored the other may get again: it is listed once."""
+    """A message that one server has stored may reach the other again: it is listed once."""
     topics = cluster.topics(partitions=3)
     config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
     servers += [start(config), start(config)]
@@ -55,7 +55,7 @@ def test_any_number_of_servers(cluster: MockCluster, tmp_path: Path, servers: li
 
 
 def test_an_outage(own_cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
-    """503 with Retry-After while no broker answers, 200 again when one does; nothing answered 200 is lost."""
+    """503 with Retry-After while no broker answers, 200 again when one does; no acknowledged message is lost."""
     topics = own_cluster.topics(partitions=3)
     config = configure(tmp_path, own_cluster.servers, prefix=topics.prefix, more='timeout = "1s"')
     servers.append(start(config))
@@ -73,7 +73,7 @@ def test_an_outage(own_cluster: MockCluster, tmp_path: Path, servers: list[Serve
 
 
 def test_killed_after_its_answer(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
-    """200 means acknowledged by the cluster: kill -9 right after the answer, and the message is there."""
+    """200 means acknowledged by the cluster: after kill -9 right after the response, the message is there."""
     topics = cluster.topics(partitions=3)
     config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
     for number in range(3):
@@ -115,7 +115,7 @@ class TestRefusedStarts:
         assert f"topic {topics.messages} has 3 partitions where 4 are configured" in done.stderr
 
     def test_the_client_is_not_installed(self, tmp_path: Path) -> None:
-        """Only who wants Kafka needs its client, and is told so."""
+        """Only a log in Kafka needs its client, and the error names it."""
         config = configure(tmp_path, "127.0.0.1:9", prefix="p")
         code = (
             "import sys; sys.modules['confluent_kafka'] = None\n"

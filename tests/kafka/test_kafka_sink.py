@@ -1,4 +1,4 @@
-"""Writing to Kafka: what lies there, what is answered when it does not go well, and what is found again."""
+"""Writing to Kafka: the records, the errors, and the duplicates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
 
 
 def headers_of(found: Message) -> dict[str, str]:
-    """Give the headers as text."""
+    """Return the headers as text."""
     return {name: value.decode() for name, value in found.headers() or ()}  # type: ignore[str-unpack,union-attr]
 
 
@@ -82,7 +82,7 @@ class TestRecords:
 
 
 def connect(sink: KafkaSink) -> None:
-    """Have it store a message: the first may take longer than a short timeout allows."""
+    """Store a message first, which may take longer than a short timeout allows."""
 
     def is_stored() -> bool:
         try:
@@ -161,7 +161,7 @@ class TestFailure:
         own_cluster.fail(PRODUCE, KafkaError.MSG_SIZE_TOO_LARGE)
         with pytest.raises(SinkUnavailable, match=r"max\.message\.bytes"):
             sink.store([envelope("a")])
-        assert sink.store([envelope("a")]) == [STORED], "what was not acknowledged is not taken for known"
+        assert sink.store([envelope("a")]) == [STORED], "an unacknowledged message is not a duplicate"
         sink.close()
 
     def test_a_passing_error_is_not_told(self, own_cluster: MockCluster) -> None:
@@ -172,7 +172,7 @@ class TestFailure:
         sink.close()
 
     def test_a_producer_that_failed_for_good_is_replaced(self, own_cluster: MockCluster) -> None:
-        """An idempotent producer that the cluster has fenced stays fenced; the sink makes itself another."""
+        """An idempotent producer that the cluster has fenced stays fenced; the sink makes another one."""
         topics = own_cluster.topics()
         sink = KafkaSink(own_cluster.address, topics, timeout=3)
         connect(sink)
@@ -233,7 +233,7 @@ class TestDuplicates:
         sink.close()
 
     def test_a_call_waits_for_the_other_that_sends_the_same(self, own_cluster: MockCluster) -> None:
-        """It must not call a duplicate what may never be acknowledged."""
+        """It must not report a message as a duplicate that may never be acknowledged."""
         sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2)
         connect(sink)
         with own_cluster.down():
@@ -266,7 +266,7 @@ sink.close()
 
 
 def test_a_fork_connects_anew_and_its_parent_goes_on(cluster: MockCluster, topics: KafkaTopics, log: KafkaLog) -> None:
-    """A process of its own: what other tests have left behind must not come along."""
+    """In another process, so that it forks without anything that other tests have left behind."""
     assert run_python(FORKING, cluster.servers, topics.prefix).split() == ["stored", "stored", "3", "stored"]
     assert {stored.message["messageId"] for stored in log.messages()} == {"before", "child", "after"}
 
