@@ -115,7 +115,7 @@ class KafkaSink:
         return [_outcome(key, new) for key in identities]
 
     def check_ready(self) -> None:
-        """Return if a message could be stored now: some partition has a leader and enough replicas in sync.
+        """Check that a message could be stored now: some partition has a leader and enough replicas in sync.
 
         Raises:
             SinkUnavailable: no partition has them, or the cluster does not answer.

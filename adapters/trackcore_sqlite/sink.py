@@ -78,7 +78,7 @@ class SqliteSink:
         return self._run(WriteRequest(envelopes, rejected, quarantined))
 
     def check_ready(self) -> None:
-        """Return if a message could be stored now; tested by a small transaction, at most once a second.
+        """Check that a message could be stored now, by a small transaction, at most once a second.
 
         Raises:
             SinkUnavailable: as `store` does.

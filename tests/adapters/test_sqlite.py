@@ -595,7 +595,7 @@ class TestMigrations:
                 assert connection.execute("SELECT * FROM notes").fetchall() == [("old; with a semicolon",)]
         open_for_writing(old, 5, (FIRST, SECOND)).close()
 
-    def test_the_error_told_is_the_first_one(self, old: Path) -> None:
+    def test_the_reported_error_is_the_first_one(self, old: Path) -> None:
         """Also if SQLite has rolled back by itself, as it does when the disk is full."""
         with pytest.raises(sqlite3.IntegrityError):
             open_for_writing(old, 5, (FIRST, "CREATE TABLE a (x NOT NULL);\nINSERT OR ROLLBACK INTO a VALUES (NULL);"))

@@ -384,7 +384,7 @@ class TestGone:
         with pytest.raises(SinkUnavailable):
             sqlite_sink.store([envelope("b")])
 
-    @pytest.mark.parametrize("tidy", [rebuild_ids, lambda path: list(prune(path, NOON))], ids=["mend", "prune"])
+    @pytest.mark.parametrize("tidy", [rebuild_ids, lambda path: list(prune(path, NOON))], ids=["rebuild", "prune"])
     def test_nobody_makes_a_log_but_who_stores(self, tidy: Callable[[Path], object], log_path: Path) -> None:
         with pytest.raises(UnusableLog, match="there is no log here"):
             tidy(log_path)

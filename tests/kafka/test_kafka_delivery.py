@@ -51,13 +51,13 @@ class Bench:
             is_new = destination.start == "newest"
             return KafkaGroupReader(address, self.topics, group=self.topics.prefix, begin_at_end=is_new)
 
-        lane = ConsumerGroupQueue(destination, state, join, self.clock.monotonic)
-        self.queues.append(lane)
-        self.opened += [lane, state]
+        queue = ConsumerGroupQueue(destination, state, join, self.clock.monotonic)
+        self.queues.append(queue)
+        self.opened += [queue, state]
         return DestinationWorker(
             destination=destination,
             sender=sender,
-            queues=(lane, RetryQueue(destination, state)),
+            queues=(queue, RetryQueue(destination, state)),
             state=state,
             clock=self.clock,
             monotonic=self.clock.monotonic,
@@ -270,10 +270,10 @@ class TestLane:
         there = Recipient()
         worker = bench.worker(there, batch_bytes=500)  # two at a time, while the others wait
         stepped(worker, lambda: len(there.taken) == 2)
-        lane = bench.queues[0]
-        reader = lane._reader
+        queue = bench.queues[0]
+        reader = queue._reader
         assert reader is not None
-        assert (len(lane._waiting), bench.behind) == (4, 4)
+        assert (len(queue._waiting), bench.behind) == (4, 4)
         reader._is_to_join_again = True
         (turn,) = reader.turns.values()
 
@@ -282,7 +282,7 @@ class TestLane:
             return list(reader.turns.values()) == [turn + 1]
 
         eventually(has_come_again)
-        stepped(worker, lambda: reader._shares[0].given == 6 and not lane._waiting)
+        stepped(worker, lambda: reader._shares[0].given == 6 and not queue._waiting)
         assert there.taken == ["m0", "m1", "m2", "m3", "m4", "m5"]
         for opened in bench.opened:
             opened.close()
@@ -295,7 +295,7 @@ class TestLane:
         def are_shared() -> bool:
             for worker in workers:
                 worker.step()
-            sizes = [len(lane._turns) for lane in bench.queues]
+            sizes = [len(queue._turns) for queue in bench.queues]
             return all(sizes) and sum(sizes) == 6
 
         eventually(are_shared, patience=60)
@@ -362,7 +362,7 @@ class TestCommands:
         assert "Traceback" not in running.stderr()
         assert KafkaLog(cluster.address, topics).behind(f"{topics.prefix}.delivery.There") == 0
 
-    def test_wrong_settings_of_the_client_are_told_at_the_start(self, tmp_path: Path) -> None:
+    def test_wrong_settings_of_the_client_are_reported_at_the_start(self, tmp_path: Path) -> None:
         more = f'client.sasl.password = "env:NOT_SET_ANYWHERE"\n{FILES}'
         done = run("deliver", "--config", configure(tmp_path, "127.0.0.1:9", prefix="p", more=more))
         assert done.returncode == 2

@@ -97,7 +97,7 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "told"),
+    ("text", "path", "detail"),
     [
         ('[log]\nkind = "kafak"', "log.kind", "did you mean 'kafka'?"),
         ("[log]\nkind = 1", "log.kind", "expected a string"),
@@ -115,15 +115,15 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         (KAFKA + "[log.client]\nsasl.username = []", "log.client.sasl.username", "expected a string"),
     ],
 )
-def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> None:
+def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse_configuration(text)
     assert raised.value.path == path
-    assert told in raised.value.detail
+    assert detail in raised.value.detail
 
 
 @pytest.mark.parametrize(
-    ("client", "path", "told"),
+    ("client", "path", "detail"),
     [
         ("acks = 1", "log.client.acks", "trackcore decides"),
         ('sasl.usrname = "me"', "log.client.sasl.usrname", "No such configuration property"),
@@ -131,20 +131,20 @@ def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> N
         ('sasl.password = "env:NOT_SET_ANYWHERE"', "log.client.sasl.password", "NOT_SET_ANYWHERE is not set"),
     ],
 )
-def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, told: str) -> None:
+def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, detail: str) -> None:
     configuration = parse_configuration(f"{KAFKA}[log.client]\n{client}")
     for use in (make_sink, open_log):
         with pytest.raises(ConfigurationError) as raised:
             use(configuration)
         assert raised.value.path == path
-        assert told in raised.value.detail
+        assert detail in raised.value.detail
 
 
 class TestEmbedded:
     """Settings that librdkafka rejects, without a configuration that was checked before."""
 
     @pytest.mark.parametrize(
-        ("client", "name", "told"),
+        ("client", "name", "detail"),
         [
             ({"security.protocol": SECRET}, "security.protocol", "Invalid value for librdkafka"),
             ({"linger.ms": "9999999"}, "", "Invalid value of queue.buffering.max.ms; librdkafka allows 0..900000"),
@@ -164,12 +164,12 @@ class TestEmbedded:
             ),
         ],
     )
-    def test_the_setting_is_named_and_not_its_value(self, client: dict[str, Any], name: str, told: str) -> None:
+    def test_the_setting_is_named_and_not_its_value(self, client: dict[str, Any], name: str, detail: str) -> None:
         cluster = KafkaCluster(bootstrap_servers="127.0.0.1:1", client=client)
         for use in (cluster.check_settings, cluster.admin, lambda: list(KafkaLog(cluster, TOPICS).messages())):
             with pytest.raises(ClientSettingRefused) as raised:
                 use()
-            assert (raised.value.name, raised.value.detail) == (name, told)
+            assert (raised.value.name, raised.value.detail) == (name, detail)
             assert SECRET not in "".join(traceback.format_exception(raised.value))
             assert raised.value.__context__ is None or SECRET not in repr(raised.value.__context__)
         with pytest.raises(SinkUnavailable) as unavailable:
@@ -179,7 +179,7 @@ class TestEmbedded:
         with pytest.raises(NotAcknowledged) as lost:
             KafkaDestination(cluster, "topic").send([(None, b"{}")])
         for error in (unavailable.value, lost.value):
-            assert told in str(error)
+            assert detail in str(error)
             assert SECRET not in "".join(traceback.format_exception(error))
 
     def test_what_the_client_logs_is_masked(self, caplog: pytest.LogCaptureFixture) -> None:

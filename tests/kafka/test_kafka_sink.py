@@ -164,7 +164,7 @@ class TestFailure:
         assert sink.store([envelope("a")]) == [STORED], "an unacknowledged message is not a duplicate"
         sink.close()
 
-    def test_a_passing_error_is_not_told(self, own_cluster: MockCluster) -> None:
+    def test_a_passing_error_is_not_reported(self, own_cluster: MockCluster) -> None:
         sink = KafkaSink(own_cluster.address, own_cluster.topics())
         connect(sink)
         own_cluster.fail(PRODUCE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.NOT_ENOUGH_REPLICAS)

@@ -60,7 +60,7 @@ class TestTopics:
         topics.prepare(whole.address)  # a second server finds them correct
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "detail"),
         [
             ({"partitions": 7}, "has 6 partitions where 7 are configured"),
             ({"min_insync_replicas": 3}, "has min.insync.replicas=2 where at least 3 is configured"),
@@ -70,11 +70,11 @@ class TestTopics:
         ],
     )
     def test_one_that_is_otherwise_is_refused(
-        self, whole: Brokers, topics: KafkaTopics, change: dict[str, Any], told: str
+        self, whole: Brokers, topics: KafkaTopics, change: dict[str, Any], detail: str
     ) -> None:
         with pytest.raises(UnusableCluster, match=r".") as raised:
             attrs.evolve(topics, **change).prepare(whole.address)
-        assert told in str(raised.value)
+        assert detail in str(raised.value)
 
     def test_more_replicas_than_brokers(self, whole: Brokers, prefix: str) -> None:
         with pytest.raises(UnusableCluster, match="cannot be created") as raised:
