@@ -145,7 +145,7 @@ def at_once(*tasks: Callable[[], object]) -> list[Any]:
 @contextmanager
 def commits_held(sink: SqliteSink) -> Iterator[None]:
     """Let calls of `store` queue up, to be committed together afterwards."""
-    with sink._file._lock:
+    with sink._writer._file._lock:
         yield
 
 

@@ -1,4 +1,4 @@
-"""What the fault tests share: clients that remember what they were promised, and a reader that misses nothing."""
+"""Helpers of the fault tests: clients that remember their acknowledged messages, and a reader that misses nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = "fault-key"
 
 
 def message(message_id: str, **fields: Any) -> dict[str, Any]:
-    """Make a track message, of some hundred bytes so that the log grows over many pages."""
+    """Build a track message of some hundred bytes, so that the log grows over many pages."""
     return {
         "type": "track",
         "event": "Bought",
@@ -36,16 +36,16 @@ def message(message_id: str, **fields: Any) -> dict[str, Any]:
 
 
 def batch(*message_ids: str, **fields: Any) -> dict[str, Any]:
-    """Make a batch of such messages."""
+    """Build a batch of such messages."""
     return {"batch": [message(message_id, **fields) for message_id in message_ids]}
 
 
 @attrs.define
 class Ledger:
-    """What became of the messages that were sent: each stands in exactly one of the sets.
+    """The results of the messages that were sent: each is in exactly one of the sets.
 
-    `acknowledged` was answered with 200, `refused` with another status, `unanswered` not at all, so that it may be in
-    the log or not.
+    The response for `acknowledged` was 200, for `refused` another status; `unanswered` had none, so it may be in the
+    log or not.
     """
 
     acknowledged: set[str] = attrs.field(factory=set)
@@ -56,7 +56,7 @@ class Ledger:
     _lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
 
     def note(self, message_ids: list[str], answered: Answered | None) -> None:
-        """Write down how a request was answered; None for not at all."""
+        """Note the response to a request; None for no response."""
         with self._lock:
             assert self.acknowledged.isdisjoint(message_ids), "a client does not send again what was acknowledged"
             for known in (self.refused, self.unanswered):
@@ -73,16 +73,16 @@ class Ledger:
                 self.refusals.append(answered)
 
     def wait_for_answers(self, count: int) -> None:
-        """Wait until so many more requests are answered."""
+        """Wait for the responses to so many more requests."""
         enough = self.answers + count
         wait_for(lambda: self.answers >= enough)
 
 
 class Clients:
-    """Concurrent clients on connections that they keep, as SDKs do; what is not acknowledged is sent again first.
+    """Concurrent clients on persistent connections, as SDKs use them; unacknowledged requests are sent again first.
 
-    They go on over restarts: `send_to` names the server of the moment.  Message ids begin with `name`, so that those of
-    one after the other differ.
+    They continue over restarts: `send_to` names the current server.  Message ids begin with `name`, so that those of
+    successive clients differ.
     """
 
     def __init__(self, served: Served, ledger: Ledger, *, clients: int = 8, name: str = "c") -> None:
@@ -105,7 +105,7 @@ class Clients:
         self._served = served
 
     def stop(self) -> None:
-        """Let each finish its request, and fail for whatever failed in one."""
+        """Let each finish its request, and fail if one has failed."""
         self._is_over.set()
         for thread in self._threads:
             thread.join(PATIENCE)
@@ -115,7 +115,7 @@ class Clients:
     def _run(self, number: int) -> None:
         try:
             self._send_all(number)
-        except BaseException as failure:  # noqa: BLE001 - the test is told
+        except BaseException as failure:  # noqa: BLE001 - raised by the test
             self.failures.append(failure)
 
     def _send_all(self, number: int) -> None:
@@ -131,11 +131,11 @@ class Clients:
                     again = None if answered is not None and answered.status == 200 else (path, body, message_ids)
                     if answered is None:
                         break
-            self._is_over.wait(0.01 if again else 0)  # as a client does, and so that a server can start
+            self._is_over.wait(0.01 if again else 0)  # as clients do, and so that a server can start
 
 
 def _request(name: str, turn: int) -> tuple[str, Any, list[str]]:
-    """Make the next request of a client: batches and single messages in turn."""
+    """Build the next request of a client: batches and single messages in turn."""
     if turn % 3 == 0:
         return "/v1/track", message(name), [name]
     message_ids = [f"{name}-{index}" for index in range(1 + turn % 7)]
@@ -153,7 +153,7 @@ def _ask(connection: HTTPConnection, path: str, body: Any) -> Answered | None:
 
 
 class Follower:
-    """A reader that follows the log all the while, and remembers every sequence number that it saw."""
+    """A reader that follows the log, and remembers every sequence number that it saw."""
 
     def __init__(self, path: Path) -> None:
         self.seqs: list[int] = []
@@ -182,7 +182,7 @@ class Follower:
             while not self._is_over.is_set():
                 self._read()
                 self._is_over.wait(0.02)
-        except BaseException as failure:  # noqa: BLE001 - the test is told
+        except BaseException as failure:  # noqa: BLE001 - raised by the test
             self.failures.append(failure)
 
     def _read(self) -> None:
@@ -203,7 +203,7 @@ def check_log(path: Path, ledger: Ledger) -> None:
 
 
 def check_settled(path: Path, ledger: Ledger) -> None:
-    """Expect likewise, once nothing is sent any more: what was refused is not stored, and each message is whole."""
+    """Check the log once nothing is sent any more; expect also that no refused message is stored, and each is whole."""
     check_log(path, ledger)
     entries = list(SqliteLog(path).messages())
     stored = {entry.message["messageId"] for entry in entries}
@@ -214,7 +214,7 @@ def check_settled(path: Path, ledger: Ledger) -> None:
 
 @contextmanager
 def hold_write_lock(path: Path) -> Iterator[None]:
-    """Hold the write lock of the log from a process of its own, which lets it go at the end of the block."""
+    """Hold the write lock of the log from another process, which releases it at the end of the block."""
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -223,7 +223,7 @@ def hold_write_lock(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        holder.communicate("let go\n", timeout=PATIENCE)
+        holder.communicate("release\n", timeout=PATIENCE)
         assert holder.returncode == 0
 
 
@@ -240,7 +240,7 @@ connection.close()
 
 
 def stored_ids(path: Path) -> list[str]:
-    """Give the ids of what is in the log, in its order."""
+    """Return the ids in the log, in its order."""
     return [entry.message["messageId"] for entry in SqliteLog(path).messages()]
 
 
@@ -249,7 +249,7 @@ ESTABLISHED = "01"
 
 
 def being_served(port: int) -> int:
-    """Count the connections to a port that the server has accepted, and of which nothing is left to be read."""
+    """Count the connections to a port that the server has accepted and read completely."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(
         row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED and row[4].endswith(":00000000") and row[9] != "0"

@@ -1,6 +1,6 @@
-"""Runs `trackcore` and stops it at the worst moment, which the first argument names.
+"""Runs `trackcore` and stops it at a critical moment, which the first argument names.
 
-A process that is told to stop has an hour for it, so that one that hangs is not killed in time: a test sees it.
+The process has an hour to stop, so that a test notices one that hangs: nothing kills it in time.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _PAUSE_SECONDS = 0.01
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Wait for what a signal brings about; a test that waits in vain kills this process."""
+    """Wait for the effect of a signal; a test that waits in vain kills this process."""
     while not condition():
         time.sleep(_PAUSE_SECONDS)
 
 
 class InterruptedLock:
-    """The lock of a worker's thread pool; whoever has just taken it is interrupted, as the server is told to stop."""
+    """The lock of a worker's thread pool; a thread that has just acquired it is interrupted by a stop."""
 
     def __init__(self, lock: Any, worker: ThreadWorker) -> None:
         self._lock = lock
@@ -63,7 +63,7 @@ def while_its_first_configuration_is_written() -> None:
 
 
 def while_a_request_is_handed_over() -> None:
-    """A worker gives a request to its thread pool."""
+    """A worker passes a request to its thread pool."""
     get_thread_pool = ThreadWorker.get_thread_pool
 
     def get_interrupted_pool(worker: ThreadWorker) -> Any:
@@ -75,7 +75,7 @@ def while_a_request_is_handed_over() -> None:
 
 
 def at_birth() -> None:
-    """A worker is forked, and has done nothing yet: the signal comes before it goes on."""
+    """A worker is forked, and has done nothing yet: the signal comes before it continues."""
     fork = os.fork
 
     def fork_and_interrupt() -> int:
@@ -89,7 +89,7 @@ def at_birth() -> None:
 
 
 def while_a_worker_loads() -> None:
-    """A worker loads the app, and waits there for something that does not come."""
+    """A worker loads the app, and waits there without end."""
 
     def load_in_vain(_: Worker) -> None:
         os.kill(os.getppid(), signal.SIGTERM)
@@ -99,38 +99,38 @@ def while_a_worker_loads() -> None:
 
 
 def while_a_thread_waits_for_bytes() -> None:
-    """A connection has sent nothing, and a thread waits for that."""
+    """A connection has sent nothing, and a thread waits for its bytes."""
     gthread.DEFAULT_WORKER_DATA_TIMEOUT = HOUR
 
 
 def while_a_connection_is_set_aside() -> None:
-    """A connection has sent nothing for so long that its thread was taken away; it may stay as long as it likes."""
+    """A connection has sent nothing for so long that its thread was released; it may stay open without limit."""
     murder_pending = ThreadWorker.murder_pending
 
-    def tell_pending(worker: ThreadWorker) -> None:
+    def report_pending(worker: ThreadWorker) -> None:
         if worker.pending_conns:
             print("set aside", file=sys.stderr, flush=True)  # noqa: T201 - for the test
         murder_pending(worker)
 
     gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0
     sys.modules["trackcore_server.cli.serve"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
-    ThreadWorker.murder_pending = tell_pending
+    ThreadWorker.murder_pending = report_pending
 
 
 def while_delivery_starts() -> None:
-    """Ctrl-C comes when the process that delivers has just been started; a terminal sends it to all."""
+    """Ctrl-C comes when the process that delivers has just started; a terminal sends it to the whole group."""
     delivery_process._COMMAND = (sys.executable, "-P", __file__, _DELIVERY_CHILD)
 
 
 def at_the_end() -> None:
-    """The server has stopped, and gets one more signal when Python has taken its handlers away."""
+    """The server has stopped, and gets one more signal when Python has removed its handlers."""
 
     class Late:
         def __init__(self) -> None:
-            self._tell = partial(os.kill, os.getpid(), signal.SIGTERM)
+            self._signal = partial(os.kill, os.getpid(), signal.SIGTERM)
 
         def __del__(self) -> None:
-            self._tell()
+            self._signal()
 
     sys.modules["late"] = Late()  # type: ignore[assignment]
 
@@ -151,7 +151,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    """Run the command that follows the moment."""
+    """Run the command that follows the moment in the arguments."""
     moment, *arguments = sys.argv[1:]
     if moment == _DELIVERY_CHILD:
         os.killpg(0, signal.SIGINT)

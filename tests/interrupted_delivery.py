@@ -1,7 +1,7 @@
-"""Tells `DeliveryRun` to stop at each instruction of a wait, in a process of its own each time.
+"""Stops `DeliveryRun` at each instruction of a wait, each time in another process.
 
-The arguments are a configuration, how many instructions, and how many seconds a process may take.  It ends with 0 if
-each of them did; one that hangs is killed.
+The arguments are a configuration, the number of instructions, and the seconds that a process may take.  It exits with 0
+if each of them did; one that hangs is killed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from trackcore_server import load_configuration
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.delivery import service as delivering
+from trackcore_server.delivery import service
 
-WAITING = ("threading.py", "delivering.py", "signals.py")
+WAITING = ("threading.py", "service.py", "signals.py")
 
 
 def interrupt(configuration: Configuration, moment: int, seconds: float) -> None:
-    """Stand by, and send the signal at that instruction."""
+    """Wait for the lock, and send the signal at that instruction."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -35,11 +35,11 @@ def interrupt(configuration: Configuration, moment: int, seconds: float) -> None
                 os.kill(os.getpid(), signal.SIGTERM)
         return trace
 
-    delivering._LOOK_SECONDS = 0.001
+    service._LOOK_SECONDS = 0.001
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    sys._getframe().f_trace_opcodes = True  # 3.12 looks at this when tracing begins, and not again
+    sys._getframe().f_trace_opcodes = True  # 3.12 reads this when tracing begins, and not again
     sys.settrace(trace)
-    delivering.run_until_signal(delivering.DeliveryRun(configuration, "the one that stands by"))
+    service.run_until_signal(service.DeliveryRun(configuration, "the one that waits"))
     sys.settrace(None)
     assert count >= moment
 
@@ -47,8 +47,8 @@ def interrupt(configuration: Configuration, moment: int, seconds: float) -> None
 def main() -> int:
     """Try one after the other, up to the first that fails."""
     configuration = load_configuration(Path(sys.argv[1]))
-    right = delivering.delivery_lock(configuration)
-    assert right.acquire("the owner")
+    lock = service.delivery_lock(configuration)
+    assert lock.acquire("the owner")
     for moment in range(1, int(sys.argv[2]) + 1):
         if (pid := os.fork()) == 0:
             interrupt(configuration, moment, float(sys.argv[3]))

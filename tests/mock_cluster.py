@@ -1,9 +1,9 @@
 """librdkafka's own mock cluster: brokers that speak Kafka's protocol on loopback, with nothing to install.
 
-The library that confluent-kafka brings has it, but not its Python face, so it is called by ctypes
-(https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h).  It keeps what it is sent in memory, has
-consumer groups, and can be told to fail.  It knows neither creating topics, nor their settings, nor offsets by time:
-what needs these is tested on real brokers.
+The library inside confluent-kafka has it, but its Python interface does not, so it is called by ctypes
+(https://github.com/confluentinc/librdkafka/blob/master/src/rdkafka_mock.h).  It keeps records in memory, has consumer
+groups, and can be made to fail.  It supports neither creating topics, nor their settings, nor offsets by time: these
+are tested on real brokers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ERROR_BYTES = 512
 
 
 def _load() -> Any:
-    """Load the library that is loaded already: what the wheel bundles, else the system's."""
+    """Load the library that is loaded already: the one in the wheel, else the one of the system."""
     bundled = Path(confluent_kafka.__file__).parents[1].glob("confluent_kafka.libs/librdkafka*")
     library = ctypes.CDLL(str(next(bundled, "librdkafka.so.1")))
     for name in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_mock_cluster_new"):
@@ -51,7 +51,7 @@ class MockCluster:
         self.address = KafkaCluster(bootstrap_servers=self.servers)
 
     def topics(self, *, partitions: int = 3, prefix: str | None = None) -> KafkaTopics:
-        """Make the topics of a new log."""
+        """Create the topics of a new log."""
         prefix = prefix or f"log-{next(self._numbers)}"
         topics = KafkaTopics(prefix=prefix, partitions=partitions, replication=BROKERS, min_insync_replicas=1)
         self.create(topics.messages, partitions)
@@ -60,11 +60,11 @@ class MockCluster:
         return topics
 
     def create(self, topic: str, partitions: int, replication: int = BROKERS) -> None:
-        """Make a topic."""
+        """Create a topic."""
         self._call("rd_kafka_mock_topic_create", topic.encode(), partitions, replication)
 
     def records(self, topic: str, partitions: int) -> list[Message]:
-        """Read a topic as any other consumer would."""
+        """Read a topic as any other consumer does."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "other", "enable.partition.eof": True})
         consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
         found: list[Message] = []
@@ -80,7 +80,7 @@ class MockCluster:
         return found
 
     def set_up(self, *, up: bool) -> None:
-        """Take all brokers down, or up again."""
+        """Stop all brokers, or start them again."""
         for broker in range(1, BROKERS + 1):
             self._call("rd_kafka_mock_broker_set_up" if up else "rd_kafka_mock_broker_set_down", broker)
 
@@ -101,7 +101,7 @@ class MockCluster:
         )
 
     def close(self) -> None:
-        """End it."""
+        """Destroy it."""
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._handle)
 

@@ -34,8 +34,9 @@ IMPURE_CALLS = frozenset(
 ADAPTER_LIBRARIES = {
     "trackcore_command": {"trackcore_server"},  # the way in, which says what is not installed
     "trackcore_debugger": {"werkzeug"},
-    "trackcore_delivery": {"sqlite3", "urllib3", "trackcore_sqlitefile"},  # its state, and HTTP out
-    "trackcore_kafka": {"confluent_kafka"},
+    "trackcore_delivery": {"sqlite3", "urllib3", "trackcore_forks", "trackcore_sqlitefile"},  # its state, and HTTP out
+    "trackcore_forks": set(),  # shared by all that must not use what a parent has open
+    "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
     "trackcore_server": {
         "click",
         "gunicorn",
@@ -43,13 +44,13 @@ ADAPTER_LIBRARIES = {
         "werkzeug",
         "trackcore_debugger",
         "trackcore_delivery",
+        "trackcore_forks",
         "trackcore_kafka",
         "trackcore_sqlite",
-        "trackcore_sqlitefile",
         "trackcore_wsgi",
     },
-    "trackcore_sqlite": {"sqlite3", "trackcore_sqlitefile"},
-    "trackcore_sqlitefile": {"sqlite3"},  # shared by those who keep a SQLite file
+    "trackcore_sqlite": {"sqlite3", "trackcore_forks", "trackcore_sqlitefile"},
+    "trackcore_sqlitefile": {"sqlite3", "trackcore_forks"},  # shared by those who keep a SQLite file
     "trackcore_wsgi": {"werkzeug"},
 }
 LIBRARIES_OF_ONE = {"sqlite3"}  # in the standard library, yet not for everybody

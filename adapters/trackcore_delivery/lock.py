@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 import attrs
-from trackcore_sqlitefile import held_off, renew_in_forks
+from trackcore_forks import delay_forks, renew_in_forks
 
 
 @attrs.define(eq=False)
@@ -29,7 +29,7 @@ class DeliveryLock:
     def acquire(self, name: str) -> bool:
         """Acquire the lock and record `name` as its holder; False if another process holds it."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with held_off():  # a child must know of each open file
+        with delay_forks():  # a child must know of each open file
             descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,7 +43,7 @@ class DeliveryLock:
 
     def holder(self) -> str | None:
         """Return the name of the holder, or None."""
-        with held_off():
+        with delay_forks():
             try:
                 descriptor = os.open(self.path, os.O_RDONLY)
             except FileNotFoundError:
@@ -56,7 +56,7 @@ class DeliveryLock:
                 os.close(descriptor)
         return None
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Drop the parent's open file in a child."""
         self.release()
 

@@ -1,7 +1,7 @@
-"""The distributed log: the same messages in Apache Kafka, for when one machine is outgrown.
+"""The distributed log: the same messages in Apache Kafka, for installations of more than one machine.
 
 `KafkaSink` writes it, from any number of processes and machines, `KafkaLog` reads it, and `KafkaGroupReader` shares the
-reading among several.  `KafkaDestination` sends messages on to any topic.
+reading among several processes.  `KafkaDestination` sends messages to any topic.
 """
 
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster

@@ -1,7 +1,7 @@
-"""A Kafka cluster: how it is reached, which settings are ours to decide, and what its errors mean to a caller.
+"""A Kafka cluster: its address, the settings that trackcore decides, and the meaning of its errors.
 
-Settings of librdkafka pass through `client`, but for those that the promises of this package rest on: whoever could
-turn off `acks=all` would turn `200` into a guess.
+Settings of librdkafka pass through `client`, except for those that the guarantees of this package depend on: without
+`acks=all`, a `200` would guarantee nothing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore_kafka.forks import OwnAdmin, OwnConsumer, OwnProducer, T, is_of_a_parent, make
 from trackcore_kafka.masking import ClientSetting, MaskingLogger, masked
 
-OURS = frozenset(
+RESERVED = frozenset(
     {"bootstrap.servers", "metadata.broker.list", "acks", "request.required.acks", "enable.idempotence"}
     | {"enable.gapless.guarantee", "transactional.id", "delivery.timeout.ms", "message.timeout.ms", "partitioner"}
     | {"message.max.bytes", "queue.buffering.max.messages", "queue.buffering.max.kbytes", "allow.auto.create.topics"}
     | {"group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "enable.partition.eof"}
     | {"partition.assignment.strategy", "logger", "test.mock.num.brokers"}
 )
-"""The settings that nobody else may decide."""
+"""The settings that only trackcore decides."""
 
 _BASIS: Mapping[str, ClientSetting] = {
     "client.id": "trackcore",
-    "reconnect.backoff.max.ms": 1_000,  # 10 s by default, which a recovered cluster would not be used for
+    "reconnect.backoff.max.ms": 1_000,  # 10 s by default, for which a recovered cluster would not be used
     "socket.keepalive.enable": True,
 }
 _RETRY_SOON = 1
@@ -38,7 +38,7 @@ _RETRY_LATE = 60
 
 @attrs.define(kw_only=True, eq=False)
 class ClientSettingRefused(TrackcoreError):
-    """A setting in `client` is unknown to librdkafka, has a wrong value, or is not to be changed."""
+    """A setting in `client` is unknown to librdkafka, has a wrong value, or may not be changed."""
 
     name: str
     detail: str
@@ -60,31 +60,31 @@ class UnusableCluster(TrackcoreError):
 
 def _check_names(_: object, __: object, client: Mapping[str, ClientSetting]) -> None:
     for name in client:
-        if name in OURS:
-            raise ClientSettingRefused(name=name, detail="trackcore decides this setting: its promises rest on it")
+        if name in RESERVED:
+            raise ClientSettingRefused(name=name, detail="trackcore decides this setting: its guarantees depend on it")
 
 
 @attrs.frozen(kw_only=True)
 class KafkaCluster:
-    """How a cluster is reached: `bootstrap_servers` as `host:port,host:port`, and further settings of librdkafka.
+    """The address of a cluster: `bootstrap_servers` as `host:port,host:port`, and further settings of librdkafka.
 
     Raises:
-        ClientSettingRefused: `client` has a setting that is not to be changed.
+        ClientSettingRefused: `client` has a setting that may not be changed.
     """
 
     bootstrap_servers: str
     client: Mapping[str, ClientSetting] = attrs.field(factory=dict, validator=_check_names, repr=False)
 
     def settings(self, **ours: ClientSetting) -> dict[str, Any]:
-        """Give the settings of a client; a name in `ours` has underscores for the dots."""
+        """Return the settings of a client; a name in `ours` has underscores for the dots."""
         decided = {name.replace("_", "."): value for name, value in ours.items()}
         logger = MaskingLogger(self.client)
         return {**_BASIS, **self.client, "bootstrap.servers": self.bootstrap_servers, **decided, "logger": logger}
 
     def make(self, kind: Callable[[dict[str, Any]], T], **ours: ClientSetting) -> T:
-        """Make a client, of which `ours` are further settings.  Raises `ClientSettingRefused`.
+        """Make a client with `ours` as further settings.  Raises `ClientSettingRefused`.
 
-        What librdkafka says of a setting quotes it, so that is not among the causes of the error either.
+        librdkafka's message about a setting quotes its value, so it is not a cause of the raised error either.
         """
         settings = self.settings(**ours)
         try:
@@ -96,7 +96,7 @@ class KafkaCluster:
         raise refused
 
     def check_settings(self) -> None:
-        """Let librdkafka judge the settings, without a word to the cluster.  Raises `ClientSettingRefused`."""
+        """Check the settings with librdkafka, without contacting the cluster.  Raises `ClientSettingRefused`."""
         self.make(OwnProducer).close()
 
     def admin(self) -> OwnAdmin:
@@ -104,14 +104,14 @@ class KafkaCluster:
         return self.make(OwnAdmin)
 
     def check_is_own(self, consumer: OwnConsumer) -> None:
-        """Raise `UnusableCluster` for a consumer that was made before a fork: its parent goes on with it."""
+        """Raise `UnusableCluster` for a consumer that was made before a fork: its parent continues to use it."""
         if is_of_a_parent(consumer):
             raise self.unusable("this reader was opened before a fork; open another one in this process")
 
     def unusable(self, detail: str | KafkaException) -> UnusableCluster:
-        """Make the error that says what is wrong with this cluster."""
-        told = explain(detail.args[0]) if isinstance(detail, KafkaException) else detail
-        return UnusableCluster(servers=self.bootstrap_servers, detail=told)
+        """Build the error for a problem with this cluster."""
+        text = explain(detail.args[0]) if isinstance(detail, KafkaException) else detail
+        return UnusableCluster(servers=self.bootstrap_servers, detail=text)
 
 
 _EXPLANATIONS: Mapping[int, str] = {
@@ -134,46 +134,46 @@ _CAUSES: Mapping[int, tuple[Cause, int]] = {
 }
 
 
-_SAID_BY_BROKERS = frozenset(
+_EXPLAINED_BY_BROKERS = frozenset(
     {KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR}
     | {KafkaError.INVALID_PARTITIONS, KafkaError.TOPIC_EXCEPTION, KafkaError.INVALID_REQUEST}
 )
-"""Errors that brokers explain, and that are about topics: their words say more, and know nothing of our settings."""
+"""Errors about topics that brokers explain: their text is more precise, and cannot quote a setting of the client."""
 
 
 def explain(error: KafkaError) -> str:
-    """Return what an error of Kafka means.  What librdkafka adds about one case may quote settings: it is left out."""
+    """Return the meaning of an error of Kafka, without librdkafka's text about the case, which may quote settings."""
     code = error.code()
-    if code in _SAID_BY_BROKERS:
+    if code in _EXPLAINED_BY_BROKERS:
         return error.str()
     return _EXPLANATIONS.get(code) or KafkaError(code).str()
 
 
-def _refused(words: str, client: Mapping[str, ClientSetting]) -> ClientSettingRefused:
-    """Make the error for a setting that librdkafka refuses in these words, which may quote any of them."""
-    if (match := _UNKNOWN.match(words)) and match[1] in client:
+def _refused(message: str, client: Mapping[str, ClientSetting]) -> ClientSettingRefused:
+    """Build the error for a setting that librdkafka rejects with this message, which may quote any setting."""
+    if (match := _UNKNOWN.match(message)) and match[1] in client:
         return ClientSettingRefused(name=match[1], detail="No such configuration property of librdkafka")
-    found = _NAMES.findall(masked(words, client, is_public=()))
-    names = [*dict.fromkeys(name for name in found if name in client or name in _TOLD)]
+    found = _NAMES.findall(masked(message, client, is_public=()))
+    names = [*dict.fromkeys(name for name in found if name in client or name in _NAMED)]
     name = next((name for name in names if name in client), "")
-    if words.startswith("Failed to create") or not names:
+    if message.startswith("Failed to create") or not names:
         return ClientSettingRefused(name=name, detail=f"librdkafka cannot use {' and '.join(names) or 'its settings'}")
-    allowed = f"; librdkafka allows {range_[1]}" if (range_ := _ALLOWED.search(words)) else " for librdkafka"
+    allowed = f"; librdkafka allows {range_[1]}" if (range_ := _ALLOWED.search(message)) else " for librdkafka"
     return ClientSettingRefused(name=name, detail=f"Invalid value{'' if name else f' of {names[0]}'}{allowed}")
 
 
 _UNKNOWN = re.compile(r'No such configuration property: "([^"]+)"')
 _ALLOWED = re.compile(r"is outside allowed range (-?\d+\.\.-?\d+)\s*\Z")
 _NAMES = re.compile(r"[a-z]+(?:\.[a-z0-9_]+)+")
-_TOLD = frozenset(
+_NAMED = frozenset(
     {"security.protocol", "sasl.mechanisms", "sasl.username", "sasl.password", "sasl.oauthbearer.client.secret"}
     | {"ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.key.password", "ssl.keystore.password"}
     | {"queue.buffering.max.ms", "session.timeout.ms", "max.poll.interval.ms", "socket.timeout.ms"}
 )
-"""Settings that librdkafka names though they were not set, or were by another of their names."""
+"""Settings that librdkafka may name although they were not set, or were set under another of their names."""
 
 
 def unavailable(error: KafkaError) -> SinkUnavailable:
-    """Give what a sink raises for an error of Kafka.  A full disk is not told to clients: its broker goes down."""
+    """Return the error that a sink raises for an error of Kafka.  Brokers do not report a full disk: they go down."""
     cause, retry_after = _CAUSES.get(error.code(), (Cause.UNAVAILABLE, _RETRY))
     return SinkUnavailable(cause=cause, detail=explain(error), retry_after=retry_after)

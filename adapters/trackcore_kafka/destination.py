@@ -1,7 +1,7 @@
-"""Kafka as a destination: messages go on to a topic, in order for each user.
+"""Kafka as a destination: messages are sent to a topic, in order for each user.
 
-The topic is not made here: it belongs to whoever reads it.  Records have the key and the value that they are given; the
-partition is Kafka's own choice for a key (murmur2), so that topics with as many partitions can be joined by key.
+The topic is not created here: it belongs to its readers.  Key and value of the records are the caller's; Kafka chooses
+the partition of a key (murmur2), so topics with equally many partitions can be joined by key.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record
 
 _NOW = 0
-"""A timestamp that lets the client take the time of sending."""
+"""A timestamp that makes the client use the time of sending."""
 
-_FOR_GOOD = {
+_PERMANENT = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_MSG,
     KafkaError.INVALID_RECORD,
@@ -32,7 +32,7 @@ class NotAcknowledged(TrackcoreError):
     """Records were not acknowledged.
 
     `refused` has the indexes of those that never will be, with the reason of each; `unsettled` the indexes of those
-    that may be, when sent again: whether they lie in the topic is not known.
+    that may be when sent again: they may or may not be in the topic.
     """
 
     detail: str
@@ -62,8 +62,8 @@ class KafkaDestination:
     def send(self, keyed: Sequence[tuple[bytes | None, bytes]]) -> None:
         """Send (key, value) pairs, in this order for each key; return when all are acknowledged by all replicas.
 
-        When it fails, some may have been acknowledged and later ones of the same key with them; to keep the order, all
-        from the first that is not settled on must be sent again.
+        On failure, some may have been acknowledged, later ones of the same key among them; to keep the order, resend
+        all records from the first unsettled one on.
 
         Raises:
             NotAcknowledged: not all of them were.
@@ -76,7 +76,7 @@ class KafkaDestination:
         failed = {index: error for index, error in enumerate(errors) if error is not None}
         if failed:
             first = explain(next(iter(failed.values())))
-            refused = {index: explain(error) for index, error in failed.items() if error.code() in _FOR_GOOD}
+            refused = {index: explain(error) for index, error in failed.items() if error.code() in _PERMANENT}
             raise NotAcknowledged(
                 detail=f"{len(failed)} of {len(keyed)} records were not acknowledged: {first}",
                 refused=refused,
@@ -84,5 +84,5 @@ class KafkaDestination:
             )
 
     def close(self) -> None:
-        """Part from the cluster."""
+        """Disconnect from the cluster."""
         self._producer.close()

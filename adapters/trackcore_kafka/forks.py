@@ -1,116 +1,64 @@
-"""Forks: what librdkafka has made in a parent is not touched in its child.
+"""Forks: a child does not touch the librdkafka clients of its parent (see `trackcore_forks`).
 
-A child inherits the memory of a client, but not its threads.  To call such a client may wait for them without end, and
-so may to destroy it, which Python does when nobody refers to it any more.  Hence each client remembers which process
-made it; a child makes its own where it can (a producer) and refuses where it cannot (a reader has a place in the log
-that its parent goes on from), and the clients of a parent are kept from ever being destroyed.
+A child inherits the memory of a client, but not its threads.  Calling such a client may wait for them without end, and
+so may destroying it, which Python does when nothing refers to it any more.  Hence each process knows which clients it
+made itself; a child makes its own where it can (a producer) and refuses where it cannot (a reader has a place in the
+log that its parent continues from), and the clients of a parent are kept from ever being destroyed.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import threading
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
+from trackcore_forks import delay_forks, make_immortal, notice_fork, renew_in_forks
 
 T = TypeVar("T", bound="OwnProducer | OwnConsumer | OwnAdmin")
 
 
 class OwnProducer(Producer):
-    """A producer; a class in Python, since it must be possible to refer to it weakly."""
+    """A producer; a class in Python, so that weak references to it are possible."""
 
 
 class OwnConsumer(Consumer):
-    """A consumer, likewise."""
+    """A consumer, for the same reason."""
 
 
 class OwnAdmin(AdminClient):
-    """A client that looks at topics, likewise."""
+    """A client that looks at topics, for the same reason."""
 
 
-class Renewable(Protocol):
-    """Something that has locks or a client, which a child must not use."""
-
-    def start_anew(self) -> None:
-        """Make new locks, and forget the client.  No other thread runs meanwhile."""
-
-
-class _Process:
-    """What this process knows of forks."""
+class _Clients:
+    """The clients that this process made, and those that its parents made."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.making = threading.RLock()
-        self.clients: WeakSet[OwnProducer | OwnConsumer | OwnAdmin] = WeakSet()
+        self.own: WeakSet[OwnProducer | OwnConsumer | OwnAdmin] = WeakSet()
         self.inherited: WeakSet[OwnProducer | OwnConsumer | OwnAdmin] = WeakSet()
-        self.renewables: WeakSet[Renewable] = WeakSet()
-        self.renewing: dict[int, threading.Lock] = {}
+        renew_in_forks(self)  # before any object that lets go of its client
+
+    def renew_after_fork(self) -> None:
+        for client in self.own.copy():
+            self.inherited.add(client)
+            make_immortal(client)
+        self.own.clear()
 
 
-_PATIENCE_SECONDS = 5.0
-"""How long a fork waits for a client that is being made; librdkafka has locks of the whole process for that."""
-
-_process = _Process()
+_clients = _Clients()
 
 
 def make(kind: Callable[[dict[str, Any]], T], settings: dict[str, Any]) -> T:
     """Make a client of this process.  Raises `KafkaException`."""
-    know_process()
-    with _process.making:
+    notice_fork()
+    with delay_forks():  # librdkafka has locks of the whole process meanwhile
         client = kind(settings)
-        _process.clients.add(client)
+        _clients.own.add(client)
     return client
-
-
-def renew_in_forks(renewable: Renewable) -> None:
-    """Have `start_anew` called in each child, for as long as the object lives."""
-    with _process.making:
-        _process.renewables.add(renewable)
 
 
 def is_of_a_parent(client: OwnProducer | OwnConsumer | OwnAdmin) -> bool:
     """Return whether a client was made before a fork, in the process that forked."""
-    know_process()
-    return client in _process.inherited
-
-
-def know_process() -> None:
-    """Find out whether this process is a child of a fork that was not made by Python."""
-    if _process.pid != os.getpid():
-        # A lock of this process alone: one of the parent may have been copied in a held state.
-        with _process.renewing.setdefault(os.getpid(), threading.Lock()):
-            if _process.pid != os.getpid():
-                _after_in_child()
-
-
-_held: dict[int, threading.RLock] = {}
-
-
-def _before() -> None:
-    if _process.making.acquire(timeout=_PATIENCE_SECONDS):
-        _held[threading.get_ident()] = _process.making
-
-
-def _after_in_parent() -> None:
-    if (lock := _held.pop(threading.get_ident(), None)) is not None:
-        lock.release()
-
-
-def _after_in_child() -> None:
-    _held.clear()
-    _process.making = threading.RLock()
-    for client in _process.clients.copy():
-        _process.inherited.add(client)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(client))
-    _process.clients.clear()
-    for renewable in _process.renewables.copy():
-        renewable.start_anew()
-    _process.pid = os.getpid()  # the last, since it tells other threads that all is done
-
-
-os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+    notice_fork()
+    return client in _clients.inherited

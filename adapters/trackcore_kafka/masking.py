@@ -1,7 +1,7 @@
-"""What librdkafka logs, without the settings that it quotes.
+"""The log of librdkafka, without the settings that it quotes.
 
-It warns of `sasl.mechanism` set to a value that it then shows, and begins each line with the `client.id`.  Which line
-quotes which setting changes with its version, so every value is masked in every line, unless it is one of the words
+librdkafka warns of `sasl.mechanism` set to a value that it then shows, and begins each line with the `client.id`.  The
+quoted settings of a line change with its version, so every value is masked in every line, unless it is one of the words
 that its documentation lists.
 """
 
@@ -23,19 +23,19 @@ PUBLIC = frozenset(
     | {"gssapi", "default", "oidc", "none", "https", "any", "v4", "v6", "true", "false", "all", "trackcore", ""}
     | {"gzip", "snappy", "lz4", "zstd", "inherit", "resolve_canonical_bootstrap_servers_only", "use_all_dns_ips"}
 )
-"""Words that settings choose from, in lower case: these are no secrets."""
+"""Possible values of settings, in lower case, which are not secret."""
 
 _LONG = 4
-"""From how many characters on a value is masked also within a word."""
+"""The length in characters from which a value is masked within words too."""
 
 _CUT = 32
-"""Of longer values also the beginning is masked.  librdkafka cuts the name of a client to 128 bytes."""
+"""The length above which the beginning of a value is masked too.  librdkafka cuts a client's name to 128 bytes."""
 
 log = logging.getLogger("trackcore.kafka")
 
 
 def masked(text: str, client: Mapping[str, ClientSetting], *, is_public: Collection[str] = PUBLIC) -> str:
-    """Return a text in which each value of a setting is `***`, also one that was cut."""
+    """Return a text with `***` for each value of a setting, and for one that was cut."""
     whole = {str(value) for value in client.values() if not isinstance(value, bool)}
     ended = whole | {value.partition("\0")[0] for value in whole}  # to librdkafka a text ends with NUL
     values = ended | {value.strip() for value in ended}  # and has no white space around it
@@ -48,7 +48,7 @@ def masked(text: str, client: Mapping[str, ClientSetting], *, is_public: Collect
 
 
 def _without_beginnings(text: str, value: str) -> str:
-    """Mask what a text has of the beginning of a long value: librdkafka cuts names and lines."""
+    """Mask the beginnings of a long value in a text: librdkafka cuts names and lines."""
     beginning = value[:_CUT]
     while len(value) > _CUT and (start := text.find(beginning)) >= 0:
         length = len(commonprefix([text[start:], value]))  # noqa: RUF071 - by characters, as is meant here
@@ -58,7 +58,7 @@ def _without_beginnings(text: str, value: str) -> str:
 
 @attrs.frozen
 class MaskingLogger:
-    """The `logger` of a client: what is logged goes to `trackcore.kafka`, masked."""
+    """The `logger` of a client: masks its lines and passes them to `trackcore.kafka`."""
 
     _client: Mapping[str, ClientSetting] = attrs.field(repr=False)
 

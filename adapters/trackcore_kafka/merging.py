@@ -1,7 +1,7 @@
-"""Several partitions read as one stream: each in its own order, among each other by receivedAt.
+"""Several partitions merged into one stream: each in its own order, among each other by receivedAt.
 
-To know which of the partitions has the oldest message one must have the next message of each.  The client gives what
-arrives first, so what comes early waits here; a partition that is far ahead of the others is paused.
+Finding the partition with the oldest message requires the next message of each.  The client returns messages as they
+arrive, so early ones are buffered here; a partition that is far ahead of the others is paused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 _PAGE = 1_000
 _POLL_SECONDS = 0.5
 _SILENCE_SECONDS = 15.0
-"""After this long without a record that should be there the cluster is taken for gone."""
+"""The time without an expected record after which the cluster counts as unreachable."""
 
 _FAR_AHEAD = 2_000
 _NEAR = 500
@@ -26,7 +26,7 @@ _NEAR = 500
 
 @attrs.define(eq=False)
 class _PartitionBuffer:
-    """One partition: the next offset that is to come, and the records that wait."""
+    """One partition: the next offset to fetch, and the buffered records."""
 
     number: int
     position: int
@@ -45,69 +45,71 @@ class _PartitionBuffer:
 
 
 def consume_ready(consumer: Consumer, limit: int, timeout: float) -> list[Message]:
-    """Wait for the first record and take what is there then; `Consumer.consume` would wait for the whole limit."""
+    """Wait for the first record and return those available then; `Consumer.consume` would wait for the whole limit."""
     found = consumer.consume(1, timeout)
     return found + consumer.consume(limit - 1, 0) if found and limit > 1 else found
 
 
 class MergedReader:
-    """Reads partitions of a topic from given offsets on."""
+    """Reads partitions of a topic, beginning at given offsets."""
 
     def __init__(self, consumer: Consumer, topic: str, starts: Mapping[int, int]) -> None:
         self._consumer = consumer
         self._topic = topic
-        self._queues = {number: _PartitionBuffer(number, start) for number, start in starts.items()}
+        self._buffers = {number: _PartitionBuffer(number, start) for number, start in starts.items()}
         consumer.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
 
     def read_to(self, ends: Mapping[int, int]) -> Iterator[Message]:
-        """Give the records that come next, in each partition up to an offset, which is not included.
+        """Yield the next records, in each partition up to an offset, which is not included.
 
         Raises:
             KafkaException: the cluster does not answer, or refuses.
         """
-        for number, lane in self._queues.items():
-            lane.end = ends[number]
-        oldest = [(lane.next_timestamp(), lane.number) for lane in self._queues.values() if self._await_next(lane)]
+        for number, buffer in self._buffers.items():
+            buffer.end = ends[number]
+        oldest = [
+            (buffer.next_timestamp(), buffer.number) for buffer in self._buffers.values() if self._await_next(buffer)
+        ]
         heapify(oldest)
         while oldest:
             _, number = heappop(oldest)
-            lane = self._queues[number]
-            yield lane.waiting.popleft()
-            if self._await_next(lane):
-                heappush(oldest, (lane.next_timestamp(), number))
+            buffer = self._buffers[number]
+            yield buffer.waiting.popleft()
+            if self._await_next(buffer):
+                heappush(oldest, (buffer.next_timestamp(), number))
 
-    def _await_next(self, lane: _PartitionBuffer) -> bool:
+    def _await_next(self, buffer: _PartitionBuffer) -> bool:
         silent_since = time.monotonic()
-        while lane.is_behind():
+        while buffer.is_behind():
             if self._fetch():
                 silent_since = time.monotonic()
             elif time.monotonic() - silent_since > _SILENCE_SECONDS:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
-        return lane.has_next()
+        return buffer.has_next()
 
     def _fetch(self) -> bool:
-        """Take in what has come, and tell whether there was anything."""
+        """Buffer the records that have arrived, and return whether there were any."""
         self._pause_and_resume()
         found = consume_ready(self._consumer, _PAGE, _POLL_SECONDS)
         for message in found:
-            lane = self._queues[cast("int", message.partition())]
+            buffer = self._buffers[cast("int", message.partition())]
             offset = cast("int", message.offset())
             error = message.error()
             if error is None:
-                lane.waiting.append(message)
-                lane.position = offset + 1
+                buffer.waiting.append(message)
+                buffer.position = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                lane.position = max(lane.position, offset)
+                buffer.position = max(buffer.position, offset)
             else:
                 raise KafkaException(error)
         return bool(found)
 
     def _pause_and_resume(self) -> None:
-        for lane in self._queues.values():
-            partition = TopicPartition(self._topic, lane.number)
-            if lane.is_paused and len(lane.waiting) < _NEAR:
+        for buffer in self._buffers.values():
+            partition = TopicPartition(self._topic, buffer.number)
+            if buffer.is_paused and len(buffer.waiting) < _NEAR:
                 self._consumer.resume([partition])
-                lane.is_paused = False
-            elif not lane.is_paused and len(lane.waiting) > _FAR_AHEAD:
+                buffer.is_paused = False
+            elif not buffer.is_paused and len(buffer.waiting) > _FAR_AHEAD:
                 self._consumer.pause([partition])
-                lane.is_paused = True
+                buffer.is_paused = True

@@ -1,13 +1,13 @@
-"""Producing records and knowing what became of each.
+"""Producing records, with the result of each.
 
-Theory of operation.  `send` hands its records to librdkafka, which gathers what comes from all threads into batches,
-and then waits until each of them was acknowledged by every in-sync replica, or has failed.  One thread of this process
-hears the reports and wakes whoever waits for them.
+Theory of operation.  `send` passes its records to librdkafka, which collects those of all threads into batches, and
+then waits until every in-sync replica has acknowledged each of them, or it has failed.  One thread of this process
+receives the reports and wakes the waiting threads.
 
-The producer is idempotent: it numbers its records, so that what it has to send again is neither doubled nor reordered.
-A record that was not acknowledged within `timeout` seconds is given up; whether it lies in the log is not known then.
+The producer is idempotent: it numbers its records, so that resending neither duplicates nor reorders them.  A record
+that was not acknowledged within `timeout` seconds is given up; it may or may not be in the log then.
 
-Client and thread are made when first needed, and anew in a fork (see `trackcore_kafka.forks`).
+Client and thread are made when first needed, and again after a fork (see `trackcore_kafka.forks`).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from functools import partial
 
 import attrs
 from confluent_kafka import KafkaError, KafkaException, Message
+from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore_kafka.cluster import KafkaCluster
-from trackcore_kafka.forks import OwnProducer, know_process, renew_in_forks
+from trackcore_kafka.forks import OwnProducer
 from trackcore_kafka.masking import ClientSetting
 from trackcore_kafka.records import Record
-
-MEBIBYTE = 1 << 20
+from trackcore_kafka.topics import MEBIBYTE
 
 _REPORT_SECONDS = 5.0
-"""How long after its time a report may be late: librdkafka looks for what has timed out once a second."""
+"""How late a report may be: librdkafka looks for expired records once a second."""
 
 _POLL_SECONDS = 0.1
 
 
 @attrs.define(eq=False)
 class _Awaited:
-    """The records of one call of `send`, until the last of them has been reported on."""
+    """The records of one call of `send`, until the last of them is reported."""
 
     errors: list[KafkaError | None]
     _missing: int
@@ -43,7 +43,7 @@ class _Awaited:
     _complete: threading.Event = attrs.field(init=False, factory=threading.Event)
 
     def report(self, index: int, error: KafkaError | None, _: Message | None) -> None:
-        """Note what became of one record: called by librdkafka."""
+        """Note the result of one record: called by librdkafka."""
         self.errors[index] = error
         with self._lock:
             self._missing -= 1
@@ -59,11 +59,11 @@ class AcknowledgedProducer:
     """Sends records and returns when the cluster has acknowledged them.  Threads may share it.
 
     Args:
-        cluster: where to.
-        timeout: seconds after which a record that was not acknowledged is given up.
-        waiting_bytes: how much may wait for its acknowledgement before more is refused.
+        cluster: the cluster to send to.
+        timeout: seconds after which an unacknowledged record is given up.
+        waiting_bytes: how much may wait for its acknowledgement before more is rejected.
         record_bytes: the largest record.
-        prepare: is called before the first record is sent; what it raises is raised by `send`.
+        prepare: called before the first record is sent; `send` raises its errors.
     """
 
     _lock: threading.Lock
@@ -86,15 +86,15 @@ class AcknowledgedProducer:
         self._waiting_bytes = waiting_bytes
         self._record_bytes = record_bytes
         self._prepare = prepare
-        self.start_anew()
+        self.renew_after_fork()
         renew_in_forks(self)
 
     def send(self, records: Sequence[Record]) -> Sequence[KafkaError | None]:
-        """Send records, and give for each of them None (it is acknowledged) or why it is not.
+        """Send records, and return for each of them None (it is acknowledged) or its error.
 
         Raises:
             KafkaException: nothing was sent: too much is waiting.
-            ClientSettingRefused: nothing was sent: librdkafka refuses its settings.
+            ClientSettingRefused: nothing was sent: librdkafka rejects its settings.
         """
         client = self.client()
         size = sum(record.size for record in records)
@@ -117,14 +117,14 @@ class AcknowledgedProducer:
             errors = awaited.wait(self._timeout + _REPORT_SECONDS)
         finally:
             with self._lock:
-                self._waiting = max(0, self._waiting - size)  # a fork within this call has forgotten it
+                self._waiting = max(0, self._waiting - size)  # a fork during this call has reset it
         if any(error is not None and error.fatal() for error in errors):
             self._drop(client)
         return errors
 
     def client(self) -> OwnProducer:
-        """Return the client of this process.  Raises `ClientSettingRefused`, and what `prepare` raises."""
-        know_process()
+        """Return the client of this process.  Raises `ClientSettingRefused`, and the errors of `prepare`."""
+        notice_fork()
         client = self._client
         if client is not None:
             return client
@@ -138,15 +138,15 @@ class AcknowledgedProducer:
             return self._client
 
     def close(self) -> None:
-        """Send what still waits, and part from the cluster.  A later call of `send` begins anew."""
-        know_process()
+        """Send the waiting records, and disconnect from the cluster.  A later call of `send` connects again."""
+        notice_fork()
         client = self._client
         if client is not None:
             client.flush(self._timeout)
             self._drop(client)
 
-    def start_anew(self) -> None:
-        """Begin as a new process does: client, thread and lock of a parent are not those of its child."""
+    def renew_after_fork(self) -> None:
+        """Reset after a fork: the parent's client, thread and lock must not be used."""
         self._lock = threading.Lock()
         self._client = None
         self._poller = None
@@ -156,7 +156,7 @@ class AcknowledgedProducer:
         return {
             "acks": "all",
             "enable_idempotence": True,
-            "partitioner": "murmur2_random",  # as Java's: whoever joins topics by key finds equal partitions
+            "partitioner": "murmur2_random",  # as Java's, so that topics can be joined by key
             "allow_auto_create_topics": False,
             "delivery_timeout_ms": round(1_000 * self._timeout),
             "message_max_bytes": self._record_bytes,
@@ -171,7 +171,7 @@ class AcknowledgedProducer:
             self._waiting += size
 
     def _drop(self, client: OwnProducer) -> None:
-        """Let go of a client.  One that failed for good is replaced by the next `send`."""
+        """Close a client.  The next `send` replaces one that has failed fatally."""
         with self._lock:
             if self._client is not client or self._poller is None:
                 return

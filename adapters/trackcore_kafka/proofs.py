@@ -1,8 +1,8 @@
-"""What is committed beside an offset: the identity of a message before it, as a proof of the topic.
+"""Proofs of a committed offset: the identity of a message before it, which identifies the topic.
 
-An offset alone means nothing once a topic was deleted and made again, or lost its end: other messages have the offsets
-then that were dealt with before.  So a reader that begins behind a committed offset looks at the message that was
-dealt with last; if that is another one now, everything in the partition is given.
+An offset alone means nothing once a topic was deleted and created again, or lost its end: then other messages have the
+offsets that were processed before.  So a reader that begins after a committed offset checks the last processed message;
+if another message has its offset now, the reader returns the whole partition.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Proof(NamedTuple):
 
     @classmethod
     def of(cls, stored: StoredPayload) -> Proof:
-        """Make the proof of a message."""
+        """Build the proof of a message."""
         return cls(stored.offset, message_identity(stored.source, stored.message_id, stored.received_at))
 
     @classmethod
     def parse(cls, text: str | None) -> Proof | None:
-        """Read what was committed; None for a commit without a proof, or by another program."""
+        """Parse the metadata of a commit; None for a commit without a proof, or by another program."""
         offset, _, identity = (text or "").partition(" ")
         return cls(int(offset), identity) if offset.isascii() and offset.isdecimal() and identity else None
 
@@ -37,7 +37,7 @@ class Proof(NamedTuple):
         return f"{self.offset} {self.identity}"
 
     def is_refuted_by(self, found: Message) -> bool:
-        """Return whether a record stands at the offset that is not the message."""
+        """Return whether a record other than the message has its offset."""
         if found.offset() != self.offset:
             return False
         try:

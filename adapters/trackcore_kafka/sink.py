@@ -1,17 +1,17 @@
 """Writing the log in Kafka.
 
-`store` returns when every message of the call was acknowledged by all in-sync replicas (`acks=all`, of which the topic
-demands `min_insync_replicas`); so what was answered survives the loss of brokers, as many as the replication allows,
-and of this server.
+`store` returns when all in-sync replicas have acknowledged every message of the call (`acks=all`; the topic requires
+`min_insync_replicas` of them).  So acknowledged messages survive the loss of this server, and of as many brokers as the
+replication allows.
 
-Kafka has no transaction that would fit one request, so here "everything or nothing" becomes: *acknowledged, or told
-that it was not*.  After `SinkUnavailable` some messages of the call may be in the log all the same.  Senders repeat the
-request then, with the same messageIds; what of it was acknowledged to this process is not written again, and the rest
-is found by the readers (`trackcore_kafka.duplicate_window` says exactly what is promised).  The rejected and the
-quarantined have no ids: after a failure they may be listed twice.
+Kafka has no transaction that would suit one request, so "everything or nothing" becomes: *acknowledged, or reported as
+not acknowledged*.  After `SinkUnavailable` some messages of the call may be in the log all the same.  Senders then
+repeat the request with the same messageIds; messages that were acknowledged to this process are not written again, and
+the readers find the other duplicates (see `trackcore_kafka.duplicate_window` for the exact guarantee).  Rejected
+messages and quarantined requests have no ids: after a failure they may be listed twice.
 
-While the cluster does not answer, one call tries it and all others are turned away at once; threads that wait would
-be missing for everything else.
+While the cluster does not answer, one call probes it and all others fail at once, since waiting threads would be
+missing for other requests.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from contextlib import contextmanager
 
 import attrs
 from confluent_kafka import KafkaError, KafkaException
+from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
 from trackcore_kafka.duplicate_window import Acknowledged, identity
-from trackcore_kafka.forks import know_process, renew_in_forks
-from trackcore_kafka.producer import MEBIBYTE, AcknowledgedProducer
+from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record, message_record, quarantined_record, rejected_record
-from trackcore_kafka.topics import KafkaTopics
+from trackcore_kafka.topics import MEBIBYTE, KafkaTopics
 
 _READY_SECONDS = 1.0
-"""How long the answer of `check_ready` holds."""
+"""How long the result of `check_ready` holds."""
 
 _METADATA_SECONDS = 3.0
 _NO_LEADER = -1
@@ -41,29 +41,28 @@ _NO_LEADER = -1
 
 @attrs.define(eq=False)
 class _Flight:
-    """The new messages of one call, on their way; another call that has one of them too waits for it."""
+    """The new messages of one call, in flight; another call that has one of them too waits for it."""
 
-    landed: threading.Event = attrs.field(init=False, factory=threading.Event)
+    done: threading.Event = attrs.field(init=False, factory=threading.Event)
     failed: frozenset[bytes] = attrs.field(init=False, default=frozenset())
 
 
 class KafkaSink:
-    """A `trackcore.Sink` that keeps everything in a Kafka cluster.  Threads may share it; each process connects anew.
+    """A `trackcore.Sink` that stores in a Kafka cluster.  Threads may share it; each process makes its own connections.
 
-    After a fork, too: what was on its way in the parent is sent by the parent.
+    A child does so after a fork; the parent sends the messages that it has in flight.
 
     Args:
         cluster: the cluster.
-        topics: its topics; they are created, or checked, before the first message is stored.
+        topics: its topics; they are created or checked before the first message is stored.
         timeout: seconds to wait for acknowledgements before a call is given up.
-        remembered: of how many acknowledged messages the ids are kept, to find duplicates that come back to this
-            process.
-        waiting_bytes: how much may wait to be acknowledged before further requests are told to come back later.
+        remembered: the number of acknowledged messages whose ids are kept, to find duplicates that reach this process.
+        waiting_bytes: how much may wait to be acknowledged before further requests are rejected as an overload.
     """
 
-    _flying: dict[bytes, _Flight]
+    _in_flight: dict[bytes, _Flight]
     _lock: threading.Lock
-    _trying: threading.Lock
+    _probing: threading.Lock
     _is_failing: bool
     _ready_at: float
 
@@ -85,7 +84,7 @@ class KafkaSink:
             prepare=lambda: self._topics.prepare(cluster),
         )
         self._acknowledged = Acknowledged(remembered)
-        self.start_anew()
+        self.renew_after_fork()
         renew_in_forks(self)
 
     def store(
@@ -103,12 +102,12 @@ class KafkaSink:
         """
         if not (envelopes or rejected or quarantined):
             return ()
-        know_process()
+        notice_fork()
         topics = self._topics
         identities = [identity(envelope.source, envelope.message_id) for envelope in envelopes]
         records: dict[bytes, Record] = {}
         for key, envelope in zip(identities, envelopes, strict=True):
-            if key not in records:  # of several with one id the first is kept
+            if key not in records:  # the first of several with one id
                 records[key] = message_record(topics.messages, envelope)
         others = [rejected_record(topics.rejected, record) for record in rejected]
         others += [quarantined_record(topics.quarantine, request) for request in quarantined]
@@ -116,16 +115,16 @@ class KafkaSink:
         return [_outcome(key, new) for key in identities]
 
     def check_ready(self) -> None:
-        """Return when a message could be stored now: some partition has a leader and enough replicas in sync.
+        """Check that a message could be stored now: some partition has a leader and enough replicas in sync.
 
         Raises:
-            SinkUnavailable: none has, or the cluster does not answer.
+            SinkUnavailable: no partition has them, or the cluster does not answer.
         """
-        know_process()
+        notice_fork()
         if time.monotonic() - self._ready_at < _READY_SECONDS:
             return
         name = self._topics.messages
-        with _told_to_the_sender():
+        with _as_sink_errors():
             topic = self._producer.client().list_topics(name, timeout=_METADATA_SECONDS).topics[name]
         if not any(
             partition.leader != _NO_LEADER and len(partition.isrs) >= self._topics.min_insync_replicas
@@ -135,57 +134,59 @@ class KafkaSink:
         self._ready_at = time.monotonic()
 
     def close(self) -> None:
-        """Part from the cluster.  A later call connects again."""
+        """Disconnect from the cluster.  A later call connects again."""
         self._producer.close()
 
     def _store(self, records: Mapping[bytes, Record], others: Sequence[Record]) -> set[bytes]:
-        """Send what is not known yet, and give the ids of what was new."""
+        """Send the messages whose ids are new, and return these ids."""
         flight = _Flight()
-        new, awaited = self._take_off(records, flight)
+        new, awaited = self._claim(records, flight)
         acknowledged: list[bytes] = []
         try:
             sent = [records[key] for key in new] + list(others)
             errors = self._send(sent) if sent else ()
             acknowledged = [key for key, error in zip(new, errors, strict=False) if error is None]
         finally:
-            self._land(flight, new, acknowledged)
+            self._settle(flight, new, acknowledged)
         for error in filter(None, errors):
             raise unavailable(error)
         for key, other in awaited.items():
-            other.landed.wait()
+            other.done.wait()
             if key in other.failed:
-                detail = "the message, on its way in another request too, was not acknowledged"
+                detail = "the message, sent by another request too, was not acknowledged"
                 raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=detail)
         return set(acknowledged)
 
-    def _take_off(self, keys: Iterable[bytes], flight: _Flight) -> tuple[list[bytes], dict[bytes, _Flight]]:
-        """Say which ids are this call's to send, and for which another call must be awaited."""
+    def _claim(self, keys: Iterable[bytes], flight: _Flight) -> tuple[list[bytes], dict[bytes, _Flight]]:
+        """Return the ids that this call sends, and those for which it waits for another call."""
         new = []
         awaited = {}
         with self._lock:
             for key in keys:
-                if key in self._flying:
-                    awaited[key] = self._flying[key]
+                if key in self._in_flight:
+                    awaited[key] = self._in_flight[key]
                 elif key not in self._acknowledged:
-                    self._flying[key] = flight
+                    self._in_flight[key] = flight
                     new.append(key)
         return new, awaited
 
-    def _land(self, flight: _Flight, keys: Iterable[bytes], acknowledged: Sequence[bytes]) -> None:
+    def _settle(self, flight: _Flight, keys: Iterable[bytes], acknowledged: Sequence[bytes]) -> None:
         with self._lock:
             self._acknowledged.add(acknowledged)
             for key in keys:
-                self._flying.pop(key, None)  # a fork within this call has forgotten it
+                self._in_flight.pop(key, None)  # a fork during this call has removed it
         flight.failed = frozenset(keys) - frozenset(acknowledged)
-        flight.landed.set()
+        flight.done.set()
 
     def _send(self, records: Sequence[Record]) -> Sequence[KafkaError | None]:
-        """Send records, one call at a time while the cluster does not answer."""
-        is_trial = self._is_failing
-        if is_trial and not self._trying.acquire(blocking=False):
-            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail="the cluster does not answer; another request tries")
+        """Send records; one call at a time while the cluster does not answer."""
+        is_probe = self._is_failing
+        if is_probe and not self._probing.acquire(blocking=False):
+            raise SinkUnavailable(
+                cause=Cause.UNAVAILABLE, detail="the cluster does not answer; another request probes it"
+            )
         try:
-            with _told_to_the_sender():
+            with _as_sink_errors():
                 errors = self._producer.send(records)
         except SinkUnavailable as error:
             self._is_failing = error.cause is Cause.UNAVAILABLE
@@ -194,20 +195,20 @@ class KafkaSink:
             self._is_failing = all(error is not None for error in errors)
             return errors
         finally:
-            if is_trial:
-                self._trying.release()
+            if is_probe:
+                self._probing.release()
 
-    def start_anew(self) -> None:
-        """Begin as a new process does: the locks of a parent are not its child's, nor is what was on its way."""
-        self._flying = {}
+    def renew_after_fork(self) -> None:
+        """Reset after a fork: the parent's locks, and its messages in flight, must not be used."""
+        self._in_flight = {}
         self._lock = threading.Lock()
-        self._trying = threading.Lock()
+        self._probing = threading.Lock()
         self._is_failing = False
         self._ready_at = -_READY_SECONDS
 
 
 def _outcome(key: bytes, new: set[bytes]) -> Outcome:
-    """Tell the first message with a new id as stored, and each further one as a duplicate."""
+    """Return that the first message with a new id is stored, and that each further one is a duplicate."""
     if key not in new:
         return Outcome.DUPLICATE
     new.remove(key)
@@ -215,7 +216,7 @@ def _outcome(key: bytes, new: set[bytes]) -> Outcome:
 
 
 @contextmanager
-def _told_to_the_sender() -> Iterator[None]:
+def _as_sink_errors() -> Iterator[None]:
     try:
         yield
     except KafkaException as error:

@@ -1,11 +1,11 @@
-"""The topics of a log: their names, and how they are created, or checked where they exist.
+"""The topics of a log: their names, and creating or checking them.
 
-Messages have many partitions, and the key of a message decides which: all of one user of a source are in one, in
-order. The rejected and the quarantined have one partition each: they are few, they are read in order, and their size
-is bounded per partition, so that `retention.bytes` is the very bound of the configuration.
+Messages have many partitions, and the key of a message chooses one: all messages of one user of a source are in one
+partition, in order.  Rejected messages and quarantined requests have one partition each: they are few, they are read in
+order, and their size is bounded per partition, so `retention.bytes` is exactly the bound of the configuration.
 
-A topic that exists is never changed.  Partitions cannot be taken away, and adding some moves users to others, which is
-for the operator to decide; what makes the log less safe than was asked for is refused.
+An existing topic is never changed.  Partitions cannot be removed, and adding some moves users to others, which the
+operator must decide; a topic that makes the log less safe than configured is rejected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from trackcore_kafka.masking import log
 MEBIBYTE = 1 << 20
 
 _SECONDS = 5.0
-"""How long the cluster may take to answer one question about topics, or to create them."""
+"""How long the cluster may take to answer one request about topics, or to create them."""
 
 _PAUSE_SECONDS = 0.1
 
@@ -48,9 +48,9 @@ _UNANSWERED = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
 
-_PASSING = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,  # what was created just now is not known to every broker yet
-    KafkaError._DESTROY_BROKER,  # noqa: SLF001 - the address to begin with gave way to the broker's own
+_TRANSIENT = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,  # not every broker knows a new topic at once
+    KafkaError._DESTROY_BROKER,  # noqa: SLF001 - the bootstrap address was replaced by the broker's own
 }
 
 T = TypeVar("T")
@@ -61,13 +61,13 @@ class KafkaTopics:
     """The topics of one log.
 
     Args:
-        prefix: what their names begin with: `<prefix>.messages`, `.rejected`, `.quarantine`.
-        partitions: of the messages.  More of them let more readers work side by side.
-        replication: on how many brokers each message is kept.
-        min_insync_replicas: how many of these must have a message before it counts as stored.
-        rejected_bytes: how much is kept of rejected messages.
-        quarantine_bytes: likewise for requests with an unknown write key.
-        retention: how long messages are kept; None leaves it to the brokers (7 days unless they say otherwise).
+        prefix: the prefix of their names: `<prefix>.messages`, `.rejected`, `.quarantine`.
+        partitions: the number for messages.  More partitions let more readers work in parallel.
+        replication: the number of brokers that keep each message.
+        min_insync_replicas: the number of these that must have a message before it counts as stored.
+        rejected_bytes: the size of rejected messages above which the oldest are dropped.
+        quarantine_bytes: the same for requests with an unknown write key.
+        retention: how long messages are kept; None leaves it to the brokers (7 days by default).
         record_bytes: the largest record that must fit.
     """
 
@@ -96,16 +96,16 @@ class KafkaTopics:
         return f"{self.prefix}.quarantine"
 
     def prepare(self, cluster: KafkaCluster) -> None:
-        """Create the topics that are missing and check those that are there.
+        """Create missing topics and check existing ones.
 
         Raises:
-            UnusableCluster: a topic cannot be created, or is not as it must be.
+            UnusableCluster: a topic cannot be created, or differs from the configuration.
             KafkaException: the cluster does not answer now.
         """
         try:
             self._prepare(cluster, cluster.admin())
         finally:
-            # The client is part of a circle of objects, and would keep its threads and connections until later.
+            # The client is part of a reference cycle, and would keep its threads and connections until later.
             gc.collect()
 
     def _prepare(self, cluster: KafkaCluster, admin: AdminClient) -> None:
@@ -114,10 +114,10 @@ class KafkaTopics:
         for name in names:
             if name not in found:
                 _create(cluster, admin, self._new(name))
-        found = _patiently(lambda: _found(admin, names))
+        found = _retry(lambda: _found(admin, names))
         configs = _configs(admin, names)
         for name in names:
-            for detail in self._wrong(name, found[name], configs.get(name, {})):
+            for detail in self._problems(name, found[name], configs.get(name, {})):
                 raise cluster.unusable(f"topic {name} {detail}")
 
     def _new(self, name: str) -> NewTopic:
@@ -143,8 +143,8 @@ class KafkaTopics:
         config["segment.bytes"] = str(max(bound // _SEGMENTS, MEBIBYTE))
         return config
 
-    def _wrong(self, name: str, found: TopicMetadata, config: Mapping[str, str]) -> Iterator[str]:
-        """Say what is wrong with a topic.  What its settings are not known to be is taken to be as it should."""
+    def _problems(self, name: str, found: TopicMetadata, config: Mapping[str, str]) -> Iterator[str]:
+        """Yield the problems of a topic.  A setting that is not known counts as correct."""
         wanted = self._config(name)
         partitions = len(found.partitions)
         if partitions != self._partitions(name):
@@ -167,10 +167,10 @@ def _create(cluster: KafkaCluster, admin: AdminClient, new: NewTopic) -> None:
         _result(admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS))
 
     try:
-        _patiently(create)
+        _retry(create)
     except KafkaException as error:
         reason = error.args[0]
-        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another server was faster
+        if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another server created it first
             return
         if reason.retriable():
             raise
@@ -179,7 +179,7 @@ def _create(cluster: KafkaCluster, admin: AdminClient, new: NewTopic) -> None:
 
 
 def _found(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicMetadata]:
-    """Give topics that exist, or raise while whoever is asked does not know them yet."""
+    """Return existing topics, or raise while the broker that answers does not know them yet."""
     found = admin.list_topics(timeout=_SECONDS).topics
     if not all(name in found for name in names):
         raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
@@ -187,7 +187,7 @@ def _found(admin: AdminClient, names: Sequence[str]) -> dict[str, TopicMetadata]
 
 
 def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Give the settings of topics; nothing where the cluster may not or cannot tell them."""
+    """Return the settings of topics; empty if the cluster may not or cannot report them."""
 
     def ask(name: str) -> dict[str, str]:
         asked = [ConfigResource(ResourceType.TOPIC, name)]
@@ -195,7 +195,7 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
         return {name: entry.value for name, entry in entries.items() if entry.value is not None}
 
     try:
-        return {name: _patiently(partial(ask, name)) for name in names}
+        return {name: _retry(partial(ask, name)) for name in names}
     except KafkaException as error:
         if error.args[0].code() not in _UNANSWERED:
             raise
@@ -204,18 +204,18 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
 
 
 def _result(asked: dict[Any, Future[T]]) -> T:
-    """Give the one answer."""
+    """Return the one answer."""
     (answer,) = asked.values()
     return answer.result(3 * _SECONDS)
 
 
-def _patiently(ask: Callable[[], T]) -> T:
-    """Ask again while the answer is one of those that pass by themselves."""
+def _retry(ask: Callable[[], T]) -> T:
+    """Repeat a request while its error is a transient one."""
     deadline = time.monotonic() + _SECONDS
     while True:
         try:
             return ask()
         except KafkaException as error:
-            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+            if error.args[0].code() not in _TRANSIENT or time.monotonic() > deadline:
                 raise
         time.sleep(_PAUSE_SECONDS)

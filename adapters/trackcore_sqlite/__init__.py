@@ -1,8 +1,8 @@
-"""The embedded log: one SQLite file that keeps messages, rejected messages and quarantined requests.
+"""The embedded log: one SQLite file of messages, rejected messages and quarantined requests.
 
 `SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
-`SqliteBrowser` looks into it by bounded queries, `prune` deletes what is old, `check_log` looks for
-damage, and `rebuild_ids` makes anew what de-duplication goes by.
+`SqliteBrowser` runs bounded queries on it, `prune` deletes old messages, `check_log` looks for damage, and
+`rebuild_ids` rebuilds the index of de-duplication from the messages.
 """
 
 from trackcore_sqlite.browse import (

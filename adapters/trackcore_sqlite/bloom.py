@@ -1,16 +1,16 @@
-"""What a process remembers of the large tables of ids, so that it need not look there for each message.
+"""A Bloom filter over the large tables of ids, which avoids most lookups there.
 
-Theory.  Almost every id is new, yet to know that takes a look into a page of each large table, for each message another
-one, and no cache holds them all.  So the hashes that are there are kept in memory as a Bloom filter: the space of
-hashes is cut into slices, and a slice is a field of bits, of which the hash of an entry sets three.  Where one of the
-three bits is not set the hash is not in the tables; where all are, one looks.  All slices together take 8 MiB, however
-few the entries are, so that the memory of a server does not grow with its log; past eight million entries there are
-fewer than eight bits for each, and one looks more often.
+Theory.  Almost every id is new, yet finding that out reads a page of each large table, another page for each message,
+and no cache holds them all.  So the hashes in these tables are kept in memory as a Bloom filter: the space of hashes is
+cut into slices, and a slice is an array of bits, of which the hash of an entry sets three.  If one of the three bits is
+not set, the hash is not in the tables; if all are set, the tables are read.  All slices together take 8 MiB, however
+few the entries are, so the memory of a server does not grow with its log; beyond eight million entries there are fewer
+than eight bits for each, and lookups become more frequent.
 
-A slice that is missing is read from the tables, one with each commit; until then its hashes are looked for there.
-Entries come into these tables by moves alone.  Each is written to `id_moves` in its own transaction, the newest are
-kept, and so a process learns what the others have moved since it looked; if that is too much it begins anew.  (What
-retention removes leaves its bits behind, at the cost of a look.)
+A missing slice is read from the tables, one with each commit; until then its hashes are looked up there.  Entries are
+added to these tables by moves alone.  Each move is written to `id_moves` in its own transaction, and the newest are
+kept, so a process learns which hashes other processes have moved since its last commit; if there are too many moves, it
+discards all slices.  (Entries that retention removes leave their bits behind, at the cost of a lookup.)
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _UNKNOWN = -1
 
 
 class BloomFilter:
-    """Knows of most hashes that they are not in the large tables.  It belongs to one connection.
+    """Knows of most absent hashes that they are not in the large tables.  It belongs to one connection.
 
     Args:
-        connection: that of the transactions.
+        connection: the one that runs the transactions.
         tables: the large tables.
         hash_bits: how wide a hash is.
     """
 
     moved: int
-    """The number of the newest move that it knows of."""
+    """The number of the newest move that it includes."""
 
     def __init__(self, connection: sqlite3.Connection, tables: Sequence[str], hash_bits: int) -> None:
         self.moved = _UNKNOWN
@@ -47,34 +47,34 @@ class BloomFilter:
             " UNION ALL ".join(f"SELECT hash FROM {table} WHERE hash >= :low AND hash < :high" for table in tables)
         )
         self._shift = hash_bits - SLICES_BITS
-        self._forget_all()
+        self._discard_all()
 
     def candidates(self, hashes: Sequence[int]) -> list[int]:
-        """Give those of the hashes that may be in the tables."""
+        """Return those of the hashes that may be in the tables."""
         slices, shift = self._slices, self._shift
         return [id_hash for id_hash in hashes if (bits := slices[id_hash >> shift]) is None or _has(bits, id_hash)]
 
     def catch_up(self, moved: int) -> None:
-        """Take in what others have moved, up to the move of this number."""
+        """Add the hashes that other processes have moved, up to the move of this number."""
         moves = self._connection.execute(_MOVES, (self.moved,)).fetchall() if self.moved != _UNKNOWN else []
         if len(moves) == moved - self.moved and all(hashes for (hashes,) in moves):
             for (hashes,) in moves:
-                self._take_in(hashes)
+                self._add(hashes)
         else:
-            self._forget_all()
+            self._discard_all()
         self.moved = moved
 
-    def load(self, most: int) -> None:
-        """Read some of the missing slices, if any."""
-        for _ in range(min(most, len(self._missing))):
+    def load(self, limit: int) -> None:
+        """Read missing slices, `limit` of them at most."""
+        for _ in range(min(limit, len(self._missing))):
             self._read(self._missing.pop())
 
     def move(self, hashes: str) -> None:
-        """Tell the others of hashes that are moved into the tables, a JSON array, and take them in."""
+        """Announce hashes that are moved into the tables, a JSON array, to other processes, and add them."""
         self.moved += 1
         self._connection.execute("INSERT INTO id_moves VALUES (?, ?)", (self.moved, hashes))
         self._connection.execute("DELETE FROM id_moves WHERE number <= ?", (self.moved - MOVES_KEPT,))
-        self._take_in(hashes)
+        self._add(hashes)
 
     def _read(self, number: int) -> None:
         low = number << self._shift
@@ -84,12 +84,12 @@ class BloomFilter:
         for id_hash in msgspec.json.decode(hashes):
             _set(bits, id_hash)
 
-    def _take_in(self, hashes: str) -> None:
+    def _add(self, hashes: str) -> None:
         for id_hash in msgspec.json.decode(hashes):
             if (bits := self._slices[id_hash >> self._shift]) is not None:
                 _set(bits, id_hash)
 
-    def _forget_all(self) -> None:
+    def _discard_all(self) -> None:
         self._slices: list[bytearray | None] = [None] * (1 << SLICES_BITS)
         self._missing = list(range(len(self._slices)))
 

@@ -113,7 +113,7 @@ class SqliteBrowser:
 
     def __init__(self, path: Path | str, *, keep_open: bool = False) -> None:
         self.path = Path(path)
-        self._pool = ReaderPool(self.path, most_kept=_MAX_KEPT if keep_open else 0)
+        self._pool = ReaderPool(self.path, max_idle=_MAX_KEPT if keep_open else 0)
 
     def close(self) -> None:
         """Close what was kept open.  A later call opens it again."""

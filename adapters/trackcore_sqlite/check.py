@@ -16,8 +16,8 @@ from pathlib import Path
 import attrs
 from trackcore_sqlitefile import used_once
 
+from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, compare_ids
-from trackcore_sqlite.sink import unavailable
 from trackcore_sqlite.tables import APPLICATION_ID, MIGRATIONS, UnusableLog, is_damage, open_for_checking
 
 _HEADER_BYTES = 72
@@ -42,7 +42,7 @@ class Condition:
     is_checked: bool
     is_older: bool = False
     faults: tuple[str, ...] = ()
-    misfit: Inconsistency = CONSISTENT
+    inconsistency: Inconsistency = CONSISTENT
 
 
 def check_log(
@@ -118,4 +118,6 @@ def _examined(condition: Condition, path: Path, on_progress: Callable[[], None] 
         rows = connection.execute(f"PRAGMA integrity_check({_MAX_FAULTS})").fetchall()
         faults = tuple(row[0] for row in rows if row[0] != "ok")
         is_comparable = version == len(MIGRATIONS) and not faults
-        return attrs.evolve(condition, faults=faults, misfit=compare_ids(connection) if is_comparable else CONSISTENT)
+        return attrs.evolve(
+            condition, faults=faults, inconsistency=compare_ids(connection) if is_comparable else CONSISTENT
+        )

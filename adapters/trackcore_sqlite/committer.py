@@ -1,10 +1,10 @@
-"""Group commit: what arrives together is committed together.
+"""Group commit: requests that arrive together are committed together.
 
-Theory of operation.  A commit costs an fsync, whatever it holds.  The first thread to come with a job leads: it begins
-a transaction, takes *all* jobs that wait by then, its own first, and commits them as one.  The jobs that arrive in the
-meantime wait; when the leader is done it hands the lead to the first of them, and wakes those whose jobs are done.  So
-there is no writer thread to start, to lose in a fork or to stop, each thread sleeps until its own job is done, and the
-busier it gets, the more share one fsync.
+Theory of operation.  A commit costs an fsync, whatever it holds.  The first thread to arrive with a request leads: it
+begins a transaction, takes *all* requests that wait at that moment, its own first, and commits them as one.  Requests
+that arrive in the meantime wait; when the leader is done, it hands the lead to the first of them and wakes the threads
+whose requests are done.  So no writer thread has to be started, stopped or restored after a fork, each thread sleeps
+until its own request is done, and under more load more requests share one fsync.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import attrs
 
@@ -27,7 +28,7 @@ def _taken_lock() -> threading.Lock:
 
 @attrs.define(eq=False)
 class WriteRequest:
-    """What one call of `store` waits for."""
+    """The records of one call of `store`, and the result of it."""
 
     envelopes: Sequence[Envelope] = ()
     rejected: Sequence[RejectedRecord] = ()
@@ -38,7 +39,7 @@ class WriteRequest:
     outcomes: list[Outcome] = attrs.field(init=False, factory=list)
     error: Exception | None = attrs.field(init=False, default=None)
     wakeup: threading.Lock = attrs.field(init=False, factory=_taken_lock)
-    """Released when the job is done, or when it is to lead."""
+    """Released when the request is done, or when its thread must lead."""
 
     def __attrs_post_init__(self) -> None:
         records: Iterable[Envelope | RejectedRecord | QuarantinedRequest]
@@ -46,24 +47,28 @@ class WriteRequest:
         self.size = sum(len(record.payload) for record in records)
 
 
-TakeJobs: TypeAlias = Callable[[], Sequence[WriteRequest]]
-"""Gives the jobs that wait now, to be committed together; they must all be done when `Commit` returns."""
+class Writer(Protocol):
+    """Runs the transactions of the committer, one at a time."""
 
-Commit: TypeAlias = Callable[[TakeJobs], None]
-"""Begins a transaction, takes the jobs, commits them, and sets what became of each.  It takes them in any case."""
+    def transaction(self) -> AbstractContextManager[Callable[[Sequence[WriteRequest]], None]]:
+        """Begin a transaction once no other process is writing, yield a function that writes requests, and commit.
+
+        Raises:
+            SinkUnavailable: nothing was stored.
+        """
 
 
 class GroupCommitter:
-    """Has `commit` called by one thread at a time, for all that wait.
+    """Lets one thread at a time commit the requests of all that wait.
 
     Args:
-        commit: commits jobs.
-        waiting_bytes: how much may wait before further jobs are refused.
-        transaction_bytes: how much is taken at once, so that nobody waits for very many others.
+        writer: runs the transactions.
+        waiting_bytes: how much may wait before further requests are rejected.
+        transaction_bytes: how much is committed at once, so that no thread waits for very many requests of others.
     """
 
-    def __init__(self, commit: Commit, *, waiting_bytes: int, transaction_bytes: int) -> None:
-        self._commit = commit
+    def __init__(self, writer: Writer, *, waiting_bytes: int, transaction_bytes: int) -> None:
+        self._writer = writer
         self._waiting_bytes = waiting_bytes
         self._transaction_bytes = transaction_bytes
         self._lock = threading.Lock()
@@ -71,70 +76,89 @@ class GroupCommitter:
         self._queued_bytes = 0
         self._leader: WriteRequest | None = None
 
-    def run(self, job: WriteRequest) -> list[Outcome]:
-        """Return when the job is committed.
+    def run(self, request: WriteRequest) -> list[Outcome]:
+        """Return when the request is committed.
 
         Raises:
-            SinkUnavailable: nothing of it was stored, or too much is waiting.
+            SinkUnavailable: nothing of it was stored; too much may be waiting.
         """
         try:
-            if not self._enter(job):
-                job.wakeup.acquire()
-            if not job.done:
+            if not self._enter(request):
+                request.wakeup.acquire()
+            if not request.done:
                 self._lead()
         except BaseException:
-            self._leave(job)
+            self._leave(request)
             raise
-        if job.error is not None:
-            raise job.error
-        return job.outcomes
+        if request.error is not None:
+            raise request.error
+        return request.outcomes
 
-    def _enter(self, job: WriteRequest) -> bool:
-        """Let a job wait, and tell whether it is to lead at once."""
+    def _enter(self, request: WriteRequest) -> bool:
+        """Add a request to the queue, and return whether its thread leads at once."""
         with self._lock:
-            if self._queue and self._queued_bytes + job.size > self._waiting_bytes:
+            if self._queue and self._queued_bytes + request.size > self._waiting_bytes:
                 raise SinkUnavailable(cause=Cause.OVERLOADED, detail="too much is waiting to be stored", retry_after=1)
-            self._queue.append(job)
-            self._queued_bytes += job.size
+            self._queue.append(request)
+            self._queued_bytes += request.size
             if self._leader is None:
-                self._leader = job
-            return self._leader is job
+                self._leader = request
+            return self._leader is request
 
-    def _leave(self, job: WriteRequest) -> None:
-        """Withdraw a job whose thread was told to stop before it was taken: nobody would lead in its place."""
+    def _leave(self, request: WriteRequest) -> None:
+        """Withdraw a request whose thread was interrupted before the request was taken: no thread would lead for it."""
         with self._lock:
-            if job in self._queue:
-                self._queue.remove(job)
-                self._queued_bytes -= job.size
-                if job is self._leader:
+            if request in self._queue:
+                self._queue.remove(request)
+                self._queued_bytes -= request.size
+                if request is self._leader:
                     self._choose_leader()
 
     def _lead(self) -> None:
         taken: list[WriteRequest] = []
         try:
-            self._commit(lambda: self._take(taken))
+            self._commit(taken)
         except BaseException:
-            # This thread is told to stop; the others must not take silence for success.
-            for job in taken:
-                if not job.done:
-                    job.error = SinkUnavailable(cause=Cause.UNAVAILABLE, detail="interrupted", retry_after=1)
+            # This thread was interrupted; the others must not take silence for success.
+            for request in taken:
+                if not request.done:
+                    request.error = SinkUnavailable(cause=Cause.UNAVAILABLE, detail="interrupted", retry_after=1)
             raise
         finally:
             self._hand_over()
-            for job in taken:
-                job.done = True
-                job.wakeup.release()
+            for request in taken:
+                request.done = True
+                request.wakeup.release()
+
+    def _commit(self, taken: list[WriteRequest]) -> None:
+        """Begin a transaction, and only then take the waiting requests: those that arrived meanwhile are included."""
+        try:
+            with self._writer.transaction() as write:
+                write(self._take(taken))
+        except SinkUnavailable as error:
+            for request in self._take(taken):
+                request.error = error
+        except Exception:  # noqa: BLE001 - a fault of one request must not fail the others
+            for request in self._take(taken):
+                self._commit_alone(request)
+
+    def _commit_alone(self, request: WriteRequest) -> None:
+        try:
+            with self._writer.transaction() as write:
+                write([request])
+        except Exception as error:  # noqa: BLE001 - raised by the thread that waits for it
+            request.error = error
 
     def _take(self, taken: list[WriteRequest]) -> Sequence[WriteRequest]:
-        """Take what waits.  Asked once more by the same leader, it gives the same jobs."""
+        """Take the waiting requests.  A second call of the same leader returns the same ones."""
         if taken:
             return taken
         size = 0
         with self._lock:
             while self._queue and size < self._transaction_bytes:
-                job = self._queue.popleft()
-                size += job.size
-                taken.append(job)
+                request = self._queue.popleft()
+                size += request.size
+                taken.append(request)
             self._queued_bytes -= size
         return taken
 
@@ -143,7 +167,7 @@ class GroupCommitter:
             self._choose_leader()
 
     def _choose_leader(self) -> None:
-        """Let the first that waits lead.  It is always there: its job is taken by a leader, and that is itself."""
+        """Let the first waiting thread lead.  It still waits: only a leader takes its request, which is itself."""
         self._leader = self._queue[0] if self._queue else None
         if self._leader is not None:
             self._leader.wakeup.release()

@@ -1,8 +1,8 @@
-"""Keeping the newest duplicates: what was not stored, since its source had sent a message of its id before.
+"""Keeping the newest duplicates: messages that were not stored because their source had sent their id before.
 
-A commit that holds nothing but duplicates writes nothing, and that is how it should stay where a client sends
-everything again.  So a process keeps `PER_SECOND` of them, and where there are more, some commits keep `AT_ONCE`, their
-last ones, and the others none; those are counted as dropped.  The part as a whole is bounded like the others.
+A commit of duplicates alone should write nothing when a client sends everything again.  So a process keeps `PER_SECOND`
+of them at most; if there are more, some commits keep `AT_ONCE`, their last ones, and the others none; those are counted
+as dropped.  The part as a whole is bounded like the others.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ PER_SECOND = 200
 AT_ONCE = 50
 
 _OVERHEAD_BYTES = 200
-"""What a duplicate is counted for beside its payload."""
+"""The size that a duplicate counts in addition to its payload."""
 
 _PAYLOAD = 9
-"""Where in a row of `messages` the payload stands."""
+"""The index of the payload in a row of `messages`."""
 
 _INSERT = f"""
     INSERT INTO duplicates (
@@ -33,7 +33,7 @@ _COUNT_DROPPED = "UPDATE counters SET value = value + ? WHERE name = 'duplicates
 
 @attrs.define
 class DuplicateKeeper:
-    """Chooses what is kept of the duplicates that a process finds."""
+    """Chooses which duplicates are kept, of those that a process finds."""
 
     _clock: Callable[[], float] = time.monotonic
     _allowed: float = attrs.field(init=False, default=PER_SECOND)
@@ -44,8 +44,8 @@ class DuplicateKeeper:
         self._allowed_at = self._clock()
 
     def insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> list[int]:
-        """Keep the last of these rows of `messages`, and return for how many bytes each counts."""
-        kept = rows[len(rows) - self._take(len(rows)) :]
+        """Keep the last of these rows of `messages`, and return the size that each counts."""
+        kept = rows[len(rows) - self._allow(len(rows)) :]
         self._dropped += len(rows) - len(kept)
         if not kept:
             return []
@@ -56,8 +56,8 @@ class DuplicateKeeper:
             self._dropped = 0
         return sizes
 
-    def _take(self, count: int) -> int:
-        """Take as many as may be kept now: as many as there are, or `AT_ONCE`, or none."""
+    def _allow(self, count: int) -> int:
+        """Return how many may be kept now: as many as there are, or `AT_ONCE`, or none."""
         now = self._clock()
         self._allowed = min(self._allowed + (now - self._allowed_at) * PER_SECOND, PER_SECOND)
         self._allowed_at = now

@@ -1,21 +1,21 @@
-"""Which ids are in the log: what de-duplication asks with each message.
+"""The index of the ids in the log, which de-duplication queries for each message.
 
-Theory.  The ids of SDKs are random.  One index over all of them would have every message change a page of its own, each
-somewhere else; at millions of messages that costs more than the messages themselves, which are only appended.  So the
-ids lie in five tables of rising size, `message_ids_0` to `message_ids_4`, as entries of a hash and the sequence number
-of the message.  A new entry goes into the first, which is so small that the entries of a commit share its few pages.
-With every `STEP` messages the entries of one range of hashes move on from each table to the next.  They lie side by
-side in both, so they share pages there as well.  The ranges come round in a cycle; each cycle is as many times as long
-as the one before it, and the last takes as long as a good part of the log did.  So the table that holds most is changed
-the least: where a hundred messages would change a hundred pages of it, they change two, and some ten of the smaller
-tables, which lie in memory anyway.
+Theory.  The ids of SDKs are random.  With one index over all of them, every message would change a different page of
+it; at millions of messages that costs more than the messages themselves, which are only appended.  So the ids are in
+five tables of increasing size, `message_ids_0` to `message_ids_4`, as entries of a hash and the sequence number of the
+message.  A new entry goes into the first table, which is so small that the entries of a commit share its few pages.
+With every `STEP` messages the entries of one range of hashes move from each table to the next.  They are adjacent in
+both, so they share pages there as well.  The ranges follow each other in a cycle; each cycle is longer than the one
+before it by the same factor, and the last takes as long as a good part of the log did.  So the largest table is changed
+the least: where a hundred messages would change a hundred pages of it, they change two, and about ten of the smaller
+tables, which are in memory anyway.
 
-Everything happens in the transaction of the messages, so the tables are as safe as those are, and right for every
-process.  An entry is found wherever it is by now; `trackcore_sqlite.bloom` spares most looks into the large tables.
-Which range is next follows from the sequence number, so nothing is to be remembered; a range that was left out would
-only move on one cycle later.
+Everything happens in the transaction of the messages, so the tables are as safe as the messages, and consistent for
+every process.  All tables are searched for an entry; `trackcore_sqlite.bloom` avoids most lookups in the large ones.
+The next range follows from the sequence number, so no state is kept for it; a range that was left out would only move
+one cycle later.
 
-A hash is a hint: what it finds is compared with the message itself, so two ids of one hash do no harm.
+A hash is a hint: the message that it finds is compared itself, so two ids with one hash do no harm.
 """
 
 from __future__ import annotations
@@ -32,57 +32,57 @@ import msgspec
 from trackcore_sqlite.bloom import BloomFilter
 
 HASH_BITS = 47
-"""The most that SQLite keeps in six bytes.  Among a billion ids, one new one in 140,000 meets the hash of another."""
+"""The most that SQLite keeps in six bytes.  Among a billion ids, one new id in 140,000 has the hash of another."""
 
 STEP = 512
-"""How many messages are stored from one move to the next."""
+"""The number of messages from one move to the next."""
 
-SIEVED = 100_000
-"""From how many messages on it pays to remember what is in the large tables."""
+FILTERED_FROM = 100_000
+"""The number of stored messages from which the Bloom filter saves time."""
 
 Key: TypeAlias = tuple[int, str]
-"""What makes a message unique: the id of its source, and its messageId."""
+"""The key that makes a message unique: the id of its source, and its messageId."""
 
 TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3", "message_ids_4")
 
-_LEARNED_EVERY = 64
-"""With how many messages a further slice of the sieve is read, beside the one with each commit."""
+_MESSAGES_PER_SLICE = 64
+"""The number of messages for which a further slice of the filter is read, in addition to one with each commit."""
 
 _DIGEST_BYTES = 6
 _FIRST_CYCLE = 2
 """The length of a cycle is a power of two, in steps; so the first table holds 1,024 entries on average."""
 
 _LAST_CYCLE_BELOW_ALL = 1
-"""By how many powers of two the last cycle is shorter than what the log took to grow."""
+"""By how many powers of two the last cycle is shorter than the number of steps that the log has had."""
 
 _LAST = len(TABLES) - 1
 _SMALL, _LARGE = TABLES[:2], TABLES[2:]
 
 
 def hash_of(source_id: int, message_id: str) -> int:
-    """Give the hash under which an id is kept; SQL knows it as `message_id_hash`."""
+    """Return the hash under which an id is stored; its name in SQL is `message_id_hash`."""
     digest = blake2b(b"%d:%s" % (source_id, message_id.encode()), digest_size=_DIGEST_BYTES).digest()
     return int.from_bytes(digest) >> (8 * _DIGEST_BYTES - HASH_BITS)
 
 
 def seqs_of(hashes: str) -> str:
-    """Give the SQL that selects the sequence numbers kept under hashes, which an SQL query selects."""
+    """Return the SQL that selects the sequence numbers stored under the hashes that an SQL query selects."""
     return _seqs_in(TABLES, hashes)
 
 
 def known_among(connection: sqlite3.Connection, seqs: str) -> set[Key]:
-    """Give the keys of messages, by their sequence numbers as a JSON array."""
+    """Return the keys of messages, by their sequence numbers as a JSON array."""
     return set(connection.execute(_KEYS, (seqs,)))
 
 
 @attrs.frozen(kw_only=True)
 class Found:
-    """What a transaction begins with.
+    """The state of the log at the beginning of a transaction.
 
     Attributes:
         seq: the last sequence number.
-        stored: how many messages are stored.
-        known: those of the keys asked for that are among them.
+        stored: the number of stored messages.
+        known: the keys that were looked up and are stored.
         schema: SQLite's number of the schema; another program that overwrites the log in place changes it.
     """
 
@@ -93,14 +93,14 @@ class Found:
 
 
 class StoredIds:
-    """The ids in the log, for the transactions of one connection; to be dropped with it when one is rolled back."""
+    """The ids in the log, for the transactions of one connection; discarded with it when one is rolled back."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._bloom = BloomFilter(connection, _LARGE, HASH_BITS)
 
     def find(self, hashes: Sequence[int]) -> Found:
-        """Look for ids by their hashes.  Some may be known that were not asked for."""
+        """Look up ids by their hashes.  The result may contain keys that were not looked up."""
         seq, stored, moved, hits, schema = self._look_up(hashes)
         if moved != self._bloom.moved:
             self._bloom.catch_up(moved)
@@ -109,12 +109,12 @@ class StoredIds:
         return Found(seq=seq, stored=stored, known=known, schema=schema)
 
     def add(self, hashes: Sequence[int], found: Found) -> None:
-        """Add the ids of the messages that come behind those found, in their order."""
+        """Add the ids of the messages that follow those found, in their order."""
         self._connection.execute(_ADD, (found.seq + 1, _array(hashes)))
         for step in range(found.seq // STEP, (found.seq + len(hashes)) // STEP):
             self._move_on(step, found.stored)
-        if found.stored >= SIEVED:
-            self._bloom.load(1 + len(hashes) // _LEARNED_EVERY)
+        if found.stored >= FILTERED_FROM:
+            self._bloom.load(1 + len(hashes) // _MESSAGES_PER_SLICE)
 
     def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str, int]:
         found: tuple[int, int, int, str, int]
@@ -133,7 +133,7 @@ class StoredIds:
 
 
 def read_entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> str:
-    """Give the entries of messages, named by an SQL condition on them, and have their pages at hand."""
+    """Return the entries of the messages that an SQL condition selects, and load their pages into the cache."""
     entries = connection.execute(f"SELECT message_id_hash(source_id, message_id), seq FROM messages {where}", values)
     array = msgspec.json.encode(entries.fetchall()).decode()
     for table in TABLES:
@@ -142,19 +142,19 @@ def read_entries(connection: sqlite3.Connection, where: str, values: Sequence[ob
 
 
 def remove(connection: sqlite3.Connection, entries: str) -> None:
-    """Remove entries that `read_entries` gave."""
+    """Remove entries that `read_entries` returned."""
     for table in TABLES:
         connection.execute(f"DELETE FROM {table} {_AMONG}", (entries,))
 
 
 def _cycle(level: int, stored: int) -> int:
-    """Tell after how many steps the entries of a table have all moved on, as a power of two."""
+    """Return the number of steps in which all entries of a table move, as a power of two."""
     last = max(_FIRST_CYCLE, (stored // STEP).bit_length() - _LAST_CYCLE_BELOW_ALL)
     return _FIRST_CYCLE + level * (last - _FIRST_CYCLE) // (_LAST - 1)
 
 
 def _range(step: int, cycle: int) -> tuple[int, int]:
-    """Give the range of hashes, its end excluded, that is next in a cycle."""
+    """Return the next range of hashes in a cycle, its end excluded."""
     place = step % (1 << cycle)
     return (place << HASH_BITS) >> cycle, ((place + 1) << HASH_BITS) >> cycle
 
@@ -185,7 +185,7 @@ _COPY = [
     f"INSERT OR IGNORE INTO {older} SELECT hash, seq FROM {newer} WHERE hash >= ? AND hash < ?"
     for newer, older in pairwise(TABLES)
 ]
-"""What is there already is a misfit (see `trackcore_sqlite.id_check`), and no reason to refuse new messages."""
+"""An entry that is there already is an inconsistency (see `trackcore_sqlite.id_check`); new messages are stored."""
 
 _DROP = [f"DELETE FROM {newer} WHERE hash >= ? AND hash < ?" for newer in TABLES[:-1]]
 _AMONG = "WHERE (hash, seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"

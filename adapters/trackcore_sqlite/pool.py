@@ -1,11 +1,11 @@
-"""Connections that are kept open, for who reads a log again and again.
+"""A pool of reader connections.
 
-Opening costs several calls into SQLite; each gives up the interpreter's lock, and beside many busy threads it takes
-long to get it back.  A connection that is kept holds no snapshot while nobody uses it.  Before each use the file is
-looked at: a log that is gone, or another in its place, is noticed.  A fork closes what is kept.
+Opening costs several calls into SQLite; each gives up the interpreter's lock, and among many busy threads it takes long
+to get it back.  An idle connection holds no snapshot.  Before each use the pool checks the file, and discards the
+connection if the log is gone or was replaced.  A fork closes idle connections.
 
-The file is not mapped into memory: a page that is not in memory yet would be read with many around it, which takes ten
-times as long, and reading here and there is what looking into a large log is.
+The file is not mapped into memory: a page that is not in memory yet would be read together with many around it, which
+takes ten times as long, and browsing a large log reads scattered pages.
 """
 
 from __future__ import annotations
@@ -37,66 +37,66 @@ class PooledConnection(NamedTuple):
     identity: _Identity
 
 
-class LentConnection(NamedTuple):
-    """A connection to read by, and its number: a connection that is opened anew has another one."""
+class ReaderConnection(NamedTuple):
+    """A connection for reading, and its number: each connection that is opened has another one."""
 
     connection: sqlite3.Connection
     number: int
 
 
 class ReaderPool:
-    """Lends connections that read the log at `path`, each to one thread at a time.
+    """A pool of connections that read the log at `path`, each used by one thread at a time.
 
     Args:
         path: the log.
-        most_kept: how many are kept open while nobody uses them; none, so that no file outlives its use.
+        max_idle: how many stay open while no thread uses them; by default none, so that no open file outlives its use.
     """
 
-    def __init__(self, path: Path, *, most_kept: int = 0) -> None:
+    def __init__(self, path: Path, *, max_idle: int = 0) -> None:
         self._path = path
-        self._most_kept = most_kept
+        self._max_idle = max_idle
         self._idle: deque[PooledConnection] = deque()
 
     @contextmanager
-    def connection(self) -> Iterator[LentConnection]:
-        """Lend a connection.  Raises `UnusableLog`."""
-        kept = self._take()
+    def connection(self) -> Iterator[ReaderConnection]:
+        """Open or reuse a connection for a block.  Raises `UnusableLog`."""
+        pooled = self._acquire()
         try:
-            with kept.shared.use() as connection:
-                yield LentConnection(connection, kept.number)
+            with pooled.shared.use() as connection:
+                yield ReaderConnection(connection, pooled.number)
         except sqlite3.DatabaseError as error:
-            kept.shared.close()
+            pooled.shared.close()
             raise UnusableLog(path=self._path, detail=f"it cannot be read ({error})") from error
         except BaseException:
-            kept.shared.close()
+            pooled.shared.close()
             raise
-        if len(self._idle) < self._most_kept:
-            self._idle.append(kept)
+        if len(self._idle) < self._max_idle:
+            self._idle.append(pooled)
         else:
-            kept.shared.close()
+            pooled.shared.close()
 
     def close(self) -> None:
-        """Close what nobody uses.  A later call opens anew."""
+        """Close the idle connections.  A later call opens another one."""
         while self._idle:
             self._idle.pop().shared.close()
 
-    def _take(self) -> PooledConnection:
-        identity = _identity(self._path) if self._most_kept else None
+    def _acquire(self) -> PooledConnection:
+        identity = _identity(self._path) if self._max_idle else None
         while self._idle:
             try:
-                kept = self._idle.pop()
+                pooled = self._idle.pop()
             except IndexError:  # another thread was faster
                 break
-            if kept.identity == identity and kept.shared.is_open:
-                return kept
-            kept.shared.close()
+            if pooled.identity == identity and pooled.shared.is_open:
+                return pooled
+            pooled.shared.close()
         return PooledConnection(SharedConnection(partial(open_for_reading, self._path)), next(_numbers), identity)
 
 
 def _identity(path: Path) -> _Identity:
-    """Return what tells a file from another of its name."""
+    """Return a value that identifies a file among those of its name."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - asked before each query, and a Path makes it twice as long
+        found = os.stat(path)  # noqa: PTH116 - called before each query, and a Path makes it twice as long
     except OSError:
         return None
     return found.st_dev, found.st_ino

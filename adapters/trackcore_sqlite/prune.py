@@ -20,7 +20,7 @@ import attrs
 from trackcore_sqlitefile import SharedConnection
 
 from trackcore_sqlite import ids
-from trackcore_sqlite.sink import unavailable
+from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.stretches import check_schema, schema_of
 from trackcore_sqlite.tables import open_to_tidy
 from trackcore_sqlite.times import milliseconds

@@ -1,4 +1,4 @@
-"""The stretches of a log: what each process wrote since it opened the log; see `trackcore.marks`."""
+"""The stretches of a log: the messages that each process wrote since it opened the log; see `trackcore.marks`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import attrs
 
 from trackcore import Cause, SinkUnavailable
 
-_OVERWRITTEN = "another program has overwritten the log, or its schema, while in use; it is opened anew"
+_OVERWRITTEN = "another program has overwritten the log, or its schema, while in use; it is opened again"
 
 
 @attrs.define
 class StretchWriter:
     """Begins the stretches of a process: one with each connection, by its first write.
 
-    A log may be rewound under those who write it, as by `.restore` of the sqlite3 shell.  Nobody may write on in a
-    stretch then, so each begins another.  SQLite gives a database that is overwritten a new number of its schema.
+    A log may be rewound while processes write it, as by `.restore` of the sqlite3 shell.  No process may continue a
+    stretch then, so each begins another.  SQLite changes the schema number of a database that is overwritten.
 
-    A fork closes the connection, whatever the child does, so a process that forks again and again would begin ever more
-    stretches.  It goes on in its own if it finds the log exactly as the fork has left it.
+    A fork closes the connection, whatever the child does, so a process that forks repeatedly would begin ever more
+    stretches.  It continues its own if it finds the log exactly as the fork has left it.
     """
 
     has_begun: bool = False
@@ -33,20 +33,20 @@ class StretchWriter:
         self._schema = schema_of(connection)
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a stretch with what the transaction of a connection writes, or go on in that of before a fork."""
+        """Begin a stretch in the transaction of a connection, or continue the one from before a fork."""
         left, self._left = self._left, None
         if left is None or left != self._look(connection):
             (self._id,) = connection.execute(_BEGIN).fetchone()
         self.has_begun = True
 
     def leave(self, connection: sqlite3.Connection) -> None:
-        """Note how the log is, before a fork closes the connection; until then nobody has overwritten it."""
+        """Note the state of the log before a fork closes the connection; until then it was not overwritten."""
         if self.has_begun:
             found = self._look(connection)
             self._left = found if found[:2] == (self._schema, self._id) else None
 
     def forget(self) -> None:
-        """Let a stretch begin in any case: the file may be another one, or what was written may be lost."""
+        """Begin a new stretch in any case: the file may be another one, or the last messages may be lost."""
         self._left = None
 
     def _look(self, connection: sqlite3.Connection) -> tuple[object, ...]:
@@ -54,19 +54,19 @@ class StretchWriter:
         return found
 
     def check(self, schema: int) -> None:
-        """Raise `SinkUnavailable` where the number of the schema is another: the log must be opened anew."""
+        """Raise `SinkUnavailable` if the schema number has changed: the log must be opened again."""
         check_schema(self._schema, schema)
 
 
 def schema_of(connection: sqlite3.Connection) -> int:
-    """Return SQLite's number of the schema, which another program that overwrites the log in place changes."""
+    """Return SQLite's schema number, which another program changes by overwriting the log in place."""
     schema: int
     (schema,) = connection.execute("PRAGMA schema_version").fetchone()
     return schema
 
 
 def check_schema(known: int, schema: int) -> None:
-    """Raise `SinkUnavailable` where the number of the schema is another than the known one."""
+    """Raise `SinkUnavailable` if the schema number is not the known one."""
     if known != schema:
         raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=_OVERWRITTEN, retry_after=1)
 

@@ -13,13 +13,13 @@ from trackcore_sqlitefile import Format, UnusableFile, make_private_file, primar
 from trackcore_sqlite import ids
 
 APPLICATION_ID = int.from_bytes(b"trkc")
-"""Marks the file as ours, so that another program's is neither read nor changed."""
+"""Marks the file as a log, so that the files of other programs are neither read nor changed."""
 
 LOCKED = "another process holds the log"
 GONE = "the log was deleted, moved or replaced while in use; put it back or restart the server"
-"""No new one is made: those who have the old one open would share the files beside it with the new one."""
+"""No new log is created: processes that have the old one open would share its -wal and -shm files with the new one."""
 
-_NO_LOG = "there is no log here; `trackcore serve` makes one"
+_NO_LOG = "there is no log here; `trackcore serve` creates one"
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -74,7 +74,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE messages ADD COLUMN inherited TEXT;  -- JSON array of wire paths, NULL for none
     """,
     """
-    -- Which ids are there; see `trackcore_sqlite.ids` and `.sieve`; the former gives the function `message_id_hash`.
+    -- The index of ids; see `trackcore_sqlite.ids`, which has the function `message_id_hash`, and `.bloom`.
     CREATE TABLE message_ids_0 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
     CREATE TABLE message_ids_1 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
     CREATE TABLE message_ids_2 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
@@ -136,16 +136,16 @@ MIGRATIONS: tuple[str, ...] = (
 
 @attrs.define(kw_only=True, eq=False)
 class UnusableLog(UnusableFile):
-    """The file cannot be used as a log: it is damaged, no SQLite file, or from a newer trackcore."""
+    """The file cannot be used as a log: it is damaged, not a SQLite file, or from a newer trackcore."""
 
     is_damaged: bool = False
 
 
 def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
-    """Open the log, making or migrating it as needed.  Folder and file are the owner's alone.
+    """Open the log; create or migrate it as needed.  Folder and file are accessible to the owner alone.
 
     Raises:
-        UnusableLog: the file is no log of ours.
+        UnusableLog: the file is not a log of trackcore.
         sqlite3.Error: it cannot be opened or written now.
     """
     file_format = _format(migrations)
@@ -164,22 +164,22 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
 
 
 def open_to_tidy(path: Path, busy_timeout: float) -> sqlite3.Connection:
-    """Do as `open_for_writing`, but make no log where there is none, which raises `UnusableLog` as well."""
+    """Open an existing log as `open_for_writing` does.  Raises `UnusableLog` also if there is none."""
     if not path.exists():
         raise UnusableLog(path=path, detail=_NO_LOG)
     return open_for_writing(path, busy_timeout)
 
 
 def inode_of(path: Path) -> int | None:
-    """Give what tells a file from another of its name, as SQLite does; None where there is none."""
+    """Return the number by which SQLite identifies a file among those of its name; None if there is none."""
     try:
-        return os.stat(path).st_ino  # noqa: PTH116 - asked with each commit, and a Path makes it twice as long
+        return os.stat(path).st_ino  # noqa: PTH116 - called with each commit, and a Path makes it twice as long
     except OSError:
         return None
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """Open a log for reading.  Raises `UnusableLog` when there is none, nothing in it yet, or it may not be read."""
+    """Open a log for reading.  Raises `UnusableLog` if there is none, it is empty, or it may not be read."""
     try:
         if not path.exists():
             raise UnusableLog(path=path, detail=_NO_LOG)
@@ -195,7 +195,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def open_for_checking(path: Path) -> sqlite3.Connection:
-    """Open a log as it is, of whatever age, to look for damage.  Raises `UnusableLog` when it is not ours."""
+    """Open a log of any schema to look for damage.  Raises `UnusableLog` if it is not a log of trackcore."""
     connection = _connect(f"{path.resolve().as_uri()}?mode=ro", path, busy_timeout=5)
     try:
         _format().version(connection, path)
@@ -209,7 +209,7 @@ def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
     version = _format().version(connection, path)
     if version < len(MIGRATIONS):
         found = f"schema {version}, this trackcore knows {len(MIGRATIONS)}" if version else "it is empty"
-        raise UnusableLog(path=path, detail=f"not ready to be read ({found}); `trackcore serve` makes it so")
+        raise UnusableLog(path=path, detail=f"not ready to be read ({found}); `trackcore serve` prepares it")
 
 
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -221,13 +221,13 @@ def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
         connection.close()
         if not is_damage(error):
             raise
-        detail = f"this is no SQLite file, or a damaged one ({error})"
+        detail = f"not a SQLite file, or a damaged one ({error})"
         raise UnusableLog(path=path, detail=detail, is_damaged=True) from error
     return connection
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether SQLite complains of the content of the file, and not of what it may do with it."""
+    """Return whether an error of SQLite concerns the content of the file, and not the access to it."""
     return primary_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 

@@ -1,4 +1,4 @@
-"""Times as the log keeps them."""
+"""Times as the log stores them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from trackcore.timestamps import EPOCH, MILLISECOND
 
 
 def milliseconds(time: datetime) -> int:
-    """Return a time as the log keeps it: milliseconds since 1970."""
+    """Return a time as the log stores it: milliseconds since 1970."""
     return (time - EPOCH) // MILLISECOND
 
 
 def from_milliseconds(count: int) -> datetime:
-    """Return a time that the log keeps."""
+    """Return the time of a stored number."""
     return EPOCH + timedelta(milliseconds=count)

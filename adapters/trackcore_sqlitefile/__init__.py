@@ -1,7 +1,6 @@
-"""What the log and the state of delivery have in common: opening, migrating, and forks."""
+"""SQLite files, as the log and the state of delivery use them: opening, migrating, sharing a connection."""
 
 from trackcore_sqlitefile.connection import SharedConnection, used_once
-from trackcore_sqlitefile.forks import held_off, know_process, renew_in_forks
 from trackcore_sqlitefile.opening import (
     WAL_BYTES,
     Format,
@@ -17,11 +16,8 @@ __all__ = [
     "Format",
     "SharedConnection",
     "UnusableFile",
-    "held_off",
-    "know_process",
     "make_private_file",
     "primary_code",
-    "renew_in_forks",
     "shorten_write_ahead_log",
     "use_write_ahead_log",
     "used_once",

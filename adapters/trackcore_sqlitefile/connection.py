@@ -1,25 +1,38 @@
-"""A connection that threads share, and that no fork inherits."""
+"""A connection that threads share and no fork inherits."""
 
 from __future__ import annotations
 
-import ctypes
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import ClassVar
 
-from trackcore_sqlitefile.forks import check_may_open, close_before_forks, held_off, know_process
+from trackcore_forks import close_before_forks, delay_forks, make_immortal, notice_fork
+
+
+class InheritedConnection(sqlite3.OperationalError):
+    """This process was forked from one that had a connection open, so SQLite's locks do not work here."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process was forked while its parent was using it; fork at another time, by Python's own means"
+            " (os.fork, multiprocessing), or open the log only after the fork"
+        )
 
 
 class SharedConnection:
     """A connection that is opened when it is needed, used by one thread at a time, and closed before each fork.
 
-    Whoever uses it must leave no cursor open: SQLite closes a file only after the last statement on it.
+    Users must leave no cursor open: SQLite closes a file only after the last statement on it.
 
     Args:
         open_: opens the file.
         before_fork: called with the connection before a fork closes it; it may look at the file, and must not wait.
     """
+
+    _has_inherited: ClassVar[bool] = False
+    """Whether a connection of a parent is open in this process."""
 
     def __init__(
         self,
@@ -46,15 +59,16 @@ class SharedConnection:
 
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
-        """Have the connection to oneself.  Raises what opening raises, and `sqlite3.Error`."""
-        know_process()
-        with held_off(), self._lock:
+        """Use the connection exclusively for a block.  Raises the errors of opening, and `sqlite3.Error`."""
+        notice_fork()
+        with delay_forks(), self._lock:
             if self._is_busy:
                 raise sqlite3.ProgrammingError("this thread is using the connection already")
             self._is_busy = True
             try:
                 if self._connection is None:
-                    check_may_open()
+                    if SharedConnection._has_inherited:
+                        raise InheritedConnection
                     self._connection = self._open()
                 yield self._connection
             finally:
@@ -62,12 +76,12 @@ class SharedConnection:
 
     def close(self) -> None:
         """Close the file once no other thread uses it.  A later use opens it again."""
-        know_process()
-        with held_off(), self._lock:
+        notice_fork()
+        with delay_forks(), self._lock:
             self._close()
 
-    def rest(self, seconds: float) -> bool:
-        """See `Closable.rest`."""
+    def pause(self, seconds: float) -> bool:
+        """See `Closable.pause`."""
         lock = self._lock
         if not lock.acquire(timeout=seconds):
             return False
@@ -85,17 +99,18 @@ class SharedConnection:
         """See `Closable.resume`."""
         self._lock.release()
 
-    def start_anew(self) -> bool:
-        """See `Closable.start_anew`."""
+    def renew_after_fork(self) -> None:
+        """See `Renewable.renew_after_fork`."""
         connection, self._connection = self._connection, None
         was_busy, self._is_busy = self._is_busy, False
         if connection is not None:
-            _make_immortal(connection)
+            make_immortal(connection)
             if was_busy and self._lock.acquire(blocking=False):
-                # This thread goes on in the midst of its parent's transaction, and must not end it.
+                # This thread continues inside its parent's transaction, and must not end it.
                 connection.set_authorizer(_deny)
         self._lock = threading.RLock()
-        return was_busy or connection is not None
+        if was_busy or connection is not None:
+            SharedConnection._has_inherited = True
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
@@ -112,11 +127,6 @@ def used_once(open_: Callable[[], sqlite3.Connection]) -> Iterator[sqlite3.Conne
             yield connection
     finally:
         shared.close()
-
-
-def _make_immortal(connection: sqlite3.Connection) -> None:
-    """Keep Python from ever closing the connection of a parent: not even the end of the interpreter may."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _deny(*_: object) -> int:

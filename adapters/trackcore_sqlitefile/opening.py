@@ -1,7 +1,7 @@
-"""How a file is opened and brought up to date.
+"""Opening a file and migrating it.
 
 `PRAGMA user_version` holds the number of migrations that a file has had.  A migration, once released, is never changed;
-a new shape is a new entry at the end.  A file from a newer trackcore is refused, not guessed at.
+a change of the tables is a new entry at the end.  A file from a newer trackcore is rejected.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _IDENTITY = """
            (SELECT application_id FROM pragma_application_id),
            (SELECT count(*) FROM sqlite_schema)
 """
-"""Read in one statement, so that another process cannot migrate the file between the answers."""
+"""Read in one statement, so that another process cannot migrate the file between the values."""
 
 _PAUSE_SECONDS = 0.01
 
 WAL_BYTES = 16 << 20
-"""How large the write-ahead log may stay once nobody needs what is in it: four times of what SQLite lets gather before
-it copies it into the file, so that the file need not grow anew all the time."""
+"""The size to which the write-ahead log is cut once its content is copied: four times the amount that SQLite collects
+before it copies it into the file, so that the write-ahead log does not grow again all the time."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -47,9 +47,9 @@ class Format:
     """A kind of file.
 
     Attributes:
-        application_id: marks a file as ours, so that another program's is neither read nor changed.
-        migrations: SQL scripts, the first of which makes the tables.
-        error: what is raised for a file that cannot be used.
+        application_id: marks a file as one of trackcore, so that files of other programs are neither read nor changed.
+        migrations: SQL scripts, the first of which creates the tables.
+        error: the class of error to raise for an unusable file.
     """
 
     application_id: int
@@ -57,7 +57,7 @@ class Format:
     error: type[UnusableFile]
 
     def version(self, connection: sqlite3.Connection, path: Path) -> int:
-        """Return how many migrations a file has had.  Raises `error` for a foreign file, and for a newer one."""
+        """Return the number of migrations that a file has had.  Raises `error` for a foreign or a newer file."""
         version: int
         version, application, objects = connection.execute(_IDENTITY).fetchone()
         if objects and application != self.application_id:
@@ -87,11 +87,11 @@ class Format:
 
 
 def make_private_file(path: Path) -> None:
-    """Make a file, and its folder, for their owner alone where there is none yet.
+    """Create a file and its folder, for their owner alone, unless they exist.
 
-    SQLite gives the files beside it (-wal, -shm) the rights of the main file, so they are set before it opens it.  A
-    file that is there is not opened here: closing it again would drop the locks that SQLite holds on it for this
-    process (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    SQLite copies the permissions of the main file to its -wal and -shm files, so they are set before it opens it.  An
+    existing file is not opened here: closing it again would drop the locks that SQLite holds on it for this process
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -101,7 +101,7 @@ def make_private_file(path: Path) -> None:
 def use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
     """Switch to a write-ahead log that does not keep its peak size.
 
-    SQLite does not wait for others that do the same just now, so we do.
+    SQLite does not wait for other connections that do the same at this moment, so this function does.
     """
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
     deadline = time.monotonic() + busy_timeout
@@ -117,24 +117,24 @@ def use_write_ahead_log(connection: sqlite3.Connection, busy_timeout: float) -> 
 
 
 def shorten_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Cut the write-ahead log where it is longer than `WAL_BYTES` and nobody needs it; to be called after a commit.
+    """Cut the write-ahead log if it is longer than `WAL_BYTES` and no reader needs it; to be called after a commit.
 
-    SQLite begins it anew only at a moment at which all of it was copied, and where several processes write in turn that
-    may never come.  So what is there is copied while others may write, and only if no reader needs any of it the few
-    commits since then are copied while others have to wait.  Nobody is waited for.
+    SQLite restarts it only at a moment at which all of it was copied, and if several processes write in turn that
+    moment may never come.  So its content is copied while others may write, and only if no reader needs any of it, the
+    few commits since then are copied while others have to wait.  This function does not wait for others.
     """
     try:
-        if os.stat(f"{path}-wal").st_size <= WAL_BYTES:  # noqa: PTH116 - asked with each commit
+        if os.stat(f"{path}-wal").st_size <= WAL_BYTES:  # noqa: PTH116 - called with each commit
             return
         _, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if copied == pages:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except (OSError, sqlite3.Error):
-        return  # what was committed is safe; the next commit tries again, and finds out if the disk fails
+        return  # the commit is safe; the next one tries again, and fails if the disk does
 
 
 def primary_code(error: BaseException) -> int:
-    """Return what SQLite complains of, 0 for another's error: the low byte of a code that may say more."""
+    """Return the primary code of an error of SQLite, which is the low byte of its code; 0 for any other error."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 

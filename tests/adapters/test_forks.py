@@ -1,7 +1,7 @@
 """Forks of a process that uses the log.
 
 "No connection, lock or thread of a parent is used after a fork; a fork at any moment loses nothing and hangs nobody."
-Each test runs in a process of its own, so that it forks with nothing that other tests have left behind.
+Each test runs in another process, so that it forks without anything that other tests have left behind.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ USES = {
     "a browser": "browser = SqliteBrowser(path, keep_open=True); browser.ends(); sink.close()",
     "retention": "steps = prune(path, datetime.now(UTC)); next(steps); sink.close()",
     "a commit that failed": """
-sink._bounds["rejected"] = None
+sink._writer._bounds["rejected"] = None
 try:
     sink.store(rejected=[rejected_record()])
 except TypeError as error:
@@ -87,17 +87,18 @@ import os, signal, sys
 from adapter_helpers import envelope
 from trackcore import SinkUnavailable
 from trackcore_sqlite import SqliteSink
+from trackcore_sqlite.writer import LogWriter
 
 signal.alarm(20)
 forked = []
-write = SqliteSink._write
+write = LogWriter._write
 
-def fork_and_write(self, connection, jobs):
-    write(self, connection, jobs)
+def fork_and_write(self, connection, requests):
+    write(self, connection, requests)
     if not forked:
         forked.append(os.fork())
 
-SqliteSink._write = fork_and_write
+LogWriter._write = fork_and_write
 sink = SqliteSink(sys.argv[1])
 results = []
 for message_id in ("first", "second"):
@@ -118,17 +119,17 @@ from trackcore import SinkUnavailable
 from trackcore_delivery import UnusableState
 from trackcore_delivery.state import State
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog
-from trackcore_sqlitefile import forks
+import trackcore_forks
 
 signal.alarm(20)
-forks.PATIENCE_SECONDS = 0.05
+trackcore_forks.PATIENCE_SECONDS = 0.05
 path = sys.argv[1]
 sink = SqliteSink(path)
 sink.store([envelope("before")])
 used, over = threading.Event(), threading.Event()
 
 def use_for_long():
-    with sink._file.use():
+    with sink._writer._file.use():
         used.set()
         over.wait()
 
@@ -158,7 +159,7 @@ from pathlib import Path
 from adapter_helpers import envelope
 from trackcore_delivery import DeliveryLock
 from trackcore_sqlite import SqliteLog, SqliteSink
-from trackcore_sqlitefile import forks
+import trackcore_forks
 
 signal.alarm(20)  # a fork has more patience
 path = sys.argv[1]
@@ -254,7 +255,7 @@ if not (child := os.fork()):
     os.read(over[0], 1)
     os._exit(0)
 os.read(begun[0], 1)
-print(DeliveryLock(path).holder() is not None, "the child does not give it back")
+print(DeliveryLock(path).holder() is not None, "the child does not release it")
 ownership.release()
 print(DeliveryLock(path).acquire("other"), "the child does not keep it")
 os.write(over[1], b"x")
@@ -336,7 +337,7 @@ for number in range(5):
 with closing(sqlite3.connect(path)) as connection:
     print(*(after for after, in connection.execute("SELECT messages FROM stretches ORDER BY number")))
 """
-"""The first stretch is of before there was a process, the second the one of the parent."""
+"""The first stretch is that of the migration, the second that of the parent."""
 
 
 class TestForks:
@@ -364,7 +365,7 @@ class TestForks:
         assert run_python(MANY_READERS.format(reader=reader), log_path).split() == ["True", "True"]
 
     def test_a_fork_within_a_transaction_leaves_it_to_the_parent(self, log_path: Path, log: SqliteLog) -> None:
-        """As a signal handler may fork.  The child refuses, since it cannot have locks of its own."""
+        """A signal handler may fork.  The child refuses, since SQLite's locks do not work there."""
         printed = sorted(run_python(FORK_IN_A_TRANSACTION, log_path).splitlines())
         assert printed == ["refused True", "refused True", "stored", "stored"]
         assert [entry.message["messageId"] for entry in log.messages()] == ["first", "second"]
@@ -390,7 +391,7 @@ class TestForks:
     def test_a_fork_that_python_does_not_know_of(
         self, open_at_the_fork: str, printed: list[str], log_path: Path, log: SqliteLog
     ) -> None:
-        """An application server in C may fork without a word.  Threads of the child begin at once."""
+        """An application server in C may fork without Python's handlers.  Threads of the child begin at once."""
         assert run_python(FORK_OF_ANOTHER_LANGUAGE, log_path, open_at_the_fork).splitlines() == printed
         children = {f"child-{n}" for n in range(4)} if open_at_the_fork == "closed" else set()
         assert {entry.message["messageId"] for entry in log.messages()} == {"before", "after", *children}
@@ -417,7 +418,7 @@ class TestForks:
     def test_who_forks_goes_on_in_its_stretch_if_nothing_happened_meanwhile(
         self, in_child: str, meanwhile: str, begun: str, log_path: Path
     ) -> None:
-        """Not if the log may be another one, or an earlier state of itself."""
+        """Not if the log may be another one, or an earlier state of the same."""
         script = STRETCHES.format(in_child=in_child, meanwhile=meanwhile)
         assert run_python(script, log_path).strip() == begun
 

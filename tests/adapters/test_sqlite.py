@@ -1,4 +1,4 @@
-"""The embedded log: what it writes, what it gives back, how it is kept small, and its file."""
+"""The embedded log: writing, reading, bounds, and the file."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def _ids(log: SqliteLog, **wanted: object) -> list[str]:
 
 
 def _connection(sink: SqliteSink) -> sqlite3.Connection:
-    assert sink._file._connection is not None
-    return sink._file._connection
+    assert sink._writer._file._connection is not None
+    return sink._writer._file._connection
 
 
 class TestSequence:
@@ -80,7 +80,7 @@ class TestSequence:
         assert _seqs(log) == [1, 2, 3]
 
     def test_what_was_closed_may_have_gone(self, sqlite_sink: SqliteSink, log_path: Path, log: SqliteLog) -> None:
-        """In a new log the sources have numbers of their own."""
+        """A new log assigns other numbers to the sources."""
         sqlite_sink.store([envelope("a", source="website"), envelope("a", source="app")])
         sqlite_sink.close()
         log_path.unlink()
@@ -91,9 +91,9 @@ class TestSequence:
     def test_a_log_that_was_overwritten_while_open(
         self, sqlite_sink: SqliteSink, log_path: Path, log: SqliteLog, tmp_path: Path, kind: str
     ) -> None:
-        """As by `.restore` of the sqlite3 shell: whatever is stored next finds out, and is refused once.
+        """As by `.restore` of the sqlite3 shell: the next `store` notices it, and fails once.
 
-        The numbers of sources that were remembered are of the log of before.
+        The cached numbers of sources belong to the previous log.
         """
         sqlite_sink.store([envelope("a", source="website")])
         with closing(sqlite3.connect(log_path)) as connection:
@@ -171,7 +171,7 @@ class TestSequence:
 
 
 class TestGroups:
-    """Requests that arrive together share one fsync, and each waits for its own commit."""
+    """Requests that arrive together share one fsync, and each waits for its commit."""
 
     def test_what_waits_is_committed_in_one_transaction(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
         sqlite_sink.store([envelope("first")])
@@ -179,7 +179,7 @@ class TestGroups:
         _connection(sqlite_sink).set_trace_callback(lambda sql: begun.append(sql) if sql == "COMMIT" else None)
         with commits_held(sqlite_sink):
             workers = Workers(partial(sqlite_sink.store, [envelope(f"m{n}")]) for n in range(5))
-            eventually(lambda: len(sqlite_sink._group._queue) == 5)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 5)
         assert workers.finish() == [[Outcome.STORED]] * 5
         assert len(begun) == 1
         assert len(_ids(log)) == 6
@@ -204,7 +204,7 @@ class TestGroups:
         _connection(sink).set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
         with commits_held(sink):
             workers = Workers(partial(sink.store, [envelope(f"m{n}", payload=large)]) for n in range(5))
-            eventually(lambda: len(sink._group._queue) == 5)
+            eventually(lambda: len(sink._committer._queue) == 5)
         assert workers.finish() == [[Outcome.STORED]] * 5
         assert len(commits) == 2
         assert _seqs(log) == [1, 2, 3, 4, 5, 6]
@@ -386,7 +386,7 @@ def _dropped(log: SqliteLog, keep: Keep) -> int:
 
 @pytest.mark.parametrize("keep", [_reject, _quarantine])
 class TestBounds:
-    """The rejected and the quarantined are bounded: the newest are kept, the oldest dropped and counted."""
+    """Rejected messages and quarantined requests are bounded: the newest are kept, the oldest dropped and counted."""
 
     BOUND = 10_000
 
@@ -438,7 +438,7 @@ class TestBounds:
         assert _kept(log, keep) == [b"c"]
 
     def test_numbers_are_not_used_again(self, sink: SqliteSink, log: SqliteLog, keep: Keep) -> None:
-        """So that a reader's cursor stays valid when everything was dropped."""
+        """A reader's cursor stays valid when everything was dropped."""
         keep(sink, [b"x" * 5 * self.BOUND])
         keep(sink, [b"a"])
         records = log.rejected() if keep is _reject else log.quarantined()
@@ -470,7 +470,7 @@ class TestBounds:
 
 
 def test_a_huge_write_key_counts_too(log_path: Path, log: SqliteLog) -> None:
-    """The quarantine is bounded, whatever of a request it is that is large: a key may come in a header."""
+    """The quarantine is bounded, whichever part of a request is large: a key may come in a header."""
     sink = SqliteSink(log_path, quarantine_bytes=10_000)
     for n in range(50):
         sink.store(quarantined=[quarantined_request(b"{}", write_key=f"{n:04}" + "k" * 4000)])
@@ -556,7 +556,7 @@ SECOND = """
 
 
 class TestMigrations:
-    """A file has had as many migrations as its version says; the others are applied, all or none."""
+    """The version of a file is the number of its migrations; the others are applied, all or none."""
 
     @pytest.fixture(name="old")
     def _old(self, tmp_path: Path) -> Path:
@@ -595,14 +595,14 @@ class TestMigrations:
                 assert connection.execute("SELECT * FROM notes").fetchall() == [("old; with a semicolon",)]
         open_for_writing(old, 5, (FIRST, SECOND)).close()
 
-    def test_the_error_told_is_the_first_one(self, old: Path) -> None:
-        """Also where SQLite has rolled back by itself, as it does when the disk is full."""
+    def test_the_reported_error_is_the_first_one(self, old: Path) -> None:
+        """Also if SQLite has rolled back by itself, as it does when the disk is full."""
         with pytest.raises(sqlite3.IntegrityError):
             open_for_writing(old, 5, (FIRST, "CREATE TABLE a (x NOT NULL);\nINSERT OR ROLLBACK INTO a VALUES (NULL);"))
         open_for_writing(old, 5, (FIRST, SECOND)).close()
 
     def test_a_statement_without_its_semicolon_is_not_skipped(self, old: Path) -> None:
-        """What a migration says is done, or it fails; never is the version raised without it."""
+        """Every statement of a migration runs, or it fails; the version is never raised without them."""
         try:
             open_for_writing(old, 5, (FIRST, "CREATE TABLE a (x);\nCREATE TABLE b (x)")).close()
         except (sqlite3.Error, ValueError):

@@ -1,4 +1,4 @@
-"""The embedded log when something goes wrong: no room, no lock, no right, no whole file, no process any more."""
+"""The embedded log during failures: full disk, locked, unreadable or damaged file, killed process."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ from adapter_helpers import (
     write_lock,
 )
 from patience import PATIENCE
-from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, prune, rebuild_ids
-from trackcore_sqlite import sink as sink_module
-from trackcore_sqlite import tables as schema
+from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, prune, rebuild_ids, tables, writer
 from trackcore_sqlite.tables import open_for_writing
+from trackcore_sqlite.writer import LogWriter
 
 from trackcore import Cause, Envelope, Outcome, SinkUnavailable
 
@@ -64,7 +63,7 @@ class TestAllOrNothing:
         assert (totals.messages, totals.rejected, totals.quarantined) == (0, 0, 0)
 
     def test_the_next_call_works(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-        """Among others, what the sink remembers of a source that was rolled back is forgotten."""
+        """Among others, the sink discards its cached number of a source that was rolled back."""
         with pytest.raises(UnicodeEncodeError):
             sqlite_sink.store([envelope("a", source="new"), self.BROKEN])
         sqlite_sink.store([envelope("b", source="other")])
@@ -85,15 +84,15 @@ class TestAllOrNothing:
     def test_a_fault_of_one_call_is_not_that_of_those_beside_it(
         self, sqlite_sink: SqliteSink, log: SqliteLog, broken: Envelope
     ) -> None:
-        """A fault of one job must not become the fault of those beside it."""
+        """A fault of one request must not fail the others."""
         sqlite_sink.store([envelope("first")])
         with commits_held(sqlite_sink):
             good = [Workers([partial(sqlite_sink.store, [envelope("a")])])]
-            eventually(lambda: len(sqlite_sink._group._queue) == 1)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 1)
             bad = Workers([partial(sqlite_sink.store, [envelope("x"), broken])])
-            eventually(lambda: len(sqlite_sink._group._queue) == 2)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 2)
             good.append(Workers([partial(sqlite_sink.store, [envelope("b")])]))
-            eventually(lambda: len(sqlite_sink._group._queue) == 3)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 3)
         bad.finish()
         for workers in good:
             assert workers.finish() == [[Outcome.STORED]], workers.errors
@@ -107,7 +106,7 @@ class TestAllOrNothing:
             for number, message_id in enumerate(("a", "interrupted", "b"), 1):
                 envelopes = _interrupting() if message_id == "interrupted" else [envelope(message_id)]
                 calls[message_id] = Workers([partial(sqlite_sink.store, envelopes)])
-                eventually(lambda number=number: len(sqlite_sink._group._queue) == number)  # type: ignore[misc]
+                eventually(lambda number=number: len(sqlite_sink._committer._queue) == number)  # type: ignore[misc]
         for call in calls.values():
             call.finish()
         assert {message_id for message_id, call in calls.items() if call.errors == [None]} <= set(_ids(log))
@@ -123,17 +122,17 @@ class TestAllOrNothing:
     def test_an_interrupt_while_another_process_writes(
         self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
     ) -> None:
-        """Nothing was begun yet; no call waits for one that has gone."""
+        """Nothing was begun yet; no call waits for the interrupted one."""
         sqlite_sink.store([envelope("first")])
-        with write_lock(log_path), _interrupted_when(lambda: sqlite_sink._file.is_busy):
+        with write_lock(log_path), _interrupted_when(lambda: sqlite_sink._writer._file.is_busy):
             sqlite_sink.store([envelope("interrupted")])
         assert Workers([partial(sqlite_sink.store, [envelope("next")])]).finish() == [[Outcome.STORED]]
         assert _ids(log) == ["first", "next"]
 
     def test_an_interrupt_while_another_call_commits(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-        """The next one leads in place of the one that has gone, whose messages are not stored."""
+        """The next call leads instead of the interrupted one, whose messages are not stored."""
         sqlite_sink.store([envelope("first")])
-        queue = sqlite_sink._group._queue
+        queue = sqlite_sink._committer._queue
         with commits_held(sqlite_sink):
             leading = Workers([partial(sqlite_sink.store, [envelope("a")])])
             eventually(lambda: len(queue) == 1)
@@ -143,12 +142,12 @@ class TestAllOrNothing:
             eventually(lambda: len(queue) == 2)
         assert leading.finish() == following.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["first", "a", "b"]
-        assert sqlite_sink._group._queued_bytes == 0
+        assert sqlite_sink._committer._queued_bytes == 0
 
 
 @contextmanager
 def _interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
-    """Interrupt the main thread once, as Ctrl-C does, and expect that.
+    """Interrupt the main thread once, as Ctrl-C does, and expect the interrupt.
 
     A signal that comes just before a thread begins to wait does not wake it, so it is sent until it was handled.
     """
@@ -177,7 +176,7 @@ def _interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
 
 
 class _Interrupting(list[Envelope]):
-    """Envelopes in the midst of which a signal arrives, when they are written."""
+    """Envelopes during whose writing a signal arrives."""
 
     written = False
 
@@ -185,7 +184,7 @@ class _Interrupting(list[Envelope]):
         yield from super().__iter__()
         if self.written:
             raise KeyboardInterrupt
-        self.written = True  # looked at once already, to sum up their size
+        self.written = True  # the first iteration sums up their sizes
 
 
 def _interrupting() -> _Interrupting:
@@ -197,7 +196,7 @@ class TestFull:
 
     @pytest.fixture(name="pages")
     def _pages(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-        """How many pages the file may have: what a small disk is to SQLite."""
+        """The number of pages that the file may have, which acts as a small disk."""
         room = {"pages": 40}
 
         def open_with_little_room(path: Path, busy_timeout: float) -> sqlite3.Connection:
@@ -205,7 +204,7 @@ class TestFull:
             connection.execute(f"PRAGMA max_page_count = {room['pages']}")
             return connection
 
-        monkeypatch.setattr(sink_module, "open_for_writing", open_with_little_room)
+        monkeypatch.setattr(writer, "open_for_writing", open_with_little_room)
         return room
 
     def _fill(self, sink: SqliteSink) -> tuple[list[str], SinkUnavailable]:
@@ -250,7 +249,7 @@ class TestFull:
         stored, _ = self._fill(sqlite_sink)
         with commits_held(sqlite_sink):
             workers = Workers(partial(sqlite_sink.store, [_large(f"w{n}", 20_000)]) for n in range(3))
-            eventually(lambda: len(sqlite_sink._group._queue) == 3)
+            eventually(lambda: len(sqlite_sink._committer._queue) == 3)
         workers.finish()
         assert [error.cause for error in workers.errors if isinstance(error, SinkUnavailable)] == [Cause.FULL] * 3
         assert _ids(log) == stored
@@ -258,7 +257,7 @@ class TestFull:
     def test_also_while_the_file_is_made(
         self, sqlite_sink: SqliteSink, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect = schema._connect
+        connect = tables._connect
 
         def connect_with_little_room(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
             connection = connect(uri, path, busy_timeout)
@@ -266,7 +265,7 @@ class TestFull:
             return connection
 
         with monkeypatch.context() as patch:
-            patch.setattr(schema, "_connect", connect_with_little_room)
+            patch.setattr(tables, "_connect", connect_with_little_room)
             with pytest.raises(SinkUnavailable) as caught:
                 sqlite_sink.store([envelope("a")])
         assert caught.value.cause is Cause.FULL
@@ -280,14 +279,14 @@ class TestFull:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(sink_module, "open_for_writing", fail)
+            patch.setattr(writer, "open_for_writing", fail)
             with pytest.raises(SinkUnavailable) as caught:
                 sqlite_sink.check_ready()
         assert caught.value.cause is Cause.FULL
         sqlite_sink.check_ready()
 
     def test_readiness(self, sqlite_sink: SqliteSink, pages: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-        """`check_ready` finds out by storing; what it found holds for a while, and a failure is never remembered."""
+        """`check_ready` tests by storing; a success holds for a while, and a failure is never cached."""
         sqlite_sink.check_ready()
         sqlite_sink.close()
         pages["pages"] = 1
@@ -298,7 +297,7 @@ class TestFull:
         sqlite_sink.check_ready()  # known
         sqlite_sink._ready_at -= 10
         with monkeypatch.context() as patch:
-            patch.setattr(sink_module, "open_for_writing", refuse)
+            patch.setattr(writer, "open_for_writing", refuse)
             for _ in range(2):
                 with pytest.raises(SinkUnavailable):
                     sqlite_sink.check_ready()
@@ -315,7 +314,7 @@ class TestFull:
 
 
 class TestLocked:
-    """Another process that writes is waited for; too long a wait is told, and nothing is lost."""
+    """A sink waits for another process that writes; too long a wait is an error, and nothing is lost."""
 
     def test_a_lock_that_is_held_too_long(self, log_path: Path, log: SqliteLog) -> None:
         sink = SqliteSink(log_path, busy_timeout=0.02)
@@ -335,7 +334,7 @@ class TestLocked:
         sink.store([envelope("a")])
         with write_lock(log_path):
             writer = Workers([partial(sink.store, [envelope("b")])])
-            eventually(lambda: sink._file.is_busy)
+            eventually(lambda: sink._writer._file.is_busy)
         assert writer.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["a", "b"]
         sink.close()
@@ -352,10 +351,10 @@ class TestLocked:
 
 
 class TestGone:
-    """Nothing is acknowledged that is stored where nobody finds it."""
+    """Nothing is acknowledged that is stored in a file that was removed."""
 
     def test_a_log_that_was_deleted(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
-        """No new one is made either: others may still use the files beside the old one."""
+        """No new one is created either: others may still use the -wal and -shm files of the old one."""
         sqlite_sink.store([envelope("a")])
         log_path.unlink()
         for _ in range(2):
@@ -385,7 +384,7 @@ class TestGone:
         with pytest.raises(SinkUnavailable):
             sqlite_sink.store([envelope("b")])
 
-    @pytest.mark.parametrize("tidy", [rebuild_ids, lambda path: list(prune(path, NOON))], ids=["mend", "prune"])
+    @pytest.mark.parametrize("tidy", [rebuild_ids, lambda path: list(prune(path, NOON))], ids=["rebuild", "prune"])
     def test_nobody_makes_a_log_but_who_stores(self, tidy: Callable[[Path], object], log_path: Path) -> None:
         with pytest.raises(UnusableLog, match="there is no log here"):
             tidy(log_path)
@@ -393,7 +392,7 @@ class TestGone:
 
 
 class TestOverload:
-    """When too much waits to be stored, further requests are told to come back later."""
+    """When too much waits to be stored, further requests are rejected as an overload."""
 
     @pytest.fixture(name="sink")
     def _sink(self, log_path: Path) -> Iterator[SqliteSink]:
@@ -404,24 +403,24 @@ class TestOverload:
     def test_what_is_too_much_is_refused(self, sink: SqliteSink, log: SqliteLog) -> None:
         with commits_held(sink):
             waiting = Workers([partial(sink.store, [_large("a", 800)])])
-            eventually(lambda: sink._group._queued_bytes)
+            eventually(lambda: sink._committer._queued_bytes)
             with pytest.raises(SinkUnavailable) as caught:
                 sink.store([_large("b", 800)])
             assert caught.value.cause is Cause.OVERLOADED
             assert 1 <= caught.value.retry_after <= 300
             small = Workers([partial(sink.store, [envelope("c")])])
-            eventually(lambda: len(sink._group._queue) == 2)
+            eventually(lambda: len(sink._committer._queue) == 2)
         assert waiting.finish() == small.finish() == [[Outcome.STORED]]
         assert sink.store([_large("b", 800)]) == [Outcome.STORED]
         assert sorted(_ids(log)) == ["a", "b", "c"]
-        assert sink._group._queued_bytes == 0
+        assert sink._committer._queued_bytes == 0
 
     @pytest.mark.parametrize("part", ["rejected", "quarantined"])
     def test_everything_that_waits_counts(self, sink: SqliteSink, part: str) -> None:
         records = {"rejected": [rejected_record(b"x" * 900)], "quarantined": [quarantined_request(b"x" * 900)]}
         with commits_held(sink):
             waiting = Workers([partial(sink.store, **{part: records[part]})])  # type: ignore[arg-type]
-            eventually(lambda: sink._group._queue)
+            eventually(lambda: sink._committer._queue)
             with pytest.raises(SinkUnavailable):
                 sink.store([_large("b", 800)])
         waiting.finish()
@@ -440,11 +439,11 @@ class TestOverload:
 
 
 class TestUnusableFiles:
-    """A file that is no log of ours is refused and left as it is."""
+    """A file of another program is rejected and left unchanged."""
 
     @staticmethod
     def _overwritten(path: Path) -> bytes:
-        """Damage everything behind the first two pages."""
+        """Damage everything after the first two pages."""
         sink = SqliteSink(path)
         sink.store([_large(f"m{n}", 500) for n in range(200)])
         sink.close()
@@ -513,7 +512,7 @@ class TestUnusableFiles:
     def test_a_missing_file(self, log_path: Path) -> None:
         log = SqliteLog(log_path)
         for read in (lambda: list(log.messages()), lambda: list(log.rejected()), lambda: list(log.quarantined())):
-            with pytest.raises(UnusableLog, match="there is no log here; `trackcore serve` makes one") as caught:
+            with pytest.raises(UnusableLog, match="there is no log here; `trackcore serve` creates one") as caught:
                 read()
             assert caught.value.path == log_path
         with pytest.raises(UnusableLog):
@@ -536,7 +535,7 @@ class TestUnusableFiles:
         assert log_path.parent.read_text() == "notes"
 
     def test_a_file_or_folder_that_is_read_only(self) -> None:
-        """By a user with no special rights, which for the superuser means to become another one."""
+        """By an unprivileged user; the superuser becomes one for this."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             sink = SqliteSink(folder / "log.db")
@@ -553,7 +552,7 @@ class TestUnusableFiles:
         assert printed.split() == ["unavailable"] * 3
 
     def test_a_log_that_one_may_not_read(self) -> None:
-        """The folder is its owner's alone, so this is what anybody else meets: a sentence, no traceback."""
+        """The folder is private, so any other user gets this: a sentence, not a traceback."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "data"
             sink = SqliteSink(folder / "log.db")
@@ -652,7 +651,7 @@ class TestProcesses:
         assert is_sound(log_path)
 
     def test_killed_while_writing(self, log_path: Path, log: SqliteLog) -> None:
-        """Each round sends everything again, as clients do that heard no answer."""
+        """Each round sends everything again, as clients do that received no response."""
         acknowledged: dict[str, str] = {}
         for attempt in range(4):
             writer = self._start(log_path, 4, 10_000)
@@ -700,7 +699,7 @@ print(*sink.store([envelope("after"), envelope("child")]), flush=True)
         assert is_sound(log_path)
 
     def test_threads_of_a_fork_that_begin_at_once(self, log_path: Path, log: SqliteLog) -> None:
-        """Each finds a sink of the parent, and one of them alone makes it one of the fork."""
+        """Each finds a sink of the parent, and exactly one of them resets it."""
         script = """
 import os, sys
 from functools import partial
@@ -723,7 +722,7 @@ for fork in range(60):
 
     @pytest.mark.parametrize("use", ["sink.store([envelope('child')])", "sink.check_ready()", "sink.close()"])
     def test_a_fork_in_the_midst_of_a_commit(self, log_path: Path, log: SqliteLog, use: str) -> None:
-        """Locks of a parent must not be used by a fork: nobody there will let them go."""
+        """A child must not use locks of its parent: no thread there releases them."""
         script = f"""
 import os, sys, threading, time
 from adapter_helpers import envelope
@@ -731,7 +730,7 @@ from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
 sink.store([envelope("before")])
-with sink._file._lock, sink._group._lock:
+with sink._writer._file._lock, sink._committer._lock:
     child = os.fork()
     if child == 0:
         {use}
@@ -765,7 +764,7 @@ print(*sink.store([envelope("after")]))
         self, log_path: Path, log: SqliteLog, meanwhile: str
     ) -> None:
         """Closing any descriptor of a file drops all POSIX locks that the process has on it.  A process that then
-        closes the log believes itself the last, and removes the write-ahead log that this one goes on writing to.
+        closes the log takes itself for the last, and removes the write-ahead log to which this one continues to write.
         """
         script = f"""
 import os, subprocess, sys
@@ -792,10 +791,10 @@ from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
-with sink._file._lock:
+with sink._writer._file._lock:
     waiting = threading.Thread(target=sink.store, args=([envelope("waiting")],))
     waiting.start()
-    while not sink._group._queue:
+    while not sink._committer._queue:
         time.sleep(0.001)
     if os.fork() == 0:
         sink.store([envelope("child")])
@@ -808,36 +807,36 @@ waiting.join()
 
 
 def test_closing_waits_for_a_commit(sqlite_sink: SqliteSink, log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection is not taken away from the thread that writes."""
+    """The connection is not closed while a thread writes."""
     sqlite_sink.store([envelope("first")])
     closers: list[threading.Thread] = []
-    write = SqliteSink._write
+    write = LogWriter._write
 
-    def write_while_another_closes(self: SqliteSink, connection: sqlite3.Connection, job: Any) -> Any:
+    def write_while_another_closes(self: LogWriter, connection: sqlite3.Connection, requests: Any) -> Any:
         closer = threading.Thread(target=self.close)
         closer.start()
         closer.join(0.05)
         closers.append(closer)
-        return write(self, connection, job)
+        return write(self, connection, requests)
 
-    monkeypatch.setattr(SqliteSink, "_write", write_while_another_closes)
+    monkeypatch.setattr(LogWriter, "_write", write_while_another_closes)
     assert sqlite_sink.store([envelope("a")]) == [Outcome.STORED]
     closers[0].join(PATIENCE)
     assert _ids(log) == ["first", "a"]
 
 
 def test_a_number_that_is_taken_makes_no_duplicate(sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-    """Whatever is wrong with the file, a message that is not in it is not said to be."""
+    """Whatever the damage of the file, a message that is not in it is not reported as stored."""
     sqlite_sink.store([envelope("a")])
-    assert sqlite_sink._file._connection is not None
-    sqlite_sink._file._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
+    assert sqlite_sink._writer._file._connection is not None
+    sqlite_sink._writer._file._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
     with pytest.raises((SinkUnavailable, sqlite3.Error)):
         sqlite_sink.store([envelope("b")])
     assert _ids(log) == ["a"]
 
 
 def test_threads_that_meet_a_closing(sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-    """Close the file. A later call opens it again."""
+    """Close the file.  A later call opens it again."""
     stop = threading.Event()
 
     def close() -> None:

@@ -1,4 +1,4 @@
-"""Which ids are in the log: found whatever table they have moved to, by every process, and whatever their hashes."""
+"""The id index: every process finds an id in whichever table it is, and whatever its hash."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from trackcore_sqlite import (
     prune,
     rebuild_ids,
 )
-from trackcore_sqlite import bloom as sieve_module
+from trackcore_sqlite import bloom as bloom_module
 from trackcore_sqlite import ids as ids_module
 from trackcore_sqlite.ids import TABLES, hash_of
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
@@ -46,7 +46,7 @@ KEYS = st.tuples(st.sampled_from(SOURCES), st.integers(0, 60).map(str))
 
 @pytest.fixture(name="small")
 def _small() -> Iterator[None]:
-    """Tables so small that everything moves all the time, and hashes so few that ids meet in them."""
+    """Tables so small that everything moves all the time, and hashes so few that ids collide."""
     with small_scale():
         yield
 
@@ -57,8 +57,8 @@ class small_scale:  # noqa: N801 - used like a function
     def __enter__(self) -> None:
         self._patch = pytest.MonkeyPatch()
         for module, values in (
-            (ids_module, {"HASH_BITS": 5, "STEP": 2, "SIEVED": 0}),
-            (sieve_module, {"SLICES_BITS": 3, "MOVES_KEPT": 4}),
+            (ids_module, {"HASH_BITS": 5, "STEP": 2, "FILTERED_FROM": 0}),
+            (bloom_module, {"SLICES_BITS": 3, "MOVES_KEPT": 4}),
         ):
             for name, value in values.items():
                 self._patch.setattr(module, name, value)
@@ -68,13 +68,13 @@ class small_scale:  # noqa: N801 - used like a function
 
 
 def entries(path: Path) -> dict[str, list[tuple[int, int]]]:
-    """Give what each table holds."""
+    """Return the content of each table."""
     with closing(sqlite3.connect(path)) as connection:
-        return {table: connection.execute(f"SELECT hash, seq FROM {table}").fetchall() for table in TABLES}  # noqa: S608 - ours
+        return {table: connection.execute(f"SELECT hash, seq FROM {table}").fetchall() for table in TABLES}  # noqa: S608 - a constant
 
 
 def change(path: Path, *statements: str) -> None:
-    """Change the file as another program would."""
+    """Change the file as another program does."""
     with closing(sqlite3.connect(path)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -82,7 +82,7 @@ def change(path: Path, *statements: str) -> None:
 
 
 class LogAgainstDict(RuleBasedStateMachine):
-    """Two sinks on one file answer as a dict would that both of them write."""
+    """Two sinks on one file behave like a dict that both write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,26 +109,26 @@ class LogAgainstDict(RuleBasedStateMachine):
 
     @rule(sink=st.integers(0, 1))
     def reopen(self, sink: int) -> None:
-        """A new process remembers nothing."""
+        """A new process has cached nothing."""
         self.sinks[sink].close()
 
     @rule(hours=st.integers(1, 30))
     def forget_old(self, hours: int) -> None:
-        """What retention deleted is stored again."""
+        """Messages that retention deleted are stored again."""
         oldest = self.hour - hours
         list(prune(self.path, NOON + timedelta(hours=oldest)))
         self.model = {key: hour for key, hour in self.model.items() if hour >= oldest}
 
     @rule(table=st.sampled_from(TABLES), part=st.integers(1, 4))
-    def lose_entries_and_mend(self, table: str, part: int) -> None:
-        """Sinks that are open meanwhile know what was mended."""
-        change(self.path, f"DELETE FROM {table} WHERE hash % {part} = 0")  # noqa: S608 - ours
+    def lose_entries_and_rebuild(self, table: str, part: int) -> None:
+        """Sinks that are open meanwhile notice that the index was rebuilt."""
+        change(self.path, f"DELETE FROM {table} WHERE hash % {part} = 0")  # noqa: S608 - a constant
         rebuild_ids(self.path)
 
     @invariant()
     def ids_fit(self) -> None:
-        """The ids fit the messages, and both are those of the dict."""
-        assert check_log(self.path).misfit == CONSISTENT
+        """The id index is consistent with the messages, and both are equal to the dict."""
+        assert check_log(self.path).inconsistency == CONSISTENT
         stored = [(entry.source, entry.message["messageId"]) for entry in SqliteLog(self.path).messages()]
         assert Counter(stored) == Counter(self.model.keys())
         assert SqliteLog(self.path).totals().messages == len(self.model)
@@ -146,7 +146,7 @@ TestLogAgainstDict.settings = settings(max_examples=25, stateful_step_count=30, 
 
 
 class TestTables:
-    """Entries move on, so that the first tables stay small however much is stored."""
+    """Entries move, so the first tables stay small however much is stored."""
 
     def test_entries_move_to_larger_tables(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for start in range(0, 12_000, 500):
@@ -163,7 +163,7 @@ class TestTables:
         assert list(again) == [Outcome.DUPLICATE] * 10 + [Outcome.STORED] * 10
 
     def test_every_range_comes_round(self) -> None:
-        """In each cycle all hashes are reached, each once."""
+        """Each cycle reaches every hash once."""
         for cycle in range(12):
             ranges = sorted(ids_module._range(step, cycle) for step in range(7, 7 + (1 << cycle)))
             assert ranges[0][0] == 0
@@ -182,8 +182,8 @@ class TestHashes:
 
     def test_all_ids_of_one_hash(self, log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(ids_module, "HASH_BITS", 0)
-        monkeypatch.setattr(sieve_module, "SLICES_BITS", 0)
-        monkeypatch.setattr(ids_module, "SIEVED", 0)
+        monkeypatch.setattr(bloom_module, "SLICES_BITS", 0)
+        monkeypatch.setattr(ids_module, "FILTERED_FROM", 0)
         monkeypatch.setattr(ids_module, "STEP", 2)
         sink = SqliteSink(log_path)
         for number in range(20):
@@ -191,7 +191,7 @@ class TestHashes:
         everything = [envelope(f"m{number}") for number in range(20)]
         assert list(sink.store(everything)) == [Outcome.DUPLICATE] * 20
         sink.close()
-        assert check_log(log_path).misfit == CONSISTENT
+        assert check_log(log_path).inconsistency == CONSISTENT
 
     def test_the_same_id_of_two_sources(self, sqlite_sink: SqliteSink) -> None:
         both = [envelope("a", source=source) for source in SOURCES]
@@ -204,7 +204,7 @@ class TestHashes:
         assert sqlite_sink.store([envelope(message_id)]) == [Outcome.DUPLICATE]
         assert SqliteBrowser(log_path).seq_of("website", message_id) == 1
         assert [stored.seq for stored in SqliteBrowser(log_path).with_message_id(message_id)] == [1]
-        assert check_log(log_path).misfit == CONSISTENT
+        assert check_log(log_path).inconsistency == CONSISTENT
 
     def test_a_hash_fits_into_six_bytes(self) -> None:
         hashes = [hash_of(number % 3, str(number)) for number in range(1_000)]
@@ -214,7 +214,7 @@ class TestHashes:
 
 @pytest.mark.usefixtures("small")
 class TestFinding:
-    """A message is found by its id, in whatever table its entry is, and though others have its hash."""
+    """A message is found by its id, whichever table has its entry, even if other ids have its hash."""
 
     def test_by_browsing(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for number in range(60):
@@ -232,7 +232,7 @@ import sys
 from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink, bloom, ids
 
-ids.STEP, ids.SIEVED, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
+ids.STEP, ids.FILTERED_FROM, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
 sink = SqliteSink(sys.argv[1], busy_timeout=20)
 stored = 0
 for start in range(0, 1500, 10):
@@ -252,22 +252,22 @@ print(*(writer.communicate(timeout=60)[0].decode() for writer in writers))
     printed = [int(count) for count in run_python(script, log_path).split()]
     assert sum(printed) == 1_515
     assert len({stored.message["messageId"] for stored in SqliteLog(log_path).messages()}) == 1_515
-    assert check_log(log_path).misfit == CONSISTENT
+    assert check_log(log_path).inconsistency == CONSISTENT
 
 
 class TestCheck:
-    """A log whose ids do not fit its messages is told from one where they do, and can be mended."""
+    """An inconsistent id index is found, and can be rebuilt."""
 
     @pytest.fixture(name="path")
     def _path(self, log_path: Path) -> Path:
         sink = SqliteSink(log_path)
         sink.store([envelope(f"m{number}") for number in range(600)], rejected=[rejected_record()] * 3)
-        sink.store([envelope(f"m{number}") for number in range(600, 1_000)])  # these are all in the first table yet
+        sink.store([envelope(f"m{number}") for number in range(600, 1_000)])  # still in the first table
         sink.close()
         return log_path
 
     @pytest.mark.parametrize(
-        ("statement", "misfit"),
+        ("statement", "inconsistency"),
         [
             ("DELETE FROM messages WHERE seq = 1000", Inconsistency(surplus=1, miscounted=("messages",))),
             ("DELETE FROM message_ids_0 WHERE seq > 990", Inconsistency(lacking=10)),
@@ -285,20 +285,20 @@ class TestCheck:
             ),
         ],
     )
-    def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Inconsistency) -> None:
-        assert check_log(path).misfit == CONSISTENT
+    def test_it_is_found_and_rebuilt(self, path: Path, statement: str, inconsistency: Inconsistency) -> None:
+        assert check_log(path).inconsistency == CONSISTENT
         change(path, statement)
         condition = check_log(path)
-        assert condition.misfit == misfit
+        assert condition.inconsistency == inconsistency
         assert condition.faults == ()
         rebuild_ids(path)
-        assert check_log(path).misfit == CONSISTENT
+        assert check_log(path).inconsistency == CONSISTENT
         sink = SqliteSink(path)
         assert sink.store([envelope("m5"), envelope("new")]) == [Outcome.DUPLICATE, Outcome.STORED]
         sink.close()
 
-    def test_what_is_refused_is_kept_again_once_it_was_mended(self, path: Path) -> None:
-        """Who empties a bounded part by other means leaves its counter full, and all that comes would be dropped."""
+    def test_rejected_messages_are_kept_again_once_it_is_rebuilt(self, path: Path) -> None:
+        """Emptying a bounded part with another tool leaves its counter full, and every new record would be dropped."""
         sink = SqliteSink(path, rejected_bytes=3_000)
         sink.store(rejected=[rejected_record(b"x" * 500)] * 4)
         change(path, "DELETE FROM rejected")
@@ -308,7 +308,7 @@ class TestCheck:
         assert [kept.payload for kept in SqliteLog(path).rejected()] == [b"y" * 2_000]
 
     def test_a_counter_that_is_too_high_stops_nobody(self, path: Path) -> None:
-        """There may be nothing left to drop before the bound is reached, as when it was lowered as well."""
+        """There may be nothing left to drop before the bound is reached, for example if it was lowered too."""
         change(path, "UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'")
         sink = SqliteSink(path, rejected_bytes=3_000)
         assert sink.store([envelope("new")], rejected=[rejected_record()]) == [Outcome.STORED]
@@ -317,37 +317,37 @@ class TestCheck:
     @pytest.mark.usefixtures("small")
     @pytest.mark.parametrize("table", TABLES[1:])
     def test_an_entry_in_two_tables_stops_nobody(self, sqlite_sink: SqliteSink, log_path: Path, table: str) -> None:
-        """A message that lacks its entry could be stored twice; other misfits do no harm."""
+        """A message without its entry could be stored twice; other inconsistencies do no harm."""
         sqlite_sink.store([envelope("first")])
-        change(log_path, f"INSERT INTO {table} SELECT * FROM message_ids_0")  # noqa: S608 - ours
+        change(log_path, f"INSERT INTO {table} SELECT * FROM message_ids_0")  # noqa: S608 - a constant
         for number in range(0, 200, 5):
             new = [envelope(f"m{number + k}") for k in range(5)]
             assert list(sqlite_sink.store([*new, envelope("first")])) == [Outcome.STORED] * 5 + [Outcome.DUPLICATE]
 
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
-        """Their numbers and hashes are all there, but no pair is right."""
+        """All numbers and hashes are there, but every pair is wrong."""
         change(path, "UPDATE message_ids_0 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
-        assert check_log(path).misfit == Inconsistency(lacking=2, surplus=2)
+        assert check_log(path).inconsistency == Inconsistency(lacking=2, surplus=2)
 
     def test_a_message_that_is_there_twice(self, path: Path) -> None:
-        """No constraint of the file forbids it; the check finds it, and cannot mend it."""
+        """No constraint of the file prevents it; the check finds it, and cannot repair it."""
         change(
             path,
             "INSERT INTO messages SELECT 1001, source_id, message_id, call, user_id, anonymous_id, received_at,"
             " destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = 1000",
         )
         rebuild_ids(path)
-        misfit = check_log(path).misfit
-        assert misfit == Inconsistency(doubled=1)
-        assert misfit
-        assert not misfit.can_be_rebuilt
+        inconsistency = check_log(path).inconsistency
+        assert inconsistency == Inconsistency(doubled=1)
+        assert inconsistency
+        assert not inconsistency.can_be_rebuilt
 
-    def test_a_sink_that_is_open_knows_what_was_mended(
+    def test_an_open_sink_notices_that_it_was_rebuilt(
         self, sqlite_sink: SqliteSink, log_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Mending puts all entries into a table that the sink believes to know."""
-        monkeypatch.setattr(ids_module, "SIEVED", 0)
-        monkeypatch.setattr(sieve_module, "SLICES_BITS", 0)
+        """Rebuilding puts all entries into a table that the sink has in its filter."""
+        monkeypatch.setattr(ids_module, "FILTERED_FROM", 0)
+        monkeypatch.setattr(bloom_module, "SLICES_BITS", 0)
         some = [envelope(f"m{number}") for number in range(10)]
         sqlite_sink.store(some)
         rebuild_ids(log_path)
@@ -356,11 +356,11 @@ class TestCheck:
     def test_while_it_is_written(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for number in range(50):
             sqlite_sink.store([envelope(f"m{number}-{k}") for k in range(20)])
-            assert check_log(log_path).misfit == CONSISTENT
+            assert check_log(log_path).inconsistency == CONSISTENT
 
 
 class TestMigration:
-    """A log of an older schema keeps all it has, and knows its messages again."""
+    """A log of an older schema keeps everything, and finds its messages again."""
 
     @pytest.fixture(name="old")
     def _old(self, log_path: Path) -> Path:
@@ -388,18 +388,18 @@ class TestMigration:
         sink.close()
         totals = SqliteLog(old).totals()
         assert (totals.messages, totals.rejected, totals.quarantined) == (1_402, 3, 2)
-        assert check_log(old).misfit == CONSISTENT
+        assert check_log(old).inconsistency == CONSISTENT
         assert [record.code for record in SqliteLog(old).rejected(code="no_event")] == ["no_event"]
 
     def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
         condition = check_log(old)
-        assert (condition.is_older, condition.faults, condition.misfit) == (True, (), CONSISTENT)
+        assert (condition.is_older, condition.faults, condition.inconsistency) == (True, (), CONSISTENT)
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
         assert not check_log(old).is_older
 
     def test_one_that_fails_leaves_the_log_as_it_was(self, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A migration is done in one transaction, with all the ids."""
+        """A migration is one transaction, with all the ids."""
 
         def fail(*_: Any) -> int:
             raise ValueError
@@ -411,4 +411,4 @@ class TestMigration:
         assert check_log(old).is_older
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
-        assert check_log(old).misfit == CONSISTENT
+        assert check_log(old).inconsistency == CONSISTENT

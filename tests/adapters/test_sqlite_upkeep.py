@@ -32,7 +32,7 @@ def ids(log: SqliteLog) -> list[str]:
 
 
 class TestPrune:
-    """What was received before a time is deleted, in small steps, and nothing else."""
+    """Exactly the messages received before a time are deleted, in small steps."""
 
     def test_only_what_is_older_goes(self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path) -> None:
         times = {"old": NOON - HOUR, "just": NOON - timedelta(milliseconds=1), "at": NOON, "new": NOON + HOUR}
@@ -81,14 +81,14 @@ class TestPrune:
     def test_a_clock_that_was_wrong_for_a_while_is_no_obstacle(
         self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path
     ) -> None:
-        """A message from the future among old ones stays; those behind it go."""
+        """A message from the future among old ones stays; those after it are deleted."""
         times = [NOON - HOUR, NOON + 9_000 * HOUR, NOON - HOUR, NOON + HOUR]
         sqlite_sink.store([received(f"m{number}", time) for number, time in enumerate(times)])
         list(prune(log_path, NOON))
         assert [stored.seq for stored in log.messages()] == [2, 4]
 
     def test_nor_is_a_long_while(self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path) -> None:
-        """However many came from the future, those behind them go."""
+        """However many are from the future, those after them are deleted."""
         future = datetime.now(UTC) + 9_000 * HOUR
         sqlite_sink.store([received(f"future{number}", future) for number in range(250)])
         sqlite_sink.store([received(f"old{number}", NOON - HOUR) for number in range(250)])
@@ -105,7 +105,7 @@ class TestPrune:
     def test_a_log_that_is_overwritten_meanwhile_is_left_alone(
         self, sqlite_sink: SqliteSink, log: SqliteLog, log_path: Path, tmp_path: Path
     ) -> None:
-        """What nobody needs any more is known of the log of before alone."""
+        """Only the previous log determines which messages are not needed any more."""
         sqlite_sink.store([received(f"m{number}", NOON - HOUR) for number in range(250)])
         steps = prune(log_path, NOON, up_to=250)
         next(steps)
@@ -119,7 +119,7 @@ class TestPrune:
 
     @pytest.mark.parametrize("old", [0, 1, 2, 3, 10, 29, 30])
     def test_stretches_go_with_their_messages(self, log: SqliteLog, log_path: Path, old: int) -> None:
-        """Whatever was read before: the position holds, and what is left of the log is told from another one."""
+        """Whatever was read before: the position stays valid, and differs from one of another log."""
         marks = [Mark()]
         for number in range(30):
             sink = SqliteSink(log_path)
@@ -174,7 +174,7 @@ class TestPrune:
 
 
 class TestCheck:
-    """A damaged log is told from a sound one, from one in use, and from what is no log at all."""
+    """A damaged log is distinguished from a sound one, from one in use, and from other files."""
 
     def fill(self, path: Path) -> None:
         sink = SqliteSink(path)
@@ -238,7 +238,7 @@ class TestCheck:
 
     @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CORRUPT_INDEX, sqlite3.SQLITE_NOTADB])
     def test_every_kind_of_damage_is_known(self, code: int) -> None:
-        """SQLite may say more than that the file is damaged: the low byte of its code still does."""
+        """SQLite may report a more specific code than a damaged file: the low byte is the same."""
         error = sqlite3.DatabaseError("malformed")
         error.sqlite_errorcode = code
         assert is_damage(error)
@@ -252,7 +252,7 @@ class TestCheck:
         assert not log_path.exists()
 
     def test_a_damaged_log_takes_the_name_of_no_other(self, log_path: Path) -> None:
-        """Not in the same second, nor after the clock was put back."""
+        """Neither in the same second, nor after the clock was set back."""
         now = datetime(2026, 1, 31, 12, 30, 5, tzinfo=UTC)
         kept = {}
         log_path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Opening and migrating, as the log and the state of delivery do it."""
+"""Opening and migrating a SQLite file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trackcore_sqlitefile import Format, UnusableFile, primary_code
 
 
 class TestFormat:
-    """What a migration says is done, or it fails; never is the version raised without it."""
+    """Every statement of a migration runs, or it fails; the version is never raised without them."""
 
     def test_a_last_statement_without_its_semicolon_is_not_dropped(self, tmp_path: Path) -> None:
         found = Format(application_id=1, migrations=("CREATE TABLE a (x);\nCREATE TABLE b (x)",), error=UnusableFile)

@@ -239,9 +239,9 @@ class TestCannotStore:
     def test_a_real_disk_that_is_full(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         server.post("/v1/track", track(messageId="before"))
         assert isinstance(server.sink, SqliteSink)
-        assert server.sink._file._connection is not None
-        server.sink._file._connection.execute("PRAGMA max_page_count = 1")
-        monkeypatch.setattr(server.sink, "_drop_connection", lambda: None)
+        assert server.sink._writer._file._connection is not None
+        server.sink._writer._file._connection.execute("PRAGMA max_page_count = 1")
+        monkeypatch.setattr(server.sink._writer, "close", lambda: None)
         big = track(messageId="big", properties={"pad": "x" * 30_000})
         answer = server.post("/v1/track", big)
         assert (answer.status, answer.json["code"]) == (507, "disk_full")

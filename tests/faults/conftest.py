@@ -1,4 +1,4 @@
-"""What the fault tests share: real servers of two workers on a log."""
+"""Fixtures of the fault tests: real servers of two workers on a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from served import Served
 
 Start = Callable[..., Served]
 
-collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # processes are looked at in /proc
+collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # the tests read /proc
 
 
 @pytest.fixture(name="data")

@@ -1,4 +1,4 @@
-"""A clock that is stepped back: the order of the log is that of the commits, whatever the clock says."""
+"""A clock that is stepped back: the order of the log is that of the commits, whatever the clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = [timedelta(hours=1), timedelta(days=400), timedelta(milliseconds=1)]
 
 @attrs.define
 class SteppedClock:
-    """A clock that somebody sets."""
+    """A clock that the test sets."""
 
     now: datetime = NOON
 
@@ -31,7 +31,7 @@ class SteppedClock:
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
 def test_stepped_back(log_path: Path, step: timedelta) -> None:
-    """Sequence numbers go on rising, a cursor misses nothing, and each time stands as the clock gave it."""
+    """Sequence numbers keep rising, a cursor misses nothing, and each time is stored as the clock returned it."""
     clock, sink = SteppedClock(), SqliteSink(log_path)
     collector = _collector(clock, sink)
     collector.receive(json.dumps(batch("a", "b")).encode(), origin=WITH_KEY)
@@ -49,7 +49,7 @@ def test_stepped_back(log_path: Path, step: timedelta) -> None:
 
 
 def test_the_rate_of_a_source_is_counted_anew(log_path: Path) -> None:
-    """A count that belongs to a second of the future is not added to."""
+    """A count of a second in the future is not increased."""
     clock, sink = SteppedClock(), SqliteSink(log_path)
     collector = _collector(clock, sink)
     counts = []

@@ -1,7 +1,7 @@
 """A log that is damaged when the server starts.
 
-Start-up checks the file, recovers what SQLite can, and says what it found.  A damaged file is reported and kept: in its
-place or aside, but never silently replaced, and never written to.
+Start-up checks the file, recovers as far as SQLite can, and reports the result.  A damaged file is reported and kept,
+in place or moved aside; it is never silently replaced, and never written to.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file(written: Path, start: Any, log_path: Path, damage: Damage) -> None:
-    """It is reported by its name, and every byte of it is still there, in its place or aside."""
+    """It is reported by its name, and every byte of it is still there, in place or moved aside."""
     log_path.parent.mkdir()
     shutil.copy(written / "closed.db", log_path)
     damage(log_path)
@@ -92,7 +92,7 @@ def test_a_damaged_file(written: Path, start: Any, log_path: Path, damage: Damag
 
 
 class TestTornWriteAheadLog:
-    """What was written last may be torn when the machine goes down; SQLite recovers all commits before it."""
+    """The last write may be torn when the machine goes down; SQLite recovers all commits before it."""
 
     @pytest.fixture(name="wal")
     def _wal(self, written: Path, log_path: Path) -> Path:
@@ -103,7 +103,7 @@ class TestTornWriteAheadLog:
         return log_path.with_name(log_path.name + "-wal")
 
     def test_cut_within_the_last_commit(self, wal: Path, start: Any, log_path: Path) -> None:
-        """Only what was being committed is missing, and it is missing as a whole."""
+        """Only the unfinished commit is missing, and it is missing as a whole."""
         os.truncate(wal, wal.stat().st_size - PAGE_BYTES - 100)
         self._goes_on(start(), log_path, (BATCHES - 1) * BATCH_MESSAGES)
 
@@ -114,7 +114,7 @@ class TestTornWriteAheadLog:
         self._goes_on(start(), log_path, (BATCHES - 1) * BATCH_MESSAGES)
 
     def test_garbage_behind_the_last_commit(self, wal: Path, start: Any, log_path: Path) -> None:
-        """As of a commit of which the end was never written."""
+        """As of a commit whose end was never written."""
         with wal.open("ab") as file:
             file.write(Random(1).randbytes(3 * PAGE_BYTES))
         self._goes_on(start(), log_path, BATCHES * BATCH_MESSAGES)
@@ -124,7 +124,7 @@ class TestTornWriteAheadLog:
         self._goes_on(start(), log_path, BATCHES * BATCH_MESSAGES)
 
     def _goes_on(self, served: Served, log_path: Path, count: int) -> None:
-        """Expect the first so many messages, in order, and that the next one is stored behind them."""
+        """Expect the first messages of a count, in order, and that the next one is stored after them."""
         expected = [f"{n // BATCH_MESSAGES}-{n % BATCH_MESSAGES}" for n in range(count)]
         assert stored_ids(log_path) == expected
         assert served.post("/v1/track", message("next"), KEY)[0] == 200

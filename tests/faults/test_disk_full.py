@@ -25,7 +25,7 @@ from trackcore import Cause, SinkUnavailable
 DISK_BYTES = 6 << 20
 BALLAST_BYTES = 4 << 20
 ROOM_TO_BEGIN_BYTES = 64 << 10
-"""Room for the files beside the log, not for what a step of pruning writes."""
+"""Room for the -wal and -shm files of the log, but not for a step of pruning."""
 
 
 @pytest.fixture(name="disk")
@@ -45,7 +45,7 @@ def _disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_filled_under_load_and_freed_again(start: Any, disk: Path) -> None:
-    """507 with Retry-After, `/ready` says why, nothing half-written, and it works again by itself."""
+    """507 with Retry-After, `/ready` states the reason, nothing is half-written, and the server recovers by itself."""
     log_path = disk / "trackcore.db"
     ledger = Ledger()
     served = start(folder=disk)
@@ -75,7 +75,7 @@ def test_filled_under_load_and_freed_again(start: Any, disk: Path) -> None:
 
 
 def test_full_from_the_start(start: Any, disk: Path) -> None:
-    """A full disk is no reason not to start: the server says so to its clients, and recovers by itself."""
+    """The server starts on a full disk, reports it to its clients, and recovers by itself."""
     _fill(disk)
     served = start(folder=disk, ready=False)
     assert "nothing can be stored until there is room" in served.stderr()
@@ -88,7 +88,7 @@ def test_full_from_the_start(start: Any, disk: Path) -> None:
 
 
 def test_restarted_while_it_is_full(start: Any, disk: Path) -> None:
-    """What was acknowledged is there, though there is no room even to put the log in order."""
+    """Acknowledged messages are there, even without room to recover the log."""
     first = start(folder=disk)
     sent = _send_until_refused(first)
     first.kill()
@@ -102,7 +102,7 @@ def test_restarted_while_it_is_full(start: Any, disk: Path) -> None:
 
 
 def test_pruned_while_it_is_full(disk: Path) -> None:
-    """Deleting needs some room for the time being: that there is none is said, and nothing is deleted by half."""
+    """Deleting needs some room temporarily: the lack of it is reported, and nothing is half-deleted."""
     log_path = disk / "trackcore.db"
     (disk / "ballast").unlink()
     with closing(SqliteSink(log_path)) as sink:
@@ -120,7 +120,7 @@ def test_pruned_while_it_is_full(disk: Path) -> None:
 
 
 def expect_full(answered: Answered) -> None:
-    """Expect the answer of a full disk."""
+    """Expect the response for a full disk."""
     assert answered.status == 507, answered
     assert 1 <= int(answered.headers["Retry-After"]) <= 300
     assert (answered.body["success"], answered.body["code"]) == (False, "disk_full")
@@ -128,13 +128,13 @@ def expect_full(answered: Answered) -> None:
 
 
 def _not_ready(served: Served) -> Answered | None:
-    """Give what `/ready` says unless that is yes: each worker knows it by itself, and for a second."""
+    """Return the response of `/ready` unless it is 200: each worker caches its own for a second."""
     answered = served.ask("GET", "/ready")
     return None if answered.status == 200 else answered
 
 
 def _send_until_refused(served: Served) -> list[str]:
-    """Send until the disk is full, and give the ids of what was acknowledged."""
+    """Send until the disk is full, and return the acknowledged ids."""
     sent: list[str] = []
     for number in range(10_000):
         name = f"m{number}"
@@ -147,7 +147,7 @@ def _send_until_refused(served: Served) -> list[str]:
 
 
 def _fill(disk: Path) -> None:
-    """Leave no room at all."""
+    """Fill the disk."""
     with (disk / "rest").open("wb", buffering=0) as rest:
         for size in (1 << 16, 1):
             try:

@@ -212,7 +212,7 @@ class TestForks:
 
     @pytest.mark.parametrize("method", ["fork", "forkserver"])
     def test_multiprocessing(self, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Also where the process that forks the others has used the log when it was loaded."""
+        """Also if the process that forks the others has used the log while it was loaded."""
         path = tmp_path / "log.db"
         (tmp_path / "preloaded.py").write_text(PRELOADED)
         (tmp_path / "program.py").write_text(MULTIPROCESSING)
@@ -281,7 +281,7 @@ def _preloading(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def acknowledged(folder: Path) -> set[str]:
-    """Return what the children have written down; a line that is being written does not count."""
+    """Return the lines that the children have written; an unfinished line does not count."""
     return {line for file in folder.iterdir() for line in file.read_text().split("\n")[:-1]}
 
 
@@ -296,13 +296,13 @@ def group_lives(group: int) -> bool:
 
 
 def listening_port(stderr: Path) -> str:
-    """Return the port that gunicorn listens at, as it has written it; empty before that."""
+    """Return the port that gunicorn listens at, from its output; empty before that."""
     _, _, rest = stderr.read_text().partition("Listening at: http://127.0.0.1:")
     return rest.partition(" ")[0]
 
 
 def track(port: int, message_id: str) -> str:
-    """Send a message, on a connection of its own so that any worker may get it; return which did."""
+    """Send a message on a new connection, so that any worker may get it; return the one that did."""
     message = {"event": "e", "userId": "u", "messageId": message_id}
     with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         headers = {"Content-Type": "application/json", "Authorization": basic(KEY)}

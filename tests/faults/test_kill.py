@@ -46,7 +46,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(
 
 
 def _let_work(ledger: Ledger, random: Random) -> None:
-    """Wait until there were answers, and then for some instant more, at which anything may be going on."""
+    """Wait for responses, and then for another random moment, at which anything may be under way."""
     ledger.wait_for_answers(random.randint(5, 40))
     threading.Event().wait(random.uniform(0, LONGEST_WAIT_SECONDS))
 
@@ -61,7 +61,7 @@ def _kill_a_worker(served: Served, clients: Clients, start: Any, random: Random)
 
 
 def _kill_all(served: Served, clients: Clients, start: Any, random: Random) -> Served:
-    """As when the machine goes down; then the server is started again."""
+    """As if the machine went down; then the server is started again."""
     del random
     served.kill()
     successor: Served = start()
@@ -70,7 +70,7 @@ def _kill_all(served: Served, clients: Clients, start: Any, random: Random) -> S
 
 
 def _kill_the_master(served: Served, clients: Clients, start: Any, random: Random) -> Served:
-    """Its workers end by themselves; the next server starts beside them."""
+    """Its workers end by themselves; the next server starts while they still run."""
     del random
     os.kill(served.process.pid, signal.SIGKILL)
     served.process.wait()
@@ -91,7 +91,7 @@ def _has_ended(group: int) -> bool:
 
 
 def _tell(config: pytest.Config, text: str) -> None:
-    """Show progress with `-v` or `--long`, beside what pytest captures: the long form takes minutes."""
+    """Show progress with `-v` or `--long`, past the capture of pytest: the long form takes minutes."""
     if config.get_verbosity() <= 0 and not config.getoption("--long"):
         return
     with config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]

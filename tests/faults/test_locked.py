@@ -1,6 +1,6 @@
 """A second process that holds the write lock of the log.
 
-"Another process that writes is waited for; too long a wait is told, and nothing is lost."
+A server waits for another process that writes; too long a wait is an error, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from served import Answered
 
 
 def test_a_lock_that_is_let_go_in_time(start: Any, log_path: Path) -> None:
-    """Clients wait, and all are served.  They are fewer than a worker has threads, so one is left for `/health`."""
+    """Clients wait, and all are served.  They are fewer than the threads of a worker, so one is left for `/health`."""
     served = start()
     ledger = Ledger()
     with Clients(served, ledger, clients=6) as clients:
@@ -29,7 +29,7 @@ def test_a_lock_that_is_let_go_in_time(start: Any, log_path: Path) -> None:
 
 
 def test_a_lock_that_is_held_too_long(start: Any, log_path: Path, is_long: bool) -> None:
-    """503 with Retry-After; then it works again, and what was refused can be sent again."""
+    """503 with Retry-After; then it works again, and the rejected messages can be sent again."""
     served = start()
     assert served.post("/v1/track", message("before"), KEY)[0] == 200
     with hold_write_lock(log_path):
@@ -44,7 +44,7 @@ def test_a_lock_that_is_held_too_long(start: Any, log_path: Path, is_long: bool)
 
 
 def expect_unavailable(answered: Answered) -> None:
-    """Expect the answer that tells a client to come back soon."""
+    """Expect the response that asks a client to retry soon."""
     assert answered.status == 503
     assert 1 <= int(answered.headers["Retry-After"]) <= 300
     assert (answered.body["success"], answered.body["code"]) == (False, "unavailable")

@@ -1,7 +1,7 @@
 """The log is restored from a backup, replaced, or damaged under load, while it is delivered.
 
-"A position in a log means nothing without the log's identity.  Whoever stores a position also stores what shows that
-the log was replaced or rewound; then nothing in the log stays undelivered (repeats are allowed, silence is not)."
+A position in a log means nothing without the log's identity.  A stored position comes with a proof that shows whether
+the log was replaced or rewound; then nothing in the log stays undelivered (repeats are allowed, silence is not).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PAUSE_SECONDS = 0.01
 
 @attrs.define
 class _Load:
-    """Sends messages, one after the other, for as long as it is open; `acknowledged` are those of the present log."""
+    """Sends messages, one after the other, while it is open; `acknowledged` are those of the present log."""
 
     port: int = 0
     acknowledged: list[str] = attrs.field(factory=list)
@@ -53,7 +53,7 @@ class _Load:
     def _send(self, ending: threading.Event) -> None:
         while not ending.is_set():
             number = next(self._numbers)
-            acknowledged = self.acknowledged  # the answer of a server that has ended by now counts for its log
+            acknowledged = self.acknowledged  # the response of a server that has ended meanwhile counts for its log
             status = 0
             with suppress(OSError, HTTPException, ValueError):
                 status, _ = post(self.port, "/v1/track", json.dumps(track(number)).encode(), basic(KEY))
@@ -68,7 +68,7 @@ class _Load:
 
 
 def _restore(deployed: Deployed, load: _Load, random: Random, stop: Callable[[], object]) -> None:
-    """Do as the README says: a backup while the server runs, and some time later the copy in its place."""
+    """Follow the README: make a backup while the server runs, and restore it some time later."""
     backup = deployed.folder / "backup.db"
     backup.unlink(missing_ok=True)
     with closing(sqlite3.connect(deployed.log_path)) as connection:
@@ -118,7 +118,7 @@ def _deployed(data: Path, there: EndpointServer, monkeypatch: pytest.MonkeyPatch
         running.kill()
 
 
-@pytest.mark.parametrize("is_apart", [False, True], ids=["by the server", "by a process of its own"])
+@pytest.mark.parametrize("is_apart", [False, True], ids=["by the server", "by another process"])
 @pytest.mark.parametrize("fault", [_restore, _replace, _damage], ids=["restored", "replaced", "damaged"])
 def test_everything_acknowledged_afterwards_is_delivered(  # noqa: PLR0917
     deployed: Deployed,
@@ -151,7 +151,7 @@ def _stopping(running: Running, *, by_force: bool) -> Callable[[], object]:
 
 
 def _check_delivered(deployed: Deployed, there: EndpointServer, load: _Load) -> None:
-    """Expect of the log that it has what was acknowledged since it is there, and that all in it is delivered."""
+    """Expect that the log has all messages acknowledged since it exists, and that all in it is delivered."""
     in_log = {message["messageId"] for message in deployed.messages}
     assert set(load.acknowledged) <= in_log
     wait_for(lambda: in_log <= set(there.ids))
@@ -162,7 +162,7 @@ def _check_delivered(deployed: Deployed, there: EndpointServer, load: _Load) -> 
 
 
 def _tell(config: pytest.Config, text: str) -> None:
-    """Show progress with `-v` or `--long`, beside what pytest captures: the long form takes minutes."""
+    """Show progress with `-v` or `--long`, past the capture of pytest: the long form takes minutes."""
     if config.get_verbosity() <= 0 and not config.getoption("--long"):
         return
     with config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]

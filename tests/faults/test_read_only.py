@@ -1,4 +1,4 @@
-"""A log, or its folder, that may not be written, met by a user with no special rights."""
+"""A log, or its folder, that an unprivileged user may not write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOBODY = 65534
 
 @pytest.fixture(name="folder")
 def _folder() -> Iterator[Path]:
-    """A folder with a log of one message that was closed in order; it can be reached by everybody."""
+    """A folder with a log of one message that was closed in order; every user can access it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sink = SqliteSink(folder / "trackcore.db")
@@ -41,14 +41,14 @@ if os.geteuid() == 0:
     os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 trackcore_server.cli.main.main(prog_name="trackcore")
 """
-"""The `trackcore` command, run by a user with no special rights."""
+"""The `trackcore` command, run by an unprivileged user."""
 
 
 class TestStarting:
-    """A wrong path is told now and not to the first client, and the log is left as it is."""
+    """A wrong path is reported at the start and not to the first client, and the log is left unchanged."""
 
     def start(self, folder: Path) -> str:
-        """Start in vain and give what was told."""
+        """Start a server that fails, and return its message."""
         before = (folder / "trackcore.db").read_bytes()
         done = subprocess.run(
             [sys.executable, "-c", AS_NOBODY, "serve", "--bind", "127.0.0.1:0", "--data", folder, "--write-key", KEY],
@@ -73,7 +73,7 @@ class TestStarting:
 
 
 def test_made_read_only_while_it_is_written(folder: Path) -> None:
-    """Whatever it says stays true: what was stored is in the log, and nothing else; then it works again by itself."""
+    """The responses stay true: exactly the acknowledged messages are in the log; then it works again by itself."""
     printed = dict(line.split() for line in run_python(MADE_READ_ONLY, folder).splitlines())
     assert (printed["b"], printed["d"]) == ("stored", "stored")
     assert set(printed.values()) <= {"stored", "unavailable"}

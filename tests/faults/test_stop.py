@@ -32,10 +32,10 @@ LONG_STOPS = 25
 
 
 def test_under_load(start: Any, log_path: Path, is_long: bool) -> None:
-    """No acknowledged message is lost, and no connection is cut without an answer that was being served.
+    """No acknowledged message is lost, and no connection is cut during the processing of a request.
 
-    A client may have sent a request on a kept connection just when the server closed it: then nobody has read it, so
-    nothing of it may be stored.
+    A client may have sent a request on a kept connection just when the server closed it: then the server has not read
+    it, so nothing of it may be stored.
     """
     random = Random(4)
     ledger = Ledger()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from kafka_helpers import Served
 from mock_cluster import MockCluster
+from served import Served
 from trackcore_kafka import KafkaLog, KafkaSink, KafkaTopics
 
 
 @pytest.fixture(name="cluster", scope="session")
 def _cluster() -> Iterator[MockCluster]:
-    """A cluster of mock brokers that always answers, for all tests together."""
+    """A cluster of mock brokers that always answers, shared by all tests."""
     cluster = MockCluster()
     yield cluster
     cluster.close()
@@ -42,13 +42,13 @@ def _sink(cluster: MockCluster, topics: KafkaTopics) -> Iterator[KafkaSink]:
 
 @pytest.fixture(name="log")
 def _log(cluster: MockCluster, topics: KafkaTopics) -> KafkaLog:
-    """What reads that log."""
+    """A reader of that log."""
     return KafkaLog(cluster.address, topics)
 
 
 @pytest.fixture(name="servers")
 def _servers() -> Iterator[list[Served]]:
-    """The servers that a test has started; whatever still runs at the end is killed."""
+    """The servers that a test has started; those that still run at the end are killed."""
     servers: list[Served] = []
     yield servers
     for served in servers:

@@ -1,4 +1,4 @@
-"""The rule by which readers find duplicates, against the sentence that states it."""
+"""The rule by which readers find duplicates, compared with the sentence that states it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SIZES = st.integers(1, 12)
 
 
 def _decide(log: list[str], size: int, *, begin: int = 0) -> list[bool]:
-    """Let a reader that begins at an offset decide on everything from there on."""
+    """Return the decisions of a reader that begins at an offset."""
     window = DuplicateWindow(size)
     decisions = [window.is_duplicate(offset, log[offset].encode()) for offset in range(max(0, begin - size), len(log))]
     return decisions[begin - max(0, begin - size) :]
 
 
 class TestWindow:
-    """The message at offset n is a duplicate if, and only if, the same id lies at an offset n - window to n - 1."""
+    """The message at offset n is a duplicate if, and only if, the same id is at an offset n - window to n - 1."""
 
     @given(log=_LOGS, size=_SIZES)
     def test_the_rule(self, log: list[str], size: int) -> None:
@@ -47,7 +47,7 @@ class TestWindow:
 
 
 class TestAcknowledged:
-    """The ids of the messages that were acknowledged last, `size` of them at most."""
+    """The ids of the last acknowledged messages, `size` of them at most."""
 
     def test_the_oldest_are_forgotten(self) -> None:
         known = Acknowledged(2)

@@ -16,8 +16,9 @@ from adapter_helpers import eventually
 from confluent_kafka import KafkaError
 from delivery_helpers import Recipient, TurnedClock, envelopes
 from delivery_processes import Running
-from kafka_helpers import COMMAND, Served, configure, lines, run, start
+from kafka_helpers import configure, lines, run, send, start
 from mock_cluster import MockCluster
+from served import COMMAND, Served
 from trackcore_delivery import DeliveredDestination, RetryLater, RetryQueue, State
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.sending import MessageRefused
@@ -31,7 +32,7 @@ FILES = 'retention = "1d"\n[[destinations]]\nname = "There"\nkind = "file"\nfold
 
 @attrs.define(eq=False)
 class Bench:
-    """Workers on one log, whose steps are made one by one."""
+    """Workers on one log, which the test advances step by step."""
 
     cluster: MockCluster
     topics: KafkaTopics
@@ -41,7 +42,7 @@ class Bench:
     queues: list[ConsumerGroupQueue] = attrs.field(init=False, factory=list)
 
     def worker(self, sender: Recipient, **settings: Any) -> DestinationWorker:
-        """Make the worker of one process, with a state file of its own."""
+        """Make the worker of one process, with its own state file."""
         destination = DeliveredDestination(**{"name": "There", "batch_wait": timedelta(), **settings})
         state = State(self.folder / f"state-{len(self.queues)}.db")
         address = attrs.evolve(self.cluster.address, client=QUICK)
@@ -50,13 +51,13 @@ class Bench:
             is_new = destination.start == "newest"
             return KafkaGroupReader(address, self.topics, group=self.topics.prefix, begin_at_end=is_new)
 
-        lane = ConsumerGroupQueue(destination, state, join, self.clock.monotonic)
-        self.queues.append(lane)
-        self.opened += [lane, state]
+        queue = ConsumerGroupQueue(destination, state, join, self.clock.monotonic)
+        self.queues.append(queue)
+        self.opened += [queue, state]
         return DestinationWorker(
             destination=destination,
             sender=sender,
-            queues=(lane, RetryQueue(destination, state)),
+            queues=(queue, RetryQueue(destination, state)),
             state=state,
             clock=self.clock,
             monotonic=self.clock.monotonic,
@@ -70,7 +71,7 @@ class Bench:
 
     @property
     def behind(self) -> int:
-        """How many messages the group has not committed."""
+        """Return how many messages the group has not committed."""
         return KafkaLog(self.cluster.address, self.topics).behind(self.topics.prefix)
 
 
@@ -83,7 +84,7 @@ def _bench(cluster: MockCluster, topics: KafkaTopics, tmp_path: Path) -> Iterato
 
 
 def stepped(worker: DestinationWorker, is_done: Callable[[], object]) -> None:
-    """Make steps until something is so."""
+    """Make steps until a condition holds."""
 
     def step() -> object:
         worker.step()
@@ -93,7 +94,7 @@ def stepped(worker: DestinationWorker, is_done: Callable[[], object]) -> None:
 
 
 def in_order(taken: list[str]) -> bool:
-    """Tell whether the messages of each of three users came in order."""
+    """Return whether the messages of each of three users came in order."""
     numbers = [int(message_id[1:]) for message_id in taken]
     return all(
         own == sorted(own) for own in ([number for number in numbers if number % 3 == user] for user in range(3))
@@ -113,9 +114,9 @@ class TestLane:
     def test_what_has_waited_for_the_retry_window_becomes_a_dead_letter_and_what_came_later_does_not(
         self, bench: Bench
     ) -> None:
-        """How long a message has waited is known by its partition and offset, not by a clock that may jump.
+        """The waiting time of a message is kept by its partition and offset, not by a clock that may jump.
 
-        All are one user's: between partitions there is no order, and what fails lets nothing behind it pass.
+        All are from one user: partitions have no order among each other, and a failed message blocks those after it.
         """
 
         def behaviour(ids: list[str]) -> list[MessageRefused]:
@@ -139,7 +140,7 @@ class TestLane:
         assert dead == {f"m{number}" for number in range(5)}
 
     def test_nothing_is_committed_before_the_answer(self, bench: Bench) -> None:
-        """Offsets are committed after the destination's answer: who dies before leaves it to the next."""
+        """Offsets are committed after the destination's response: the next member sends uncommitted messages."""
         bench.store(5)
         uncommitted: list[int] = []
 
@@ -220,7 +221,7 @@ class TestLane:
         assert worker.state.dead_letters() == []
 
     def test_who_begins_with_the_newest_keeps_to_that_when_it_comes_again(self, bench: Bench) -> None:
-        """`start = "newest"`: the group's place is known from its first moment on, not from its first message on."""
+        """`start = "newest"`: the group has a position from its first moment on, not from its first message on."""
         bench.store(6)
         there = Recipient()
         worker = bench.worker(there, start="newest")
@@ -263,16 +264,16 @@ class TestLane:
     def test_what_waited_of_a_partition_that_went_and_came_again_is_not_sent_twice(
         self, cluster: MockCluster, tmp_path: Path
     ) -> None:
-        """It is given again from what was committed, so what waited here is let go."""
+        """It is read again from the committed position, so the messages that waited here are discarded."""
         bench = Bench(cluster, cluster.topics(partitions=1), tmp_path)
         bench.store(6)
         there = Recipient()
         worker = bench.worker(there, batch_bytes=500)  # two at a time, while the others wait
         stepped(worker, lambda: len(there.taken) == 2)
-        lane = bench.queues[0]
-        reader = lane._reader
+        queue = bench.queues[0]
+        reader = queue._reader
         assert reader is not None
-        assert (len(lane._waiting), bench.behind) == (4, 4)
+        assert (len(queue._waiting), bench.behind) == (4, 4)
         reader._is_to_join_again = True
         (turn,) = reader.turns.values()
 
@@ -281,20 +282,20 @@ class TestLane:
             return list(reader.turns.values()) == [turn + 1]
 
         eventually(has_come_again)
-        stepped(worker, lambda: reader._shares[0].given == 6 and not lane._waiting)
+        stepped(worker, lambda: reader._shares[0].given == 6 and not queue._waiting)
         assert there.taken == ["m0", "m1", "m2", "m3", "m4", "m5"]
         for opened in bench.opened:
             opened.close()
 
     def test_partitions_are_shared(self, bench: Bench) -> None:
-        """Delivery scales by partitions: two members have all of them between them, and each message arrives."""
+        """Delivery scales by partitions: two members share them all, and each message arrives."""
         one, other = Recipient(), Recipient()
         workers = bench.worker(one), bench.worker(other)
 
         def are_shared() -> bool:
             for worker in workers:
                 worker.step()
-            sizes = [len(lane._turns) for lane in bench.queues]
+            sizes = [len(queue._turns) for queue in bench.queues]
             return all(sizes) and sum(sizes) == 6
 
         eventually(are_shared, patience=60)
@@ -325,7 +326,7 @@ class TestCommands:
         servers.append(start(config))
         assert "Delivering to: There (file)" in servers[0].stderr()
         batch = [{"type": "track", "userId": f"u{n}", "event": "E", "messageId": f"m{n}"} for n in range(9)]
-        assert servers[0].post({"batch": batch}).status == 200
+        assert send(servers[0], {"batch": batch}).status == 200
         eventually(lambda: len(arrived(tmp_path / "there")) == 9, patience=60)
         assert {message["messageId"] for message in arrived(tmp_path / "there")} == {f"m{n}" for n in range(9)}
         assert (tmp_path / "trackcore-delivery.db").exists()
@@ -361,7 +362,7 @@ class TestCommands:
         assert "Traceback" not in running.stderr()
         assert KafkaLog(cluster.address, topics).behind(f"{topics.prefix}.delivery.There") == 0
 
-    def test_wrong_settings_of_the_client_are_told_at_the_start(self, tmp_path: Path) -> None:
+    def test_wrong_settings_of_the_client_are_reported_at_the_start(self, tmp_path: Path) -> None:
         more = f'client.sasl.password = "env:NOT_SET_ANYWHERE"\n{FILES}'
         done = run("deliver", "--config", configure(tmp_path, "127.0.0.1:9", prefix="p", more=more))
         assert done.returncode == 2
@@ -375,5 +376,5 @@ class TestCommands:
 
 
 def arrived(folder: Path) -> list[Any]:
-    """Read what a destination of files has."""
+    """Read the messages of a destination of files."""
     return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Reading as a consumer group, and sending on to a topic."""
+"""Reading as a consumer group, and sending to a topic."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class TestGroup:
         reader.close()
 
     def test_what_was_committed_is_not_given_again(self, cluster: MockCluster) -> None:
-        """And what was not is, from the first of it on."""
+        """Messages that were not committed are read again, from the first of them on."""
         topics = cluster.topics(partitions=1)
         sink = KafkaSink(cluster.address, topics)
         sink.store([envelope(f"{n}") for n in range(6)])
@@ -78,7 +78,7 @@ class TestGroup:
         sink.close()
 
     def test_a_duplicate_of_what_was_committed_before(self, cluster: MockCluster) -> None:
-        """A reader begins before the committed position, and looks there for ids."""
+        """A reader begins before the committed position, and reads ids there."""
         topics = cluster.topics(partitions=1)
         for sent in (["a", "b"], ["a", "c"]):
             sink = KafkaSink(cluster.address, topics)
@@ -126,7 +126,7 @@ class TestGroup:
     def test_a_topic_that_was_made_again_is_given_from_its_oldest_message(
         self, cluster: MockCluster, caplog: pytest.LogCaptureFixture, offset: int, proof: str, window: int
     ) -> None:
-        """An offset means nothing in another topic: what has the offsets of what was read before was never read."""
+        """An offset means nothing in another topic: other messages have the offsets that were read before."""
         topics = cluster.topics(partitions=1)
         sink = KafkaSink(cluster.address, topics)
         sink.store([envelope(f"{n}") for n in range(6)])
@@ -146,7 +146,7 @@ class TestGroup:
         third.close()
 
     def test_a_partition_whose_position_cannot_be_had_is_joined_again(self, own_cluster: MockCluster) -> None:
-        """It is told, and then everything is given: no partition is held without being read."""
+        """It is reported, and then everything is read: no partition is held without being read."""
         topics = own_cluster.topics(partitions=1)
         sink = KafkaSink(own_cluster.address, topics)
         sink.store([envelope("a"), envelope("b")])
@@ -159,7 +159,7 @@ class TestGroup:
         sink.close()
 
     def test_each_time_that_a_partition_comes_is_another_turn(self, cluster: MockCluster) -> None:
-        """And what was given before that, and not committed, is given again."""
+        """Messages that were read before that, and not committed, are read again."""
         topics = cluster.topics(partitions=1)
         sink = KafkaSink(cluster.address, topics)
         sink.store([envelope("a"), envelope("b")])
@@ -195,7 +195,7 @@ class TestDestination:
         destination.close()
 
     def test_what_is_refused_for_good(self, cluster: MockCluster) -> None:
-        """A record that is too large is told from those that may be sent again."""
+        """A record that is too large is distinguished from those that may be sent again."""
         cluster.create("refusing", 1)
         destination = KafkaDestination(cluster.address, "refusing", record_bytes=1_000)
         with pytest.raises(NotAcknowledged, match="1 of 2 records") as raised:

@@ -1,4 +1,4 @@
-"""A topic as a destination: what is told of its settings, and what is refused by itself.  See also the contract."""
+"""A topic as a destination: its settings, and the records that it rejects.  See also the contract."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_everything_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "told"),
+    ("text", "path", "detail"),
     [
         (KAFKA.replace("bootstrap_servers", "servers"), "destinations[0].servers", "there is no such setting"),
         (KAFKA.replace('topic = "tracking"', ""), "destinations[0].topic", "is missing"),
@@ -36,30 +36,30 @@ def test_everything_said() -> None:
         (KAFKA + "client.acks = []", "destinations[0].client.acks", "expected a string"),
     ],
 )
-def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> None:
+def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse_configuration(text)
     assert raised.value.path == path
-    assert told in raised.value.detail
+    assert detail in raised.value.detail
 
 
 @pytest.mark.parametrize(
-    ("client", "path", "told"),
+    ("client", "path", "detail"),
     [
         ("client.acks = 1", "destinations[0]", "client.acks: trackcore decides"),
         ('client.sasl.usrname = "me"', "destinations[0]", "client.sasl.usrname: No such configuration property"),
         ('client.sasl.password = "env:NOWHERE"', "destinations[0].client.sasl.password", "NOWHERE is not set"),
     ],
 )
-def test_mistakes_in_what_goes_to_librdkafka_are_told_at_the_start(client: str, path: str, told: str) -> None:
+def test_mistakes_in_what_goes_to_librdkafka_are_reported_at_the_start(client: str, path: str, detail: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         check_destinations(parse_configuration(KAFKA + client), environ={})
     assert raised.value.path == path
-    assert told in raised.value.detail
+    assert detail in raised.value.detail
 
 
 def test_keys_are_those_of_the_log_and_what_is_too_large_is_refused_alone(cluster: MockCluster, tmp_path: Path) -> None:
-    """A record that the topic never takes goes to the dead letters, the rest of its batch arrives."""
+    """A record that the topic never accepts becomes a dead letter; the rest of its batch arrives."""
     cluster.create("with-keys", 4)
     sender = KafkaTopicDestination(name="Lake", bootstrap_servers=cluster.servers, topic="with-keys").make_sender(
         sender_context(tmp_path)

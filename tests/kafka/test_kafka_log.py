@@ -1,4 +1,4 @@
-"""Reading the log in Kafka: order, limits, filters, going on, and what is no message of ours."""
+"""Reading the log in Kafka: order, limits, filters, continuing, and records of other programs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def a_minute_apart(count: int, users: int = 5, first: int = 0) -> list[Envelope]
 
 
 class TestOrder:
-    """Within a partition as stored; messages of different partitions in the order of their receivedAt."""
+    """Within a partition as stored; among partitions in the order of receivedAt."""
 
     def test_users_in_several_partitions(self, sink: KafkaSink, log: KafkaLog) -> None:
         sink.store(a_minute_apart(100))
@@ -109,7 +109,7 @@ class TestChoosing:
 
 
 class TestTail:
-    """Gives what is there and was not given yet."""
+    """Yields the messages that were not yielded before."""
 
     def test_what_comes_later(self, cluster: MockCluster, topics: KafkaTopics, sink: KafkaSink, log: KafkaLog) -> None:
         sink.store(a_minute_apart(10))
@@ -132,7 +132,7 @@ class TestTail:
 
 
 class TestEachOnce:
-    """Each message is given once, and every reader decides alike, wherever it begins."""
+    """Each message is read once, and every reader decides alike, independent of where it begins."""
 
     def test_beyond_the_window_it_is_given_again(
         self, cluster: MockCluster, topics: KafkaTopics, log: KafkaLog
@@ -149,7 +149,7 @@ class TestEachOnce:
     def test_the_newest_are_no_duplicates_of_what_lies_further_back(
         self, cluster: MockCluster, topics: KafkaTopics, log: KafkaLog
     ) -> None:
-        """However little of the log is asked for, the window before it is looked at."""
+        """However little of the log is read, the window before it is read as well."""
         for count in (10, 4):
             sink = KafkaSink(cluster.address, topics)
             sink.store([envelope(f"{n}") for n in range(count)])

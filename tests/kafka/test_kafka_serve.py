@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from adapter_helpers import eventually
-from kafka_helpers import COMMAND, Served, configure, lines, run, start
+from kafka_helpers import configure, lines, run, send, start
 from mock_cluster import MockCluster
+from served import COMMAND, Served
 from trackcore_kafka import KafkaLog, KafkaTopics
 
 
@@ -26,9 +27,9 @@ def test_served_and_listed(cluster: MockCluster, tmp_path: Path, servers: list[S
     config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
     servers.append(start(config))
     assert f"Log: Kafka at {cluster.servers}, topics {topics.prefix}.*" in servers[0].stderr()
-    answer = servers[0].post({"batch": [track("m1"), {"type": "track", "event": "E"}, track("m1"), track("m2")]})
+    answer = send(servers[0], {"batch": [track("m1"), {"type": "track", "event": "E"}, track("m1"), track("m2")]})
     assert (answer.status, answer.body["accepted"]) == (200, 3)
-    assert servers[0].post({"writeKey": "nobody's", "batch": [track("m3")]}).status == 200  # the header wins
+    assert send(servers[0], {"writeKey": "nobody's", "batch": [track("m3")]}).status == 200  # the header wins
     listed = lines(run("events", "--config", config))
     assert ids(listed) == ["m1", "m2", "m3"]
     assert listed[0]["seq"].partition("-")[2] == "0"
@@ -43,41 +44,41 @@ def test_served_and_listed(cluster: MockCluster, tmp_path: Path, servers: list[S
 
 
 def test_any_number_of_servers(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
-    """What one has stored the other may get again: it is listed once."""
+    """A message that one server has stored may reach the other again: it is listed once."""
     topics = cluster.topics(partitions=3)
     config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
     servers += [start(config), start(config)]
     for number in range(6):
-        assert servers[number % 2].post({"batch": [track(f"m{number // 2}", f"u{number // 2}")]}).status == 200
+        assert send(servers[number % 2], {"batch": [track(f"m{number // 2}", f"u{number // 2}")]}).status == 200
     assert KafkaLog(cluster.address, topics).totals().messages == 6
     assert sorted(ids(lines(run("events", "--config", config)))) == ["m0", "m1", "m2"]
 
 
 def test_an_outage(own_cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
-    """503 with Retry-After while no broker answers, 200 again when one does; nothing answered 200 is lost."""
+    """503 with Retry-After while no broker answers, 200 again when one does; no acknowledged message is lost."""
     topics = own_cluster.topics(partitions=3)
     config = configure(tmp_path, own_cluster.servers, prefix=topics.prefix, more='timeout = "1s"')
     servers.append(start(config))
-    assert servers[0].post({"batch": [track("before")]}).status == 200
+    assert send(servers[0], {"batch": [track("before")]}).status == 200
     with own_cluster.down():
-        answer = servers[0].post({"batch": [track("during")]})
+        answer = send(servers[0], {"batch": [track("during")]})
         assert (answer.status, answer.body["success"]) == (503, False)
         assert answer.retry_after is not None
         assert 1 <= int(answer.retry_after) <= 300
-        assert servers[0].request("GET", "/ready").status == 503
-        assert servers[0].request("GET", "/health").status == 200
-    eventually(lambda: servers[0].post({"batch": [track("during")]}).status == 200)
+        assert servers[0].ask("GET", "/ready").status == 503
+        assert servers[0].ask("GET", "/health").status == 200
+    eventually(lambda: send(servers[0], {"batch": [track("during")]}).status == 200)
     eventually(servers[0].is_ready)
     assert ids(lines(run("events", "--config", config))) == ["before", "during"]
 
 
 def test_killed_after_its_answer(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
-    """200 means acknowledged by the cluster: kill -9 right after the answer, and the message is there."""
+    """200 means acknowledged by the cluster: after kill -9 right after the response, the message is there."""
     topics = cluster.topics(partitions=3)
     config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
     for number in range(3):
         servers.append(start(config, "--workers", "2"))
-        answer = servers[-1].post({"batch": [track(f"{number}-{index}") for index in range(5)]})
+        answer = send(servers[-1], {"batch": [track(f"{number}-{index}") for index in range(5)]})
         servers[-1].kill()
         assert answer.status == 200
     sent = [f"{number}-{index}" for number in range(3) for index in range(5)]
@@ -88,12 +89,12 @@ def test_followed(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -
     topics = cluster.topics(partitions=3)
     config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
     servers.append(start(config))
-    assert servers[0].post({"batch": [track("m1")]}).status == 200
+    assert send(servers[0], {"batch": [track("m1")]}).status == 200
     command = [*COMMAND, "events", "--follow", "--config", str(config)]
     follower = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert follower.stdout is not None
     assert b'"m1"' in follower.stdout.readline()
-    assert servers[0].post({"batch": [track("m2", "u2")]}).status == 200
+    assert send(servers[0], {"batch": [track("m2", "u2")]}).status == 200
     assert b'"m2"' in follower.stdout.readline()
     follower.kill()
     follower.wait()
@@ -114,7 +115,7 @@ class TestRefusedStarts:
         assert f"topic {topics.messages} has 3 partitions where 4 are configured" in done.stderr
 
     def test_the_client_is_not_installed(self, tmp_path: Path) -> None:
-        """Only who wants Kafka needs its client, and is told so."""
+        """Only a log in Kafka needs its client, and the error names it."""
         config = configure(tmp_path, "127.0.0.1:9", prefix="p")
         code = (
             "import sys; sys.modules['confluent_kafka'] = None\n"

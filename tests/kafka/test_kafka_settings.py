@@ -1,4 +1,4 @@
-"""`[log]` with `kind = "kafka"`: what may be said, and how a mistake is told."""
+"""`[log]` with `kind = "kafka"`: its settings, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Envelope, SinkUnavailable
 
-SECRET = "s3cr3t-of-the-test"  # noqa: S105 - that is what it is
+SECRET = "s3cr3t-of-the-test"  # noqa: S105 - a test secret
 TOPICS = KafkaTopics()
 KAFKA = '[log]\nkind = "kafka"\nbootstrap_servers = "one:9092,two:9092"\n'
 WHOLE = """
@@ -83,7 +83,7 @@ def test_everything_said() -> None:
 
 
 def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a word to the cluster."""
+    """Without contacting the cluster."""
     monkeypatch.setenv("KAFKA_PASSWORD", "hunter2")
     configuration = parse_configuration(KAFKA + WHOLE)
     sink, log = make_sink(configuration), open_log(configuration)
@@ -97,7 +97,7 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "told"),
+    ("text", "path", "detail"),
     [
         ('[log]\nkind = "kafak"', "log.kind", "did you mean 'kafka'?"),
         ("[log]\nkind = 1", "log.kind", "expected a string"),
@@ -115,15 +115,15 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         (KAFKA + "[log.client]\nsasl.username = []", "log.client.sasl.username", "expected a string"),
     ],
 )
-def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> None:
+def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse_configuration(text)
     assert raised.value.path == path
-    assert told in raised.value.detail
+    assert detail in raised.value.detail
 
 
 @pytest.mark.parametrize(
-    ("client", "path", "told"),
+    ("client", "path", "detail"),
     [
         ("acks = 1", "log.client.acks", "trackcore decides"),
         ('sasl.usrname = "me"', "log.client.sasl.usrname", "No such configuration property"),
@@ -131,20 +131,20 @@ def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> N
         ('sasl.password = "env:NOT_SET_ANYWHERE"', "log.client.sasl.password", "NOT_SET_ANYWHERE is not set"),
     ],
 )
-def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, told: str) -> None:
+def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, detail: str) -> None:
     configuration = parse_configuration(f"{KAFKA}[log.client]\n{client}")
     for use in (make_sink, open_log):
         with pytest.raises(ConfigurationError) as raised:
             use(configuration)
         assert raised.value.path == path
-        assert told in raised.value.detail
+        assert detail in raised.value.detail
 
 
 class TestEmbedded:
-    """Settings that librdkafka refuses, with no configuration that was checked before."""
+    """Settings that librdkafka rejects, without a configuration that was checked before."""
 
     @pytest.mark.parametrize(
-        ("client", "name", "told"),
+        ("client", "name", "detail"),
         [
             ({"security.protocol": SECRET}, "security.protocol", "Invalid value for librdkafka"),
             ({"linger.ms": "9999999"}, "", "Invalid value of queue.buffering.max.ms; librdkafka allows 0..900000"),
@@ -164,12 +164,12 @@ class TestEmbedded:
             ),
         ],
     )
-    def test_the_setting_is_named_and_not_its_value(self, client: dict[str, Any], name: str, told: str) -> None:
+    def test_the_setting_is_named_and_not_its_value(self, client: dict[str, Any], name: str, detail: str) -> None:
         cluster = KafkaCluster(bootstrap_servers="127.0.0.1:1", client=client)
         for use in (cluster.check_settings, cluster.admin, lambda: list(KafkaLog(cluster, TOPICS).messages())):
             with pytest.raises(ClientSettingRefused) as raised:
                 use()
-            assert (raised.value.name, raised.value.detail) == (name, told)
+            assert (raised.value.name, raised.value.detail) == (name, detail)
             assert SECRET not in "".join(traceback.format_exception(raised.value))
             assert raised.value.__context__ is None or SECRET not in repr(raised.value.__context__)
         with pytest.raises(SinkUnavailable) as unavailable:
@@ -179,7 +179,7 @@ class TestEmbedded:
         with pytest.raises(NotAcknowledged) as lost:
             KafkaDestination(cluster, "topic").send([(None, b"{}")])
         for error in (unavailable.value, lost.value):
-            assert told in str(error)
+            assert detail in str(error)
             assert SECRET not in "".join(traceback.format_exception(error))
 
     def test_what_the_client_logs_is_masked(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -191,15 +191,15 @@ class TestEmbedded:
         assert SECRET not in caplog.text
 
     def test_what_is_cut_or_trimmed_is_masked_too(self, caplog: pytest.LogCaptureFixture) -> None:
-        """The name of a client has 128 bytes at most, NUL ends a text, and white space around it goes."""
+        """A client's name has 128 bytes at most, NUL ends a text, and surrounding white space is removed."""
         logger = MaskingLogger({"client.id": SECRET * 20, "sasl.mechanism": f" {SECRET}-a\0b"})
         logger.log(logging.ERROR, "FAIL [%s#producer-1] `%s`", (SECRET * 20)[:100], f"{SECRET}-a")
         assert caplog.messages == ["FAIL [***#producer-1] `***`"]
 
     def test_words_of_the_documentation_are_not(self, caplog: pytest.LogCaptureFixture) -> None:
         logger = MaskingLogger({"sasl.mechanism": "PLAIN", "sasl.username": "me", "sasl.password": SECRET, "n": 5})
-        logger.log(logging.ERROR, "%s: %s", "SASL mechanism PLAIN refuses me, but not mend, 5, not 50", SECRET)
-        assert caplog.messages == ["SASL mechanism PLAIN refuses ***, but not mend, ***, not 50: ***"]
+        logger.log(logging.ERROR, "%s: %s", "SASL mechanism PLAIN refuses me, but not message, 5, not 50", SECRET)
+        assert caplog.messages == ["SASL mechanism PLAIN refuses ***, but not message, ***, not 50: ***"]
 
     def test_only_brokers_are_quoted_and_only_on_topics(self) -> None:
         assert explain(KafkaError(KafkaError._SSL, SECRET)) == "Local: SSL error"
@@ -218,7 +218,7 @@ def test_what_needs_the_embedded_log_says_so() -> None:
 
 
 def test_the_state_of_delivery_lies_beside_the_configuration(tmp_path: Path) -> None:
-    """A log in Kafka has no folder; what destinations write is relative to where that state lies."""
+    """A log in Kafka has no folder; files of destinations are relative to the folder of the state."""
     configuration = rebase(parse_configuration(KAFKA), tmp_path)
     assert configuration.delivery_path == tmp_path / "trackcore-delivery.db"
     assert configuration.folder == tmp_path

@@ -1,4 +1,4 @@
-"""Writing to Kafka: what lies there, what is answered when it does not go well, and what is found again."""
+"""Writing to Kafka: the records, the errors, and the duplicates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adapter_helpers import NOON, Workers, envelope, eventually, run_python
 from confluent_kafka import KafkaError, Message
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
-from trackcore_kafka.cluster import OURS, ClientSettingRefused
+from trackcore_kafka.cluster import RESERVED, ClientSettingRefused
 
 from trackcore import Cause, Envelope, MessageWarning, Outcome, SinkUnavailable, WarningCode
 
@@ -19,7 +19,7 @@ STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
 
 
 def headers_of(found: Message) -> dict[str, str]:
-    """Give the headers as text."""
+    """Return the headers as text."""
     return {name: value.decode() for name, value in found.headers() or ()}  # type: ignore[str-unpack,union-attr]
 
 
@@ -82,7 +82,7 @@ class TestRecords:
 
 
 def connect(sink: KafkaSink) -> None:
-    """Have it store a message: the first may take longer than a short timeout allows."""
+    """Store a message first, which may take longer than a short timeout allows."""
 
     def is_stored() -> bool:
         try:
@@ -123,10 +123,10 @@ class TestFailure:
             with pytest.raises(SinkUnavailable):
                 sink.store([envelope("first")])
             trying = Workers([partial(sink.store, [envelope("trying")])])
-            eventually(sink._trying.locked)
-            with pytest.raises(SinkUnavailable, match="another request tries"):
+            eventually(sink._probing.locked)
+            with pytest.raises(SinkUnavailable, match="another request probes it"):
                 sink.store([envelope("turned away")])
-            assert sink._trying.locked(), "it did not wait for the one that tries"
+            assert sink._probing.locked(), "it did not wait for the one that tries"
             trying.finish()
             assert isinstance(trying.errors[0], SinkUnavailable)
         sink.close()
@@ -161,10 +161,10 @@ class TestFailure:
         own_cluster.fail(PRODUCE, KafkaError.MSG_SIZE_TOO_LARGE)
         with pytest.raises(SinkUnavailable, match=r"max\.message\.bytes"):
             sink.store([envelope("a")])
-        assert sink.store([envelope("a")]) == [STORED], "what was not acknowledged is not taken for known"
+        assert sink.store([envelope("a")]) == [STORED], "an unacknowledged message is not a duplicate"
         sink.close()
 
-    def test_a_passing_error_is_not_told(self, own_cluster: MockCluster) -> None:
+    def test_a_passing_error_is_not_reported(self, own_cluster: MockCluster) -> None:
         sink = KafkaSink(own_cluster.address, own_cluster.topics())
         connect(sink)
         own_cluster.fail(PRODUCE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.NOT_ENOUGH_REPLICAS)
@@ -172,7 +172,7 @@ class TestFailure:
         sink.close()
 
     def test_a_producer_that_failed_for_good_is_replaced(self, own_cluster: MockCluster) -> None:
-        """An idempotent producer that the cluster has fenced stays fenced; the sink makes itself another."""
+        """An idempotent producer that the cluster has fenced stays fenced; the sink makes another one."""
         topics = own_cluster.topics()
         sink = KafkaSink(own_cluster.address, topics, timeout=3)
         connect(sink)
@@ -233,12 +233,12 @@ class TestDuplicates:
         sink.close()
 
     def test_a_call_waits_for_the_other_that_sends_the_same(self, own_cluster: MockCluster) -> None:
-        """It must not call a duplicate what may never be acknowledged."""
+        """It must not report a message as a duplicate that may never be acknowledged."""
         sink = KafkaSink(own_cluster.address, own_cluster.topics(), timeout=2)
         connect(sink)
         with own_cluster.down():
             one = Workers([partial(sink.store, [envelope("a")])])
-            eventually(lambda: sink._flying)
+            eventually(lambda: sink._in_flight)
             other = Workers([partial(sink.store, [envelope("a")])])
             for workers in (one, other):
                 workers.finish()
@@ -266,7 +266,7 @@ sink.close()
 
 
 def test_a_fork_connects_anew_and_its_parent_goes_on(cluster: MockCluster, topics: KafkaTopics, log: KafkaLog) -> None:
-    """A process of its own: what other tests have left behind must not come along."""
+    """In another process, so that it forks without anything that other tests have left behind."""
     assert run_python(FORKING, cluster.servers, topics.prefix).split() == ["stored", "stored", "3", "stored"]
     assert {stored.message["messageId"] for stored in log.messages()} == {"before", "child", "after"}
 
@@ -351,7 +351,7 @@ def test_a_reader_is_refused_in_a_fork_and_its_parent_goes_on(cluster: MockClust
 
 
 class TestSettings:
-    @pytest.mark.parametrize("name", sorted(OURS))
+    @pytest.mark.parametrize("name", sorted(RESERVED))
     def test_what_the_promises_rest_on_cannot_be_changed(self, name: str) -> None:
         with pytest.raises(ClientSettingRefused):
             KafkaCluster(bootstrap_servers="localhost:9092", client={name: "1"})

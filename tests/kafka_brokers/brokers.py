@@ -1,6 +1,6 @@
 """Real brokers of Apache Kafka (KRaft), on loopback: three nodes that are controllers and brokers at once.
 
-The jars come from Maven Central by Maven, once; they are kept in `.kafka-brokers/` beside this repository's files.
+The jars come from Maven Central by Maven, once; they are kept in `.kafka-brokers/` in this repository.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ log.cleaner.dedupe.buffer.size=8388608
 
 
 def why_not() -> str | None:
-    """Say why real brokers cannot run here, or None if they can; fetches what they are made of."""
+    """Return why real brokers cannot run here, or None if they can; fetches their jars."""
     if shutil.which("java") is None:
-        return "there is no java (17 or newer)"
+        return "java (17 or newer) is missing"
     if list(JARS.glob("kafka_*.jar")):
         return None
     if shutil.which("mvn") is None:
-        return "there is no mvn to fetch Kafka's jars with"
+        return "mvn, which fetches Kafka's jars, is missing"
     command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={JARS}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else f"Kafka's jars cannot be fetched: {done.stdout[-500:]}"
@@ -68,11 +68,11 @@ class Broker:
 
     @property
     def settings(self) -> Path:
-        """Its file of settings."""
+        """The file with its settings."""
         return self.folder / "server.properties"
 
     def format(self) -> None:
-        """Make its folder ready to be started upon."""
+        """Prepare its folder for the start."""
         command = _java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", self.settings)
         subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
 
@@ -83,12 +83,12 @@ class Broker:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
 
     def send(self, how: signal.Signals) -> None:
-        """Send it a signal, as it runs."""
+        """Send it a signal."""
         assert self.process is not None
         self.process.send_signal(how)
 
     def kill(self) -> None:
-        """Kill it where it stands."""
+        """Kill it."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(PATIENCE)
@@ -118,7 +118,7 @@ class Brokers:
             broker.format()
 
     def start(self) -> None:
-        """Start what does not run, and wait until the cluster is whole."""
+        """Start the nodes that do not run, and wait until the cluster is whole."""
         for broker in self.all:
             if broker.process is None:
                 broker.start()

@@ -1,4 +1,4 @@
-"""Three real brokers for all tests together; without Java and Maven it is said loudly that nothing was tested."""
+"""Three real brokers, shared by all tests; without Java and Maven the run reports loudly that nothing was tested."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from kafka_brokers.brokers import Brokers, why_not
-from kafka_helpers import Served
+from served import Served
 
 _REPORT: list[str] = []
 _numbers = count(1)
@@ -29,7 +29,7 @@ def _brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
 
 @pytest.fixture(name="whole")
 def _whole(brokers: Brokers) -> Brokers:
-    """The cluster with all its brokers, whatever the test before has done to them."""
+    """The cluster with all its brokers, whatever the previous test has done to them."""
     brokers.start()
     return brokers
 
@@ -43,14 +43,14 @@ def _prefix() -> str:
 @pytest.fixture(name="report")
 def _report(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     """Lines to be shown at the end of the run."""
-    told: list[str] = []
-    yield told
-    _REPORT.extend(f"{request.node.name}: {line}" for line in told)
+    report: list[str] = []
+    yield report
+    _REPORT.extend(f"{request.node.name}: {line}" for line in report)
 
 
 @pytest.fixture(name="servers")
 def _servers() -> Iterator[list[Served]]:
-    """The servers that a test has started; whatever still runs at the end is killed."""
+    """The servers that a test has started; those that still run at the end are killed."""
     servers: list[Served] = []
     yield servers
     for served in servers:
@@ -58,7 +58,7 @@ def _servers() -> Iterator[list[Served]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what was measured, or why nothing was."""
+    """Show the measurements, or the reason why there are none."""
     if _REPORT:
         terminalreporter.section("Kafka on real brokers", bold=True)
         for line in _REPORT:

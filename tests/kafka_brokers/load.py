@@ -1,4 +1,4 @@
-"""Senders that behave as SDKs do: each batch is sent until it is answered 200, with the same messageIds each time."""
+"""Senders that behave as SDKs do: each batch is sent until the response is 200, with the same messageIds each time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections import Counter
 from http.client import HTTPException
 
 import attrs
-from kafka_helpers import Served
+from kafka_helpers import send
+from served import Served
 from trackcore_kafka import KafkaLog
 
 _BATCH = 10
@@ -17,9 +18,9 @@ _PAUSE_SECONDS = 0.1
 
 @attrs.define
 class Load:
-    """Some senders, each for a user of its own, that number their messages.
+    """Some senders, each for another user, that number their messages.
 
-    `served` may be put in place of another while they run.
+    `served` may be replaced while they run.
     """
 
     served: Served
@@ -33,7 +34,7 @@ class Load:
 
     @property
     def count(self) -> int:
-        """How many messages were acknowledged so far."""
+        """The number of messages acknowledged so far."""
         return sum(map(len, self.acknowledged.values()))
 
     def start(self) -> None:
@@ -53,7 +54,7 @@ class Load:
             assert not thread.is_alive(), "a sender waits without end"
 
     def check(self, log: KafkaLog) -> int:
-        """Check that each acknowledged message is there once, in order for each user; give the copies in the log."""
+        """Check that each acknowledged message is there once, in order for each user; return the number of copies."""
         found: dict[str, list[str]] = {user: [] for user in self.acknowledged}
         for stored in log.messages():
             found[stored.message["userId"]].append(stored.message["messageId"])
@@ -76,7 +77,7 @@ class Load:
 
     def _is_answered(self, body: object) -> bool:
         try:
-            answer = self.served.post(body)
+            answer = send(self.served, body)
         except (OSError, HTTPException, ValueError) as error:
             self.answers[type(error).__name__] += 1
             return False

@@ -1,4 +1,4 @@
-"""Kafka on real brokers: topics, times, consumer groups, and what is left when brokers or servers are killed."""
+"""Kafka on real brokers: topics, times, consumer groups, and killed brokers or servers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from adapter_helpers import NOON, envelope, eventually, rejected_record
 from confluent_kafka.admin import ConfigResource, ResourceType
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
-from kafka_helpers import Served, configure, lines, run, start
+from kafka_helpers import configure, lines, run, send, start
+from served import Served
 from trackcore_kafka import KafkaDestination, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 
 from trackcore import Outcome, SinkUnavailable
 
 UNDER_LOAD = 300
-"""How many messages are acknowledged before something is killed, and again before the next thing happens."""
+"""The number of acknowledged messages before something is killed, and again before the next event."""
 
 
 @pytest.fixture(name="topics")
@@ -38,7 +39,7 @@ def _sink(whole: Brokers, topics: KafkaTopics) -> Iterator[KafkaSink]:
 
 
 class TestTopics:
-    """Created when they are missing, else checked."""
+    """Created if missing, else checked."""
 
     def test_created_as_configured(self, whole: Brokers, prefix: str) -> None:
         topics = KafkaTopics(
@@ -56,10 +57,10 @@ class TestTopics:
         (answer,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topics.messages)]).values()
         config = {name: entry.value for name, entry in answer.result(10).items()}
         assert (config["min.insync.replicas"], config["retention.ms"]) == ("2", str(30 * 86_400_000))
-        topics.prepare(whole.address)  # a second server finds them as they should be
+        topics.prepare(whole.address)  # a second server finds them correct
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "detail"),
         [
             ({"partitions": 7}, "has 6 partitions where 7 are configured"),
             ({"min_insync_replicas": 3}, "has min.insync.replicas=2 where at least 3 is configured"),
@@ -69,11 +70,11 @@ class TestTopics:
         ],
     )
     def test_one_that_is_otherwise_is_refused(
-        self, whole: Brokers, topics: KafkaTopics, change: dict[str, Any], told: str
+        self, whole: Brokers, topics: KafkaTopics, change: dict[str, Any], detail: str
     ) -> None:
         with pytest.raises(UnusableCluster, match=r".") as raised:
             attrs.evolve(topics, **change).prepare(whole.address)
-        assert told in str(raised.value)
+        assert detail in str(raised.value)
 
     def test_more_replicas_than_brokers(self, whole: Brokers, prefix: str) -> None:
         with pytest.raises(UnusableCluster, match="cannot be created") as raised:
@@ -103,7 +104,7 @@ class TestReading:
 
 class TestGroup:
     def test_partitions_are_shared_and_taken_over(self, whole: Brokers, topics: KafkaTopics, sink: KafkaSink) -> None:
-        """What a member committed is not given again; what it did not is given to who takes over."""
+        """Committed messages are not read again; the others are read by the member that takes over."""
         sink.store([envelope(f"{n}", user_id=f"u{n}") for n in range(60)])
         readers = [KafkaGroupReader(whole.address, topics, group=topics.prefix) for _ in range(2)]
         seen: list[list[str]] = [[], []]
@@ -152,7 +153,7 @@ class TestGroup:
     def test_a_duplicate_of_what_was_committed_before(
         self, whole: Brokers, topics: KafkaTopics, sink: KafkaSink
     ) -> None:
-        """A reader begins before the committed position, and looks there for ids."""
+        """A reader begins before the committed position, and reads ids there."""
         sink.store([envelope("a"), envelope("b")])
         first = KafkaGroupReader(whole.address, topics, group=topics.prefix)
         assert _read(first, 2) == ["a", "b"]
@@ -206,7 +207,7 @@ class TestKilled:
     def test_a_broker_that_hangs_under_load(
         self, whole: Brokers, prefix: str, tmp_path: Path, servers: list[Served], report: list[str]
     ) -> None:
-        """It keeps its connections and answers nothing, as when its disk stands still."""
+        """It keeps its connections and does not respond, as with a stalled disk."""
         config = configure(tmp_path, whole.servers, prefix=prefix, partitions=6, min_insync=2)
         servers.append(start(config, "--workers", "2"))
         load = Load(servers[0])
@@ -256,8 +257,8 @@ class TestKilled:
         _await(load)
         whole.kill()
         eventually(lambda: load.answers["503"] >= 3, patience=60)
-        ready = servers[0].request("GET", "/ready")
-        assert (ready.status, servers[0].request("GET", "/health").status) == (503, 200)
+        ready = servers[0].ask("GET", "/ready")
+        assert (ready.status, servers[0].ask("GET", "/health").status) == (503, 200)
         assert ready.retry_after is not None
         assert 1 <= int(ready.retry_after) <= 300
         whole.start()
@@ -283,7 +284,7 @@ class TestCommands:
         config = configure(tmp_path, whole.servers, prefix=prefix, partitions=6, min_insync=2)
         servers.append(start(config))
         message = {"type": "track", "userId": "u", "event": "E", "messageId": "m1"}
-        assert servers[0].post({"batch": [message, {"type": "track"}]}).status == 200
+        assert send(servers[0], {"batch": [message, {"type": "track"}]}).status == 200
         (event,) = lines(run("events", "--since", "1h", "--limit", "5", "--config", config))
         assert event["message"]["messageId"] == "m1"
         (refused,) = lines(run("rejected", "--since", "1h", "--config", config))
@@ -304,7 +305,7 @@ class TestDestination:
 
 
 def test_a_cluster_that_is_not_there(prefix: str) -> None:
-    """Told as what it is, and in bounded time."""
+    """Reported as what it is, and in bounded time."""
     from trackcore_kafka import KafkaCluster  # noqa: PLC0415
 
     sink = KafkaSink(KafkaCluster(bootstrap_servers="127.0.0.1:9"), KafkaTopics(prefix=prefix))

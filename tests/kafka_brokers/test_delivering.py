@@ -16,8 +16,9 @@ from delivery_helpers import EndpointServer, envelopes
 from delivery_processes import Running
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
-from kafka_helpers import COMMAND, Served, configure, start
+from kafka_helpers import configure, start
 from patience import PATIENCE
+from served import COMMAND, Served
 from trackcore_kafka import KafkaLog, KafkaSink, KafkaTopics, user_key
 
 PARTITIONS = 6
@@ -48,14 +49,14 @@ batch_wait = "0s"
 
 @attrs.define
 class Site:
-    """An endpoint, and the processes that deliver to it, each with a folder and a state file of its own."""
+    """An endpoint, and the processes that deliver to it, each with its own folder and state file."""
 
     folder: Path
     endpoint: EndpointServer = attrs.field(factory=EndpointServer)
     running: list[Running] = attrs.field(factory=list)
 
     def configure(self, name: str, servers: str, prefix: str, destination: str | None = None) -> Path:
-        """Write the configuration of one process; it delivers to the endpoint unless it is told otherwise."""
+        """Write the configuration of one process; it delivers to the endpoint unless `destination` is passed."""
         (self.folder / name).mkdir()
         more = destination or _WEBHOOK.format(url=self.endpoint.url, batch=BATCH)
         return configure(self.folder / name, servers, prefix=prefix, partitions=PARTITIONS, min_insync=2, more=more)
@@ -118,7 +119,7 @@ def test_killed_under_load(whole: Brokers, prefix: str, site: Site, servers: lis
 
 
 def test_from_the_log_to_a_topic(whole: Brokers, prefix: str, site: Site) -> None:
-    """Keyed as in the log, so that the order of each user's messages holds."""
+    """Records are keyed as in the log, so the order of each user's messages holds."""
     topics = KafkaTopics(prefix=prefix, partitions=PARTITIONS)
     topics.prepare(whole.address)
     onward = f"{prefix}.onward"

@@ -183,7 +183,7 @@ class TestServe:
         server = serve("--write-key", "key")
         assert "its ids were made anew from its messages" in server.stderr()
         assert not list(LOG.parent.glob("*damaged*"))
-        assert check_log(LOG).misfit == CONSISTENT
+        assert check_log(LOG).inconsistency == CONSISTENT
         assert len(list(SqliteLog(LOG).messages())) == 3
 
     def test_an_older_log_is_said_to_be_brought_up_to_date(self, serve: Callable[..., Served]) -> None:

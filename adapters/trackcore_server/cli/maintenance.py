@@ -87,7 +87,7 @@ def check(*, config: Path | None, data: Path | None, mends: bool) -> None:
         condition = check_log(path, on_progress=lambda: progress.advance(task))
     for line in describe(condition):
         click.echo(line, err=True)
-    misfit = condition.misfit
+    misfit = condition.inconsistency
     if misfit.can_be_rebuilt and mends:
         mend(path)
         misfit = attrs.evolve(CONSISTENT, doubled=misfit.doubled)

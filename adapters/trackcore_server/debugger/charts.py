@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import attrs
+from trackcore_forks import renew_in_forks
 from trackcore_sqlite import Head, SqliteBrowser
-from trackcore_sqlitefile import renew_in_forks
 
 from trackcore import JSONObject, format_timestamp
 from trackcore.timestamps import EPOCH
@@ -57,7 +57,7 @@ class Charts:
         self._forget()
         renew_in_forks(self)
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Begin as a new process does: the lock of a parent, and the thread that counts, are not its child's."""
         self._lock = threading.Lock()
         self._counter = ThreadPoolExecutor(1, "charts")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import attrs
-from trackcore_sqlitefile import renew_in_forks
+from trackcore_forks import renew_in_forks
 
 from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
 
@@ -68,7 +68,7 @@ class RecordingSink:
         )
         return next(found, None) or None
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Begin as a new process does: a lock of a parent may have been copied in a held state."""
         self._lock = threading.Lock()
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import attrs
 import msgspec
+from trackcore_forks import renew_in_forks
 from trackcore_sqlite import PARTS, Filter, SqliteBrowser
-from trackcore_sqlitefile import renew_in_forks
 
 from trackcore.text.jsontext import encode_json
 from trackcore_server.debugger.rows import ROWS
@@ -62,7 +62,7 @@ class RecentRows:
     def __attrs_post_init__(self) -> None:
         renew_in_forks(self)
 
-    def start_anew(self) -> None:
+    def renew_after_fork(self) -> None:
         """Begin as a new process does: a lock of a parent may have been copied in a held state."""
         self._lock = threading.Lock()
 

@@ -43,7 +43,7 @@ def examine_log(path: Path) -> None:
             f"  sqlite3 '{aside}' .recover",
             err=True,
         )
-    elif condition.misfit.can_be_rebuilt:
+    elif condition.inconsistency.can_be_rebuilt:
         try:
             mend(path)
         except SinkUnavailable as error:
@@ -66,8 +66,8 @@ def describe(condition: Condition) -> list[str]:
         )
     if condition.faults:
         lines.append(f"THE LOG IS DAMAGED: {'; '.join(condition.faults)}")
-    elif condition.misfit:
-        lines.append(f"its ids do not fit its messages: {'; '.join(_describe_misfit(condition.misfit))}")
+    elif condition.inconsistency:
+        lines.append(f"its ids do not fit its messages: {'; '.join(_describe_inconsistency(condition.inconsistency))}")
     elif not condition.is_checked:
         lines.append(f"it has {condition.size:,} bytes, so it was not read as a whole; `trackcore check` does that")
     if condition.is_older:
@@ -78,14 +78,14 @@ def describe(condition: Condition) -> list[str]:
     return lines
 
 
-def _describe_misfit(misfit: Inconsistency) -> list[str]:
+def _describe_inconsistency(inconsistency: Inconsistency) -> list[str]:
     lines = []
-    if misfit.lacking:
-        lines.append(f"{misfit.lacking:,} messages are not among them, and could be stored twice")
-    if misfit.surplus:
-        lines.append(f"{misfit.surplus:,} of them belong to no message")
-    if misfit.miscounted:
-        lines.append(f"not counted rightly: {', '.join(misfit.miscounted)}")
-    if misfit.doubled:
-        lines.append(f"{misfit.doubled:,} messages are there more than once")
+    if inconsistency.lacking:
+        lines.append(f"{inconsistency.lacking:,} messages are not among them, and could be stored twice")
+    if inconsistency.surplus:
+        lines.append(f"{inconsistency.surplus:,} of them belong to no message")
+    if inconsistency.miscounted:
+        lines.append(f"not counted rightly: {', '.join(inconsistency.miscounted)}")
+    if inconsistency.doubled:
+        lines.append(f"{inconsistency.doubled:,} messages are there more than once")
     return lines

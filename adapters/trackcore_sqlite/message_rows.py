@@ -1,0 +1,60 @@
+"""Messages as rows of the table `messages`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+
+import msgspec
+
+from trackcore import Envelope
+from trackcore_sqlite import ids
+from trackcore_sqlite.times import milliseconds
+
+_COLUMNS = 12
+_ROWS_AT_ONCE = (64, 16, 4, 1)
+"""How many rows one statement inserts.  Each call into SQLite gives up the interpreter's lock, and with many threads it
+takes long to get it back; so a transaction should make few calls."""
+
+_INSERT_MESSAGES = {
+    count: f"INSERT INTO messages VALUES {', '.join(['(' + ', '.join('?' * _COLUMNS) + ')'] * count)}"
+    for count in _ROWS_AT_ONCE
+}
+
+
+def message_row(seq: int, key: ids.Key, envelope: Envelope) -> tuple[object, ...]:
+    """Return a message as a row of `messages`."""
+    return (
+        seq,
+        *key,
+        envelope.call,
+        envelope.user_id,
+        envelope.anonymous_id,
+        milliseconds(envelope.received_at),
+        _names_text(envelope.destinations),
+        _json_text(envelope.warnings) if envelope.warnings else None,
+        envelope.payload,
+        _names_text(envelope.inherited) if envelope.inherited else None,
+        envelope.found_by,
+    )
+
+
+def _json_text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+@lru_cache(maxsize=1_000)
+def _names_text(names: tuple[str, ...]) -> str:
+    """Return names as a JSON array.  Cached, since most messages of a source have the same ones."""
+    return _json_text(names)
+
+
+def insert_messages(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert rows that `message_row` built."""
+    start = 0
+    for count in _ROWS_AT_ONCE:
+        while len(rows) - start >= count:
+            connection.execute(_INSERT_MESSAGES[count], list(chain.from_iterable(rows[start : start + count])))
+            start += count
