@@ -376,10 +376,6 @@ class TestTables:
         told = [(row[0], row[1]) for row in table.rows]
         assert told == [(f"{sdk.title}: `{sdk.package}`", number) for sdk in SDKS for number in sdk.versions]
 
-    def test_tables_are_aligned(self) -> None:
-        for table in re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE):
-            assert len({len(line) for line in table.splitlines()}) == 1, table
-
 
 class TestConfiguration:
     DOCUMENT = tomllib.loads(fence("toml", "Configuration"))
