@@ -475,3 +475,12 @@ class TestDestinations:
         secrets = [secret for item in configuration.delivered for _, secret in item.secrets()]
         assert secrets
         assert all(isinstance(secret, Secret) and secret.is_named for secret in secrets)
+
+
+class TestContributing:
+    def test_the_places_that_it_names_exist(self) -> None:
+        text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+        (section,) = re.findall(r"^## Where is \.\.\.\?$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+        answers = [code_in(line.split("|")[2]) for line in section.splitlines() if line.startswith("| Where")]
+        assert len(answers) == 8
+        assert [path for found in answers for path in found if "/" in path and not (ROOT / path).is_file()] == []
