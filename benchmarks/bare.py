@@ -1,4 +1,4 @@
-"""The floor for HTTP: a Werkzeug app that reads the body and answers what trackcore answers, and does nothing else."""
+"""The floor for HTTP: a Werkzeug app that only reads the body and sends the response of trackcore."""
 
 from __future__ import annotations
 

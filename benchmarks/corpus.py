@@ -1,8 +1,8 @@
-"""The messages that all benchmarks work on: made by a seed, so every run on every machine sees the same bytes.
+"""The messages of all benchmarks: generated from a seed, so every run on every machine uses the same bytes.
 
 They are built as SDKs build them: mostly track, each with its own context (a page or a device), free-form properties
-with prices, lists and nested objects, here and there text that is not ASCII; about 720 bytes a message as JSON without
-spaces.  A batch holds 100, with a context and integrations of its own that are laid under those of its messages.
+with prices, lists and nested objects, and some text that is not ASCII; about 720 bytes a message as compact JSON.  A
+batch holds 100, with a context and integrations that are merged into those of its messages.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ _USER_AGENTS = (
 
 
 def make_bodies(count: int, *, seed: int = SEED, message_ids: bool = True) -> list[bytes]:
-    """Make bodies for `/v1/batch`, of 100 messages each.
+    """Build bodies for `/v1/batch`, of 100 messages each.
 
     Args:
-        count: how many bodies.
-        seed: which ones.
+        count: the number of bodies.
+        seed: the seed of their content.
         message_ids: whether messages carry a messageId; without, the server makes one, so the same body can be sent
             again and again and is never a duplicate.
     """
@@ -73,13 +73,13 @@ def make_bodies(count: int, *, seed: int = SEED, message_ids: bool = True) -> li
 
 
 def make_singles(count: int, *, seed: int = SEED, message_ids: bool = True) -> list[tuple[str, bytes]]:
-    """Make `(call, body)` pairs for `/v1/<call>`; the arguments are those of `make_bodies`."""
+    """Build `(call, body)` pairs for `/v1/<call>`; the arguments are those of `make_bodies`."""
     random = Random(seed)
     return [_single(message) for message in _messages(random, count, message_ids=message_ids)]
 
 
 def make_collector(sink: Sink) -> Collector:
-    """Make a collector with 10 destinations, a real clock and cheap message ids."""
+    """Build a collector with 10 destinations, a real clock and cheap message ids."""
     random = Random(SEED)
     return Collector(
         sources=[Source(name="website", write_keys=[KEY])],

@@ -1,11 +1,11 @@
-"""How much ingest loses while five debugger pages look on, and how long each of their questions takes.
+"""The intake lost to five open debugger pages, and the duration of each of their queries.
 
     python benchmarks/debugger_load.py FOLDER [--rounds N] [--seconds S] [--pace BATCHES]
 
-FOLDER is a data folder with a log, as large as you like, and a `trackcore.toml` whose first source has a write key and
-that has a `[debugger] token` in plain text.  Rounds with and without pages alternate, since machines are noisy.  Where
-clients, pages and server share few cores, the rate says as much of the clients as of the server: then look at the CPU
-time of the server for each message, best at a pace (batches a second of each client) that it can keep up with.
+FOLDER is a data folder with a log of any size, and a `trackcore.toml` whose first source has a write key and
+that has a `[debugger] token` in plain text.  Rounds with and without pages alternate, because machines are noisy.  If
+clients, pages and server share few cores, the rate depends on the clients as much as on the server: then compare the
+CPU time of the server for each message, at a pace (batches a second of each client) that it can sustain.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--pace", type=float, default=0.0)
-    parser.add_argument("--look", metavar="HOST:PORT")  # what this script starts itself as: five pages
+    parser.add_argument("--look", metavar="HOST:PORT")  # this script starts itself again, as five pages
     arguments = parser.parse_args()
     configuration = tomllib.loads((arguments.folder / "trackcore.toml").read_text())
     if arguments.look:
@@ -71,11 +71,11 @@ def main() -> None:
     print(f"lost with {PAGES} pages: {-change(rates):.1f} %, the median of {len(rates[True])} pairs of rounds")
     print("CPU of the server, µs a message, alone:  ", *(f"{cost:6.1f}" for cost in costs[False]))
     print("CPU of the server, µs a message, watched:", *(f"{cost:6.1f}" for cost in costs[True]))
-    print(f"more with {PAGES} pages: {change(costs):.1f} %, likewise")
+    print(f"more with {PAGES} pages: {change(costs):.1f} %, the median of these pairs")
 
 
 def change(found: dict[bool, list[float]]) -> float:
-    """Give by how many percent it is more with pages: the median over rounds, each with the one just before it."""
+    """Return the increase with pages in percent: the median over rounds, each compared with the one just before."""
     pairs = zip(found[False], found[True], strict=True)
     return statistics.median(100 * (watched / alone - 1) for alone, watched in pairs)
 
@@ -110,14 +110,14 @@ class serve:  # noqa: N801 - used as a function
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give the CPU time that a process and its workers have used."""
+    """Return the CPU time of a process and its workers."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return sum(one.user + one.system for one in times)
 
 
 def load(address: str, key: str, seconds: float, pace: float) -> float:
-    """Send batches at a pace, or as fast as they are answered, and give the messages per second."""
+    """Send batches at a pace, or as fast as they are answered, and return the messages per second."""
     end = time.monotonic() + seconds
     counts = [0] * CLIENTS
     headers = {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
@@ -144,7 +144,7 @@ def load(address: str, key: str, seconds: float, pace: float) -> float:
 
 
 def start_pages(folder: Path, address: str) -> subprocess.Popen[str]:
-    """Have another process ask what five pages ask, and wait until all of them are open."""
+    """Start another process that sends the requests of five pages, and wait until all of them are open."""
     command = [sys.executable, __file__, str(folder), "--look", address]
     pages = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert pages.stdout is not None
@@ -153,7 +153,7 @@ def start_pages(folder: Path, address: str) -> subprocess.Popen[str]:
 
 
 def look(address: str, token: str) -> None:
-    """Be five pages until killed, and say at the end how long the answers took."""
+    """Run five pages until killed, and print the response times at the end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     times: dict[str, list[float]] = {}
     opened = threading.Barrier(PAGES + 1)
@@ -170,7 +170,7 @@ def look(address: str, token: str) -> None:
 
 
 def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: float, opened: threading.Barrier) -> None:
-    """Ask what an open page asks, as often: for the new, for the charts, and now and then for the old."""
+    """Send the requests of an open page at its rate: new messages, charts, and sometimes older messages."""
     origin = f"http://{address}"
     connection = HTTPConnection(address)
     connection.request("POST", "/debugger/api/session", json.dumps({"token": token}).encode(), {"Origin": origin})

@@ -1,10 +1,10 @@
-"""How fast messages go to a local webhook, at what cost, and what that takes from the rate of intake.
+"""The speed of delivery to a local webhook, its cost, and its effect on the rate of intake.
 
     python benchmarks/delivery.py                       a million messages, then intake with and without delivery
     python benchmarks/delivery.py --messages 100000 --seconds 5
 
-The webhook reads requests, counts and answers, in a process of its own; it does not parse.  The processor time and the
-memory are those of the process that delivers, from /proc.
+The webhook reads requests, counts and answers, in its own process; it does not parse.  The processor time and the
+memory are those of the delivering process, from /proc.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ USERS = 1_000
 
 
 def main() -> None:
-    """Measure what was asked for, and tell."""
+    """Run the chosen measurements, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement of intake")
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measure_delivery(count: int) -> None:
-    """Deliver so many messages that are in the log already."""
+    """Deliver `count` messages that are already in the log."""
     with tempfile.TemporaryDirectory() as name, webhook() as (port, received):
         folder = Path(name)
         configure(folder, port)
@@ -78,7 +78,7 @@ def measure_delivery(count: int) -> None:
 
 
 def fill(path: Path, count: int) -> None:
-    """Put messages for the webhook into a log."""
+    """Store messages for the webhook in a log."""
     sink = SqliteSink(path)
     now = datetime.now(UTC)
     text = format_timestamp(now)
@@ -88,14 +88,14 @@ def fill(path: Path, count: int) -> None:
 
 
 def envelope(number: int, now: datetime, text: str) -> Envelope:
-    """Make a message as it is stored."""
+    """Build a message as it is stored."""
     user = f"user-{number % USERS}"
     payload = json.dumps(message(number) | {"timestamp": text, "receivedAt": text}).encode()
     return Envelope("website", f"message-{number}", "track", user, None, now, ("There",), (), payload)
 
 
 def message(number: int) -> dict[str, Any]:
-    """Make a message as a client sends it, of about 300 bytes."""
+    """Build a message as a client sends it, of about 300 bytes."""
     return {
         "type": "track",
         "messageId": f"message-{number}",
@@ -114,19 +114,19 @@ def message(number: int) -> dict[str, Any]:
 
 
 def measure_intake(seconds: float, rounds: int) -> None:
-    """Measure intake with and without delivery, in turn, so that what else the machine does meets both."""
+    """Measure intake with and without delivery, in turn, so that other load on the machine affects both."""
     rates: dict[bool, list[float]] = {False: [], True: []}
     for number in range(2 * rounds):
         delivers = bool(number % 2)
         rates[delivers].append(intake_rate(seconds, delivers=delivers))
     without, with_delivery = (statistics.median(rates[delivers]) for delivers in (False, True))
-    for told, median, all_of_them in (("alone", without, rates[False]), ("with delivery", with_delivery, rates[True])):
-        print(f"intake {told}: {median:,.0f} messages/s ({', '.join(f'{rate:,.0f}' for rate in all_of_them)})")
+    for label, median, all_of_them in (("alone", without, rates[False]), ("with delivery", with_delivery, rates[True])):
+        print(f"intake {label}: {median:,.0f} messages/s ({', '.join(f'{rate:,.0f}' for rate in all_of_them)})")
     print(f"  that is {100 * with_delivery / without:.0f} %")
 
 
 def intake_rate(seconds: float, *, delivers: bool) -> float:
-    """Give how many messages a second a server takes at full load."""
+    """Return the messages per second that a server accepts at full load."""
     with tempfile.TemporaryDirectory() as name, webhook() as (hook_port, received):
         folder = Path(name)
         configure(folder, hook_port)
@@ -147,7 +147,7 @@ def intake_rate(seconds: float, *, delivers: bool) -> float:
 
 
 def load(port: int, seconds: float) -> tuple[int, float]:
-    """Post batches of ten over eight connections for so long; give how many messages were taken."""
+    """Post batches of ten over eight connections for `seconds`; return the number of accepted messages."""
     counts = [0] * 8
     end = time.monotonic() + seconds
 
@@ -179,7 +179,7 @@ def load(port: int, seconds: float) -> tuple[int, float]:
 
 @contextmanager
 def webhook() -> Iterator[tuple[int, Any]]:
-    """Run a webhook in a process of its own; give its port and the number of messages it has had."""
+    """Run a webhook in its own process; yield its port and the number of messages it has received."""
     context = get_context("spawn")
     received = context.Value("Q", 0)
     listening = socket.create_server(("127.0.0.1", 0))
@@ -194,7 +194,7 @@ def webhook() -> Iterator[tuple[int, Any]]:
 
 
 def receive(listening: socket.socket, received: Any) -> None:
-    """Take requests for ever, counting messages."""
+    """Answer requests until killed, counting messages."""
     while True:
         connection, _ = listening.accept()
         stream = connection.makefile("rb")
@@ -220,13 +220,13 @@ def configure(folder: Path, port: int) -> None:
 
 
 def processor_seconds(pid: int) -> float:
-    """Give the processor time that a process has used."""
+    """Return the processor time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def resident_mebibytes(pid: int) -> float:
-    """Give the memory that a process holds."""
+    """Return the resident memory of a process."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
 

@@ -1,8 +1,8 @@
-"""The log as it grows: how fast it takes messages, how fast it answers, and how large it is.
+"""The log as it grows: its insert rate, its response times and its size.
 
 Insert rates are those of `SqliteSink.store` with 100 messages a call, each call durable.  Between the points of
 measurement the log is filled by larger calls.  At each point a new log is measured in alternation with the one that
-has grown, so that whatever else the machine does at the time slows both, and their ratio holds.
+has grown, so that other load on the machine slows both, and their ratio stays meaningful.
 """
 
 from __future__ import annotations
@@ -41,10 +41,14 @@ _PAGE = 50
 
 @click.command()
 @click.option(
-    "--messages", default=200_000, show_default=True, metavar="N", help="Grow to so many messages, e.g. 5000000."
+    "--messages",
+    default=200_000,
+    show_default=True,
+    metavar="N",
+    help="Grow to this many messages, e.g. 5000000.",
 )
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the log is made: the disk to be measured.")
-@click.option("--keep", is_flag=True, help="Keep the log that was made, and say where it is.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder of the log: the disk to be measured.")
+@click.option("--keep", is_flag=True, help="Keep the log, and print its path.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(*, messages: int, folder: Path | None, keep: bool, as_json: bool) -> None:
     """Measure the log at 0 messages, at a fifth of --messages, and at --messages."""
@@ -85,7 +89,7 @@ def _grow(folder: Path, points: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _insert_rates(growing: _GrowingLog) -> dict[str, float]:
-    """Measure the log that has grown, and a new one, in turns.  It stores some thousand messages on the way."""
+    """Measure the grown log and a new one in turns.  This stores some thousand messages."""
     with (
         TemporaryDirectory(prefix="new-", dir=growing.file.parent) as folder,
         closing(_GrowingLog(Path(folder) / _FILE)) as new,
@@ -98,7 +102,7 @@ def _insert_rates(growing: _GrowingLog) -> dict[str, float]:
 
 
 class _GrowingLog:
-    """A log that is filled from the corpus, each message under a new id."""
+    """A log filled from the corpus, each message with a new id."""
 
     def __init__(self, file: Path) -> None:
         self.count = 0
@@ -109,13 +113,13 @@ class _GrowingLog:
         self._last_user: str | None = None
 
     def fill(self, count: int) -> Iterator[None]:
-        """Store until there are so many, giving way now and then to show progress."""
+        """Store until the log has `count` messages, yielding sometimes to show progress."""
         while self.count < count:
             self._store(min(_FILL_MESSAGES, count - self.count))
             yield
 
     def measure(self) -> dict[str, Any]:
-        """Measure its size and its answers."""
+        """Measure its size and its response times."""
         return {
             "file bytes per message": self._size() / self.count,
             **{
@@ -129,7 +133,7 @@ class _GrowingLog:
         self._sink.close()
 
     def insert_rate(self) -> float:
-        """Store some thousand messages, 100 a call, and tell how many a second."""
+        """Store some thousand messages, 100 a call, and return the number per second."""
         calls = [list(islice(self._envelopes, BATCH_MESSAGES)) for _ in range(_ROUND_CALLS)]
         started = time.perf_counter()
         for envelopes in calls:
@@ -157,7 +161,7 @@ class _GrowingLog:
         ]
 
     def _size(self) -> int:
-        """Give the size of the file and of what lies beside it, in bytes."""
+        """Return the size of the file and of the files beside it, in bytes."""
         return sum(file.stat().st_size for file in self.file.parent.glob(self.file.name + "*"))
 
 

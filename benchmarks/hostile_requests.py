@@ -1,4 +1,4 @@
-"""Requests made to hurt, each within the limits or just beyond: the worst that a parser, a merger or a log may meet."""
+"""Hostile requests, each within the limits or just beyond: the worst cases for a parser, a merger or a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST = Limits().request_bytes
 MESSAGE = Limits().message_bytes
 ITEMS = Limits().batch_messages
 QUERY = 8_000
-"""The longest query that the server lets through, in bytes."""
+"""The longest query that the server accepts, in bytes."""
 
 _KEY = "Basic " + base64.b64encode(b"abc123:").decode()
 
@@ -47,7 +47,7 @@ def case(make: Callable[[], Attack]) -> Callable[[], Attack]:
 
 
 def batch(items: Iterable[bytes], shared: bytes = b"") -> bytes:
-    """Give a batch of these items, with what it shares, cut off where a request is full."""
+    """Return a batch of these items, with its shared fields, cut off at the limit of a request."""
     start, end = b"{" + shared + b'"batch":[', b"]}"
     room = REQUEST - len(start) - len(end)
     kept = []
@@ -66,19 +66,19 @@ def filled(unit: bytes, size: int, start: bytes = b"", end: bytes = b"", between
 
 
 def message(properties: bytes) -> bytes:
-    """Give a good track message with these properties."""
+    """Return a valid track message with these properties."""
     return b'{"type":"track","userId":"u","event":"E","properties":' + properties + b"}"
 
 
 def messages(properties: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Give as many messages as one asks for, each filled up to its limit by `properties(room)`."""
+    """Yield messages without end, each filled to its limit by `properties(room)`."""
     room = MESSAGE - len(message(b""))
     while True:
         yield message(properties(room))
 
 
 def numbered(room: int, value: bytes = b"0", numbers: Iterator[int] | None = None) -> bytes:
-    """Give an object of as many different keys as fit."""
+    """Return an object with as many different keys as fit."""
     numbers = numbers or count()
     members = []
     room -= 2
@@ -90,11 +90,11 @@ def numbered(room: int, value: bytes = b"0", numbers: Iterator[int] | None = Non
 
 
 def nested(levels: int, inner: bytes = b"0", key: bytes = b"a") -> bytes:
-    """Give objects in objects."""
+    """Return nested objects."""
     return b'{"%b":' % key * levels + inner + b"}" * levels
 
 
-# Honest, for comparison
+# Ordinary, for comparison
 
 
 @case
@@ -216,7 +216,7 @@ def surrogate_in_shared_context() -> Attack:
 
 @case
 def surrogate_and_likenesses() -> Attack:
-    """What the mended text is searched for stands last, after much that is nearly the same."""
+    """The normalized text is searched for a part at its end, after many parts that are nearly the same."""
     near = b'{"a":"' + b"x" * 30_000
     return Attack(body=batch([*[near + b'y"}'] * 15, near + rb'\ud800"}']))
 
@@ -269,7 +269,7 @@ def floats() -> Attack:
 
 @case
 def floats_of_extreme_exponents() -> Attack:
-    """Most floats are read in 0.03 microseconds, and these in 8."""
+    """Most floats are parsed in 0.03 microseconds, and these in 8."""
     return Attack(body=batch(messages(lambda room: filled(b"1e300", room, b'{"a":[', b"]}", b","))))
 
 
@@ -306,7 +306,7 @@ def keys_in_envelope() -> Attack:
 
 @case
 def keys_hash_flooding() -> Attack:
-    """Keys whose hashes would collide, if hashes of text were not secret: multiples of a power of two as text."""
+    """Keys whose hashes would collide if text hashing were not randomized: multiples of a power of two as text."""
     numbers = count(step=1 << 20)
     return Attack(body=batch(messages(lambda room: numbered(room, numbers=numbers))))
 
@@ -381,7 +381,7 @@ def bad_items_at_their_limit() -> Attack:
 
 @case
 def mended_items() -> Attack:
-    """Each message leaves the fast way: ids as numbers, times that cannot be read, a key that is another."""
+    """Each message leaves the fast path: numeric ids, unreadable times, a different write key."""
     one = (
         b'{"type":"track","event":"E","userId":%d,"anonymousId":1.5,"messageId":%d,"timestamp":"x%d","sentAt":"y%d"'
         b',"writeKey":"z"}'
@@ -463,7 +463,7 @@ def integrations_each_different() -> Attack:
 
 @case
 def integrations_case_flood() -> Attack:
-    """Names that differ from a destination by case only, of which each gets a warning."""
+    """Names that differ from a destination only in case, each of which gets a warning."""
     rng = random.Random(1)
 
     def name() -> bytes:

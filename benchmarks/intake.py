@@ -1,7 +1,7 @@
-"""The core alone: from the bytes of a batch to envelopes, beside the floor, pydantic and the standard library.
+"""The core alone: from the bytes of a batch to envelopes, compared with the floor, pydantic and the standard library.
 
 The floor is msgspec decoding the same bytes into Python values and encoding these: no server in Python can do less.
-Rounds are interleaved and measured in CPU time of this process, so that whatever else the machine does hits all alike.
+Rounds are interleaved and measured in CPU time of this process, so that other load on the machine affects all alike.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _Nowhere:
         return [Outcome.STORED] * len(envelopes)
 
     def check_ready(self) -> None:
-        """Nothing is always ready."""
+        """It is always ready."""
 
 
 def _floor(body: bytes) -> bytes:
@@ -106,7 +106,7 @@ def _contestants(collector: Collector) -> dict[str, Callable[[Any], object]]:
 
 
 def _compare(contestants: dict[str, Callable[[Any], object]], items: Sequence[Any], rounds: int) -> dict[str, float]:
-    """Give the median of the CPU seconds that each takes for one item."""
+    """Return the median CPU seconds of each for one item."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, handle in contestants.items():

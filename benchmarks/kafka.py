@@ -1,10 +1,10 @@
-"""How fast the log in Kafka is written and read, on three real brokers that share this machine with the client.
+"""The speed of writing and reading the log in Kafka, on three real brokers that share this machine with the client.
 
     python benchmarks/kafka.py [--seconds 10]
 
-It needs Java 17 and Maven, as `poe kafka` does.  The brokers take most of the processors here, so the rates say what
-one small machine does with everything on it; the processor time of a message is the client's alone, and is what a
-server of its own would spend.
+It needs Java 17 and Maven, as `poe kafka` does.  The brokers take most of the processors here, so the rates are
+those of one small machine with everything on it; the processor time of a message is the client's alone, and is what a
+separate server would spend.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PROPERTIES = b'"properties":{"revenue":14.99,"note":"%s"}' % (b"x" * 400)
 
 
 def main() -> None:
-    """Write with several sizes of batch, then read what was written."""
+    """Write with several sizes of batch, then read the messages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long each kind of writing takes")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of each kind of writing")
     seconds = parser.parse_args().seconds
     reason = why_not()
     if reason is not None:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def write(cluster: KafkaCluster, topics: KafkaTopics, batch: int, seconds: float) -> None:
-    """Store from several threads for a while."""
+    """Store from several threads for some seconds."""
     sink = KafkaSink(cluster, topics)
     sink.store([envelope("first", "user-0")])
     waits: list[float] = []
@@ -115,14 +115,14 @@ def tell(what: str, count: int, began: float, processor: float) -> None:
 
 
 def envelope(message_id: str, user: str) -> Envelope:
-    """Make a message of about 550 bytes."""
+    """Build a message of about 550 bytes."""
     payload = b'{"type":"track","messageId":"%s","userId":"%s","event":"Item Purchased",%s}'
     encoded = payload % (message_id.encode(), user.encode(), PROPERTIES)
     return Envelope("website", message_id, "track", user, None, datetime.now(UTC), ("Mixpanel",), (), encoded)
 
 
 def processor_seconds() -> float:
-    """Give the processor time of this process."""
+    """Return the processor time of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

@@ -1,7 +1,7 @@
-"""Servers to be measured, and the load that wrk puts on them.
+"""Servers to be measured, and the load from wrk.
 
 The load is wrk's (https://github.com/wg/wrk, `apt-get install wrk`): it is written in C, so that on a small machine
-nearly all of the processors is left to the server.  It sends the bodies of the corpus in turn, over connections that
+nearly all processor time is left to the server.  It sends the bodies of the corpus in turn, over connections that
 stay open.  They have no messageId, so that the server makes one for each and no message is a duplicate.
 """
 
@@ -61,7 +61,7 @@ end
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """What came of one spell of load.  Times are in milliseconds, memory in MB, CPU in cores kept busy."""
+    """The result of one period of load.  Times are in milliseconds, memory in MB, CPU in cores kept busy."""
 
     requests_per_second: float
     p50: float
@@ -82,15 +82,15 @@ class RunningServer:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve."""
+        """The worker processes."""
         return psutil.Process(self.process.pid).children()
 
     def largest_worker(self) -> float:
-        """Give the memory of the largest worker, in MB."""
+        """Return the memory of the largest worker, in MB."""
         return max(worker.memory_info().rss for worker in self.workers) / MEGABYTE
 
     def cpu_seconds(self) -> float:
-        """Give what all its processes have used."""
+        """Return the CPU seconds of all its processes."""
         processes = [psutil.Process(self.process.pid), *self.workers]
         return sum(sum(process.cpu_times()[:2]) for process in processes)
 
@@ -118,7 +118,7 @@ def bare(folder: Path, *, workers: int, threads: int) -> Iterator[RunningServer]
 def put_load(
     server: RunningServer, requests: Sequence[tuple[str, bytes]], *, folder: Path, connections: int, seconds: float
 ) -> Load:
-    """Let wrk send requests, `(path, body)` in turn, for so many seconds."""
+    """Send requests with wrk, `(path, body)` in turn, for `seconds`."""
     script = _write_script(requests, folder)
     command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
     command += ["--timeout", "30s", "--script", str(script), f"http://127.0.0.1:{server.port}/"]
@@ -140,14 +140,14 @@ def put_load(
 
 
 def check_tools() -> None:
-    """Stop with a sentence when wrk is not there."""
+    """Exit with a message if wrk is not installed."""
     if shutil.which("wrk") is None:
         sys.exit("This benchmark needs wrk: apt-get install wrk, brew install wrk, or https://github.com/wg/wrk")
 
 
 @contextmanager
 def _watching(measure: Callable[[], float]) -> Iterator[list[float]]:
-    """Measure twice a second for as long as the block takes, and once at its end."""
+    """Measure twice a second during the block, and once at its end."""
     found: list[float] = []
     is_over = threading.Event()
 

@@ -1,6 +1,6 @@
-"""Durable intake over HTTP: `trackcore serve` under wrk, beside a bare Werkzeug app and SQLite alone.
+"""Durable intake over HTTP: `trackcore serve` under wrk, compared with a bare Werkzeug app and SQLite alone.
 
-The rounds of all are interleaved, so that whatever else the machine does hits all alike, and medians are told.
+The rounds are interleaved, so that other load on the machine affects all alike; the results are medians.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _WARM_UP_SECONDS = 2
     type=click.IntRange(min=0),
     default=0,
     metavar="M",
-    help="Then load it for so long, to see whether memory grows.",
+    help="Minutes of further load, to see whether memory grows.",
 )
 @click.option("--compare", is_flag=True, help="Compare numbers of workers and threads instead (singles).")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the log is made: the disk to be measured.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder of the log: the disk to be measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(
     *,
@@ -80,7 +80,7 @@ def main(
 
 @attrs.frozen(kw_only=True)
 class _Setting:
-    """How it is measured."""
+    """The settings of the measurement."""
 
     folder: Path
     workers: int
@@ -177,7 +177,7 @@ def _requests() -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
 
 
 def _watch_growth(setting: _Setting, server: RunningServer, minutes: int) -> list[float]:
-    """Load singles and batches in turn, and give the memory at the end of each minute, in MB."""
+    """Load singles and batches in turn, and return the memory at the end of each minute, in MB."""
     singles, batches = _requests()
     sizes = []
     for minute in range(1, minutes + 1):
@@ -205,7 +205,7 @@ def _compare(setting: _Setting) -> Report:
 
 
 def _middle_of(loads: list[Load]) -> Load:
-    """Give the medians; what went wrong is summed up."""
+    """Return the medians, and the sum of the failures."""
     columns = {name: [getattr(load, name) for load in loads] for name in attrs.fields_dict(Load)}
     return Load(
         **{name: sum(values) if name in ("refused", "broken") else middle(values) for name, values in columns.items()}

@@ -1,7 +1,7 @@
-"""The same messages as pydantic v2 models, as one would write them who wants no more than parse and dump.
+"""The same messages as pydantic v2 models, written for parsing and dumping only.
 
-Less than intake does: nothing is merged, no time is corrected, no destination resolved, no rule of a message checked
-but the types of its fields and which must be there.
+This is less than intake does: nothing is merged, no time is corrected, no destination is resolved, and of the rules of
+a message only the types of its fields and the required fields are checked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import VERSION as VERSION  # noqa: PLC0414 - told in the report
+from pydantic import VERSION as VERSION  # noqa: PLC0414 - part of the report
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel
 
@@ -80,7 +80,7 @@ _Message = Annotated[Identify | Track | Page | Screen | Group | Alias, Field(dis
 
 
 class Batch(_Model):
-    """A batch of them."""
+    """A batch of these messages."""
 
     batch: list[_Message]
     context: dict[str, Any] | None = None
@@ -92,5 +92,5 @@ _batches = TypeAdapter(Batch)
 
 
 def parse_and_dump(body: bytes) -> bytes:
-    """Parse a batch and print it again."""
+    """Parse a batch and dump it again."""
     return _batches.dump_json(_batches.validate_json(body), by_alias=True, exclude_none=True)

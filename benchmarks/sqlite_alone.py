@@ -1,6 +1,6 @@
-"""SQLite alone: the rows that the corpus becomes, by `executemany`, 100 a transaction.
+"""SQLite alone: the rows of the corpus, inserted by `executemany`, 100 a transaction.
 
-The tables are those with which the log began: a unique index sees to it that no message is there twice.
+The tables are those of the first version of the log: a unique index prevents duplicates.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from trackcore import MemorySink
 _INSERT = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WITH_UNIQUE_INDEX = 2
 _SPARE = 64
-"""How many transactions are made ready at a time, outside of what is measured."""
+"""The number of transactions prepared at a time, outside of the measured time."""
 
 
 class SqliteAlone:
-    """A log that is written without trackcore; `synchronous=FULL` and WAL, as in the log itself."""
+    """A log written without trackcore; `synchronous=FULL` and WAL, as in the log itself."""
 
     def __init__(self, file: Path) -> None:
         self._connection = open_for_writing(file, 5.0, MIGRATIONS[:_WITH_UNIQUE_INDEX])
@@ -33,7 +33,7 @@ class SqliteAlone:
         self._rows = _rows()
 
     def messages_per_second(self, seconds: float) -> float:
-        """Insert for so many seconds."""
+        """Insert for `seconds`."""
         took = 0.0
         count = 0
         while took < seconds:
@@ -53,7 +53,7 @@ class SqliteAlone:
 
 
 def _rows() -> Iterator[tuple[object, ...]]:
-    """Give the rows of the corpus again and again, each time with new ids."""
+    """Yield the rows of the corpus again and again, each time with new ids."""
     sink = MemorySink()
     collector = make_collector(sink)
     for body in make_bodies(20, message_ids=False):

@@ -1,4 +1,4 @@
-"""How benchmarks tell what they found: a table for people, JSON on request, and on which machine it was."""
+"""The output of benchmarks: a table for people, JSON on request, and the machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 _PLAIN_WIDTH = 200
-"""Columns of output that is no terminal: nothing is to be cut."""
+"""Columns of output that is not a terminal: nothing is to be cut."""
 
 
 @attrs.frozen(kw_only=True)
 class Goal:
-    """One thing a benchmark must show: `measured` is to be at least, or at most, `bound`."""
+    """One target of a benchmark: `measured` is to be at least, or at most, `bound`."""
 
     name: str
     measured: float
@@ -33,13 +33,13 @@ class Goal:
 
     @property
     def is_met(self) -> bool:
-        """Whether it is shown."""
+        """Whether the target is met."""
         return self.measured <= self.bound if self.at_most else self.measured >= self.bound
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What a benchmark found.  The names of columns hold their units; `rows` are told in their order."""
+    """The results of a benchmark.  The names of columns contain their units; `rows` are printed in their order."""
 
     title: str
     rows: Sequence[dict[str, Any]]
@@ -54,7 +54,7 @@ class Report:
         console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
         console.print(_table(self.title, self.rows))
         if self.goals:
-            console.print(_table("What it must show", [_goal_row(goal) for goal in self.goals]))
+            console.print(_table("Targets", [_goal_row(goal) for goal in self.goals]))
         told = {**self.settings, **machine()}
         console.print("; ".join(f"{name}: {value}" for name, value in told.items()), style="dim", soft_wrap=True)
 
@@ -70,7 +70,7 @@ class Report:
 
 
 def machine() -> dict[str, Any]:
-    """Say where and when this was measured."""
+    """Print where and when this was measured."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
@@ -81,7 +81,7 @@ def machine() -> dict[str, Any]:
 
 
 def middle(values: Sequence[float]) -> float:
-    """Give the median: rounds that a busy machine spoiled do not count."""
+    """Return the median, so that rounds on a busy machine do not count."""
     return statistics.median(values)
 
 

@@ -1,7 +1,7 @@
-"""The worst that one request can do: processor time and extra memory for each hostile body that fits the limits.
+"""The cost of the worst requests: processor time and extra memory for each hostile body within the limits.
 
-Every case runs in a fresh process, on the whole app and a real log: once after a small honest request for memory (how
-far the resident size rises above where it was), then a few times for processor time, of which the least is told.
+Every case runs in a fresh process, on the whole app and a real log: once after a small ordinary request for memory (the
+rise of the resident size), then a few times for processor time, of which the least is reported.
 
     python benchmarks/worst_case.py [CASE...] [--json]
 
@@ -36,7 +36,7 @@ TARGET_MILLISECONDS = 100
 """Processor time for one request."""
 
 TARGET_MEGABYTES = 10
-"""Memory for one request above what the process had."""
+"""Memory for one request above the initial memory of the process."""
 
 _RUNS = 3
 _PATIENCE_SECONDS = 120
@@ -84,9 +84,9 @@ def _collector(sink: SqliteSink) -> Collector:
 
 @contextmanager
 def _memory() -> Iterator[list[int]]:
-    """Give how far the resident size rose above where it was, in bytes, at its highest."""
+    """Return the highest rise of the resident size, in bytes."""
     result: list[int] = []
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the highest so far
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
     before = _resident("VmRSS")
     yield result
     result.append(max(0, _resident("VmHWM") - before))
@@ -100,7 +100,7 @@ def _resident(field: str) -> int:
 
 
 def _call(app: TrackingApp, attack: Attack) -> tuple[int, int]:
-    """Call the app as a server does; give the status and the size of the answer."""
+    """Call the app as a server does; return the status and the size of the response."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": attack.method,
         "SCRIPT_NAME": "",
@@ -127,7 +127,7 @@ def _call(app: TrackingApp, attack: Attack) -> tuple[int, int]:
 
 
 def run(name: str) -> dict[str, Any]:
-    """Measure one case in a process of its own, which may neither run nor grow for ever."""
+    """Measure one case in its own process, with a limit on time and memory."""
 
     def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_CEILING, _MEMORY_CEILING))
@@ -147,7 +147,7 @@ def run(name: str) -> dict[str, Any]:
 
 
 def is_within_targets(found: dict[str, Any]) -> bool:
-    """Tell whether a measurement keeps both targets."""
+    """Return whether a measurement meets both targets."""
     return bool(
         found.get("cpu_ms", TARGET_MILLISECONDS + 1) <= TARGET_MILLISECONDS
         and found.get("memory_mb", TARGET_MEGABYTES + 1) <= TARGET_MEGABYTES
@@ -158,7 +158,7 @@ def is_within_targets(found: dict[str, Any]) -> bool:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="which to run (default: all)")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="the cases to run (default: all)")
     parser.add_argument("--json", action="store_true", help="write each measurement as a line of JSON")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
