@@ -26,7 +26,7 @@ def test_everything_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "told"),
+    ("text", "path", "detail"),
     [
         (KAFKA.replace("bootstrap_servers", "servers"), "destinations[0].servers", "there is no such setting"),
         (KAFKA.replace('topic = "tracking"', ""), "destinations[0].topic", "is missing"),
@@ -36,26 +36,22 @@ def test_everything_said() -> None:
         (KAFKA + "client.acks = []", "destinations[0].client.acks", "expected a string"),
     ],
 )
-def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str) -> None:
+    with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
         parse_configuration(text)
-    assert raised.value.path == path
-    assert told in raised.value.detail
 
 
 @pytest.mark.parametrize(
-    ("client", "path", "told"),
+    ("client", "path", "detail"),
     [
         ("client.acks = 1", "destinations[0]", "client.acks: trackcore decides"),
         ('client.sasl.usrname = "me"', "destinations[0]", "client.sasl.usrname: No such configuration property"),
         ('client.sasl.password = "env:NOWHERE"', "destinations[0].client.sasl.password", "NOWHERE is not set"),
     ],
 )
-def test_mistakes_in_what_goes_to_librdkafka_are_told_at_the_start(client: str, path: str, told: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+def test_mistakes_in_what_goes_to_librdkafka_are_reported_at_the_start(client: str, path: str, detail: str) -> None:
+    with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
         check_destinations(parse_configuration(KAFKA + client), environ={})
-    assert raised.value.path == path
-    assert told in raised.value.detail
 
 
 def test_keys_are_those_of_the_log_and_what_is_too_large_is_refused_alone(cluster: MockCluster, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "told"),
+    ("text", "path", "detail"),
     [
         ('[log]\nkind = "kafak"', "log.kind", "did you mean 'kafka'?"),
         ("[log]\nkind = 1", "log.kind", "expected a string"),
@@ -115,15 +115,13 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         (KAFKA + "[log.client]\nsasl.username = []", "log.client.sasl.username", "expected a string"),
     ],
 )
-def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str) -> None:
+    with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
         parse_configuration(text)
-    assert raised.value.path == path
-    assert told in raised.value.detail
 
 
 @pytest.mark.parametrize(
-    ("client", "path", "told"),
+    ("client", "path", "detail"),
     [
         ("acks = 1", "log.client.acks", "trackcore decides"),
         ('sasl.usrname = "me"', "log.client.sasl.usrname", "No such configuration property"),
@@ -131,13 +129,11 @@ def test_mistakes_are_told_with_their_path(text: str, path: str, told: str) -> N
         ('sasl.password = "env:NOT_SET_ANYWHERE"', "log.client.sasl.password", "NOT_SET_ANYWHERE is not set"),
     ],
 )
-def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, told: str) -> None:
+def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, detail: str) -> None:
     configuration = parse_configuration(f"{KAFKA}[log.client]\n{client}")
     for use in (make_sink, open_log):
-        with pytest.raises(ConfigurationError) as raised:
+        with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
             use(configuration)
-        assert raised.value.path == path
-        assert told in raised.value.detail
 
 
 class TestEmbedded:
