@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "SECURITY.md", "CONTRIBUTING.md")
 
 PHRASES = (
-    r"\A\s*(?:Gives?|Tells?|Says?|Hear|Be told)\b",  # Return, Report, Raise, Build, or a noun
+    r"\A\s*(?:Gives?|Tells?|Says?|Hear|Be told)\b(?! up\b)",  # Return, Report, Raise, Build, or a noun
     r"(?:\A\s*|(?<=[.;!?]\s)\s*)(?:What|Who|Whoever) (?![^.;!?]*\?)",  # name the thing: "the rejected message"
     r"(?i:(?<![-\w])mend(?:s|ed|ing)?\b)",  # normalize, repair, fix
     r"(?i:\bbut for\b|\b(?:of )?no use\b)",  # except for, unusable
