@@ -1,4 +1,4 @@
-"""What the tests of the adapters share: records to store, a server to call without a socket, and bounded waiting."""
+"""Helpers for the tests of the adapters: records to store, a server to call without a socket, and bounded waiting."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def envelope(
     warnings: tuple[MessageWarning, ...] = (),
     payload: bytes | None = None,
 ) -> Envelope:
-    """Make an envelope; two of the same arguments are equal and not identical."""
+    """Build an envelope; two of the same arguments are equal and not identical."""
     if payload is None:
         payload = json.dumps({"messageId": message_id, "type": call}).encode()
     return Envelope(source, message_id, call, user_id, anonymous_id, received_at, destinations, warnings, payload)
 
 
 def rejected_record(payload: bytes = b"{}", *, source: str = "website", code: str = "no_type") -> RejectedRecord:
-    """Make a record of a rejected message."""
+    """Build a record of a rejected message."""
     return RejectedRecord(
         source=source,
         received_at=NOON,
@@ -82,7 +82,7 @@ def rejected_record(payload: bytes = b"{}", *, source: str = "website", code: st
 
 
 def quarantined_request(payload: bytes = b"{}", *, write_key: str | None = "nobody's") -> QuarantinedRequest:
-    """Make a request of an unknown write key."""
+    """Build a request with an unknown write key."""
     return QuarantinedRequest(
         received_at=NOON,
         endpoint="batch",
@@ -97,7 +97,7 @@ def quarantined_request(payload: bytes = b"{}", *, write_key: str | None = "nobo
 
 
 def eventually(condition: Callable[[], object], *, patience: float = PATIENCE) -> None:
-    """Wait until something is so; fail when it does not happen within so many seconds."""
+    """Wait until `condition` is true; fail after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:
@@ -106,13 +106,13 @@ def eventually(condition: Callable[[], object], *, patience: float = PATIENCE) -
 
 
 class Workers:
-    """Threads that all begin at once, with what each gave or raised."""
+    """Threads that all begin at once, with the result or the error of each."""
 
     def __init__(self, tasks: Iterable[Callable[[], object]]) -> None:
         tasks = list(tasks)
         self.results: list[Any] = [None] * len(tasks)
         self.errors: list[BaseException | None] = [None] * len(tasks)
-        self._gate = threading.Barrier(len(tasks))
+        self._start = threading.Barrier(len(tasks))
         self._threads = [
             threading.Thread(target=self._run, args=(number, task), daemon=True) for number, task in enumerate(tasks)
         ]
@@ -120,14 +120,14 @@ class Workers:
             thread.start()
 
     def _run(self, number: int, task: Callable[[], object]) -> None:
-        self._gate.wait(PATIENCE)
+        self._start.wait(PATIENCE)
         try:
             self.results[number] = task()
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             self.errors[number] = error
 
     def finish(self) -> list[Any]:
-        """Wait for all and give what each returned."""
+        """Wait for all threads and return their results."""
         for thread in self._threads:
             thread.join(PATIENCE)
             assert not thread.is_alive(), "a thread hangs"
@@ -135,7 +135,7 @@ class Workers:
 
 
 def at_once(*tasks: Callable[[], object]) -> list[Any]:
-    """Run tasks at the same time and give what they returned; none may raise."""
+    """Run tasks at the same time and return their results; none may raise."""
     workers = Workers(tasks)
     results = workers.finish()
     assert [error for error in workers.errors if error is not None] == []
@@ -151,7 +151,7 @@ def commits_held(sink: SqliteSink) -> Iterator[None]:
 
 @contextmanager
 def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
-    """Hold the write lock of the file, as another process in the midst of writing does."""
+    """Hold the write lock of the file, as another process does while it writes."""
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -162,7 +162,7 @@ def write_lock(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def run_python(script: str, *arguments: object) -> str:
-    """Run a script in a process of its own and give what it printed."""
+    """Run a script in its own process and return its output."""
     done = subprocess.run(
         python_command(script, *arguments),
         env=child_environment(),
@@ -176,25 +176,25 @@ def run_python(script: str, *arguments: object) -> str:
 
 
 def python_command(script: str, *arguments: object) -> list[str]:
-    """Give the command that runs a script; forking beside threads is what some scripts are about."""
+    """Return the command that runs a script; some scripts fork beside threads on purpose."""
     return [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, *map(str, arguments)]
 
 
 def child_environment() -> dict[str, str]:
-    """Give an environment in which a script can import this module."""
+    """Return an environment in which a script can import this module."""
     folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
 
 def back_up(path: Path, backup: Path) -> None:
-    """Make a backup as the README has it."""
+    """Make a backup as the README shows."""
     backup.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("VACUUM INTO ?", (str(backup),))
 
 
 def put_in_place(path: Path, backup: Path | None) -> None:
-    """Restore a backup as the README has it; without one the log is deleted."""
+    """Restore a backup as the README shows; without one, delete the log."""
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
     if backup is not None:
@@ -202,13 +202,13 @@ def put_in_place(path: Path, backup: Path | None) -> None:
 
 
 def overwrite(path: Path, backup: Path) -> None:
-    """Restore a backup under those who have the log open, as `.restore` of the sqlite3 shell does."""
+    """Restore a backup while the log is open elsewhere, as `.restore` of the sqlite3 shell does."""
     with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(path)) as target:
         source.backup(target)
 
 
 def is_sound(path: Path) -> bool:
-    """Ask SQLite whether the file is whole."""
+    """Return whether the file passes SQLite's integrity check."""
     connection = sqlite3.connect(path)
     try:
         return [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]
@@ -246,7 +246,7 @@ GIF_START = b"GIF89a"
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """What the app answered."""
+    """A response of the app."""
 
     status: int
     headers: Mapping[str, str]
@@ -276,9 +276,9 @@ def call_app(
     environ: Mapping[str, Any] | None = None,
     validate: bool = True,
 ) -> Answer:
-    """Call a WSGI app with an environment made by hand, so that no client tidies up what is sent.
+    """Call a WSGI app with an environment made by hand, so that no client normalizes the request.
 
-    `environ` has the last word; a value of None takes a key out.
+    `environ` overrides everything else; a value of None removes a key.
     """
     given: dict[str, Any] = {
         "REQUEST_METHOD": method,
@@ -324,7 +324,7 @@ def call_app(
 
 
 def basic(user: str, password: str = "") -> str:
-    """Give an Authorization header as SDKs send it."""
+    """Return an Authorization header as SDKs send it."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -343,7 +343,7 @@ SOURCES = (
 
 @attrs.frozen
 class Server:
-    """The app on a sink, with a clock that stands still and ids that can be foretold."""
+    """The app on a sink, with a fixed clock and predictable ids."""
 
     app: TrackingApp
     sink: Sink
@@ -360,29 +360,29 @@ class Server:
 
     @property
     def log(self) -> SqliteLog:
-        """The log that the sink has written."""
+        """The log of the sink."""
         assert isinstance(self.sink, SqliteSink)
         return SqliteLog(self.sink.path)
 
     @property
     def entries(self) -> list[StoredMessage]:
-        """Everything that is in the log."""
+        """All messages of the log, with their columns."""
         return list(self.log.messages())
 
     @property
     def messages(self) -> list[JSONObject]:
-        """The messages that are in the log, as wire objects."""
+        """The messages of the log, as wire objects."""
         return [entry.message for entry in self.entries]
 
     @property
     def only(self) -> JSONObject:
-        """The one message that is in the log."""
+        """The only message of the log."""
         (message,) = self.messages
         return message
 
 
 def serve(sink: Sink, *, proxy_hops: int = 0, limits: Limits | None = None) -> Server:
-    """Make a server that stores in `sink`."""
+    """Build a server that stores in `sink`."""
     numbers = count(1)
     collector = Collector(
         sources=SOURCES,
@@ -395,7 +395,7 @@ def serve(sink: Sink, *, proxy_hops: int = 0, limits: Limits | None = None) -> S
 
 
 def unavailable(**fields: Any) -> SinkUnavailable:
-    """Make the error of a sink that cannot store, with a detail that no client may see."""
+    """Build the error of a sink that cannot store, with a detail that no client may see."""
     return SinkUnavailable(detail="secret detail", **fields)
 
 
@@ -405,18 +405,18 @@ def zipped(text: bytes) -> bytes:
 
 
 def track(**fields: Any) -> JSONObject:
-    """Make a good track message for a batch."""
+    """Build a valid track message for a batch."""
     return {"type": "track", "event": "E", "userId": "u1", **fields}
 
 
 def sized(size: int, **fields: Any) -> bytes:
-    """Give the text of a good track message of exactly `size` bytes."""
+    """Return the text of a valid track message of exactly `size` bytes."""
     text = json.dumps(track(properties={"pad": ""}, **fields), separators=(",", ":")).encode()
     return text.replace(b'"pad":""', b'"pad":"' + b"x" * (size - len(text)) + b'"')
 
 
 def sized_batch(size: int) -> bytes:
-    """Give the text of a batch of exactly `size` bytes, of which no message is too large."""
+    """Return the text of a batch of exactly `size` bytes, in which no message is too large."""
     one = sized(30_000)
     start, end = b'{"batch":[', b"]}"
     items = [one] * ((size - len(start) - len(end) - 200) // (len(one) + 1))

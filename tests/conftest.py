@@ -1,6 +1,6 @@
 """Hypothesis profiles and the fixtures that all tests share.
 
-`dev` is the default, `ci` is taken where CI is set (the same examples in every run), and HYPOTHESIS_PROFILE names
+`dev` is the default, `ci` is used where CI is set (the same examples in every run), and HYPOTHESIS_PROFILE selects
 another, such as `thorough`, before a release.
 """
 
@@ -23,18 +23,18 @@ settings.register_profile("ci", max_examples=2 * DEV_EXAMPLES, deadline=None, de
 settings.register_profile("thorough", max_examples=10 * DEV_EXAMPLES, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-# A shell starts what runs in its background with SIGINT ignored, and all processes of the tests would inherit that.
+# A shell starts background jobs with SIGINT ignored, and all processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--long`: what a test of faults does a few times, it then does many times."""
+    """Add `--long`: fault tests then repeat their faults many times."""
     parser.addoption("--long", action="store_true", help="run fault tests in their long form, of some minutes")
 
 
 @pytest.fixture(name="is_long")
 def _is_long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long form was asked for."""
+    """Whether the tests run in their long form."""
     return bool(request.config.getoption("--long"))
 
 
@@ -46,7 +46,7 @@ def _received_at() -> datetime:
 
 @pytest.fixture(name="new_message_id")
 def _new_message_id() -> CountingIds:
-    """Makes `server-1`, `server-2`, ..."""
+    """A maker of the ids `server-1`, `server-2`, ..."""
     return CountingIds()
 
 
@@ -58,5 +58,5 @@ def _sink() -> MemorySink:
 
 @pytest.fixture(name="collector")
 def _collector(sink: MemorySink) -> Collector:
-    """A collector of one source, `website`, that stores in `sink`."""
+    """A collector of one source, `website`, on `sink`."""
     return make_collector(sink)

@@ -1,12 +1,12 @@
-"""Run the tests in an environment of its own for each interpreter, or with the lowest versions that are declared:
+"""Run the tests in a separate environment for each interpreter, or with the lowest declared versions:
 
     python tests/interpreters.py                             on each of python3.11 ... python3.14 on the path
     python tests/interpreters.py --python /opt/3.14/bin/python ~/3.13/bin/python
     python tests/interpreters.py --lowest                    the lowest versions, on the interpreter that runs this
-    python tests/interpreters.py -- tests/test_codec.py -x   what stands behind `--` is for pytest
+    python tests/interpreters.py -- tests/test_codec.py -x   arguments after `--` go to pytest
 
-It prints which interpreters were found and which not, then what pytest prints, and at the end one line a run.  An
-interpreter that is named has to be there; one that is not on the path is left out.  Exit code: 0 when all runs were
+It prints which interpreters were found and which not, then the output of pytest, and at the end one line for each run.
+A named interpreter must exist; one that is missing on the path is skipped.  Exit code: 0 when all runs were
 green, 1 when one was not, 2 when there was nothing to run.  It needs the group `lock` (uv) and the package index.
 """
 
@@ -30,14 +30,14 @@ UV = (sys.executable, "-m", "uv")
 
 
 class Interpreter(NamedTuple):
-    """An interpreter that runs: where it is, and its version."""
+    """A working interpreter: its path and its version."""
 
     path: str
     version: str
 
 
 class Run(NamedTuple):
-    """What came of the tests on an interpreter."""
+    """The result of the tests on an interpreter."""
 
     interpreter: Interpreter
     is_green: bool
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def find(names: Sequence[str]) -> Iterator[Interpreter]:
-    """Find interpreters by path or name.  One that cannot be started, such as a shim for nothing, is not there."""
+    """Find interpreters by path or name.  One that cannot be started, such as a shim without a target, is not found."""
     for name in names:
         path = shutil.which(name)
         code = "import platform; print(platform.python_version())"
@@ -83,7 +83,7 @@ def find(names: Sequence[str]) -> Iterator[Interpreter]:
 
 
 def run(interpreter: Interpreter, options: Sequence[str], *, is_lowest: bool) -> Run:
-    """Make an environment, run the tests in it, and remove it."""
+    """Create an environment, run the tests in it, and remove it."""
     tell(f"\n== Python {interpreter.version}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def run(interpreter: Interpreter, options: Sequence[str], *, is_lowest: bool) ->
 
 
 def tee(command: Sequence[str]) -> tuple[int, str]:
-    """Run a command and show what it prints; give its exit code and its last line."""
+    """Run a command and show its output; return its exit code and its last line."""
     last = "it printed nothing"
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
@@ -110,7 +110,7 @@ def tee(command: Sequence[str]) -> tuple[int, str]:
 
 
 def tell(line: str) -> None:
-    """Print a line at once: what is started from here prints as well."""
+    """Print a line at once: child processes print as well."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

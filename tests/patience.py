@@ -1,4 +1,4 @@
-"""How long tests wait: for a condition, and no longer than this."""
+"""The time that tests wait for a condition at most."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 60.0
-"""Seconds after which a wait is given up.  Nothing is expected to take that long, also not on a loaded machine."""
+"""Seconds after which a wait is given up.  Nothing should take that long, even on a loaded machine."""
 
 _PAUSE_SECONDS = 0.02
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until `condition` gives something true, and give that."""
+    """Poll until `condition` returns a true value, and return that."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, "waited in vain"

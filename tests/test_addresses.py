@@ -13,7 +13,7 @@ ZONES = st.sampled_from(["", "%eth0", "%1", "%en0.5"])
 
 
 class TestCanonicalAddress:
-    """`context.ip` is an address as RFC 5952 writes it, whatever a proxy has made of it, or absent."""
+    """`context.ip` is an address in the form of RFC 5952, however a proxy has written it, or absent."""
 
     @pytest.mark.parametrize(
         ("text", "address"),

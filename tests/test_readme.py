@@ -1,4 +1,4 @@
-"""The README is held to what it says: its code runs, its commands parse, its tables are those of the code."""
+"""The README is correct: its code runs, its commands parse, its tables match those of the code."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ TOKEN = "x" * TOKEN_CHARS
 
 @attrs.frozen
 class Fence:
-    """A block of code: its language, the heading it stands under, and its text."""
+    """A block of code: its language, the heading above it, and its text."""
 
     language: str
     heading: str
@@ -78,7 +78,7 @@ class Fence:
 
 @attrs.frozen
 class Table:
-    """A table: the heading it stands under, and its rows below the titles, each cell as Markdown."""
+    """A table: the heading above it, and its rows below the titles, each cell as Markdown."""
 
     heading: str
     titles: tuple[str, ...]
@@ -86,7 +86,7 @@ class Table:
 
 
 def _with_headings(tokens: Sequence[Token]) -> Iterator[tuple[str, int, Token]]:
-    """Give each token with its place and the heading it stands under."""
+    """Yield each token with the heading above it and its place."""
     heading = ""
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
@@ -120,31 +120,31 @@ TABLES = list(_tables())
 
 
 def fences(language: str) -> list[Any]:
-    """Give the blocks of a language, each named for its heading, as parameters."""
+    """Return the blocks of a language as parameters, each named for its heading."""
     found = [fence for fence in FENCES if fence.language == language]
     return [pytest.param(fence.text, id=f"{place} {fence.heading}") for place, fence in enumerate(found)]
 
 
 def fence(language: str, heading: str) -> str:
-    """Give the one block of a language under a heading."""
+    """Return the only block of a language under a heading."""
     (found,) = [fence.text for fence in FENCES if (fence.language, fence.heading) == (language, heading)]
     return found
 
 
 def as_whole(text: str) -> str:
-    """Give a configuration that is shown in part a source, so that a server would start with it."""
+    """Return a configuration that a server would start with: add a source if it has none."""
     return text if "[[sources]]" in text else SOURCE + text
 
 
 def tables(heading: str) -> list[Table]:
-    """Give the tables under a heading."""
+    """Return the tables under a heading."""
     found = [table for table in TABLES if table.heading == heading]
-    assert found, f"there is no table under {heading!r}"
+    assert found, f"no table under {heading!r}"
     return found
 
 
 def code_in(cell: str) -> list[str]:
-    """Give what a cell has in backticks."""
+    """Return the code spans of a cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -154,7 +154,7 @@ class TestBlocks:
 
     @pytest.mark.parametrize("code", fences("python"))
     def test_python_runs(self, code: str, tmp_path: Path) -> None:
-        """In an interpreter and an empty folder of its own, with warnings as errors."""
+        """In its own interpreter and an empty folder, with warnings as errors."""
         ran = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
             cwd=tmp_path,
@@ -166,7 +166,7 @@ class TestBlocks:
         assert (ran.returncode, ran.stderr) == (0, "")
 
     def test_python_passes_a_strict_type_checker(self, tmp_path: Path) -> None:
-        """But for what Flask's own documentation does: it assigns to `app.wsgi_app`, which is a method."""
+        """One exception, which is from Flask's documentation: it assigns to `app.wsgi_app`, a method."""
         for number, code in enumerate(fence.text for fence in FENCES if fence.language == "python"):
             (tmp_path / f"block_{number}.py").write_text(code)
         options = ["--strict", "--disable-error-code=method-assign", f"--cache-dir={tmp_path}", "--config-file="]
@@ -177,7 +177,7 @@ class TestBlocks:
 
     @pytest.mark.parametrize("text", fences("toml"))
     def test_toml_is_a_configuration(self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A server would start with it, once the environment has the variables that it names."""
+        """A server would start with it if the environment had its variables."""
         for name in re.findall(r'"env:(\w+)"', text):
             monkeypatch.setenv(name, TOKEN)
         configuration = rebase(parse_configuration(as_whole(text)), tmp_path)
@@ -190,7 +190,7 @@ class TestBlocks:
         assert isinstance(parse_value(text.encode()), dict)
 
     def test_the_validated_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What is shown of `trackcore validate` is what it says of the file that is shown."""
+        """The output shown for `trackcore validate` is its output for the file shown."""
         monkeypatch.chdir(tmp_path)
         (tmp_path / "messages.jsonl").write_text(fence("jsonl", "Check files"))
         result = CliRunner().invoke(main, ["validate", "messages.jsonl"])
@@ -202,13 +202,13 @@ class TestBlocks:
         answer = serve(MemorySink()).post("/v1/batch", body, headers=KEY)
         assert (answer.status, answer.json) == (200, parse_value(fence("json", "The API in eight requests").encode()))
 
-    def test_the_answer_to_what_is_no_json(self) -> None:
+    def test_the_answer_to_malformed_json(self) -> None:
         answer = serve(MemorySink()).post("/v1/batch", b'{"batch": [,]}', headers=KEY)
         assert (answer.status, answer.json) == (400, parse_value(fence("json", "Error answers").encode()))
 
 
 class TestLog:
-    """What is said of the log, tried on one that holds the message of the example."""
+    """The section on the log, tried on one that holds the message of the example."""
 
     EXAMPLE = parse_value(fence("json", "The log").encode())
 
@@ -247,7 +247,7 @@ class TestLog:
             }
 
     def test_its_queries(self, tmp_path: Path) -> None:
-        """The one to read it runs, and the one to copy it makes a log, while the server has it open."""
+        """The query to read it works, and the one to copy it creates a log, while the server has it open."""
         lines = [line for found in FENCES for line in found.text.splitlines() if line.startswith("sqlite3 ")]
         read, copy = [shlex.split(line)[-1] for line in lines]
         with closing(sqlite3.connect(tmp_path / "trackcore.db", isolation_level=None)) as log:
@@ -259,7 +259,7 @@ class TestLog:
 
 
 def commands() -> Iterator[Any]:
-    """Give each command line of `trackcore` that is shown, in a block or within the text, as its words."""
+    """Yield the words of each `trackcore` command line, in a block or within the text."""
     lines = chain.from_iterable(fence.text.splitlines() for fence in FENCES if fence.language == "sh")
     inline = [child.content for token in TOKENS for child in token.children or () if child.type == "code_inline"]
     for line in (*lines, *inline):
@@ -280,7 +280,7 @@ def test_commands_exist_with_their_options(words: list[str]) -> None:
     name, *arguments = words
     assert isinstance(main, click.Group)
     command = main.commands[name]
-    if arguments or name not in {"explain", "import", "prune", "validate"}:  # within the text they may be named alone
+    if arguments or name not in {"explain", "import", "prune", "validate"}:  # within the text they may stand alone
         command.make_context(name, arguments)
 
 
@@ -290,7 +290,7 @@ class TestLinks:
     )
 
     def anchors(self) -> Iterable[str]:
-        """Make the anchors of headings as GitHub does."""
+        """Yield the anchors of the headings as GitHub builds them."""
         for heading in HEADINGS:
             yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
@@ -316,29 +316,29 @@ def _expanded(path: str) -> list[str]:
 
 class TestTables:
     def test_routes(self) -> None:
-        """Every route that there is, with its method, and no other."""
+        """All routes, with their methods, and no others."""
         (table,) = tables("Routes")
-        told = {path: row[1] for row in table.rows for cell in code_in(row[0]) for path in _expanded(cell)}
-        settings = told.pop("/v1/projects/<writeKey>/settings")
+        listed = {path: row[1] for row in table.rows for cell in code_in(row[0]) for path in _expanded(cell)}
+        settings = listed.pop("/v1/projects/<writeKey>/settings")
         route = find_route("/v1/projects/abc123/settings")
         assert route is not None
         assert (route.action, route.methods[0]) == (Action.SETTINGS, settings)
-        assert told == {path: route.methods[0] for path, route in ROUTES.items()}
+        assert listed == {path: route.methods[0] for path, route in ROUTES.items()}
 
     def test_limits(self) -> None:
         (table,) = tables("Limits")
-        told = {code_in(row[0])[0]: int(row[1].replace(",", "")) for row in table.rows}
-        assert told == attrs.asdict(DEFAULT_LIMITS)
+        listed = {code_in(row[0])[0]: int(row[1].replace(",", "")) for row in table.rows}
+        assert listed == attrs.asdict(DEFAULT_LIMITS)
 
     def test_error_answers(self) -> None:
         (table,) = tables("Error answers")
         failures = [value for value in vars(responses).values() if isinstance(value, responses.Failure)]
         failures += responses.UNAVAILABLE.values()
-        told = {(row[0], *code_in(row[1]), row[2]) for row in table.rows if row[0] != "400"}
-        assert told == {(str(failure.status.value), failure.code, failure.message) for failure in failures}
+        listed = {(row[0], *code_in(row[1]), row[2]) for row in table.rows if row[0] != "400"}
+        assert listed == {(str(failure.status.value), failure.code, failure.message) for failure in failures}
 
-    def test_what_an_answer_that_asks_for_patience_carries(self) -> None:
-        """429 among them; nothing says otherwise."""
+    def test_the_headers_of_an_answer_that_asks_for_patience(self) -> None:
+        """429 included; nothing contradicts it."""
         (carried,) = re.findall(r"((?:\d{3}|and|[,\s])+)carry\s(`[\w-]+`) and (`[\w-]+`)", TEXT)
         answers = [responses.try_later(failure, 5) for failure in responses.UNAVAILABLE.values()]
         assert {int(status) for status in re.findall(r"\d+", carried[0])} == {answer.status for answer in answers}
@@ -346,16 +346,16 @@ class TestTables:
             assert [f"`{name}`" for name, _ in answer.headers] == list(carried[1:])
         assert not re.search(r"(without|no) `(Retry-After|X-RateLimit-Reset)`", TEXT)
 
-    def test_what_the_worker_refuses(self) -> None:
-        told = {code: int(status) for code, status in re.findall(r"`(\w+)`\s\((\d{3})\)", TEXT)}
+    def test_the_answers_of_the_worker(self) -> None:
+        listed = {code: int(status) for code, status in re.findall(r"`(\w+)`\s\((\d{3})\)", TEXT)}
         ours = {code: status.value for status, (code, _) in _CODES.items()}
-        assert told | {"internal_error": HTTPStatus.INTERNAL_SERVER_ERROR} == ours
+        assert listed | {"internal_error": HTTPStatus.INTERNAL_SERVER_ERROR} == ours
 
     def test_reason_codes(self) -> None:
-        """All of them; those of a whole request apart from those of one message, as `errors.py` has them."""
+        """All of them; those of a whole request apart from those of one message, as in `errors.py`."""
         of_requests, of_messages = tables("Reason codes")
-        told = [*of_requests.rows, *of_messages.rows]
-        assert told == [(f"`{reason}`", reason.sentence) for reason in Reason]
+        listed = [*of_requests.rows, *of_messages.rows]
+        assert listed == [(f"`{reason}`", reason.sentence) for reason in Reason]
         assert of_messages.rows[0][0] == f"`{Reason.MESSAGE_TOO_LARGE}`"
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"batch": 1}', b" " * 524_289])
@@ -370,15 +370,11 @@ class TestTables:
         assert list(table.rows) == [(f"`{warned}`", warned.sentence) for warned in WarningCode]
 
     def test_every_sdk_has_a_row(self) -> None:
-        """What is in it is checked against the live tests by `poe sdk`."""
+        """`poe sdk` checks the content of the row against the live tests."""
         assert TEXT.index(START) < TEXT.index(END)
         (table,) = tables("SDKs")
-        told = [(row[0], row[1]) for row in table.rows]
-        assert told == [(f"{sdk.title}: `{sdk.package}`", number) for sdk in SDKS for number in sdk.versions]
-
-    def test_tables_are_aligned(self) -> None:
-        for table in re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE):
-            assert len({len(line) for line in table.splitlines()}) == 1, table
+        listed = [(row[0], row[1]) for row in table.rows]
+        assert listed == [(f"{sdk.title}: `{sdk.package}`", number) for sdk in SDKS for number in sdk.versions]
 
 
 class TestConfiguration:
@@ -414,7 +410,7 @@ class TestConfiguration:
         )
         assert shown == Configuration()
 
-    def test_a_token_is_as_long_as_is_told(self) -> None:
+    def test_the_length_of_a_token(self) -> None:
         assert f"a token of {TOKEN_CHARS} characters" in TEXT
 
 
@@ -439,7 +435,7 @@ class TestDestinations:
     ROWS = tables(HEADING)[0].rows
 
     def settings(self, kind: str) -> dict[str, str]:
-        """Give the settings of a kind, each with what the table has for its default."""
+        """Return the settings of a kind, each with its default in the table."""
         return {code_in(row[0])[0]: row[2] for row in self.ROWS if row[1] == "all" or kind in row[1].split(", ")}
 
     def test_the_example_has_every_kind(self) -> None:
@@ -455,27 +451,36 @@ class TestDestinations:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_defaults(self, kind: str) -> None:
-        """A default that is written down changes nothing; what is `required` has none, and `none` is none."""
-        told = self.settings(kind)
+        """Writing a default down changes nothing; a `required` setting has none, and `none` means none."""
+        listed = self.settings(kind)
         required = [field.name for field in attrs.fields(KINDS[kind]) if field.default is attrs.NOTHING]
-        assert required == [name for name, default in told.items() if default == "required"]
+        assert required == [name for name, default in listed.items() if default == "required"]
         bare = self.destination(kind, required)
-        for name, default in told.items():
+        for name, default in listed.items():
             if default == "none":
                 assert not getattr(bare, name)
             elif default != "required":
                 assert self.destination(kind, required, f"{name} = {code_in(default)[0]}") == bare
 
     def destination(self, kind: str, required: Sequence[str], *lines: str) -> DeliveredDestination:
-        """Read a destination with what a kind requires, and some lines more."""
+        """Read a destination with the required settings of a kind, and further lines."""
         values = {"url": "https://example.com", "bootstrap_servers": "example.com:9092"}
-        given = [f'{name} = "{values.get(name, "some-name")}"' for name in required]
-        text = "\n".join([SOURCE, "[[destinations]]", f'kind = "{kind}"', *given, *lines])
+        required_lines = [f'{name} = "{values.get(name, "some-name")}"' for name in required]
+        text = "\n".join([SOURCE, "[[destinations]]", f'kind = "{kind}"', *required_lines, *lines])
         (destination,) = parse_configuration(text).delivered
         return destination
 
-    def test_secrets_are_told_by_their_names(self) -> None:
+    def test_secrets_are_named(self) -> None:
         configuration = parse_configuration(as_whole(fence("toml", self.HEADING)))
         secrets = [secret for item in configuration.delivered for _, secret in item.secrets()]
         assert secrets
         assert all(isinstance(secret, Secret) and secret.is_named for secret in secrets)
+
+
+class TestContributing:
+    def test_the_places_that_it_names_exist(self) -> None:
+        text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+        (section,) = re.findall(r"^## Where is \.\.\.\?$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+        answers = [code_in(line.split("|")[2]) for line in section.splitlines() if line.startswith("| Where")]
+        assert len(answers) == 8
+        assert [path for found in answers for path in found if "/" in path and not (ROOT / path).is_file()] == []

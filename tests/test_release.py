@@ -1,4 +1,4 @@
-"""What is released: the wheel holds our packages and nothing else, and the locked environment fits what is declared."""
+"""The release: the wheel holds our packages and nothing else, and the lock satisfies the declared requirements."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TestWheel:
         assert found == expected
 
     def test_type_checkers_read_each_of_our_packages(self, wheel: zipfile.ZipFile) -> None:
-        """PEP 561: without a `py.typed` a type checker takes all that is imported from a package as `Any`."""
+        """PEP 561: without a `py.typed` a type checker treats everything imported from a package as `Any`."""
         packages = {Path(path).name for path in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
         assert {f"{package}/py.typed" for package in packages} <= set(wheel.namelist())
 
@@ -63,10 +63,10 @@ class TestWheel:
 
 
 class TestCommand:
-    """Without the extra `server`, the command says in one sentence what to install."""
+    """Without the extra `server`, the command prints which package to install, in one sentence."""
 
-    def test_what_is_missing_is_one_sentence(self, wheel: zipfile.ZipFile) -> None:
-        """The wheel alone, in an interpreter that sees no other package but the core's."""
+    def test_a_missing_package_is_reported_in_one_sentence(self, wheel: zipfile.ZipFile) -> None:
+        """The wheel alone, in an interpreter without the packages of the extra."""
         code = (
             f"import sys; sys.path.insert(0, {wheel.filename!r})\n"
             "sys.modules['click'] = sys.modules['werkzeug'] = None\n"
@@ -80,7 +80,7 @@ class TestCommand:
 
 
 class TestLock:
-    """`requirements-dev.lock` is written by `poe lock`; this says when it has to be written again."""
+    """`poe lock` writes `requirements-dev.lock`; these tests fail when it must be updated."""
 
     PINS: ClassVar[dict[str, str]] = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", LOCK, re.MULTILINE))
 
@@ -98,7 +98,7 @@ class TestLock:
             *PROJECT["dependency-groups"]["dev"],
         ],
     )
-    def test_what_is_declared_is_pinned_within_its_range(self, text: str) -> None:
+    def test_each_requirement_is_pinned_within_its_range(self, text: str) -> None:
         requirement = Requirement(text)
         assert self.PINS[canonicalize_name(requirement.name)] in requirement.specifier
 

@@ -1,4 +1,4 @@
-"""An unexpected error is told by its type and places, never by its text."""
+"""The description of an unexpected error has its type and places, never its text."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SECRETS = st.text(st.characters(codec="utf-8")).map(lambda text: f"s3cr3t{text}"
 
 
 def caught(run: Callable[[], object]) -> Exception:
-    """Return what a call raises."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is
+    """Return the error that a call raises."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - of any type
         run()
     return caught.value
 
@@ -52,10 +52,10 @@ def errors(secret: str) -> list[Exception]:
 @given(SECRETS)
 def test_no_text_of_an_error_is_shown(secret: str) -> None:
     for error in errors(secret):
-        told = describe_unexpected(caught(partial(throw, error)))
-        assert "s3cr3t" not in told
-        assert told.isprintable()
-        assert f"{type(error).__qualname__} at test_unexpected.py:" in told
+        shown = describe_unexpected(caught(partial(throw, error)))
+        assert "s3cr3t" not in shown
+        assert shown.isprintable()
+        assert f"{type(error).__qualname__} at test_unexpected.py:" in shown
 
 
 def test_places_are_shown_innermost_last() -> None:
@@ -68,7 +68,7 @@ def test_places_are_shown_innermost_last() -> None:
     assert last.endswith(" in fail")
 
 
-def test_what_led_to_it_is_shown_unless_it_was_set_aside() -> None:
+def test_its_cause_is_shown_unless_it_is_suppressed() -> None:
     shown = caught(lambda: throw(ValueError(), OSError()))
     assert "; after OSError at " in describe_unexpected(shown)
     shown.__suppress_context__ = True
@@ -77,7 +77,7 @@ def test_what_led_to_it_is_shown_unless_it_was_set_aside() -> None:
     assert describe_unexpected(group) == "ExceptionGroup; after KeyError; after OSError"
 
 
-def test_neither_rings_nor_depth_make_it_long() -> None:
+def test_neither_cycles_nor_depth_make_it_long() -> None:
     one, other = ValueError(), KeyError()
     one.__cause__, other.__cause__ = other, one
     assert describe_unexpected(one) == "ValueError; after KeyError"

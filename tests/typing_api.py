@@ -1,4 +1,4 @@
-"""How people use the public API, for the type checker only: nothing here is ever run."""
+"""Uses of the public API, for the type checker only: nothing here is ever run."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from trackcore_sqlite import SqliteLog, SqliteSink
 
 @pytest.fixture(name="log_path")
 def _log_path(tmp_path: Path) -> Path:
-    """Where a log will be; its folder does not exist yet."""
+    """The path for a log; its folder does not exist yet."""
     return tmp_path / "data" / "log.db"
 
 
@@ -27,7 +27,7 @@ def _sqlite_sink(log_path: Path) -> Iterator[SqliteSink]:
 
 @pytest.fixture(name="log")
 def _log(log_path: Path) -> SqliteLog:
-    """What reads that file."""
+    """A reader of that file."""
     return SqliteLog(log_path)
 
 

@@ -1,4 +1,4 @@
-"""Bounded queries: they find what is there, and look no further than they are told."""
+"""Bounded queries: they find all matches within their bounds, and read no further."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TestWindows:
     def test_the_newest_come_first(self, browser: SqliteBrowser) -> None:
         window = browser.between("messages", after=0, to=50, wanted=Filter(), limit=3)
         assert [row.seq for row in window.rows] == [50, 49, 48]
-        assert window.reached == 48, "what lies below was not looked at"
+        assert window.reached == 48, "the rest was not searched"
 
     def test_a_window_without_more_was_looked_at_as_a_whole(self, browser: SqliteBrowser) -> None:
         window = browser.between("messages", after=40, to=50, wanted=Filter(user="nobody"), limit=3)
@@ -103,7 +103,7 @@ class TestWindows:
         assert browser.sources() == ["website", "app"]
 
     def test_what_is_deleted_was_there(self, browser: SqliteBrowser) -> None:
-        """No number is used twice, so the last one stands when its record is pruned, and counting goes on from it."""
+        """No number is used twice: the counter keeps the last one when its record is pruned, and continues from it."""
         for _ in prune(browser.path, START + timedelta(days=1)):
             pass
         assert browser.ends() == {"messages": 101, "duplicates": 0, "rejected": 1, "quarantine": 1}

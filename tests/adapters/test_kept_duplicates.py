@@ -1,4 +1,4 @@
-"""Duplicates are a bounded part of the log: of all processes, over restarts, and no burden."""
+"""Duplicates are a bounded part of the log: for all processes, across restarts, and at little cost."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestWhatIsKept:
         assert kept(path) == []
 
     def test_nothing_without_its_commit(self, tmp_path: Path) -> None:
-        """What is not committed is not told either: outcomes and duplicates are of one transaction."""
+        """Outcomes and duplicates are committed in one transaction, so neither is reported without a commit."""
         path = tmp_path / "log.db"
         with closing(SqliteSink(path)) as sink:
             assert [str(outcome) for outcome in sink.store([envelope("a"), envelope("a")])] == ["stored", "duplicate"]
@@ -78,7 +78,7 @@ class TestBounds:
         assert counter(path, "duplicates.bytes") == 4 * (len(text) + 200)
 
     def test_of_very_many_at_once_a_part(self, tmp_path: Path) -> None:
-        """A client that sends everything again does not have everything written again."""
+        """A client that sends everything again does not cause everything to be written again."""
         path = tmp_path / "log.db"
         messages = [envelope(str(number)) for number in range(300)]
         with closing(SqliteSink(path)) as sink:

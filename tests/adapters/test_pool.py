@@ -1,4 +1,4 @@
-"""Connections that are kept open notice when their file is another."""
+"""Pooled connections notice that their file was replaced."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Requests as real SDKs put them on the wire, and what is stored of them, field by field.
+"""Requests of real SDKs, byte for byte, and the messages stored for them, field by field.
 
-`vectors/sdk-captures` holds recordings of published packages.  What should be stored is worked out here from the
-recorded body, by rules that are written out once more and use nothing of the code under test.
+`vectors/sdk-captures` holds recordings of published packages.  The expected messages are computed from
+the recorded body, by rules that are written out again here and use nothing of the code under test.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Capture:
         assert len(self.body) == recorded["decoded_len"]
 
     def send(self, server: Server) -> Answer:
-        """Send it as it was sent; compressed again where it was compressed, so its length may differ."""
+        """Send it as recorded; compressed again if it was compressed, so its length may differ."""
         sent = zipped(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
         headers = {**self.headers, "content-length": str(len(sent))}
         return call_app(server.app, self.path, sent, headers=headers)
@@ -62,11 +62,11 @@ class Capture:
         return not re.search(r"\b(NaN|Infinity)\b", self.text)
 
 
-# What should be stored, by plain rules
+# The expected messages, by plain rules
 
 
 def _time(text: str) -> datetime:
-    """Read a time as these SDKs write it: with one-digit months, with offsets, with a fraction or without."""
+    """Parse a time as these SDKs write it: with one-digit months, with offsets, with or without a fraction."""
     match = re.fullmatch(r"(\d{4})-(\d+)-(\d+)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
     assert match, text
     year, month, day, hour, minute, second, fraction, zone = match.groups()
@@ -83,7 +83,7 @@ def _text(time: datetime) -> str:
 
 
 def _characters(value: Any) -> Any:
-    """Put U+FFFD where a lone surrogate is."""
+    """Replace unpaired surrogates with U+FFFD."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -136,7 +136,7 @@ def _has_user(item: Mapping[str, Any]) -> bool:
 
 
 def _exactly(value: Any) -> str:
-    """Give a text that is the same for equal JSON only: 1, 1.0 and true are three things."""
+    """Return a text that is the same for equal JSON only: 1, 1.0 and true differ."""
     return json.dumps(value, sort_keys=True, indent=1)
 
 
@@ -153,7 +153,7 @@ class TestRecordings:
 
     @pytest.mark.parametrize("capture", _params(lambda capture: capture.has_messages and capture.is_json))
     def test_stored_field_by_field(self, server: Server, capture: Capture) -> None:
-        """Every request of a real SDK is stored whole; what cannot be kept is told and kept among the rejected."""
+        """Every request of a real SDK is stored completely; a message that cannot be stored is kept as rejected."""
         body = json.loads(capture.text)
         single = SINGLE.get(capture.path.rsplit("/", 1)[1])
         items, envelope = ([body], {}) if single else (body["batch"], body)
@@ -208,7 +208,7 @@ class TestRecordings:
         assert totals.messages + totals.rejected + totals.quarantined == 0
 
     def test_a_few_literally(self, server: Server) -> None:
-        """So that the rules above are not wrong in the same way as the code."""
+        """Known results, in case the rules above are wrong in the same way as the code."""
         by_name = {file.stem: Capture(file) for file in CAPTURES}
         by_name["n-_rudderstack_rudder-sdk-node.000"].send(server)
         by_name["php.000"].send(server)
@@ -267,7 +267,7 @@ def _cautions(server: Server) -> list[str]:
 
 
 class TestQuirks:
-    """What one SDK does and others do not."""
+    """Peculiarities of single SDKs."""
 
     @pytest.mark.parametrize("escape", [rb"\ud800", rb"\uDFFF", rb"\ud83d"])
     def test_python_and_node_send_lone_surrogates(self, server: Server, escape: bytes) -> None:
@@ -300,7 +300,7 @@ class TestQuirks:
         ("sent", "stored"), [(12345, "12345"), (0, "0"), (-7, "-7"), (2**70, str(2**70)), (12345.0, "12345")]
     )
     def test_ruby_and_php_send_numeric_ids(self, server: Server, sent: float, stored: str) -> None:
-        """Taken as its decimal text with a warning (R12): 12345 and "12345" are the same user."""
+        """Converted to its decimal text with a warning (R12): 12345 and "12345" are the same user."""
         server.post("/v1/import", {"batch": [track(userId=sent), track(userId=None, anonymousId=sent)]})
         first, second = server.messages
         assert (first["userId"], second["anonymousId"]) == (stored, stored)
@@ -313,7 +313,7 @@ class TestQuirks:
         assert [message.get("groupId", message.get("previousId")) for message in server.messages] == ["42", "99"]
 
     def test_php_sends_an_empty_array_for_integrations(self, server: Server) -> None:
-        """`[]` where an object belongs means absent (R13); `[]` inside is left alone."""
+        """`[]` in place of an object means absent (R13); `[]` inside is unchanged."""
         server.post("/v1/batch", {"batch": [track(integrations=[], properties={"list": []}, context=[])]})
         assert "integrations" not in server.only
         assert "context" not in server.only
@@ -351,7 +351,7 @@ class TestQuirks:
         assert _cautions(server) == []
 
     def test_go_sends_context_and_message_id_with_the_batch(self, server: Server) -> None:
-        """Envelope `messageId` is not copied into items; the context is merged under theirs (R14)."""
+        """Envelope `messageId` is not copied into items; the context is merged, and theirs wins (R14)."""
         library = {"library": {"name": "analytics-go", "version": "3.0.0"}}
         body = {
             "messageId": "of-the-batch",

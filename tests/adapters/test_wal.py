@@ -28,7 +28,7 @@ def wal_bytes(path: Path) -> int:
 
 @contextmanager
 def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
-    """Read the log as it is now for as long as the block lasts."""
+    """Hold a snapshot of the log for the duration of the block."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("BEGIN")
@@ -39,7 +39,7 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 class TestWriteAheadLog:
-    """It grows while a reader holds a snapshot, and is cut with a commit once nobody needs what is in it."""
+    """It grows while a reader holds a snapshot, and a commit truncates it once no reader needs it."""
 
     @pytest.mark.parametrize("writers", [1, 2])
     def test_it_shrinks_when_the_reader_has_gone(self, writers: int, log_path: Path, log: SqliteLog) -> None:
@@ -51,7 +51,7 @@ class TestWriteAheadLog:
                 for sink in sinks:
                     assert sink.store([large(f"{count}")]) == [Outcome.STORED], "nobody waits for the reader"
                     count += 1
-            assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,), "what it reads is not cut"
+            assert reader.execute("SELECT count(*) FROM messages").fetchone() == (1,), "its snapshot is not cut"
 
         def is_short_after_a_commit() -> bool:
             nonlocal count
@@ -67,7 +67,7 @@ class TestWriteAheadLog:
         assert is_sound(log_path)
 
     def test_a_reader_that_goes_through_the_log_slowly_holds_no_snapshot(self, log_path: Path, log: SqliteLog) -> None:
-        """What iterates reads page by page, and nothing is held from one page to the next."""
+        """Iteration reads page by page, and holds nothing from one page to the next."""
         sink = SqliteSink(log_path)
         sink.store([envelope(f"first-{n}") for n in range(2)])
         readers = [log.messages(), log.payloads(after=0, last=2), log.tail().read()]

@@ -18,6 +18,7 @@ from random import Random
 
 import attrs
 import pytest
+from adapter_helpers import back_up, put_in_place
 from delivery_helpers import EndpointServer
 from delivery_processes import KEY, Deployed, Running, basic, post, track
 from patience import wait_for
@@ -70,17 +71,13 @@ class _Load:
 def _restore(deployed: Deployed, load: _Load, random: Random, stop: Callable[[], object]) -> None:
     """Follow the README: make a backup while the server runs, and restore it some time later."""
     backup = deployed.folder / "backup.db"
-    backup.unlink(missing_ok=True)
-    with closing(sqlite3.connect(deployed.log_path)) as connection:
-        connection.execute("VACUUM INTO ?", (str(backup),))
+    back_up(deployed.log_path, backup)
     with closing(sqlite3.connect(backup)) as connection:
         (end,) = connection.execute("SELECT max(seq) FROM messages").fetchone()
     load.wait_for_more(random.randint(5, 40))
     wait_for(lambda: deployed.status("There").position > end)
     stop()
-    for suffix in ("-wal", "-shm"):
-        deployed.log_path.with_name(deployed.log_path.name + suffix).unlink(missing_ok=True)
-    backup.replace(deployed.log_path)
+    put_in_place(deployed.log_path, backup)
 
 
 def _replace(deployed: Deployed, _load: _Load, random: Random, stop: Callable[[], object]) -> None:

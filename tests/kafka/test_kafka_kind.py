@@ -37,10 +37,8 @@ def test_everything_said() -> None:
     ],
 )
 def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
         parse_configuration(text)
-    assert raised.value.path == path
-    assert detail in raised.value.detail
 
 
 @pytest.mark.parametrize(
@@ -52,10 +50,8 @@ def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str
     ],
 )
 def test_mistakes_in_what_goes_to_librdkafka_are_reported_at_the_start(client: str, path: str, detail: str) -> None:
-    with pytest.raises(ConfigurationError) as raised:
+    with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
         check_destinations(parse_configuration(KAFKA + client), environ={})
-    assert raised.value.path == path
-    assert detail in raised.value.detail
 
 
 def test_keys_are_those_of_the_log_and_what_is_too_large_is_refused_alone(cluster: MockCluster, tmp_path: Path) -> None:

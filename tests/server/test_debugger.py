@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import sqlite3
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import attrs
 import msgspec
 import pytest
+from adapter_helpers import back_up, put_in_place
 from trackcore_debugger import OneTimeToken, SessionAuth
 from trackcore_debugger.auth import COOKIE, SESSION_SECONDS
 from trackcore_debugger.reader import Wanted
@@ -106,21 +105,6 @@ def ask(client: Client, question: str, **values: Any) -> Any:
     response = client.get(f"/debugger/api/{question}", query_string=values)
     assert response.status_code == 200, response.text
     return response.json
-
-
-def backup_of(log: Path) -> Path:
-    """Make a backup as the README has it."""
-    backup = log.with_name("backup.db")
-    with closing(sqlite3.connect(log)) as connection:
-        connection.execute("VACUUM INTO ?", (str(backup),))
-    return backup
-
-
-def restore(backup: Path, log: Path) -> None:
-    """Put a backup in the place of a log."""
-    for file in log.parent.glob(f"{log.name}-*"):
-        file.unlink()
-    backup.replace(log)
 
 
 def whole_charts(client: Client, seconds: int) -> Any:
@@ -401,7 +385,8 @@ class TestAnswers:
         assert not ask(inside, "newer", **question)["isAnotherLog"]
         other = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path / "other")))
         send(other, *[{"type": "page", "userId": "u"}] * 5)
-        restore(backup_of(tmp_path / "other" / "trackcore.db"), tmp_path / "trackcore.db")
+        back_up(tmp_path / "other" / "trackcore.db", tmp_path / "backup.db")
+        put_in_place(tmp_path / "trackcore.db", tmp_path / "backup.db")
         assert any(ask(inside, "newer", **question)["isAnotherLog"] for _ in range(ATTEMPTS))
         begun = ask(inside, "start")
         rows = ask(inside, "older", **dict.fromkeys(PARTS, 6))["rows"]
@@ -417,10 +402,11 @@ class TestAnswers:
         bad = {"type": "track", "userId": "u"}
         item = {"type": "page", "userId": "u"} if part == "messages" else bad
         send(inside, item)
-        backup = backup_of(tmp_path / "trackcore.db")
+        backup = tmp_path / "backup.db"
+        back_up(tmp_path / "trackcore.db", backup)
         send(inside, item, item)
         begun = ask(inside, "start")
-        restore(backup, tmp_path / "trackcore.db")
+        put_in_place(tmp_path / "trackcore.db", backup)
         again = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path)))
         send(again, item, item, item)
         enter(again)
