@@ -171,5 +171,5 @@ def _message_ids(body: bytes, encoding: str | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    with patch("trackcore_server.cli.serve.create_app", recorded_app):
+    with patch("trackcore_server.hosting.application.create_app", recorded_app):
         main()

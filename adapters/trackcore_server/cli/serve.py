@@ -1,58 +1,31 @@
-"""`trackcore serve`: gunicorn, in this process, with the app made anew in each worker."""
+"""`trackcore serve`: the tracking API over HTTP."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import shlex
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from ipaddress import ip_address
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import click
-from gunicorn.app.base import BaseApplication
-from trackcore_debugger import OneTimeToken
-from trackcore_delivery import visible
 
-from trackcore import Cause, SinkUnavailable, TrackcoreError
+from trackcore import Cause, SinkUnavailable
 from trackcore.credentials import write_key_fault
-from trackcore_server.app import DEBUGGER_PATH, ServerApp, create_app, create_collector
+from trackcore_server.app import create_collector
 from trackcore_server.cli._options import Failure, location_options, read_bind
 from trackcore_server.config.configuration import Configuration, LogSettings, ServerSettings, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
+from trackcore_server.hosting.application import ServerApplication
 from trackcore_server.hosting.exposure import find_exposed
-from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
 from trackcore_server.storage.log_changes import examine_positions
 from trackcore_server.storage.logs import make_sink
 from trackcore_server.storage.recovery import examine_log
-
-GRACEFUL_SECONDS = 10
-"""How long requests in progress may take to finish once the server is told to stop."""
-
-KEEPALIVE_SECONDS = 75
-"""How long an idle connection stays open: longer than the 60 seconds of the usual proxy, which closes its own first."""
-
-SILENCE_SECONDS = 60
-"""After this long without a sign of life a worker is replaced.  Slow requests do not matter: threads serve those."""
-
-REQUEST_LINE_BYTES = 8_190
-"""The most that gunicorn can be told.  A pixel carries its message in the address."""
-
-HEADERS = 100
-HEADER_BYTES = 8_190
-"""How many headers a request may have, and how large each may be."""
-
-CONNECTIONS = 1_000
-"""Connections that a worker keeps open at once, most of them idle; more wait in the backlog of the system."""
 
 _EXAMPLES = """\b
 Examples:
@@ -61,11 +34,6 @@ Examples:
   trackcore serve --config /etc/trackcore.toml --workers 4
   trackcore serve --write-key test-key
 """
-_ARENAS_OPTION, _ARENAS = -8, 2
-"""M_ARENA_MAX of glibc's mallopt.  By default each thread gets a heap of its own, which keeps what the largest request
-ever needed; two for all take a quarter less memory, and no time that could be measured."""
-
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file there, safely
 
 
 @click.command(epilog=_EXAMPLES, short_help="Receive messages over HTTP.")
@@ -129,91 +97,7 @@ def serve(
         click.echo(f"WARNING: {sentence}", err=True)
     log_to_stderr()
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
-    _share_arenas()
-    one_time_token = OneTimeToken() if _is_private(deployment) else None
-    _Server(
-        deployment.configuration,
-        find,
-        example_key,
-        one_time_token=one_time_token,
-        deliver=deliver,
-    ).run()
-
-
-class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn's application: it holds the configuration, and workers inherit it when they are forked."""
-
-    def __init__(
-        self,
-        configuration: Configuration,
-        read_again: Callable[[], Deployment],
-        example_key: str | None,
-        *,
-        one_time_token: OneTimeToken | None,
-        deliver: bool,
-    ) -> None:
-        self._configuration = configuration
-        self._read_again = read_again
-        self._example_key = example_key
-        self._one_time_token = one_time_token
-        self._deliver = deliver
-        super().__init__(prog="trackcore")
-
-    def load_config(self) -> None:
-        settings = {
-            **_gunicorn_settings(self._configuration.server),
-            "when_ready": self._tell_ready,
-            "post_fork": _let_go,
-        }
-        for name, value in settings.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> ServerApp:
-        return create_app(self._configuration, self._one_time_token)
-
-    def run(self) -> None:
-        DeliveringArbiter(self).run()
-
-    def make_delivery_process(self) -> DeliveryProcess | None:
-        """Give the process that delivers, not yet started; None when there is nothing to deliver."""
-        if not self._deliver or not self._configuration.delivered:
-            return None
-        return DeliveryProcess(self._configuration)
-
-    def reload(self) -> None:
-        """Read the configuration again; one that cannot be used changes nothing."""
-        try:
-            deployment = self._read_again()
-            configuration = deployment.configuration
-            create_collector(configuration)
-            read_debugger_token(configuration, file=deployment.file)
-            if self._deliver:
-                check_destinations(configuration, deployment.file)
-        except TrackcoreError as error:
-            click.echo(f"The configuration stays as it was: {visible(str(error))}", err=True)
-        else:
-            self._configuration = configuration
-        super().reload()
-
-    def _tell_ready(self, arbiter: Any) -> None:
-        host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
-        url = f"http://{_reachable(host)}:{port}{self._configuration.server.prefix}"
-        click.echo(f"Listening on {url}", err=True)
-        if not _is_loopback(host):
-            click.echo("Others can reach this address, in plain HTTP: put a proxy with TLS in front of it.", err=True)
-        self._tell_debugger(f"{url}{DEBUGGER_PATH}/")
-        key = "YOUR_WRITE_KEY" if self._example_key is None else self._example_key
-        click.echo(f"Try:\n  {_curl(url, key)}", err=True)
-
-    def _tell_debugger(self, url: str) -> None:
-        if self._configuration.debugger.token is not None:
-            click.echo(f"Debugger: {url} (with the configured token)", err=True)
-        elif self._one_time_token is not None:
-            click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
-
-
-def _let_go(arbiter: DeliveringArbiter, _: object) -> None:
-    arbiter.let_go()
+    ServerApplication(deployment, find, example_key, deliver=deliver).run()
 
 
 def _with_command_line(
@@ -224,43 +108,6 @@ def _with_command_line(
     configuration = attrs.evolve(configuration, server=server)
     check_configuration(configuration)
     return attrs.evolve(deployment, configuration=configuration)
-
-
-def _is_private(deployment: Deployment) -> bool:
-    """Tell whether nobody configured anything, nor can reach the server from elsewhere: then a link may open all."""
-    host, _ = parse_bind(deployment.configuration.server.bind)
-    return deployment.is_own and deployment.configuration.debugger.token is None and _is_loopback_name(host)
-
-
-def _share_arenas() -> None:
-    """Let the threads of each worker share their heaps, where the C library knows how."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
-
-
-def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
-    return {
-        "bind": server.bind,
-        "workers": server.workers,
-        "threads": server.threads,
-        "worker_class": "trackcore_server.hosting.worker.Worker",
-        "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
-        "preload_app": False,
-        "timeout": SILENCE_SECONDS,
-        "graceful_timeout": GRACEFUL_SECONDS,
-        "keepalive": KEEPALIVE_SECONDS,
-        "limit_request_line": REQUEST_LINE_BYTES,
-        "limit_request_fields": HEADERS,
-        "limit_request_field_size": HEADER_BYTES,
-        "worker_connections": CONNECTIONS,
-        "forwarded_allow_ips": "",  # the app decides whom to believe, by `proxy_hops`; gunicorn would believe loopback
-        "accesslog": None,
-        "errorlog": "-",
-        "loglevel": "warning",
-        "logger_class": "trackcore_server.process.stderr_log.GunicornLogger",
-        "proc_name": "trackcore",
-        "control_socket_disable": True,
-    }
 
 
 def _check_log(configuration: Configuration) -> None:
@@ -304,32 +151,3 @@ def _tell_start(deployment: Deployment, *, deliver: bool) -> None:
     if deliver and configuration.delivered:
         names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
         click.echo(f"Delivering to: {names}", err=True)
-
-
-def _reachable(host: str) -> str:
-    """Give the address by which this machine reaches a server that listens on `host`."""
-    address = ip_address(host)
-    if address.is_unspecified:
-        return "localhost"
-    return f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
-
-
-def _is_loopback_name(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and _is_loopback(host))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return ip_address(host).is_loopback
-
-
-def _curl(url: str, key: str) -> str:
-    message = '{"userId": "user-1", "event": "Signed Up", "properties": {"plan": "Pro"}}'
-    return f"curl -u {shlex.quote(key + ':')} -H 'Content-Type: application/json' -d '{message}' {url}/v1/track"
