@@ -179,7 +179,7 @@ class TestCommands:
         store(deployed.log_path, envelopes(3))
         _, told = deployed.ask("replay", "--destination", "Hook", "--since", "1d")
         assert told == (
-            "Replay 1 will be done as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now\n"
+            "Replay 1 will be done as soon as `trackcore serve` or `trackcore deliver` runs: no process delivers now\n"
         )
 
     def test_options_that_exclude_each_other(self, deploy: Callable[..., Deployed]) -> None:

@@ -23,9 +23,7 @@ from trackcore_delivery import visible
 from trackcore import JSONObject
 from trackcore.text.jsontext import encode_json
 
-ON_TERMINAL = 50
-"""How much is listed on a terminal where nobody says how much."""
-
+_ON_TERMINAL = 50
 _PAGE_ROWS = 50
 _PIPED_WIDTH = 160
 
@@ -53,6 +51,31 @@ class Column:
 def is_terminal() -> bool:
     """Tell whether somebody looks at standard output."""
     return sys.stdout.isatty()
+
+
+def listing_limit(limit: int | None) -> int | None:
+    """Return how many records to list: on a terminal not all of them, unless that was asked for."""
+    return _ON_TERMINAL if limit is None and is_terminal() else limit
+
+
+def field_cell(name: str) -> Callable[[JSONObject], str]:
+    """Make a cell of one field, empty where the record does not have it."""
+    return lambda record: cell_text(record.get(name))
+
+
+def time_cell(cell: Callable[[JSONObject], str]) -> Callable[[JSONObject], str]:
+    """Make a cell of a cell with a time of the wire: `2012-12-02 00:30:08`."""
+    return lambda record: to_the_second(cell(record))
+
+
+def cell_text(value: object) -> str:
+    """Return a value as the text of a cell."""
+    return "" if value is None else str(value)
+
+
+def to_the_second(time: str) -> str:
+    """Cut a time of the wire off after its seconds."""
+    return time[:19].replace("T", " ")
 
 
 def make_writer(output_format: str | None, columns: Sequence[Column]) -> Writer:

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import click
 
-from trackcore import JSONObject, StoredQuarantined, StoredRejected
+from trackcore import StoredQuarantined, StoredRejected
 from trackcore_server.app import create_collector
 from trackcore_server.cli._options import FINDINGS
-from trackcore_server.cli._output import Column, make_writer
+from trackcore_server.cli._output import Column, field_cell, make_writer
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.inspection.reprocess import Reprocessor
 
@@ -45,11 +45,7 @@ _OUTCOMES = {"repaired": "repaired", "partial": "repaired in part", "refused": "
 
 def _cell(name: str) -> Column:
     width = _WIDTHS.get(name)
-    return Column(title=name, cell=lambda record: _text(record, name), width=width, ratio=1 if width is None else None)
-
-
-def _text(record: JSONObject, name: str) -> str:
-    return str(record.get(name, ""))
+    return Column(title=name, cell=field_cell(name), width=width, ratio=1 if width is None else None)
 
 
 _WIDTHS = {"part": 10, "seq": 7, "outcome": 8, "stored": 6, "duplicates": 10, "rejected": 8, "code": 22}

@@ -13,14 +13,15 @@ import msgspec
 from trackcore_delivery import DeadLetter, State
 
 from trackcore import JSONObject, format_timestamp
+from trackcore_server.cli._delivery import when_delivered
 from trackcore_server.cli._options import format_option, location_options
-from trackcore_server.cli._output import ON_TERMINAL, Column, is_terminal, make_writer
+from trackcore_server.cli._output import Column, field_cell, listing_limit, make_writer, time_cell
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.delivery.kafka_queue import place_at
-from trackcore_server.delivery.service import delivery_lock, open_state
+from trackcore_server.delivery.service import open_state
 
 _PAGE = 1_000
 
@@ -62,7 +63,7 @@ def dead_letters(
         raise click.UsageError("--limit is for listing: --retry and --drop take all of them")
     configuration = find_deployment(config=config, data=data).configuration
     with closing(open_state(configuration)) as state:
-        check_destination(destination, configuration, state)
+        _check_destination(destination, configuration, state)
         if drop:
             click.echo(f"{state.drop_dead_letters(destination):,} dropped", err=True)
         elif retry:
@@ -73,18 +74,11 @@ def dead_letters(
             _list(state, destination, limit, output_format, place_at if is_kafka else None)
 
 
-def check_destination(name: str | None, configuration: Configuration, state: State) -> None:
+def _check_destination(name: str | None, configuration: Configuration, state: State) -> None:
     """Check that there is, or was, a destination of this name that is delivered to.  Raises `click.UsageError`."""
     known = {destination.name for destination in configuration.delivered}.union(state.names())
     if name is not None and name not in known:
         raise click.UsageError(f"there is no destination {name!r} that is delivered to{nearest(name, sorted(known))}")
-
-
-def when_delivered(configuration: Configuration) -> str:
-    """Say when something that was asked for will happen, if that is not at once."""
-    if delivery_lock(configuration).owner() is not None:
-        return ""
-    return " as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now"
 
 
 def _list(
@@ -94,10 +88,8 @@ def _list(
     output_format: str | None,
     place: Callable[[int], str] | None,
 ) -> None:
-    if limit is None and is_terminal():
-        limit = ON_TERMINAL
     writer = make_writer(output_format, _COLUMNS)
-    for letter in islice(_all(state, destination), limit):
+    for letter in islice(_all(state, destination), listing_limit(limit)):
         writer.write(_record(letter, place))
     writer.flush()
 
@@ -129,11 +121,11 @@ def _what(record: JSONObject) -> str:
 
 
 _COLUMNS = (
-    Column(title="id", cell=lambda record: str(record["id"]), width=7),
-    Column(title="died (UTC)", cell=lambda record: record["diedAt"][:19].replace("T", " "), width=19),
-    Column(title="destination", cell=lambda record: str(record["destination"]), ratio=2),
-    Column(title="seq", cell=lambda record: str(record["seq"]), width=9),
+    Column(title="id", cell=field_cell("id"), width=7),
+    Column(title="died (UTC)", cell=time_cell(field_cell("diedAt")), width=19),
+    Column(title="destination", cell=field_cell("destination"), ratio=2),
+    Column(title="seq", cell=field_cell("seq"), width=9),
     Column(title="type / event", cell=_what, ratio=2),
     Column(title="retry", cell=lambda record: "waits" if record["isRetried"] else "", width=5),
-    Column(title="reason", cell=lambda record: str(record["reason"]), ratio=6),
+    Column(title="reason", cell=field_cell("reason"), ratio=6),
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from trackcore_server.cli._delivery import show_delivered
 from trackcore_server.cli._options import Failure, location_options
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.service import DeliveryRun, check_destinations, run_until_signal
@@ -41,7 +42,6 @@ def deliver(context: click.Context, *, config: Path | None, data: Path | None) -
     check_destinations(configuration, deployment.file)
     click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"State: {configuration.delivery_path}", err=True)
-    names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
-    click.echo(f"Delivering to: {names}", err=True)
+    show_delivered(configuration)
     log_to_stderr()
     run_until_signal(DeliveryRun(configuration, "trackcore deliver"))

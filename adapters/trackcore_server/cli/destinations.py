@@ -15,12 +15,13 @@ from trackcore_delivery import DeliveredDestination, DestinationStatus, Feed, St
 from trackcore_sqlite import SqliteLog
 
 from trackcore import Destination, JSONObject, LogChanged, Mark, format_timestamp
+from trackcore_server.cli._delivery import is_delivering
 from trackcore_server.cli._options import format_option, location_options
-from trackcore_server.cli._output import Column, make_writer
+from trackcore_server.cli._output import Column, field_cell, make_writer, to_the_second
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
+from trackcore_server.delivery.service import log_feed, open_state
 from trackcore_server.storage.log_changes import confirmed
 from trackcore_server.storage.logs import group_of, open_log
 
@@ -60,13 +61,13 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     alone; `not here` says that there is none.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    is_owned = delivery_lock(configuration).owner() is not None
+    is_running = is_delivering(configuration)
     idle = "not here" if isinstance(configuration.log, KafkaLogSettings) else "stopped"
     backlog = _backlog_in(configuration)
     writer = make_writer(output_format, _COLUMNS)
     with closing(open_state(configuration)) as state:
         for destination in configuration.destinations:
-            writer.write(_record(destination, backlog, state, idle=None if is_owned else idle))
+            writer.write(_record(destination, backlog, state, idle=None if is_running else idle))
     writer.flush()
     if not configuration.destinations:
         click.echo("there are no destinations in the configuration", err=True)
@@ -129,16 +130,13 @@ def _number(name: str, unit: str = "") -> Any:
     return lambda record: "" if record.get(name) is None else f"{record[name]:,}{unit}"
 
 
-_TROUBLES = (("lastError", "lastError"), ("logChanged", "logChange"))
-
-
 def _error(record: JSONObject) -> str:
     found = [
         (record.get("lastErrorAt"), record.get("lastError")),
         (record.get("logChangedAt"), record.get("logChange")),
     ]
     at, what = max(((at, what) for at, what in found if at and what), default=("", ""))
-    return f"{at[:19].replace('T', ' ')} {what}".strip()
+    return f"{to_the_second(at)} {what}".strip()
 
 
 def _dead(record: JSONObject) -> str:
@@ -154,9 +152,9 @@ def _held(record: JSONObject) -> str:
 
 
 _COLUMNS = (
-    Column(title="destination", cell=lambda record: str(record["destination"]), ratio=2),
-    Column(title="kind", cell=lambda record: record["kind"] or "", width=8),
-    Column(title="state", cell=lambda record: str(record["state"]), width=13),
+    Column(title="destination", cell=field_cell("destination"), ratio=2),
+    Column(title="kind", cell=field_cell("kind"), width=8),
+    Column(title="state", cell=field_cell("state"), width=13),
     Column(title="waiting", cell=_number("lagMessages"), width=10),
     Column(title="lag", cell=_number("lagSeconds", " s"), width=11),
     Column(title="rate", cell=_number("rate", "/s"), width=9),

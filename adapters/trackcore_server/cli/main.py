@@ -17,10 +17,11 @@ from trackcore_server.cli._options import Failure
 from trackcore_server.cli.dead_letters import dead_letters
 from trackcore_server.cli.deliver import deliver
 from trackcore_server.cli.destinations import destinations
-from trackcore_server.cli.events import events, rejected
+from trackcore_server.cli.events import events
 from trackcore_server.cli.explain import explain
 from trackcore_server.cli.import_files import import_files
 from trackcore_server.cli.maintenance import check, prune_log
+from trackcore_server.cli.rejected import rejected
 from trackcore_server.cli.replay import replay
 from trackcore_server.cli.schema import schema
 from trackcore_server.cli.serve import serve

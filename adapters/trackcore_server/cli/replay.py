@@ -12,14 +12,14 @@ import click
 from trackcore_delivery import Replay, Selection, State
 
 from trackcore import Call
+from trackcore_server.cli._delivery import is_delivering, when_delivered
 from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._progress import CountProgress
-from trackcore_server.cli.dead_letters import when_delivered
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.log_feed import LogFeed
-from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
+from trackcore_server.delivery.service import log_feed, open_state
 
 _LOOK_SECONDS = 0.2
 _PAGE_MESSAGES = 5_000
@@ -111,10 +111,10 @@ def _wait(configuration: Configuration, state: State, number: int) -> Replay:
     """Wait until a replay is finished or nobody delivers any more."""
     with CountProgress("Replaying", None) as progress:
         while True:
-            is_owned = delivery_lock(configuration).owner() is not None
+            is_running = is_delivering(configuration)
             replay = state.replay(number)
             assert replay is not None
             progress.show(replay.position, f"{replay.sent:,} sent", total=replay.last)
-            if replay.finished_at is not None or not is_owned:
+            if replay.finished_at is not None or not is_running:
                 return replay
             time.sleep(_LOOK_SECONDS)

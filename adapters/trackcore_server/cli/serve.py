@@ -13,6 +13,7 @@ import click
 from trackcore import Cause, SinkUnavailable
 from trackcore.credentials import write_key_fault
 from trackcore_server.app import create_collector
+from trackcore_server.cli._delivery import show_delivered
 from trackcore_server.cli._options import Failure, location_options, read_bind
 from trackcore_server.config.configuration import Configuration, LogSettings, ServerSettings, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
@@ -149,5 +150,4 @@ def _tell_start(deployment: Deployment, *, deliver: bool) -> None:
     click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
     if deliver and configuration.delivered:
-        names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
-        click.echo(f"Delivering to: {names}", err=True)
+        show_delivered(configuration)

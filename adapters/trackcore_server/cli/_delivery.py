@@ -1,0 +1,26 @@
+"""Questions about delivery that several commands ask."""
+
+from __future__ import annotations
+
+import click
+
+from trackcore_server.config.configuration import Configuration
+from trackcore_server.delivery.service import delivery_lock
+
+
+def is_delivering(configuration: Configuration) -> bool:
+    """Return whether a process delivers now."""
+    return delivery_lock(configuration).owner() is not None
+
+
+def when_delivered(configuration: Configuration) -> str:
+    """Return the end of a sentence about work for delivery: empty unless the work must wait for a process."""
+    if is_delivering(configuration):
+        return ""
+    return " as soon as `trackcore serve` or `trackcore deliver` runs: no process delivers now"
+
+
+def show_delivered(configuration: Configuration) -> None:
+    """Print the destinations that are delivered to."""
+    names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
+    click.echo(f"Delivering to: {names}", err=True)
