@@ -165,7 +165,7 @@ class TestTable:
 
 
 def on_terminal(*arguments: str) -> str:
-    """Run the command with a terminal as its standard output, and give what it showed."""
+    """Run the command with a terminal as its standard output, and return its output."""
     master, slave = pty.openpty()
     process = subprocess.Popen([*COMMAND, *arguments], stdout=slave)
     os.close(slave)
@@ -180,7 +180,7 @@ def on_terminal(*arguments: str) -> str:
 def _read_terminal(master: int) -> bytes:
     try:
         return os.read(master, 65_536)
-    except OSError:  # Linux says EIO where the last writer has gone
+    except OSError:  # Linux raises EIO once the last writer has closed it
         return b""
 
 

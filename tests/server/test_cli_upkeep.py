@@ -1,4 +1,4 @@
-"""`trackcore prune`, `trackcore check`, retention by configuration, and what `serve` does with a damaged log."""
+"""`trackcore prune`, `trackcore check`, retention by configuration, and `serve` with a damaged log."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestRetention:
         stop()
 
     def test_a_clock_that_is_a_year_ahead_does_not_delete_everything(self, fill: Callable[..., None]) -> None:
-        """The clock is believed once it has stood there for a day; until then time goes on from that of the log."""
+        """The clock is trusted once it has been ahead for a day; until then time continues from the newest message."""
         for hours in (72, 60, 40, 20, 0):
             fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=NOW - timedelta(hours=hours))
         ahead = NOW + timedelta(days=365)
@@ -98,7 +98,7 @@ class TestRetention:
     def test_messages_of_the_future_say_nothing_once_the_clock_was_put_right(
         self, fill: Callable[..., None], blocks: tuple[int, ...], ahead: int
     ) -> None:
-        """At so many hours before now, there are some that a clock dated which was a year ahead for a while."""
+        """Messages of the given hours before now, and some that were dated by a clock that was a year ahead."""
         for hours in sorted({*range(1, 100, 3), *blocks}, reverse=True):
             fill_at(fill, NOW - timedelta(hours=hours))
             if hours in blocks:
@@ -111,7 +111,7 @@ class TestRetention:
         assert time_of_log(LOG) == NOW - timedelta(hours=94), "four hours after the last before the gap"
 
     def test_a_server_that_is_restarted_daily_catches_up(self, fill: Callable[..., None]) -> None:
-        """Though each of its processes ends before it has believed the clock for a day."""
+        """Even if each server process ends before its clock has been trusted for a day."""
         fill_at(fill, *(NOW - timedelta(hours=hours) for hours in (*range(200, 100, -5), *range(-8_020, -8_000))))
         behind = []
         for day in range(3):
@@ -147,7 +147,7 @@ class TestCheck:
         result = run("check")
         assert result.exit_code == 1
         assert "its ids do not fit its messages: 1 messages are not among them" in result.stderr
-        assert "`trackcore check --mend` makes the ids anew" in result.stderr
+        assert "`trackcore check --mend` rebuilds the id index" in result.stderr
         result = run("check", "--mend")
         assert result.exit_code == 0
         assert "its ids were made anew from its messages" in result.stderr
@@ -177,7 +177,7 @@ class TestServe:
         assert len(list(SqliteLog(LOG).messages())) == 1
 
     def test_ids_that_do_not_fit_are_made_anew(self, serve: Callable[..., Served], fill: Callable[..., None]) -> None:
-        """The messages are what counts: the log is not moved aside."""
+        """The messages are intact, so the log is not moved aside."""
         fill(*[MESSAGE | {"messageId": f"m{number}"} for number in range(3)])
         lose_an_id(LOG)
         server = serve("--write-key", "key")

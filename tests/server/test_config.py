@@ -134,7 +134,7 @@ def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
     file.write_text("[sever]")
     with pytest.raises(ConfigurationError) as caught:
         load_configuration(file)
-    assert str(caught.value) == f"{file}: sever: there is no such setting; did you mean 'server'?"
+    assert str(caught.value) == f"{file}: sever: unknown setting; did you mean 'server'?"
 
 
 def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The debugger as a WSGI app: who gets in, what is listed, and that nothing is left out."""
+"""The debugger as a WSGI app: sign-in, complete listings, details and repairs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def ask(client: Client, question: str, **values: Any) -> Any:
 
 
 def backup_of(log: Path) -> Path:
-    """Make a backup as the README has it."""
+    """Make a backup as in the README."""
     backup = log.with_name("backup.db")
     with closing(sqlite3.connect(log)) as connection:
         connection.execute("VACUUM INTO ?", (str(backup),))
@@ -117,7 +117,7 @@ def backup_of(log: Path) -> Path:
 
 
 def restore(backup: Path, log: Path) -> None:
-    """Put a backup in the place of a log."""
+    """Replace a log with a backup."""
     for file in log.parent.glob(f"{log.name}-*"):
         file.unlink()
     backup.replace(log)
@@ -178,7 +178,7 @@ class TestMounting:
 
 
 class TestAccess:
-    """Off until a token is configured; no way in from another origin; nothing in a frame."""
+    """Off until a token is configured; no access from another origin or in a frame."""
 
     def test_without_a_session_there_is_nothing(self, client: Client) -> None:
         response = client.get("/debugger/")
@@ -204,7 +204,7 @@ class TestAccess:
         assert (response.status_code, response.get_json()["code"]) == (400, "bad_body")
 
     def test_a_body_that_cannot_be_read(self, client: Client) -> None:
-        """Each server has exceptions of its own for a chunk that is none, and a connection may break."""
+        """Each server raises different exceptions for a malformed chunk, and a connection may break."""
         for error in (ValueError("a chunk"), OSError("reset"), RuntimeError("?")):
             environ = {"wsgi.input": Broken(error), "wsgi.input_terminated": True}
             response = client.post("/debugger/session", environ_overrides=environ, headers={"Origin": ORIGIN})
@@ -284,7 +284,7 @@ class TestGate:
         assert not auth.has_session(self.request(cookie))
 
     def test_a_session_of_a_clock_that_was_ahead_is_none(self) -> None:
-        """A session is bounded by its own length: it does not hold for as long as the clock was ahead."""
+        """A session is limited by its length: it is not extended by the time that the clock was ahead."""
         now = 1_000_000.0 + 86_400
         auth = SessionAuth(TOKEN, None, b"k" * 32, lambda: now)
         cookie = auth.sign_in(TOKEN)
@@ -327,7 +327,7 @@ class TestAnswers:
         send(inside, {"type": "track", "event": "x", "userId": "u", "messageId": "m1"})
         send(inside, {"type": "page", "userId": "u"}, key="nobody's-key-at-all")
         rows: list[Any] = []
-        for _ in range(ATTEMPTS):  # what the pages of a process share may be a little old
+        for _ in range(ATTEMPTS):  # rows that the pages of a process share may be a little old
             found = ask(inside, "newer", **cursors)
             rows += found["rows"]
             cursors = found["cursors"]
@@ -381,7 +381,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
     def test_another_log_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
-        """A damaged log is moved aside at a start: a page that stays open hears that its numbers mean nothing now."""
+        """A damaged log is moved aside at a start: a page that stays open learns that its numbers are invalid."""
         send(inside, {"type": "page", "userId": "u"})
         cursors = ask(inside, "start")["cursors"]
         assert not ask(inside, "newer", **cursors, **filters)["isAnotherLog"]
@@ -394,7 +394,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
     def test_a_longer_log_in_its_place_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
-        """Its last numbers have not fallen, and yet what they stand for has never been listed."""
+        """Its last numbers have not decreased, but the records that have them were never listed."""
         send(inside, {"type": "page", "userId": "u"})
         begun = ask(inside, "start")
         question = {**begun["cursors"], "log": begun["log"], **filters}
@@ -413,7 +413,7 @@ class TestAnswers:
     def test_a_rewound_log_that_has_grown_past_the_page_is_told(
         self, inside: Client, tmp_path: Path, part: str
     ) -> None:
-        """A backup is restored, and what has come since has the numbers of what the page has listed already."""
+        """A backup is restored, and newer messages have numbers that the page has listed already."""
         bad = {"type": "track", "userId": "u"}
         item = {"type": "page", "userId": "u"} if part == "messages" else bad
         send(inside, item)
@@ -464,7 +464,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("name", ["writeKey", "write_key"])
     def test_the_bytes_as_received(self, inside: Client, name: str) -> None:
-        """The detail has the raw bytes as received, of stored messages too: of the newest, from memory."""
+        """The detail has the raw bytes as received, also of the newest stored messages, from memory."""
         item = b'{ "type": "page", "userId": 7,  "messageId": "m2", "writeKey": "a-key-of-this", "x": "\\ud800" }'
         item = item.replace(b"writeKey", name.encode())
         for _ in range(2):
@@ -484,7 +484,7 @@ class TestAnswers:
         assert [json.loads(received["payload"])["n"] for received in found] == [0, 1, 2]
 
     def test_after_a_restart(self, inside: Client, tmp_path: Path) -> None:
-        """Duplicates are in the log; the bytes as received are gone, and that is said by their absence."""
+        """Duplicates are in the log; their received bytes are not, so the detail omits them."""
         send(inside, {"type": "page", "userId": "u", "messageId": "m1"})
         another = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path)))
         enter(another)
@@ -508,7 +508,7 @@ class TestAnswers:
         ]
 
     def test_a_row_tells_of_a_message_however_large_it_is(self, inside: Client) -> None:
-        """With what its batch said for all, a message may be stored with twice the bytes that it may have itself."""
+        """With batch-level fields, a stored message may have twice the bytes that are allowed for the message alone."""
         text = "x" * 30_000
         batch = [{"type": "track", "event": "Large", "userId": "u2", "properties": {"text": text}}]
         body = {"batch": batch, "context": {"text": text}, "writeKey": "key"}
@@ -578,7 +578,7 @@ class TestAnswers:
 
 
 class TestOlder:
-    """Going back in time, over parts with numbers of their own, nothing is missed and nothing comes twice."""
+    """Listing back in time, over parts with separate numbers, misses nothing and repeats nothing."""
 
     @pytest.fixture(autouse=True)
     def _fill(self, tmp_path: Path) -> None:
@@ -598,7 +598,7 @@ class TestOlder:
                 return rows
             assert found["cursors"] != cursors, "each answer gets further"
             cursors = found["cursors"]
-        raise AssertionError("there is no end")
+        raise AssertionError("the listing does not end")
 
     def test_all_of_it(self, inside: Client) -> None:
         rows = self.walk(inside)
@@ -606,7 +606,7 @@ class TestOlder:
         assert len({(row["part"], row["seq"]) for row in rows}) == len(rows)
 
     def test_the_newest_come_first(self, inside: Client) -> None:
-        """But for a message that was received again: its time is that of its first reception."""
+        """Except for a reprocessed message, which has the time of its first reception."""
         times = [row["at"] for row in self.walk(inside) if "repaired" not in row["codes"]]
         assert times == sorted(times, reverse=True)
 
@@ -662,7 +662,7 @@ def test_serve_prints_a_link_on_loopback_only(serve: Callable[..., Any], tmp_pat
 
 
 class TestMemory:
-    """The newest messages of a process are remembered as they came, within a bound."""
+    """The newest messages of a process are kept as received, up to a limit."""
 
     def test_the_oldest_make_room(self) -> None:
         watched = RecordingSink(MemorySink(), 10_000)
@@ -691,7 +691,7 @@ class TestMemory:
 
 
 def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
-    """Where something is looked for, an answer has a time, and the next one goes on from there."""
+    """A search ends at a deadline, and the next one continues from there."""
     sink = SqliteSink(tmp_path / "trackcore.db")
     sink.store([envelope(number) for number in range(2_000)])
     sink.close()

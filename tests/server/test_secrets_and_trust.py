@@ -1,6 +1,6 @@
-"""Secrets stay secret, and nobody is believed who should not be: one test for each leak and each trick.
+"""Secrets stay secret, and untrusted input stays untrusted: one test for each leak and each trick.
 
-Each of these has been seen to fail with its guard taken away.
+Each of these tests was seen to fail without its guard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SECRET = "sEcReT-write-key-0123456789"  # noqa: S105 - it is none
 CONTROLS = "\n\r\x1b[31m\x07\x7f\x9b31m\u2028\u202e"
 
 opened: list[str] | None = None
-"""What was opened since somebody began to look; None while nobody does."""
+"""The files opened since the test began to record; None while nobody does."""
 
 
 def _listen(event: str, arguments: tuple[Any, ...]) -> None:
@@ -278,7 +278,7 @@ def test_a_client_sets_neither_time_of_arrival_nor_source_nor_destinations(sink:
 
 class TestInjection:
     def test_into_a_header(self, app: Server) -> None:
-        """A header that is echoed holds nothing but printable ASCII."""
+        """An echoed header contains only printable ASCII."""
         for name in ("Origin", "Access-Control-Request-Headers"):
             for bad in ("x\r\nSet-Cookie: a=b", "x\ny", "x\x00y", "x\x1b[31m", "x\x85y"):
                 answer = app.post("/v1/batch", {"batch": []}, method="OPTIONS", headers={name: bad}, validate=False)

@@ -47,7 +47,7 @@ message_bytes = 1000
 
 
 def test_a_start_with_nothing(serve: Serve, run: Run, lines: Lines, tmp_path: Path) -> None:
-    """One command, and the line that it prints is enough to send a message."""
+    """One command, and its printed example is enough to send a message."""
     served = serve()
     told = served.stderr()
     data = tmp_path / "trackcore-data"
@@ -124,14 +124,14 @@ def test_hang_up_reads_the_configuration_again(serve: Serve, tmp_path: Path, run
     wait_for(lambda: is_stored("second"))
     config.write_text("[sever]")
     served.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: "The configuration stays as it was" in served.stderr())
+    wait_for(lambda: "Keeping the previous configuration" in served.stderr())
     assert "did you mean 'server'?" in served.stderr()
     assert is_stored("second")
 
 
 class TestRefusedStarts:
     def start(self, *arguments: str) -> str:
-        """Start in vain, and give what was told."""
+        """Expect that a start fails, and return the error output."""
         process = subprocess.run(
             [*COMMAND, "serve", *arguments], capture_output=True, timeout=PATIENCE, check=False, text=True
         )
@@ -153,7 +153,7 @@ class TestRefusedStarts:
 
     def test_the_configuration_has_a_mistake(self, tmp_path: Path) -> None:
         (tmp_path / "trackcore.toml").write_text(TWO_SOURCES.replace("write_keys", "write_kyes", 1))
-        assert "trackcore.toml: sources[0].write_kyes: there is no such setting; did you mean" in self.start()
+        assert "trackcore.toml: sources[0].write_kyes: unknown setting; did you mean" in self.start()
 
     def test_the_configuration_is_not_there(self) -> None:
         assert "No such file" in self.start("--config", "none.toml")
@@ -242,7 +242,7 @@ def test_who_listens_to_the_world_is_told() -> None:
 
 
 def test_an_app_by_itself(run: Run, lines: Lines, tmp_path: Path) -> None:
-    """The other way in: any WSGI server, the configuration named by the environment."""
+    """The other entry point: any WSGI server, with the configuration named by the environment."""
     (tmp_path / "named.toml").write_text(TWO_SOURCES)
     program = (
         "import sys, trackcore_server\n"

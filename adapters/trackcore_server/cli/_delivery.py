@@ -1,4 +1,4 @@
-"""Questions about delivery that several commands ask."""
+"""The state of delivery, as several commands need it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def is_delivering(configuration: Configuration) -> bool:
 
 
 def when_delivered(configuration: Configuration) -> str:
-    """Return the end of a sentence about work for delivery: empty unless the work must wait for a process."""
+    """Return when requested work is delivered, as the end of a sentence; it is empty if that is now."""
     if is_delivering(configuration):
         return ""
     return " as soon as `trackcore serve` or `trackcore deliver` runs: no process delivers now"

@@ -1,4 +1,4 @@
-"""Receiving again what `trackcore rejected` lists: the same choice of records, and what became of each."""
+"""The option --retry of `trackcore rejected`: reprocess the listed records and report the results."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from trackcore_server.inspection.reprocess import Reprocessor
 def retry(
     configuration: Configuration, records: Iterable[StoredRejected | StoredQuarantined], output_format: str | None
 ) -> None:
-    """Receive records again, write what became of each, and exit with 1 when any of them is still refused.
+    """Reprocess records, write the result of each, and exit with 1 if any of them is still rejected.
 
     Raises:
-        SinkUnavailable: the log cannot be written; what was told before is stored.
+        SinkUnavailable: the log cannot be written; the results written before are stored.
     """
     repairer = Reprocessor(create_collector(configuration))
     writer = make_writer(output_format, _COLUMNS)
@@ -34,13 +34,13 @@ def retry(
             writer.write(repair.as_json())
     finally:
         writer.flush()
-    told = ", ".join(f"{outcomes[outcome]} {words}" for outcome, words in _OUTCOMES.items() if outcomes[outcome])
-    click.echo(told or "there was nothing to receive again", err=True)
+    summary = ", ".join(f"{outcomes[outcome]} {words}" for outcome, words in _OUTCOMES.items() if outcomes[outcome])
+    click.echo(summary or "nothing to reprocess", err=True)
     if outcomes["refused"] or outcomes["partial"]:
         sys.exit(FINDINGS)
 
 
-_OUTCOMES = {"repaired": "repaired", "partial": "repaired in part", "refused": "still refused"}
+_OUTCOMES = {"repaired": "repaired", "partial": "partly repaired", "refused": "still rejected"}
 
 
 def _cell(name: str) -> Column:

@@ -1,4 +1,4 @@
-"""`trackcore dead-letters`: what could not be delivered, why, and what is to become of it."""
+"""`trackcore dead-letters`: undeliverable messages, listed, retried or dropped."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="List, retry or drop what could not be delivered.")
+@click.command(epilog=_EXAMPLES, short_help="List, retry or drop undeliverable messages.")
 @location_options
-@click.option("--destination", metavar="NAME", help="Only those of this destination.")
-@click.option("--retry", is_flag=True, help="Send them once more.")
+@click.option("--destination", metavar="NAME", help="Only dead letters of this destination.")
+@click.option("--retry", is_flag=True, help="Send them again.")
 @click.option("--drop", is_flag=True, help="Delete them.  The messages stay in the log.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only the oldest N.  [default: 50 on a terminal, else all]"
@@ -52,15 +52,15 @@ def dead_letters(
     limit: int | None,
     output_format: str | None,
 ) -> None:
-    """List the messages that a destination refused, or did not take within its retry window, oldest first.
+    """List messages that a destination rejected, or did not accept within its retry window, oldest first.
 
-    A line of JSON has `id`, `destination`, `diedAt`, `reason`, `isRetried` (it waits to be sent once more), `seq`,
-    `source` and `message`. With a log in Kafka they are those of the processes that deliver with this data folder.
+    A JSON line has `id`, `destination`, `diedAt`, `reason`, `isRetried` (waiting to be sent again), `seq`, `source` and
+    `message`. With a log in Kafka the list covers only the processes that deliver with this data folder.
     """
     if retry and drop:
-        raise click.UsageError("--retry and --drop exclude each other")
+        raise click.UsageError("--retry and --drop cannot be combined")
     if (retry or drop) and limit is not None:
-        raise click.UsageError("--limit is for listing: --retry and --drop take all of them")
+        raise click.UsageError("--limit only applies to listing; --retry and --drop apply to all dead letters")
     configuration = find_deployment(config=config, data=data).configuration
     with closing(open_state(configuration)) as state:
         _check_destination(destination, configuration, state)
@@ -68,17 +68,17 @@ def dead_letters(
             click.echo(f"{state.drop_dead_letters(destination):,} dropped", err=True)
         elif retry:
             count = state.retry_dead_letters(destination, datetime.now(UTC))
-            click.echo(f"{count:,} will be sent once more{when_delivered(configuration)}", err=True)
+            click.echo(f"{count:,} will be sent again{when_delivered(configuration)}", err=True)
         else:
             is_kafka = isinstance(configuration.log, KafkaLogSettings)
             _list(state, destination, limit, output_format, place_at if is_kafka else None)
 
 
 def _check_destination(name: str | None, configuration: Configuration, state: State) -> None:
-    """Check that there is, or was, a destination of this name that is delivered to.  Raises `click.UsageError`."""
+    """Check that a destination of this name is, or was, delivered to.  Raises `click.UsageError`."""
     known = {destination.name for destination in configuration.delivered}.union(state.names())
     if name is not None and name not in known:
-        raise click.UsageError(f"there is no destination {name!r} that is delivered to{nearest(name, sorted(known))}")
+        raise click.UsageError(f"no delivered destination is named {name!r}{nearest(name, sorted(known))}")
 
 
 def _list(

@@ -1,4 +1,4 @@
-"""`trackcore destinations`: how each destination is doing."""
+"""`trackcore destinations`: the delivery status of each destination."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from trackcore_server.storage.logs import group_of, open_log
 
 @attrs.frozen(kw_only=True)
 class _Backlog:
-    """How many messages wait, when the first of them was received, and what is wrong with the position in the log."""
+    """How many messages wait, when the first of them was received, and whether the log changed under its position."""
 
     waiting: int
     oldest: datetime | None = None
@@ -44,21 +44,20 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Show how each destination is doing.")
+@click.command(epilog=_EXAMPLES, short_help="Show the delivery status of each destination.")
 @location_options
 @format_option
 def destinations(*, config: Path | None, data: Path | None, output_format: str | None) -> None:
-    """Show of each destination its state, how far it is behind, and what went wrong last.
+    """Show the state, the lag and the last error of each destination.
 
-    State: `delivering`; `failing`, and it is tried again; `stopped`, since no process delivers; `not delivered`, since
-    it has no kind. The lag is how many messages wait for it, and for how many seconds the first of them has waited.
-    `logChange` says what was found when the log was last another one than before, or rewound, and from where delivery
-    went on.
-    Held back are the messages of users whose messages it fails to take while it takes those of others.
+    State: `delivering`; `failing`, while it is retried; `stopped`, if no process delivers; `not delivered`, if it has
+    no kind. The lag is how many messages wait for it, and for how many seconds the first of them has waited.
+    `logChange` describes how the log was last replaced or rewound, and where delivery went on. Messages are held back
+    if a destination fails to accept those of one user while it accepts those of others.
 
-    With a log in Kafka the lag is how many messages, of whatever destination, lie behind what its consumer group has
-    committed, and `lagSeconds` is not known. Everything else is of the process that delivers with this data folder
-    alone; `not here` says that there is none.
+    With a log in Kafka, the lag is the number of messages, for any destination, after the committed offset of its
+    consumer group, and `lagSeconds` is unknown. Everything else covers only the process that delivers with this data
+    folder; the state is `not here` if no such process runs.
     """
     configuration = find_deployment(config=config, data=data).configuration
     is_running = is_delivering(configuration)
@@ -70,11 +69,11 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
             writer.write(_record(destination, backlog, state, idle=None if is_running else idle))
     writer.flush()
     if not configuration.destinations:
-        click.echo("there are no destinations in the configuration", err=True)
+        click.echo("the configuration has no destinations", err=True)
 
 
 def _backlog_in(configuration: Configuration) -> Backlog:
-    """Return what finds out how many messages wait for a destination behind its position."""
+    """Return the function that counts the messages after a destination's position."""
     log, settings = open_log(configuration), configuration.log
     if isinstance(log, SqliteLog):
         return partial(_backlog_in_file, log, log_feed(configuration))
@@ -107,22 +106,22 @@ def _record(destination: Destination, backlog: Backlog, state: State, *, idle: s
         lagSeconds=None if waiting and oldest is None else lag,
         rate=round(standing.rate, 1),
         delivered=standing.delivered,
-        deliveredAt=_told(standing.delivered_at),
+        deliveredAt=_time_text(standing.delivered_at),
         deadLetters=standing.dead_letters,
         deadLettersDropped=standing.dead_dropped,
         heldUsers=standing.held_users,
         heldMessages=standing.held_messages,
-        failingSince=_told(standing.failing_since),
-        nextTryAt=_told(standing.next_try_at),
+        failingSince=_time_text(standing.failing_since),
+        nextTryAt=_time_text(standing.next_try_at),
         lastError=standing.last_error,
-        lastErrorAt=_told(standing.last_error_at),
+        lastErrorAt=_time_text(standing.last_error_at),
         logChange=log_change,
-        logChangedAt=_told(log_changed_at),
+        logChangedAt=_time_text(log_changed_at),
     )
     return record
 
 
-def _told(time: datetime | None) -> str | None:
+def _time_text(time: datetime | None) -> str | None:
     return None if time is None else format_timestamp(time)
 
 
@@ -147,7 +146,7 @@ def _dead(record: JSONObject) -> str:
 
 
 def _held(record: JSONObject) -> str:
-    """Return how much is held back, as `41 of 2`: messages of users."""
+    """Return how many messages of how many users are held back: `41 of 2`."""
     return f"{record['heldMessages']:,} of {record['heldUsers']:,}" if record.get("heldUsers") else ""
 
 

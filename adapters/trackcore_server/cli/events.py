@@ -35,8 +35,8 @@ Examples:
 @click.option("--type", "call", type=click.Choice(get_args(Call)), help="Only messages of this type.")
 @click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
 @listing_options
-@click.option("--follow", is_flag=True, help="Then wait for new messages, until interrupted.")
-@click.option("--explain", is_flag=True, help="Say for each destination why it was chosen or not.")
+@click.option("--follow", is_flag=True, help="Keep listing new messages until interrupted.")
+@click.option("--explain", is_flag=True, help="Show why each destination was chosen or not.")
 def events(
     *,
     config: Path | None,
@@ -52,9 +52,9 @@ def events(
 ) -> None:
     """List the messages in the log, oldest first.
 
-    A line of JSON has `seq`, `source`, `destinations` (the names it goes to), `warnings` (what was mended or ignored)
-    and `message` (as stored, wire names); with --explain also `decisions`, one for each destination. `seq` is the
-    number of the message; in Kafka it is text, its partition and offset: "3-1042".
+    A JSON line has `seq`, `source`, `destinations` (their names), `warnings` (fields that were normalized or ignored)
+    and `message` (as stored, with wire names); with --explain also `decisions`, one for each destination. `seq` is the
+    number of the message; with a log in Kafka it is a string of partition and offset: "3-1042".
     """
     deployment = find_deployment(config=config, data=data)
     log = open_log(deployment.configuration)
@@ -74,16 +74,16 @@ def events(
         while follow:
             time.sleep(POLL_SECONDS)
             show()
-    except KeyboardInterrupt:  # how `--follow` ends, and then no failure
+    except KeyboardInterrupt:  # how `--follow` ends, so it is not a failure
         if not follow:
             raise
 
 
-# Columns: what a table shows of a record
+# Columns of the table
 
 
 def _message_field(*names: str) -> Callable[[JSONObject], str]:
-    """Show the first of these fields that the message has."""
+    """Make a cell that shows the first of these fields that the message has."""
     return lambda record: next((cell_text(value) for name in names if (value := record["message"].get(name))), "")
 
 

@@ -1,4 +1,4 @@
-"""`trackcore rejected`: rejected messages and quarantined requests, listed or received again."""
+"""`trackcore rejected`: rejected messages and quarantined requests, listed or reprocessed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ Examples:
 
 @click.command(epilog=_EXAMPLES, short_help="List rejected messages, or quarantined requests.")
 @location_options
-@click.option("--source", metavar="NAME", help="Only those of this source.")
-@click.option("--code", metavar="CODE", help="Only those with this reason code, such as event_not_defined.")
+@click.option("--source", metavar="NAME", help="Only messages of this source.")
+@click.option("--code", metavar="CODE", help="Only messages with this reason code, such as event_not_defined.")
 @listing_options
-@click.option("--quarantine", is_flag=True, help="List requests whose write key belongs to no source instead.")
-@click.option("--seq", type=click.IntRange(min=1), metavar="N", help="Only the one with this number.")
 @click.option(
-    "--retry", "again", is_flag=True, help="Receive them again, now that the configuration is mended, and tell."
+    "--quarantine", is_flag=True, help="List quarantined requests instead: their write key matches no source."
+)
+@click.option("--seq", type=click.IntRange(min=1), metavar="N", help="Only the record with this number.")
+@click.option(
+    "--retry", "again", is_flag=True, help="Reprocess them with the current configuration and report the results."
 )
 def rejected(
     *,
@@ -51,23 +53,22 @@ def rejected(
     seq: int | None,
     again: bool,
 ) -> None:
-    """List what was rejected and why, oldest first.
+    """List rejected messages and the reasons, oldest first.
 
-    A line of JSON has `seq`, `source`, `receivedAt`, `code`, `message`, `path` and `payload`, the text as it was
-    received but for its write keys, which are masked; where it is not UTF-8 it is in base64, and `encoding` says so.
-    What its batch said for all messages is in `batch`, as text too; of an import also the `type` that was said for all
-    and the `messageId` that was made.
+    A JSON line has `seq`, `source`, `receivedAt`, `code`, `message`, `path` and `payload`: the text as received, with
+    write keys masked. If it is not UTF-8, it is encoded in base64 and `encoding` is `base64`. `batch` is the text of
+    the batch-level fields; for an import it also has the `type` given for all messages and the generated `messageId`.
 
     With --quarantine: `seq`, `receivedAt`, `endpoint`, `writeKey` (masked), `clientIp` and `payload` of each request
-    that came without a write key, or with one that no source has.
+    without a write key, or with one that matches no source.
 
-    With --retry they go through intake again, with the time of their first reception: `part`, `seq`, `outcome`
-    (`repaired`, `partial`, `refused`), how many messages are `stored`, were stored before (`duplicates`) and are
-    `rejected`, and for these `code` and `detail`. Doing it twice stores nothing twice. The messages are marked with the
-    warning `repaired`. Exit code: 1 when any is still refused.
+    With --retry the records are reprocessed, with their original `receivedAt`. A JSON line has `part`, `seq`, `outcome`
+    (`repaired`, `partial`, `refused`), the number of messages `stored`, stored before (`duplicates`) and `rejected`,
+    and `code` and `detail` of the rejection. A second run stores nothing twice. The messages get the warning
+    `repaired`. Exit code: 1 if any record is still rejected.
     """
     if quarantine and (source or code):
-        raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
+        raise click.UsageError("quarantined requests have neither source nor code; leave out --source and --code")
     configuration = find_deployment(config=config, data=data).configuration
     log = SqliteLog(configuration.log_path) if again else open_log(configuration)
 
@@ -89,7 +90,7 @@ def rejected(
         writer.write(to_record(stored))
     writer.flush()
     if is_terminal():
-        _tell_dropped(log, quarantine=quarantine)
+        _show_dropped(log, quarantine=quarantine)
 
 
 def _received_since(requests: Iterator[StoredQuarantined], since: datetime | None) -> Iterator[StoredQuarantined]:
@@ -100,11 +101,11 @@ def _newest(requests: Iterator[StoredQuarantined], limit: int | None) -> Iterabl
     return requests if limit is None else deque(requests, maxlen=limit)
 
 
-def _tell_dropped(log: Log, *, quarantine: bool) -> None:
+def _show_dropped(log: Log, *, quarantine: bool) -> None:
     totals = log.totals()
     dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
     if dropped:
-        click.echo(f"{dropped} older ones were dropped to make room", err=True)
+        click.echo(f"{dropped} older records were dropped to make room", err=True)
 
 
 _REJECTED_COLUMNS = (

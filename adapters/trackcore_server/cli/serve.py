@@ -47,12 +47,12 @@ Examples:
     "write_keys",
     multiple=True,
     metavar="KEY",
-    help="Declare a source with this write key for this run, beside those of the configuration: `default`, then "
-    "`default-2` and so on. With one, no configuration file is needed and none is made. Can be repeated.",
+    help="Add a source with this write key for this run, named `default`, then `default-2` and so on. "
+    "With this option, a missing configuration file is not created. Can be repeated.",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 16]")
-@click.option("--deliver/--no-deliver", default=True, help="Deliver to destinations as well.  [default: yes]")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes.  [default: 1]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads per process.  [default: 16]")
+@click.option("--deliver/--no-deliver", default=True, help="Also deliver to destinations.  [default: yes]")
 @click.pass_context
 def serve(
     context: click.Context,
@@ -65,14 +65,14 @@ def serve(
     threads: int | None,
     deliver: bool,
 ) -> None:
-    """Serve the tracking API, and keep what comes in the log.
+    """Serve the tracking API and store messages in the log.
 
-    Messages are delivered, by one process more, to the destinations that have a `kind`.
+    Another process delivers the messages to the destinations that have a `kind`.
 
-    Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
-    key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
-    stop the server once the requests in progress are answered, with exit code 0; SIGHUP reads the configuration again.
-    `prefix` under `[server]` serves everything below a path such as /endpoint as well.
+    Without a configuration, it creates the data folder and a trackcore.toml in it, with one source and a random write
+    key; the next start uses them again. The command line overrides the configuration. SIGTERM and Ctrl-C stop the
+    server once the requests in progress are answered, with exit code 0; SIGHUP reloads the configuration. With `prefix`
+    under `[server]`, it also serves everything below a path such as /endpoint.
     """
     die_of_interrupt(context)
     for fault in filter(None, map(write_key_fault, write_keys)):
@@ -91,9 +91,9 @@ def serve(
     read_debugger_token(deployment.configuration, file=deployment.file)
     if deliver:
         check_destinations(deployment.configuration, deployment.file)
-    if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
+    if "GUNICORN_FD" not in os.environ:  # set when a running server passes its socket to this one (SIGUSR2)
         _check_free(deployment.configuration.server.bind)
-    _tell_start(deployment, deliver=deliver)
+    _show_start(deployment, deliver=deliver)
     for sentence in find_exposed(deployment.configuration, deployment.file):
         click.echo(f"WARNING: {sentence}", err=True)
     log_to_stderr()
@@ -112,9 +112,9 @@ def _with_command_line(
 
 
 def _check_log(configuration: Configuration) -> None:
-    """Open and write the log once, so that a wrong path is told now and not to the first client.
+    """Open and write the log once, so that a wrong path is reported now and not to the first client.
 
-    A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
+    A full disk does not prevent the start: the server answers that it cannot store, and recovers by itself.
     """
     create_collector(configuration)
     if isinstance(configuration.log, LogSettings):
@@ -126,14 +126,14 @@ def _check_log(configuration: Configuration) -> None:
     except SinkUnavailable as error:
         if error.cause is not Cause.FULL:
             raise Failure(f"{location}: {error}") from error
-        click.echo(f"{location}: {error}; nothing can be stored until there is room", err=True)
+        click.echo(f"{location}: {error}; nothing can be stored until space is free", err=True)
     finally:
-        sink.close()  # neither SQLite nor Kafka can be taken along into the workers
+        sink.close()  # the workers must not inherit a connection of SQLite or Kafka
     examine_positions(configuration)
 
 
 def _check_free(bind: str) -> None:
-    """Fail at once where gunicorn would try for five seconds."""
+    """Raise at once if the address is in use; gunicorn would retry for five seconds."""
     host, port = parse_bind(bind)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -144,7 +144,7 @@ def _check_free(bind: str) -> None:
         raise Failure(f"cannot listen on {bind}: {error.strerror}") from error
 
 
-def _tell_start(deployment: Deployment, *, deliver: bool) -> None:
+def _show_start(deployment: Deployment, *, deliver: bool) -> None:
     configuration = deployment.configuration
     click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
     click.echo(f"Log: {configuration.log.location}", err=True)

@@ -26,33 +26,33 @@ from trackcore_server.delivery.service import check_destinations
 from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
 
 GRACEFUL_SECONDS = 10
-"""How long requests in progress may take to finish once the server is told to stop."""
+"""How long requests in progress may take to finish once the server is stopping."""
 
 KEEPALIVE_SECONDS = 75
 """How long an idle connection stays open: longer than the 60 seconds of the usual proxy, which closes its own first."""
 
 SILENCE_SECONDS = 60
-"""After this long without a sign of life a worker is replaced.  Slow requests do not matter: threads serve those."""
+"""A worker without a heartbeat for this many seconds is replaced.  Slow requests do not matter: threads serve those."""
 
 REQUEST_LINE_BYTES = 8_190
-"""The most that gunicorn can be told.  A pixel carries its message in the address."""
+"""The largest value that gunicorn accepts.  A pixel carries its message in the address."""
 
 HEADERS = 100
 HEADER_BYTES = 8_190
-"""How many headers a request may have, and how large each may be."""
+"""The number of headers of a request, and the size of each, at most."""
 
 CONNECTIONS = 1_000
-"""Connections that a worker keeps open at once, most of them idle; more wait in the backlog of the system."""
+"""Connections that a worker keeps open at once, most of them idle; more wait in the system's backlog."""
 
 _ARENAS_OPTION, _ARENAS = -8, 2
-"""M_ARENA_MAX of glibc's mallopt.  By default each thread gets a heap of its own, which keeps what the largest request
-ever needed; two for all take a quarter less memory, and no time that could be measured."""
+"""M_ARENA_MAX of glibc's mallopt.  By default each thread gets a separate heap, which keeps the memory of its
+largest request; two shared heaps take a quarter less memory, without a measurable cost in time."""
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file there, safely
 
 
 class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn's application: it holds the configuration, and workers inherit it when they are forked."""
+    """Gunicorn's application.  It has the configuration, which workers inherit when they are forked."""
 
     def __init__(
         self, deployment: Deployment, find_again: Callable[[], Deployment], example_key: str | None, *, deliver: bool
@@ -68,8 +68,8 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         """Set the settings of gunicorn."""
         settings = {
             **_gunicorn_settings(self._configuration.server),
-            "when_ready": self._tell_ready,
-            "post_fork": _let_go,
+            "when_ready": self._show_ready,
+            "post_fork": _release_delivery,
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
@@ -84,13 +84,13 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         DeliveringArbiter(self).run()
 
     def make_delivery_process(self) -> DeliveryProcess | None:
-        """Give the process that delivers, not yet started; None when there is nothing to deliver."""
+        """Make the process that delivers, not yet started; None if there is nothing to deliver."""
         if not self._deliver or not self._configuration.delivered:
             return None
         return DeliveryProcess(self._configuration)
 
     def reload(self) -> None:
-        """Read the configuration again; one that cannot be used changes nothing."""
+        """Reload the configuration; an invalid one changes nothing."""
         try:
             deployment = self._find_again()
             configuration = deployment.configuration
@@ -99,30 +99,30 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
             if self._deliver:
                 check_destinations(configuration, deployment.file)
         except TrackcoreError as error:
-            click.echo(f"The configuration stays as it was: {visible(str(error))}", err=True)
+            click.echo(f"Keeping the previous configuration: {visible(str(error))}", err=True)
         else:
             self._configuration = configuration
         super().reload()
 
-    def _tell_ready(self, arbiter: Any) -> None:
+    def _show_ready(self, arbiter: Any) -> None:
         host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
         url = f"http://{_reachable(host)}:{port}{self._configuration.server.prefix}"
         click.echo(f"Listening on {url}", err=True)
         if not _is_loopback(host):
-            click.echo("Others can reach this address, in plain HTTP: put a proxy with TLS in front of it.", err=True)
-        self._tell_debugger(f"{url}{DEBUGGER_PATH}/")
+            click.echo("Listening on a public address over plain HTTP; put a TLS proxy in front.", err=True)
+        self._show_debugger(f"{url}{DEBUGGER_PATH}/")
         key = "YOUR_WRITE_KEY" if self._example_key is None else self._example_key
         click.echo(f"Try:\n  {_curl(url, key)}", err=True)
 
-    def _tell_debugger(self, url: str) -> None:
+    def _show_debugger(self, url: str) -> None:
         if self._configuration.debugger.token is not None:
-            click.echo(f"Debugger: {url} (with the configured token)", err=True)
+            click.echo(f"Debugger: {url} (sign in with the configured token)", err=True)
         elif self._one_time_token is not None:
             click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
 
 
-def _let_go(arbiter: DeliveringArbiter, _: object) -> None:
-    arbiter.let_go()
+def _release_delivery(arbiter: DeliveringArbiter, _: object) -> None:
+    arbiter.release_delivery()
 
 
 def _is_private(deployment: Deployment) -> bool:
@@ -132,7 +132,7 @@ def _is_private(deployment: Deployment) -> bool:
 
 
 def _share_arenas() -> None:
-    """Let the threads of each worker share their heaps, where the C library knows how."""
+    """Let the threads of each worker share heaps, if the C library can."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
 
@@ -152,7 +152,7 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
         "limit_request_fields": HEADERS,
         "limit_request_field_size": HEADER_BYTES,
         "worker_connections": CONNECTIONS,
-        "forwarded_allow_ips": "",  # the app decides whom to believe, by `proxy_hops`; gunicorn would believe loopback
+        "forwarded_allow_ips": "",  # the app trusts proxies by `proxy_hops`; gunicorn would trust loopback
         "accesslog": None,
         "errorlog": "-",
         "loglevel": "warning",
@@ -163,7 +163,7 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
 
 
 def _reachable(host: str) -> str:
-    """Give the address by which this machine reaches a server that listens on `host`."""
+    """Return the address by which this machine reaches a server that listens on `host`."""
     address = ip_address(host)
     if address.is_unspecified:
         return "localhost"
