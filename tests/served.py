@@ -1,4 +1,4 @@
-"""A real `trackcore serve`, in processes of its own, on a port of its own."""
+"""A real `trackcore serve`, in separate processes, on a free port."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ INTERRUPTED = [sys.executable, "-W", "error", str(Path(__file__).with_name("inte
 
 
 def basic(key: str) -> str:
-    """Give the Authorization header of a write key."""
+    """Return the Authorization header of a write key."""
     return "Basic " + b64encode(f"{key}:".encode()).decode()
 
 
 @attrs.frozen
 class Answered:
-    """An answer of the server.  The body is read if it is JSON, else it is as it came."""
+    """A response of the server.  The body is parsed if it is JSON, else it is text."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,7 +46,7 @@ class Served:
 
     @classmethod
     def start(cls, stderr_file: Path, *arguments: str, moment: str | None = None) -> Served:
-        """Start a server, which may fail to.  A `moment` is one of `interrupted.py`: it has an hour to stop then."""
+        """Start a server, which may fail.  With a `moment` of `interrupted.py` it has an hour to stop."""
         command = COMMAND if moment is None else [*INTERRUPTED, moment]
         with stderr_file.open("wb") as stderr:
             process = subprocess.Popen(
@@ -67,12 +67,12 @@ class Served:
         return self.stderr_file.read_text()
 
     def workers(self) -> list[int]:
-        """Give the process ids of the workers."""
+        """Return the process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
     def ask(self, method: str, path: str, body: Any = None, key: str | None = None) -> Answered:
-        """Send a request on a connection of its own; a body is sent as JSON."""
+        """Send a request on a new connection; a body is sent as JSON."""
         headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": basic(key)})
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:

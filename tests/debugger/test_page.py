@@ -20,7 +20,7 @@ NAMES = f"return await page.evaluate(() => {ROWS}.map((row) => row.querySelector
 WAIT_ROWS = "await page.waitForFunction((n) => document.querySelectorAll('.row:not([hidden])').length === n, argument)"
 OPEN = "await page.click(argument); await page.waitForSelector('#detail h2')"
 DETAIL = "return await page.innerText('#detail')"
-# The list draws with the next frame: after the one that follows, what was asked for before is to be seen.
+# The list draws with the next frame: after one more frame, earlier changes are visible.
 DRAWN = "await page.evaluate(() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen))))"
 
 SDK = """
@@ -106,9 +106,9 @@ class TestLive:
 
 class TestNothing:
     def test_an_empty_log_is_said_to_be_empty(self, page: Browser) -> None:
-        page.run(TOLD, ["#foot-text", "There is nothing in the log yet."])
+        page.run(TOLD, ["#foot-text", "The log is empty."])
         page.run("await page.uncheck('input[name=messages]')")
-        page.run(TOLD, ["#foot-text", "Nothing like this is in the log."])
+        page.run(TOLD, ["#foot-text", "No record in the log matches the filters."])
 
 
 class TestFilters:
@@ -149,7 +149,7 @@ class TestFilters:
         assert page.run(NAMES)[0] == "Six"
 
     def test_a_server_that_does_not_answer_is_told_and_asked_again(self, page: Browser) -> None:
-        """Who changes a filter while the server starts anew hears of it, and then sees what he asked for."""
+        """A filter that is changed while the server restarts shows an error first, and then the right rows."""
         page.run(
             """await page.route("**/api/**", (route) => route.abort());
             await page.selectOption("#filter-source", "app");
@@ -274,7 +274,7 @@ class TestStory:
         site.send({"type": "track", "userId": "u"}, context={"device": "phone"})
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row:not([hidden])")
-        page.run("await page.click('.raw summary:has-text(\"What its batch said for all\")')")
+        page.run("await page.click('.raw summary:has-text(\"Batch-level fields\")')")
         assert page.run("return await page.innerText('.raw[open] pre')") == '{"context":{"device": "phone"}}'
 
     def test_what_is_no_json_is_shown_where_it_stopped(self, site: Site, page: Browser) -> None:
@@ -318,7 +318,7 @@ class TestStory:
             await page.unroute("**/api/detail/messages/1");"""
         )
         page.run(DRAWN)
-        assert page.run("return await page.isHidden('#detail')"), "what was closed meanwhile stays closed"
+        assert page.run("return await page.isHidden('#detail')"), "a detail that was closed meanwhile stays closed"
 
     def test_jump_by_id_and_by_number(self, site: Site, page: Browser) -> None:
         site.send(track("One", messageId="first-id"), track("Two", messageId="second-id"))
@@ -388,7 +388,7 @@ class TestLooks:
         dark = page.run(back)
         assert light != dark
         page.run("await page.keyboard.press('t')")
-        assert page.run(back) == light, "what was asked for wins over the system"
+        assert page.run(back) == light, "the chosen theme overrides the system's"
         page.run("await page.keyboard.press('t'); await page.emulateMedia({ colorScheme: 'light' })")
         assert page.run(back) == dark
         page.run("await page.keyboard.press('t')")
@@ -449,12 +449,12 @@ class TestCharts:
 
 class TestRepair:
     def test_a_request_in_quarantine_is_received_again(self, site: Site, page: Browser) -> None:
-        """A quarantined request can be re-submitted after the configuration was mended, and is marked as repaired."""
+        """A quarantined request can be re-submitted after the configuration was fixed, and is marked as repaired."""
         site.send(track("Rescued"), key="the-new-key-of-the-app")
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row.quarantined")
         page.run("await page.click('#repair')")
-        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"Refused again: unknown_source\")')")
+        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"Rejected again: unknown_source\")')")
         site.reconfigure('"app-key-of-the-tests"', '"app-key-of-the-tests", "the-new-key-of-the-app"')
         page.run("await page.reload(); await page.waitForSelector('#repair')")
         assert "belongs to 'app' by now" in page.run(DETAIL)
@@ -557,7 +557,7 @@ class TestHostile:
             page.run("await page.evaluate(() => document.querySelector('#detail').replaceChildren())")
             page.run(f"await page.evaluate((at) => {ROWS}[at].click(), argument)", index)
             page.run(f"await page.waitForSelector('#detail h2'); {UNFOLD}")
-            page.run("await page.waitForTimeout(50)")  # for what a script or a picture might do
+            page.run("await page.waitForTimeout(50)")  # time for a script or a picture to act
             assert (
                 page.run("return await page.locator('#detail script, #detail img, #rows img, #rows script, b').count()")
                 == 0
@@ -566,12 +566,12 @@ class TestHostile:
         assert page.logged() == []
         text = page.run("return await page.innerText('body')")
         for turning in ("\u202e", "\u2066", "\u061c"):
-            assert turning not in text, "what would turn the text around is shown as its escape"
+            assert turning not in text, "characters that change the direction of text are shown as its escape"
             assert turning.encode("unicode_escape").decode() in text
 
 
 class TestAccess:
-    """Without the token, from another origin, or in a frame: nothing."""
+    """Nothing is shown without the token, to another origin, or in a frame."""
 
     @pytest.mark.short
     def test_without_a_token(self, site: Site, browser: Browser) -> None:

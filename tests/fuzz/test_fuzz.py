@@ -1,4 +1,4 @@
-"""A short run of the fuzzers, and every case that a long one has found."""
+"""A short run of the fuzzers, and every finding of long runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW = 4_000
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """Leave the loggers as they were: an oracle listens to them."""
+    """Restore the loggers, to which an oracle adds a handler."""
     logger = logging.getLogger("trackcore")
     handlers, propagates = logger.handlers, logger.propagate
     yield

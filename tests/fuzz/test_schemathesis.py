@@ -1,4 +1,4 @@
-"""Schemathesis against the running app: it answers as it is described, to requests that fit and that do not.
+"""Schemathesis against the running app: it answers valid and invalid requests as described.
 
 One route of each kind, with few examples; for all of them with many:
 `TRACKCORE_EXAMPLES=500 pytest tests/fuzz/test_schemathesis.py`.
