@@ -87,7 +87,7 @@ class TestLive:
         page.run(WAIT_ROWS, 1)
         assert page.run(NAMES) == ["Later"]
 
-    def test_who_has_scrolled_down_keeps_what_he_sees(self, site: Site, page: Browser) -> None:
+    def test_a_list_that_is_scrolled_down_keeps_its_position(self, site: Site, page: Browser) -> None:
         site.send(*[track(f"Old {number}") for number in range(90)])
         page.run("await page.waitForFunction(() => document.querySelector('#state').textContent.includes('90 listed'))")
         first = "return await page.evaluate(() => document.elementFromPoint(400, 520).closest('.row').innerText)"
@@ -105,10 +105,10 @@ class TestLive:
 
 
 class TestNothing:
-    def test_an_empty_log_is_said_to_be_empty(self, page: Browser) -> None:
-        page.run(TOLD, ["#foot-text", "The log is empty."])
+    def test_an_empty_log_is_reported(self, page: Browser) -> None:
+        page.run(SHOWN, ["#foot-text", "The log is empty."])
         page.run("await page.uncheck('input[name=messages]')")
-        page.run(TOLD, ["#foot-text", "No record in the log matches the filters."])
+        page.run(SHOWN, ["#foot-text", "No record in the log matches the filters."])
 
 
 class TestFilters:
@@ -141,14 +141,14 @@ class TestFilters:
         page.run(WAIT_ROWS, 7)
 
     @pytest.mark.short
-    def test_what_is_new_is_filtered_too(self, site: Site, page: Browser) -> None:
+    def test_new_rows_are_filtered_too(self, site: Site, page: Browser) -> None:
         page.run("await page.fill('#filter-user', 'ann')")
         page.run(WAIT_ROWS, 2)
         site.send(track("Six", userId="ann"), track("Seven", userId="carl"))
         page.run(WAIT_ROWS, 3)
         assert page.run(NAMES)[0] == "Six"
 
-    def test_a_server_that_does_not_answer_is_told_and_asked_again(self, page: Browser) -> None:
+    def test_a_server_that_does_not_answer_is_reported_and_polled_again(self, page: Browser) -> None:
         """A filter that is changed while the server restarts shows an error first, and then the right rows."""
         page.run(
             """await page.route("**/api/**", (route) => route.abort());
@@ -160,7 +160,7 @@ class TestFilters:
         assert page.run(NAMES) == ["Two"]
         page.run("await page.waitForFunction(() => document.querySelector('#state').textContent.startsWith('Live'))")
 
-    def test_nothing_found_is_said(self, page: Browser) -> None:
+    def test_an_empty_search_is_reported(self, page: Browser) -> None:
         page.run("await page.fill('#filter-text', 'no such thing')")
         page.run("await page.waitForFunction(() => document.querySelector('#foot').innerText.startsWith('Nothing'))")
 
@@ -270,14 +270,14 @@ class TestStory:
         assert "Text as stored" in text
         assert "Of duplicates the log keeps the newest" in text
 
-    def test_what_a_batch_said_for_all_is_shown_with_what_was_rejected(self, site: Site, page: Browser) -> None:
+    def test_batch_level_fields_are_shown_with_a_rejected_message(self, site: Site, page: Browser) -> None:
         site.send({"type": "track", "userId": "u"}, context={"device": "phone"})
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row:not([hidden])")
         page.run("await page.click('.raw summary:has-text(\"Batch-level fields\")')")
         assert page.run("return await page.innerText('.raw[open] pre')") == '{"context":{"device": "phone"}}'
 
-    def test_what_is_no_json_is_shown_where_it_stopped(self, site: Site, page: Browser) -> None:
+    def test_invalid_json_is_shown_around_its_error(self, site: Site, page: Browser) -> None:
         site.post(b'{"batch": [], "x": NaN}')
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row:not([hidden])")
@@ -407,7 +407,7 @@ class TestLooks:
 
 class TestCharts:
     @pytest.mark.short
-    def test_they_show_what_came_in(self, site: Site, page: Browser) -> None:
+    def test_they_show_new_messages(self, site: Site, page: Browser) -> None:
         site.send(*[track("Bought")] * 20, {"type": "page"}, sentAt="2026-01-01T00:00:00Z")
         page.run("await page.selectOption('#range', '3600')")
         page.run("await page.waitForSelector('#chart-messages rect.c0')")
@@ -418,7 +418,7 @@ class TestCharts:
         label = page.run("return await page.getAttribute('#chart-messages svg', 'aria-label')")
         assert label.startswith("Messages by source: ")
         page.run("await page.locator('#chart-messages rect.c0').last().hover({ force: true })")
-        page.run(TOLD, ["#chart-messages output", "website"])
+        page.run(SHOWN, ["#chart-messages output", "website"])
 
     @pytest.mark.parametrize("width", [1_360, 1_101, 900, 760])
     @pytest.mark.parametrize("destination", ["", '[[destinations]]\nname = "Archive"\nkind = "file"\nfolder = "a"\n'])
@@ -444,7 +444,7 @@ class TestCharts:
     def test_a_longer_time(self, site: Site, page: Browser) -> None:
         site.send(track("Bought"))
         page.run("await page.selectOption('#range', '86400')")
-        page.run(TOLD, ["#chart-rejected figcaption", "24 min"])
+        page.run(SHOWN, ["#chart-rejected figcaption", "24 min"])
 
 
 class TestRepair:
@@ -465,7 +465,7 @@ class TestRepair:
         page.run("await page.click('#detail .link'); await page.waitForSelector('#detail h2:has-text(\"Message 1\")')")
         assert "repaired: it was refused at first" in page.run(DETAIL)
 
-    def test_why_a_part_of_it_is_refused_is_told(self, site: Site, page: Browser) -> None:
+    def test_the_reason_of_a_partial_rejection_is_shown(self, site: Site, page: Browser) -> None:
         site.send(track("Rescued"), {"type": "track", "userId": "u"}, key="the-new-key-of-the-app")
         site.reconfigure('"app-key-of-the-tests"', '"app-key-of-the-tests", "the-new-key-of-the-app"')
         page.run(WAIT_ROWS, 1)
@@ -521,7 +521,7 @@ class TestMany:
 
 
 UNFOLD = "await page.evaluate(() => document.querySelectorAll('details').forEach((one) => one.open = true))"
-TOLD = "await page.waitForFunction((text) => document.querySelector(text[0])?.textContent.includes(text[1]), argument)"
+SHOWN = "await page.waitForFunction((text) => document.querySelector(text[0])?.textContent.includes(text[1]), argument)"
 HOSTILE = (
     "<script>window.hit=1</script><img src=x onerror='window.hit=1'>\"'`${window.hit=1}\u202e\u2066\u061c\u0000{{7*7}}"
 )

@@ -35,7 +35,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("name", found_cases())
-def test_a_case_that_was_found_stays_mended(name: str, tmp_path: Path) -> None:
+def test_earlier_findings_stay_fixed(name: str, tmp_path: Path) -> None:
     replay(found_cases()[name], tmp_path)
 
 

@@ -130,12 +130,12 @@ class AppAndLog(RuleBasedStateMachine):
 
     def expect_batch(self, source: str, items: list[Any]) -> list[tuple[int, str]]:
         """Apply a batch to the model; return the place and the code of each message that must be rejected."""
-        verdicts = [(index, code) for index, (_, code) in enumerate(items) if code is not None]
-        self.rejected.extend((source, code) for _, code in verdicts)
+        rejections = [(index, code) for index, (_, code) in enumerate(items) if code is not None]
+        self.rejected.extend((source, code) for _, code in rejections)
         for item, code in items:
             if code is None:
                 self.expect(source, item)
-        return verdicts
+        return rejections
 
     # Actions of clients
 
@@ -156,13 +156,13 @@ class AppAndLog(RuleBasedStateMachine):
         self.check_batch(self.server.post("/v1/b", body, headers={"X-Retry-Count": "1"}), key, items)
 
     def check_batch(self, answer: Answer, key: str, items: list[Any]) -> None:
-        verdicts = self.expect_batch(KEYS[key], items)
-        if not verdicts:
+        rejections = self.expect_batch(KEYS[key], items)
+        if not rejections:
             assert (answer.status, answer.json) == (200, {"success": True})
             return
         assert answer.status == (400 if key == "strict1" else 200)
-        assert answer.json["accepted"] == len(items) - len(verdicts)
-        assert [(verdict["index"], verdict["code"]) for verdict in answer.json["rejected"]] == verdicts
+        assert answer.json["accepted"] == len(items) - len(rejections)
+        assert [(rejection["index"], rejection["code"]) for rejection in answer.json["rejected"]] == rejections
 
     @rule(key=st.sampled_from(sorted(KEYS)), item=GOOD, call=st.sampled_from(CALLS))
     def send_one(self, key: str, item: JSONObject, call: Call) -> None:

@@ -96,8 +96,8 @@ def check_message(sdk: Sdk, case: Case, stored: StoredMessage) -> None:
     assert stored.call == message["type"] == case.call, where
     expected = expected_fields(sdk, case)
     library = message.get("context", {}).get("library", {})
-    told = (sdk.habits.library, sdk.habits.library_version or sdk.version)
-    assert (library.get("name"), library.get("version")) == told, where
+    sent = (sdk.habits.library, sdk.habits.library_version or sdk.version)
+    assert (library.get("name"), library.get("version")) == sent, where
     for field, value in expected.items():
         found = message.get(field)
         if field == "context":

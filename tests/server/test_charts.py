@@ -83,7 +83,7 @@ class TestBuckets:
             10,
         ]
 
-    def test_what_is_over_is_not_counted_again(self, path: Path) -> None:
+    def test_a_settled_bucket_is_counted_once(self, path: Path) -> None:
         buckets = MessageHistogram(SqliteBrowser(path))
         counted = buckets.count(WIDTH, PLACES, NOW, Deadline(1_000))
         again = buckets.count(WIDTH, PLACES, NOW, Deadline(1_000))
@@ -126,7 +126,7 @@ class TestRefusals:
         assert (len(codes), is_whole) == (1_200, True)
         assert codes == sorted(codes, reverse=True)
 
-    def test_what_is_new_is_added_and_what_was_read_is_not_read_again(self, sink: SqliteSink, tmp_path: Path) -> None:
+    def test_new_rejections_are_added_and_known_ones_not_read_again(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(700))
         rejections = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
         assert len(rejections.since(START, 700, Deadline(1_000))[0]) == 700
@@ -179,7 +179,7 @@ class TestAnswers:
         goes_on.set()
         assert sum(whole(charts)["messages"]["website"]) == pytest.approx(80, abs=8), "the time goes on meanwhile"
 
-    def test_what_fails_is_told_and_tried_again(self, path: Path) -> None:
+    def test_a_failure_is_raised_and_the_next_call_counts_again(self, path: Path) -> None:
         log = SqliteBrowser(path)
         charts = Charts(log, running_clock(), DeliveryLag(parse_configuration(""), log))
         moved = path.rename(path.with_name("away"))
@@ -188,7 +188,7 @@ class TestAnswers:
         moved.rename(path)
         assert whole(charts)["messages"]
 
-    def test_what_was_counted_while_the_clock_was_ahead_is_forgotten(self, path: Path) -> None:
+    def test_counts_made_while_the_clock_was_ahead_are_dropped(self, path: Path) -> None:
         """When the clock is set back, messages still arrive at times that were counted as past."""
         log = SqliteBrowser(path)
         buckets = MessageHistogram(log)

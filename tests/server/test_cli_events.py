@@ -120,7 +120,7 @@ class TestExplain:
             {"destination": "Other", "chosen": True, "because": "by_all"},
         ]
 
-    def test_where_the_configuration_has_changed_what_was_stored_stands(
+    def test_after_a_change_of_the_configuration_the_stored_decision_counts(
         self, run: Run, fill: Fill, lines: Lines, tmp_path: Path
     ) -> None:
         fill(track("A"), destinations=(Destination(name="Named"), Destination(name="Gone")))

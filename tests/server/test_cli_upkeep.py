@@ -41,7 +41,7 @@ def lose_an_id(path: Path) -> None:
 
 
 class TestPrune:
-    def test_what_is_older_is_deleted(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
+    def test_older_messages_are_deleted(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
         now = datetime.now(UTC)
         fill(MESSAGE, received_at=now - timedelta(days=31))
         fill(MESSAGE | {"messageId": "new"}, received_at=now - timedelta(days=29))
@@ -176,7 +176,9 @@ class TestServe:
         assert server.post("/v1/track", MESSAGE, "key") == (200, {"success": True})
         assert len(list(SqliteLog(LOG).messages())) == 1
 
-    def test_ids_that_do_not_fit_are_made_anew(self, serve: Callable[..., Served], fill: Callable[..., None]) -> None:
+    def test_an_id_index_that_does_not_match_is_rebuilt(
+        self, serve: Callable[..., Served], fill: Callable[..., None]
+    ) -> None:
         """The messages are intact, so the log is not moved aside."""
         fill(*[MESSAGE | {"messageId": f"m{number}"} for number in range(3)])
         lose_an_id(LOG)
@@ -186,13 +188,13 @@ class TestServe:
         assert check_log(LOG).misfit == CONSISTENT
         assert len(list(SqliteLog(LOG).messages())) == 3
 
-    def test_an_older_log_is_said_to_be_brought_up_to_date(self, serve: Callable[..., Served]) -> None:
+    def test_the_upgrade_of_an_older_log_is_reported(self, serve: Callable[..., Served]) -> None:
         open_for_writing(LOG.absolute(), 5, MIGRATIONS[:2]).close()
         server = serve("--write-key", "key")
         assert "it is of an older trackcore" in server.stderr()
         assert server.post("/v1/track", MESSAGE, "key") == (200, {"success": True})
 
-    def test_what_a_killed_server_left_is_told(self, serve: Callable[..., Served]) -> None:
+    def test_the_leftovers_of_a_killed_server_are_reported(self, serve: Callable[..., Served]) -> None:
         first = serve("--write-key", "key")
         assert first.post("/v1/track", MESSAGE, "key")[0] == 200
         first.kill()

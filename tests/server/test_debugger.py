@@ -130,7 +130,7 @@ def whole_charts(client: Client, seconds: int) -> Any:
 
 
 class TestMounting:
-    def test_without_a_token_there_is_no_debugger(self, tmp_path: Path) -> None:
+    def test_without_a_token_the_debugger_is_off(self, tmp_path: Path) -> None:
         text = CONFIGURATION.partition("[debugger]")[0]
         client = Client(create_app(rebase(parse_configuration(text), tmp_path)))
         for path in ("/debugger", "/debugger/", "/debugger/api/start", "/debugger/style.css"):
@@ -160,7 +160,7 @@ class TestMounting:
         with pytest.raises(ConfigurationError, match=r"debugger\.token: a token needs at least 12"):
             read_debugger_token(configuration, {"SHORT": "secret"})
 
-    def test_a_wrong_token_is_told_at_the_start(self, run: Callable[..., Any], tmp_path: Path) -> None:
+    def test_an_invalid_token_is_reported_at_the_start(self, run: Callable[..., Any], tmp_path: Path) -> None:
         config = tmp_path / "own.toml"
         config.write_text(CONFIGURATION.replace(TOKEN, "secret"))
         result = run("serve", "--config", config, "--bind", "127.0.0.1:0")
@@ -199,7 +199,7 @@ class TestAccess:
 
     @pytest.mark.parametrize("body", [b"", b"[]", b'{"token": 5}', b'{"token": "\xff"}', b"x" * 10_000, *HOSTILE])
     @pytest.mark.parametrize("path", ["session", "api/session"])
-    def test_what_is_no_token_at_all(self, client: Client, path: str, body: bytes) -> None:
+    def test_a_malformed_token(self, client: Client, path: str, body: bytes) -> None:
         response = client.post(f"/debugger/{path}", data=body, headers={"Origin": ORIGIN})
         assert (response.status_code, response.get_json()["code"]) == (400, "bad_body")
 
@@ -309,13 +309,13 @@ class TestGate:
 
 
 class TestAnswers:
-    def test_what_the_page_starts_with(self, inside: Client) -> None:
+    def test_the_start_of_the_page(self, inside: Client) -> None:
         start = ask(inside, "start")
         assert start["cursors"] == {"messages": 1, "duplicates": 0, "rejected": 0, "quarantine": 0}
         assert start["sources"] == ["website"]
         assert start["codes"]["event_not_defined"] == "A track message must name its `event`."
 
-    def test_what_is_new(self, inside: Client) -> None:
+    def test_new_rows(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         assert ask(inside, "newer", **cursors)["rows"] == []
         send(
@@ -338,7 +338,7 @@ class TestAnswers:
         assert "nobody's-key" not in json.dumps(rows)
         assert len({(row["part"], row["seq"]) for row in rows}) == 5
 
-    def test_charts_come_with_what_is_new(self, inside: Client) -> None:
+    def test_charts_come_with_new_rows(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         assert "charts" not in ask(inside, "newer", **cursors)
         found = ask(inside, "newer", **cursors, charts=300)
@@ -346,7 +346,7 @@ class TestAnswers:
         response = inside.get("/debugger/api/newer", query_string={**cursors, "charts": "x"})
         assert response.get_json()["code"] == "bad_query"
 
-    def test_what_is_new_and_wanted(self, inside: Client) -> None:
+    def test_new_rows_that_match_a_filter(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         send(inside, {"type": "page", "userId": "ann"}, {"type": "page", "userId": "bob"}, {"type": "page"})
         (row,) = ask(inside, "newer", **cursors, user="ann")["rows"]
@@ -354,7 +354,7 @@ class TestAnswers:
         (row,) = ask(inside, "newer", **cursors, code="no_user_anon_id")["rows"]
         assert row["outcome"] == "rejected"
 
-    def test_what_is_too_much_is_counted(self, inside: Client) -> None:
+    def test_rows_beyond_the_limit_are_counted(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         for _ in range(3):
             send(inside, *[{"type": "page", "userId": "u"}] * 100)
@@ -367,7 +367,7 @@ class TestAnswers:
         assert listed + skipped == 300
         assert listed >= 100
 
-    def test_what_was_pruned_is_not_counted_as_passed_over(self, inside: Client, tmp_path: Path) -> None:
+    def test_pruned_rows_are_not_counted_as_skipped(self, inside: Client, tmp_path: Path) -> None:
         send(inside, {"type": "page"}, {"type": "page", "userId": "u"})
         for _ in prune(tmp_path / "trackcore.db", datetime.now(UTC) + timedelta(days=1)):
             pass
@@ -380,7 +380,7 @@ class TestAnswers:
         assert (len(found["rows"]), found["skipped"]) == (2, 0)
 
     @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
-    def test_another_log_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
+    def test_another_log_is_reported(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
         """A damaged log is moved aside at a start: a page that stays open learns that its numbers are invalid."""
         send(inside, {"type": "page", "userId": "u"})
         cursors = ask(inside, "start")["cursors"]
@@ -393,7 +393,9 @@ class TestAnswers:
         assert not ask(other, "newer", **cursors, **filters)["isAnotherLog"]
 
     @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
-    def test_a_longer_log_in_its_place_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
+    def test_a_longer_log_in_its_place_is_reported(
+        self, inside: Client, tmp_path: Path, filters: dict[str, str]
+    ) -> None:
         """Its last numbers have not decreased, but the records that have them were never listed."""
         send(inside, {"type": "page", "userId": "u"})
         begun = ask(inside, "start")
@@ -410,7 +412,7 @@ class TestAnswers:
         assert not ask(inside, "newer", **question)["isAnotherLog"]
 
     @pytest.mark.parametrize("part", ["messages", "rejected"])
-    def test_a_rewound_log_that_has_grown_past_the_page_is_told(
+    def test_a_rewound_log_that_has_grown_past_the_page_is_reported(
         self, inside: Client, tmp_path: Path, part: str
     ) -> None:
         """A backup is restored, and newer messages have numbers that the page has listed already."""
@@ -425,9 +427,9 @@ class TestAnswers:
         send(again, item, item, item)
         enter(again)
         assert ask(again, "newer", **begun["cursors"], log=begun["log"])["isAnotherLog"]
-        anew = ask(again, "start")
-        assert anew["cursors"][part] == begun["cursors"][part] + 1
-        assert not ask(again, "newer", **anew["cursors"], log=anew["log"])["isAnotherLog"]
+        restarted = ask(again, "start")
+        assert restarted["cursors"][part] == begun["cursors"][part] + 1
+        assert not ask(again, "newer", **restarted["cursors"], log=restarted["log"])["isAnotherLog"]
 
     def test_a_server_that_was_started_again_writes_on_in_the_same_log(self, inside: Client, tmp_path: Path) -> None:
         send(inside, {"type": "page", "userId": "u"})
@@ -470,12 +472,12 @@ class TestAnswers:
         for _ in range(2):
             inside.post("/v1/batch", data=b'{"batch": [%b], "writeKey": "key"}' % item)
         for place in ("messages/2", "duplicates/1"):
-            told = ask(inside, f"detail/{place}")
-            assert told["received"]["bytes"] == len(item)
-            assert told["received"]["payload"] == item.decode().replace("a-key-of-this", "a-ke…")
-            assert told["storedBytes"] == len(told["payload"].encode())
-            assert json.loads(told["payload"])["userId"] == "7"
-            assert "a-key-of-this" not in json.dumps(told)
+            detail = ask(inside, f"detail/{place}")
+            assert detail["received"]["bytes"] == len(item)
+            assert detail["received"]["payload"] == item.decode().replace("a-key-of-this", "a-ke…")
+            assert detail["storedBytes"] == len(detail["payload"].encode())
+            assert json.loads(detail["payload"])["userId"] == "7"
+            assert "a-key-of-this" not in json.dumps(detail)
 
     def test_each_of_the_same_id_has_its_own_bytes(self, inside: Client) -> None:
         items = [{"type": "page", "userId": "u", "messageId": "m2", "n": number} for number in range(3)]
@@ -493,9 +495,9 @@ class TestAnswers:
         older = ask(another, "older", **{part: seq + 1 for part, seq in start.items()})
         assert sorted(row["outcome"] for row in older["rows"]) == ["accepted", "duplicate"]
         for place in ("messages/1", "duplicates/1"):
-            told = ask(another, f"detail/{place}")
-            assert "received" not in told
-            assert told["payload"]
+            detail = ask(another, f"detail/{place}")
+            assert "received" not in detail
+            assert detail["payload"]
 
     def test_duplicates_are_filtered(self, inside: Client) -> None:
         send(inside, *[{"type": "page", "userId": user, "messageId": "m1"} for user in ("ann", "bob")])
@@ -507,7 +509,7 @@ class TestAnswers:
             "accepted"
         ]
 
-    def test_a_row_tells_of_a_message_however_large_it_is(self, inside: Client) -> None:
+    def test_a_row_describes_a_message_of_any_size(self, inside: Client) -> None:
         """With batch-level fields, a stored message may have twice the bytes that are allowed for the message alone."""
         text = "x" * 30_000
         batch = [{"type": "track", "event": "Large", "userId": "u2", "properties": {"text": text}}]
@@ -516,21 +518,21 @@ class TestAnswers:
         (row,) = ask(inside, "find", id=2)["rows"]
         assert (row["type"], row["name"], row["user"]) == ("track", "Large", "u2")
 
-    def test_a_row_tells_of_a_message_as_intake_read_it(self, inside: Client) -> None:
+    def test_a_row_describes_a_message_as_intake_read_it(self, inside: Client) -> None:
         body = b'{"type":"track","userId":"u3","event":5,"properties":{"text":"\\ud800"},"writeKey":"key"}'
         assert inside.post("/v1/track", data=body).status_code == 200
         begun = ask(inside, "start")["cursors"]
         (row,) = ask(inside, "older", **{part: seq + 1 for part, seq in begun.items()}, parts="rejected")["rows"]
         assert (row["type"], row["name"], row["user"]) == ("track", "5", "u3")
 
-    def test_what_a_batch_said_for_all(self, inside: Client) -> None:
+    def test_batch_level_fields(self, inside: Client) -> None:
         inside.post("/v1/batch", json={"batch": [{}], "context": {"a": 1}, "writeKey": "key"})
         assert ask(inside, "detail/rejected/1")["batch"].replace(" ", "") == '{"context":{"a":1}}'
 
     @pytest.mark.parametrize(
         "path", ["detail/messages/99", "detail/none/1", "detail/messages/x", "detail/rejected/1", "x"]
     )
-    def test_what_is_not_there(self, inside: Client, path: str) -> None:
+    def test_missing_records(self, inside: Client, path: str) -> None:
         assert inside.get(f"/debugger/api/{path}").status_code == 404
 
     @pytest.mark.parametrize(
@@ -679,7 +681,7 @@ class TestMemory:
         watched.store([msgspec.structs.replace(envelope(2), received=b"x")])
         assert watched.received("n2", envelope(2).payload) == b"x"
 
-    def test_what_could_not_be_stored_is_not_remembered(self) -> None:
+    def test_messages_that_could_not_be_stored_are_not_kept(self) -> None:
         class Full(MemorySink):
             def store(self, *_: object, **__: object) -> list[Outcome]:
                 raise SinkUnavailable(cause=Cause.FULL, detail="full")

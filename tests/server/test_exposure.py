@@ -56,7 +56,7 @@ class TestExposed:
     def test_files_of_the_owner_and_the_group_are_not(self, folder: Path, mode: int) -> None:
         assert exposed(folder, {"trackcore.toml": mode, "trackcore.db": mode}) == []
 
-    def test_nor_is_what_lies_in_a_folder_that_others_cannot_enter(self, folder: Path) -> None:
+    def test_nor_are_files_in_a_folder_that_others_cannot_enter(self, folder: Path) -> None:
         assert exposed(folder, {"": 0o700, "trackcore.toml": 0o644, "trackcore.db": 0o666}) == []
 
     def test_nor_is_a_folder_that_is_meant_for_all(self, folder: Path) -> None:

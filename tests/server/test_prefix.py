@@ -107,7 +107,7 @@ class TestPrefixOfTheServer:
             assert client.post(path, json={"batch": []}).status_code == 404
 
     @pytest.mark.parametrize("prefix", ["endpoint", "/endpoint/", "/", "//a", "/a//b", "/a b", "/ä", "/a?", "/.."])
-    def test_what_is_no_prefix(self, prefix: str) -> None:
+    def test_an_invalid_prefix(self, prefix: str) -> None:
         with pytest.raises(ConfigurationError, match=r"server\.prefix: expected a path such as '/endpoint'"):
             parse_configuration(f'{CONFIGURATION}prefix = "{prefix}"')
 

@@ -64,7 +64,7 @@ def answer_of(received: bytes) -> tuple[int, dict[str, str], Any]:
         (b"POST /v1/track HTTP/1.1\r\nExpect: miracles\r\n\r\n", 417, "expectation_failed"),
     ],
 )
-def test_what_gunicorn_refuses_is_json(served: Served, request_head: bytes, status: int, code: str) -> None:
+def test_a_rejection_of_gunicorn_is_json(served: Served, request_head: bytes, status: int, code: str) -> None:
     """R2: "Every non-200 body is a JSON object with top-level string `code` and `message`, plus `success: false`"."""
     found, headers, body = answer_of(exchange(served.port, request_head))
     assert (found, headers["content-type"]) == (status, "application/json")
@@ -85,7 +85,7 @@ def test_raw_utf_8_in_an_address_is_read(served: Served, run: Callable[..., Any]
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}XX0\r\n\r\n", b"-2\r\n{}\r\n0\r\n\r\n"])
-def test_a_malformed_chunk_is_no_fault_of_ours(served: Served, chunks: bytes) -> None:
+def test_a_malformed_chunk_is_not_an_internal_error(served: Served, chunks: bytes) -> None:
     """R1: a request that cannot be parsed gets a 400, and the rest of the connection is ignored."""
     head = b"POST /v1/track HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     status, _, body = answer_of(exchange(served.port, head + chunks))

@@ -24,14 +24,14 @@ def retry(
     Raises:
         SinkUnavailable: the log cannot be written; the results written before are stored.
     """
-    repairer = Reprocessor(create_collector(configuration))
+    reprocessor = Reprocessor(create_collector(configuration))
     writer = make_writer(output_format, _COLUMNS)
     outcomes: Counter[str] = Counter()
     try:
         for record in records:
-            repair = repairer.repair(record)
-            outcomes[repair.outcome] += 1
-            writer.write(repair.as_json())
+            result = reprocessor.repair(record)
+            outcomes[result.outcome] += 1
+            writer.write(result.as_json())
     finally:
         writer.flush()
     summary = ", ".join(f"{outcomes[outcome]} {words}" for outcome, words in _OUTCOMES.items() if outcomes[outcome])

@@ -92,7 +92,7 @@ def _record(destination: Destination, backlog: Backlog, state: State, *, idle: s
     if not isinstance(destination, DeliveredDestination):
         return record
     now = datetime.now(UTC)
-    standing = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
+    status = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
     behind = backlog(destination.name, state.mark(destination.name) or Mark())
     waiting, oldest = behind.waiting, behind.oldest
     lag = 0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1)
@@ -101,20 +101,20 @@ def _record(destination: Destination, backlog: Backlog, state: State, *, idle: s
         log_change, log_changed_at = str(behind.change), now
     record.update(
         kind=destination.kind,
-        state=idle or ("failing" if standing.failing_since else "delivering"),
+        state=idle or ("failing" if status.failing_since else "delivering"),
         lagMessages=waiting,
         lagSeconds=None if waiting and oldest is None else lag,
-        rate=round(standing.rate, 1),
-        delivered=standing.delivered,
-        deliveredAt=_time_text(standing.delivered_at),
-        deadLetters=standing.dead_letters,
-        deadLettersDropped=standing.dead_dropped,
-        heldUsers=standing.held_users,
-        heldMessages=standing.held_messages,
-        failingSince=_time_text(standing.failing_since),
-        nextTryAt=_time_text(standing.next_try_at),
-        lastError=standing.last_error,
-        lastErrorAt=_time_text(standing.last_error_at),
+        rate=round(status.rate, 1),
+        delivered=status.delivered,
+        deliveredAt=_time_text(status.delivered_at),
+        deadLetters=status.dead_letters,
+        deadLettersDropped=status.dead_dropped,
+        heldUsers=status.held_users,
+        heldMessages=status.held_messages,
+        failingSince=_time_text(status.failing_since),
+        nextTryAt=_time_text(status.next_try_at),
+        lastError=status.last_error,
+        lastErrorAt=_time_text(status.last_error_at),
         logChange=log_change,
         logChangedAt=_time_text(log_changed_at),
     )

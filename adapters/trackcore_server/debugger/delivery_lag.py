@@ -35,7 +35,7 @@ class DeliveryLag:
         lags = []
         with closing(open_state(self._configuration)) as state:
             for destination in self._configuration.delivered:
-                standing = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
+                status = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
                 position, _ = confirmed(feed, state.mark(destination.name) or Mark())
                 oldest = self._log.time_after("messages", position)
                 lags.append(
@@ -43,7 +43,7 @@ class DeliveryLag:
                         "destination": destination.name,
                         "lagSeconds": 0.0 if oldest is None else round(max((now - oldest).total_seconds(), 0), 1),
                         "waiting": max(end - position, 0),
-                        "isFailing": standing.failing_since is not None,
+                        "isFailing": status.failing_since is not None,
                     }
                 )
         return lags
