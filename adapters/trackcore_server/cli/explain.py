@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
-from trackcore_sqlite import SqliteBrowser, UnusableLog
+from trackcore_sqlite import Part, SqliteBrowser, UnusableLog
 
 from trackcore import Call, JSONObject, RejectionExplanation
 from trackcore.masking import mask_write_keys
@@ -60,7 +60,7 @@ def explain(
     what: str,
     config: Path | None,
     data: Path | None,
-    part: str | None,
+    part: Part | None,
     source: str | None,
     call: Call | None,
     output_format: str | None,
@@ -83,7 +83,7 @@ def explain(
     else:
         if source is not None or call is not None:
             raise click.UsageError("--source and --type only apply to messages on standard input")
-        explanations = list(_stored(deployment, what, part))
+        explanations = _stored(deployment, what, part)
     for explanation in explanations:
         _write(explanation, is_text=is_text)
     sys.stdout.buffer.flush()
@@ -101,39 +101,42 @@ def _write(explanation: JSONObject, *, is_text: bool) -> None:
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
-def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSONObject]:
+def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONObject]:
     """Find a message in the log by its number or its id."""
     log = SqliteBrowser(deployment.configuration.log_path)
     explainer = Explainer(deployment.configuration)
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
+    found = _messages(log, explainer, seq, what) if part is None else _records(log, explainer, part, seq)
+    if not found:
+        known = "" if part else " or the messageId"
+        raise Failure(f"{log.path}: no {_NAMES[part]} with the number{known} {what!r}")
+    return found
+
+
+def _messages(log: SqliteBrowser, explainer: Explainer, seq: int | None, message_id: str) -> list[JSONObject]:
+    """Explain the message with a number, else the messages with an id, which may be a number too."""
+    numbered = None if seq is None else log.one("messages", seq)
+    return [
+        {"part": "messages", "seq": stored.seq, **explainer.message(stored).as_json(), "message": stored.message}
+        for stored in ([numbered] if numbered else log.with_message_id(message_id))
+    ]
+
+
+def _records(log: SqliteBrowser, explainer: Explainer, part: Part, seq: int | None) -> list[JSONObject]:
+    """Explain the record with a number in another part of the log than the messages."""
+    stored = None if seq is None else log.one(part, seq)
+    if stored is None:
+        return []
+    if part == "duplicates":
+        original = log.seq_of(stored.source, stored.message["messageId"])
+        return [duplicate_record(stored, explainer, original) | {"message": stored.message}]
     if part == "rejected":
-        if seq is not None and (rejected := log.one("rejected", seq)) is not None:
-            yield rejected_record(rejected) | explainer.rejected(rejected).as_json() | {"part": part}
-            return
-    elif part == "duplicates":
-        if seq is not None and (duplicate := log.one("duplicates", seq)) is not None:
-            original = log.seq_of(duplicate.source, duplicate.message["messageId"])
-            yield duplicate_record(duplicate, explainer, original) | {"message": duplicate.message}
-            return
-    elif part == "quarantine":
-        if seq is not None and (quarantined := log.one("quarantine", seq)) is not None:
-            record = quarantined_record(quarantined)
-            yield record | explainer.quarantined(quarantined).as_json() | {"part": part}
-            return
-    else:
-        messages = [found] if seq is not None and (found := log.one("messages", seq)) else log.with_message_id(what)
-        for stored in messages:
-            explanation = explainer.message(stored).as_json()
-            yield {"part": "messages", "seq": stored.seq, **explanation, "message": stored.message}
-        if messages:
-            return
-    where = _CALLED[part]
-    known = "" if part else " or the messageId"
-    raise Failure(f"{log.path}: no {where} with the number{known} {what!r}")
+        return [rejected_record(stored) | explainer.rejected(stored).as_json() | {"part": part}]
+    return [quarantined_record(stored) | explainer.quarantined(stored).as_json() | {"part": part}]
 
 
 _SEQ_DIGITS = 15
-_CALLED = {
+_NAMES = {
     None: "stored message",
     "duplicates": "duplicate",
     "rejected": "rejected message",
