@@ -266,9 +266,9 @@ class TestStory:
         assert page.run(NAMES) == ["Bought again", "Bought"]
         page.run(OPEN, ".row.duplicate")
         text = page.run(DETAIL)
-        assert "The bytes as received are not remembered" in text
+        assert "The bytes as received are no longer in memory" in text
         assert "Text as stored" in text
-        assert "Of duplicates the log keeps the newest" in text
+        assert "The log keeps the newest duplicates" in text
 
     def test_batch_level_fields_are_shown_with_a_rejected_message(self, site: Site, page: Browser) -> None:
         site.send({"type": "track", "userId": "u"}, context={"device": "phone"})
@@ -471,7 +471,7 @@ class TestRepair:
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row.quarantined")
         page.run("await page.click('#repair')")
-        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"first: event_not_defined: a track\")')")
+        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"first rejection: event_not_defined\")')")
 
 
 class TestMany:
@@ -584,7 +584,7 @@ class TestAccess:
         assert "Token" in text
         assert "Secret" not in text
         browser.run("await page.fill('#token', 'a-wrong-token'); await page.click('#enter button')")
-        browser.run("await page.waitForSelector('#trouble:has-text(\"This is not the token\")')")
+        browser.run("await page.waitForSelector('#trouble:has-text(\"Wrong token\")')")
 
     def test_signing_out(self, page: Browser) -> None:
         page.run("await page.click('#leave'); await page.waitForSelector('#token')")
@@ -635,5 +635,5 @@ class TestAccess:
         )
         assert link.split("#")[1] not in browser.run("return page.url()")
         browser.run("await context.clearCookies(); await page.goto('about:blank'); await page.goto(argument)", link)
-        browser.run("await page.waitForSelector('#trouble:has-text(\"This is not the token\")')")
+        browser.run("await page.waitForSelector('#trouble:has-text(\"Wrong token\")')")
         assert TOKEN not in site.output()

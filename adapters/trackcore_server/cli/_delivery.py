@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
 
 from trackcore_server.config.configuration import Configuration
+from trackcore_server.config.converter import nearest
 from trackcore_server.delivery.service import delivery_lock
+
+
+def check_destination(name: str, known: Iterable[str]) -> None:
+    """Check that a destination of this name is delivered to.  Raises `click.UsageError`."""
+    if name not in known:
+        raise click.UsageError(f"no delivered destination is named {name!r}{nearest(name, sorted(known))}")
 
 
 def is_delivering(configuration: Configuration) -> bool:

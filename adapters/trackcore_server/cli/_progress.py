@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from trackcore_delivery import visible
 
 _LONG_BYTES = 16 << 20
@@ -21,16 +21,7 @@ class ReadingProgress:
     """A bar on standard error, shown only for long files and only on a terminal."""
 
     def __init__(self, name: str, size: int) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bar = _make_bar(DownloadColumn())
         self._task = self._bar.add_task(visible(name), total=size)
         self._is_shown = size >= _LONG_BYTES and sys.stderr.isatty()
         self._waiting = 0
@@ -67,16 +58,7 @@ class CountProgress:
     """A bar on standard error for work that counts towards a total, shown only on a terminal."""
 
     def __init__(self, name: str, total: int | None) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[text]}", markup=False),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bar = _make_bar(TextColumn("{task.fields[text]}", markup=False))
         self._task = self._bar.add_task(visible(name), total=total, text="")
 
     def __enter__(self) -> Self:
@@ -91,3 +73,16 @@ class CountProgress:
     def show(self, completed: int, text: str, *, total: int | None = None) -> None:
         """Show the progress, as a bar and as text."""
         self._bar.update(self._task, completed=completed, text=text, total=total)
+
+
+def _make_bar(column: ProgressColumn) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        column,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -13,11 +13,9 @@ import msgspec
 from trackcore_delivery import DeadLetter, State
 
 from trackcore import JSONObject, format_timestamp
-from trackcore_server.cli._delivery import when_delivered
+from trackcore_server.cli._delivery import check_destination, when_delivered
 from trackcore_server.cli._options import format_option, location_options
 from trackcore_server.cli._output import Column, field_cell, listing_limit, make_writer, time_cell
-from trackcore_server.config.configuration import Configuration
-from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.delivery.kafka_queue import place_at
@@ -63,7 +61,8 @@ def dead_letters(
         raise click.UsageError("--limit only applies to listing; --retry and --drop apply to all dead letters")
     configuration = find_deployment(config=config, data=data).configuration
     with closing(open_state(configuration)) as state:
-        _check_destination(destination, configuration, state)
+        if destination is not None:
+            check_destination(destination, {item.name for item in configuration.delivered}.union(state.names()))
         if drop:
             click.echo(f"{state.drop_dead_letters(destination):,} dropped", err=True)
         elif retry:
@@ -72,13 +71,6 @@ def dead_letters(
         else:
             is_kafka = isinstance(configuration.log, KafkaLogSettings)
             _list(state, destination, limit, output_format, place_at if is_kafka else None)
-
-
-def _check_destination(name: str | None, configuration: Configuration, state: State) -> None:
-    """Check that a destination of this name is, or was, delivered to.  Raises `click.UsageError`."""
-    known = {destination.name for destination in configuration.delivered}.union(state.names())
-    if name is not None and name not in known:
-        raise click.UsageError(f"no delivered destination is named {name!r}{nearest(name, sorted(known))}")
 
 
 def _list(

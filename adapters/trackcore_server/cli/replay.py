@@ -12,11 +12,10 @@ import click
 from trackcore_delivery import Replay, Selection, State
 
 from trackcore import Call
-from trackcore_server.cli._delivery import is_delivering, when_delivered
+from trackcore_server.cli._delivery import check_destination, is_delivering, when_delivered
 from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._progress import CountProgress
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.log_feed import LogFeed
 from trackcore_server.delivery.service import log_feed, open_state
@@ -65,9 +64,7 @@ def replay(
     past messages with a separate consumer.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    known = [item.name for item in configuration.delivered]
-    if destination not in known:
-        raise click.UsageError(f"no delivered destination is named {destination!r}{nearest(destination, known)}")
+    check_destination(destination, [item.name for item in configuration.delivered])
     selection = Selection(since=since, until=until, call=call, user=user)
     feed = log_feed(configuration)
     if dry_run:
