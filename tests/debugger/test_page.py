@@ -483,7 +483,7 @@ class TestMany:
         page.run(
             """await page.evaluate(async () => {
               const view = document.querySelector("#viewport");
-              while (!document.querySelector("#foot").innerText.includes("begins")) {
+              while (!document.querySelector("#foot").innerText.includes("Start of the log")) {
                 view.scrollTop = view.scrollHeight;
                 await new Promise((resolve) => setTimeout(resolve, 20));
               }
