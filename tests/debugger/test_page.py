@@ -162,7 +162,7 @@ class TestFilters:
 
     def test_an_empty_search_is_reported(self, page: Browser) -> None:
         page.run("await page.fill('#filter-text', 'no such thing')")
-        page.run("await page.waitForFunction(() => document.querySelector('#foot').innerText.startsWith('Nothing'))")
+        page.run("await page.waitForFunction(() => document.querySelector('#foot').innerText.startsWith('No record'))")
 
 
 class TestStory:
