@@ -26,7 +26,7 @@ from pathlib import Path
 import attrs
 import psutil
 from corpus import DESTINATIONS, KEY
-from trackcore_server.cli.serve import KEEPALIVE_SECONDS
+from trackcore_server.hosting.application import KEEPALIVE_SECONDS
 
 HERE = Path(__file__).parent
 PATIENCE_SECONDS = 30.0

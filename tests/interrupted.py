@@ -113,7 +113,7 @@ def while_a_connection_is_set_aside() -> None:
         murder_pending(worker)
 
     gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0
-    sys.modules["trackcore_server.cli.serve"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
+    sys.modules["trackcore_server.hosting.application"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
     ThreadWorker.murder_pending = report_pending
 
 
@@ -157,7 +157,7 @@ def main() -> None:
         os.killpg(0, signal.SIGINT)
         delivery_child.main()
         return
-    sys.modules["trackcore_server.cli.serve"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
+    sys.modules["trackcore_server.hosting.application"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
     sys.modules["trackcore_server.hosting.supervisor"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
     MOMENTS[moment]()
     cli.main(arguments, prog_name="trackcore")

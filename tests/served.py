@@ -1,4 +1,4 @@
-"""A real `trackcore serve` on a free port."""
+"""A real `trackcore serve`, in separate processes, on a free port."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def basic(key: str) -> str:
 
 @attrs.frozen
 class Answered:
-    """A response of the server.  A JSON body is decoded, any other is as received."""
+    """A response of the server.  The body is parsed if it is JSON, else it is text."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,7 +50,7 @@ class Served:
 
     @classmethod
     def start(cls, stderr_file: Path, *arguments: str, moment: str | None = None) -> Served:
-        """Start a server, which may fail.  A `moment` is one of `interrupted.py`: then it has an hour to stop."""
+        """Start a server, which may fail.  With a `moment` of `interrupted.py` it has an hour to stop."""
         command = COMMAND if moment is None else [*INTERRUPTED, moment]
         with stderr_file.open("wb") as stderr:
             process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""The way into the `trackcore` command: it needs nothing, so it can say what is missing.
+"""The entry point of the `trackcore` command: it has no dependencies, so it can report missing ones.
 
-`pip install trackcore` brings the core alone and the command too, which needs the extra `server`.
+`pip install trackcore` installs the core and this command, which needs the extra `server`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command, or exit with 2 and one sentence that says what to install."""
+    """Run the command, or exit with 2 and a message that names the missing package."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C would print the traceback of an import
     try:
-        from trackcore_server.cli.main import main as run  # noqa: PLC0415 - what it imports may be missing
+        from trackcore_server.cli.main import main as run  # noqa: PLC0415 - its imports may be missing
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing.startswith("trackcore"):

@@ -1,9 +1,9 @@
-"""The debugger: a web page that shows what comes in, live, and explains why it came out as it did.
+"""The debugger: a web page that shows messages live and explains how they were processed.
 
     DebuggerApp(reader, auth)
 
-`app` answers requests, `auth` says who may look, `reader` is the shape of what it looks into, which is given to it;
-`assets` and the folder `page` are the page itself: plain HTML, CSS and ES modules, with nothing from elsewhere.
+`app` answers requests, `auth` checks tokens and sessions, `reader` is the protocol of the data source; `assets` and the
+folder `page` are the page itself: plain HTML, CSS and ES modules, with no external files.
 """
 
 from trackcore_debugger.app import DebuggerApp

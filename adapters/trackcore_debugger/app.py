@@ -1,12 +1,12 @@
-"""The WSGI app of the debugger: who may look is let in, and asks the reader.
+"""The WSGI app of the debugger: it checks the session and answers from the reader.
 
-    GET  /                        the page, or the way in
-    GET  /<file>                  its styles and scripts, in which there is nothing of anybody
+    GET  /                        the page, or the sign-in page
+    GET  /<file>                  its styles and scripts, which contain no user data
     POST /session                 {"token": ...}: starts a session; DELETE ends it (/api/session: for /api/ only)
     GET  /api/start, /api/newer, /api/older, /api/find, /api/charts, /api/detail/<part>/<seq>
     POST /api/repair/<part>/<seq>
 
-Errors are JSON objects with `code` and `message`, as everywhere.
+Errors are JSON objects with `code` and `message`, as in the tracking API.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ _token_decoder = msgspec.json.Decoder(_Token)
 
 
 @attrs.define
-class _Refused(Exception):
-    """A request that is not answered with what it asks for."""
+class _RequestRejected(Exception):
+    """A rejected request, with its response."""
 
     status: HTTPStatus
     code: str
@@ -74,30 +74,30 @@ class _Refused(Exception):
 _FOREIGN = (
     HTTPStatus.FORBIDDEN,
     "foreign",
-    "The debugger answers its own page only. Behind a proxy, let it forward host and scheme, and set `proxy_hops`.",
+    "The debugger only answers its own page. A proxy must forward host and scheme, and `proxy_hops` must be set.",
 )
 _NO_SESSION = (HTTPStatus.UNAUTHORIZED, "no_session", "Sign in with the token first.")
-_WRONG_TOKEN = (HTTPStatus.FORBIDDEN, "wrong_token", "This is not the token, or it was used before.")
-_NOT_FOUND = (HTTPStatus.NOT_FOUND, "not_found", "There is nothing here.")
-_NO_METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method.")
-_BAD_QUERY = (HTTPStatus.BAD_REQUEST, "bad_query", "The query has a value that cannot be read.")
+_WRONG_TOKEN = (HTTPStatus.FORBIDDEN, "wrong_token", "Wrong token, or a one-time token that was used before.")
+_NOT_FOUND = (HTTPStatus.NOT_FOUND, "not_found", "Not found.")
+_NO_METHOD = (HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed.")
+_BAD_QUERY = (HTTPStatus.BAD_REQUEST, "bad_query", "The query has an invalid value.")
 _BAD_BODY = (HTTPStatus.BAD_REQUEST, "bad_body", 'The body must be a JSON object such as {"token": "..."}.')
-_FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something failed here; the log of the server has it.")
+_FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Internal error; see the log of the server.")
 
 
 class DebuggerApp:
-    """The debugger as a WSGI app.  Mount it under a path of its own; its page uses relative addresses only.
+    """The debugger as a WSGI app.  Mount it under any path; its page only uses relative addresses.
 
     Args:
-        reader: what it looks into.
-        auth: who may look.
+        reader: the data source.
+        auth: checks tokens and sessions.
     """
 
     def __init__(self, reader: Reader, auth: SessionAuth) -> None:
         self._reader = reader
         self._auth = auth
         self._assets = load_assets()
-        self._questions: Mapping[str, Callable[[Request], JSONObject]] = {
+        self._queries: Mapping[str, Callable[[Request], JSONObject]] = {
             "start": lambda _: reader.start(),
             "newer": self._newer,
             "older": lambda request: _listing(reader.older(_cursors(request), _wanted(request))),
@@ -106,7 +106,7 @@ class DebuggerApp:
         }
 
     def _newer(self, request: Request) -> JSONObject:
-        """Give what is new; with `charts` also the charts of so many seconds, so that a page asks once for both."""
+        """Return new rows; with `charts`, a number of seconds, also the charts, so that a page needs one request."""
         listing = _listing(self._reader.newer(_cursors(request), _wanted(request), _text(request, "log") or ""))
         if "charts" in request.args:
             listing["charts"] = self._reader.charts(_number(request, "charts", 1, _MAX_SECONDS))
@@ -122,11 +122,11 @@ class DebuggerApp:
     def _answer(self, request: Request) -> Response:
         try:
             return self._dispatch(request)
-        except _Refused as refused:
-            return _failure(refused.status, refused.code, refused.message)
+        except _RequestRejected as rejected:
+            return _failure(rejected.status, rejected.code, rejected.message)
         except TrackcoreError as error:
             return _failure(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
-        except Exception as error:  # noqa: BLE001 - whatever fails here is answered
+        except Exception as error:  # noqa: BLE001 - every failure gets a response
             log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
             return _failure(*_FAILED)
 
@@ -136,11 +136,11 @@ class DebuggerApp:
         if not is_session and not path.startswith("api/"):
             return self._file(request, path)
         if is_foreign(request, is_page=False):
-            raise _Refused(*_FOREIGN)
+            raise _RequestRejected(*_FOREIGN)
         if is_session:
             return self._session(request)
         if not self._auth.has_session(request):
-            raise _Refused(*_NO_SESSION)
+            raise _RequestRejected(*_NO_SESSION)
         return self._private(request, path.removeprefix("api/"))
 
     def _file(self, request: Request, path: str) -> Response:
@@ -148,7 +148,7 @@ class DebuggerApp:
         status = HTTPStatus.OK
         if not path:
             if is_foreign(request, is_page=True):
-                raise _Refused(*_FOREIGN)
+                raise _RequestRejected(*_FOREIGN)
             if not request.environ.get("PATH_INFO"):  # the page's addresses are relative to its folder
                 folder = quote(request.root_path.rpartition("/")[2])
                 return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{folder}/"})
@@ -156,7 +156,7 @@ class DebuggerApp:
             path, status = ("index.html", status) if inside else ("enter.html", HTTPStatus.UNAUTHORIZED)
         asset = self._assets.get(path)
         if asset is None:
-            raise _Refused(*_NOT_FOUND)
+            raise _RequestRejected(*_NOT_FOUND)
         response = Response(asset.content, status, content_type=asset.media_type)
         response.headers["Cache-Control"] = "no-store" if asset.media_type.startswith("text/html") else "no-cache"
         response.headers["ETag"] = quote_etag(asset.tag)
@@ -165,8 +165,8 @@ class DebuggerApp:
     def _session(self, request: Request) -> Response:
         """Start or end a session.
 
-        The cookie names no path, so it is sent to the folder of this address, which the browser knows better than we
-        do: a proxy may have taken off a prefix without a word.
+        The cookie has no path, so the browser sends it to the folder of this address, which we may not know: a proxy
+        may have removed a prefix.
         """
         _allow(request, "POST", "DELETE")
         response = _json({})
@@ -175,8 +175,8 @@ class DebuggerApp:
             return response
         cookie = self._auth.sign_in(_token_in(request))
         if cookie is None:
-            log.warning("somebody at %s tried a wrong token", request.remote_addr)
-            raise _Refused(*_WRONG_TOKEN)
+            log.warning("wrong token from %s", request.remote_addr)
+            raise _RequestRejected(*_WRONG_TOKEN)
         response.set_cookie(
             COOKIE,
             cookie,
@@ -189,40 +189,40 @@ class DebuggerApp:
         return response
 
     def _private(self, request: Request, path: str) -> Response:
-        question = self._questions.get(path)
-        if question is not None:
+        query = self._queries.get(path)
+        if query is not None:
             _allow(request, "GET", "HEAD")
-            return _json(question(request))
+            return _json(query(request))
         action, _, place = path.partition("/")
         part, _, number = place.partition("/")
         if part not in PARTS or not _is_number(number):
-            raise _Refused(*_NOT_FOUND)
+            raise _RequestRejected(*_NOT_FOUND)
         if action == "detail":
             _allow(request, "GET", "HEAD")
-            told = self._reader.detail(part, int(number))
+            found = self._reader.detail(part, int(number))
         elif action == "repair":
             _allow(request, "POST")
-            told = self._reader.repair(part, int(number))
+            found = self._reader.repair(part, int(number))
         else:
-            told = None
-        if told is None:
-            raise _Refused(*_NOT_FOUND)
-        return _json(told)
+            found = None
+        if found is None:
+            raise _RequestRejected(*_NOT_FOUND)
+        return _json(found)
 
 
 def _token_in(request: Request) -> str:
     try:
         return _token_decoder.decode(request.stream.read(_TOKEN_BYTES)).token
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise _Refused(*_BAD_BODY) from None
-    except Exception as error:  # noqa: BLE001 - each server has exceptions of its own for a malformed chunk
+        raise _RequestRejected(*_BAD_BODY) from None
+    except Exception as error:  # noqa: BLE001 - each server has different exceptions for a malformed chunk
         log.info("a body could not be read: %s", type(error).__name__)
-        raise _Refused(*_BAD_BODY) from None
+        raise _RequestRejected(*_BAD_BODY) from None
 
 
 def _allow(request: Request, *methods: str) -> None:
     if request.method not in methods:
-        raise _Refused(*_NO_METHOD)
+        raise _RequestRejected(*_NO_METHOD)
 
 
 def _json(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -266,14 +266,14 @@ def _wanted(request: Request) -> Wanted:
 def _text(request: Request, name: str) -> str | None:
     text = request.args.get(name, "")
     if len(text) > _MAX_CHARS:
-        raise _Refused(*_BAD_QUERY)
+        raise _RequestRejected(*_BAD_QUERY)
     return text or None
 
 
 def _number(request: Request, name: str, least: int, most: int) -> int:
     text = request.args.get(name, "")
     if not _is_number(text) or not least <= int(text) <= most:
-        raise _Refused(*_BAD_QUERY)
+        raise _RequestRejected(*_BAD_QUERY)
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""The files of the page, read once; each has a tag of its content, so a browser asks but need not load it again."""
+"""The files of the page, read once; each has an ETag of its content, so a browser can revalidate its copy."""
 
 from __future__ import annotations
 

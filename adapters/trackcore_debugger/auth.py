@@ -1,12 +1,12 @@
-"""Who may look: tokens, sessions, and where a request comes from.
+"""Authentication: tokens, sessions, and the origin of a request.
 
-Theory.  The page shows what users did, so nobody gets in without a token.  A token is given once, in the body of a POST
-(the link that a server prints has it behind `#`, which browsers do not send, so it is in no access log).  Who has it
-gets a session: a cookie that scripts cannot read and that no other site can make a browser send (HttpOnly,
-SameSite=Strict, and Secure over https).  It says until when it holds and is signed, so processes share no sessions.
+Theory.  The page shows user data, so it requires a token.  The token is sent once, in the body of a POST (the link that
+a server prints has it after `#`, which browsers do not send, so access logs do not contain it).  It starts a session: a
+cookie that scripts cannot read and that no other site can make a browser send (HttpOnly, SameSite=Strict, and Secure
+over https).  The cookie is signed and contains its expiry time, so processes need no shared session store.
 
-Beside that, a request that changes something must name our own origin, and one whose browser says that it comes from
-another site, or is to be shown in a frame, is refused.
+In addition, a request that changes something must name our own origin, and a request that, by its headers, comes from
+another site or would be shown in a frame is rejected.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ COOKIE = "trackcore_debugger"
 
 _SLACK_SECONDS = 300  # a clock may be set by a little without ending a session
 _TOKEN_BYTES = 24
-_OWN = frozenset({"same-origin"})
-_SEEN = frozenset({"document", "empty", ""})
+_OWN_SITES = frozenset({"same-origin"})
+_PAGE_DESTINATIONS = frozenset({"document", "empty", ""})
 
 
 class OneTimeToken:
-    """A token that opens once, in whichever of the processes that are forked after it was made."""
+    """A token that is valid once, in any one of the processes that are forked after it was made."""
 
     def __init__(self) -> None:
         self.text = secrets.token_urlsafe(_TOKEN_BYTES)
         self._unused = multiprocessing.get_context("fork").Semaphore(1)
 
     def open(self, given: str) -> bool:
-        """Tell whether this is the token, and is so for the first time."""
+        """Return whether `given` is the token, and is used for the first time."""
         return _equal(given, self.text) and self._unused.acquire(block=False)
 
 
 @attrs.frozen
 class SessionAuth:
-    """Lets in who has the token, or the one-time token, and remembers it by a signed cookie.
+    """Exchanges the token, or the one-time token, for a signed session cookie.
 
     `key` signs the cookies: all processes of a server need the same.
     """
@@ -65,19 +65,19 @@ class SessionAuth:
         return cls(None, token, sha256(b"trackcore debugger session" + token.text.encode()).digest())
 
     def sign_in(self, given: str) -> str | None:
-        """Give the cookie of a new session for a token; None for a wrong one."""
+        """Return the cookie of a new session for a token; None for a wrong token."""
         allowed = self._token is not None and _equal(given, self._token)
         if not allowed and self._one_time is not None:
             allowed = self._one_time.open(given)
         return self._signed(int(self._clock()) + SESSION_SECONDS) if allowed else None
 
     def has_session(self, request: Request) -> bool:
-        """Tell whether a request belongs to a session that still holds."""
+        """Return whether a request belongs to a valid session."""
         cookie = request.cookies.get(COOKIE, "")
         expires, _, _ = cookie.partition(".")
         if not (expires.isascii() and expires.isdecimal() and len(expires) <= _DIGITS):
             return False
-        # One that would hold for much longer than a session does was signed while a clock was ahead.
+        # A cookie that expires much later than a session does was signed while the clock was ahead.
         is_current = 0 < int(expires) - self._clock() <= SESSION_SECONDS + _SLACK_SECONDS
         return _equal(cookie, self._signed(int(expires))) and is_current
 
@@ -89,20 +89,20 @@ _DIGITS = 12
 
 
 def is_foreign(request: Request, *, is_page: bool) -> bool:
-    """Tell whether a request was made by another site, or is to be shown inside another page.
+    """Return whether a request was made by another site, or would be shown inside another page.
 
-    A page may be opened by a link from anywhere (without the cookie, which is SameSite=Strict), but not in a frame; all
-    else only by our own page.  Browsers that do not say where a request comes from still name the origin of a POST.
+    A link on any site may open the page (without the cookie, which is SameSite=Strict), but not in a frame; only our
+    own page may request anything else.  Browsers that do not send `Sec-Fetch-Site` still send the origin of a POST.
     """
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         return True
     site = request.headers.get("Sec-Fetch-Site")
     if is_page:
-        return request.headers.get("Sec-Fetch-Dest", "") not in _SEEN
+        return request.headers.get("Sec-Fetch-Dest", "") not in _PAGE_DESTINATIONS
     if request.method not in ("GET", "HEAD") and origin is None:
         return True
-    return site is not None and site not in _OWN
+    return site is not None and site not in _OWN_SITES
 
 
 def _equal(one: str, other: str) -> bool:

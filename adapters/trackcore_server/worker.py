@@ -1,4 +1,4 @@
-"""The name of the gunicorn worker before it had a room; configurations in use keep it."""
+"""The former path of the gunicorn worker, which existing configurations use."""
 
 from trackcore_server.hosting.worker import Worker
 

@@ -1,4 +1,4 @@
-"""Real headless Chromium, driven line by line: a test says in JavaScript what the page is to do, and hears of it."""
+"""Real headless Chromium, driven line by line: a test runs JavaScript in the page and gets the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Browser:
         return answer["result"]
 
     def logged(self) -> list[str]:
-        """Give the errors, and the dialogs, that the page has shown so far."""
+        """Return the errors and dialogs that the page has shown so far."""
         found: list[str] = self.run("return logged")
         return found
 

@@ -1,4 +1,4 @@
-"""A real `trackcore serve` with a debugger, and a browser that looks at it."""
+"""A real `trackcore serve` with a debugger, and a browser that opens it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Site:
         return f"{self.url}/debugger/"
 
     def is_ready(self) -> bool:
-        """Tell whether it can store, which also has the log made."""
+        """Return whether the server can store; that also creates the log."""
         try:
             with urllib.request.urlopen(f"{self.url}/ready", timeout=PATIENCE) as answer:  # noqa: S310
                 return bool(answer.status == HTTPStatus.OK)
@@ -142,7 +142,7 @@ def _page(browser: Browser, site: Site) -> Browser:
 
 
 def sign_in(browser: Browser, site: Site) -> None:
-    """Open the debugger of a site anew, by its token."""
+    """Open the debugger of a site in a new session, by its token."""
     browser.run(
         """
         logged.length = 0;

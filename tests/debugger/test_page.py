@@ -20,7 +20,7 @@ NAMES = f"return await page.evaluate(() => {ROWS}.map((row) => row.querySelector
 WAIT_ROWS = "await page.waitForFunction((n) => document.querySelectorAll('.row:not([hidden])').length === n, argument)"
 OPEN = "await page.click(argument); await page.waitForSelector('#detail h2')"
 DETAIL = "return await page.innerText('#detail')"
-# The list draws with the next frame: after the one that follows, what was asked for before is to be seen.
+# The list draws with the next frame: after one more frame, earlier changes are visible.
 DRAWN = "await page.evaluate(() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen))))"
 
 SDK = """
@@ -87,7 +87,7 @@ class TestLive:
         page.run(WAIT_ROWS, 1)
         assert page.run(NAMES) == ["Later"]
 
-    def test_who_has_scrolled_down_keeps_what_he_sees(self, site: Site, page: Browser) -> None:
+    def test_a_list_that_is_scrolled_down_keeps_its_position(self, site: Site, page: Browser) -> None:
         site.send(*[track(f"Old {number}") for number in range(90)])
         page.run("await page.waitForFunction(() => document.querySelector('#state').textContent.includes('90 listed'))")
         first = "return await page.evaluate(() => document.elementFromPoint(400, 520).closest('.row').innerText)"
@@ -105,10 +105,10 @@ class TestLive:
 
 
 class TestNothing:
-    def test_an_empty_log_is_said_to_be_empty(self, page: Browser) -> None:
-        page.run(TOLD, ["#foot-text", "There is nothing in the log yet."])
+    def test_an_empty_log_is_reported(self, page: Browser) -> None:
+        page.run(SHOWN, ["#foot-text", "The log is empty."])
         page.run("await page.uncheck('input[name=messages]')")
-        page.run(TOLD, ["#foot-text", "Nothing like this is in the log."])
+        page.run(SHOWN, ["#foot-text", "No record in the log matches the filters."])
 
 
 class TestFilters:
@@ -141,15 +141,15 @@ class TestFilters:
         page.run(WAIT_ROWS, 7)
 
     @pytest.mark.short
-    def test_what_is_new_is_filtered_too(self, site: Site, page: Browser) -> None:
+    def test_new_rows_are_filtered_too(self, site: Site, page: Browser) -> None:
         page.run("await page.fill('#filter-user', 'ann')")
         page.run(WAIT_ROWS, 2)
         site.send(track("Six", userId="ann"), track("Seven", userId="carl"))
         page.run(WAIT_ROWS, 3)
         assert page.run(NAMES)[0] == "Six"
 
-    def test_a_server_that_does_not_answer_is_told_and_asked_again(self, page: Browser) -> None:
-        """Who changes a filter while the server starts anew hears of it, and then sees what he asked for."""
+    def test_a_server_that_does_not_answer_is_reported_and_polled_again(self, page: Browser) -> None:
+        """A filter that is changed while the server restarts shows an error first, and then the right rows."""
         page.run(
             """await page.route("**/api/**", (route) => route.abort());
             await page.selectOption("#filter-source", "app");
@@ -160,9 +160,9 @@ class TestFilters:
         assert page.run(NAMES) == ["Two"]
         page.run("await page.waitForFunction(() => document.querySelector('#state').textContent.startsWith('Live'))")
 
-    def test_nothing_found_is_said(self, page: Browser) -> None:
+    def test_an_empty_search_is_reported(self, page: Browser) -> None:
         page.run("await page.fill('#filter-text', 'no such thing')")
-        page.run("await page.waitForFunction(() => document.querySelector('#foot').innerText.startsWith('Nothing'))")
+        page.run("await page.waitForFunction(() => document.querySelector('#foot').innerText.startsWith('No record'))")
 
 
 class TestStory:
@@ -266,18 +266,18 @@ class TestStory:
         assert page.run(NAMES) == ["Bought again", "Bought"]
         page.run(OPEN, ".row.duplicate")
         text = page.run(DETAIL)
-        assert "The bytes as received are not remembered" in text
+        assert "The bytes as received are no longer in memory" in text
         assert "Text as stored" in text
-        assert "Of duplicates the log keeps the newest" in text
+        assert "The log keeps the newest duplicates" in text
 
-    def test_what_a_batch_said_for_all_is_shown_with_what_was_rejected(self, site: Site, page: Browser) -> None:
+    def test_batch_level_fields_are_shown_with_a_rejected_message(self, site: Site, page: Browser) -> None:
         site.send({"type": "track", "userId": "u"}, context={"device": "phone"})
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row:not([hidden])")
-        page.run("await page.click('.raw summary:has-text(\"What its batch said for all\")')")
+        page.run("await page.click('.raw summary:has-text(\"Batch-level fields\")')")
         assert page.run("return await page.innerText('.raw[open] pre')") == '{"context":{"device": "phone"}}'
 
-    def test_what_is_no_json_is_shown_where_it_stopped(self, site: Site, page: Browser) -> None:
+    def test_invalid_json_is_shown_around_its_error(self, site: Site, page: Browser) -> None:
         site.post(b'{"batch": [], "x": NaN}')
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row:not([hidden])")
@@ -318,7 +318,7 @@ class TestStory:
             await page.unroute("**/api/detail/messages/1");"""
         )
         page.run(DRAWN)
-        assert page.run("return await page.isHidden('#detail')"), "what was closed meanwhile stays closed"
+        assert page.run("return await page.isHidden('#detail')"), "a detail that was closed meanwhile stays closed"
 
     def test_jump_by_id_and_by_number(self, site: Site, page: Browser) -> None:
         site.send(track("One", messageId="first-id"), track("Two", messageId="second-id"))
@@ -388,7 +388,7 @@ class TestLooks:
         dark = page.run(back)
         assert light != dark
         page.run("await page.keyboard.press('t')")
-        assert page.run(back) == light, "what was asked for wins over the system"
+        assert page.run(back) == light, "the chosen theme overrides the system's"
         page.run("await page.keyboard.press('t'); await page.emulateMedia({ colorScheme: 'light' })")
         assert page.run(back) == dark
         page.run("await page.keyboard.press('t')")
@@ -407,7 +407,7 @@ class TestLooks:
 
 class TestCharts:
     @pytest.mark.short
-    def test_they_show_what_came_in(self, site: Site, page: Browser) -> None:
+    def test_they_show_new_messages(self, site: Site, page: Browser) -> None:
         site.send(*[track("Bought")] * 20, {"type": "page"}, sentAt="2026-01-01T00:00:00Z")
         page.run("await page.selectOption('#range', '3600')")
         page.run("await page.waitForSelector('#chart-messages rect.c0')")
@@ -418,7 +418,7 @@ class TestCharts:
         label = page.run("return await page.getAttribute('#chart-messages svg', 'aria-label')")
         assert label.startswith("Messages by source: ")
         page.run("await page.locator('#chart-messages rect.c0').last().hover({ force: true })")
-        page.run(TOLD, ["#chart-messages output", "website"])
+        page.run(SHOWN, ["#chart-messages output", "website"])
 
     @pytest.mark.parametrize("width", [1_360, 1_101, 900, 760])
     @pytest.mark.parametrize("destination", ["", '[[destinations]]\nname = "Archive"\nkind = "file"\nfolder = "a"\n'])
@@ -444,17 +444,17 @@ class TestCharts:
     def test_a_longer_time(self, site: Site, page: Browser) -> None:
         site.send(track("Bought"))
         page.run("await page.selectOption('#range', '86400')")
-        page.run(TOLD, ["#chart-rejected figcaption", "24 min"])
+        page.run(SHOWN, ["#chart-rejected figcaption", "24 min"])
 
 
 class TestRepair:
     def test_a_request_in_quarantine_is_received_again(self, site: Site, page: Browser) -> None:
-        """A quarantined request can be re-submitted after the configuration was mended, and is marked as repaired."""
+        """A quarantined request can be re-submitted after the configuration was fixed, and is marked as repaired."""
         site.send(track("Rescued"), key="the-new-key-of-the-app")
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row.quarantined")
         page.run("await page.click('#repair')")
-        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"Refused again: unknown_source\")')")
+        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"Rejected again: unknown_source\")')")
         site.reconfigure('"app-key-of-the-tests"', '"app-key-of-the-tests", "the-new-key-of-the-app"')
         page.run("await page.reload(); await page.waitForSelector('#repair')")
         assert "belongs to 'app' by now" in page.run(DETAIL)
@@ -465,13 +465,13 @@ class TestRepair:
         page.run("await page.click('#detail .link'); await page.waitForSelector('#detail h2:has-text(\"Message 1\")')")
         assert "repaired: it was refused at first" in page.run(DETAIL)
 
-    def test_why_a_part_of_it_is_refused_is_told(self, site: Site, page: Browser) -> None:
+    def test_the_reason_of_a_partial_rejection_is_shown(self, site: Site, page: Browser) -> None:
         site.send(track("Rescued"), {"type": "track", "userId": "u"}, key="the-new-key-of-the-app")
         site.reconfigure('"app-key-of-the-tests"', '"app-key-of-the-tests", "the-new-key-of-the-app"')
         page.run(WAIT_ROWS, 1)
         page.run(OPEN, ".row.quarantined")
         page.run("await page.click('#repair')")
-        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"first: event_not_defined: a track\")')")
+        page.run("await page.waitForSelector('#detail [role=status]:has-text(\"first rejection: event_not_defined\")')")
 
 
 class TestMany:
@@ -483,7 +483,7 @@ class TestMany:
         page.run(
             """await page.evaluate(async () => {
               const view = document.querySelector("#viewport");
-              while (!document.querySelector("#foot").innerText.includes("begins")) {
+              while (!document.querySelector("#foot").innerText.includes("Start of the log")) {
                 view.scrollTop = view.scrollHeight;
                 await new Promise((resolve) => setTimeout(resolve, 20));
               }
@@ -521,7 +521,7 @@ class TestMany:
 
 
 UNFOLD = "await page.evaluate(() => document.querySelectorAll('details').forEach((one) => one.open = true))"
-TOLD = "await page.waitForFunction((text) => document.querySelector(text[0])?.textContent.includes(text[1]), argument)"
+SHOWN = "await page.waitForFunction((text) => document.querySelector(text[0])?.textContent.includes(text[1]), argument)"
 HOSTILE = (
     "<script>window.hit=1</script><img src=x onerror='window.hit=1'>\"'`${window.hit=1}\u202e\u2066\u061c\u0000{{7*7}}"
 )
@@ -557,7 +557,7 @@ class TestHostile:
             page.run("await page.evaluate(() => document.querySelector('#detail').replaceChildren())")
             page.run(f"await page.evaluate((at) => {ROWS}[at].click(), argument)", index)
             page.run(f"await page.waitForSelector('#detail h2'); {UNFOLD}")
-            page.run("await page.waitForTimeout(50)")  # for what a script or a picture might do
+            page.run("await page.waitForTimeout(50)")  # time for a script or a picture to act
             assert (
                 page.run("return await page.locator('#detail script, #detail img, #rows img, #rows script, b').count()")
                 == 0
@@ -566,12 +566,12 @@ class TestHostile:
         assert page.logged() == []
         text = page.run("return await page.innerText('body')")
         for turning in ("\u202e", "\u2066", "\u061c"):
-            assert turning not in text, "what would turn the text around is shown as its escape"
+            assert turning not in text, "characters that change the direction of text are shown as its escape"
             assert turning.encode("unicode_escape").decode() in text
 
 
 class TestAccess:
-    """Without the token, from another origin, or in a frame: nothing."""
+    """Nothing is shown without the token, to another origin, or in a frame."""
 
     @pytest.mark.short
     def test_without_a_token(self, site: Site, browser: Browser) -> None:
@@ -584,7 +584,7 @@ class TestAccess:
         assert "Token" in text
         assert "Secret" not in text
         browser.run("await page.fill('#token', 'a-wrong-token'); await page.click('#enter button')")
-        browser.run("await page.waitForSelector('#trouble:has-text(\"This is not the token\")')")
+        browser.run("await page.waitForSelector('#trouble:has-text(\"Wrong token\")')")
 
     def test_signing_out(self, page: Browser) -> None:
         page.run("await page.click('#leave'); await page.waitForSelector('#token')")
@@ -635,5 +635,5 @@ class TestAccess:
         )
         assert link.split("#")[1] not in browser.run("return page.url()")
         browser.run("await context.clearCookies(); await page.goto('about:blank'); await page.goto(argument)", link)
-        browser.run("await page.waitForSelector('#trouble:has-text(\"This is not the token\")')")
+        browser.run("await page.waitForSelector('#trouble:has-text(\"Wrong token\")')")
         assert TOKEN not in site.output()

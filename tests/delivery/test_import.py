@@ -249,7 +249,7 @@ class TestOccurrences:
         run("before")
         (folder / "trackcore-import.json").write_text(json.dumps({key: [2, SqliteBrowser("trackcore.db").head()]}))
         result = run("file")
-        assert "going on behind line 2" in result.stderr
+        assert "continuing after line 2" in result.stderr
         assert "1 stored, 0 in the log already, 0 rejected" in result.stderr
         assert run("file").stderr == "0 stored, 3 in the log already, 0 rejected\n"
 
@@ -303,7 +303,7 @@ class TestOtherLogs:
             (folder / "more").write_bytes(lines(old(number) for number in range(200, 300)))
             assert run("more").exit_code == 0
         result = run("file")
-        assert ("going on behind line 10" in result.stderr) == (restored == "nothing")
+        assert ("continuing after line 10" in result.stderr) == (restored == "nothing")
         wanted = {f"m{number}" for number in range(30)}
         kept = [json.loads(record.payload)["messageId"] for record in SqliteLog(path).rejected()]
         found = kept if is_bad else [stored.message["messageId"] for stored in log()]
@@ -373,7 +373,7 @@ class TestMistakes:
         ("arguments", "told"),
         [
             (["none"], "none: No such file or directory"),
-            (["--source", "websit", "none"], "there is no source 'websit'; did you mean 'website'?"),
+            (["--source", "websit", "none"], "unknown source 'websit'; did you mean 'website'?"),
             (["utf16"], "utf16: the file is UTF-16, and JSON is UTF-8; convert it: iconv -f UTF-16 -t UTF-8"),
             (["."], ".: Is a directory"),
         ],
@@ -399,7 +399,7 @@ class TestMistakes:
     def test_which_source_must_be_said_where_there_are_several(self, folder: Path) -> None:
         (folder / "trackcore.toml").write_text(CONFIGURATION + '[[sources]]\nname = "app"\nwrite_keys = ["a"]')
         (folder / "file").write_bytes(lines([old(1)]))
-        assert "--source whose messages they are: website, app" in run("file").stderr
+        assert "choose one by --source: website, app" in run("file").stderr
         assert run("--source", "app", "file").exit_code == 0
         assert [stored.source for stored in log()] == ["app"]
 
@@ -421,7 +421,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(folder: Path) -> None:
     assert 0 < done < count
     result = run("file.gz")
     assert result.exit_code == 0
-    assert "file.gz: going on behind line " in result.stderr
+    assert "file.gz: continuing after line " in result.stderr
     assert [stored.message["messageId"] for stored in log()] == [f"m{number}" for number in range(count)]
     summary = re.search(r"([\d,]+) stored, ([\d,]+) in the log already, 0 rejected", result.stderr)
     assert summary is not None

@@ -98,7 +98,7 @@ class TestServe:
         os.kill(delivering_pid(deployed), signal.SIGKILL)
         send_batch(port, track(2))
         wait_for(lambda: list(dict.fromkeys(there.ids)) == ["m1", "m2"])
-        assert "starting it again" in running.stderr()
+        assert "restarting it" in running.stderr()
 
     def test_delivery_ends_with_a_server_that_is_killed(
         self, deploy: Callable[..., Deployed], endpoint: Callable[..., EndpointServer]
@@ -345,8 +345,8 @@ def test_commands_steer_what_runs(deploy: Callable[..., Deployed], endpoint: Cal
     deployed.wait_until_delivered("There")
     wait_for(lambda: deployed.status("There").dead_letters == 2)
     there.behaviour = lambda _: OK
-    _, output = deployed.ask("dead-letters", "--destination", "There", "--retry")
-    assert output == "2 will be sent once more\n"
+    _, told = deployed.ask("dead-letters", "--destination", "There", "--retry")
+    assert told == "2 will be sent again\n"
     wait_for(lambda: there.ids[-2:] == ["m0", "m7"])
     wait_for(lambda: deployed.ask("dead-letters") == ([], ""))  # the request is recorded after its response was sent
     there.taken.clear()

@@ -93,9 +93,9 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
         ('kind = "carrier pigeon"', "there are file, kafka, segment, webhook"),
         ("kind = 3", "destinations[0].kind: there is no such kind of destination; there are file"),
         ('kind = ["webhook"]', "destinations[0].kind: there is no such kind of destination"),
-        ('url = "http://a"', "destinations[0].url: there is no such setting; there are name, max_age, kind"),
+        ('url = "http://a"', "destinations[0].url: unknown setting; valid settings: name, max_age, kind"),
         ('kind = "webhook"', "destinations[0].url: is missing"),
-        ('kind = "webhook"\nurll = "http://a"', "destinations[0].urll: there is no such setting; did you mean 'url'?"),
+        ('kind = "webhook"\nurll = "http://a"', "destinations[0].urll: unknown setting; did you mean 'url'?"),
         ('kind = "webhook"\nurl = "ftp://a"', "destinations[0].url: expected a URL such as"),
         ('kind = "webhook"\nurl = "http://"', "destinations[0].url: expected a URL such as"),
         ('kind = "webhook"\nurl = "http://u:p@a"', "destinations[0].url: a password in a URL would appear"),
@@ -126,7 +126,7 @@ def test_a_mistake_is_reported_with_its_path(text: str, expected: str) -> None:
 def test_a_mistake_in_the_delivery_table(tmp_path: Path) -> None:
     file = tmp_path / "trackcore.toml"
     file.write_text("[delivery]\ndead_letter_byte = 1")
-    with pytest.raises(ConfigurationError, match=r"delivery\.dead_letter_byte: there is no such setting"):
+    with pytest.raises(ConfigurationError, match=r"delivery\.dead_letter_byte: unknown setting"):
         load_configuration(file)
 
 
@@ -177,15 +177,15 @@ class TestCommands:
     def test_what_nobody_delivers_is_reported(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
         store(deployed.log_path, envelopes(3))
-        _, output = deployed.ask("replay", "--destination", "Hook", "--since", "1d")
-        assert output == (
-            "Replay 1 will be done as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now\n"
+        _, told = deployed.ask("replay", "--destination", "Hook", "--since", "1d")
+        assert told == (
+            "Replay 1 will run as soon as `trackcore serve` or `trackcore deliver` runs: no process delivers now\n"
         )
 
     def test_options_that_exclude_each_other(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])
-        assert "exclude each other" in deployed.ask("dead-letters", "--retry", "--drop", code=2)[1]
-        assert "take all of them" in deployed.ask("dead-letters", "--drop", "--limit", "1", code=2)[1]
+        assert "cannot be combined" in deployed.ask("dead-letters", "--retry", "--drop", code=2)[1]
+        assert "apply to all dead letters" in deployed.ask("dead-letters", "--drop", "--limit", "1", code=2)[1]
 
     def test_what_a_destination_has_not_got_is_not_pruned(self, deploy: Callable[..., Deployed]) -> None:
         deployed = deploy(WHOLE.partition("[delivery]")[0])

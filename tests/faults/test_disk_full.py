@@ -78,7 +78,7 @@ def test_full_from_the_start(start: Any, disk: Path) -> None:
     """The server starts on a full disk, reports it to its clients, and recovers by itself."""
     _fill(disk)
     served = start(folder=disk, ready=False)
-    assert "nothing can be stored until there is room" in served.stderr()
+    assert "nothing can be stored until space is free" in served.stderr()
     expect_full(served.ask("POST", "/v1/track", message("early"), KEY))
     expect_full(served.ask("GET", "/ready"))
     (disk / "ballast").unlink()

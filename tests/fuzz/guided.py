@@ -1,9 +1,9 @@
-"""Fuzz led by coverage: libFuzzer, by way of atheris, looks for bytes that take a new path through our code.
+"""Coverage-guided fuzzing: libFuzzer, through atheris, searches for bytes that take a new path through the code.
 
     python tests/fuzz/guided.py --target codec --requests 200000
 
 Needs the dependency group `fuzz`.  A case that breaks a promise ends the run and is kept as FOLDER/crash-*; put it into
-tests/vectors/fuzz as NAME.http to have it looked at for ever.
+tests/vectors/fuzz as NAME.http to keep it as a regression test.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_BYTES = 65_536
 
 
 def main() -> None:
-    """Run the command.  libFuzzer ends the process: with 0 when nothing was found."""
+    """Run the command.  libFuzzer ends the process, with 0 if it found nothing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--requests", type=int, default=100_000, help="how many (default: %(default)s)")
     parser.add_argument("--target", choices=("app", "codec"), default="app", help="(default: %(default)s)")
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def run(target: str, options: list[str], folder: Path) -> None:
-    """Let libFuzzer call the target, half of the time with a request that was changed as such."""
+    """Let libFuzzer call the target, half of the time with a request that was mutated structurally."""
     oracle = Oracle(folder)
     known = seeds()
 

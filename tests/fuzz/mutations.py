@@ -1,4 +1,4 @@
-"""Changing requests at random: as JSON, as bytes, and in method, path and headers.  The same seed gives the same."""
+"""Random mutations of requests: of JSON, bytes, method, path and headers.  The same seed yields the same mutations."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _change_json(request: RawRequest, rng: random.Random, _: Sequence[RawRequest
 
 
 def _changed(value: Any, rng: random.Random) -> Any:
-    """Change a JSON value somewhere below or at its top."""
+    """Change a JSON value, at the top or somewhere below."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         name = rng.choice(list(value))
         return _changed_member(value, name, rng)

@@ -1,4 +1,4 @@
-"""What must hold of every answer, whatever was asked, and of every decoding, whatever the bytes."""
+"""Properties of every response, for any request, and of every decoding, for any bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trackcore import (
 )
 
 STATUSES = frozenset({200, 400, 401, 404, 405, 501, 503})
-"""What a client can get while the log can be written: SDKs lose data on anything else."""
+"""The statuses that a client can get while the log can be written: SDKs lose data on anything else."""
 
 _UNREAD = {501: "unsupported_transfer_coding", 503: "input_not_terminated"}
 """The one reason for which a body is not read at all: its end cannot be found."""
@@ -42,7 +42,7 @@ class Finding(AssertionError):
 
 
 class _Errors(logging.Handler):
-    """Turns what is logged as an error into a finding: the app answers 500 to what it did not expect."""
+    """Turns a logged error into a finding: the app answers 500 to an unexpected failure."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -81,7 +81,7 @@ class Oracle:
         self.sink.close()
 
     def check(self, request: RawRequest) -> int:
-        """Send a request and check the answer; give its status.  Raises `Finding`."""
+        """Send a request, check the response and return its status.  Raises `Finding`."""
         self._errors.last = None
         status, headers, body = self._call(request)
         if self._errors.last is not None:
@@ -106,7 +106,7 @@ class Oracle:
 
 
 def check_codec(data: bytes) -> None:
-    """Decode any bytes every way there is; only our errors may come out, and what is decoded survives a round trip."""
+    """Decode any bytes in every way; only our errors may be raised, and decoded messages must survive a round trip."""
     for call in _CALLS:
         with suppress(Invalid):
             _check_round_trip(decode_message(data, call))
@@ -119,7 +119,7 @@ def _check_round_trip(message: Any) -> None:
     try:
         written = encode_message(message)
     except InvalidMessage as error:
-        raise Finding("what was decoded cannot be encoded") from error
+        raise Finding("a decoded message cannot be encoded") from error
     _require(decode_message(written) == message, "a message changed on its way")
 
 
@@ -129,7 +129,7 @@ def _check_body(status: int, content_type: str, body: bytes) -> None:
         return
     _require(content_type == "application/json", f"the answer is {content_type}")
     answer = json.loads(body, parse_constant=_no_constant)
-    _require(isinstance(answer, dict), "the answer is no object")
+    _require(isinstance(answer, dict), "the answer is not an object")
     if status != 200:
         _require(answer["success"] is False, "success is not false")
         _require(_UNREAD.get(status, answer["code"]) == answer["code"], f"a {status} is {answer['code']}")

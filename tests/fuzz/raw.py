@@ -1,7 +1,7 @@
-"""A whole request as bytes, in the form in which a fuzzer changes it, and its way into the app.
+"""A whole request as bytes, in the form in which a fuzzer mutates it, and its conversion for the app.
 
-The text is that of HTTP/1.1, read leniently: any line may be anything.  What a server would never hand on, as a line
-break inside a header, cannot be said.
+The text is that of HTTP/1.1, read leniently: any line may be anything.  It cannot express anything that a server would
+never pass on, such as a line break inside a header.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RawRequest:
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
-        """Give the first header of a name."""
+        """Return the first header of a name."""
         return next((value for found, value in self.headers if found.lower() == name), None)
 
 
@@ -44,7 +44,7 @@ def parse_raw(data: bytes) -> RawRequest:
 
 
 def format_raw(request: RawRequest) -> bytes:
-    """Write a request; reading it again gives the same."""
+    """Write a request as bytes; `parse_raw` returns the same request."""
     lines = [f"{request.method} {request.target}", *(f"{name}: {value}" for name, value in request.headers)]
     return "\n".join(lines).encode("latin-1", "replace") + b"\n\n" + request.body
 
@@ -76,17 +76,17 @@ def environ_of(request: RawRequest) -> dict[str, Any]:
 
 
 def seeds() -> list[RawRequest]:
-    """Give the requests that fuzzing starts from: honest ones, and cases found before."""
+    """Return the requests that fuzzing starts from: valid ones, and earlier findings."""
     return [*honest_requests(), *(parse_raw(text) for text in found_cases().values())]
 
 
 def honest_requests() -> list[RawRequest]:
-    """Give recorded requests, those of the API page, and one for each other route."""
+    """Return recorded requests, those of the API page, and one for each other route."""
     return [*_recorded(), *_documented(), *_others()]
 
 
 def found_cases() -> dict[str, bytes]:
-    """Give what fuzzing has found before, by name, to be looked at for ever."""
+    """Return earlier findings by name; they serve as regression tests."""
     return {path.name: path.read_bytes() for path in sorted((VECTORS / "fuzz").glob("*.http"))}
 
 
@@ -108,7 +108,7 @@ def _documented() -> Iterator[RawRequest]:
 
 
 def _others() -> Iterator[RawRequest]:
-    """Give one of each route that no SDK was recorded on."""
+    """Return a request for each route that no SDK was recorded on."""
     key = "writeKey=WRITEKEY123"
     yield RawRequest(method="GET", target=f"/v1/pixel/track?{key}&userId=u&event=Opened&properties.subject=Hello")
     yield RawRequest(method="GET", target="/v1/pixel/page?data=eyJ1c2VySWQiOiJ1Iiwid3JpdGVLZXkiOiJXUklURUtFWTEyMyJ9")

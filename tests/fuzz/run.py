@@ -1,10 +1,10 @@
-"""Fuzz the whole app, or the codec, for long:
+"""Fuzz the whole app, or the codec, for a long time:
 
     python tests/fuzz/run.py --requests 1000000
 
-It changes recorded requests at random, by a seed, and at its end tells whether memory grew.  A case that breaks a
-promise is kept as FOLDER/crash-*.http, and the run goes on; put it into tests/vectors/fuzz to have it looked at for
-ever.  Exit code: 1 with findings.  (`guided.py` is the same, led by coverage.)
+It mutates recorded requests at random, by a seed, and at its end reports whether memory grew.  A case that breaks a
+promise is kept as FOLDER/crash-*.http, and the run continues; put it into tests/vectors/fuzz to keep it as a regression
+test.  Exit code: 1 with findings.  (`guided.py` is the same, led by coverage.)
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from fuzz.oracle import Oracle, check_codec
 from fuzz.raw import RawRequest, format_raw, parse_raw, seeds
 
 GROWTH_MEGABYTES = 16
-"""How far memory may rise after the first tenth of a run; what grows with requests grows by far more in a long one."""
+"""How far memory may rise after the first tenth of a run; a leak for each request exceeds it by far in a long run."""
 
 _FRESH_LOG_REQUESTS = 20_000
-"""After so many requests the log is made anew, so that the disk holds it, and in memory where there is a place."""
+"""After so many requests a new log is created, so that it fits on the disk, or in shared memory if there is any."""
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made there
 
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def run_mutations(target: str, requests: int, seed: int, crashes: Path) -> int:
-    """Send so many changed requests; give the exit code."""
+    """Send so many mutated requests; return the exit code."""
     rng = random.Random(seed)
     known = seeds()
     counts: Counter[object] = Counter()
@@ -87,7 +87,7 @@ def _outcome(target: str, oracle: Oracle, request: RawRequest, crashes: Path) ->
 
 
 def keep(case: bytes, error: BaseException, crashes: Path) -> None:
-    """Keep a case that broke a promise, and say so."""
+    """Write a case that broke a promise to a file, and report it."""
     crashes.mkdir(parents=True, exist_ok=True)
     file = crashes / f"crash-{hashlib.sha256(case).hexdigest()[:12]}.http"
     file.write_bytes(case)
@@ -95,7 +95,7 @@ def keep(case: bytes, error: BaseException, crashes: Path) -> None:
 
 
 def replay(case: bytes, folder: Path) -> None:
-    """Send one case once more, as a request and as bytes for the codec.  Raises what it finds."""
+    """Send one case again, as a request and as bytes for the codec.  Raises its finding."""
     oracle = Oracle(folder)
     try:
         oracle.check(parse_raw(case))

@@ -1,4 +1,4 @@
-"""A short run of the fuzzers, and every case that a long one has found."""
+"""A short run of the fuzzers, and every finding of long runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FEW = 4_000
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """Leave the loggers as they were: an oracle listens to them."""
+    """Restore the loggers, to which an oracle adds a handler."""
     logger = logging.getLogger("trackcore")
     handlers, propagates = logger.handlers, logger.propagate
     yield
@@ -35,7 +35,7 @@ def test_a_short_run_finds_nothing(tmp_path: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("name", found_cases())
-def test_a_case_that_was_found_stays_mended(name: str, tmp_path: Path) -> None:
+def test_earlier_findings_stay_fixed(name: str, tmp_path: Path) -> None:
     replay(found_cases()[name], tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Schemathesis against the running app: it answers as it is described, to requests that fit and that do not.
+"""Schemathesis against the running app: it answers valid and invalid requests as described.
 
 One route of each kind, with few examples; for all of them with many:
 `TRACKCORE_EXAMPLES=500 pytest tests/fuzz/test_schemathesis.py`.
@@ -40,8 +40,8 @@ CHECKS = [
     unsupported_method,
     positive_data_acceptance,
 ]
-"""Left out on purpose: that bad data and a wrong key are refused.  They are answered with 200 and a verdict, as the API
-documents; and that a header is required: none is."""
+"""Left out on purpose: the rejection of bad data and of a wrong key, which get 200 and a list of rejections, as the API
+documents; and required headers, since no header is required."""
 
 _folder = tempfile.TemporaryDirectory()
 _sink = SqliteSink(Path(_folder.name) / "trackcore.db")

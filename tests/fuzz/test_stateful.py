@@ -1,6 +1,6 @@
 """The app and its log against a model: requests of every kind, in any order, with restarts in between.
 
-The model knows for each request what must be answered, and what the log must hold afterwards: which messages, in which
+The model predicts the response to each request, and the contents of the log afterwards: which messages, in which
 order and under which ids; which rejections with which codes; which requests in quarantine.
 """
 
@@ -77,7 +77,7 @@ BROKEN = st.integers(0, len(BROKEN_BODIES) - 1).map(lambda number: BROKEN_BODIES
 
 @attrs.frozen
 class Stored:
-    """What the model knows of a stored message."""
+    """A stored message in the model."""
 
     source: str
     message_id: str
@@ -129,15 +129,15 @@ class AppAndLog(RuleBasedStateMachine):
         return f"server-{self.next_id - 1}"
 
     def expect_batch(self, source: str, items: list[Any]) -> list[tuple[int, str]]:
-        """Expect what a batch does; give the place and the code of each message that must be rejected."""
-        verdicts = [(index, code) for index, (_, code) in enumerate(items) if code is not None]
-        self.rejected.extend((source, code) for _, code in verdicts)
+        """Apply a batch to the model; return the place and the code of each message that must be rejected."""
+        rejections = [(index, code) for index, (_, code) in enumerate(items) if code is not None]
+        self.rejected.extend((source, code) for _, code in rejections)
         for item, code in items:
             if code is None:
                 self.expect(source, item)
-        return verdicts
+        return rejections
 
-    # What clients do
+    # Actions of clients
 
     @rule(key=st.sampled_from(sorted(KEYS)), items=ITEMS, place=st.sampled_from(["header", "body"]), shared=contexts())
     def send_batch(self, key: str, items: list[Any], place: str, shared: JSONObject) -> None:
@@ -156,13 +156,13 @@ class AppAndLog(RuleBasedStateMachine):
         self.check_batch(self.server.post("/v1/b", body, headers={"X-Retry-Count": "1"}), key, items)
 
     def check_batch(self, answer: Answer, key: str, items: list[Any]) -> None:
-        verdicts = self.expect_batch(KEYS[key], items)
-        if not verdicts:
+        rejections = self.expect_batch(KEYS[key], items)
+        if not rejections:
             assert (answer.status, answer.json) == (200, {"success": True})
             return
         assert answer.status == (400 if key == "strict1" else 200)
-        assert answer.json["accepted"] == len(items) - len(verdicts)
-        assert [(verdict["index"], verdict["code"]) for verdict in answer.json["rejected"]] == verdicts
+        assert answer.json["accepted"] == len(items) - len(rejections)
+        assert [(rejection["index"], rejection["code"]) for rejection in answer.json["rejected"]] == rejections
 
     @rule(key=st.sampled_from(sorted(KEYS)), item=GOOD, call=st.sampled_from(CALLS))
     def send_one(self, key: str, item: JSONObject, call: Call) -> None:
@@ -209,7 +209,7 @@ class AppAndLog(RuleBasedStateMachine):
         self.server.sink.close()
         self.server = self._start()
 
-    # What must always be so
+    # Invariants
 
     @invariant()
     def the_log_holds_what_the_model_says(self) -> None:

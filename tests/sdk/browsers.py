@@ -25,18 +25,18 @@ class BrowserSdk:
     """One version of analytics-next, and how it differs from the others.
 
     Attributes:
-        version: of the npm package.
-        sends_authorization: the write key stands in a header too, so that every request is preflighted.
-        batches_by_https_only: in batching mode the scheme is always https, whatever the settings say.
-        counts_retries: it says in X-Retry-Count which attempt this is.
-        tells_refusals: a message that is refused for good is an error event.
+        version: the version of the npm package.
+        sends_authorization: the write key is also in a header, so that every request is preflighted.
+        batches_by_https_only: in batching mode the scheme is always https, whatever the settings.
+        counts_retries: X-Retry-Count has the number of the attempt.
+        reports_rejections: a permanently rejected message causes an error event.
     """
 
     version: str
     sends_authorization: bool
     batches_by_https_only: bool
     counts_retries: bool
-    tells_refusals: bool
+    reports_rejections: bool
 
 
 BROWSER_SDKS = (
@@ -45,14 +45,14 @@ BROWSER_SDKS = (
         sends_authorization=True,
         batches_by_https_only=False,
         counts_retries=True,
-        tells_refusals=True,
+        reports_rejections=True,
     ),
     BrowserSdk(
         version="1.83.0",
         sends_authorization=False,
         batches_by_https_only=True,
         counts_retries=False,
-        tells_refusals=False,
+        reports_rejections=False,
     ),
 )
 
@@ -65,7 +65,7 @@ class Visit:
     process: subprocess.Popen[bytes]
 
     def report(self) -> JSONObject:
-        """Wait for what the page, and the browser, have to say."""
+        """Wait for the report of the page and the log of the browser."""
         file = self.folder / "report.json"
         wait_until(lambda: file.exists() or self.process.poll() is not None, "the page's report")
         assert file.exists(), (self.folder / "browser.txt").read_text()

@@ -1,7 +1,7 @@
-"""The calls that every server SDK is given, with content that is awkward on the wire.
+"""The calls that every server SDK makes, with content that is awkward on the wire.
 
-Fields have their wire names, since that is what is compared; `{"$date": ...}` stands for the language's own time,
-`{"$day": ...}` for Python's date, `{"$big": ...}` for an integer that only Python has.
+Fields have their wire names, which are compared; `{"$date": ...}` represents the language's time type, `{"$day": ...}`
+Python's date, `{"$big": ...}` an integer that only Python supports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KILOBYTES_31 = 31 * 1024
 class Case:
     """One call: its name, the method of the SDK, its fields, and the warnings that the stored message must carry.
 
-    `destinations` are those that it must go to; None stands for all.  `only` names the languages that can say it.
+    `destinations` are those that must get it, None for all.  `only` names the languages that can express it.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Case:
         return any(isinstance(value, int) for name, value in self.fields.items() if name.endswith("Id"))
 
     def as_call(self) -> JSONObject:
-        """Give the call as the clients read it."""
+        """Return the call as the clients read it."""
         return {"case": self.name, "call": self.call, "fields": self.fields}
 
 
@@ -163,7 +163,7 @@ SERVER_CASES: tuple[Case, ...] = (
         },
         destinations=("KISSmetrics",),
     ),
-    # The least that each call can be: the SDK makes the id and the time.
+    # The minimal form of each call: the SDK makes the id and the time.
     *(
         Case(name=f"{call}: bare", call=call, fields={**fields, "userId": f"bare-{call}"})
         for call, fields in {
@@ -247,14 +247,14 @@ SERVER_CASES: tuple[Case, ...] = (
 )
 
 
-# A page has a context of its own, which a call may add to; user agent and time zone are always the browser's.
+# A page sets the context, and a call may add to it; user agent and time zone are always the browser's.
 PAGE_CONTEXT: dict[str, Any] = {name: CONTEXT[name] for name in ("ip", "locale", "app", "device", "traits", "active")}
 
-# Until the visitor is identified there is no userId; from then on it is that of the identify, whatever a call says.
+# Before the visitor is identified a message has no userId; afterwards it always has that of the identify.
 VISITOR = f"посетитель {EMOJI}"
 
 BROWSER_CASES: tuple[Case, ...] = (
-    # The first two are made before the SDK is loaded, where there is a snippet.
+    # With the snippet, the first two are made before the SDK is loaded.
     Case(name="track: anonymous", call="track", fields={"event": f"Просмотр {EMOJI}", "properties": AWKWARD}),
     Case(
         name="page: everything",
@@ -333,12 +333,12 @@ BROWSER_CASES: tuple[Case, ...] = (
 
 
 def cases_for(language: str, *, takes_numbers: bool) -> tuple[Case, ...]:
-    """Give the calls that an SDK of this language can make."""
+    """Return the calls that an SDK of this language can make."""
     return tuple(case for case in SERVER_CASES if language in case.only and (takes_numbers or not case.has_numeric_id))
 
 
 def numbered_calls(count: int, *, prefix: str = "numbered") -> list[JSONObject]:
-    """Make calls of one user, whose order can be told from their `properties.n`."""
+    """Make calls of one user, numbered in order by `properties.n`."""
     return [
         {
             "case": f"{prefix}-{n}",

@@ -1,4 +1,4 @@
-"""Comparing what the log holds with what an SDK was given, field by field."""
+"""Comparing the log with the calls of an SDK, field by field."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from trackcore_sqlite import StoredMessage
 
 from trackcore import JSONObject
 
-# What the server itself sets on every message that has a time and a sentAt.
+# The fields that the server sets on every message with a time and a sentAt.
 SET_BY_SERVER = frozenset({"type", "messageId", "timestamp", "originalTimestamp", "receivedAt", "sentAt"})
 MILLISECOND = timedelta(milliseconds=1)
 
 
 def match(sdk: Sdk, cases: Iterable[Case], stored: Iterable[StoredMessage]) -> list[tuple[Case, StoredMessage]]:
-    """Find the stored message of each case, by its call, ids and event: not all SDKs let one give a messageId.
+    """Find the stored message of each case, by its call, ids and event: not all SDKs accept a messageId.
 
-    Fails when a case was stored not at all or more than once, or when there is a message of no case.
+    Fails if a case was not stored exactly once, or if a message belongs to no case.
     """
     messages = list(stored)
     by_identity = {_identity(found.call, found.message): found for found in messages}
@@ -41,14 +41,14 @@ def _identity(call: str, fields: Mapping[str, Any]) -> tuple[str | None, ...]:
 def check_browser_message(
     case: Case, stored: StoredMessage, *, version: str, page: JSONObject, integrations: JSONObject, known: bool
 ) -> None:
-    """Check that a message of a page is what the SDK was given, with what it says of the page and the browser.
+    """Check that a message of a page has the arguments of the call, and the SDK's description of page and browser.
 
     Args:
         case: the call.
-        stored: what is in the log.
-        version: of the SDK.
+        stored: the message in the log.
+        version: the version of the SDK.
         page: the page as the SDK describes it.
-        integrations: those that were given to the SDK as a whole.
+        integrations: the global integrations of the SDK.
         known: whether the visitor had been identified.
     """
     message = dict(stored.message)
@@ -71,7 +71,7 @@ def check_browser_message(
     }
     expected["integrations"] = integrations | case.fields.get("integrations", {})
     if case.call == "page":
-        # The SDK copies the category always, the name only when there is one.
+        # The SDK always copies the category, but the name only if it is set.
         named = {name: expected[name] for name in ("category", "name") if name in expected}
         if named.get("name") == "":
             del named["name"]
@@ -90,14 +90,14 @@ def check_browser_message(
 
 
 def check_message(sdk: Sdk, case: Case, stored: StoredMessage) -> None:
-    """Check that a stored message is what the SDK was given, and nothing else than what the SDK and the server add."""
+    """Check that a stored message has only the arguments of the call and the fields that SDK and server add."""
     message = dict(stored.message)
     where = f"{sdk.name}, {case.name}"
     assert stored.call == message["type"] == case.call, where
     expected = expected_fields(sdk, case)
     library = message.get("context", {}).get("library", {})
-    told = (sdk.habits.library, sdk.habits.library_version or sdk.version)
-    assert (library.get("name"), library.get("version")) == told, where
+    sent = (sdk.habits.library, sdk.habits.library_version or sdk.version)
+    assert (library.get("name"), library.get("version")) == sent, where
     for field, value in expected.items():
         found = message.get(field)
         if field == "context":
@@ -114,7 +114,7 @@ def check_message(sdk: Sdk, case: Case, stored: StoredMessage) -> None:
 
 
 def expected_fields(sdk: Sdk, case: Case) -> JSONObject:
-    """Say what of a call must be in the log, after what the SDK is known to do to it and the rules of the server."""
+    """Return the fields that the log must have of a call, by the habits of the SDK and the rules of the server."""
     fields = {name: spoken(sdk.language, value) for name, value in case.fields.items() if name != "timestamp"}
     habits = sdk.habits
     if habits.category_in_properties and case.call == "page" and "category" in fields:
@@ -128,28 +128,28 @@ def expected_fields(sdk: Sdk, case: Case) -> JSONObject:
     if not habits.takes_message_id:
         fields.pop("messageId", None)
     for name in IDS & set(fields):
-        fields[name] = str(fields[name])  # R12: a number is taken as its decimal text
+        fields[name] = str(fields[name])  # R12: a number is converted to its decimal text
     if (fields.get("context") or {}).get("direct"):
         fields["context"] = {**fields["context"], "ip": "127.0.0.1"}  # R18: the connection's address
-    # R12, R13: an id, a name and a category that are empty are absent.
+    # R12, R13: an empty id, name or category counts as absent.
     absent_when_empty = IDS | {"name", "category"}
     return {name: value for name, value in fields.items() if not (name in absent_when_empty and value == "")}
 
 
 def expected_cautions(sdk: Sdk, case: Case) -> list[str]:
-    """Say which warnings the log must hold beside a message."""
+    """Return the warnings that the log must have with a message."""
     numbers = [name for name in IDS & set(case.fields) if isinstance(case.fields[name], int)]
     return [*case.warnings, *("id_from_number" for name in numbers if name in sdk.habits.numeric_ids)]
 
 
 def spoken(language: str, value: Any) -> Any:
-    """Give a value as the SDKs of a language write it, and as the server keeps it."""
+    """Return a value as the SDKs of a language write it and the server stores it."""
     if isinstance(value, dict):
         return _spoken_object(language, value)
     if isinstance(value, list):
         return [spoken(language, part) for part in value]
     if isinstance(value, str):
-        return value.replace("\ud800", "\ufffd")  # R19: a lone surrogate is replaced
+        return value.replace("\ud800", "\ufffd")  # R19: an unpaired surrogate is replaced
     return value
 
 
@@ -170,7 +170,7 @@ def _spoken_date(language: str, time: datetime) -> str:
 
 
 def _defaults(case: Case) -> set[str]:
-    """Name what every SDK sends empty when it was not given: the dictionary of the call."""
+    """Return the dictionary field of a call, which every SDK sends empty by default."""
     return {"traits"} if case.call in ("identify", "group") else {"properties"} if case.call != "alias" else set()
 
 

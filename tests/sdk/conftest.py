@@ -1,4 +1,4 @@
-"""What the SDK tests share: a fresh server for each test."""
+"""Fixtures of the SDK tests: a fresh server for each test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdk.servers import Server, run_server
 
 @pytest.fixture(scope="session", autouse=True)
 def _fresh_results() -> None:
-    """Forget what an earlier run has shown: the table is made from one run of everything."""
+    """Delete the results of earlier runs: the table is made from one run of everything."""
     shutil.rmtree(RESULTS, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The SDK environments: one folder of locked packages each, built once and kept beside the source tree.
+"""The SDK environments: folders of locked packages, built once and kept beside the source tree.
 
 `environments/<name>/` holds the lock, either `requirements.txt` (all packages pinned) or `package.json` with
 `package-lock.json`.  It is built into `.sdk-environments/<name>-<hash of the lock>/`, so a changed lock is a new
@@ -24,14 +24,14 @@ _CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chro
 
 
 class CannotInstall(AssertionError):
-    """An SDK could not be installed, so nothing is known about it.  This fails the test: it must never pass or skip."""
+    """An SDK could not be installed, so its test must fail, not pass or skip."""
 
 
 def environment(name: str) -> Path:
-    """Give the folder of an environment, building it first where it is missing.
+    """Return the folder of an environment, building it first if it is missing.
 
     Raises:
-        CannotInstall: which package could not be installed, and why.
+        CannotInstall: a package could not be installed; the message has the reason.
     """
     lock = ENVIRONMENTS / name
     texts = [file.read_bytes() for file in map(lock.joinpath, _LOCKS) if file.exists()]
@@ -51,7 +51,7 @@ def environment(name: str) -> Path:
 
 
 def python_of(built: Path) -> str:
-    """Give the interpreter of a Python environment."""
+    """Return the interpreter of a Python environment."""
     return str(built / "bin" / "python")
 
 
@@ -61,7 +61,7 @@ def node() -> str:
 
 
 def chromium() -> str:
-    """Find Chromium: what the variable CHROMIUM names, else what is called so on the path.  Raises `CannotInstall`."""
+    """Find Chromium: by the variable CHROMIUM, else on the path.  Raises `CannotInstall`."""
     given = os.environ.get("CHROMIUM")
     found = given or next((path for path in map(shutil.which, _CHROMIUM_NAMES) if path), None)
     if found is None or not Path(found).exists():
@@ -76,7 +76,7 @@ def _install_python(name: str, lock: Path, built: Path) -> None:
     requirements = str(lock / "requirements.txt")
     _run(name, (sys.executable, "-m", "venv", str(built)))
     pip = (python_of(built), "-m", "pip", "--quiet", "--disable-pip-version-check")
-    # The lock is the whole truth: nothing is resolved, and `check` proves that nothing is missing from it.
+    # Only the locked packages are installed: nothing is resolved, and `check` proves that the lock is complete.
     _run(name, (*pip, "install", "--no-deps", "--requirement", requirements))
     _run(name, (*pip, "check"))
 
@@ -105,7 +105,7 @@ def _run(name: str, command: tuple[str, ...], cwd: Path | None = None) -> None:
 
 
 def build_all() -> None:
-    """Build every environment, which is what a CI step does before the tests."""
+    """Build every environment, as a CI step does before the tests."""
     for lock in sorted(path for path in ENVIRONMENTS.iterdir() if path.is_dir()):
         sys.stdout.write(f"{environment(lock.name)}\n")
 

@@ -1,11 +1,11 @@
-"""The table of SDKs for the README, made from what the tests have shown: `python tests/sdk/report.py`.
+"""The table of SDKs for the README, made from test results: `python tests/sdk/report.py`.
 
     report.py                     print the table
     report.py --write README.md   put it between the two markers of a file
-    report.py --check README.md   exit 1 if the file has another one
+    report.py --check README.md   exit 1 if the file has a different table
 
-Rows and notes are data; what works is only what a test has shown.  A live test says so at its green end
-(`results.tell`); the recordings are replayed here and now, by the tests that compare them field by field.
+Rows and notes are data; a feature counts as working only by a test result.  A live test records it at its green end
+(`results.record`); the recordings are replayed when the table is made, by the tests that compare them field by field.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ END = "<!-- sdk-table:end -->"
 
 REPLAY = Path(__file__).parents[1] / "adapters" / "test_recorded_requests.py"
 
-# What a test shows, in the order and the words of the table.
+# The features that tests show, with their words and order in the table.
 WORDS: Mapping[str, str] = {
     "calls": "six calls",
     "four calls": "its four calls",
@@ -50,7 +50,7 @@ WORDS: Mapping[str, str] = {
 
 @attrs.frozen(kw_only=True)
 class Version:
-    """One version of an SDK: what is to be said of it, and how the files of its recordings begin."""
+    """One version of an SDK: its notes, and the prefix of its recordings' file names."""
 
     notes: str = ""
     recordings: str | None = None
@@ -136,7 +136,7 @@ SDKS: tuple[Sdk, ...] = (
     Sdk(
         title="Jitsu Node",
         package="@jitsu/js",
-        versions={"1.11.0": Version(notes="paths of its own; knows no screen and alias, and no retry")},
+        versions={"1.11.0": Version(notes="different paths; no screen, alias or retry")},
     ),
     Sdk(
         title="Ruby",
@@ -152,7 +152,7 @@ SDKS: tuple[Sdk, ...] = (
 
 
 def table() -> str:
-    """Make the table from the results of the last run, and the sentence below it that counts the recordings."""
+    """Make the table from the results of the last run, and the sentence below it with the number of recordings."""
     replayed = _replay()
     rows = [("SDK", "version", "tested", "what works", "notes"), *_rows(_shown(), replayed)]
     counted = (
@@ -162,7 +162,7 @@ def table() -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows, the first of them the titles, as a Markdown table whose columns stand under each other."""
+    """Format rows, the first with the titles, as an aligned Markdown table."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     titles, *body = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, ["-" * width for width in widths], *body))
@@ -177,7 +177,7 @@ def _shown() -> dict[tuple[str, str], set[str]]:
 
 
 class _Verdicts:
-    """A plugin for pytest that keeps for each recording whether every test of it is green."""
+    """A pytest plugin that records for each recording whether all its tests are green."""
 
     def __init__(self) -> None:
         self.green: dict[str, bool] = {}
@@ -211,7 +211,7 @@ def _rows(shown: Mapping[tuple[str, str], set[str]], replayed: Mapping[str, bool
 
 
 def replaced(text: str, new_table: str) -> str:
-    """Give the text with the table between its markers replaced."""
+    """Return the text with the table between its markers replaced."""
     head, start, rest = text.partition(START)
     _, end, tail = rest.partition(END)
     if not (start and end):

@@ -22,7 +22,7 @@ CLIENTS = Path(__file__).parent / "clients"
 def start_client(
     sdk: Sdk, server: Server, calls: Sequence[JSONObject], *, write_key: str, batch_size: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start an SDK's client on a list of calls; it goes on by itself, and writes its report when it is done."""
+    """Start an SDK's client on a list of calls; it runs by itself, and writes its report when it is done."""
     calls_file, report_file = server.folder / "calls.json", server.folder / "report.json"
     calls_file.write_text(json.dumps(calls))
     installed = environment(sdk.environment)
@@ -52,6 +52,6 @@ def await_report(process: subprocess.Popen[bytes], server: Server) -> JSONObject
 
 
 def run_client(sdk: Sdk, server: Server, calls: Sequence[JSONObject], *, write_key: str, batch_size: int) -> JSONObject:
-    """Run an SDK's client on a list of calls and give its report."""
+    """Run an SDK's client on a list of calls and return its report."""
     with start_client(sdk, server, calls, write_key=write_key, batch_size=batch_size) as process:
         return await_report(process, server)

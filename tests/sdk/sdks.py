@@ -13,21 +13,21 @@ IDS = frozenset({"userId", "anonymousId", "groupId", "previousId"})
 
 @attrs.frozen(kw_only=True)
 class Habits:
-    """What an SDK does to a call before it is on the wire.
+    """The changes that an SDK makes to a call before it sends it.
 
     Attributes:
         library: `context.library.name`.
-        library_version: `context.library.version`, where it is not the version of the package.
-        takes_message_id: a messageId that is given is sent; else it makes one of its own.
-        takes_numbers: it takes ids that are numbers; else it refuses the call.
-        numeric_ids: which ids then leave as numbers; the others leave as text.
-        adds: top-level fields that it adds to what it was given.
+        library_version: `context.library.version`, if it is not the version of the package.
+        takes_message_id: it sends a given messageId; else it always makes one.
+        takes_numbers: it accepts ids that are numbers; else it rejects the call.
+        numeric_ids: the ids that it then sends as numbers; it sends the others as text.
+        adds: top-level fields that it adds to a call.
         category_in_properties: it copies the category of a page into the page's properties.
         traits_in_context: it copies the traits of an identify into `context.traits`.
-        moves_traits: it then leaves them out where they were.
-        names_all: `integrations` that are empty leave as `{"All": true}`.
-        sends_sent_at: its requests say when they were sent.
-        first_alone: its first message is sent at once and alone.
+        moves_traits: it then removes them from their place.
+        names_all: it sends empty `integrations` as `{"All": true}`.
+        sends_sent_at: its requests have `sentAt`.
+        first_alone: it sends its first message at once and alone.
     """
 
     library: str
@@ -46,13 +46,13 @@ class Habits:
 
 @attrs.frozen(kw_only=True)
 class Patience:
-    """How an SDK behaves when the server refuses.
+    """The behaviour of an SDK when the server rejects a request.
 
     Attributes:
-        keeps_order: batches of one user arrive in the order of their calls, also after a refusal.
-        least_waits: at least so many seconds lie between the attempts at one batch that got a 503 with Retry-After 1.
-        least_waits_limited: likewise with 429.
-        counts_retries: it says in X-Retry-Count which attempt this is.
+        keeps_order: batches of one user arrive in the order of their calls, also after a rejection.
+        least_waits: the minimum seconds between the attempts at one batch that got a 503 with Retry-After 1.
+        least_waits_limited: the same with 429.
+        counts_retries: X-Retry-Count has the number of the attempt.
     """
 
     keeps_order: bool
@@ -81,16 +81,16 @@ class Sdk:
 
     @property
     def name(self) -> str:
-        """What the SDK is called in test ids."""
+        """The name of the SDK in test ids."""
         return " ".join(filter(None, (self.package, self.version, self.variant)))
 
     @property
     def is_main_variant(self) -> bool:
-        """Whether this is the set-up in which the SDK is tried on bad days: once for each version."""
+        """Whether this set-up is tested on bad days, which is once for each version."""
         return not (self.language == "Python" and self.variant == "gzip")
 
     def options(self, *, batch_size: int, installed: str) -> JSONObject:
-        """Give what the client script is told."""
+        """Return the options of the client script."""
         settings = {**self.settings, **({self.batch_setting: batch_size} if self.batch_setting else {})}
         if self.language == "Python":
             return {"module": self.driven_as, "settings": settings}
@@ -119,10 +119,10 @@ _LEGACY_NODE = Habits(
 )
 _RUDDER_NODE = attrs.evolve(_LEGACY_NODE, adds=_LEGACY_NODE.adds | {"channel"}, traits_in_context=True)
 
-# `backoff.expo` with full jitter: a wait may be next to nothing.
+# `backoff.expo` with full jitter: a wait may be almost zero.
 _JITTERED = Patience(keeps_order=True, least_waits=(0, 0), least_waits_limited=(0, 0))
-# 2.4 waits as long as Retry-After says, for any status.  It puts the batch back at the end of its queue, behind newer
-# ones, and counts the attempts anew then, so X-Retry-Count is absent.
+# 2.4 waits as long as Retry-After demands, for any status.  It puts the batch back at the end of its queue, behind
+# newer ones, and resets the count of attempts, so X-Retry-Count is absent.
 _RETRY_AFTER = Patience(keeps_order=False, least_waits=(1, 1), least_waits_limited=(1, 1))
 # Batches are sent side by side, each retried by itself.
 _SIDE_BY_SIDE = Patience(keeps_order=False, least_waits=(0.05, 0.1), least_waits_limited=(0.05, 0.1))
@@ -250,7 +250,7 @@ SERVER_SDKS: tuple[Sdk, ...] = (
     ),
 )
 
-# Neither Segment's nor a fork of it: a request for each call, on paths of its own, and no retries.
+# Neither Segment's SDK nor a fork: a request for each call, on different paths, and no retries.
 JITSU = Sdk(
     package="@jitsu/js",
     version="1.11.0",

@@ -1,4 +1,4 @@
-"""Starting what a test needs on loopback: a trackcore server with its log, and a site of another origin."""
+"""Servers on loopback for the tests: a trackcore server with its log, and a site of another origin."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ path = "log.db"
 
 
 class NeverHappened(AssertionError):
-    """What a test waited for did not come in time."""
+    """A condition that a test waited for did not become true in time."""
 
 
 @attrs.frozen(kw_only=True)
 class RecordedRequest:
-    """One request that the server got, and the status of its answer."""
+    """A request that the server received, and the status of its response."""
 
     method: str
     path: str
@@ -76,7 +76,7 @@ class RecordedRequest:
 
 @attrs.frozen(kw_only=True)
 class Server:
-    """A running server: where it listens, its log, and what was asked of it."""
+    """A running server: its address, its log, and the requests that it received."""
 
     url: str
     folder: Path
@@ -87,17 +87,17 @@ class Server:
         return SqliteLog(self.folder / "log.db")
 
     def requests(self) -> list[RecordedRequest]:
-        """Give all requests so far, in the order of their answers."""
+        """Return all requests so far, in the order of their responses."""
         file = self.folder / REQUESTS
         lines = file.read_text().splitlines() if file.exists() else []
         return [RecordedRequest(**json.loads(line)) for line in lines]
 
     def posts(self) -> list[RecordedRequest]:
-        """Give all requests that carried messages."""
+        """Return all requests with messages."""
         return [request for request in self.requests() if request.method == "POST"]
 
     def events(self) -> list[str]:
-        """Give the types of the messages that `trackcore events` lists."""
+        """Return the types of the messages that `trackcore events` lists."""
         command = (sys.executable, "-m", "trackcore_server.cli", "events", "--format", "jsonl")
         done = subprocess.run(
             (*command, "--config", str(self.folder / "trackcore.toml")), capture_output=True, check=True
@@ -105,17 +105,17 @@ class Server:
         return [json.loads(line)["message"]["type"] for line in done.stdout.splitlines()]
 
     def begin_outage(self, cause: str, retry_after: int) -> None:
-        """Have the sink refuse everything from now on."""
+        """Make the sink reject everything from now on."""
         part = self.folder / "outage.part"
         part.write_text(json.dumps({"cause": cause, "retry_after": retry_after}))
         part.rename(self.folder / OUTAGE)
 
     def end_outage(self) -> None:
-        """Have the sink store again."""
+        """Make the sink store again."""
         (self.folder / OUTAGE).unlink()
 
     def delay_requests(self, seconds: float) -> None:
-        """Have every request wait from now on, as on a slow network."""
+        """Delay every request from now on, as a slow network would."""
         (self.folder / DELAY).write_text(json.dumps(seconds))
 
     def count_messages(self) -> int:
@@ -136,7 +136,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 def run_server(folder: Path, *, tls: bool = False) -> Iterator[Server]:
     """Run a recorded server on a free port of 127.0.0.1, with its configuration and log in a folder.
 
-    It is `trackcore serve`; with `tls`, which that has no option for, it is the same app in a gunicorn of our own.
+    It is `trackcore serve`; with `tls`, for which that has no option, it is the same app in a separate gunicorn.
     """
     configuration = folder / "trackcore.toml"
     configuration.write_text(CONFIGURATION)
@@ -146,7 +146,7 @@ def run_server(folder: Path, *, tls: bool = False) -> Iterator[Server]:
         with _running((*_SERVE, *options), environment, folder / "server.txt") as process:
             yield _await_server(folder, process, _ANNOUNCED.search)
         return
-    # The socket is made here and listens before gunicorn starts, so the port is known and cannot be taken.
+    # The socket listens before gunicorn starts, so the port is known and cannot be taken.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         bound = ("--bind", f"fd://{listener.fileno()}", "--workers", _WORKERS, "--threads", "4")
@@ -185,7 +185,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 def _await_server(
     folder: Path, process: subprocess.Popen[bytes], find_url: Callable[[str], re.Match[str] | None]
 ) -> Server:
-    """Wait for `/ready`, which also has the log made, so that it can be read before a message is in it."""
+    """Wait for `/ready`, which also creates the log, so that it can be read before it has a message."""
     output = folder / "server.txt"
     deadline = time.monotonic() + PATIENCE
     while (found := find_url(output.read_text())) is None:
@@ -202,7 +202,7 @@ def _await_server(
 
 
 def _make_certificate(folder: Path) -> tuple[str, ...]:
-    """Make a certificate that lives as long as the test, and give gunicorn's options for it."""
+    """Make a certificate that is valid as long as the test, and return gunicorn's options for it."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         (
@@ -232,7 +232,7 @@ def run_site(files: Mapping[str, tuple[str, bytes]]) -> Iterator[str]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as site:
         site.daemon_threads = True

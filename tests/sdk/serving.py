@@ -1,9 +1,9 @@
-"""The server under test: `trackcore serve`, with a recorder around its app and a sink that can be told to refuse.
+"""The server under test: `trackcore serve`, with a recorder around its app and a sink that can be made to fail.
 
-`python -m sdk.serving serve ...` is the command itself but for that; `gunicorn 'sdk.serving:application()'` is the same
-app for what the command has no option for, which is TLS.  Beside its log the server writes `requests.jsonl`, one line
-for each request, before the client gets its answer.  While `outage.json` lies there the sink refuses everything; while
-`delay.json` does, each request waits before it is looked at.
+`python -m sdk.serving serve ...` is the command itself apart from that; `gunicorn 'sdk.serving:application()'` is the
+same app for TLS, for which the command has no option.  Beside its log the server writes `requests.jsonl`, one line for
+each request, before the client gets its answer.  While `outage.json` exists the sink rejects everything; while
+`delay.json` exists each request waits before it is processed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def application() -> WSGIApplication:
 
 
 class RefusingSink:
-    """A sink that passes everything on, unless an outage is on."""
+    """A sink that passes everything on, except during an outage."""
 
     def __init__(self, sink: Sink, outage: Path) -> None:
         self._sink = sink
@@ -88,7 +88,7 @@ class RefusingSink:
 
 
 class Recorder:
-    """Writes down each request and its answer, and changes neither."""
+    """Records each request and its response, and changes neither."""
 
     def __init__(self, app: WSGIApplication, folder: Path) -> None:
         self._app = app
@@ -116,7 +116,7 @@ class Recorder:
         return answer
 
     def _write(self, line: JSONObject) -> None:
-        """Append in one write, so that lines of several workers do not mix."""
+        """Append in one write, so that lines of several workers do not interleave."""
         descriptor = os.open(self._file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, json.dumps(line).encode() + b"\n")
@@ -125,7 +125,7 @@ class Recorder:
 
 
 class _CopiedInput:
-    """The body of a request as its reader has it, with a copy of what was read."""
+    """The body of a request, with a copy of the bytes that were read."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -171,5 +171,5 @@ def _message_ids(body: bytes, encoding: str | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    with patch("trackcore_server.cli.serve.create_app", recorded_app):
+    with patch("trackcore_server.hosting.application.create_app", recorded_app):
         main()

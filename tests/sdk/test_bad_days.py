@@ -1,7 +1,7 @@
-"""Bad days, seen from an SDK: the server cannot store, is overloaded, or refuses for good.
+"""Bad days, seen from an SDK: the server cannot store, is overloaded, or rejects permanently.
 
-The statuses are the server's own (R5: "Cannot store now: 503, 429 when overloaded, with integer Retry-After"); what an
-SDK makes of them is in `sdks.py`.
+The statuses are the server's own (R5: "Cannot store now: 503, 429 when overloaded, with integer Retry-After"); the
+reaction of each SDK is in `sdks.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from sdk.browsers import BROWSER_SDKS, PACKAGE, BrowserSdk, visit
 from sdk.cases import numbered_calls
 from sdk.checks import check_nothing_else
-from sdk.results import tell
+from sdk.results import record
 from sdk.running import await_report, run_client, start_client
 from sdk.sdks import SERVER_SDKS, Sdk
 from sdk.servers import STRICT_WRITE_KEY, WRITE_KEY, RecordedRequest, Server, wait_until
@@ -54,12 +54,12 @@ def test_outage(sdk: Sdk, server: Server) -> None:
     assert sorted(numbers) == list(range(CALLS))
     assert numbers == sorted(numbers) or not sdk.patience.keeps_order
     _check_attempts(server, 503, sdk.patience.least_waits, counted=sdk.patience.counts_retries)
-    tell(sdk.package, sdk.version, "outage in order" if sdk.patience.keeps_order else "outage")
+    record(sdk.package, sdk.version, "outage in order" if sdk.patience.keeps_order else "outage")
 
 
 @each_sdk
 def test_overload(sdk: Sdk, server: Server) -> None:
-    """429 with Retry-After: the SDK backs off, not more often than its own rule says, and delivers everything once."""
+    """429 with Retry-After: the SDK backs off, no more often than by its own rule, and delivers everything once."""
     server.begin_outage(OVERLOADED, RETRY_AFTER)
     with start_client(sdk, server, numbered_calls(BATCH), write_key=WRITE_KEY, batch_size=BATCH) as process:
         _await_second_refusal(server)
@@ -68,14 +68,14 @@ def test_overload(sdk: Sdk, server: Server) -> None:
     assert report["errors"] == []
     check_nothing_else(server, BATCH)
     _check_attempts(server, 429, sdk.patience.least_waits_limited, counted=sdk.patience.counts_retries)
-    tell(sdk.package, sdk.version, "overload")
+    record(sdk.package, sdk.version, "overload")
 
 
 @each_sdk
 def test_refused_for_good(sdk: Sdk, server: Server) -> None:
-    """400: the SDK stops after one request and tells its error handler.
+    """400: the SDK stops after one request and calls its error handler.
 
-    R4: a strict source answers any rejection with 400; what is good in the batch is stored all the same.
+    R4: a strict source answers any rejection with 400; the good messages of the batch are stored anyway.
     """
     calls = numbered_calls(BATCH)
     calls[1]["fields"]["properties"] = too_deep()
@@ -87,14 +87,14 @@ def test_refused_for_good(sdk: Sdk, server: Server) -> None:
     totals = server.log.totals()
     assert (totals.messages, totals.rejected, totals.quarantined) == (BATCH - 1, 1, 0)
     assert [found.code for found in server.log.rejected()] == ["too_deep"]
-    tell(sdk.package, sdk.version, "refused")
+    record(sdk.package, sdk.version, "refused")
 
 
 @each_python_sdk
 def test_nan(sdk: Sdk, server: Server) -> None:
     """R19: "NaN/Infinity: 400 `invalid_json`".  The Python SDKs send the literal; they stop after one request.
 
-    The whole body is no JSON, so all of it is kept among the rejected, also where the write key stands only in it.
+    The whole body is not JSON, so all of it is stored as rejected, also if only the body has the write key.
     """
     calls = numbered_calls(BATCH)
     calls[1]["fields"]["properties"] = {"ratio": math.nan}
@@ -104,7 +104,7 @@ def test_nan(sdk: Sdk, server: Server) -> None:
     (kept,) = server.log.rejected()
     assert kept.code == "invalid_json"
     assert b"NaN" in kept.payload
-    tell(sdk.package, sdk.version, "NaN")
+    record(sdk.package, sdk.version, "NaN")
 
 
 @each_browser
@@ -112,7 +112,7 @@ def test_nan(sdk: Sdk, server: Server) -> None:
 def test_browser_outage(sdk: BrowserSdk, server: Server, cause: str, status: int) -> None:
     """503 or 429 for some seconds: the page sends again until everything is stored, each message once.
 
-    On 429 it waits as long as the answer says, which a page of another origin may read only where
+    On 429 it waits as long as the response demands, which a page of another origin may read only if
     `Access-Control-Expose-Headers` names the header.
     """
     server.begin_outage(cause, RETRY_AFTER)
@@ -124,25 +124,25 @@ def test_browser_outage(sdk: BrowserSdk, server: Server, cause: str, status: int
     check_nothing_else(server, BATCH)
     waits = (RETRY_AFTER, RETRY_AFTER) if cause == OVERLOADED else (0.1, 0.1)
     _check_attempts(server, status, waits, counted=sdk.counts_retries)
-    tell(PACKAGE, sdk.version, "overload" if cause == OVERLOADED else "outage")
+    record(PACKAGE, sdk.version, "overload" if cause == OVERLOADED else "outage")
 
 
 @each_browser
 def test_browser_refused_for_good(sdk: BrowserSdk, server: Server) -> None:
-    """400: the page sends each message once; from 1.84.0 on it tells of the refused one by an error event."""
+    """400: the page sends each message once; from 1.84.0 on it reports the rejected one by an error event."""
     calls = numbered_calls(BATCH)
     calls[1]["fields"]["properties"] = too_deep()
     with visit(sdk, server, calls, way="bundle", write_key=STRICT_WRITE_KEY) as page:
         report = page.report()
         wait_until(lambda: len(server.posts()) >= BATCH, "the delivery")
     assert sorted(request.status for request in server.posts()) == [200, 200, 400]
-    assert len(report["errors"]) == (1 if sdk.tells_refusals else 0)
+    assert len(report["errors"]) == (1 if sdk.reports_rejections else 0)
     assert [found.code for found in server.log.rejected()] == ["too_deep"]
-    tell(PACKAGE, sdk.version, "refused")
+    record(PACKAGE, sdk.version, "refused")
 
 
 def too_deep() -> JSONObject:
-    """Make properties that every SDK sends and that no server of ours takes: R8, 64 levels below a message."""
+    """Make properties that every SDK sends and our server rejects: R8, 64 levels below a message."""
     properties: JSONObject = {"bottom": True}
     for _ in range(80):
         properties = {"down": properties}
@@ -150,7 +150,7 @@ def too_deep() -> JSONObject:
 
 
 def _await_second_refusal(server: Server) -> None:
-    """Wait until the server has refused some message twice."""
+    """Wait until the server has rejected some message twice."""
     wait_until(
         lambda: any(len(attempts) > 1 for attempts in _attempts(server.posts()).values()),
         "a second attempt",
@@ -158,7 +158,7 @@ def _await_second_refusal(server: Server) -> None:
 
 
 def _attempts(requests: Sequence[RecordedRequest]) -> dict[str, list[RecordedRequest]]:
-    """Give the requests that carried each message, in their order."""
+    """Return the requests with each message, in their order."""
     attempts: dict[str, list[RecordedRequest]] = defaultdict(list)
     for request in sorted(requests, key=lambda request: request.at):
         for message_id in request.message_ids:
@@ -167,7 +167,7 @@ def _attempts(requests: Sequence[RecordedRequest]) -> dict[str, list[RecordedReq
 
 
 def _check_attempts(server: Server, status: int, least_waits: Sequence[float], *, counted: bool) -> None:
-    """Each message was refused some times, then taken once and never sent again; no attempt came too early."""
+    """Each message was rejected a few times, then accepted once and never sent again; no attempt came too early."""
     for message_id, attempts in _attempts(server.posts()).items():
         *refused, last = attempts
         assert last.status == 200, message_id

@@ -1,7 +1,7 @@
 """analytics-next in real headless Chromium, on a page of another origin than the server, so that CORS is real.
 
-From 1.84.0 on it sends the write key in `Authorization`, so every request is preflighted; 1.83.0 sends what a page may
-send without asking.
+From 1.84.0 on it sends the write key in `Authorization`, so every request is preflighted; 1.83.0 sends only requests
+that need no preflight.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sdk.browsers import BROWSER_SDKS, PACKAGE, BrowserSdk, visit
 from sdk.cases import BROWSER_CASES, Case
 from sdk.checks import check_no_retry, check_nothing_else
 from sdk.comparing import check_browser_message
-from sdk.results import tell
+from sdk.results import record
 from sdk.servers import WRITE_KEY, RecordedRequest, Server, run_server, wait_until
 from trackcore_sqlite import StoredMessage
 
@@ -29,7 +29,7 @@ each_sdk = pytest.mark.parametrize("sdk", BROWSER_SDKS, ids=lambda sdk: f"{PACKA
 
 @each_sdk
 def test_plain_by_snippet(sdk: BrowserSdk, server: Server) -> None:
-    """The snippet, with only the CDN host changed: the settings document tells the SDK where to send.
+    """The snippet, with only the CDN host changed: the settings document names the address to send to.
 
     Each call is one request to its own path, and each path is preflighted once.
     """
@@ -39,12 +39,12 @@ def test_plain_by_snippet(sdk: BrowserSdk, server: Server) -> None:
     _check_log(sdk, server, BROWSER_CASES, {})
     _check_requests(sdk, server, [PATHS[case.call] for case in BROWSER_CASES])
     assert sorted(server.events()) == sorted(case.call for case in BROWSER_CASES)
-    tell(PACKAGE, sdk.version, "calls")
+    record(PACKAGE, sdk.version, "calls")
 
 
 @each_sdk
 def test_plain_with_inline_settings(sdk: BrowserSdk, server: Server) -> None:
-    """The npm package in a page's own bundle, with `cdnSettings` inline: no settings document is asked for."""
+    """The npm package in a page's own bundle, with `cdnSettings` inline: no settings document is requested."""
     settings = {
         "integrations": {
             "Segment.io": {
@@ -59,7 +59,7 @@ def test_plain_with_inline_settings(sdk: BrowserSdk, server: Server) -> None:
         _await_messages(server, len(BROWSER_CASES))
     _check_log(sdk, server, BROWSER_CASES, {})
     _check_requests(sdk, server, [PATHS[case.call] for case in BROWSER_CASES], settings=0)
-    tell(PACKAGE, sdk.version, "inline settings")
+    record(PACKAGE, sdk.version, "inline settings")
 
 
 @each_sdk
@@ -72,12 +72,12 @@ def test_batching(sdk: BrowserSdk, tmp_path: Path) -> None:
             _await_messages(server, len(BROWSER_CASES))
         _check_log(sdk, server, BROWSER_CASES, {"Segment.io": True})
         _check_requests(sdk, server, ["/v1/b"])
-    tell(PACKAGE, sdk.version, "batching")
+    record(PACKAGE, sdk.version, "batching")
 
 
 @each_sdk
 def test_leaving_with_a_batch_in_hand(sdk: BrowserSdk, tmp_path: Path) -> None:
-    """The page is left while the SDK still holds the batch: it goes out by a keepalive request in `pagehide`."""
+    """The page is left while the SDK still has the batch: `pagehide` sends it by a keepalive request."""
     strategy = {"strategy": "batching", "config": {"size": 100, "timeout": 60_000}}
     with run_server(tmp_path, tls=sdk.batches_by_https_only) as server:
         with visit(
@@ -87,7 +87,7 @@ def test_leaving_with_a_batch_in_hand(sdk: BrowserSdk, tmp_path: Path) -> None:
             _await_messages(server, len(LEAVING))
         _check_log(sdk, server, LEAVING, {"Segment.io": True})
         _check_requests(sdk, server, ["/v1/b"])
-    tell(PACKAGE, sdk.version, "leaving batching")
+    record(PACKAGE, sdk.version, "leaving batching")
 
 
 @each_sdk
@@ -103,14 +103,14 @@ def test_leaving_with_keepalive(sdk: BrowserSdk, server: Server) -> None:
     assert sorted(request.path for request in posts) == sorted(PATHS[case.call] for case in LEAVING)
     check_no_retry(posts)
     check_nothing_else(server, len(LEAVING))
-    tell(PACKAGE, sdk.version, "leaving keepalive")
+    record(PACKAGE, sdk.version, "leaving keepalive")
 
 
 @each_sdk
 def test_leaving_without_keepalive(sdk: BrowserSdk, server: Server) -> None:
     """The page is left while plain requests are on their way: the next page of the site sends again what may be lost.
 
-    What was not lost comes twice then, and is stored once: "De-duplication by (source, messageId)".
+    Messages that were not lost arrive twice then, and are stored once: "De-duplication by (source, messageId)".
     """
     server.delay_requests(0.4)
     with visit(
@@ -127,7 +127,7 @@ def test_leaving_without_keepalive(sdk: BrowserSdk, server: Server) -> None:
     assert _stored_calls(server) == sorted(case.call for case in LEAVING)
     assert {request.status for request in server.requests()} == {200}
     check_nothing_else(server, len(LEAVING))
-    tell(PACKAGE, sdk.version, "leaving plain")
+    record(PACKAGE, sdk.version, "leaving plain")
 
 
 def _calls(cases: tuple[Case, ...]) -> list[JSONObject]:
@@ -143,7 +143,7 @@ def _await_messages(server: Server, count: int) -> None:
 
 
 def _check_report(report: JSONObject, cases: tuple[Case, ...]) -> None:
-    """The SDK and the browser complain of nothing: not of CORS either, which the browser would log."""
+    """The SDK and the browser report no errors, not about CORS either, which the browser would log."""
     assert report["errors"] == report["logged"] == []
     assert report["calls"] == report["resolved"] == len(cases)
 
@@ -167,7 +167,7 @@ def _identity(stored: StoredMessage) -> str:
 
 
 def _page_of(server: Server) -> JSONObject:
-    """Say how the SDK describes the page that the test opens."""
+    """Return the SDK's description of the page that the test opens."""
     origin = next(request.origin for request in server.requests() if request.origin)
     path = "/shop/%C3%A4.html"
     search = "?utm_source=t%C3%A9st&q=1"

@@ -1,4 +1,4 @@
-"""@jitsu/js against a real server: paths of its own, the key in X-Write-Key, and a masked one in each body."""
+"""@jitsu/js against a real server: different paths, the key in X-Write-Key, and a masked one in each body."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from sdk.cases import AWKWARD, EMOJI
 from sdk.checks import check_no_retry, check_nothing_else
 from sdk.comparing import spoken
-from sdk.results import tell
+from sdk.results import record
 from sdk.running import run_client
 from sdk.sdks import JITSU
 from sdk.servers import WRITE_KEY, Server
@@ -21,7 +21,7 @@ CALLS: dict[str, dict[str, Any]] = {
 
 
 def test_jitsu(server: Server) -> None:
-    """Each of its four calls is stored once with what it was given; the masked key of the body is no mismatch."""
+    """Each of its four calls is stored once with its arguments; the masked key of the body is not a mismatch."""
     calls = [{"case": call, "call": call, "fields": fields} for call, fields in CALLS.items()]
     report = run_client(JITSU, server, calls, write_key=f"{WRITE_KEY}:secret", batch_size=1)
     assert report["errors"] == []
@@ -40,4 +40,4 @@ def test_jitsu(server: Server) -> None:
     requests = server.requests()
     check_no_retry(requests)
     assert [request.path for request in requests] == [f"/api/s/s2s/{call}" for call in CALLS]
-    tell(JITSU.package, JITSU.version, "four calls")
+    record(JITSU.package, JITSU.version, "four calls")

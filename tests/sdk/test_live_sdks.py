@@ -1,4 +1,4 @@
-"""Real, published SDKs send every call that they have to a real server on loopback, and the log is compared with it.
+"""Real, published SDKs send all their calls to a real server on loopback, and the log is compared with the calls.
 
 "Every call stored exactly once with the fields that the SDK was given, no error callback, no retry, no warning but the
 expected."
@@ -12,7 +12,7 @@ import pytest
 from sdk.cases import cases_for
 from sdk.checks import check_no_retry, check_nothing_else
 from sdk.comparing import check_message, match
-from sdk.results import tell
+from sdk.results import record
 from sdk.running import run_client
 from sdk.sdks import SERVER_SDKS, Sdk
 from sdk.servers import WRITE_KEY, Server
@@ -40,6 +40,6 @@ def test_server_sdk(sdk: Sdk, server: Server) -> None:
         assert request.authorization == (basic if sdk.authorization else None)
         assert request.content_encoding == sdk.content_encoding
         assert (request.content_type or "").startswith(sdk.content_type)
-    tell(sdk.package, sdk.version, "calls")
+    record(sdk.package, sdk.version, "calls")
     if sdk.content_encoding:
-        tell(sdk.package, sdk.version, sdk.content_encoding)
+        record(sdk.package, sdk.version, sdk.content_encoding)

@@ -1,4 +1,4 @@
-"""What the tests of the server share: a real `trackcore serve` in its own process group, and the command in-process."""
+"""Fixtures of the server tests: a real `trackcore serve` in its own process group, and the command in-process."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def _empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Start servers on free ports; whatever still runs at the end is killed."""
+    """Start servers on free ports; those that still run at the end are killed."""
     started: list[Served] = []
 
     def start(*arguments: str, moment: str | None = None, ready: bool = True) -> Served:
@@ -58,7 +58,7 @@ def run() -> Callable[..., Result]:
 
 @pytest.fixture
 def fill(tmp_path: Path) -> Callable[..., None]:
-    """Receive a batch into the log of the data folder `trackcore-data`, as a server would have."""
+    """Store a batch in the log of the data folder `trackcore-data`, as a server would."""
 
     def receive(
         *messages: Any,

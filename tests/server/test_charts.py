@@ -1,4 +1,4 @@
-"""An answer of the charts has a time; what was not counted within it is counted for the next one."""
+"""Charts are counted until a deadline; the next answer counts the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.deadline import Deadline
 from trackcore_server.debugger.delivery_lag import DeliveryLag
 from trackcore_server.debugger.histogram import MessageHistogram
-from trackcore_server.debugger.rejection_counts import MOST, RecentRejections
+from trackcore_server.debugger.rejection_counts import MAX_REJECTIONS, RecentRejections
 from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog, prune
 
 from trackcore import JSONObject, RejectedRecord
@@ -33,7 +33,7 @@ NOW = START + timedelta(minutes=10)
 
 
 def ticks(seconds: float) -> Deadline:
-    """Make a budget of so many seconds whose clock goes on by one each time it is asked."""
+    """Make a deadline after so many seconds, whose clock advances by one at each reading."""
     return Deadline(seconds, count().__next__)
 
 
@@ -73,7 +73,7 @@ class TestBuckets:
         assert [len(found) for found in answers] == sorted(len(found) for found in answers)
         assert (len(answers[0]), len(answers[-1])) == (1, 10)
 
-    def test_a_budget_is_used_up(self, path: Path) -> None:
+    def test_a_deadline_ends_counting(self, path: Path) -> None:
         assert [
             len(MessageHistogram(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, ticks(n))) for n in (0, 4, 8, 99)
         ] == [
@@ -83,14 +83,14 @@ class TestBuckets:
             10,
         ]
 
-    def test_what_is_over_is_not_counted_again(self, path: Path) -> None:
+    def test_a_settled_bucket_is_counted_once(self, path: Path) -> None:
         buckets = MessageHistogram(SqliteBrowser(path))
         counted = buckets.count(WIDTH, PLACES, NOW, Deadline(1_000))
         again = buckets.count(WIDTH, PLACES, NOW, Deadline(1_000))
         assert all(again[place] is counted[place] for place in PLACES)
 
     def test_a_late_message_is_counted(self, path: Path) -> None:
-        """A message is received before it is committed, so a bucket may grow for a moment after its end."""
+        """A message is committed after it is received, so a bucket may grow for a moment after its end."""
         now = START + timedelta(minutes=10, seconds=3)
         buckets = MessageHistogram(SqliteBrowser(path))
         places = range(FIRST + 1, FIRST + 11)
@@ -119,29 +119,29 @@ class TestRefusals:
 
     def test_step_by_step_further_back(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(1_200))
-        refusals = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
-        codes, is_whole = refusals.since(START, 1_200, ticks(0))
+        rejections = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
+        codes, is_whole = rejections.since(START, 1_200, ticks(0))
         assert (len(codes), is_whole) == (1_000, False)
-        codes, is_whole = refusals.since(START, 1_200, ticks(0))
+        codes, is_whole = rejections.since(START, 1_200, ticks(0))
         assert (len(codes), is_whole) == (1_200, True)
         assert codes == sorted(codes, reverse=True)
 
-    def test_what_is_new_is_added_and_what_was_read_is_not_read_again(self, sink: SqliteSink, tmp_path: Path) -> None:
+    def test_new_rejections_are_added_and_known_ones_not_read_again(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(700))
-        refusals = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
-        assert len(refusals.since(START, 700, Deadline(1_000))[0]) == 700
+        rejections = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
+        assert len(rejections.since(START, 700, Deadline(1_000))[0]) == 700
         self.refuse(sink, range(700, 710))
-        assert len(refusals.since(START, 710, ticks(0))[0]) == 710
-        assert len(refusals.since(START + timedelta(seconds=700), 710, ticks(0))[0]) == 10
+        assert len(rejections.since(START, 710, ticks(0))[0]) == 710
+        assert len(rejections.since(START + timedelta(seconds=700), 710, ticks(0))[0]) == 10
 
     def test_very_many_at_once_and_no_more_than_are_counted(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(100))
-        refusals = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
-        assert len(refusals.since(START, 100, Deadline(1_000))[0]) == 100
+        rejections = RecentRejections(SqliteBrowser(tmp_path / "log.db"))
+        assert len(rejections.since(START, 100, Deadline(1_000))[0]) == 100
         self.refuse(sink, range(100, 5_000))
-        codes, is_whole = refusals.since(START, 5_000, Deadline(1_000))
-        assert (len(codes), is_whole) == (MOST, True)
-        assert len(set(codes)) == MOST
+        codes, is_whole = rejections.since(START, 5_000, Deadline(1_000))
+        assert (len(codes), is_whole) == (MAX_REJECTIONS, True)
+        assert len(set(codes)) == MAX_REJECTIONS
 
     def test_all_of_them_pruned(self, sink: SqliteSink, tmp_path: Path) -> None:
         self.refuse(sink, range(3))
@@ -156,7 +156,7 @@ class TestRefusals:
 
 
 def whole(charts: Charts) -> JSONObject:
-    """Ask until all is counted."""
+    """Request charts until everything is counted."""
     while (found := charts.of_last(600))["isPartial"]:
         pass
     return found
@@ -179,7 +179,7 @@ class TestAnswers:
         goes_on.set()
         assert sum(whole(charts)["messages"]["website"]) == pytest.approx(80, abs=8), "the time goes on meanwhile"
 
-    def test_what_fails_is_told_and_tried_again(self, path: Path) -> None:
+    def test_a_failure_is_raised_and_the_next_call_counts_again(self, path: Path) -> None:
         log = SqliteBrowser(path)
         charts = Charts(log, running_clock(), DeliveryLag(parse_configuration(""), log))
         moved = path.rename(path.with_name("away"))
@@ -188,8 +188,8 @@ class TestAnswers:
         moved.rename(path)
         assert whole(charts)["messages"]
 
-    def test_what_was_counted_while_the_clock_was_ahead_is_forgotten(self, path: Path) -> None:
-        """Times that are yet to come when the clock is put back get messages still."""
+    def test_counts_made_while_the_clock_was_ahead_are_dropped(self, path: Path) -> None:
+        """When the clock is set back, messages still arrive at times that were counted as past."""
         log = SqliteBrowser(path)
         buckets = MessageHistogram(log)
         ahead = range(FIRST + 10, FIRST + 20)

@@ -72,7 +72,7 @@ def test_no_log_is_an_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "trackcore.db").write_text("this is a text, and no SQLite file" * 100)
     result = run("events", "--data", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "no SQLite file" in result.stderr
+    assert "not a SQLite file" in result.stderr
 
 
 def test_a_bad_configuration_is_an_error(run: Run, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ class TestExplain:
             {"destination": "Other", "chosen": True, "because": "by_all"},
         ]
 
-    def test_where_the_configuration_has_changed_what_was_stored_stands(
+    def test_after_a_change_of_the_configuration_the_stored_decision_counts(
         self, run: Run, fill: Fill, lines: Lines, tmp_path: Path
     ) -> None:
         fill(track("A"), destinations=(Destination(name="Named"), Destination(name="Gone")))
@@ -165,7 +165,7 @@ class TestTable:
 
 
 def on_terminal(*arguments: str) -> str:
-    """Run the command with a terminal as its standard output, and give what it showed."""
+    """Run the command with a terminal as its standard output, and return its output."""
     master, slave = pty.openpty()
     process = subprocess.Popen([*COMMAND, *arguments], stdout=slave)
     os.close(slave)
@@ -180,7 +180,7 @@ def on_terminal(*arguments: str) -> str:
 def _read_terminal(master: int) -> bytes:
     try:
         return os.read(master, 65_536)
-    except OSError:  # Linux says EIO where the last writer has gone
+    except OSError:  # Linux raises EIO once the last writer has closed it
         return b""
 
 

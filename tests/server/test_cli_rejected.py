@@ -121,7 +121,7 @@ def test_a_terminal_hears_how_many_were_dropped(run: Run, fill: Fill) -> None:
     assert process.stderr is not None
     dropped = 10 - len(run("rejected").stdout.splitlines())
     assert dropped > 0
-    assert process.stderr.read().decode() == f"{dropped} older ones were dropped to make room\n"
+    assert process.stderr.read().decode() == f"{dropped} older records were dropped to make room\n"
     process.stderr.close()
     assert process.wait(PATIENCE) == 0
     assert run("rejected").stderr == ""

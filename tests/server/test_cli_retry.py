@@ -64,7 +64,7 @@ class TestQuarantine:
         fill(TRACK, {**TRACK, "userId": None}, write_key="the-lost-key")
         refused = run("rejected", "--quarantine", "--retry")
         assert refused.exit_code == 1
-        assert refused.stderr == "1 still refused\n"
+        assert refused.stderr == "1 still rejected\n"
         (repair,) = lines(refused)
         assert (repair["outcome"], repair["code"]) == ("refused", "unknown_source")
         assert run("events").stdout == ""
@@ -110,7 +110,7 @@ class TestQuarantine:
         result = run("rejected", "--quarantine", "--retry", "--seq", "2")
         assert (result.exit_code, result.stderr) == (0, "1 repaired\n")
         assert [event["message"]["event"] for event in lines(run("events"))] == ["B"]
-        assert run("rejected", "--quarantine", "--retry", "--seq", "9").stderr == "there was nothing to receive again\n"
+        assert run("rejected", "--quarantine", "--retry", "--seq", "9").stderr == "nothing to reprocess\n"
 
 
 class TestRejected:

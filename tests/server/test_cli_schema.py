@@ -1,4 +1,4 @@
-"""`trackcore schema`: what it prints is a JSON Schema, with the limits of the configuration."""
+"""`trackcore schema` prints a JSON Schema with the limits of the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`trackcore prune`, `trackcore check`, retention by configuration, and what `serve` does with a damaged log."""
+"""`trackcore prune`, `trackcore check`, retention by configuration, and `serve` with a damaged log."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lose_an_id(path: Path) -> None:
 
 
 class TestPrune:
-    def test_what_is_older_is_deleted(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
+    def test_older_messages_are_deleted(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
         now = datetime.now(UTC)
         fill(MESSAGE, received_at=now - timedelta(days=31))
         fill(MESSAGE | {"messageId": "new"}, received_at=now - timedelta(days=29))
@@ -72,7 +72,7 @@ class TestRetention:
         stop()
 
     def test_a_clock_that_is_a_year_ahead_does_not_delete_everything(self, fill: Callable[..., None]) -> None:
-        """The clock is believed once it has stood there for a day; until then time goes on from that of the log."""
+        """The clock is trusted once it has been ahead for a day; until then time continues from the newest message."""
         for hours in (72, 60, 40, 20, 0):
             fill(MESSAGE | {"messageId": f"m{hours}"}, received_at=NOW - timedelta(hours=hours))
         ahead = NOW + timedelta(days=365)
@@ -98,7 +98,7 @@ class TestRetention:
     def test_messages_of_the_future_say_nothing_once_the_clock_was_put_right(
         self, fill: Callable[..., None], blocks: tuple[int, ...], ahead: int
     ) -> None:
-        """At so many hours before now, there are some that a clock dated which was a year ahead for a while."""
+        """Messages of the given hours before now, and some that were dated by a clock that was a year ahead."""
         for hours in sorted({*range(1, 100, 3), *blocks}, reverse=True):
             fill_at(fill, NOW - timedelta(hours=hours))
             if hours in blocks:
@@ -111,7 +111,7 @@ class TestRetention:
         assert time_of_log(LOG) == NOW - timedelta(hours=94), "four hours after the last before the gap"
 
     def test_a_server_that_is_restarted_daily_catches_up(self, fill: Callable[..., None]) -> None:
-        """Though each of its processes ends before it has believed the clock for a day."""
+        """Even if each server process ends before its clock has been trusted for a day."""
         fill_at(fill, *(NOW - timedelta(hours=hours) for hours in (*range(200, 100, -5), *range(-8_020, -8_000))))
         behind = []
         for day in range(3):
@@ -147,7 +147,7 @@ class TestCheck:
         result = run("check")
         assert result.exit_code == 1
         assert "its ids do not fit its messages: 1 messages are not among them" in result.stderr
-        assert "`trackcore check --mend` makes the ids anew" in result.stderr
+        assert "`trackcore check --mend` rebuilds the id index" in result.stderr
         result = run("check", "--mend")
         assert result.exit_code == 0
         assert "its ids were made anew from its messages" in result.stderr
@@ -176,8 +176,10 @@ class TestServe:
         assert server.post("/v1/track", MESSAGE, "key") == (200, {"success": True})
         assert len(list(SqliteLog(LOG).messages())) == 1
 
-    def test_ids_that_do_not_fit_are_made_anew(self, serve: Callable[..., Served], fill: Callable[..., None]) -> None:
-        """The messages are what counts: the log is not moved aside."""
+    def test_an_id_index_that_does_not_match_is_rebuilt(
+        self, serve: Callable[..., Served], fill: Callable[..., None]
+    ) -> None:
+        """The messages are intact, so the log is not moved aside."""
         fill(*[MESSAGE | {"messageId": f"m{number}"} for number in range(3)])
         lose_an_id(LOG)
         server = serve("--write-key", "key")
@@ -186,13 +188,13 @@ class TestServe:
         assert check_log(LOG).inconsistency == CONSISTENT
         assert len(list(SqliteLog(LOG).messages())) == 3
 
-    def test_an_older_log_is_said_to_be_brought_up_to_date(self, serve: Callable[..., Served]) -> None:
+    def test_the_upgrade_of_an_older_log_is_reported(self, serve: Callable[..., Served]) -> None:
         open_for_writing(LOG.absolute(), 5, MIGRATIONS[:2]).close()
         server = serve("--write-key", "key")
         assert "it is of an older trackcore" in server.stderr()
         assert server.post("/v1/track", MESSAGE, "key") == (200, {"success": True})
 
-    def test_what_a_killed_server_left_is_told(self, serve: Callable[..., Served]) -> None:
+    def test_the_leftovers_of_a_killed_server_are_reported(self, serve: Callable[..., Served]) -> None:
         first = serve("--write-key", "key")
         assert first.post("/v1/track", MESSAGE, "key")[0] == 200
         first.kill()

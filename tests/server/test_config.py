@@ -67,7 +67,7 @@ def test_each_setting_is_read() -> None:
     )
 
 
-def test_nothing_said_means_the_defaults() -> None:
+def test_an_empty_configuration_has_the_defaults() -> None:
     assert parse_configuration("") == Configuration()
     assert Configuration().server.bind == "127.0.0.1:8080"
     assert Configuration().log.rejected_bytes == 256 * 1024 * 1024
@@ -127,15 +127,15 @@ def test_an_error_has_the_path_of_its_setting(text: str, path: str, detail: str)
         parse_configuration(text)
 
 
-def test_a_mistake_in_a_file_names_the_file(tmp_path: Path) -> None:
+def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "trackcore.toml"
     file.write_text("[sever]")
     with pytest.raises(ConfigurationError) as caught:
         load_configuration(file)
-    assert str(caught.value) == f"{file}: sever: there is no such setting; did you mean 'server'?"
+    assert str(caught.value) == f"{file}: sever: unknown setting; did you mean 'server'?"
 
 
-def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         load_configuration(tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
@@ -198,7 +198,7 @@ def test_write_keys_of_the_command_line_become_sources() -> None:
     ]
 
 
-def test_an_app_says_what_to_do_without_configuration() -> None:
+def test_an_app_without_configuration_reports_what_is_missing() -> None:
     with pytest.raises(ConfigurationError, match="set TRACKCORE_CONFIG"):
         create_app()
 
@@ -227,7 +227,7 @@ def test_ages(text: str, age: timedelta) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "d", "-5d", "5.5h", "5w", "٣d", "9999999999d"])
-def test_what_is_no_age(text: str) -> None:
+def test_an_invalid_age(text: str) -> None:
     with pytest.raises(ValueError, match="expected an age"):
         parse_age(text)
 
@@ -240,7 +240,7 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "64", "MiB", "64 iB", "1.5 GB", "-1 KB", "64 MiBs"])
-def test_what_is_no_size(text: str) -> None:
+def test_an_invalid_size(text: str) -> None:
     with pytest.raises(ValueError, match="expected a number of bytes"):
         parse_size(text)
 

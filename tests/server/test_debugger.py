@@ -1,4 +1,4 @@
-"""The debugger as a WSGI app: who gets in, what is listed, and that nothing is left out."""
+"""The debugger as a WSGI app: sign-in, complete listings, details and repairs."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def whole_charts(client: Client, seconds: int) -> Any:
 
 
 class TestMounting:
-    def test_without_a_token_there_is_no_debugger(self, tmp_path: Path) -> None:
+    def test_without_a_token_the_debugger_is_off(self, tmp_path: Path) -> None:
         text = CONFIGURATION.partition("[debugger]")[0]
         client = Client(create_app(rebase(parse_configuration(text), tmp_path)))
         for path in ("/debugger", "/debugger/", "/debugger/api/start", "/debugger/style.css"):
@@ -144,7 +144,7 @@ class TestMounting:
         with pytest.raises(ConfigurationError, match=r"debugger\.token: a token needs at least 12"):
             read_debugger_token(configuration, {"SHORT": "secret"})
 
-    def test_a_wrong_token_is_told_at_the_start(self, run: Callable[..., Any], tmp_path: Path) -> None:
+    def test_an_invalid_token_is_reported_at_the_start(self, run: Callable[..., Any], tmp_path: Path) -> None:
         config = tmp_path / "own.toml"
         config.write_text(CONFIGURATION.replace(TOKEN, "secret"))
         result = run("serve", "--config", config, "--bind", "127.0.0.1:0")
@@ -162,7 +162,7 @@ class TestMounting:
 
 
 class TestAccess:
-    """Off until a token is configured; no way in from another origin; nothing in a frame."""
+    """Off until a token is configured; no access from another origin or in a frame."""
 
     def test_without_a_session_there_is_nothing(self, client: Client) -> None:
         response = client.get("/debugger/")
@@ -183,12 +183,12 @@ class TestAccess:
 
     @pytest.mark.parametrize("body", [b"", b"[]", b'{"token": 5}', b'{"token": "\xff"}', b"x" * 10_000, *HOSTILE])
     @pytest.mark.parametrize("path", ["session", "api/session"])
-    def test_what_is_no_token_at_all(self, client: Client, path: str, body: bytes) -> None:
+    def test_a_malformed_token(self, client: Client, path: str, body: bytes) -> None:
         response = client.post(f"/debugger/{path}", data=body, headers={"Origin": ORIGIN})
         assert (response.status_code, response.get_json()["code"]) == (400, "bad_body")
 
     def test_a_body_that_cannot_be_read(self, client: Client) -> None:
-        """Each server has exceptions of its own for a chunk that is none, and a connection may break."""
+        """Each server raises different exceptions for a malformed chunk, and a connection may break."""
         for error in (ValueError("a chunk"), OSError("reset"), RuntimeError("?")):
             environ = {"wsgi.input": Broken(error), "wsgi.input_terminated": True}
             response = client.post("/debugger/session", environ_overrides=environ, headers={"Origin": ORIGIN})
@@ -268,7 +268,7 @@ class TestGate:
         assert not auth.has_session(self.request(cookie))
 
     def test_a_session_of_a_clock_that_was_ahead_is_none(self) -> None:
-        """A session is bounded by its own length: it does not hold for as long as the clock was ahead."""
+        """A session is limited by its length: it is not extended by the time that the clock was ahead."""
         now = 1_000_000.0 + 86_400
         auth = SessionAuth(TOKEN, None, b"k" * 32, lambda: now)
         cookie = auth.sign_in(TOKEN)
@@ -293,13 +293,13 @@ class TestGate:
 
 
 class TestAnswers:
-    def test_what_the_page_starts_with(self, inside: Client) -> None:
+    def test_the_start_of_the_page(self, inside: Client) -> None:
         start = ask(inside, "start")
         assert start["cursors"] == {"messages": 1, "duplicates": 0, "rejected": 0, "quarantine": 0}
         assert start["sources"] == ["website"]
         assert start["codes"]["event_not_defined"] == "A track message must name its `event`."
 
-    def test_what_is_new(self, inside: Client) -> None:
+    def test_new_rows(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         assert ask(inside, "newer", **cursors)["rows"] == []
         send(
@@ -311,7 +311,7 @@ class TestAnswers:
         send(inside, {"type": "track", "event": "x", "userId": "u", "messageId": "m1"})
         send(inside, {"type": "page", "userId": "u"}, key="nobody's-key-at-all")
         rows: list[Any] = []
-        for _ in range(ATTEMPTS):  # what the pages of a process share may be a little old
+        for _ in range(ATTEMPTS):  # rows that the pages of a process share may be a little old
             found = ask(inside, "newer", **cursors)
             rows += found["rows"]
             cursors = found["cursors"]
@@ -322,7 +322,7 @@ class TestAnswers:
         assert "nobody's-key" not in json.dumps(rows)
         assert len({(row["part"], row["seq"]) for row in rows}) == 5
 
-    def test_charts_come_with_what_is_new(self, inside: Client) -> None:
+    def test_charts_come_with_new_rows(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         assert "charts" not in ask(inside, "newer", **cursors)
         found = ask(inside, "newer", **cursors, charts=300)
@@ -330,7 +330,7 @@ class TestAnswers:
         response = inside.get("/debugger/api/newer", query_string={**cursors, "charts": "x"})
         assert response.get_json()["code"] == "bad_query"
 
-    def test_what_is_new_and_wanted(self, inside: Client) -> None:
+    def test_new_rows_that_match_a_filter(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         send(inside, {"type": "page", "userId": "ann"}, {"type": "page", "userId": "bob"}, {"type": "page"})
         (row,) = ask(inside, "newer", **cursors, user="ann")["rows"]
@@ -338,7 +338,7 @@ class TestAnswers:
         (row,) = ask(inside, "newer", **cursors, code="no_user_anon_id")["rows"]
         assert row["outcome"] == "rejected"
 
-    def test_what_is_too_much_is_counted(self, inside: Client) -> None:
+    def test_rows_beyond_the_limit_are_counted(self, inside: Client) -> None:
         cursors = ask(inside, "start")["cursors"]
         for _ in range(3):
             send(inside, *[{"type": "page", "userId": "u"}] * 100)
@@ -351,7 +351,7 @@ class TestAnswers:
         assert listed + skipped == 300
         assert listed >= 100
 
-    def test_what_was_pruned_is_not_counted_as_passed_over(self, inside: Client, tmp_path: Path) -> None:
+    def test_pruned_rows_are_not_counted_as_skipped(self, inside: Client, tmp_path: Path) -> None:
         send(inside, {"type": "page"}, {"type": "page", "userId": "u"})
         for _ in prune(tmp_path / "trackcore.db", datetime.now(UTC) + timedelta(days=1)):
             pass
@@ -364,8 +364,8 @@ class TestAnswers:
         assert (len(found["rows"]), found["skipped"]) == (2, 0)
 
     @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
-    def test_another_log_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
-        """A damaged log is moved aside at a start: a page that stays open hears that its numbers mean nothing now."""
+    def test_another_log_is_reported(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
+        """A damaged log is moved aside at a start: a page that stays open learns that its numbers are invalid."""
         send(inside, {"type": "page", "userId": "u"})
         cursors = ask(inside, "start")["cursors"]
         assert not ask(inside, "newer", **cursors, **filters)["isAnotherLog"]
@@ -377,8 +377,10 @@ class TestAnswers:
         assert not ask(other, "newer", **cursors, **filters)["isAnotherLog"]
 
     @pytest.mark.parametrize("filters", [{}, {"user": "u"}])
-    def test_a_longer_log_in_its_place_is_told(self, inside: Client, tmp_path: Path, filters: dict[str, str]) -> None:
-        """Its last numbers have not fallen, and yet what they stand for has never been listed."""
+    def test_a_longer_log_in_its_place_is_reported(
+        self, inside: Client, tmp_path: Path, filters: dict[str, str]
+    ) -> None:
+        """Its last numbers have not decreased, but the records that have them were never listed."""
         send(inside, {"type": "page", "userId": "u"})
         begun = ask(inside, "start")
         question = {**begun["cursors"], "log": begun["log"], **filters}
@@ -395,10 +397,10 @@ class TestAnswers:
         assert not ask(inside, "newer", **question)["isAnotherLog"]
 
     @pytest.mark.parametrize("part", ["messages", "rejected"])
-    def test_a_rewound_log_that_has_grown_past_the_page_is_told(
+    def test_a_rewound_log_that_has_grown_past_the_page_is_reported(
         self, inside: Client, tmp_path: Path, part: str
     ) -> None:
-        """A backup is restored, and what has come since has the numbers of what the page has listed already."""
+        """A backup is restored, and newer messages have numbers that the page has listed already."""
         bad = {"type": "track", "userId": "u"}
         item = {"type": "page", "userId": "u"} if part == "messages" else bad
         send(inside, item)
@@ -411,9 +413,9 @@ class TestAnswers:
         send(again, item, item, item)
         enter(again)
         assert ask(again, "newer", **begun["cursors"], log=begun["log"])["isAnotherLog"]
-        anew = ask(again, "start")
-        assert anew["cursors"][part] == begun["cursors"][part] + 1
-        assert not ask(again, "newer", **anew["cursors"], log=anew["log"])["isAnotherLog"]
+        restarted = ask(again, "start")
+        assert restarted["cursors"][part] == begun["cursors"][part] + 1
+        assert not ask(again, "newer", **restarted["cursors"], log=restarted["log"])["isAnotherLog"]
 
     def test_a_server_that_was_started_again_writes_on_in_the_same_log(self, inside: Client, tmp_path: Path) -> None:
         send(inside, {"type": "page", "userId": "u"})
@@ -450,18 +452,18 @@ class TestAnswers:
 
     @pytest.mark.parametrize("name", ["writeKey", "write_key"])
     def test_the_bytes_as_received(self, inside: Client, name: str) -> None:
-        """The detail has the raw bytes as received, of stored messages too: of the newest, from memory."""
+        """The detail has the raw bytes as received, also of the newest stored messages, from memory."""
         item = b'{ "type": "page", "userId": 7,  "messageId": "m2", "writeKey": "a-key-of-this", "x": "\\ud800" }'
         item = item.replace(b"writeKey", name.encode())
         for _ in range(2):
             inside.post("/v1/batch", data=b'{"batch": [%b], "writeKey": "key"}' % item)
         for place in ("messages/2", "duplicates/1"):
-            told = ask(inside, f"detail/{place}")
-            assert told["received"]["bytes"] == len(item)
-            assert told["received"]["payload"] == item.decode().replace("a-key-of-this", "a-ke…")
-            assert told["storedBytes"] == len(told["payload"].encode())
-            assert json.loads(told["payload"])["userId"] == "7"
-            assert "a-key-of-this" not in json.dumps(told)
+            detail = ask(inside, f"detail/{place}")
+            assert detail["received"]["bytes"] == len(item)
+            assert detail["received"]["payload"] == item.decode().replace("a-key-of-this", "a-ke…")
+            assert detail["storedBytes"] == len(detail["payload"].encode())
+            assert json.loads(detail["payload"])["userId"] == "7"
+            assert "a-key-of-this" not in json.dumps(detail)
 
     def test_each_of_the_same_id_has_its_own_bytes(self, inside: Client) -> None:
         items = [{"type": "page", "userId": "u", "messageId": "m2", "n": number} for number in range(3)]
@@ -470,7 +472,7 @@ class TestAnswers:
         assert [json.loads(received["payload"])["n"] for received in found] == [0, 1, 2]
 
     def test_after_a_restart(self, inside: Client, tmp_path: Path) -> None:
-        """Duplicates are in the log; the bytes as received are gone, and that is said by their absence."""
+        """Duplicates are in the log; their received bytes are not, so the detail omits them."""
         send(inside, {"type": "page", "userId": "u", "messageId": "m1"})
         another = Client(create_app(rebase(parse_configuration(CONFIGURATION), tmp_path)))
         enter(another)
@@ -479,9 +481,9 @@ class TestAnswers:
         older = ask(another, "older", **{part: seq + 1 for part, seq in start.items()})
         assert sorted(row["outcome"] for row in older["rows"]) == ["accepted", "duplicate"]
         for place in ("messages/1", "duplicates/1"):
-            told = ask(another, f"detail/{place}")
-            assert "received" not in told
-            assert told["payload"]
+            detail = ask(another, f"detail/{place}")
+            assert "received" not in detail
+            assert detail["payload"]
 
     def test_duplicates_are_filtered(self, inside: Client) -> None:
         send(inside, *[{"type": "page", "userId": user, "messageId": "m1"} for user in ("ann", "bob")])
@@ -493,8 +495,8 @@ class TestAnswers:
             "accepted"
         ]
 
-    def test_a_row_tells_of_a_message_however_large_it_is(self, inside: Client) -> None:
-        """With what its batch said for all, a message may be stored with twice the bytes that it may have itself."""
+    def test_a_row_describes_a_message_of_any_size(self, inside: Client) -> None:
+        """With batch-level fields, a stored message may have twice the bytes that are allowed for the message alone."""
         text = "x" * 30_000
         batch = [{"type": "track", "event": "Large", "userId": "u2", "properties": {"text": text}}]
         body = {"batch": batch, "context": {"text": text}, "writeKey": "key"}
@@ -502,21 +504,21 @@ class TestAnswers:
         (row,) = ask(inside, "find", id=2)["rows"]
         assert (row["type"], row["name"], row["user"]) == ("track", "Large", "u2")
 
-    def test_a_row_tells_of_a_message_as_intake_read_it(self, inside: Client) -> None:
+    def test_a_row_describes_a_message_as_intake_read_it(self, inside: Client) -> None:
         body = b'{"type":"track","userId":"u3","event":5,"properties":{"text":"\\ud800"},"writeKey":"key"}'
         assert inside.post("/v1/track", data=body).status_code == 200
         begun = ask(inside, "start")["cursors"]
         (row,) = ask(inside, "older", **{part: seq + 1 for part, seq in begun.items()}, parts="rejected")["rows"]
         assert (row["type"], row["name"], row["user"]) == ("track", "5", "u3")
 
-    def test_what_a_batch_said_for_all(self, inside: Client) -> None:
+    def test_batch_level_fields(self, inside: Client) -> None:
         inside.post("/v1/batch", json={"batch": [{}], "context": {"a": 1}, "writeKey": "key"})
         assert ask(inside, "detail/rejected/1")["batch"].replace(" ", "") == '{"context":{"a":1}}'
 
     @pytest.mark.parametrize(
         "path", ["detail/messages/99", "detail/none/1", "detail/messages/x", "detail/rejected/1", "x"]
     )
-    def test_what_is_not_there(self, inside: Client, path: str) -> None:
+    def test_missing_records(self, inside: Client, path: str) -> None:
         assert inside.get(f"/debugger/api/{path}").status_code == 404
 
     @pytest.mark.parametrize(
@@ -564,7 +566,7 @@ class TestAnswers:
 
 
 class TestOlder:
-    """Going back in time, over parts with numbers of their own, nothing is missed and nothing comes twice."""
+    """Listing back in time, over parts with separate numbers, misses nothing and repeats nothing."""
 
     @pytest.fixture(autouse=True)
     def _fill(self, tmp_path: Path) -> None:
@@ -584,7 +586,7 @@ class TestOlder:
                 return rows
             assert found["cursors"] != cursors, "each answer gets further"
             cursors = found["cursors"]
-        raise AssertionError("there is no end")
+        raise AssertionError("the listing does not end")
 
     def test_all_of_it(self, inside: Client) -> None:
         rows = self.walk(inside)
@@ -592,7 +594,7 @@ class TestOlder:
         assert len({(row["part"], row["seq"]) for row in rows}) == len(rows)
 
     def test_the_newest_come_first(self, inside: Client) -> None:
-        """But for a message that was received again: its time is that of its first reception."""
+        """Except for a reprocessed message, which has the time of its first reception."""
         times = [row["at"] for row in self.walk(inside) if "repaired" not in row["codes"]]
         assert times == sorted(times, reverse=True)
 
@@ -648,7 +650,7 @@ def test_serve_prints_a_link_on_loopback_only(serve: Callable[..., Any], tmp_pat
 
 
 class TestMemory:
-    """The newest messages of a process are remembered as they came, within a bound."""
+    """The newest messages of a process are kept as received, up to a limit."""
 
     def test_the_oldest_make_room(self) -> None:
         watched = RecordingSink(MemorySink(), 10_000)
@@ -665,7 +667,7 @@ class TestMemory:
         watched.store([msgspec.structs.replace(envelope(2), received=b"x")])
         assert watched.received("n2", envelope(2).payload) == b"x"
 
-    def test_what_could_not_be_stored_is_not_remembered(self) -> None:
+    def test_messages_that_could_not_be_stored_are_not_kept(self) -> None:
         class Full(MemorySink):
             def store(self, *_: object, **__: object) -> list[Outcome]:
                 raise SinkUnavailable(cause=Cause.FULL, detail="full")
@@ -677,7 +679,7 @@ class TestMemory:
 
 
 def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
-    """Where something is looked for, an answer has a time, and the next one goes on from there."""
+    """A search ends at a deadline, and the next one continues from there."""
     sink = SqliteSink(tmp_path / "trackcore.db")
     sink.store([envelope(number) for number in range(2_000)])
     sink.close()

@@ -1,4 +1,4 @@
-"""What other users of the machine can read is reported at the start."""
+"""Files that other users of the machine can read are reported at the start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = '[[sources]]\nname = "website"\nwrite_keys = ["key"]\n'
 
 @pytest.fixture(name="folder")
 def _folder(tmp_path: Path) -> Iterator[Path]:
-    """A data folder that others can reach, which pytest's own folders prevent."""
+    """A data folder that others can reach; pytest's own folders prevent that."""
     opened = [parent for parent in tmp_path.parents if parent.stat().st_uid == os.geteuid()]
     before = {parent: stat.S_IMODE(parent.stat().st_mode) for parent in [tmp_path, *opened]}
     for parent, mode in before.items():
@@ -28,7 +28,7 @@ def _folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def exposed(folder: Path, rights: dict[str, int]) -> list[str]:
-    """Make the folder and its files with these rights, and return what is reported, without the folder's name."""
+    """Make the folder and its files with these modes, and return the report without the folder's name."""
     folder.mkdir()
     for name, mode in rights.items():
         if name:
@@ -40,7 +40,7 @@ def exposed(folder: Path, rights: dict[str, int]) -> list[str]:
 
 
 class TestExposed:
-    """A data folder, a log or a configuration that others can read is reported with the command that closes it."""
+    """A data folder, a log or a configuration that others can read is reported with a chmod command."""
 
     def test_a_folder(self, folder: Path) -> None:
         assert exposed(folder, {"": 0o755}) == ["others can read the data folder D; run: chmod 700 'D'"]
@@ -56,7 +56,7 @@ class TestExposed:
     def test_files_of_the_owner_and_the_group_are_not(self, folder: Path, mode: int) -> None:
         assert exposed(folder, {"trackcore.toml": mode, "trackcore.db": mode}) == []
 
-    def test_nor_is_what_lies_in_a_folder_that_others_cannot_enter(self, folder: Path) -> None:
+    def test_nor_are_files_in_a_folder_that_others_cannot_enter(self, folder: Path) -> None:
         assert exposed(folder, {"": 0o700, "trackcore.toml": 0o644, "trackcore.db": 0o666}) == []
 
     def test_nor_is_a_folder_that_is_meant_for_all(self, folder: Path) -> None:

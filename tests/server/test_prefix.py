@@ -1,4 +1,4 @@
-"""A server under a prefix: what a proxy takes off, what it names, and what `[server] prefix` says."""
+"""A server under a prefix: removed by a proxy, named by a proxy, or set by `[server] prefix`."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def api_host(client: Client, folder: str, headers: dict[str, str] | None = None)
 
 
 class Stripping:
-    """A proxy that takes a prefix off, and names it where it is told to."""
+    """A proxy that removes a prefix, and optionally names it."""
 
     def __init__(self, app: Any, prefix: str, named: str | None = None) -> None:
         self.app, self.prefix, self.named = app, prefix, named
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         assert environ["PATH_INFO"].startswith(self.prefix)
-        environ = {**environ, "PATH_INFO": environ["PATH_INFO"].removeprefix(self.prefix)}  # the client reads its own
+        environ = {**environ, "PATH_INFO": environ["PATH_INFO"].removeprefix(self.prefix)}  # the test client reads it
         if self.named is not None:
             environ["HTTP_X_FORWARDED_PREFIX"] = self.named
         chunks, status, headers = run_wsgi_app(self.app, environ)
@@ -56,7 +56,7 @@ class Stripping:
 def can_sign_in(app: Any, folder: str) -> bool:
     """Open the debugger as a browser does, which keeps cookies and follows the redirect to the page's folder."""
     client = Client(app)
-    assert client.post(f"{folder}/v1/t", json=MESSAGE).status_code == 200  # there is a log then
+    assert client.post(f"{folder}/v1/t", json=MESSAGE).status_code == 200  # creates the log
     redirect = client.get(f"{folder}/debugger")
     page = urljoin(f"http://localhost{folder}/debugger", redirect.headers["Location"])
     assert (page, client.get(page).status_code) == (f"http://localhost{folder}/debugger/", 401)
@@ -69,7 +69,7 @@ def can_sign_in(app: Any, folder: str) -> bool:
 
 
 class TestPrefixOfTheServer:
-    """With `prefix` everything is served below it as well, and addresses that are written have it."""
+    """With `prefix` everything is served below it as well, and printed addresses contain it."""
 
     PATHS = ("/health", "/ready", "/openapi.json", "/v1/projects/key/settings", "/v1/pixel/page", "/debugger/main.js")
 
@@ -89,7 +89,7 @@ class TestPrefixOfTheServer:
 
     @pytest.mark.parametrize("prefix", ["", "/a", "/a/b", "/a/b/c"])
     def test_doubled_slashes_anywhere(self, tmp_path: Path, prefix: str) -> None:
-        """SDKs join a base address and a path as they like, and drop what is answered with 404."""
+        """SDKs join base address and path in different ways, and drop messages that get a 404."""
         client = Client(app_of(tmp_path, f'prefix = "{prefix}"'))
         assert client.post(f"{prefix}/v1/t", json=MESSAGE).status_code == 200
         for path in (f"{prefix}/v1/pixel/page", f"{prefix}/health", f"{prefix}/debugger/main.js", "/debugger/main.js"):
@@ -107,13 +107,13 @@ class TestPrefixOfTheServer:
             assert client.post(path, json={"batch": []}).status_code == 404
 
     @pytest.mark.parametrize("prefix", ["endpoint", "/endpoint/", "/", "//a", "/a//b", "/a b", "/ä", "/a?", "/.."])
-    def test_what_is_no_prefix(self, prefix: str) -> None:
+    def test_an_invalid_prefix(self, prefix: str) -> None:
         with pytest.raises(ConfigurationError, match=r"server\.prefix: expected a path such as '/endpoint'"):
             parse_configuration(f'{CONFIGURATION}prefix = "{prefix}"')
 
     @pytest.mark.parametrize("prefix", ["/v1", "/debugger", "/health", "/beacon/v1", "/api", "/v1/projects"])
     def test_a_prefix_that_is_a_path_of_the_api(self, prefix: str) -> None:
-        """Else `/v1/b` could be `/b` below `/v1`, or itself."""
+        """Otherwise `/v1/b` could be `/b` below `/v1`, or itself."""
         with pytest.raises(ConfigurationError, match=r"server\.prefix: .* cannot be told from the path"):
             parse_configuration(f'{CONFIGURATION}prefix = "{prefix}"')
 
@@ -124,7 +124,7 @@ class TestPrefixOfTheServer:
 
 
 class TestPrefixOfAProxy:
-    """A proxy that takes a prefix off may name it (`proxy_hops`), or not."""
+    """A proxy that removes a prefix may name it (`proxy_hops`), or not."""
 
     @pytest.mark.parametrize("named", ["/endpoint", "/endpoint/", "endpoint", "//endpoint//"])
     @pytest.mark.parametrize("own", ["", "/endpoint", "/inner"])

@@ -1,4 +1,4 @@
-"""What only a real server and a real client show: a published SDK, and a chunked body, over a real connection."""
+"""A real server with real clients: a published SDK, and a chunked body, over a real connection."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ MESSAGES = 1_000
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 def test_the_python_sdk_from_four_threads(serve: Serve, run: Run, lines: Lines, *, zipped: bool) -> None:
-    """segment-analytics-python as published: what it was given is stored once, and it never hears of an error."""
+    """segment-analytics-python as published: each message is stored once, and no error is reported."""
     served = serve("--write-key", "sdk-key")
     errors: list[Any] = []
     client = Client(
@@ -70,7 +70,7 @@ def send(client: Client, number: int) -> None:
 
 
 def given(number: int) -> dict[str, Any]:
-    """Say what the SDK was given, in wire names."""
+    """Return the arguments of the SDK under their wire names."""
     call = CALLS[number % len(CALLS)]
     fields: dict[str, dict[str, Any]] = {
         "identify": {"traits": {"plan": "Pró"}},
@@ -84,7 +84,7 @@ def given(number: int) -> dict[str, Any]:
 
 
 def stored(message: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a stored message what the SDK and the server add."""
+    """Remove the fields that the SDK and the server add to a stored message."""
     added = {"context", "integrations", "messageId", "originalTimestamp", "receivedAt", "sentAt", "timestamp"}
     return {name: value for name, value in message.items() if name not in added}
 

@@ -1,6 +1,6 @@
-"""Secrets stay secret, and nobody is believed who should not be: one test for each leak and each trick.
+"""Secrets stay secret, and untrusted input stays untrusted: one test for each leak and each trick.
 
-Each of these has been seen to fail with its guard taken away.
+Each of these tests was seen to fail without its guard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SECRET = "sEcReT-write-key-0123456789"  # noqa: S105 - it is none
 CONTROLS = "\n\r\x1b[31m\x07\x7f\x9b31m\u2028\u202e"
 
 opened: list[str] | None = None
-"""What was opened since somebody began to look; None while nobody does."""
+"""The files opened since the test began to record; None while nobody does."""
 
 
 def _listen(event: str, arguments: tuple[Any, ...]) -> None:
@@ -88,12 +88,12 @@ class TestWriteKeysAreMasked:
             f'[[sources]]\nname = "a"\nwrite_keys = ["{SECRET}", 5]\n',
         ],
     )
-    def test_in_a_mistake_of_the_configuration(self, text: str) -> None:
+    def test_in_an_error_of_the_configuration(self, text: str) -> None:
         with pytest.raises(ConfigurationError) as caught:
             parse_configuration(text)
         assert SECRET not in str(caught.value)
 
-    def test_in_what_python_shows_of_a_source(self) -> None:
+    def test_in_the_repr_of_a_source(self) -> None:
         source = Source(name="website", write_keys=(SECRET,))
         collector = serve_app(MemorySink()).app.collector
         collector.sources = SourceRegistry([source])
@@ -120,8 +120,8 @@ class TestWriteKeysAreMasked:
         assert SECRET not in listed
         assert SECRET not in run("rejected", "--format", "table").stdout
         for output_format in ("json", "text"):
-            told = [run("explain", "--rejected", seq, "--format", output_format).stdout for seq in "1234"]
-            assert SECRET[:20] not in "".join(told)
+            output = [run("explain", "--rejected", seq, "--format", output_format).stdout for seq in "1234"]
+            assert SECRET[:20] not in "".join(output)
 
     @NAMES
     def test_in_the_quarantine(self, run: Callable[..., Result], tmp_path: Path, name: str) -> None:
@@ -130,9 +130,9 @@ class TestWriteKeysAreMasked:
         assert len(listed.splitlines()) == 3
         assert SECRET not in listed
         assert SECRET not in run("rejected", "--quarantine", "--format", "table").stdout
-        told = [run("explain", "--quarantine", seq).stdout for seq in "123"]
-        assert SECRET not in "".join(told)
-        hints = [f"came without a write key; found '{name}'; did you mean `writeKey`?" in text for text in told]
+        output = [run("explain", "--quarantine", seq).stdout for seq in "123"]
+        assert SECRET not in "".join(output)
+        hints = [f"came without a write key; found '{name}'; did you mean `writeKey`?" in text for text in output]
         assert hints == [False, *[name != "writeKey"] * 2]
 
     def _send_everywhere(self, folder: Path, message: Any, key: str = SECRET, name: str = "writeKey") -> None:
@@ -278,7 +278,7 @@ def test_a_client_sets_neither_time_of_arrival_nor_source_nor_destinations(sink:
 
 class TestInjection:
     def test_into_a_header(self, app: Server) -> None:
-        """A header that is echoed holds nothing but printable ASCII."""
+        """An echoed header contains only printable ASCII."""
         for name in ("Origin", "Access-Control-Request-Headers"):
             for bad in ("x\r\nSet-Cookie: a=b", "x\ny", "x\x00y", "x\x1b[31m", "x\x85y"):
                 answer = app.post("/v1/batch", {"batch": []}, method="OPTIONS", headers={name: bad}, validate=False)
@@ -331,7 +331,7 @@ def test_no_path_from_a_request_reaches_the_file_system(app: Server, sink: Sqlit
 
 
 @pytest.mark.parametrize(("part", "key"), [("quarantine_bytes", "nobody's"), ("rejected_bytes", "abc123")])
-def test_nobody_fills_the_disk_with_what_is_not_a_message(tmp_path: Path, part: str, key: str) -> None:
+def test_rejected_and_quarantined_data_cannot_fill_the_disk(tmp_path: Path, part: str, key: str) -> None:
     """R6, R7: quarantine and rejected are bounded; the newest are kept."""
     sink = SqliteSink(tmp_path / "data" / "trackcore.db", **{part: 1 << 20})
     server = serve_app(sink)

@@ -47,16 +47,16 @@ message_bytes = 1000
 
 
 def test_a_start_with_nothing(serve: Serve, run: Run, lines: Lines, tmp_path: Path) -> None:
-    """One command, and the line that it prints is enough to send a message."""
+    """One command, and its printed example is enough to send a message."""
     served = serve()
-    told = served.stderr()
+    output = served.stderr()
     data = tmp_path / "trackcore-data"
-    assert "Configuration: trackcore-data/trackcore.toml" in told
-    assert f"Log: {data / 'trackcore.db'}" in told
+    assert "Configuration: trackcore-data/trackcore.toml" in output
+    assert f"Log: {data / 'trackcore.db'}" in output
     assert data.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in data.iterdir()} == {0o600}
 
-    words = shlex.split(told.splitlines()[-1])
+    words = shlex.split(output.splitlines()[-1])
     assert words[0] == "curl"
     key = words[words.index("-u") + 1].removesuffix(":")
     assert words[-1] == f"http://127.0.0.1:{served.port}/v1/track"
@@ -124,14 +124,14 @@ def test_hang_up_reads_the_configuration_again(serve: Serve, tmp_path: Path, run
     wait_for(lambda: is_stored("second"))
     config.write_text("[sever]")
     served.process.send_signal(signal.SIGHUP)
-    wait_for(lambda: "The configuration stays as it was" in served.stderr())
+    wait_for(lambda: "Keeping the previous configuration" in served.stderr())
     assert "did you mean 'server'?" in served.stderr()
     assert is_stored("second")
 
 
 class TestRefusedStarts:
     def start(self, *arguments: str) -> str:
-        """Start in vain, and give what was told."""
+        """Expect that a start fails, and return the error output."""
         process = subprocess.run(
             [*COMMAND, "serve", *arguments], capture_output=True, timeout=PATIENCE, check=False, text=True
         )
@@ -151,20 +151,20 @@ class TestRefusedStarts:
     def test_the_address_is_none(self) -> None:
         assert "expected HOST:PORT" in self.start("--bind", "8080")
 
-    def test_the_configuration_has_a_mistake(self, tmp_path: Path) -> None:
+    def test_the_configuration_has_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "trackcore.toml").write_text(TWO_SOURCES.replace("write_keys", "write_kyes", 1))
-        assert "trackcore.toml: sources[0].write_kyes: there is no such setting; did you mean" in self.start()
+        assert "trackcore.toml: sources[0].write_kyes: unknown setting; did you mean" in self.start()
 
     def test_the_configuration_is_not_there(self) -> None:
         assert "No such file" in self.start("--config", "none.toml")
 
-    def test_there_is_no_source(self, tmp_path: Path) -> None:
+    def test_no_source_is_configured(self, tmp_path: Path) -> None:
         (tmp_path / "trackcore.toml").write_text("")
         assert "no source is configured" in self.start()
 
-    def test_the_log_is_no_log(self, tmp_path: Path) -> None:
+    def test_the_log_is_another_file(self, tmp_path: Path) -> None:
         (tmp_path / "trackcore.db").write_text("this is a text, and no SQLite file" * 100)
-        assert "no SQLite file" in self.start("--data", str(tmp_path))
+        assert "not a SQLite file" in self.start("--data", str(tmp_path))
 
     def test_the_log_cannot_be_there(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -217,7 +217,7 @@ def test_many_clients_at_once(serve: Serve, run: Run, lines: Lines) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_when_told(serve: Serve, run: Run, how: signal.Signals) -> None:
+def test_it_stops_on_a_signal(serve: Serve, run: Run, how: signal.Signals) -> None:
     served = serve("--write-key", "key", "--workers", "2")
     assert served.post("/v1/track", TRACK, "key")[0] == 200
     served.process.send_signal(how)
@@ -227,22 +227,22 @@ def test_it_stops_when_told(serve: Serve, run: Run, how: signal.Signals) -> None
     assert len(run("events").stdout.splitlines()) == 1
 
 
-def test_who_listens_to_the_world_is_told() -> None:
+def test_a_public_address_is_reported() -> None:
     process = subprocess.Popen(
         [*COMMAND, "serve", "--bind", "0.0.0.0:0", "--write-key", "it's"], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    told = [process.stderr.readline() for _ in range(7)]
+    output = [process.stderr.readline() for _ in range(7)]
     process.terminate()
     assert process.wait(PATIENCE) == 0
     process.stderr.close()
-    assert re.search(r"Listening on http://localhost:\d+\n", "".join(told))
-    assert any("plain HTTP" in line for line in told)
-    assert "it's:" in shlex.split(told[-1])
+    assert re.search(r"Listening on http://localhost:\d+\n", "".join(output))
+    assert any("plain HTTP" in line for line in output)
+    assert "it's:" in shlex.split(output[-1])
 
 
 def test_an_app_by_itself(run: Run, lines: Lines, tmp_path: Path) -> None:
-    """The other way in: any WSGI server, the configuration named by the environment."""
+    """The other entry point: any WSGI server, with the configuration named by the environment."""
     (tmp_path / "named.toml").write_text(TWO_SOURCES)
     program = (
         "import sys, trackcore_server\n"

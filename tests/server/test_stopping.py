@@ -1,6 +1,6 @@
-"""Stopping, at each moment and by each way: it ends, with 0, and keeps what it has acknowledged.
+"""Stopping at each moment and in each way: the server exits with 0 and keeps all acknowledged messages.
 
-`interrupted.py` brings the worst moments about; there a process has an hour to stop, so one that hangs is seen.
+`interrupted.py` creates the worst moments; there a process has an hour to stop, so that a hanging one is noticed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def stalled() -> Iterator[tuple[EndpointServer, threading.Event]]:
 
 
 def check_end(served: Served) -> None:
-    """Expect that it ends with 0, with nothing that looks like a failure, and leaves no process behind."""
+    """Expect that the server exits with 0, without output like a failure, and leaves no process behind."""
     assert served.process.wait(PATIENCE) == 0
     assert WRONG.findall(served.stderr()) == []
     with pytest.raises(ProcessLookupError):
@@ -118,7 +118,7 @@ class TestMoments:
 
     @pytest.mark.parametrize("how", [TERM, INT])
     def test_before_it_serves(self, start: Start, how: signal.Signals) -> None:
-        """Before there is anything to finish a signal ends it as it ends any process."""
+        """A signal ends a process as usual before it has anything to finish."""
         os.mkfifo("waited-for.toml")
         served = start(AT_ANY_TIME, "--config", "waited-for.toml", ready=False)
         with os.fdopen(wait_for(lambda: open_if_read("waited-for.toml")), "wb"):
@@ -132,13 +132,13 @@ class TestMoments:
         assert (done.returncode, done.stdout, done.stderr) == (-INT, b"", b"")
 
     def test_while_its_first_configuration_is_written(self, start: Start) -> None:
-        """What it leaves is not in the way of the next start."""
+        """Its leftovers do not prevent the next start."""
         served = start("while its first configuration is written", ready=False)
         assert served.process.wait(PATIENCE) == -TERM
         start(AT_ANY_TIME)
 
     def test_before_delivery_has_its_configuration(self) -> None:
-        """The server was killed when it had just started the process that delivers."""
+        """The server was killed when it had just started the delivery process."""
         command = [sys.executable, "-W", "error", "-m", "trackcore_server.delivery.child"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=PATIENCE)
         assert (done.returncode, done.stderr) == (0, b"")
@@ -162,7 +162,7 @@ class TestConnections:
             check_end(served)
 
     def test_one_that_has_sent_nothing_for_long(self, start: Start, how: signal.Signals) -> None:
-        """No thread waits for it any more, but the loop of the worker does."""
+        """No thread waits for it any more, only the loop of the worker."""
         served = start("while a connection is set aside", "--write-key", "key")
         with socket.create_connection(("127.0.0.1", served.port), PATIENCE):
             wait_for(lambda: "set aside" in served.stderr())
@@ -185,7 +185,7 @@ class TestConnections:
 )
 @pytest.mark.parametrize("to_all", [False, True], ids=["the first process", "all"])
 def test_signals(start: Start, run: Any, signals: tuple[signal.Signals, ...], to_all: bool) -> None:
-    """A terminal sends Ctrl-C to all processes of a server, and a service manager may send SIGTERM so."""
+    """A terminal sends Ctrl-C to all processes of a server; a service manager may do the same with SIGTERM."""
     Path("trackcore.toml").write_text(WEBSITE + HOOK.format(url="http://127.0.0.1:9"))
     served = start(AT_ANY_TIME, "--workers", "2", "--data", ".")
     assert served.post("/v1/track", TRACK, "key")[0] == 200
@@ -196,7 +196,7 @@ def test_signals(start: Start, run: Any, signals: tuple[signal.Signals, ...], to
 
 
 def test_a_request_that_ends_too_late_writes_into_no_file(tmp_path: Path) -> None:
-    """Its thread wakes a loop that has ended, by a file descriptor that may be another file's."""
+    """Its thread wakes a loop that has ended, by a descriptor that may belong to another file."""
     wake_up = WakeUp()
     wake_up.init()
     wake_up.close()
@@ -210,7 +210,7 @@ def test_a_request_that_ends_too_late_writes_into_no_file(tmp_path: Path) -> Non
 
 
 class TestReload:
-    """SIGHUP waits for what the processes before have in progress; a stop does not wait for that wait."""
+    """SIGHUP waits for the requests in progress of the previous workers; a stop ends that wait."""
 
     def test_requests(self, start: Start, run: Any) -> None:
         served = start(AT_ANY_TIME, "--write-key", "key", "--data", ".")

@@ -1,4 +1,4 @@
-"""What gunicorn itself refuses, and clients that are slow on purpose, on a real server."""
+"""Requests that gunicorn itself rejects, and deliberately slow clients, on a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def served(serve: Callable[..., Served]) -> Served:
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """Send bytes and give everything that comes back until the server closes."""
+    """Send bytes and return the response until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(request)
         received = b""
@@ -38,7 +38,7 @@ def exchange(port: int, request: bytes) -> bytes:
 
 
 def answer_of(received: bytes) -> tuple[int, dict[str, str], Any]:
-    """Take an answer apart: status, headers, body as JSON."""
+    """Parse a response into status, headers and JSON body."""
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
@@ -64,7 +64,7 @@ def answer_of(received: bytes) -> tuple[int, dict[str, str], Any]:
         (b"POST /v1/track HTTP/1.1\r\nExpect: miracles\r\n\r\n", 417, "expectation_failed"),
     ],
 )
-def test_what_gunicorn_refuses_is_json(served: Served, request_head: bytes, status: int, code: str) -> None:
+def test_a_rejection_of_gunicorn_is_json(served: Served, request_head: bytes, status: int, code: str) -> None:
     """R2: "Every non-200 body is a JSON object with top-level string `code` and `message`, plus `success: false`"."""
     found, headers, body = answer_of(exchange(served.port, request_head))
     assert (found, headers["content-type"]) == (status, "application/json")
@@ -85,8 +85,8 @@ def test_raw_utf_8_in_an_address_is_read(served: Served, run: Callable[..., Any]
 
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}XX0\r\n\r\n", b"-2\r\n{}\r\n0\r\n\r\n"])
-def test_a_malformed_chunk_is_no_fault_of_ours(served: Served, chunks: bytes) -> None:
-    """R1: what could not be parsed is a 400.  What follows on the connection is no request."""
+def test_a_malformed_chunk_is_not_an_internal_error(served: Served, chunks: bytes) -> None:
+    """R1: a request that cannot be parsed gets a 400, and the rest of the connection is ignored."""
     head = b"POST /v1/track HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     status, _, body = answer_of(exchange(served.port, head + chunks))
     assert (status, body["code"]) == (400, "incomplete_body")
@@ -139,7 +139,7 @@ def quick_port(tmp_path: Path) -> Iterator[int]:
     ids=["head", "body", "chunk"],
 )
 def test_clients_that_stop_sending_do_not_stop_the_server(quick_port: int, start: bytes) -> None:
-    """With as many such clients as threads, all others would wait for ever."""
+    """As many such clients as threads would block all others."""
     idle = [socket.create_connection(("127.0.0.1", quick_port), PATIENCE) for _ in range(4)]
     for connection in idle:
         connection.sendall(start)

@@ -1,4 +1,4 @@
-// Questions to the server.  An answer that is no answer is an Error with the server's own sentence.
+// Requests to the server.  A failure is an Error with the message of the server.
 
 async function request(path, options = {}) {
   const response = await fetch(path, { cache: "no-store", ...options });

@@ -10,7 +10,7 @@ const COLOURS = 6;
 const short = (value) =>
   value >= 10_000 ? `${Math.round(value / 1_000)}k` : value >= 100 ? String(Math.round(value)) : String(+value.toPrecision(2));
 
-/** Stacked bars: `series` maps a name to one value for each bucket, null where it is not known yet. */
+/** Stacked bars: `series` maps a name to one value for each bucket, null if not counted yet. */
 export function bars(figure, { title, unit, series, since, bucketSeconds, scale = 1, isCut = false }) {
   const sums = Object.entries(series).map(([name, values]) => [name, values.reduce((sum, value) => sum + (value ?? 0), 0)]);
   sums.sort((one, other) => other[1] - one[1]);
@@ -50,7 +50,7 @@ export function bars(figure, { title, unit, series, since, bucketSeconds, scale 
   figure.replaceChildren(caption, drawing, legend);
 }
 
-/** A band from the least to the largest, and a line for the median: `values` has [least, median, largest] or null. */
+/** A band from minimum to maximum, and a line for the median: `values` has [minimum, median, maximum] or null. */
 export function band(figure, { title, unit, values, since, bucketSeconds }) {
   const known = values.filter(Boolean);
   const reach = Math.max(...known.flat().map(Math.abs), 0.1);
@@ -79,7 +79,7 @@ export function band(figure, { title, unit, values, since, bucketSeconds }) {
       ? `${timeOf(since, bucketSeconds, at)} median ${seconds(value[1])}, ${seconds(value[0])} to ${seconds(value[2])}`
       : now ? "" : "· none";
   });
-  const legend = el("ul", { class: "legend" }, el("li", { class: "c0" }, "median"), el("li", { class: "bandkey" }, "least to largest, of a sample"));
+  const legend = el("ul", { class: "legend" }, el("li", { class: "c0" }, "median"), el("li", { class: "bandkey" }, "minimum to maximum of a sample"));
   figure.replaceChildren(el("figcaption", {}, el("strong", {}, title), ` ${unit} `, readout), drawing, legend);
 }
 
@@ -117,15 +117,15 @@ function axes(drawing, width, { top, bottom, since, bucketSeconds, buckets }) {
   );
 }
 
-const pointed = new WeakMap(); // of each figure: the bucket under the pointer, which outlives a new drawing
+const pointed = new WeakMap(); // of each figure: the bucket under the pointer, kept when the figure is redrawn
 
-function follow(figure, drawing, { width, step }, tell) {
+function follow(figure, drawing, { width, step }, show) {
   const cursor = svg("rect", { y: 4, width: step, height: HEIGHT - BOTTOM - 4, x: -100, class: "cursor" });
   drawing.append(cursor);
   const point = (at) => {
     pointed.set(figure, at);
     cursor.setAttribute("x", at === null ? -100 : LEFT + at * step);
-    tell(at);
+        show(at);
   };
   drawing.addEventListener("pointermove", (event) => {
     const place = drawing.getBoundingClientRect();

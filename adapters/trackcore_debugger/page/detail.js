@@ -1,4 +1,4 @@
-// The story of one record: why it came out as it did, the message as a tree, and its text.
+// The explanation of one record: how it was processed, the message as a tree, and its text.
 import { clock, count, el, visible } from "./dom.js";
 import { parseExactly, tree } from "./tree.js";
 
@@ -6,18 +6,18 @@ const RAW_CHARS = 20_000;
 const PARTS = { messages: "Message", duplicates: "Duplicate", rejected: "Rejected", quarantine: "Quarantined request" };
 
 /** Make the content of the detail view; `onRepair` and `onGo(hash)` are what its buttons do. */
-export function story(told, { onRepair, onClose, onGo }) {
-  const kept = told.outcome === "accepted" || told.outcome === "duplicate";
-  const title = told.part === "duplicates" ? PARTS.duplicates : `${PARTS[told.part]} ${told.seq}`;
+export function explanation(record, { onRepair, onClose, onGo }) {
+  const isAccepted = record.outcome === "accepted" || record.outcome === "duplicate";
+  const title = record.part === "duplicates" ? PARTS.duplicates : `${PARTS[record.part]} ${record.seq}`;
   return [
     el(
       "div",
       { class: "title" },
-      el("h2", { tabindex: "-1" }, title, " ", el("span", { class: `badge ${told.outcome}` }, told.outcome)),
+      el("h2", { tabindex: "-1" }, title, " ", el("span", { class: `badge ${record.outcome}` }, record.outcome)),
       el("button", { type: "button", class: "close", "aria-label": "Close", title: "Esc", click: onClose }, "✕"),
     ),
-    ...(kept ? keptSections(told, onGo) : refusedSections(told, onRepair, onGo)),
-    ...contentSections(told, kept),
+    ...(isAccepted ? acceptedSections(record, onGo) : rejectedSections(record, onRepair, onGo)),
+    ...contentSections(record, isAccepted),
   ].filter(Boolean);
 }
 
@@ -30,7 +30,7 @@ function facts(pairs) {
   return el("dl", {}, ...rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-/** Text in which what stands between backticks is code. */
+/** Text with code between backticks. */
 function prose(text) {
   const parts = visible(text).split("`");
   return el("span", {}, ...parts.map((part, at) => (at % 2 ? el("code", {}, part) : part)));
@@ -38,17 +38,17 @@ function prose(text) {
 
 const mono = (text) => el("code", { dir: "auto" }, visible(text));
 
-function keptSections(told, onGo) {
-  const { time } = told;
-  const ids = Object.entries(told.ids).map(([name, value]) => [
+function acceptedSections(record, onGo) {
+  const { time } = record;
+  const ids = Object.entries(record.ids).map(([name, value]) => [
     name,
-    el("span", {}, mono(value), told.coerced.includes(name) ? el("em", {}, " came as a number") : null),
+    el("span", {}, mono(value), record.coerced.includes(name) ? el("em", {}, " came as a number") : null),
   ]);
   const skew = time.clockSkewSeconds;
   return [
-    told.outcome === "duplicate" && section("Duplicate", duplicateOf(told, onGo)),
-    told.warnings.length > 0 && section("Warnings", ...told.warnings.map(warning)),
-    section("Source", el("p", {}, el("strong", {}, visible(told.source.name)), ": ", prose(told.source.because))),
+    record.outcome === "duplicate" && section("Duplicate", duplicateOf(record, onGo)),
+    record.warnings.length > 0 && section("Warnings", ...record.warnings.map(warning)),
+    section("Source", el("p", {}, el("strong", {}, visible(record.source.name)), ": ", prose(record.source.because))),
     section("Ids", facts(ids)),
     section(
       "Time",
@@ -61,34 +61,34 @@ function keptSections(told, onGo) {
         ["timestamp", time.timestamp && mono(time.timestamp)],
       ]),
     ),
-    told.inherited.length > 0 &&
-      section("From the batch", el("ul", {}, ...told.inherited.map((path) => el("li", {}, mono(path))))),
-    told.destinations.length > 0 && section("Destinations", el("ul", { class: "plain" }, ...told.destinations.map(destination))),
+    record.inherited.length > 0 &&
+      section("From the batch", el("ul", {}, ...record.inherited.map((path) => el("li", {}, mono(path))))),
+    record.destinations.length > 0 && section("Destinations", el("ul", { class: "plain" }, ...record.destinations.map(destination))),
   ];
 }
 
-function duplicateOf(told, onGo) {
-  if (told.duplicateOf === null) return el("p", {}, "This source has sent this messageId before. That message is gone by now.");
-  const go = el("button", { type: "button", class: "link", click: () => onGo(`messages/${told.duplicateOf}`) });
-  go.append(`message ${told.duplicateOf}`);
-  return el("p", {}, "This source has sent this messageId before: ", go, ". It is stored once. ", el("span", { class: "quiet" }, KEPT));
+function duplicateOf(record, onGo) {
+  if (record.duplicateOf === null) return el("p", {}, "This source sent this messageId before. That message was deleted since.");
+  const go = el("button", { type: "button", class: "link", click: () => onGo(`messages/${record.duplicateOf}`) });
+  go.append(`message ${record.duplicateOf}`);
+  return el("p", {}, "This source sent this messageId before: ", go, ". It is stored once. ", el("span", { class: "quiet" }, KEPT));
 }
 
-const KEPT = "Of duplicates the log keeps the newest, up to 16 MiB, and of very many at once a part.";
+const KEPT = "The log keeps the newest duplicates, up to 16 MiB, and only some of a large burst.";
 
-function destination(told) {
-  const sign = el("span", { class: told.chosen ? "yes" : "no" }, told.chosen ? "✓ goes to" : "✕ not to");
-  const options = told.options === undefined ? null : el("code", {}, visible(JSON.stringify(told.options)));
-  return el("li", {}, sign, " ", el("strong", {}, visible(told.destination)), `: ${visible(told.sentence)} `, options);
+function destination(record) {
+  const sign = el("span", { class: record.chosen ? "yes" : "no" }, record.chosen ? "✓ goes to" : "✕ not to");
+  const options = record.options === undefined ? null : el("code", {}, visible(JSON.stringify(record.options)));
+  return el("li", {}, sign, " ", el("strong", {}, visible(record.destination)), `: ${visible(record.sentence)} `, options);
 }
 
-function warning(told) {
-  const where = told.path ? ` at ${visible(told.path)}` : "";
+function warning(record) {
+  const where = record.path ? ` at ${visible(record.path)}` : "";
   return el(
     "details",
     { class: "about" },
-    el("summary", {}, el("strong", {}, visible(told.code)), `${where}: ${visible(told.message)}`),
-    ...about(told),
+    el("summary", {}, el("strong", {}, visible(record.code)), `${where}: ${visible(record.message)}`),
+    ...about(record),
   );
 }
 
@@ -108,27 +108,27 @@ function link(address) {
   return el("a", { href: address, rel: "noreferrer noopener", target: "_blank" }, address);
 }
 
-function refusedSections(told, onRepair, onGo) {
-  const size = told.limit === undefined ? null : `${count(told.limit)} ${told.unit}`;
+function rejectedSections(record, onRepair, onGo) {
+  const size = record.limit === undefined ? null : `${count(record.limit)} ${record.unit}`;
   return [
     section(
       "Why",
-      el("p", {}, el("strong", {}, visible(told.code)), ": ", prose(told.message)),
+      el("p", {}, el("strong", {}, visible(record.code)), ": ", prose(record.message)),
       facts([
-        ["source", told.source ? visible(told.source.name) : null],
-        ["received", clock(told.receivedAt)],
-        ["endpoint", told.endpoint],
-        ["write key", told.part === "quarantine" ? visible(told.writeKey ?? "none") : null],
-        ["path", told.path ? mono(told.path) : null],
-        ["found", told.found ? mono(told.found) : null],
-        ["allowed", told.allowed ? prose(told.allowed) : null],
+        ["source", record.source ? visible(record.source.name) : null],
+        ["received", clock(record.receivedAt)],
+        ["endpoint", record.endpoint],
+        ["write key", record.part === "quarantine" ? visible(record.writeKey ?? "none") : null],
+        ["path", record.path ? mono(record.path) : null],
+        ["found", record.found ? mono(record.found) : null],
+        ["allowed", record.allowed ? prose(record.allowed) : null],
         ["limit", size],
-        ["this one", told.actual === undefined ? null : `${count(told.actual)} ${told.unit}`],
-        [`byte ${told.position}`, told.excerpt ? excerpt(told.excerpt) : null],
+        ["this one", record.actual === undefined ? null : `${count(record.actual)} ${record.unit}`],
+        [`byte ${record.position}`, record.excerpt ? excerpt(record.excerpt) : null],
       ]),
-      ...about(told),
+      ...about(record),
     ),
-    section("Receive again", ...repairing(told, onRepair, onGo)),
+    section("Reprocess", ...repairing(record, onRepair, onGo)),
   ];
 }
 
@@ -136,49 +136,49 @@ function excerpt([before, after]) {
   return el("code", {}, visible(before), el("mark", {}, visible(after.slice(0, 1)) || "(the end)"), visible(after.slice(1)));
 }
 
-function repairing(told, onRepair, onGo) {
-  if (told.repairedAs) {
-    const links = told.repairedAs.map((seq) =>
+function repairing(record, onRepair, onGo) {
+  if (record.repairedAs) {
+    const links = record.repairedAs.map((seq) =>
       el("button", { type: "button", class: "link", click: () => onGo(`messages/${seq}`) }, String(seq)),
     );
-    return [el("p", {}, "This was repaired. It is in the log as ", ...links.flatMap((one, n) => (n ? [", ", one] : [one])), ".")];
+    return [el("p", {}, "Repaired: it is in the log as ", ...links.flatMap((one, n) => (n ? [", ", one] : [one])), ".")];
   }
-  const button = el("button", { type: "button", id: "repair" }, "Receive again");
+  const button = el("button", { type: "button", id: "repair" }, "Reprocess");
   const outcome = el("p", { role: "status" });
   button.addEventListener("click", async () => {
     button.disabled = true;
     outcome.textContent = await onRepair();
     button.disabled = false;
   });
-  const hint = "Once the configuration is mended, this goes through intake with its first receivedAt. Doing it twice does no harm.";
+  const hint = "After the cause is fixed, reprocess it with the current configuration; receivedAt stays the same. A second run stores nothing twice.";
   return [el("p", { class: "quiet" }, hint), button, outcome];
 }
 
-function contentSections(told, kept) {
-  const text = told.payload;
+function contentSections(record, isAccepted) {
+  const text = record.payload;
   if (typeof text !== "string") return [];
   const found = [];
-  if (told.encoding !== "base64") {
+  if (record.encoding !== "base64") {
     try {
       found.push(section("Message", tree(parseExactly(text))));
     } catch {
-      // It is no JSON, which is what the story says; the text is shown below.
+      // It is not JSON, as the explanation states; the text is shown below.
     }
   }
-  if (told.batch) found.push(raw("What its batch said for all, or its import", told.batch, `${count(told.batch.length)} characters`));
-  if (!kept) {
-    const name = told.encoding === "base64" ? "Bytes as received, in base64" : "Text as received";
+  if (record.batch) found.push(raw("Batch-level fields, or those of its import", record.batch, `${count(record.batch.length)} characters`));
+  if (!isAccepted) {
+    const name = record.encoding === "base64" ? "Bytes as received, in base64" : "Text as received";
     found.push(raw(name, text, `${count(text.length)} characters`));
     return found;
   }
-  if (told.received) found.push(raw(`Bytes as received${base64(told.received)}`, told.received.payload, `${count(told.received.bytes)} bytes`));
+  if (record.received) found.push(raw(`Bytes as received${base64(record.received)}`, record.received.payload, `${count(record.received.bytes)} bytes`));
   else found.push(el("p", { class: "quiet" }, GONE));
-  found.push(raw("Text as stored", text, `${count(told.storedBytes)} bytes`));
+  found.push(raw("Text as stored", text, `${count(record.storedBytes)} bytes`));
   return found;
 }
 
 const GONE =
-  "The bytes as received are not remembered: each worker process keeps those of its newest messages in memory, up to 8 MiB, until it ends. The text as stored is the message with what the server made of it.";
+  "The bytes as received are no longer in memory: each worker process keeps those of its newest messages, up to 8 MiB, until it ends. The text as stored includes the changes of the server.";
 
 const base64 = (received) => (received.encoding === "base64" ? ", in base64" : "");
 
@@ -193,7 +193,7 @@ async function copied(button, text) {
 
 function raw(name, text, size) {
   const shown = el("pre", { dir: "auto" }, visible(text.slice(0, RAW_CHARS)));
-  // Browsers let a page copy over https and on this machine only.
+  // Browsers allow copying only over https and on this machine.
   const copy = navigator.clipboard ? el("button", { type: "button", click: () => copied(copy, text) }, "Copy") : null;
   const rest = text.length > RAW_CHARS ? el("p", { class: "quiet" }, `${count(text.length - RAW_CHARS)} more characters`) : null;
   return el("section", {}, el("details", { class: "raw" }, el("summary", {}, `${name} (${size})`), copy, shown, rest));

@@ -1,8 +1,8 @@
-// Elements, made so that nothing out of a message is ever taken for markup: text goes in as text, and only as text.
+// Elements, made so that message content is never interpreted as markup: text is inserted only as text.
 
 const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
-/** Show what does not show, or would turn the text around it, by its escape. */
+/** Show invisible characters, and those that change the direction of text, as escapes. */
 export function visible(text) {
   return String(text).replace(CONTROLS, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 }
@@ -34,7 +34,7 @@ export const byId = (id) => document.getElementById(id);
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short" });
 
-/** A time as a list shows it, in the time zone of the viewer; with the day where it is not today. */
+/** Format a time in the viewer's time zone, with the day unless it is today. */
 export function clock(text, { millis = true } = {}) {
   const time = new Date(text);
   if (Number.isNaN(time.valueOf())) return visible(text ?? "");

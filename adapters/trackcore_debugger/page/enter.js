@@ -1,4 +1,4 @@
-// The way in: by the token that is typed, or by the one behind the # of a link, which is never sent in an address.
+// Sign-in: by a typed token, or by the token after the # of a link, which is never sent in an address.
 import { enter } from "./api.js";
 import { byId } from "./dom.js";
 import { applyTheme } from "./theme.js";
@@ -27,5 +27,5 @@ function openByLink() {
   open(given);
 }
 
-addEventListener("hashchange", openByLink); // a link that is opened where this page is open already
+addEventListener("hashchange", openByLink); // a link that is opened while this page is already open
 openByLink();

@@ -1,10 +1,10 @@
-// A list of any length of which only what can be seen is in the document.
+// A virtual list: only the visible rows are in the document.
 //
-// The rows are a few dozen elements, each placed where its record belongs and filled anew as the list is scrolled.  New
-// records go on top; who has scrolled down keeps seeing what he sees.
+// The rows are a few dozen elements, which are moved and refilled as the list is scrolled.  New records go on top; a list
+// that is scrolled down keeps its position.
 import { clock, el, visible } from "./dom.js";
 
-const MOST = 50_000;
+const MAX_RECORDS = 50_000;
 const SPARE = 6;
 const MARKS = { accepted: "✓", duplicate: "≡", rejected: "✕", quarantined: "⚠" };
 
@@ -41,22 +41,22 @@ export class List {
   prepend(records) {
     const stay = !this.isAtTop;
     this.records = records.concat(this.records);
-    if (this.records.length > MOST) this.records.length = MOST;
+    if (this.records.length > MAX_RECORDS) this.records.length = MAX_RECORDS;
     this.size();
     if (stay) this.viewport.scrollTop += records.length * this.height;
     this.draw();
   }
 
   append(records) {
-    this.records = this.records.concat(records).slice(0, MOST);
+    this.records = this.records.concat(records).slice(0, MAX_RECORDS);
     this.draw();
   }
 
   get isFull() {
-    return this.records.length >= MOST;
+    return this.records.length >= MAX_RECORDS;
   }
 
-  /** Mark the record of a key, and bring it into view if it is in the list. */
+  /** Select the record of a key, and scroll to it if it is in the list. */
   mark(key) {
     this.chosen = key;
     const index = this.indexOf(key);
@@ -103,7 +103,7 @@ export class List {
     this.holder.style.height = `${this.records.length * this.height}px`;
   }
 
-  /** Draw with the next frame, once, however often it is asked for. */
+  /** Draw with the next frame, once, however often it is called. */
   draw() {
     if (this.waiting) return;
     this.waiting = true;

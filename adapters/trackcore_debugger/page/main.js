@@ -1,35 +1,35 @@
-// The page: asks for what is new, lists it, and shows the story of what is chosen.
+// The page: it polls for new records, lists them, and shows the explanation of the selected one.
 import * as api from "./api.js";
 import { band, bars, delays } from "./charts.js";
-import { story } from "./detail.js";
+import { explanation } from "./detail.js";
 import { byId, clock, count, el } from "./dom.js";
 import { List, keyOf } from "./list.js";
 import { applyTheme, nextTheme } from "./theme.js";
 
 const POLL = 400;
-const BUSY_POLL = 1_000; // where more comes than can be read, there is no hurry
+const BUSY_POLL = 1_000; // when more arrives than anyone can read
 const CHARTS = 2_000;
-const CHARTS_PARTIAL = 250; // until all is counted
+const CHARTS_PARTIAL = 250; // until everything is counted
 const SEARCHES = 5;
 const ENOUGH = 40;
 const ALL_PARTS = "messages,duplicates,rejected,quarantine";
 
 const state = {
-  cursors: null, // up to where the newer have been listed
-  log: "", // what tells the log of the cursors from another in its place
-  back: null, // from where down the older are to be looked at
+  cursors: null, // the newest listed number of each part
+  log: "", // identifies the log of the cursors, in case another replaces it
+  back: null, // where the search for older records continues
   isPaused: false,
   isEnd: false,
   isSearching: false,
-  said: "", // in answer to a jump
+  notice: "", // the answer to a jump
   searches: 0,
   reached: null,
   unseen: 0,
   skipped: 0,
   trouble: "",
-  chartsAt: 0, // when the charts are to be drawn again; they come with what is new
-  turn: 0, // counts filters: an answer to an earlier one is dropped
-  isLost: false, // there was no answer to begin the list with
+  chartsAt: 0, // when to draw the charts again; they come with new records
+  turn: 0, // counts changes of the filter: answers to an earlier filter are dropped
+  isLost: false, // the list could not be started for lack of an answer
 };
 
 const list = new List(byId("viewport"), byId("rows"), {
@@ -41,7 +41,7 @@ const list = new List(byId("viewport"), byId("rows"), {
   },
 });
 
-// What is wanted
+// Filters
 
 function wanted() {
   const parts = [...byId("parts").querySelectorAll("input")].filter((box) => box.checked).map((box) => box.name);
@@ -57,7 +57,7 @@ function wanted() {
 
 const isFiltered = () => Object.entries(wanted()).some(([name, value]) => (name === "parts" ? value !== ALL_PARTS : value));
 
-async function listAnew() {
+async function restartList() {
   const turn = ++state.turn;
   Object.assign(state, { cursors: null, back: null, isEnd: false, isSearching: false, searches: 0 });
   Object.assign(state, { reached: null, unseen: 0, skipped: 0, isLost: false });
@@ -87,12 +87,12 @@ function offer(select, names, titles = {}) {
   select.append(...names.filter((name) => !known.has(name)).map((name) => el("option", { value: name, title: titles[name] }, name)));
 }
 
-// The newer
+// Newer records
 
 async function poll() {
   let wait = POLL;
   if (state.isLost && !document.hidden) {
-    await listAnew();
+    await restartList();
   } else if (!state.isPaused && state.cursors !== null && !document.hidden) {
     const turn = state.turn;
     try {
@@ -112,7 +112,7 @@ async function poll() {
 
 function take(found) {
   if (found.isAnotherLog) {
-    listAnew();
+    restartList();
     return;
   }
   state.cursors = found.cursors;
@@ -123,7 +123,7 @@ function take(found) {
   list.prepend(found.rows);
 }
 
-// The older
+// Older records
 
 async function searchOlder() {
   if (state.isSearching || state.isEnd || state.back === null || state.searches >= SEARCHES || list.isFull) return showFoot();
@@ -138,7 +138,7 @@ async function searchOlder() {
     state.isEnd = found.isEnd;
     state.reached = found.reached;
     rows = found.rows.length;
-    // One search after another, until there is something to show; but not for ever without being asked.
+    // Search again until there are enough rows, but at most SEARCHES times without a click.
     state.searches = rows >= ENOUGH ? 0 : state.searches + 1;
     list.append(found.rows);
   } catch (error) {
@@ -150,10 +150,10 @@ async function searchOlder() {
   return list.draw();
 }
 
-// What is said
+// Status texts
 
 function showState() {
-  const skipped = state.skipped ? `, ${count(state.skipped)} passed over` : "";
+  const skipped = state.skipped ? `, ${count(state.skipped)} skipped` : "";
   const mode = state.trouble ? `No answer: ${state.trouble}` : state.isPaused ? "Paused" : "Live";
   const text = `${mode} · ${count(list.records.length)} listed${skipped}`;
   const shown = byId("state");
@@ -168,59 +168,59 @@ function showUnseen() {
 }
 
 function showFoot() {
-  const back = state.reached === null ? "" : `Looked back to ${clock(state.reached, { millis: false })}.`;
-  const text = state.isSearching ? `${back} Searching…` : state.isEnd ? "This is where the log begins." : back;
-  const nothing = isFiltered() ? "Nothing like this is in the log." : "There is nothing in the log yet.";
+  const back = state.reached === null ? "" : `Searched back to ${clock(state.reached, { millis: false })}.`;
+  const text = state.isSearching ? `${back} Searching…` : state.isEnd ? "Start of the log." : back;
+  const nothing = isFiltered() ? "No record in the log matches the filters." : "The log is empty.";
   const found = list.records.length || state.isSearching || !state.isEnd ? text : nothing;
-  byId("foot-text").textContent = state.said || found;
+  byId("foot-text").textContent = state.notice || found;
   byId("further").hidden = state.isSearching || state.isEnd || state.searches < SEARCHES;
 }
 
-// The story of one
+// The explanation of one record
 
 const go = (hash) => {
-  if (location.hash === `#${hash}`) openStory();
+  if (location.hash === `#${hash}`) openDetail();
   else location.hash = hash;
 };
 
-async function openStory() {
+async function openDetail() {
   const asked = location.hash;
   const [part, seq] = asked.slice(1).split("/");
   const view = byId("detail");
   if (!/^\d+$/.test(seq ?? "")) {
     view.hidden = true;
-    document.body.classList.remove("telling");
+    document.body.classList.remove("has-detail");
     return;
   }
   let shown;
   try {
-    const told = await api.detail(part, seq);
-    shown = story(told, { onRepair: () => repair(part, seq), onClose: closeStory, onGo: go });
+    const record = await api.detail(part, seq);
+    shown = explanation(record, { onRepair: () => repair(part, seq), onClose: closeDetail, onGo: go });
   } catch (error) {
-    shown = [el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeStory }, "Close")];
+    shown = [el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeDetail }, "Close")];
   }
-  if (location.hash !== asked) return; // another was opened meanwhile, or this one closed
+  if (location.hash !== asked) return; // meanwhile another was opened, or this one was closed
   view.replaceChildren(...shown);
   view.hidden = false;
   view.scrollTop = 0;
-  document.body.classList.add("telling");
+  document.body.classList.add("has-detail");
   list.mark(`${part}/${seq}`);
   view.querySelector("h2")?.focus({ preventScroll: true });
 }
 
-function closeStory() {
+function closeDetail() {
   history.pushState(null, "", location.pathname);
-  openStory();
+  openDetail();
   byId("viewport").focus();
 }
 
 async function repair(part, seq) {
   try {
-    const told = await api.repair(part, seq);
-    const counts = `${count(told.stored)} stored, ${count(told.duplicates)} stored before, ${count(told.rejected)} rejected`;
-    const why = `${told.code}: ${told.detail}.`;
-    if (told.outcome === "refused") return `Refused again: ${why}`;
-    return told.outcome === "repaired" ? `Repaired: ${counts}.` : `Repaired in part: ${counts}; first: ${why}`;
+    const result = await api.repair(part, seq);
+    const counts = `${count(result.stored)} stored, ${count(result.duplicates)} stored before, ${count(result.rejected)} rejected`;
+    const why = `${result.code}: ${result.detail}.`;
+    if (result.outcome === "refused") return `Rejected again: ${why}`;
+    return result.outcome === "repaired" ? `Repaired: ${counts}.` : `Partly repaired: ${counts}; first rejection: ${why}`;
   } catch (error) {
     return error.message;
   }
@@ -230,20 +230,20 @@ async function jump(event) {
   event.preventDefault();
   const id = byId("jump-id").value.trim();
   if (!id) return;
-  say("");
+  notify("");
   try {
     const { rows } = await api.find(id);
     if (rows.length) go(keyOf(rows[0]));
-    if (rows.length > 1) say(`${id} is the id or the number of messages ${rows.map((row) => row.seq).join(", ")}.`);
-    else if (!rows.length) say(`No message has the id or the number ${id}.`);
+    if (rows.length > 1) notify(`${id} is the id or number of messages ${rows.map((row) => row.seq).join(", ")}.`);
+    else if (!rows.length) notify(`No message has the id or number ${id}.`);
   } catch (error) {
-    say(error.message);
+    notify(error.message);
   }
 }
 
-// What is said stands until the next jump: the list, which goes on by itself, must not talk over it.
-function say(text) {
-  state.said = text;
+// A notice stays until the next jump: updates of the list must not replace it.
+function notify(text) {
+  state.notice = text;
   showFoot();
 }
 
@@ -257,7 +257,7 @@ async function askCharts() {
   try {
     drawCharts(await api.charts(byId("range").value));
   } catch {
-    // The list says what is wrong with the server; the charts stay as they were.
+    // The list shows the error; the charts stay as they were.
   }
 }
 
@@ -280,7 +280,7 @@ function pause() {
   state.isPaused = !state.isPaused;
   const button = byId("pause");
   button.setAttribute("aria-pressed", state.isPaused);
-  button.textContent = state.isPaused ? "Go on" : "Pause";
+  button.textContent = state.isPaused ? "Resume" : "Pause";
   showState();
 }
 
@@ -302,7 +302,7 @@ const KEYS = {
   "/": () => byId("filter-text").focus(),
   g: () => byId("jump-id").focus(),
   "?": () => byId("help").showModal(),
-  Escape: () => !byId("detail").hidden && closeStory(),
+  Escape: () => !byId("detail").hidden && closeDetail(),
 };
 
 function onKey(event) {
@@ -325,7 +325,7 @@ function onKey(event) {
 let typing;
 function onFilter(event) {
   clearTimeout(typing);
-  typing = setTimeout(listAnew, event.type === "input" && event.target.matches("input:not([type=checkbox])") ? 250 : 0);
+  typing = setTimeout(restartList, event.type === "input" && event.target.matches("input:not([type=checkbox])") ? 250 : 0);
 }
 
 async function begin() {
@@ -349,12 +349,12 @@ async function begin() {
     location.reload();
   });
   document.addEventListener("keydown", onKey);
-  addEventListener("hashchange", openStory);
+  addEventListener("hashchange", openDetail);
   if (location.hash && !location.hash.includes("/")) history.replaceState(null, "", location.pathname);
   if (matchMedia("(max-width: 700px)").matches) toggleCharts();
 
-  await listAnew();
-  openStory();
+  await restartList();
+  openDetail();
   poll();
   askCharts();
 }

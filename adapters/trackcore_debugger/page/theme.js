@@ -1,4 +1,4 @@
-// Light, dark, or as the system says; remembered in this browser.
+// Light, dark, or the system's theme; stored in this browser.
 
 const THEMES = ["system", "light", "dark"];
 const KEY = "trackcore-theme";
@@ -21,7 +21,7 @@ export function nextTheme() {
   try {
     localStorage.setItem(KEY, theme);
   } catch {
-    // A browser that keeps nothing still shows the theme until the page is left.
+    // A browser without storage still shows the theme until the page is closed.
   }
   return applyTheme(theme);
 }

@@ -1,17 +1,17 @@
-// JSON as a tree that folds.  What is folded is not in the document, so a large message costs no more than it shows.
+// JSON as a collapsible tree.  Collapsed parts are not in the document, so a large message costs only its visible part.
 import { count, el, visible } from "./dom.js";
 
 const LONG = 400;
 const MANY = 100;
 
-/** A number that JavaScript would round, or write otherwise, as it stands in the text. */
+/** The source text of a number that JavaScript would round or write differently. */
 class Exact {
   constructor(text) {
     this.text = text;
   }
 }
 
-/** Read JSON without losing digits, where the browser tells the text of a number. */
+/** Parse JSON without losing digits, if the browser provides the source text of numbers. */
 export function parseExactly(text) {
   return JSON.parse(text, (key, value, context) =>
     typeof value === "number" && context?.source !== undefined && String(value) !== context.source

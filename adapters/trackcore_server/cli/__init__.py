@@ -1,4 +1,4 @@
-"""The `trackcore` command: one module for each subcommand; a module with an underscore is no command but serves them.
+"""The `trackcore` command: one module for each subcommand; modules with an underscore are shared helpers.
 
-`main` puts the subcommands together and turns errors into one line and an exit code.
+`main` collects the subcommands and turns errors into one line and an exit code.
 """

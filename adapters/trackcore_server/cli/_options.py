@@ -1,4 +1,4 @@
-"""What the subcommands share on the command line: options, the types of their values, and the shape of a failure."""
+"""Options that several subcommands have, the types of their values, and the form of a failure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, DEF
 from trackcore_server.config.units import parse_age, parse_bind
 
 FINDINGS = 1
-"""The exit code of a command that ran well and found something wrong in what it was given."""
+"""The exit code of a command that ran and found something wrong in its input."""
 
 UNUSABLE = 2
-"""The exit code when a command could not do its work: wrong usage or configuration, an unusable log or file."""
+"""The exit code of a command that could not run: wrong usage or configuration, an unusable log or file."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Failure(click.ClickException):
-    """The command cannot do its work: configuration, files, addresses."""
+    """The command cannot run because of its configuration, a file or an address."""
 
     exit_code = UNUSABLE
 
@@ -33,7 +33,7 @@ class Failure(click.ClickException):
 
 
 def read_bind(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    """Check an address to listen on: a callback of click."""
+    """Check an address to listen on (a click callback)."""
     try:
         if text is not None:
             parse_bind(text)
@@ -43,7 +43,7 @@ def read_bind(_: click.Context, parameter: click.Parameter, text: str | None) ->
 
 
 def read_since(_: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
-    """Read a time, ISO 8601 and in UTC unless it says otherwise, or an age: a callback of click."""
+    """Parse an ISO 8601 time, in UTC unless it has an offset, or an age (a click callback)."""
     if text is None:
         return None
     time = parse_timestamp(text) or _ago(text)
@@ -54,12 +54,12 @@ def read_since(_: click.Context, parameter: click.Parameter, text: str | None) -
 
 
 def location_options(command: _Command) -> _Command:
-    """Give a command `--config` and `--data`."""
+    """Add `--config` and `--data` to a command."""
     file_type = click.Path(path_type=Path, dir_okay=False)
     folder_type = click.Path(path_type=Path, file_okay=False)
-    config_help = f"Configuration file.  [default: ${CONFIG_VARIABLE}, else ./{CONFIG_NAME} if there is one]"
+    config_help = f"Configuration file.  [default: ${CONFIG_VARIABLE}, else ./{CONFIG_NAME} if it exists]"
     data_help = (
-        f"Data folder. It has the log, and {CONFIG_NAME} unless --config names another.  "
+        f"Data folder: contains the log, and {CONFIG_NAME} unless --config names another file.  "
         f"[default: the folder of the configuration file, else ./{DEFAULT_FOLDER}]"
     )
     command = click.option("--data", type=folder_type, metavar="DIR", help=data_help)(command)
@@ -67,8 +67,8 @@ def location_options(command: _Command) -> _Command:
 
 
 def listing_options(command: _Command) -> _Command:
-    """Give a command that lists part of the log `--since`, `--limit` and `--format`."""
-    since_help = "Only what was received since T: an ISO time, or an age such as 15m, 2h, 7d."
+    """Add `--since`, `--limit` and `--format` to a command that lists part of the log."""
+    since_help = "Only records received since T: an ISO time, or an age such as 15m, 2h, 7d."
     limit_help = "Only the newest N.  [default: 50 on a terminal, else all]"
     command = format_option(command)
     command = click.option("--limit", type=click.IntRange(min=1), metavar="N", help=limit_help)(command)
@@ -76,8 +76,8 @@ def listing_options(command: _Command) -> _Command:
 
 
 def format_option(command: _Command) -> _Command:
-    """Give a command that lists something `--format`."""
-    format_help = "jsonl: one JSON object a line.  [default: table on a terminal, else jsonl]"
+    """Add `--format` to a command that lists something."""
+    format_help = "jsonl: one JSON object per line.  [default: table on a terminal, else jsonl]"
     formats = click.Choice(["jsonl", "table"])
     return click.option("--format", "output_format", type=formats, help=format_help)(command)
 

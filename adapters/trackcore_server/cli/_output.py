@@ -1,9 +1,9 @@
-"""What commands write: JSON lines for programs, tables for people, both a page at a time.
+"""The output of commands: JSON lines for programs and tables for people, both written page by page.
 
-Text out of a message is whatever somebody sent.  In a table nothing of it is taken as markup, and control characters
-are shown as escapes, so that it cannot move the cursor, colour the screen or retitle the window.  JSON escapes most of
-them by itself; the rest is escaped here: DEL, the C1 controls (a terminal may obey them as it does ESC), the line
-separators of Unicode, at which some readers of lines break a line, and what turns the direction of text around.
+The text of a message is untrusted.  In a table it is never interpreted as markup, and control characters are shown as
+escapes, so that it cannot move the cursor, colour the screen or retitle the window.  JSON escapes most of them by
+itself; this module escapes the rest: DEL, the C1 controls (a terminal may obey them as it does ESC), the line
+separators of Unicode, at which some line readers break a line, and the characters that change the direction of text.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from trackcore import JSONObject
 from trackcore.text.jsontext import encode_json
 from trackcore.text.visible import visible
 
-ON_TERMINAL = 50
-"""How much is listed on a terminal where nobody says how much."""
-
+_ON_TERMINAL = 50
 _PAGE_ROWS = 50
 _PIPED_WIDTH = 160
 
@@ -37,12 +35,12 @@ class Writer(Protocol):
         """Write a record, now or with the next `flush`."""
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the records that are buffered."""
 
 
 @attrs.frozen(kw_only=True)
 class Column:
-    """A column of a table.  Without a `width` it shares what is left over, in proportion to `ratio`."""
+    """A column of a table.  Columns without a `width` share the remaining width in proportion to `ratio`."""
 
     title: str
     cell: Callable[[JSONObject], str]
@@ -51,12 +49,37 @@ class Column:
 
 
 def is_terminal() -> bool:
-    """Tell whether somebody looks at standard output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
+def listing_limit(limit: int | None) -> int | None:
+    """Return how many records to list: by default, all of them except on a terminal."""
+    return _ON_TERMINAL if limit is None and is_terminal() else limit
+
+
+def field_cell(name: str) -> Callable[[JSONObject], str]:
+    """Make a cell that shows one field; it is empty if the record lacks the field."""
+    return lambda record: cell_text(record.get(name))
+
+
+def time_cell(cell: Callable[[JSONObject], str]) -> Callable[[JSONObject], str]:
+    """Make a cell that shows a wire time to the second: `2012-12-02 00:30:08`."""
+    return lambda record: to_the_second(cell(record))
+
+
+def cell_text(value: object) -> str:
+    """Return a value as the text of a cell."""
+    return "" if value is None else str(value)
+
+
+def to_the_second(time: str) -> str:
+    """Return a wire time without its fraction of a second."""
+    return time[:19].replace("T", " ")
+
+
 def make_writer(output_format: str | None, columns: Sequence[Column]) -> Writer:
-    """Make the writer that was asked for: without a word, a table on a terminal and JSON lines elsewhere."""
+    """Make a writer for a format; by default, a table on a terminal and JSON lines elsewhere."""
     stream = sys.stdout.buffer
     if output_format == "table" or (output_format is None and is_terminal()):
         return TableWriter(stream, columns)
@@ -94,8 +117,8 @@ class LineWriter:
 class TableWriter:
     """Writes records as rows.
 
-    The widths depend on the screen alone, so a table of any length, or one that is still growing, is written page by
-    page and stays aligned.
+    The widths depend on the screen alone, so a table of any length, or one that is still growing, can be written page
+    by page and stays aligned.
     """
 
     _stream: BinaryIO
@@ -138,7 +161,7 @@ class TableWriter:
 
 
 def text_console(stream: TextIO) -> Console:
-    """Make a console that takes nothing as markup, as wide as the terminal, or as text in a pipe may be."""
+    """Make a console without markup, as wide as the terminal, or of a fixed width for a pipe."""
     return Console(file=stream, width=_width(), force_terminal=is_terminal(), highlight=False, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""How far the reading of a long file has come, shown on a terminal while it lasts."""
+"""Progress bars, shown on a terminal while a command reads a long file or waits."""
 
 from __future__ import annotations
 
@@ -8,30 +8,21 @@ from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from trackcore.text.visible import visible
 
 _LONG_BYTES = 16 << 20
-"""From how much on it takes long enough to show."""
+"""The size from which reading takes long enough to show a bar."""
 
 _STEP_BYTES = 1 << 20
 
 
 class ReadingProgress:
-    """A bar on standard error.  It is shown for long files only, and only on a terminal."""
+    """A bar on standard error, shown only for long files and only on a terminal."""
 
     def __init__(self, name: str, size: int) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._bar = _make_bar(DownloadColumn())
         self._task = self._bar.add_task(visible(name), total=size)
         self._is_shown = size >= _LONG_BYTES and sys.stderr.isatty()
         self._waiting = 0
@@ -46,7 +37,7 @@ class ReadingProgress:
             self._bar.stop()
 
     def advance(self, count: int) -> None:
-        """Say that so many more bytes have been read."""
+        """Report that `count` more bytes were read."""
         self._waiting += count
         if self._waiting >= _STEP_BYTES:
             self._bar.advance(self._task, self._waiting)
@@ -54,7 +45,7 @@ class ReadingProgress:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar away while something else is written to the same terminal."""
+        """Hide the bar while something else is written to the same terminal."""
         is_in_the_way = self._is_shown and sys.stdout.isatty()
         if is_in_the_way:
             self._bar.stop()
@@ -65,20 +56,11 @@ class ReadingProgress:
 
 
 class CountProgress:
-    """A bar on standard error for work whose end is a number, shown on a terminal only."""
+    """A bar on standard error for work that counts towards a total, shown only on a terminal."""
 
     def __init__(self, name: str, total: int | None) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[told]}", markup=False),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task = self._bar.add_task(visible(name), total=total, told="")
+        self._bar = _make_bar(TextColumn("{task.fields[text]}", markup=False))
+        self._task = self._bar.add_task(visible(name), total=total, text="")
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -89,6 +71,19 @@ class CountProgress:
         if sys.stderr.isatty():
             self._bar.stop()
 
-    def show(self, completed: int, told: str, *, total: int | None = None) -> None:
-        """Show how far the work has come, and in words."""
-        self._bar.update(self._task, completed=completed, told=told, total=total)
+    def show(self, completed: int, text: str, *, total: int | None = None) -> None:
+        """Show the progress, as a bar and as text."""
+        self._bar.update(self._task, completed=completed, text=text, total=total)
+
+
+def _make_bar(column: ProgressColumn) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        column,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

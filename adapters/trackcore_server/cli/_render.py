@@ -1,4 +1,4 @@
-"""The story of a message as text for a terminal."""
+"""The explanation of a message as text for a terminal."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _COLOURS = {"accepted": "green", "duplicate": "yellow", "rejected": "red", "quar
 Row = tuple[str, Text]
 
 
-def render(story: JSONObject, stream: TextIO) -> None:
-    """Write a story, in the JSON form that `trackcore.explanation.reports` gives it, as text."""
+def render(explanation: JSONObject, stream: TextIO) -> None:
+    """Write an explanation as text; it is in the JSON form of `trackcore.explanation.reports`."""
     console = text_console(stream)
-    console.print(_headline(story))
+    console.print(_headline(explanation))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold", min_width=12)
     table.add_column(overflow="fold")
-    for label, text in _rows(story):
+    for label, text in _rows(explanation):
         table.add_row(label, text)
     console.print(table)
     console.print()
 
 
-def _headline(story: JSONObject) -> Text:
-    part, seq = story["part"], story.get("seq")
-    place = f"{_PARTS[part]} {seq}" if seq is not None else f"{_PARTS[part]}, line {story['line']}"
-    if "index" in story:
-        place += f", [{story['index']}]"
-    outcome = story["outcome"]
-    code = f" {story['code']}" if outcome == "rejected" else ""
+def _headline(explanation: JSONObject) -> Text:
+    part, seq = explanation["part"], explanation.get("seq")
+    place = f"{_PARTS[part]} {seq}" if seq is not None else f"{_PARTS[part]}, line {explanation['line']}"
+    if "index" in explanation:
+        place += f", [{explanation['index']}]"
+    outcome = explanation["outcome"]
+    code = f" {explanation['code']}" if outcome == "rejected" else ""
     return Text.assemble((f"{place}: ", "bold"), (f"{outcome}{visible(code)}", _COLOURS.get(outcome, "")))
 
 
@@ -52,71 +52,71 @@ _PARTS = {
 }
 
 
-def _rows(story: JSONObject) -> Iterator[Row]:
-    outcome = story["outcome"]
+def _rows(explanation: JSONObject) -> Iterator[Row]:
+    outcome = explanation["outcome"]
     if outcome in ("accepted", "duplicate"):
-        yield from _kept(story)
+        yield from _accepted(explanation)
     elif outcome == "rejected":
-        yield from _refused(story)
+        yield from _rejected(explanation)
     else:
-        yield from _quarantined(story)
-    yield from _content(story)
+        yield from _quarantined(explanation)
+    yield from _content(explanation)
 
 
-def _kept(story: JSONObject) -> Iterator[Row]:
-    if story["outcome"] == "duplicate":
-        original = "it is gone by now" if story["duplicateOf"] is None else f"message {story['duplicateOf']}"
-        yield "duplicate", _text(f"this source has sent this messageId before: {original}; it is stored once")
-    source = story["source"]
+def _accepted(explanation: JSONObject) -> Iterator[Row]:
+    if explanation["outcome"] == "duplicate":
+        original = "deleted since" if explanation["duplicateOf"] is None else f"message {explanation['duplicateOf']}"
+        yield "duplicate", _text(f"this source sent this messageId before ({original}); it is stored once")
+    source = explanation["source"]
     yield "source", _text(f"{source['name']}: {source['because']}")
-    yield "type", _text(story["type"])
-    coerced = story["coerced"]
+    yield "type", _text(explanation["type"])
+    coerced = explanation["coerced"]
     yield from _listed(
-        "ids", (f"{n} {v}{' (came as a number)' if n in coerced else ''}" for n, v in story["ids"].items())
+        "ids", (f"{n} {v}{' (came as a number)' if n in coerced else ''}" for n, v in explanation["ids"].items())
     )
-    time = story["time"]
+    time = explanation["time"]
     yield "time", _text(f"{time['rule']}: {time['sentence']}")
     for name in ("receivedAt", "sentAt", "originalTimestamp", "timestamp"):
         yield "", _text(f"{name:<18} {time[name] or 'none'}")
     if time["clockSkewSeconds"] is not None:
         yield "", _text(f"{'clock skew':<18} {time['clockSkewSeconds']:+,.3f} s (sentAt - receivedAt)")
-    yield from _listed("from batch", story["inherited"])
-    yield from _listed("destinations", map(_destination, story["destinations"]))
-    for warning in story["warnings"]:
+    yield from _listed("from batch", explanation["inherited"])
+    yield from _listed("destinations", map(_destination, explanation["destinations"]))
+    for warning in explanation["warnings"]:
         where = f" at {warning['path']}" if warning["path"] else ""
         yield "warning", _text(f"{warning['code']}{where}: {warning['message']}")
         yield from _about(warning)
 
 
-def _destination(story: JSONObject) -> str:
-    options = f", with {json.dumps(story['options'])}" if "options" in story else ""
-    sign = "+" if story["chosen"] else "-"
-    return f"{sign} {story['destination']}: {story['sentence']} ({story['because']}{options})"
+def _destination(explanation: JSONObject) -> str:
+    options = f", with {json.dumps(explanation['options'])}" if "options" in explanation else ""
+    sign = "+" if explanation["chosen"] else "-"
+    return f"{sign} {explanation['destination']}: {explanation['sentence']} ({explanation['because']}{options})"
 
 
-def _refused(story: JSONObject) -> Iterator[Row]:
-    yield "why", _text(story["message"])
-    if "source" in story:
-        yield "source", _text(story["source"]["name"])
+def _rejected(explanation: JSONObject) -> Iterator[Row]:
+    yield "why", _text(explanation["message"])
+    if "source" in explanation:
+        yield "source", _text(explanation["source"]["name"])
     for label, name in (("received", "receivedAt"), ("path", "path"), ("found", "found"), ("allowed", "allowed")):
-        if story.get(name):
-            yield label, _text(story[name])
-    if "limit" in story:
-        actual = f", this is {story['actual']:,}" if "actual" in story else ""
-        yield "limit", _text(f"{story['limit']:,} {story['unit']}{actual}")
-    if "excerpt" in story:
-        before, after = map(visible, story["excerpt"])
+        if explanation.get(name):
+            yield label, _text(explanation[name])
+    if "limit" in explanation:
+        actual = f", this is {explanation['actual']:,}" if "actual" in explanation else ""
+        yield "limit", _text(f"{explanation['limit']:,} {explanation['unit']}{actual}")
+    if "excerpt" in explanation:
+        before, after = map(visible, explanation["excerpt"])
         text = Text.assemble(before, (after[:1] or "(the end)", "bold red reverse"), after[1:])
-        yield f"byte {story['position']:,}", text
-    yield from _about(story)
+        yield f"byte {explanation['position']:,}", text
+    yield from _about(explanation)
 
 
-def _quarantined(story: JSONObject) -> Iterator[Row]:
-    yield "why", _text(story["message"])
-    yield "received", _text(story["receivedAt"])
-    yield "endpoint", _text(story["endpoint"])
-    yield "write key", _text(story["writeKey"] or "none")
-    yield from _about(story)
+def _quarantined(explanation: JSONObject) -> Iterator[Row]:
+    yield "why", _text(explanation["message"])
+    yield "received", _text(explanation["receivedAt"])
+    yield "endpoint", _text(explanation["endpoint"])
+    yield "write key", _text(explanation["writeKey"] or "none")
+    yield from _about(explanation)
 
 
 def _about(entry: JSONObject) -> Iterator[Row]:
@@ -125,17 +125,17 @@ def _about(entry: JSONObject) -> Iterator[Row]:
             yield label, _text(entry[name])
 
 
-def _content(story: JSONObject) -> Iterator[Row]:
-    if "batch" in story:
-        yield "its batch", _beginning(story["batch"])
-    if "message" in story and isinstance(story["message"], dict):
-        lines = json.dumps(story["message"], indent=2, ensure_ascii=False).splitlines()
+def _content(explanation: JSONObject) -> Iterator[Row]:
+    if "batch" in explanation:
+        yield "its batch", _beginning(explanation["batch"])
+    if "message" in explanation and isinstance(explanation["message"], dict):
+        lines = json.dumps(explanation["message"], indent=2, ensure_ascii=False).splitlines()
         shown = [visible(line) for line in lines[:_MAX_LINES]]
         if len(lines) > _MAX_LINES:
             shown.append(f"… and {len(lines) - _MAX_LINES} more lines; --format json has all")
         yield "message", Text("\n".join(shown))
-    elif "payload" in story:
-        yield "payload", _beginning(story["payload"])
+    elif "payload" in explanation:
+        yield "payload", _beginning(explanation["payload"])
 
 
 def _beginning(text: str) -> Text:

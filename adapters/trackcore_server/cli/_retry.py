@@ -1,4 +1,4 @@
-"""Receiving again what `trackcore rejected` lists: the same choice of records, and what became of each."""
+"""The option --retry of `trackcore rejected`: reprocess the listed records and report the results."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import click
 
-from trackcore import JSONObject, StoredQuarantined, StoredRejected
+from trackcore import StoredQuarantined, StoredRejected
 from trackcore_server.app import create_collector
 from trackcore_server.cli._options import FINDINGS
-from trackcore_server.cli._output import Column, make_writer
+from trackcore_server.cli._output import Column, field_cell, make_writer
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.inspection.reprocess import Reprocessor
 
@@ -19,37 +19,33 @@ from trackcore_server.inspection.reprocess import Reprocessor
 def retry(
     configuration: Configuration, records: Iterable[StoredRejected | StoredQuarantined], output_format: str | None
 ) -> None:
-    """Receive records again, write what became of each, and exit with 1 when any of them is still refused.
+    """Reprocess records, write the result of each, and exit with 1 if any of them is still rejected.
 
     Raises:
-        SinkUnavailable: the log cannot be written; what was told before is stored.
+        SinkUnavailable: the log cannot be written; the results written before are stored.
     """
-    repairer = Reprocessor(create_collector(configuration))
+    reprocessor = Reprocessor(create_collector(configuration))
     writer = make_writer(output_format, _COLUMNS)
     outcomes: Counter[str] = Counter()
     try:
         for record in records:
-            repair = repairer.repair(record)
-            outcomes[repair.outcome] += 1
-            writer.write(repair.as_json())
+            result = reprocessor.repair(record)
+            outcomes[result.outcome] += 1
+            writer.write(result.as_json())
     finally:
         writer.flush()
-    told = ", ".join(f"{outcomes[outcome]} {words}" for outcome, words in _OUTCOMES.items() if outcomes[outcome])
-    click.echo(told or "there was nothing to receive again", err=True)
+    summary = ", ".join(f"{outcomes[outcome]} {words}" for outcome, words in _OUTCOMES.items() if outcomes[outcome])
+    click.echo(summary or "nothing to reprocess", err=True)
     if outcomes["refused"] or outcomes["partial"]:
         sys.exit(FINDINGS)
 
 
-_OUTCOMES = {"repaired": "repaired", "partial": "repaired in part", "refused": "still refused"}
+_OUTCOMES = {"repaired": "repaired", "partial": "partly repaired", "refused": "still rejected"}
 
 
 def _cell(name: str) -> Column:
     width = _WIDTHS.get(name)
-    return Column(title=name, cell=lambda record: _text(record, name), width=width, ratio=1 if width is None else None)
-
-
-def _text(record: JSONObject, name: str) -> str:
-    return str(record.get(name, ""))
+    return Column(title=name, cell=field_cell(name), width=width, ratio=1 if width is None else None)
 
 
 _WIDTHS = {"part": 10, "seq": 7, "outcome": 8, "stored": 6, "duplicates": 10, "rejected": 8, "code": 22}

@@ -1,4 +1,4 @@
-"""`trackcore dead-letters`: what could not be delivered, why, and what is to become of it."""
+"""`trackcore dead-letters`: undeliverable messages, listed, retried or dropped."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import msgspec
 from trackcore_delivery import DeadLetter, State
 
 from trackcore import JSONObject, format_timestamp
+from trackcore_server.cli._delivery import check_destination, when_delivered
 from trackcore_server.cli._options import format_option, location_options
-from trackcore_server.cli._output import ON_TERMINAL, Column, is_terminal, make_writer
-from trackcore_server.config.configuration import Configuration
-from trackcore_server.config.converter import nearest
+from trackcore_server.cli._output import Column, field_cell, listing_limit, make_writer, time_cell
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.delivery.kafka_queue import place_at
-from trackcore_server.delivery.service import delivery_lock, open_state
+from trackcore_server.delivery.service import open_state
 
 _PAGE = 1_000
 
@@ -32,10 +31,10 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="List, retry or drop what could not be delivered.")
+@click.command(epilog=_EXAMPLES, short_help="List, retry or drop undeliverable messages.")
 @location_options
-@click.option("--destination", metavar="NAME", help="Only those of this destination.")
-@click.option("--retry", is_flag=True, help="Send them once more.")
+@click.option("--destination", metavar="NAME", help="Only dead letters of this destination.")
+@click.option("--retry", is_flag=True, help="Send them again.")
 @click.option("--drop", is_flag=True, help="Delete them.  The messages stay in the log.")
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only the oldest N.  [default: 50 on a terminal, else all]"
@@ -51,40 +50,27 @@ def dead_letters(
     limit: int | None,
     output_format: str | None,
 ) -> None:
-    """List the messages that a destination refused, or did not take within its retry window, oldest first.
+    """List messages that a destination rejected, or did not accept within its retry window, oldest first.
 
-    A line of JSON has `id`, `destination`, `diedAt`, `reason`, `isRetried` (it waits to be sent once more), `seq`,
-    `source` and `message`. With a log in Kafka they are those of the processes that deliver with this data folder.
+    A JSON line has `id`, `destination`, `diedAt`, `reason`, `isRetried` (waiting to be sent again), `seq`, `source` and
+    `message`. With a log in Kafka the list covers only the processes that deliver with this data folder.
     """
     if retry and drop:
-        raise click.UsageError("--retry and --drop exclude each other")
+        raise click.UsageError("--retry and --drop cannot be combined")
     if (retry or drop) and limit is not None:
-        raise click.UsageError("--limit is for listing: --retry and --drop take all of them")
+        raise click.UsageError("--limit only applies to listing; --retry and --drop apply to all dead letters")
     configuration = find_deployment(config=config, data=data).configuration
     with closing(open_state(configuration)) as state:
-        check_destination(destination, configuration, state)
+        if destination is not None:
+            check_destination(destination, {item.name for item in configuration.delivered}.union(state.names()))
         if drop:
             click.echo(f"{state.drop_dead_letters(destination):,} dropped", err=True)
         elif retry:
             count = state.retry_dead_letters(destination, datetime.now(UTC))
-            click.echo(f"{count:,} will be sent once more{when_delivered(configuration)}", err=True)
+            click.echo(f"{count:,} will be sent again{when_delivered(configuration)}", err=True)
         else:
             is_kafka = isinstance(configuration.log, KafkaLogSettings)
             _list(state, destination, limit, output_format, place_at if is_kafka else None)
-
-
-def check_destination(name: str | None, configuration: Configuration, state: State) -> None:
-    """Check that there is, or was, a destination of this name that is delivered to.  Raises `click.UsageError`."""
-    known = {destination.name for destination in configuration.delivered}.union(state.names())
-    if name is not None and name not in known:
-        raise click.UsageError(f"there is no destination {name!r} that is delivered to{nearest(name, sorted(known))}")
-
-
-def when_delivered(configuration: Configuration) -> str:
-    """Say when something that was asked for will happen, if that is not at once."""
-    if delivery_lock(configuration).holder() is not None:
-        return ""
-    return " as soon as `trackcore serve` or `trackcore deliver` runs: nobody delivers now"
 
 
 def _list(
@@ -94,10 +80,8 @@ def _list(
     output_format: str | None,
     place: Callable[[int], str] | None,
 ) -> None:
-    if limit is None and is_terminal():
-        limit = ON_TERMINAL
     writer = make_writer(output_format, _COLUMNS)
-    for letter in islice(_all(state, destination), limit):
+    for letter in islice(_all(state, destination), listing_limit(limit)):
         writer.write(_record(letter, place))
     writer.flush()
 
@@ -129,11 +113,11 @@ def _what(record: JSONObject) -> str:
 
 
 _COLUMNS = (
-    Column(title="id", cell=lambda record: str(record["id"]), width=7),
-    Column(title="died (UTC)", cell=lambda record: record["diedAt"][:19].replace("T", " "), width=19),
-    Column(title="destination", cell=lambda record: str(record["destination"]), ratio=2),
-    Column(title="seq", cell=lambda record: str(record["seq"]), width=9),
+    Column(title="id", cell=field_cell("id"), width=7),
+    Column(title="died (UTC)", cell=time_cell(field_cell("diedAt")), width=19),
+    Column(title="destination", cell=field_cell("destination"), ratio=2),
+    Column(title="seq", cell=field_cell("seq"), width=9),
     Column(title="type / event", cell=_what, ratio=2),
     Column(title="retry", cell=lambda record: "waits" if record["isRetried"] else "", width=5),
-    Column(title="reason", cell=lambda record: str(record["reason"]), ratio=6),
+    Column(title="reason", cell=field_cell("reason"), ratio=6),
 )

@@ -1,4 +1,4 @@
-"""`trackcore deliver`: delivery by itself, without a server."""
+"""`trackcore deliver`: delivery without a server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from trackcore_server.cli._delivery import show_delivered
 from trackcore_server.cli._options import Failure, location_options
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.service import DeliveryRun, check_destinations, run_until_signal
@@ -24,24 +25,25 @@ Examples:
 @location_options
 @click.pass_context
 def deliver(context: click.Context, *, config: Path | None, data: Path | None) -> None:
-    """Deliver what is in the log to the destinations that have a `kind`, until stopped.
+    """Deliver the messages in the log to the destinations that have a `kind`, until stopped.
 
-    `trackcore serve` does the same beside its workers. Where one process delivers already, another one stands by and
-    takes over when the first has ended. SIGTERM and Ctrl-C stop it once the batches in flight are settled.
+    `trackcore serve` also delivers, in a process beside its workers. If another process delivers already, this one
+    waits and takes over when the other ends. SIGTERM and Ctrl-C stop it once the batches in flight are settled.
 
-    With a log in Kafka any number of processes share the work, by partitions, if each has a state file of its own
-    (`[delivery] path`, or its own data folder). Dead letters stay in that file.
+    With a log in Kafka, any number of processes share the work by partitions, if each has a separate state file
+    (`[delivery] path`, or a separate data folder). Dead letters stay in that file.
     """
     die_of_interrupt(context)
     deployment = find_deployment(config=config, data=data)
     configuration = deployment.configuration
     if not configuration.delivered:
-        raise Failure(f"{deployment.file or deployment.folder}: no destination has a kind: there is nothing to deliver")
-    open_log(configuration)  # what is wrong with the settings of its client is told now
+        raise Failure(
+            f"{deployment.file or deployment.folder}: no destination has a kind, so there is nothing to deliver"
+        )
+    open_log(configuration)  # reports wrong settings of its client now
     check_destinations(configuration, deployment.file)
     click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"State: {configuration.delivery_path}", err=True)
-    names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
-    click.echo(f"Delivering to: {names}", err=True)
+    show_delivered(configuration)
     log_to_stderr()
     run_until_signal(DeliveryRun(configuration, "trackcore deliver"))

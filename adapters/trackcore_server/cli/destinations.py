@@ -1,4 +1,4 @@
-"""`trackcore destinations`: how each destination is doing."""
+"""`trackcore destinations`: the delivery status of each destination."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from trackcore_delivery import DeliveredDestination, DestinationStatus, Feed, St
 from trackcore_sqlite import SqliteLog
 
 from trackcore import Destination, JSONObject, LogChanged, Mark, format_timestamp
+from trackcore_server.cli._delivery import is_delivering
 from trackcore_server.cli._options import format_option, location_options
-from trackcore_server.cli._output import Column, make_writer
+from trackcore_server.cli._output import Column, field_cell, make_writer, to_the_second
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
+from trackcore_server.delivery.service import log_feed, open_state
 from trackcore_server.storage.log_changes import confirmed
 from trackcore_server.storage.logs import group_of, open_log
 
 
 @attrs.frozen(kw_only=True)
 class _Backlog:
-    """How many messages wait, when the first of them was received, and what is wrong with the position in the log."""
+    """How many messages wait, when the first of them was received, and whether the log changed under its position."""
 
     waiting: int
     oldest: datetime | None = None
@@ -43,37 +44,36 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Show how each destination is doing.")
+@click.command(epilog=_EXAMPLES, short_help="Show the delivery status of each destination.")
 @location_options
 @format_option
 def destinations(*, config: Path | None, data: Path | None, output_format: str | None) -> None:
-    """Show of each destination its state, how far it is behind, and what went wrong last.
+    """Show the state, the lag and the last error of each destination.
 
-    State: `delivering`; `failing`, and it is tried again; `stopped`, since no process delivers; `not delivered`, since
-    it has no kind. The lag is how many messages wait for it, and for how many seconds the first of them has waited.
-    `logChange` says what was found when the log was last another one than before, or rewound, and from where delivery
-    went on.
-    Held back are the messages of users whose messages it fails to take while it takes those of others.
+    State: `delivering`; `failing`, while it is retried; `stopped`, if no process delivers; `not delivered`, if it has
+    no kind. The lag is how many messages wait for it, and for how many seconds the first of them has waited.
+    `logChange` describes how the log was last replaced or rewound, and where delivery went on. Messages are held back
+    if a destination fails to accept those of one user while it accepts those of others.
 
-    With a log in Kafka the lag is how many messages, of whatever destination, lie behind what its consumer group has
-    committed, and `lagSeconds` is not known. Everything else is of the process that delivers with this data folder
-    alone; `not here` says that there is none.
+    With a log in Kafka, the lag is the number of messages, for any destination, after the committed offset of its
+    consumer group, and `lagSeconds` is unknown. Everything else covers only the process that delivers with this data
+    folder; the state is `not here` if no such process runs.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    is_owned = delivery_lock(configuration).holder() is not None
+    is_running = is_delivering(configuration)
     idle = "not here" if isinstance(configuration.log, KafkaLogSettings) else "stopped"
     backlog = _backlog_in(configuration)
     writer = make_writer(output_format, _COLUMNS)
     with closing(open_state(configuration)) as state:
         for destination in configuration.destinations:
-            writer.write(_record(destination, backlog, state, idle=None if is_owned else idle))
+            writer.write(_record(destination, backlog, state, idle=None if is_running else idle))
     writer.flush()
     if not configuration.destinations:
-        click.echo("there are no destinations in the configuration", err=True)
+        click.echo("the configuration has no destinations", err=True)
 
 
 def _backlog_in(configuration: Configuration) -> Backlog:
-    """Return what finds out how many messages wait for a destination behind its position."""
+    """Return the function that counts the messages after a destination's position."""
     log, settings = open_log(configuration), configuration.log
     if isinstance(log, SqliteLog):
         return partial(_backlog_in_file, log, log_feed(configuration))
@@ -92,7 +92,7 @@ def _record(destination: Destination, backlog: Backlog, state: State, *, idle: s
     if not isinstance(destination, DeliveredDestination):
         return record
     now = datetime.now(UTC)
-    standing = state.status(destination.name, now) or DestinationStatus(name=destination.name)
+    status = state.status(destination.name, now) or DestinationStatus(name=destination.name)
     behind = backlog(destination.name, state.mark(destination.name) or Mark())
     waiting, oldest = behind.waiting, behind.oldest
     lag = 0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1)
@@ -101,35 +101,32 @@ def _record(destination: Destination, backlog: Backlog, state: State, *, idle: s
         log_change, log_changed_at = str(behind.change), now
     record.update(
         kind=destination.kind,
-        state=idle or ("failing" if standing.failing_since else "delivering"),
+        state=idle or ("failing" if status.failing_since else "delivering"),
         lagMessages=waiting,
         lagSeconds=None if waiting and oldest is None else lag,
-        rate=round(standing.rate, 1),
-        delivered=standing.delivered,
-        deliveredAt=_told(standing.delivered_at),
-        deadLetters=standing.dead_letters,
-        deadLettersDropped=standing.dead_dropped,
-        heldUsers=standing.held_users,
-        heldMessages=standing.held_messages,
-        failingSince=_told(standing.failing_since),
-        nextTryAt=_told(standing.next_try_at),
-        lastError=standing.last_error,
-        lastErrorAt=_told(standing.last_error_at),
+        rate=round(status.rate, 1),
+        delivered=status.delivered,
+        deliveredAt=_time_text(status.delivered_at),
+        deadLetters=status.dead_letters,
+        deadLettersDropped=status.dead_dropped,
+        heldUsers=status.held_users,
+        heldMessages=status.held_messages,
+        failingSince=_time_text(status.failing_since),
+        nextTryAt=_time_text(status.next_try_at),
+        lastError=status.last_error,
+        lastErrorAt=_time_text(status.last_error_at),
         logChange=log_change,
-        logChangedAt=_told(log_changed_at),
+        logChangedAt=_time_text(log_changed_at),
     )
     return record
 
 
-def _told(time: datetime | None) -> str | None:
+def _time_text(time: datetime | None) -> str | None:
     return None if time is None else format_timestamp(time)
 
 
 def _number(name: str, unit: str = "") -> Any:
     return lambda record: "" if record.get(name) is None else f"{record[name]:,}{unit}"
-
-
-_TROUBLES = (("lastError", "lastError"), ("logChanged", "logChange"))
 
 
 def _error(record: JSONObject) -> str:
@@ -138,7 +135,7 @@ def _error(record: JSONObject) -> str:
         (record.get("logChangedAt"), record.get("logChange")),
     ]
     at, what = max(((at, what) for at, what in found if at and what), default=("", ""))
-    return f"{at[:19].replace('T', ' ')} {what}".strip()
+    return f"{to_the_second(at)} {what}".strip()
 
 
 def _dead(record: JSONObject) -> str:
@@ -149,14 +146,14 @@ def _dead(record: JSONObject) -> str:
 
 
 def _held(record: JSONObject) -> str:
-    """Return how much is held back, as `41 of 2`: messages of users."""
+    """Return how many messages of how many users are held back: `41 of 2`."""
     return f"{record['heldMessages']:,} of {record['heldUsers']:,}" if record.get("heldUsers") else ""
 
 
 _COLUMNS = (
-    Column(title="destination", cell=lambda record: str(record["destination"]), ratio=2),
-    Column(title="kind", cell=lambda record: record["kind"] or "", width=8),
-    Column(title="state", cell=lambda record: str(record["state"]), width=13),
+    Column(title="destination", cell=field_cell("destination"), ratio=2),
+    Column(title="kind", cell=field_cell("kind"), width=8),
+    Column(title="state", cell=field_cell("state"), width=13),
     Column(title="waiting", cell=_number("lagMessages"), width=10),
     Column(title="lag", cell=_number("lagSeconds", " s"), width=11),
     Column(title="rate", cell=_number("rate", "/s"), width=9),

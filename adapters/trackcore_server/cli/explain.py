@@ -1,4 +1,4 @@
-"""`trackcore explain`: why a message came out as it did, or what would become of one that was never sent."""
+"""`trackcore explain`: how the server processed a message, or would process one from standard input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
-from trackcore_sqlite import SqliteBrowser, UnusableLog
+from trackcore_sqlite import Part, SqliteBrowser, UnusableLog
 
 from trackcore import Call, JSONObject, RejectionExplanation
 from trackcore.masking import mask_write_keys
@@ -39,97 +39,104 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Tell why a message came out as it did.")
+@click.command(epilog=_EXAMPLES, short_help="Explain how a message was processed.")
 @click.argument("what", metavar="SEQ|MESSAGE_ID|-")
 @location_options
-@click.option("--rejected", "part", flag_value="rejected", help="SEQ is that of a rejected message.")
-@click.option("--duplicate", "part", flag_value="duplicates", help="SEQ is that of a duplicate.")
-@click.option("--quarantine", "part", flag_value="quarantine", help="SEQ is that of a quarantined request.")
-@click.option("--source", metavar="NAME", help="With -: whose message it is.  [default: as its write key says]")
-@click.option("--type", "call", type=click.Choice(get_args(Call)), help="With -: what a message is that does not say.")
+@click.option("--rejected", "part", flag_value="rejected", help="SEQ is the number of a rejected message.")
+@click.option("--duplicate", "part", flag_value="duplicates", help="SEQ is the number of a duplicate.")
+@click.option("--quarantine", "part", flag_value="quarantine", help="SEQ is the number of a quarantined request.")
+@click.option("--source", metavar="NAME", help="With -: the source of the messages.  [default: by their write key]")
+@click.option(
+    "--type", "call", type=click.Choice(get_args(Call)), help="With -: the type of messages that omit `type`."
+)
 @click.option(
     "--format",
     "output_format",
     type=click.Choice(["json", "text"]),
-    help="json: one JSON object a line.  [default: text on a terminal, else json]",
+    help="json: one JSON object per line.  [default: text on a terminal, else json]",
 )
 def explain(
     *,
     what: str,
     config: Path | None,
     data: Path | None,
-    part: str | None,
+    part: Part | None,
     source: str | None,
     call: Call | None,
     output_format: str | None,
 ) -> None:
-    """Tell how a message came by its source, its time, its ids, its warnings and its destinations.
+    """Explain how a message got its source, timestamp, ids, warnings and destinations.
 
-    What is meant is a sequence number, as `trackcore events` and `trackcore rejected` list it, or a messageId; or `-`
-    for messages on standard input, which are judged as the server would judge them now, and not stored.
+    The argument is a sequence number, as listed by `trackcore events` and `trackcore rejected`, or a messageId; or `-`
+    for messages on standard input, which are processed as the server would process them now, but not stored.
 
-    Exit code: 0, or 1 when a message on standard input would be rejected.
+    Exit code: 0, or 1 if a message on standard input would be rejected.
     """
     deployment = find_deployment(config=config, data=data)
     is_text = output_format == "text" or (output_format is None and is_terminal())
     if what == _STDIN:
         if part is not None:
-            raise click.UsageError("--rejected, --duplicate and --quarantine are about the log, not standard input")
-        stories = list(_unsent(deployment, call, source))
+            raise click.UsageError(
+                "--rejected, --duplicate and --quarantine only apply to the log, not to standard input"
+            )
+        explanations = list(_unsent(deployment, call, source))
     else:
         if source is not None or call is not None:
-            raise click.UsageError("--source and --type are for messages on standard input")
-        stories = list(_stored(deployment, what, part))
-    for story in stories:
-        _write(story, is_text=is_text)
+            raise click.UsageError("--source and --type only apply to messages on standard input")
+        explanations = _stored(deployment, what, part)
+    for explanation in explanations:
+        _write(explanation, is_text=is_text)
     sys.stdout.buffer.flush()
-    if what == _STDIN and any(story["outcome"] == "rejected" for story in stories):
+    if what == _STDIN and any(explanation["outcome"] == "rejected" for explanation in explanations):
         sys.exit(FINDINGS)
 
 
-def _write(story: JSONObject, *, is_text: bool) -> None:
+def _write(explanation: JSONObject, *, is_text: bool) -> None:
     if not is_text:
-        write_line(sys.stdout.buffer, story)
+        write_line(sys.stdout.buffer, explanation)
         return
     text = io.StringIO()
-    render(story, text)
+    render(explanation, text)
     lines = (line.rstrip() for line in text.getvalue().split("\n")[:-1])  # a grid pads its right side
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
 
 
-def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSONObject]:
-    """Find a message in the log: by its number, else by its id."""
+def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONObject]:
+    """Find a message in the log by its number or its id."""
     log = SqliteBrowser(deployment.configuration.log_path)
     explainer = Explainer(deployment.configuration)
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
+    found = _messages(log, explainer, seq, what) if part is None else _records(log, explainer, part, seq)
+    if not found:
+        known = "" if part else " or the messageId"
+        raise Failure(f"{log.path}: no {_NAMES[part]} with the number{known} {what!r}")
+    return found
+
+
+def _messages(log: SqliteBrowser, explainer: Explainer, seq: int | None, message_id: str) -> list[JSONObject]:
+    """Explain the message with a number, else the messages with an id, which may be a number too."""
+    numbered = None if seq is None else log.one("messages", seq)
+    return [
+        {"part": "messages", "seq": stored.seq, **explainer.message(stored).as_json(), "message": stored.message}
+        for stored in ([numbered] if numbered else log.with_message_id(message_id))
+    ]
+
+
+def _records(log: SqliteBrowser, explainer: Explainer, part: Part, seq: int | None) -> list[JSONObject]:
+    """Explain the record with a number in another part of the log than the messages."""
+    stored = None if seq is None else log.one(part, seq)
+    if stored is None:
+        return []
+    if part == "duplicates":
+        original = log.seq_of(stored.source, stored.message["messageId"])
+        return [duplicate_record(stored, explainer, original) | {"message": stored.message}]
     if part == "rejected":
-        if seq is not None and (rejected := log.one("rejected", seq)) is not None:
-            yield rejected_record(rejected) | explainer.rejected(rejected).as_json() | {"part": part}
-            return
-    elif part == "duplicates":
-        if seq is not None and (duplicate := log.one("duplicates", seq)) is not None:
-            original = log.seq_of(duplicate.source, duplicate.message["messageId"])
-            yield duplicate_record(duplicate, explainer, original) | {"message": duplicate.message}
-            return
-    elif part == "quarantine":
-        if seq is not None and (quarantined := log.one("quarantine", seq)) is not None:
-            record = quarantined_record(quarantined)
-            yield record | explainer.quarantined(quarantined).as_json() | {"part": part}
-            return
-    else:
-        messages = [found] if seq is not None and (found := log.one("messages", seq)) else log.with_message_id(what)
-        for stored in messages:
-            story = explainer.message(stored).as_json()
-            yield {"part": "messages", "seq": stored.seq, **story, "message": stored.message}
-        if messages:
-            return
-    where = _CALLED[part]
-    known = "" if part else " or the messageId"
-    raise Failure(f"{log.path}: there is no {where} with the number{known} {what!r}")
+        return [rejected_record(stored) | explainer.rejected(stored).as_json() | {"part": part}]
+    return [quarantined_record(stored) | explainer.quarantined(stored).as_json() | {"part": part}]
 
 
 _SEQ_DIGITS = 15
-_CALLED = {
+_NAMES = {
     None: "stored message",
     "duplicates": "duplicate",
     "rejected": "rejected message",
@@ -140,27 +147,27 @@ _CALLED = {
 def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> Iterator[JSONObject]:
     names = [known.name for known in deployment.configuration.sources]
     if source is not None and source not in names:
-        raise Failure(f"there is no source {source!r}; the configuration has {', '.join(names) or 'none'}")
+        raise Failure(f"unknown source {source!r}; configured sources: {', '.join(names) or 'none'}")
     log = SqliteBrowser(deployment.configuration.log_path)
     explainer = Explainer(deployment.configuration)
     documents = list(read_documents(sys.stdin.buffer))
     if not documents:
-        raise Failure("standard input is empty; give it a message, or a batch, as JSON")
+        raise Failure("standard input is empty; expected a message or a batch as JSON")
 
     def find_duplicate(source_name: str, message_id: str) -> int | None:
         if message_id == NEW_ID:
             return None
         try:
             return log.seq_of(source_name, message_id)
-        except UnusableLog:  # there is none yet, so nothing in it
+        except UnusableLog:  # the log does not exist yet
             return None
 
     for document in documents:
         for unsent in explainer.unsent(document, call=call, source=source, find_duplicate=find_duplicate):
-            story = {"part": "unsent", "line": document.line, **unsent.story.as_json()}
+            explanation = {"part": "unsent", "line": document.line, **unsent.story.as_json()}
             if unsent.index is not None:
-                story["index"] = unsent.index
+                explanation["index"] = unsent.index
             if isinstance(unsent.story, RejectionExplanation):
-                yield story | payload_text(mask_write_keys(unsent.payload))
+                yield explanation | payload_text(mask_write_keys(unsent.payload))
             else:
-                yield story | {"message": parse_value(unsent.payload)}
+                yield explanation | {"message": parse_value(unsent.payload)}

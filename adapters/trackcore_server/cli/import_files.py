@@ -1,12 +1,12 @@
-"""`trackcore import`: historical messages out of files, into the log.
+"""`trackcore import`: store historical messages from files in the log.
 
-An import that was interrupted goes on where it was.  That rests on two things: messages that are in the log already are
-duplicates, whatever happened; and how far each file has come is noted with every chunk, so that what is done is not
-looked at again.  The note is by the file's path, size and time of change, and goes when the file is done.
+An interrupted import continues where it stopped.  Two things ensure that: messages that are in the log already are
+duplicates in any case, and the progress of each file is noted after every chunk, so that finished chunks are skipped.
+A note is identified by the file's path, size and time of change, and is deleted when the file is done.
 
-A note says how far the log had come, and counts only in a log that has grown from there: a log that was restored from a
-backup, or replaced, may lack what was imported.  That is read behind a chunk, and noted after the next one: who stores
-finds out if the log was replaced, so up to then it was the one into which the chunk had gone.
+A note contains the position of the log, and is valid only for a log that has grown from that position: a log that was
+restored from a backup, or replaced, may lack imported messages.  The position is read after a chunk and noted after the
+next one: the sink detects a replaced log, so until then it was the log that had received the chunk.
 """
 
 from __future__ import annotations
@@ -49,28 +49,29 @@ Examples:
 @click.command("import", epilog=_EXAMPLES, short_help="Store historical messages from files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
 @location_options
-@click.option("--source", metavar="NAME", help="Whose messages they are.  [default: the only source]")
+@click.option("--source", metavar="NAME", help="The source of the messages.  [default: the only source]")
 @click.option(
-    "--type", "call", type=click.Choice(get_args(Call)), help="What single messages are; else each says its `type`."
+    "--type", "call", type=click.Choice(get_args(Call)), help="The type of single messages.  [default: their `type`]"
 )
 def import_files(
     *, files: tuple[str, ...], config: Path | None, data: Path | None, source: str | None, call: Call | None
 ) -> None:
-    """Store the messages of files in the log, with their own times, as if they had come over HTTP.
+    """Store the messages of files in the log, with their original times, as if they had arrived over HTTP.
 
-    A file holds one JSON document a line, or a single one over as many lines as it likes, compressed by gzip or not; a
-    single document may also be an array of messages. An object with `batch` is a batch, any other a message.
+    A file contains one JSON document per line, or a single document over several lines; a single document may also be
+    an array of messages. It may be compressed by gzip. An object with `batch` is a batch, any other object a message.
 
-    `timestamp` is kept; without it `originalTimestamp` stands for it, else the `receivedAt` of the archive. Names such
-    as `timeStamp` or `received_at` are read too. A message without any of them is rejected, and so is one whose time
-    cannot be read. `sentAt` is kept, and corrects nothing.
+    `timestamp` is kept; if it is missing, `originalTimestamp` is used, or else the archived `receivedAt`. Spellings
+    such as `timeStamp` or `received_at` are accepted. A message without any of these times is rejected, as is one whose
+    time cannot be parsed. `sentAt` is kept, but corrects nothing.
 
-    Messages that are in the log already, by their messageId, are not stored twice; one without messageId gets one made
-    of its content, and of how often the same has come in its file. So the same import may be run again at any time,
-    and one that was interrupted goes on where it was. Destinations with a `max_age` do not get messages older than it.
+    Messages whose messageId is in the log already are not stored twice; messages without a messageId get one derived
+    from their content, and from how often the same content occurred before in the file. So an import can be repeated at
+    any time, and an interrupted one continues where it stopped. Destinations with a `max_age` do not get older
+    messages.
 
-    Exit code: 0 when everything is in the log, 1 when messages were rejected (`trackcore rejected` lists them) or a
-    compressed file is truncated, 2 when a file cannot be read (the others are imported) or the log not be written.
+    Exit code: 0 if everything is in the log, 1 if messages were rejected (`trackcore rejected` lists them) or a
+    compressed file is truncated, 2 if a file cannot be read (the others are imported) or the log cannot be written.
     """
     configuration = find_deployment(config=config, data=data).configuration
     sink = make_sink(configuration)
@@ -97,8 +98,10 @@ def import_files(
                 exit_code = UNUSABLE
                 Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}").show()
             except SinkUnavailable as error:
-                told = f"{configuration.log_path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
-                raise Failure(told) from error
+                detail = (
+                    f"{configuration.log_path}: {error}; {_summary(importer.counts)} so far; run it again to continue"
+                )
+                raise Failure(detail) from error
     click.echo(_summary(importer.counts), err=True)
     for code, count in importer.counts.rejected.most_common():
         click.echo(f"  {count:,} {code}", err=True)
@@ -112,11 +115,11 @@ def _source(configuration: Configuration, name: str | None) -> Source:
     if name is None and len(sources) == 1:
         return configuration.sources[0]
     if not sources:
-        raise Failure("no source is configured, so no message could be stored")
+        raise Failure("no source is configured, so no message can be stored")
     if name is None:
-        raise click.UsageError(f"say by --source whose messages they are: {', '.join(sources)}")
+        raise click.UsageError(f"several sources are configured; choose one by --source: {', '.join(sources)}")
     if name not in sources:
-        raise click.UsageError(f"there is no source {name!r}{nearest(name, list(sources))}")
+        raise click.UsageError(f"unknown source {name!r}{nearest(name, list(sources))}")
     return sources[name]
 
 
@@ -129,14 +132,14 @@ def _resolver(configuration: Configuration, source: Source) -> Resolver:
 
 
 def _import_file(name: str, importer: Importer, notes: _Notes) -> bool:
-    """Import a file; return whether it could be read to its end."""
+    """Import a file; return whether it was read to its end."""
     with ExitStack() as stack:
         file = stack.enter_context(opened(name))
         key = "" if name == STDIN else _Notes.key(Path(name), importer)
         progress = stack.enter_context(ReadingProgress(name, file.size))
         done = notes.line(key, importer.sink)
         if done:
-            click.echo(f"{visible(name)}: going on behind line {done:,}", err=True)
+            click.echo(f"{visible(name)}: continuing after line {done:,}", err=True)
         at = 0
         occurrences = Occurrences()
         stored: _Note | None = None
@@ -178,7 +181,7 @@ def _summary(counts: ImportCounts) -> str:
 
 
 class _Note(NamedTuple):
-    """The line up to which a file is done, and how far the log had come then."""
+    """The last imported line of a file, and the position of the log at that time."""
 
     line: int
     log: Head
@@ -189,43 +192,43 @@ _decoder = msgspec.json.Decoder(dict[str, _Note])
 
 @attrs.frozen
 class _Notes:
-    """Notes of how far files have come, in a file beside the log.  Losing one costs time, nothing else."""
+    """Notes of the progress of files, in a file beside the log.  A lost note only costs time."""
 
     _path: Path
     _log: SqliteBrowser
 
     @staticmethod
     def key(file: Path, importer: Importer) -> str:
-        """Give the name of an import: the same file, unchanged, into the same source."""
+        """Return the key of an import: the same unchanged file, into the same source."""
         status = file.stat()
         return json.dumps(
             [str(file.resolve()), status.st_size, status.st_mtime_ns, importer.source.name, importer.call]
         )
 
     def after(self, line: int) -> _Note | None:
-        """Make the note that a file is done up to a line in the log that is there now, if it can be read."""
+        """Make a note that a file is imported up to a line into the current log; None if the log cannot be read."""
         try:
             return _Note(line, self._log.head())
         except UnusableLog:
             return None
 
     def line(self, key: str, sink: Sink) -> int:
-        """Return the line up to which a file is done in the log that a sink writes.
+        """Return the last line of a file that is imported into the log of a sink, 0 if none is.
 
         Raises:
-            SinkUnavailable: it cannot be written now.
+            SinkUnavailable: the log cannot be written now.
         """
         note = self._read().get(key)
         if note is None:
             return 0
-        sink.check_ready()  # it has the log open from here on, so it finds out if that is replaced
+        sink.check_ready()  # it keeps the log open from here on, so it detects a replaced one
         try:
             return note.line if self._log.has_grown_from(note.log.stretch, note.log.ends) else 0
         except UnusableLog:
             return 0
 
     def set(self, key: str, note: _Note | None) -> None:
-        """Note how far a file is done; None when it is done altogether."""
+        """Store the note of a file; None deletes it, since the file is done."""
         if not key:
             return
         notes = self._read()
@@ -243,4 +246,4 @@ class _Notes:
         try:
             return _decoder.decode(self._path.read_bytes())
         except (OSError, msgspec.MsgspecError, ValueError):
-            return {}  # of before there were proofs, too
+            return {}  # or in the format before notes had log positions

@@ -1,7 +1,7 @@
 """The `trackcore` command.
 
-Machine-readable output goes to stdout, everything else to stderr.  Exit codes: 0 fine, 1 findings, 2 usage,
-configuration or a log that cannot be used.
+Machine-readable output goes to stdout, everything else to stderr.  Exit codes: 0 success, 1 findings, 2 wrong usage or
+configuration, or an unusable log.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from trackcore_server.cli._options import Failure
 from trackcore_server.cli.dead_letters import dead_letters
 from trackcore_server.cli.deliver import deliver
 from trackcore_server.cli.destinations import destinations
-from trackcore_server.cli.events import events, rejected
+from trackcore_server.cli.events import events
 from trackcore_server.cli.explain import explain
 from trackcore_server.cli.import_files import import_files
 from trackcore_server.cli.maintenance import check, prune_log
+from trackcore_server.cli.rejected import rejected
 from trackcore_server.cli.replay import replay
 from trackcore_server.cli.schema import schema
 from trackcore_server.cli.serve import serve
@@ -29,23 +30,25 @@ from trackcore_server.cli.validate import validate
 
 
 class _Commands(click.Group):
-    """The subcommands, with one place that knows how what they raise is told."""
+    """The subcommands, with one place that turns their exceptions into messages."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Whoever read our output has seen enough.  Python would complain once more when it flushes at exit.
+            # The reader of our output has closed the pipe.  Python would report that again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         except (TrackcoreError, OSError) as error:
             raise Failure(str(error)) from error
 
 
-@click.group(cls=_Commands, epilog="Exit codes: 0 fine, 1 findings, 2 usage, configuration or an unusable log.")
+@click.group(
+    cls=_Commands, epilog="Exit codes: 0 success, 1 findings, 2 wrong usage or configuration, or an unusable log."
+)
 @click.version_option(package_name="trackcore", prog_name="trackcore")
 def main() -> None:
-    """Receive, keep, list and check Segment-compatible tracking messages."""
+    """Receive, store, list and check Segment-compatible tracking messages."""
 
 
 main.add_command(serve)

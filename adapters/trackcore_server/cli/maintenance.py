@@ -1,4 +1,4 @@
-"""`trackcore prune` and `trackcore check`: the log kept short, and looked at for damage."""
+"""`trackcore prune` and `trackcore check`: delete old messages from the log, and check it for damage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _read_age(_: click.Context, parameter: click.Parameter, text: str) -> timede
         raise click.BadParameter(str(error), param=parameter) from error
 
 
-@click.command("prune", epilog=_PRUNE_EXAMPLES, short_help="Delete what is older than an age.")
+@click.command("prune", epilog=_PRUNE_EXAMPLES, short_help="Delete old messages.")
 @location_options
 @click.option(
     "--older-than",
@@ -41,18 +41,18 @@ def _read_age(_: click.Context, parameter: click.Parameter, text: str) -> timede
     required=True,
     callback=_read_age,
     metavar="AGE",
-    help="Such as 30d, 36h, 90m: by receivedAt.",
+    help="Minimum age by receivedAt, such as 30d, 36h, 90m.",
 )
 def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None:
     """Delete messages, duplicates, rejected messages and quarantined requests received longer ago than AGE.
 
-    It works in small steps, so that a server can write the log meanwhile. The file does not become smaller: its space
-    is used again. Messages that a destination has not got yet are kept. A message that was deleted and is sent once
-    more is stored again. To have this done all the time, set `keep` in the table [log] of the configuration.
+    It works in small steps, so that a server can write the log meanwhile. The file does not shrink: its space is
+    reused. Messages that are not yet delivered to every destination are kept. A deleted message that is sent again is
+    stored again. To prune continuously, set `keep` in the table [log] of the configuration.
     """
     configuration = find_deployment(config=config, data=data).configuration
     path = configuration.log_path
-    SqliteLog(path).totals()  # says so when there is no log: pruning must not make one
+    SqliteLog(path).totals()  # raises if the log does not exist: pruning must not create it
     up_to = delivered_up_to(configuration)
     deleted: Counter[str] = Counter()
     with _progress() as progress:
@@ -67,18 +67,17 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
     )
 
 
-@click.command("check", short_help="Look for damage in the log.")
+@click.command("check", short_help="Check the log for damage.")
 @location_options
-@click.option("--mend", "mends", is_flag=True, help="Make the ids anew where they do not fit the messages.")
-def check(*, config: Path | None, data: Path | None, mends: bool) -> None:
-    """Read the whole log and look for damage; a server may be running meanwhile.
+@click.option("--mend", "repairs", is_flag=True, help="Rebuild the id index if it does not match the messages.")
+def check(*, config: Path | None, data: Path | None, repairs: bool) -> None:
+    """Read the whole log and look for damage; a server may run meanwhile.
 
-    It also looks whether the ids by which messages are known again fit the messages. Where they do not (someone deleted
-    messages with another program, say), --mend makes them anew; nothing else is changed. A server waits meanwhile, some
+    Also checks that the de-duplication index matches the messages. If it does not (for example after messages were
+    deleted with another program), --mend rebuilds the index and changes nothing else. A server waits meanwhile, some
     seconds for each million messages.
 
-    Exit code: 0 when it is sound, 1 when it is damaged or its ids do not fit, 2 when there is none or it cannot be
-    read.
+    Exit code: 0 if the log is sound, 1 if it is damaged or its index does not match, 2 if it is missing or unreadable.
     """
     path = find_deployment(config=config, data=data).configuration.log_path
     SqliteLog(path).totals()
@@ -87,19 +86,19 @@ def check(*, config: Path | None, data: Path | None, mends: bool) -> None:
         condition = check_log(path, on_progress=lambda: progress.advance(task))
     for line in describe(condition):
         click.echo(line, err=True)
-    misfit = condition.inconsistency
-    if misfit.can_be_rebuilt and mends:
+    inconsistency = condition.inconsistency
+    if inconsistency.can_be_rebuilt and repairs:
         mend(path)
-        misfit = attrs.evolve(CONSISTENT, doubled=misfit.doubled)
-    elif misfit.can_be_rebuilt:
-        click.echo("`trackcore check --mend` makes the ids anew", err=True)
-    verdict = "damaged" if condition.faults else "its ids do not fit" if misfit else "sound"
-    click.echo(f"{path}: {verdict}, {condition.size:,} bytes", err=True)
-    sys.exit(0 if verdict == "sound" else FINDINGS)
+        inconsistency = attrs.evolve(CONSISTENT, doubled=inconsistency.doubled)
+    elif inconsistency.can_be_rebuilt:
+        click.echo("`trackcore check --mend` rebuilds the id index", err=True)
+    result = "damaged" if condition.faults else "the id index does not match" if inconsistency else "sound"
+    click.echo(f"{path}: {result}, {condition.size:,} bytes", err=True)
+    sys.exit(0 if result == "sound" else FINDINGS)
 
 
 def _progress() -> Progress:
-    """Give a sign of life on a terminal; how long it takes cannot be known."""
+    """Make a progress display for work whose length is unknown; it is shown only on a terminal."""
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

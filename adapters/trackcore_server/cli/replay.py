@@ -1,4 +1,4 @@
-"""`trackcore replay`: messages of the past, sent to a destination once more."""
+"""`trackcore replay`: send past messages to a destination again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import click
 from trackcore_delivery import Replay, Selection, State
 
 from trackcore import Call
+from trackcore_server.cli._delivery import check_destination, is_delivering, when_delivered
 from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._progress import CountProgress
-from trackcore_server.cli.dead_letters import when_delivered
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.log_feed import LogFeed
-from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
+from trackcore_server.delivery.service import log_feed, open_state
 
 _LOOK_SECONDS = 0.2
 _PAGE_MESSAGES = 5_000
@@ -32,20 +31,20 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Send messages of the past to a destination again.")
+@click.command(epilog=_EXAMPLES, short_help="Send past messages to a destination again.")
 @location_options
-@click.option("--destination", required=True, metavar="NAME", help="Where to.")
+@click.option("--destination", required=True, metavar="NAME", help="The destination.")
 @click.option(
     "--since",
     callback=read_since,
     required=True,
     metavar="T",
-    help="What was received since T: an ISO time, or an age such as 15m, 2h, 7d.",
+    help="Messages received since T: an ISO time, or an age such as 15m, 2h, 7d.",
 )
-@click.option("--until", callback=read_since, metavar="T", help="And before T.  [default: now]")
+@click.option("--until", callback=read_since, metavar="T", help="Messages received before T.  [default: now]")
 @click.option("--type", "call", type=click.Choice(get_args(Call)), help="Only messages of this type.")
 @click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
-@click.option("--dry-run", is_flag=True, help="Only count them.")
+@click.option("--dry-run", is_flag=True, help="Only count the messages.")
 def replay(
     *,
     config: Path | None,
@@ -57,17 +56,15 @@ def replay(
     user: str | None,
     dry_run: bool,
 ) -> None:
-    """Send messages again that are in the log, in their order, beside what comes in.
+    """Send messages of the log to a destination again, in their order, beside new messages.
 
-    Which of them the destination gets is decided by `integrations` and by the configuration of today, so that a new
-    destination can be given the past. The process that delivers does the work; this command asks for it, and shows how
-    far it has come. Interrupting it does not interrupt the work. It needs the embedded log; with one in Kafka let a
-    consumer of its own read the past.
+    The current configuration and `integrations` decide which messages the destination gets, so a new destination can
+    get messages from before it existed. The process that delivers does the work; this command requests it and shows the
+    progress. Interrupting the command does not interrupt the work. It needs the embedded log; with a log in Kafka, read
+    past messages with a separate consumer.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    known = [item.name for item in configuration.delivered]
-    if destination not in known:
-        raise click.UsageError(f"there is no destination {destination!r} of any kind{nearest(destination, known)}")
+    check_destination(destination, [item.name for item in configuration.delivered])
     selection = Selection(since=since, until=until, call=call, user=user)
     feed = log_feed(configuration)
     if dry_run:
@@ -77,14 +74,14 @@ def replay(
         mark = feed.mark()
         number = state.ask_for_replay(destination, selection, last=mark.position, now=datetime.now(UTC), mark=mark)
         if later := when_delivered(configuration):
-            click.echo(f"Replay {number} will be done{later}", err=True)
+            click.echo(f"Replay {number} will run{later}", err=True)
         else:
             _follow(configuration, state, number)
 
 
 def _count(feed: LogFeed, destination: str, selection: Selection) -> int:
     count = position = 0
-    with CountProgress("Looking", feed.end()) as progress:
+    with CountProgress("Searching", feed.end()) as progress:
         while True:
             page = feed.read(destination, after=position, count=_PAGE_MESSAGES, size=_PAGE_BYTES, selection=selection)
             count += len(page.messages)
@@ -98,23 +95,23 @@ def _follow(configuration: Configuration, state: State, number: int) -> None:
     try:
         done = _wait(configuration, state, number)
     except KeyboardInterrupt:
-        click.echo(f"Replay {number} goes on", err=True)
+        click.echo(f"Replay {number} continues", err=True)
         return
     if done.finished_at is None:
-        click.echo(f"Delivery has stopped; replay {number} goes on when it runs again", err=True)
+        click.echo(f"Delivery has stopped; replay {number} continues when it runs again", err=True)
         return
     refused = f", {done.refused:,} to the dead letters" if done.refused else ""
     click.echo(f"{done.sent:,} messages sent to {done.destination}{refused}", err=True)
 
 
 def _wait(configuration: Configuration, state: State, number: int) -> Replay:
-    """Wait until a replay is finished or nobody delivers any more."""
+    """Wait until a replay is finished or no process delivers any more."""
     with CountProgress("Replaying", None) as progress:
         while True:
-            is_owned = delivery_lock(configuration).holder() is not None
+            is_running = is_delivering(configuration)
             replay = state.replay(number)
             assert replay is not None
             progress.show(replay.position, f"{replay.sent:,} sent", total=replay.last)
-            if replay.finished_at is not None or not is_owned:
+            if replay.finished_at is not None or not is_running:
                 return replay
             time.sleep(_LOOK_SECONDS)

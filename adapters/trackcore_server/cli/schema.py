@@ -23,14 +23,14 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Print JSON Schema of a message.")
+@click.command(epilog=_EXAMPLES, short_help="Print the JSON Schema of a message.")
 @click.argument("call", type=click.Choice(get_args(Endpoint)), required=False, metavar="[CALL]")
 @location_options
 def schema(*, call: Endpoint | None, config: Path | None, data: Path | None) -> None:
-    """Print JSON Schema (2020-12) of what the server accepts: one message of CALL, or of any call without one.
+    """Print the JSON Schema (2020-12) of messages of CALL, or of all messages that the server accepts.
 
-    CALL is identify, track, page, screen, group, alias, or batch for a whole batch. The limits are those of the
-    configuration. What has no words in JSON Schema, as the size in bytes, stands in the descriptions.
+    CALL is identify, track, page, screen, group, alias, or batch for a whole batch. The limits come from the
+    configuration. Rules that JSON Schema cannot express, such as sizes in bytes, appear only in descriptions.
     """
     limits = find_deployment(config=config, data=data).configuration.limits
     click.echo(msgspec.json.format(encode_json(with_dialect(_schema(call, limits))), indent=2))

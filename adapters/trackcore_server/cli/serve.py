@@ -1,58 +1,32 @@
-"""`trackcore serve`: gunicorn, in this process, with the app made anew in each worker."""
+"""`trackcore serve`: the tracking API over HTTP."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import shlex
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from ipaddress import ip_address
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import click
-from gunicorn.app.base import BaseApplication
-from trackcore_debugger import OneTimeToken
 
-from trackcore import Cause, SinkUnavailable, TrackcoreError
+from trackcore import Cause, SinkUnavailable
 from trackcore.credentials import write_key_fault
-from trackcore.text.visible import visible
-from trackcore_server.app import DEBUGGER_PATH, ServerApp, create_app, create_collector
+from trackcore_server.app import create_collector
+from trackcore_server.cli._delivery import show_delivered
 from trackcore_server.cli._options import Failure, location_options, read_bind
 from trackcore_server.config.configuration import Configuration, LogSettings, ServerSettings, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
+from trackcore_server.hosting.application import ServerApplication
 from trackcore_server.hosting.exposure import find_exposed
-from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
 from trackcore_server.storage.log_changes import examine_positions
 from trackcore_server.storage.logs import make_sink
 from trackcore_server.storage.recovery import examine_log
-
-GRACEFUL_SECONDS = 10
-"""How long requests in progress may take to finish once the server is told to stop."""
-
-KEEPALIVE_SECONDS = 75
-"""How long an idle connection stays open: longer than the 60 seconds of the usual proxy, which closes its own first."""
-
-SILENCE_SECONDS = 60
-"""After this long without a sign of life a worker is replaced.  Slow requests do not matter: threads serve those."""
-
-REQUEST_LINE_BYTES = 8_190
-"""The most that gunicorn can be told.  A pixel carries its message in the address."""
-
-HEADERS = 100
-HEADER_BYTES = 8_190
-"""How many headers a request may have, and how large each may be."""
-
-CONNECTIONS = 1_000
-"""Connections that a worker keeps open at once, most of them idle; more wait in the backlog of the system."""
 
 _EXAMPLES = """\b
 Examples:
@@ -61,11 +35,6 @@ Examples:
   trackcore serve --config /etc/trackcore.toml --workers 4
   trackcore serve --write-key test-key
 """
-_ARENAS_OPTION, _ARENAS = -8, 2
-"""M_ARENA_MAX of glibc's mallopt.  By default each thread gets a heap of its own, which keeps what the largest request
-ever needed; two for all take a quarter less memory, and no time that could be measured."""
-
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file there, safely
 
 
 @click.command(epilog=_EXAMPLES, short_help="Receive messages over HTTP.")
@@ -78,12 +47,12 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file th
     "write_keys",
     multiple=True,
     metavar="KEY",
-    help="Declare a source with this write key for this run, beside those of the configuration: `default`, then "
-    "`default-2` and so on. With one, no configuration file is needed and none is made. Can be repeated.",
+    help="Add a source with this write key for this run, named `default`, then `default-2` and so on. "
+    "With this option, a missing configuration file is not created. Can be repeated.",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of each process.  [default: 16]")
-@click.option("--deliver/--no-deliver", default=True, help="Deliver to destinations as well.  [default: yes]")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes.  [default: 1]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads per process.  [default: 16]")
+@click.option("--deliver/--no-deliver", default=True, help="Also deliver to destinations.  [default: yes]")
 @click.pass_context
 def serve(
     context: click.Context,
@@ -96,14 +65,14 @@ def serve(
     threads: int | None,
     deliver: bool,
 ) -> None:
-    """Serve the tracking API, and keep what comes in the log.
+    """Serve the tracking API and store messages in the log.
 
-    Messages are delivered, by one process more, to the destinations that have a `kind`.
+    Another process delivers the messages to the destinations that have a `kind`.
 
-    Without a configuration it makes the data folder and in it a trackcore.toml with one source and a random write
-    key, which the next start uses again. What the command line says wins over the configuration. SIGTERM and Ctrl-C
-    stop the server once the requests in progress are answered, with exit code 0; SIGHUP reads the configuration again.
-    `prefix` under `[server]` serves everything below a path such as /endpoint as well.
+    Without a configuration, it creates the data folder and a trackcore.toml in it, with one source and a random write
+    key; the next start uses them again. The command line overrides the configuration. SIGTERM and Ctrl-C stop the
+    server once the requests in progress are answered, with exit code 0; SIGHUP reloads the configuration. With `prefix`
+    under `[server]`, it also serves everything below a path such as /endpoint.
     """
     die_of_interrupt(context)
     for fault in filter(None, map(write_key_fault, write_keys)):
@@ -122,98 +91,14 @@ def serve(
     read_debugger_token(deployment.configuration, file=deployment.file)
     if deliver:
         check_destinations(deployment.configuration, deployment.file)
-    if "GUNICORN_FD" not in os.environ:  # set when a running server hands its socket to this one (SIGUSR2)
+    if "GUNICORN_FD" not in os.environ:  # set when a running server passes its socket to this one (SIGUSR2)
         _check_free(deployment.configuration.server.bind)
-    _tell_start(deployment, deliver=deliver)
+    _show_start(deployment, deliver=deliver)
     for sentence in find_exposed(deployment.configuration, deployment.file):
         click.echo(f"WARNING: {sentence}", err=True)
     log_to_stderr()
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
-    _share_arenas()
-    one_time_token = OneTimeToken() if _is_private(deployment) else None
-    _Server(
-        deployment.configuration,
-        find,
-        example_key,
-        one_time_token=one_time_token,
-        deliver=deliver,
-    ).run()
-
-
-class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """Gunicorn's application: it holds the configuration, and workers inherit it when they are forked."""
-
-    def __init__(
-        self,
-        configuration: Configuration,
-        read_again: Callable[[], Deployment],
-        example_key: str | None,
-        *,
-        one_time_token: OneTimeToken | None,
-        deliver: bool,
-    ) -> None:
-        self._configuration = configuration
-        self._read_again = read_again
-        self._example_key = example_key
-        self._one_time_token = one_time_token
-        self._deliver = deliver
-        super().__init__(prog="trackcore")
-
-    def load_config(self) -> None:
-        settings = {
-            **_gunicorn_settings(self._configuration.server),
-            "when_ready": self._tell_ready,
-            "post_fork": _let_go,
-        }
-        for name, value in settings.items():
-            self.cfg.set(name, value)
-
-    def load(self) -> ServerApp:
-        return create_app(self._configuration, self._one_time_token)
-
-    def run(self) -> None:
-        DeliveringArbiter(self).run()
-
-    def make_delivery_process(self) -> DeliveryProcess | None:
-        """Give the process that delivers, not yet started; None when there is nothing to deliver."""
-        if not self._deliver or not self._configuration.delivered:
-            return None
-        return DeliveryProcess(self._configuration)
-
-    def reload(self) -> None:
-        """Read the configuration again; one that cannot be used changes nothing."""
-        try:
-            deployment = self._read_again()
-            configuration = deployment.configuration
-            create_collector(configuration)
-            read_debugger_token(configuration, file=deployment.file)
-            if self._deliver:
-                check_destinations(configuration, deployment.file)
-        except TrackcoreError as error:
-            click.echo(f"The configuration stays as it was: {visible(str(error))}", err=True)
-        else:
-            self._configuration = configuration
-        super().reload()
-
-    def _tell_ready(self, arbiter: Any) -> None:
-        host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
-        url = f"http://{_reachable(host)}:{port}{self._configuration.server.prefix}"
-        click.echo(f"Listening on {url}", err=True)
-        if not _is_loopback(host):
-            click.echo("Others can reach this address, in plain HTTP: put a proxy with TLS in front of it.", err=True)
-        self._tell_debugger(f"{url}{DEBUGGER_PATH}/")
-        key = "YOUR_WRITE_KEY" if self._example_key is None else self._example_key
-        click.echo(f"Try:\n  {_curl(url, key)}", err=True)
-
-    def _tell_debugger(self, url: str) -> None:
-        if self._configuration.debugger.token is not None:
-            click.echo(f"Debugger: {url} (with the configured token)", err=True)
-        elif self._one_time_token is not None:
-            click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
-
-
-def _let_go(arbiter: DeliveringArbiter, _: object) -> None:
-    arbiter.let_go()
+    ServerApplication(deployment, find, example_key, deliver=deliver).run()
 
 
 def _with_command_line(
@@ -226,47 +111,10 @@ def _with_command_line(
     return attrs.evolve(deployment, configuration=configuration)
 
 
-def _is_private(deployment: Deployment) -> bool:
-    """Tell whether nobody configured anything, nor can reach the server from elsewhere: then a link may open all."""
-    host, _ = parse_bind(deployment.configuration.server.bind)
-    return deployment.is_own and deployment.configuration.debugger.token is None and _is_loopback_name(host)
-
-
-def _share_arenas() -> None:
-    """Let the threads of each worker share their heaps, where the C library knows how."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
-
-
-def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
-    return {
-        "bind": server.bind,
-        "workers": server.workers,
-        "threads": server.threads,
-        "worker_class": "trackcore_server.hosting.worker.Worker",
-        "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
-        "preload_app": False,
-        "timeout": SILENCE_SECONDS,
-        "graceful_timeout": GRACEFUL_SECONDS,
-        "keepalive": KEEPALIVE_SECONDS,
-        "limit_request_line": REQUEST_LINE_BYTES,
-        "limit_request_fields": HEADERS,
-        "limit_request_field_size": HEADER_BYTES,
-        "worker_connections": CONNECTIONS,
-        "forwarded_allow_ips": "",  # the app decides whom to believe, by `proxy_hops`; gunicorn would believe loopback
-        "accesslog": None,
-        "errorlog": "-",
-        "loglevel": "warning",
-        "logger_class": "trackcore_server.process.stderr_log.GunicornLogger",
-        "proc_name": "trackcore",
-        "control_socket_disable": True,
-    }
-
-
 def _check_log(configuration: Configuration) -> None:
-    """Open and write the log once, so that a wrong path is told now and not to the first client.
+    """Open and write the log once, so that a wrong path is reported now and not to the first client.
 
-    A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
+    A full disk does not prevent the start: the server answers that it cannot store, and recovers by itself.
     """
     create_collector(configuration)
     if isinstance(configuration.log, LogSettings):
@@ -278,14 +126,14 @@ def _check_log(configuration: Configuration) -> None:
     except SinkUnavailable as error:
         if error.cause is not Cause.FULL:
             raise Failure(f"{location}: {error}") from error
-        click.echo(f"{location}: {error}; nothing can be stored until there is room", err=True)
+        click.echo(f"{location}: {error}; nothing can be stored until space is free", err=True)
     finally:
-        sink.close()  # neither SQLite nor Kafka can be taken along into the workers
+        sink.close()  # the workers must not inherit a connection of SQLite or Kafka
     examine_positions(configuration)
 
 
 def _check_free(bind: str) -> None:
-    """Fail at once where gunicorn would try for five seconds."""
+    """Raise at once if the address is in use; gunicorn would retry for five seconds."""
     host, port = parse_bind(bind)
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -296,40 +144,10 @@ def _check_free(bind: str) -> None:
         raise Failure(f"cannot listen on {bind}: {error.strerror}") from error
 
 
-def _tell_start(deployment: Deployment, *, deliver: bool) -> None:
+def _show_start(deployment: Deployment, *, deliver: bool) -> None:
     configuration = deployment.configuration
     click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
     click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
     if deliver and configuration.delivered:
-        names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
-        click.echo(f"Delivering to: {names}", err=True)
-
-
-def _reachable(host: str) -> str:
-    """Give the address by which this machine reaches a server that listens on `host`."""
-    address = ip_address(host)
-    if address.is_unspecified:
-        return "localhost"
-    return f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
-
-
-def _is_loopback_name(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and _is_loopback(host))
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return ip_address(host).is_loopback
-
-
-def _curl(url: str, key: str) -> str:
-    message = '{"userId": "user-1", "event": "Signed Up", "properties": {"plan": "Pro"}}'
-    return f"curl -u {shlex.quote(key + ':')} -H 'Content-Type: application/json' -d '{message}' {url}/v1/track"
+        show_delivered(configuration)

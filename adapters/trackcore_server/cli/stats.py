@@ -1,4 +1,4 @@
-"""`trackcore stats`: how much came in, from whom, how large, how punctual, and what was refused."""
+"""`trackcore stats`: counts, rates, sizes, clock skew, warnings and rejections."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Count messages, and measure them.")
+@click.command(epilog=_EXAMPLES, short_help="Count and measure messages.")
 @location_options
 @click.option(
     "--since",
     callback=read_since,
     metavar="T",
     default="1d",
-    help="Only what was received since T: an ISO time, or an age such as 15m, 2h, 7d.  [default: 1d]",
+    help="Only records received since T: an ISO time, or an age such as 15m, 2h, 7d.  [default: 1d]",
 )
 @click.option(
     "--format",
@@ -53,13 +53,13 @@ Examples:
 def stats(*, config: Path | None, data: Path | None, since: datetime, output_format: str | None) -> None:
     """Count messages by source and type, and rejections by code; measure rates, sizes and clock skew.
 
-    Counts are exact. The quantiles of sizes (in bytes, as stored), clock skew (sentAt - receivedAt, with the way here,
-    in seconds) and warnings are those of up to 2,000 messages, spread evenly over the time.
+    Counts are exact. Warnings and the quantiles of sizes (in bytes, as stored) and clock skew (sentAt - receivedAt in
+    seconds, network latency included) come from a sample of up to 2,000 messages, spread evenly over the time.
     """
     log = SqliteBrowser(find_deployment(config=config, data=data).configuration.log_path)
     until = truncate_to_milliseconds(datetime.now(UTC))
     if since > until:
-        raise click.BadParameter(f"{format_timestamp(since)} lies in the future", param_hint="--since")
+        raise click.BadParameter(f"{format_timestamp(since)} is in the future", param_hint="--since")
     found = _gather(log, since=truncate_to_milliseconds(since), until=until)
     if output_format == "json" or (output_format is None and not is_terminal()):
         write_line(sys.stdout.buffer, found)
@@ -105,7 +105,7 @@ def _gather(log: SqliteBrowser, *, since: datetime, until: datetime) -> JSONObje
 
 
 def _groups(log: SqliteBrowser, after: int, to: int) -> list[GroupCount]:
-    """Count page by page, so that no reader holds the log for long, and how far it has come can be shown."""
+    """Count page by page, so that no reader holds the log for long and the progress can be shown."""
     found: dict[tuple[str, str], GroupCount] = {}
     with click.progressbar(
         range(after, to, _PAGE),
@@ -132,7 +132,7 @@ def _together(one: GroupCount, other: GroupCount) -> GroupCount:
 
 def _skews(messages: Sequence[StoredMessage]) -> Iterator[float]:
     for stored in messages:
-        if stored.found_by == KeyLocation.FILE:  # what was sent long ago tells nothing of a clock
+        if stored.found_by == KeyLocation.FILE:  # messages of an import were sent long ago
             continue
         skew = explain_time(stored.message).clock_skew
         if skew is not None:
@@ -140,7 +140,7 @@ def _skews(messages: Sequence[StoredMessage]) -> Iterator[float]:
 
 
 def _distribution(values: Sequence[float]) -> JSONObject | None:
-    """Describe numbers by their quantiles and by a histogram between the 1st and the 99th hundredth."""
+    """Return the quantiles of numbers, and a histogram from the 1st to the 99th percentile."""
     if not values:
         return None
     at = quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
@@ -169,15 +169,15 @@ _BARS = 24
 def _tables(found: JSONObject) -> Iterator[Table | Text]:
     rate = found["rate"]
     yield Text(f"{found['since'][:19]}Z to {found['until'][:19]}Z: {found['messages']:,} messages")
-    scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, the highest {max(rate['counts']):,}"
+    scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, maximum {max(rate['counts']):,}"
     yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
     if found["groups"]:
         yield _table(("source", "type", ">messages", ">bytes", ">largest"), _group_rows(found["groups"]))
     measured = [(name, found[key], unit) for name, key, unit in _MEASURED if found[key] is not None]
     if measured:
-        titles = ("of a sample", ">p1", ">p10", ">median", ">p90", ">p99", ">most", "from p1 to p99")
+        titles = ("sample", ">p1", ">p10", ">median", ">p90", ">p99", ">max", "p1 to p99")
         yield _table(titles, [_measured_row(*row) for row in measured])
-    for title, key in (("warning, of a sample", "warnings"), ("refused", "rejected")):
+    for title, key in (("warning (sample)", "warnings"), ("rejected", "rejected")):
         if found[key]:
             yield _table((title, ">count"), [(code, f"{count:,}") for code, count in found[key].items()])
 
@@ -186,7 +186,7 @@ _MEASURED = (("size", "size", "B"), ("clock skew", "clockSkew", "s"))
 
 
 def spark(counts: Sequence[int]) -> str:
-    """Draw numbers as a row of bars: nothing for none, the highest bar for the largest."""
+    """Draw numbers as a row of bars, the highest for the largest; zero is blank."""
     most = max(counts, default=0)
     return "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // most) if most else 0] for count in counts)
 

@@ -1,4 +1,4 @@
-"""`trackcore validate`: messages and batches in files, judged as the server would judge them."""
+"""`trackcore validate`: check messages and batches in files as the server would."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ Examples:
 @click.command(epilog=_EXAMPLES, short_help="Check messages and batches in files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
 @click.option(
-    "--type", "call", type=click.Choice(get_args(Call)), help="What single messages are; else each says its `type`."
+    "--type", "call", type=click.Choice(get_args(Call)), help="The type of single messages.  [default: their `type`]"
 )
 @click.option("--json", "as_json", is_flag=True, help="Write each finding as a line of JSON.")
 def validate(*, files: tuple[str, ...], call: Call | None, as_json: bool) -> None:
     """Check messages and batches against the rules of the API, as the server does.
 
-    A file holds one JSON document a line, or a single one over as many lines as it likes; a single document may also
-    be an array of messages. It may be compressed by gzip. An object with `batch` is a batch, any other a message.
+    A file contains one JSON document per line, or a single document over several lines; a single document may also be
+    an array of messages. It may be compressed by gzip. An object with `batch` is a batch, any other object a message.
     `-` is standard input.
 
-    Each finding is a line `FILE:LINE: path: code: text`; a warning is about something that would be mended. With
-    --json it has `file`, `line`, `index` (in a batch or an array), `path`, `code`, `message`, `limit`, `actual` and
-    `severity`.
+    Each finding is a line `FILE:LINE: path: code: text`; a warning reports a field that would be normalized or ignored.
+    With --json it has `file`, `line`, `index` (in a batch or an array), `path`, `code`, `message`, `limit`, `actual`
+    and `severity`.
 
-    Exit code: 0 when all would be stored, 1 when any would be rejected or a compressed
-    file is truncated, 2 when a file cannot be read.
+    Exit code: 0 if all messages would be stored, 1 if any would be rejected or a compressed file is truncated, 2 if a
+    file cannot be read.
     """
     report = _Report(as_json=as_json, stream=sys.stdout.buffer)
     exit_code = 0
@@ -61,18 +61,18 @@ def validate(*, files: tuple[str, ...], call: Call | None, as_json: bool) -> Non
 
 
 def _validate_file(name: str, call: Call | None, report: _Report) -> bool:
-    """Judge what a file holds; return whether it could be read to its end."""
+    """Validate the documents of a file; return whether it was read to its end."""
     with opened(name) as file, ReadingProgress(name, file.size) as progress:
         at = 0
         for document in file.documents():
-            verdict = validate_document(document, call)
-            report.count(verdict)
+            result = validate_document(document, call)
+            report.count(result)
             if file.size:
                 at, before = file.position(), at
                 progress.advance(at - before)
-            if verdict.findings:
+            if result.findings:
                 with progress.aside():
-                    report.write(name, document.line, verdict)
+                    report.write(name, document.line, result)
     if file.fault is not None:
         click.echo(f"{visible(name)}: {file.fault}; {report.summary()} so far", err=True)
     return file.fault is None
@@ -80,7 +80,7 @@ def _validate_file(name: str, call: Call | None, report: _Report) -> bool:
 
 @attrs.define(kw_only=True)
 class _Report:
-    """Counts verdicts and writes findings."""
+    """Counts results and writes findings."""
 
     as_json: bool
     stream: BinaryIO
@@ -88,17 +88,17 @@ class _Report:
     rejected: int = attrs.field(init=False, default=0)
     warnings: int = attrs.field(init=False, default=0)
 
-    def count(self, verdict: ValidationResult) -> None:
-        self.messages += verdict.messages
-        self.rejected += verdict.rejected
-        self.warnings += sum(finding.severity == "warning" for finding in verdict.findings)
+    def count(self, result: ValidationResult) -> None:
+        self.messages += result.messages
+        self.rejected += result.rejected
+        self.warnings += sum(finding.severity == "warning" for finding in result.findings)
 
-    def write(self, file: str, line: int, verdict: ValidationResult) -> None:
-        for finding in verdict.findings:
+    def write(self, file: str, line: int, result: ValidationResult) -> None:
+        for finding in result.findings:
             if self.as_json:
                 write_line(self.stream, _finding_record(file, line, finding))
             else:
-                text = _finding_text(file, line, finding, is_batch=verdict.is_batch)
+                text = _finding_text(file, line, finding, is_batch=result.is_batch)
                 self.stream.write(f"{visible(text)}\n".encode("utf-8", "replace"))
 
     def summary(self) -> str:

@@ -1,7 +1,6 @@
-"""Structuring without guessing: tables of TOML into attrs classes, by cattrs, and what is wrong with them by its path.
+"""Strict conversion of TOML tables into attrs classes with cattrs, and errors with the path of the setting.
 
-cattrs converts what it can; here a value of another type than expected is a mistake, and so is a name that nobody
-reads.
+cattrs coerces values; here a value of an unexpected type is an error, as is an unknown name.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from trackcore_server.config.units import parse_age, parse_size
 
 
 def nearest(name: str, valid: Sequence[str]) -> str:
-    """Give the end of a sentence that names the valid name nearest to a wrong one, if any is near."""
+    """Return the end of a sentence that suggests the valid name nearest to a wrong one, if any is near."""
     matches = get_close_matches(name, valid, n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
@@ -51,12 +50,12 @@ def _kind_of(value: object) -> str:
 
 
 def _found(value: object) -> str:
-    """Name what stands where a number belongs; a text is not quoted."""
+    """Describe a value found instead of a number; a string is not quoted."""
     return str(value) if type(value) is int else _kind_of(value)
 
 
 def exactly(kind: type) -> Callable[[Any, Any], Any]:
-    """Take values of this very type: no truth from numbers, no text from anything."""
+    """Return a hook that accepts only values of exactly this type."""
 
     def structure(value: Any, _: Any) -> Any:
         if type(value) is not kind:
@@ -101,7 +100,7 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a table, and run the validators on each field while it is still known which one it is."""
+    """Structure a table and run the validators field by field, so that an error has the path of its field."""
 
     def checked(field: Any) -> Callable[[Any, Any], Any]:
         def structure(value: Any, kind: Any) -> Any:
@@ -123,7 +122,7 @@ def class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a table whose names are free, such as HTTP headers."""
+    """Structure a table with arbitrary names, such as HTTP headers."""
     value_type = get_args(kind)[1]
 
     def structure_item(name: str, item: Any) -> Any:
@@ -141,7 +140,7 @@ def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _as_write_key(value: Any, kind: Any) -> WriteKey:
-    """Read a write key: the text itself, or `env:NAME` for the environment variable NAME."""
+    """Read a write key: the string itself, or `env:NAME` for the environment variable NAME."""
     text: str = exactly(str)(value, kind)
     if text.startswith("env:"):
         text = Secret(text).reveal(os.environ)
@@ -151,7 +150,7 @@ def _as_write_key(value: Any, kind: Any) -> WriteKey:
 
 
 def strict_converter() -> Converter:
-    """Make a converter for attrs classes of text, booleans, integers, sizes, ages, paths, tuples and tables."""
+    """Make a converter for attrs classes of strings, booleans, integers, sizes, ages, paths, tuples and tables."""
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook_factory(attrs.has, class_hook)
     converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
@@ -166,13 +165,13 @@ def strict_converter() -> Converter:
     return converter
 
 
-# From what cattrs raises to the mistake that is told
+# From an exception of cattrs to an error message
 
 
 def describe_error(error: BaseException, path: str = "") -> tuple[str, str]:
-    """Follow the first error down to its place, and give its path and what is wrong there.
+    """Return the path of the first error and a description of it.
 
-    An unknown name comes first: it may be why another is missing.
+    An unknown name comes first: it may be the reason that another is missing.
     """
     if isinstance(error, BaseValidationError):
         causes = sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError))
@@ -182,17 +181,17 @@ def describe_error(error: BaseException, path: str = "") -> tuple[str, str]:
         valid = [field.name for field in attrs.fields(error.cl)]
         if issubclass(error.cl, Destination):
             valid.append("kind")
-        hint = nearest(name, valid) or f"; there are {', '.join(valid)}"
-        return f"{path}.{name}".lstrip("."), f"there is no such setting{hint}"
+        hint = nearest(name, valid) or f"; valid settings: {', '.join(valid)}"
+        return f"{path}.{name}".lstrip("."), f"unknown setting{hint}"
     if isinstance(error, KeyError):
         return path, "is missing"
     if isinstance(error, TrackcoreError) or type(error) is ValueError:  # raised by our own checks
         return path, str(error)
-    return path, f"cannot be used ({type(error).__name__})"  # what a library says may quote the setting
+    return path, f"cannot be used ({type(error).__name__})"  # the message of a library may quote the setting
 
 
 def _step(error: BaseException, *, is_first: bool) -> str:
-    """Read from the note that cattrs leaves on an error where, within its parent, it happened."""
+    """Return the place of an error within its parent, from the note that cattrs adds to it."""
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, AttributeValidationNote):
             return note.name if is_first else f".{note.name}"

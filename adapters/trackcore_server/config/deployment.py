@@ -1,8 +1,8 @@
-"""Where a server's files are: one answer for `serve`, which writes them, and for the commands that read them.
+"""The location of a server's files, for `serve`, which writes them, and for the commands that read them.
 
-A *data folder* holds `trackcore.toml` and the log `trackcore.db`, either of which may be missing.  The configuration
-is, in this order: `--config`; `trackcore.toml` in the folder that `--data` names; the file that `TRACKCORE_CONFIG`
-names; `./trackcore.toml`; `./trackcore-data/trackcore.toml`.
+A *data folder* contains `trackcore.toml` and the log `trackcore.db`; either may be missing.  The configuration is, in
+this order: `--config`; `trackcore.toml` in the folder that `--data` names; the file that `TRACKCORE_CONFIG` names;
+`./trackcore.toml`; `./trackcore-data/trackcore.toml`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEFAULT_SOURCE = "default"
 _KEY_BYTES = 18
 
 _NEW_CONFIGURATION = """\
-# Made by `trackcore serve`.  Restart it, or send it SIGHUP, after a change here.
+# Created by `trackcore serve`.  After a change, restart it or send it SIGHUP.
 
 [[sources]]
 name = "{name}"
@@ -37,9 +37,9 @@ write_keys = ["{key}"]
 
 @attrs.frozen(kw_only=True)
 class Deployment:
-    """What was found: the configuration in force, the file it came from (None: the defaults), and the data folder.
+    """The effective configuration, its file (None: the defaults), and the data folder.
 
-    `is_own` says that nobody named a configuration file: the data folder stands for itself.
+    `is_own` is true if no configuration file was named, so that the one in the data folder applies.
     """
 
     configuration: Configuration
@@ -49,7 +49,7 @@ class Deployment:
 
 
 def find_configuration_file(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Give the configuration file that `TRACKCORE_CONFIG` names, else the one in the working folder, if any."""
+    """Return the configuration file that `TRACKCORE_CONFIG` names, else the one in the working folder, if any."""
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)
     here = Path(CONFIG_NAME)
@@ -57,10 +57,10 @@ def find_configuration_file(environ: Mapping[str, str] = os.environ) -> Path | N
 
 
 def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
-    """Find configuration and data folder from what the command line says, the environment and the working folder.
+    """Find the configuration and the data folder from the command line, the environment and the working folder.
 
     Raises:
-        ConfigurationError: the configuration that was found cannot be used.
+        ConfigurationError: the configuration is invalid.
     """
     file = config or (None if data else find_configuration_file())
     if file is not None:
@@ -74,11 +74,11 @@ def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
 
 
 def create_configuration(folder: Path) -> Deployment:
-    """Make a data folder with a configuration of one source and a random write key, both the owner's alone."""
+    """Create a data folder with a configuration of one source and a random write key, accessible only to the owner."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / CONFIG_NAME
     text = _NEW_CONFIGURATION.format(name=_DEFAULT_SOURCE, key=secrets.token_urlsafe(_KEY_BYTES))
-    with held_back(*STOP_SIGNALS, signal.SIGHUP):  # an empty file would be in the way of the next start
+    with held_back(*STOP_SIGNALS, signal.SIGHUP):  # an empty file would prevent the next start
         try:
             descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:  # another `trackcore serve` was faster

@@ -1,14 +1,14 @@
-"""`kafka`: a topic, keyed so that the order of each user's messages holds.
+"""`kafka`: a topic, keyed so that the messages of each user stay in order.
 
-A record's value is the stored message, its key a JSON array of source and user: `["website","019mr8mf4r"]`, the same
-as in a log in Kafka.  The topic must exist; how many partitions it has is for whoever reads it to decide.
+A record's value is the stored message, its key a JSON array of source and user: `["website","019mr8mf4r"]`, the same as
+in a log in Kafka.  The topic must exist; its number of partitions is up to its readers.
 
-A batch counts as delivered when all replicas that are in sync have acknowledged it.  Where only some of it was, the
-whole batch is sent again, so that the order holds; a record that the topic never takes, such as one that is too large,
-is refused by itself.
+A batch counts as delivered when all in-sync replicas have acknowledged it.  If only a part was acknowledged, the whole
+batch is sent again, to keep the order; a record that the topic never accepts, such as one that is too large, is
+rejected individually.
 
-This is the one kind that needs another adapter, so it lies here, where adapters are put together.  The client of Kafka
-is imported when a sender is made.
+Only this kind needs another adapter, so it is in the package that combines the adapters.  The Kafka client is imported
+when a sender is made.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class KafkaTopicDestination(DeliveredDestination):
-    """A topic of a cluster.  `timeout` is how long acknowledgements may take; `client` goes to librdkafka."""
+    """A topic of a cluster.  `timeout` is how long acknowledgements may take; `client` is passed to librdkafka."""
 
     kind: ClassVar[str] = "kafka"
 

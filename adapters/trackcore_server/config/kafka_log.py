@@ -21,37 +21,37 @@ ClientSettings = NewType("ClientSettings", dict[str, ClientSetting])
 """Settings of librdkafka by their names.  In TOML `sasl.username = "me"` may be written with quotes or without."""
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_NAMED = "env:"
+_ENVIRONMENT = "env:"
 _SERVERS = re.compile(r"[^\s,]+:\d{1,5}(,\s*[^\s,]+:\d{1,5})*")
 
 
 def check_servers(_: object, __: object, servers: str) -> None:
-    """Check where a cluster is: a validator of attrs."""
+    """Check the addresses of a cluster (an attrs validator)."""
     if not _SERVERS.fullmatch(servers):
-        raise ValueError("expected HOST:PORT, or several with commas between")
+        raise ValueError("expected HOST:PORT, or several separated by commas")
     if "@" in servers:
-        raise ValueError("a password in an address would show in logs: set `sasl.username` and `sasl.password`")
+        raise ValueError("a password in an address would appear in logs; set `sasl.username` and `sasl.password`")
 
 
 def check_topic(_: object, __: object, name: str) -> None:
-    """Check the name of a topic, or what it begins with: a validator of attrs."""
+    """Check the name of a topic, or its prefix (an attrs validator)."""
     if not _TOPIC_NAME.fullmatch(name):
-        raise ValueError("expected letters, digits, '.', '_' and '-', at most 200")
+        raise ValueError("expected at most 200 letters, digits, '.', '_' and '-'")
 
 
 def check_timeout(_: object, __: object, timeout: timedelta) -> None:
-    """Check how long acknowledgements may take: a validator of attrs."""
+    """Check how long acknowledgements may take (an attrs validator)."""
     if timeout < timedelta(seconds=1):
-        raise ValueError("must be a second at least")
+        raise ValueError("must be at least 1 second")
 
 
 @attrs.frozen(kw_only=True)
 class KafkaLogSettings:
-    """Where the cluster is, and how the topics are made.
+    """The addresses of the cluster and the settings of the topics.
 
-    A message is stored when `min_insync_replicas` of its `replication` copies have it. `timeout` is how long a request
-    waits for that.  `retention` is how long messages are kept; left out, the brokers decide.  `duplicate_window` is
-    upon how many positions of a partition readers look back for duplicates.  `client` goes to librdkafka.
+    A message is stored when `min_insync_replicas` of its `replication` copies have it.  `timeout` is how long a request
+    waits for that.  `retention` is how long messages are kept; by default the brokers decide.  `duplicate_window` is
+    how many offsets of a partition readers search back for duplicates.  `client` is passed to librdkafka.
     """
 
     kind: str = "kafka"
@@ -69,13 +69,13 @@ class KafkaLogSettings:
 
     @property
     def location(self) -> str:
-        """Where the log is, for people."""
+        """The location of the log, in words."""
         return f"Kafka at {self.bootstrap_servers}, topics {self.topic_prefix}.*"
 
 
 def is_named(value: ClientSetting) -> TypeGuard[str]:
-    """Tell whether a setting only names an environment variable: `env:NAME`."""
-    return isinstance(value, str) and value.startswith(_NAMED)
+    """Return whether a setting only names an environment variable: `env:NAME`."""
+    return isinstance(value, str) and value.startswith(_ENVIRONMENT)
 
 
 def as_secret(name: str, value: str) -> Secret:
@@ -84,7 +84,7 @@ def as_secret(name: str, value: str) -> Secret:
 
 
 def as_client_settings(value: Any, _: object) -> ClientSettings:
-    """Read a table of settings: a hook of cattrs.  Tables in it are parts of longer names."""
+    """Read a table of settings (a cattrs hook).  Nested tables form dotted names."""
     if type(value) is not dict:
         raise ValueError("expected a table of settings of librdkafka")
     return ClientSettings(_flat(value, ""))

@@ -1,4 +1,4 @@
-"""The kinds of destination that a configuration can name: one entry each."""
+"""The kinds of destination that a configuration can name."""
 
 from __future__ import annotations
 

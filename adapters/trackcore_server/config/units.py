@@ -1,6 +1,6 @@
 """Ages, sizes and addresses as people write them: `36h`, `64 MiB`, `127.0.0.1:8080`.
 
-Every function here raises `ValueError` with a sentence that says what was expected.
+Every function raises `ValueError` with a message that states the expected form.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LAST_PORT = 65_535
 
 
 def parse_age(text: str) -> timedelta:
-    """Read an age: a whole number of seconds, minutes, hours or days, such as `90s`, `30m`, `36h`, `5d`."""
+    """Parse an age: a whole number of seconds, minutes, hours or days, such as `90s`, `30m`, `36h`, `5d`."""
     match = _AGE.fullmatch(text.strip())
     if match is None:
         raise ValueError("expected an age such as '5d', '36h', '30m' or '90s'")
@@ -31,7 +31,7 @@ def parse_age(text: str) -> timedelta:
 
 
 def parse_size(text: str) -> int:
-    """Read a size in bytes: `64 MiB` is 64 times 1,024 times 1,024, `500 KB` is 500,000."""
+    """Parse a size in bytes: `64 MiB` is 64 times 1,024 times 1,024, `500 KB` is 500,000."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2].lower() not in _BYTES:
         raise ValueError("expected a number of bytes or a size such as '64 MiB' or '500 KB'")
@@ -39,7 +39,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_bind(text: str) -> tuple[str, int]:
-    """Read an address to listen on as host and port; port 0 lets the system choose a free one."""
+    """Parse an address to listen on into host and port; port 0 lets the system choose a free one."""
     match = _BIND.fullmatch(text)
     if match is None or int(match[3]) > _LAST_PORT:
         raise ValueError("expected HOST:PORT such as '127.0.0.1:8080' or '[::1]:8080'")

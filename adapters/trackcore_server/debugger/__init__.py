@@ -1,1 +1,1 @@
-"""What the debugger shows, read from the log: rows, charts, counts and what was received last."""
+"""The data that the debugger shows, read from the log: rows, charts, counts and the newest messages."""

@@ -1,7 +1,7 @@
-"""What the charts of the debugger show: rates by source, rejections by code, and clock skew, over a time in buckets.
+"""The charts of the debugger: rates by source, rejections by code, and clock skew, as histograms over time.
 
-Theory.  An answer has a time, whatever there is to count.  What was not counted within it is null, and is counted for
-the next answer; all pages share what has been counted.
+Theory.  An answer has a deadline, however much there is to count.  Buckets not counted by then are null, and are
+counted for the next answer; all pages share the counted buckets.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from trackcore.timestamps import EPOCH
 from trackcore_server.debugger.deadline import Deadline
 from trackcore_server.debugger.delivery_lag import DeliveryLag
 from trackcore_server.debugger.histogram import Bucket, MessageHistogram
-from trackcore_server.debugger.rejection_counts import MOST, RecentRejections
+from trackcore_server.debugger.rejection_counts import MAX_REJECTIONS, RecentRejections
 
 BUCKETS = 60
 SECONDS = 0.02
-"""How long is counted for one answer.  A bucket that was begun is ended."""
+"""How long to count for one answer.  A bucket that was begun is finished."""
 
 _WAIT_SECONDS = 0.03
-"""How long an answer waits for what is being counted, before it goes without: a read may hang on a busy disk."""
+"""How long an answer waits for the counting thread before it returns without: a read may hang on a busy disk."""
 
 _FRESH_SECONDS = 2.0
 _FRESH_PARTIAL_SECONDS = 0.2
@@ -37,15 +37,15 @@ _FRESH_PARTIAL_SECONDS = 0.2
 
 @attrs.define(eq=False)
 class Charts:
-    """Counts what is in a log, and remembers."""
+    """Counts the records of a log, and caches the counts."""
 
     _log: SqliteBrowser
     _clock: Callable[[], datetime]
     _lags: DeliveryLag
-    _budget: Callable[[], Deadline] = lambda: Deadline(SECONDS)
+    _deadline: Callable[[], Deadline] = lambda: Deadline(SECONDS)
     _monotonic: Callable[[], float] = time.monotonic
-    _buckets: MessageHistogram = attrs.field(init=False)
-    _refusals: RecentRejections = attrs.field(init=False)
+    _histogram: MessageHistogram = attrs.field(init=False)
+    _rejections: RecentRejections = attrs.field(init=False)
     _answers: dict[int, tuple[float, JSONObject]] = attrs.field(init=False, factory=dict)
     _counting: dict[int, Future[JSONObject]] = attrs.field(init=False, factory=dict)
     _counter: ThreadPoolExecutor = attrs.field(init=False, factory=lambda: ThreadPoolExecutor(1, "charts"))
@@ -58,13 +58,13 @@ class Charts:
         renew_in_forks(self)
 
     def renew_after_fork(self) -> None:
-        """Begin as a new process does: the lock of a parent, and the thread that counts, are not its child's."""
+        """Reset after a fork: the child must not use the lock and the counting thread of its parent."""
         self._lock = threading.Lock()
         self._counter = ThreadPoolExecutor(1, "charts")
         self._counting = {}
 
     def of_last(self, seconds: int) -> JSONObject:
-        """Count over about the last so many seconds.  All pages of a process share an answer for two seconds."""
+        """Return the charts of about the last `seconds`.  All pages of a process share an answer for two seconds."""
         with self._lock:
             now = self._clock()
             fresh_until, charts = self._answers.get(seconds, (0.0, None))
@@ -79,7 +79,7 @@ class Charts:
             return {**(charts or self._nothing(_width(seconds), now)), "isPartial": True}
 
     def _count(self, seconds: int, now: datetime) -> JSONObject:
-        """Count in a thread of its own: one at a time, and for as long as the disk takes."""
+        """Count in the counting thread: one answer at a time, for as long as the disk takes."""
         try:
             charts = self._charts(_width(seconds), now)
             with self._lock:
@@ -93,18 +93,18 @@ class Charts:
         return charts
 
     def _check_log(self) -> None:
-        """Forget what was counted in a log that was replaced or rewound since."""
+        """Clear the counts if the log was replaced or rewound since."""
         before, self._head = self._head, self._log.head()
         if before is not None and not self._log.has_grown_from(before.stretch, before.ends):
             self._forget()
 
     def _forget(self) -> None:
-        self._buckets = MessageHistogram(self._log)
-        self._refusals = RecentRejections(self._log)
+        self._histogram = MessageHistogram(self._log)
+        self._rejections = RecentRejections(self._log)
 
     @staticmethod
     def _nothing(width: int, now: datetime) -> JSONObject:
-        """Give what the charts are while nothing is known."""
+        """Return the charts while nothing is counted."""
         return {
             "since": format_timestamp(EPOCH + timedelta(seconds=_places(width, now)[0] * width)),
             "bucketSeconds": width,
@@ -116,20 +116,20 @@ class Charts:
         }
 
     def _charts(self, width: int, now: datetime) -> JSONObject:
-        budget = self._budget()
+        deadline = self._deadline()
         places = _places(width, now)
         since = EPOCH + timedelta(seconds=places[0] * width)
         self._check_log()
-        counted = self._buckets.count(width, places, now, budget)
+        counted = self._histogram.count(width, places, now, deadline)
         buckets = [counted.get(place) for place in places]
-        rejected, is_whole = self._refusals.since(since, self._log.ends()["rejected"], budget)
+        rejected, is_whole = self._rejections.since(since, self._log.ends()["rejected"], deadline)
         return {
             "since": format_timestamp(since),
             "bucketSeconds": width,
             "isPartial": len(counted) < BUCKETS or not is_whole,
             "messages": _by_source(buckets),
             "rejected": _by_code(rejected, since, timedelta(seconds=width)),
-            "rejectedAreCut": len(rejected) == MOST,
+            "rejectedAreCut": len(rejected) == MAX_REJECTIONS,
             "delivery": self._lags.at(now),
             "clockSkew": [bucket and bucket.skew for bucket in buckets],
         }

@@ -1,4 +1,4 @@
-"""Time budgets: what keeps an answer short, however slow the disk is and however large the log."""
+"""Deadlines, which keep an answer fast however slow the disk is and however large the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 @attrs.define
 class Deadline:
-    """So many seconds from now on.  Who works by steps asks after each whether there is time for another."""
+    """A number of seconds from now on.  Work in steps checks after each whether there is time for another."""
 
     _seconds: float
     _clock: Callable[[], float] = time.monotonic
@@ -20,5 +20,5 @@ class Deadline:
         self._end = self._clock() + self._seconds
 
     def is_spent(self) -> bool:
-        """Tell whether the time is over."""
+        """Return whether the time is over."""
         return self._clock() >= self._end

@@ -1,7 +1,7 @@
-"""How far each destination that is delivered to is behind, told by bounded queries.
+"""The lag of each destination, by bounded queries.
 
-What waits is counted up to the end of the log, whatever of it is meant for the destination: an exact count would have
-to read all of it.
+The waiting messages are counted up to the end of the log, whatever their destinations: an exact count would have to
+read all of them.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from trackcore_server.storage.log_changes import confirmed
 
 @attrs.frozen
 class DeliveryLag:
-    """Looks at the log and at the state of delivery."""
+    """Measures the lag from the log and the state of delivery."""
 
     _configuration: Configuration
     _log: SqliteBrowser
 
     def at(self, now: datetime) -> list[JSONObject]:
-        """Give `{destination, lagSeconds, waiting, isFailing}` of each destination that is delivered to."""
+        """Return `{destination, lagSeconds, waiting, isFailing}` for each destination with a kind."""
         if not self._configuration.delivered:
             return []
         end = self._log.ends()["messages"]
         feed = log_feed(self._configuration)
-        told = []
+        lags = []
         with closing(open_state(self._configuration)) as state:
             for destination in self._configuration.delivered:
-                standing = state.status(destination.name, now) or DestinationStatus(name=destination.name)
+                status = state.status(destination.name, now) or DestinationStatus(name=destination.name)
                 position, _ = confirmed(feed, state.mark(destination.name) or Mark())
                 oldest = self._log.time_after("messages", position)
-                told.append(
+                lags.append(
                     {
                         "destination": destination.name,
                         "lagSeconds": 0.0 if oldest is None else round(max((now - oldest).total_seconds(), 0), 1),
                         "waiting": max(end - position, 0),
-                        "isFailing": standing.failing_since is not None,
+                        "isFailing": status.failing_since is not None,
                     }
                 )
-        return told
+        return lags

@@ -1,4 +1,4 @@
-"""The bytes as received of the newest messages, remembered in memory: the log keeps a message as it was stored."""
+"""The received bytes of the newest messages, kept in memory: the log contains messages only as stored."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from trackcore_forks import renew_in_forks
 
 from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
 
-MOST_BYTES = 8 << 20
+MAX_BYTES = 8 << 20
 
 _OVERHEAD_BYTES = 500
-"""What a message is counted for beside its two texts."""
+"""The assumed size of a message in memory without its two texts."""
 
 
 class _Recorded(NamedTuple):
-    """What is remembered of a message."""
+    """The texts of one message."""
 
     message_id: str
     payload: bytes
@@ -28,10 +28,10 @@ class _Recorded(NamedTuple):
 
 @attrs.define(eq=False)
 class RecordingSink:
-    """A sink that stores in another, and remembers the newest messages of this process as they came."""
+    """A sink that stores in another sink, and keeps the newest messages of this process as received."""
 
     sink: Sink
-    _most_bytes: int = MOST_BYTES
+    _max_bytes: int = MAX_BYTES
     _requests: deque[tuple[int, Sequence[_Recorded]]] = attrs.field(init=False, factory=deque)
     _bytes: int = attrs.field(init=False, default=0)
     _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
@@ -49,7 +49,7 @@ class RecordingSink:
         """See `trackcore.Sink.store`."""
         outcomes = self.sink.store(envelopes, rejected=rejected, quarantined=quarantined)
         if envelopes:
-            self._remember([_Recorded(found.message_id, found.payload, bytes(found.received)) for found in envelopes])
+            self._record([_Recorded(found.message_id, found.payload, bytes(found.received)) for found in envelopes])
         return outcomes
 
     def check_ready(self) -> None:
@@ -57,7 +57,7 @@ class RecordingSink:
         self.sink.check_ready()
 
     def received(self, message_id: str, payload: bytes) -> bytes | None:
-        """Give the source text of a message by what was stored of it; None where it is not remembered."""
+        """Return a message as received, found by its stored form; None if it is not in memory."""
         with self._lock:
             requests = list(self._requests)
         found = (
@@ -69,13 +69,13 @@ class RecordingSink:
         return next(found, None) or None
 
     def renew_after_fork(self) -> None:
-        """Begin as a new process does: a lock of a parent may have been copied in a held state."""
+        """Reset after a fork: the copied lock of the parent may be held."""
         self._lock = threading.Lock()
 
-    def _remember(self, messages: Sequence[_Recorded]) -> None:
+    def _record(self, messages: Sequence[_Recorded]) -> None:
         size = sum(len(kept.received) + len(kept.payload) + _OVERHEAD_BYTES for kept in messages)
         with self._lock:
             self._requests.append((size, messages))
             self._bytes += size
-            while self._bytes > self._most_bytes:
+            while self._bytes > self._max_bytes:
                 self._bytes -= self._requests.popleft()[0]

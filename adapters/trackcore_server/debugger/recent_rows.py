@@ -1,4 +1,4 @@
-"""The newest rows of the log, read a few times a second however many pages ask for them."""
+"""The newest rows of the log, read a few times per second however many pages ask for them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LISTED = 100
 
 _FRESH_SECONDS = 0.2
 _BUSY_SECONDS = 0.8
-"""How old the rows may be; the second where more come than are listed, so that nobody could read them anyhow."""
+"""How old the rows may be; the second while more arrive than are listed, too many to read."""
 
 
 class TailRow(NamedTuple):
-    """A row, as JSON text, with what orders it: its number within its part, and when it was received."""
+    """A row as JSON text, with its sort keys: the number within its part, and the time of reception."""
 
     seq: int
     received_at: datetime
@@ -38,7 +38,7 @@ def tail_row(part: str, record: Any) -> TailRow:
 
 
 class Newest(NamedTuple):
-    """The last number of each part of the log, the newest rows of each, newest first, and the log's newest stretch."""
+    """The last number and the newest rows (newest first) of each part of the log, and its newest stretch."""
 
     ends: Mapping[str, int]
     rows: Mapping[str, Sequence[TailRow]]
@@ -50,7 +50,7 @@ _NOTHING = Newest({}, {}, "")
 
 @attrs.define(eq=False)
 class RecentRows:
-    """Remembers the newest `LISTED` rows of each part, as text, so that all pages of a process cost what one does."""
+    """Caches the newest `LISTED` rows of each part as text, so that all pages of a process cost as much as one."""
 
     _log: SqliteBrowser
     _newest: Newest = attrs.field(init=False, factory=lambda: _NOTHING)
@@ -63,13 +63,13 @@ class RecentRows:
         renew_in_forks(self)
 
     def renew_after_fork(self) -> None:
-        """Begin as a new process does: a lock of a parent may have been copied in a held state."""
+        """Reset after a fork: the copied lock of the parent may be held."""
         self._lock = threading.Lock()
 
     def newest(self, seen: str) -> Newest:
-        """Return the newest rows, a fifth of a second old, or a little more where many come.
+        """Return the newest rows, at most a fifth of a second old, or a little more while many arrive.
 
-        Who has seen another stretch of the log as the newest gets what is there now.
+        A caller that has seen another stretch of the log as the newest gets the current rows.
         """
         with self._lock:
             is_behind = seen not in {"", self._newest.stretch}

@@ -1,4 +1,4 @@
-"""The newest rejections by code and time, remembered, so that each is read once for all charts."""
+"""A cache of the newest rejections by code and time, so that each is read once for all charts."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from trackcore_sqlite import SqliteBrowser
 
 from trackcore_server.debugger.deadline import Deadline
 
-MOST = 4_000
+MAX_REJECTIONS = 4_000
 
 _STEP = 500
 
 
 @attrs.define
 class RecentRejections:
-    """Remembers the newest `MOST` rejections of a log: first the new ones, then further back, step by step."""
+    """Caches the newest `MAX_REJECTIONS` rejections of a log: first the new ones, then older ones, step by step."""
 
     _log: SqliteBrowser
     _found: list[tuple[int, datetime, str]] = attrs.field(init=False, factory=list)
     _reached: int = attrs.field(init=False, default=0)
 
-    def since(self, time: datetime, end: int, budget: Deadline) -> tuple[list[tuple[datetime, str]], bool]:
-        """Give time and code of the rejections since a time, newest first, and whether those are all by now.
+    def since(self, time: datetime, end: int, deadline: Deadline) -> tuple[list[tuple[datetime, str]], bool]:
+        """Return time and code of the rejections since a time, newest first, and whether the list is complete.
 
         Args:
-            time: since when.
+            time: the earliest time of reception.
             end: the last sequence number of the rejected part.
-            budget: for how long to look further back.
+            deadline: when to stop looking further back.
         """
         newest = self._found[0][0] if self._found else 0
         if end > newest:
             fresh = self._log.codes(newest, end, _STEP)
-            if not self._found or len(fresh) == _STEP:  # what lies between is looked at again
+            if not self._found or len(fresh) == _STEP:  # the records between are read again
                 self._found, self._reached = fresh, fresh[-1][0] if fresh else 1
             else:
-                self._found = [*fresh, *self._found][:MOST]
+                self._found = [*fresh, *self._found][:MAX_REJECTIONS]
         while not self._is_whole(time):
             further = self._log.codes(0, self._reached - 1, _STEP)
-            self._found = [*self._found, *further][:MOST]
+            self._found = [*self._found, *further][:MAX_REJECTIONS]
             self._reached = further[-1][0] if len(further) == _STEP else 1
-            if budget.is_spent():
+            if deadline.is_spent():
                 break
         return [(at, code) for _, at, code in self._found if at >= time], self._is_whole(time)
 
     def _is_whole(self, time: datetime) -> bool:
-        return self._reached <= 1 or len(self._found) >= MOST or self._found[-1][1] < time
+        return self._reached <= 1 or len(self._found) >= MAX_REJECTIONS or self._found[-1][1] < time

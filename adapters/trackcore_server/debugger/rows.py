@@ -1,4 +1,4 @@
-"""Rows: what the list of the debugger says of a record, whichever part of the log it lies in."""
+"""Rows: the entries of the debugger's list, for records of each part of the log."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from trackcore.text.jsontext import clean_text, parse
 _CHARS = 120
 
 
-class _Peeked(msgspec.Struct, rename="camel"):
-    """What a row says of a message that may be bad in any way."""
+class _Fields(msgspec.Struct, rename="camel"):
+    """The fields that a row shows of a message, which may be malformed."""
 
     type: Any = None
     event: Any = None
@@ -38,7 +38,7 @@ class _Coded(msgspec.Struct):
     code: str
 
 
-_peek = msgspec.json.Decoder(_Peeked)
+_fields_decoder = msgspec.json.Decoder(_Fields)
 _codes = msgspec.json.Decoder(list[_Coded]).decode
 
 
@@ -54,20 +54,20 @@ def duplicate_row(listed: Listed) -> JSONObject:
 
 def _listed_row(part: str, outcome: str, listed: Listed) -> JSONObject:
     codes = [warning.code for warning in _codes(listed.warnings)] if listed.warnings else []
-    row = _row((part, listed.seq), outcome, listed.source, _peeked(listed.payload.encode()), codes)
+    row = _row((part, listed.seq), outcome, listed.source, _fields(listed.payload.encode()), codes)
     return row | {"at": format_timestamp(listed.received_at)}
 
 
 def rejected_row(stored: StoredRejected) -> JSONObject:
-    """Make the row of a rejected message, or of a refused request."""
-    row = _row(("rejected", stored.seq), "rejected", stored.source, _peeked(stored.payload), [stored.code])
+    """Make the row of a rejected message or request."""
+    row = _row(("rejected", stored.seq), "rejected", stored.source, _fields(stored.payload), [stored.code])
     return row | {"at": format_timestamp(stored.received_at), "path": stored.path}
 
 
 def quarantined_row(stored: StoredQuarantined) -> JSONObject:
-    """Make the row of a quarantined request; instead of a source it has the masked write key."""
+    """Make the row of a quarantined request; it has the masked write key instead of a source."""
     key = "no write key" if stored.write_key is None else mask_write_key(stored.write_key)
-    row = _row(("quarantine", stored.seq), "quarantined", key, _peeked(stored.payload), ["unknown_source"])
+    row = _row(("quarantine", stored.seq), "quarantined", key, _fields(stored.payload), ["unknown_source"])
     return row | {"at": format_timestamp(stored.received_at), "type": stored.endpoint}
 
 
@@ -84,10 +84,10 @@ def _row(place: tuple[str, int], outcome: str, source: str, message: JSONObject,
     }
 
 
-def _peeked(payload: bytes) -> JSONObject:
-    """Look into a message as intake would; nothing is found in what is no JSON object."""
+def _fields(payload: bytes) -> JSONObject:
+    """Return fields of a message as intake would read them; empty if it is not a JSON object."""
     try:
-        return structs.asdict(parse(_peek, clean_text(payload))[0])
+        return structs.asdict(parse(_fields_decoder, clean_text(payload))[0])
     except (msgspec.MsgspecError, InvalidRequest):
         return {}
 
@@ -106,4 +106,4 @@ ROWS: Mapping[str, Callable[[Any], JSONObject]] = {
     "rejected": rejected_row,
     "quarantine": quarantined_row,
 }
-"""How the row of a record is made, for each part of the log."""
+"""The function that makes the row of a record, for each part of the log."""

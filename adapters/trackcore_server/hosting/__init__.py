@@ -1,1 +1,1 @@
-"""Serving the app with gunicorn: the worker, the process that delivers beside it, and what is exposed to others."""
+"""Serving the app with gunicorn: the application, its workers, the delivery process, and checks of file permissions."""

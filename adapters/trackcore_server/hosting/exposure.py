@@ -1,4 +1,4 @@
-"""Files that other users of this machine can read: the log holds what users did, the configuration holds keys."""
+"""Files that other users of this machine can read: the log contains user data, the configuration keys."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LIST, _READ, _ENTER = stat.S_IROTH | stat.S_IWOTH, stat.S_IROTH, stat.S_IXOTH
 
 
 def find_exposed(configuration: Configuration, file: Path | None) -> Iterator[str]:
-    """Return a sentence for each folder or file of a deployment that users other than the owner and group can read.
+    """Yield a sentence for each folder or file of a deployment that users other than the owner and group can read.
 
-    Each ends with the command that closes it.  Nothing is said of what lies below a folder that others cannot enter,
-    nor of folders that are not ours alone, such as /tmp.
+    Each ends with the command that removes the permission.  Files below a folder that others cannot enter are left out,
+    as are shared folders such as /tmp.
     """
     files = [] if file is None else [file]
     if isinstance(configuration.log, LogSettings):
@@ -37,7 +37,7 @@ def _is_open(path: Path, rights: int) -> bool:
         resolved = path.resolve()
         is_reachable = all(parent.stat().st_mode & _ENTER for parent in resolved.parents)
         return is_reachable and bool(resolved.stat().st_mode & rights)
-    except OSError:  # it is not there, or not even we can reach it
+    except OSError:  # it is missing, or this user cannot reach it
         return False
 
 

@@ -1,16 +1,16 @@
-"""gunicorn's threaded worker, with the four things that an open endpoint needs and gunicorn has no setting for.
+"""gunicorn's threaded worker, with four changes that a public endpoint needs and gunicorn has no settings for.
 
-1. What gunicorn refuses by itself (a request line that is too long, a header that is none) it answers in HTML; SDKs
-   take anything but a JSON object with `code` and `message` for a reason to retry.  Here it is one.
-2. gunicorn gives a thread to a connection with the first byte of a request, and then waits for the rest for ever; as
-   many idle connections as there are threads would stop the server.  Here a request has a deadline, from its first byte
-   to the last byte of the answer, and a connection that misses it is cut.
-3. gunicorn refuses an address with bytes that should be percent-encoded; mail programs send pixels so, in raw UTF-8.
-   Here they are encoded first.
-4. gunicorn stops a worker inside of its signal handler, by locks that the interrupted thread may hold; then it hangs
-   until it is killed.  Here a handler only sets a flag, and the loop does what there is to do.
+1. gunicorn rejects some requests itself (a request line that is too long, a malformed header) and answers in HTML; SDKs
+   retry unless the answer is a JSON object with `code` and `message`.  Here it is one.
+2. gunicorn assigns a thread to a connection at the first byte of a request, and then waits for the rest without limit;
+   as many slow connections as there are threads would block the server.  Here a request has a deadline, from its first
+   byte to the last byte of the answer, and a connection that misses it is closed.
+3. gunicorn rejects an address with bytes that should be percent-encoded; mail programs request pixels with such
+   addresses, in raw UTF-8.  Here these bytes are encoded first.
+4. gunicorn stops a worker inside its signal handler, with locks that the interrupted thread may hold; then it hangs
+   until it is killed.  Here a handler only sets a flag, and the loop stops the worker.
 
-Serve with it wherever trackcore is open to others:
+Use it for any server that other machines can reach:
 
     gunicorn --worker-class trackcore_server.hosting.worker.Worker --threads 16 'trackcore_server:create_app()'
 """
@@ -39,10 +39,10 @@ from trackcore.text.unexpected import describe_unexpected
 from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, ignore_stops
 
 REQUEST_SECONDS = 30.0
-"""How long one request may take in all.  SDKs themselves give up after 10 to 15 seconds."""
+"""How long one request may take in total.  SDKs themselves give up after 10 to 15 seconds."""
 
 IDLE_SECONDS = 2.0
-"""How long a connection without a request stays open once the worker is told to stop: a client may be sending one."""
+"""How long a connection without a request stays open once the worker is stopping: a client may be sending one."""
 
 log = logging.getLogger("trackcore.server")
 
@@ -54,24 +54,27 @@ _STATUSES: Mapping[type[Exception], HTTPStatus] = {
     errors.ForbiddenProxyRequest: HTTPStatus.FORBIDDEN,
     errors.ParseException: HTTPStatus.BAD_REQUEST,
 }
-"""How what gunicorn refuses is answered; the first that fits.  Anything else is a failure of ours."""
+"""The response status for each exception of gunicorn; the first match counts.  Anything else is an internal error."""
 
 _CODES: Mapping[HTTPStatus, tuple[str, str]] = {
     HTTPStatus.REQUEST_URI_TOO_LONG: ("uri_too_long", "The address of the request is too long; use POST."),
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: ("headers_too_large", "There are too many headers, or too large ones."),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
+        "headers_too_large",
+        "The request has too many headers, or a header is too large.",
+    ),
     HTTPStatus.NOT_IMPLEMENTED: ("unsupported_transfer_coding", "Transfer-Encoding may only be chunked."),
     HTTPStatus.EXPECTATION_FAILED: ("expectation_failed", "Expect may only be 100-continue."),
-    HTTPStatus.FORBIDDEN: ("forbidden", "This connection may not be made here."),
-    HTTPStatus.BAD_REQUEST: ("invalid_http", "This is no HTTP request that could be read."),
-    HTTPStatus.INTERNAL_SERVER_ERROR: ("internal_error", "Something failed here; try again."),
+    HTTPStatus.FORBIDDEN: ("forbidden", "The connection is not allowed."),
+    HTTPStatus.BAD_REQUEST: ("invalid_http", "Malformed HTTP request."),
+    HTTPStatus.INTERNAL_SERVER_ERROR: ("internal_error", "Internal error; retry the request."),
 }
 
 
 class _LenientRequest(Request):  # type: ignore[misc]  # gunicorn has no types
-    """A request whose address may hold raw bytes beyond ASCII."""
+    """A request whose address may contain raw bytes beyond ASCII."""
 
     def parse_request_line(self, line_bytes: bytes) -> None:
-        """Parse the line, with those bytes of the address percent-encoded.  Others, such as controls, are refused."""
+        """Parse the line, with these bytes of the address percent-encoded.  Others, such as controls, are rejected."""
         method, space, rest = bytes(line_bytes).partition(b" ")
         super().parse_request_line(method + space + _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], rest))
 
@@ -80,18 +83,18 @@ _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 
 
 class WakeUp(PollableMethodQueue):  # type: ignore[misc]  # gunicorn has no types
-    """What threads wake the loop with, by a byte in a pipe."""
+    """The pipe by which threads wake the loop."""
 
     def close(self) -> None:
-        """Leave the pipe open, up to the end of the process.
+        """Leave the pipe open until the process ends.
 
-        A request that takes too long ends after the loop, and its thread writes its byte all the same.  The number of
-        a closed pipe could be that of another file by then, such as the log.
+        A request that takes too long ends after the loop, and its thread still writes a byte.  The descriptor of a
+        closed pipe could then belong to another file, such as the log.
         """
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A threaded worker whose own refusals are JSON, whose requests have a deadline, and which stops when told to."""
+    """A threaded worker that rejects requests with JSON, limits their time and stops reliably."""
 
     request_seconds = REQUEST_SECONDS
 
@@ -104,30 +107,30 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._idle_until = float("inf")
 
     def init_process(self) -> None:
-        """Start to serve.  The process is this worker's own, so the parser can be changed in it."""
+        """Start to serve.  The process belongs to this worker, so the parser can be patched in it."""
         RequestParser.mesg_class = _LenientRequest
         super().init_process()
 
     def init_signals(self) -> None:
-        """Take signals from now on.  What was held back since the process began comes in here."""
+        """Install the handlers, then unblock the signals that were blocked since the process started."""
         super().init_signals()
         for number in GROUP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP_SIGNALS, *GROUP_SIGNALS})
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Note SIGTERM, and wake the loop.  A worker that does not serve yet has nothing to finish."""
+        """Note SIGTERM and wake the loop.  A worker that does not serve yet exits at once."""
         if not self.booted:
             os._exit(0)
         super().handle_exit(sig, frame)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """Note SIGQUIT: as SIGTERM, but idle connections are closed at once."""
+        """Note SIGQUIT: like SIGTERM, but idle connections are closed at once."""
         self._quits = True
         self.handle_exit(sig, frame)
 
     def run(self) -> None:
-        """Serve until told to stop, and then until what is in progress is answered."""
+        """Serve until a signal stops the worker and the requests in progress are answered."""
         super().run()
         ignore_stops()
 
@@ -142,11 +145,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 del self._deadlines[conn]
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT002 - as gunicorn has it
-        """Close kept connections that have been idle for long; all of them when it has to be quick."""
+        """Close keep-alive connections that have been idle for long, or all of them after SIGQUIT."""
         super().murder_keepalived(force or self._quits)
 
     def murder_pending(self) -> None:
-        """Cut what is over time.  gunicorn calls this once a second or more often."""
+        """Close connections past their deadline.  gunicorn calls this at least once a second."""
         now = time.monotonic()
         if not self.alive:
             self._cut_idle(now)
@@ -155,13 +158,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             late = [conn for conn, deadline in self._deadlines.items() if deadline < now]
             for conn in late:
                 self._deadlines[conn] = float("inf")
-                with suppress(OSError):  # it is gone already
+                with suppress(OSError):  # it is closed already
                     conn.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
         if late:
-            log.warning("%d connections were cut: a request took more than %g s", len(late), self.request_seconds)
+            log.warning("closed %d connections: a request took more than %g s", len(late), self.request_seconds)
 
     def _cut_idle(self, now: float) -> None:
-        """Close, once their time is over, connections that have sent nothing yet: gunicorn would wait for them."""
+        """Close connections that have sent nothing yet once their time is over: gunicorn would wait for them."""
         self._idle_until = now if self._quits else min(self._idle_until, now + IDLE_SECONDS)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, self._idle_until)
@@ -170,18 +173,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         with self._deadlines_lock:
             for conn in self._deadlines:
                 if not (conn.initialized or conn.data_ready):
-                    with suppress(OSError):  # it is gone already
-                        conn.sock.shutdown(socket.SHUT_RD)  # what has come in is still read, and answered
+                    with suppress(OSError):  # it is closed already
+                        conn.sock.shutdown(socket.SHUT_RD)  # received bytes are still read, and answered
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer what could not be handed to the app, and log it without its address, which may hold a write key."""
+        """Answer a request that could not reach the app; log it without its address, which may contain a write key."""
         del req
         status = _status_of(exc)
         if status is HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("a request failed: %s", describe_unexpected(exc))
         else:
             who = addr[0] if isinstance(addr, tuple) else "a local socket"
-            log.info("refused a request of %s: %s", who, type(exc).__name__)
+            log.info("rejected a request of %s: %s", who, type(exc).__name__)
         with suppress(OSError):
             client.sendall(_answer(status))
 

@@ -1,1 +1,1 @@
-"""What each process of ours needs: signals that stop it safely, and a log on standard error."""
+"""The basics of each process: signals that stop it safely, and a log on standard error."""

@@ -1,8 +1,8 @@
 """The signals that stop a process, handled so that they cannot hang it.
 
-Python runs a signal handler in the main thread between any two of its instructions, so also while that thread holds a
-lock.  A handler that takes a lock, such as that of a `threading.Event` or of a thread pool, can wait for its own thread
-for ever.  So a handler here only notes the signal; what there is to do is done outside of it.
+Python runs a signal handler in the main thread between any two instructions, so also while that thread holds a lock.  A
+handler that acquires a lock, such as that of a `threading.Event` or of a thread pool, can deadlock with its own thread.
+So a handler here only notes the signal; the work is done outside of it.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from contextlib import contextmanager
 import click
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-"""What tells a process to stop."""
+"""The signals that stop a process."""
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-"""What a terminal sends to all processes of a server at once.  Its first process tells the others what to do."""
+"""The signals that a terminal sends to all processes of a server at once.  The first process controls the others."""
 
 
 class StopFlag:
-    """A flag that can be set in a signal handler, also in one that interrupts `set` or `wait`."""
+    """A flag that can be set in a signal handler, even in one that interrupts `set` or `wait`."""
 
     def __init__(self) -> None:
-        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()  # `put` is reentrant, unlike `Event.set`
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()  # `put` is reentrant, unlike `Event.set`
 
     def set(self) -> None:
-        """Set it, for good."""
-        self._told.put(None)
+        """Set the flag permanently."""
+        self._queue.put(None)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it is set, for so long at most, and tell whether it is.  It stays set."""
+        """Wait until the flag is set, at most `seconds`, and return whether it is.  It stays set."""
         try:
-            self._told.get(timeout=seconds)
+            self._queue.get(timeout=seconds)
         except queue.Empty:
             return False
-        self._told.put(None)
+        self._queue.put(None)
         return True
 
 
 @contextmanager
 def held_back(*signals: signal.Signals) -> Iterator[None]:
-    """Hold signals back in the block.
+    """Block signals in the `with` block.
 
-    A process that is started in the block holds them back from its first instruction on, until it lets them in.
+    A process that is started in the block has them blocked from its first instruction on, until it unblocks them.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -55,19 +55,19 @@ def held_back(*signals: signal.Signals) -> Iterator[None]:
 
 
 def ignore_stops() -> None:
-    """Ignore further signals, at the end of a process that stops.
+    """Ignore further signals while a process exits.
 
-    Python takes its handlers away before it clears its modules up.  One more signal would kill it there, and its exit
-    code would be that of a failure.
+    Python removes its handlers before it clears its modules.  Another signal would kill it there, with the exit code
+    of a failure.
     """
     for number in (*STOP_SIGNALS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def die_of_interrupt(context: click.Context) -> None:
-    """Let Ctrl-C kill the command, as SIGTERM does, until it has handlers of its own.
+    """Let Ctrl-C kill the command, as SIGTERM does, until it installs handlers.
 
-    Python would raise an exception wherever the command is at that moment.
+    Python would raise an exception at an arbitrary instruction of the command.
     """
 
     def restore() -> None:

@@ -1,8 +1,8 @@
-"""The log on standard error: one line a record, whatever text from outside is in it.
+"""The log on standard error: one line per record, whatever text it contains.
 
-What a destination answered, or a client sent, may have line breaks and control characters: they are shown as escapes,
-so that no text can look like a record of its own or act on a terminal.  The text of an exception may quote a setting,
-so only its type and the places in the code are shown, whichever library logs it or lets it end a thread.
+Text from a destination or a client may contain line breaks and control characters: they are shown as escapes, so that
+no text can look like another record or act on a terminal.  The text of an exception may quote a setting, so only its
+type and the places in the code are shown, whichever library logs it or lets it end a thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VisibleFormatter(logging.Formatter):
     """Formats records so that nothing in them acts on a terminal, and no exception is quoted."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record.  The traceback that another formatter has left on it is not used."""
+        """Format a record, ignoring the traceback text that another formatter may have cached on it."""
         record = copy.copy(record)
         record.exc_text = None
         return super().format(record)
@@ -46,17 +46,17 @@ class VisibleFormatter(logging.Formatter):
 
 
 class GunicornLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """The log of gunicorn itself, with the formatter of ours."""
+    """The log of gunicorn itself, with our formatter."""
 
     def setup(self, cfg: Any) -> None:
-        """Set up the handlers; called again whenever the configuration is."""
+        """Set up the handlers; called again after each reload of the configuration."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.setFormatter(VisibleFormatter(self.error_fmt, self.datefmt))
 
 
 def log_to_stderr() -> None:
-    """Write what is logged from now on to standard error, and there also what ends a thread or the process."""
+    """Write log records to standard error, and also exceptions that end a thread or the process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(VisibleFormatter(LOG_FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)

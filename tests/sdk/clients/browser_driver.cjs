@@ -1,8 +1,8 @@
 // Opens a page in headless Chromium: URL REPORT OPTIONS.
 //
 // OPTIONS is a JSON object: `environment` is the folder that playwright-core is installed in, `chromium` the browser's
-// program, `until` what to wait for: "report" for the page's own, or a path that the page is to end up at. REPORT then
-// gets what the page says, with what the browser logged. The browser stays until standard input is closed.
+// program, `until` the end: "report" for the page's own report, or a path that the page must arrive at. REPORT then
+// gets the report of the page and the log of the browser. The browser stays until standard input is closed.
 "use strict";
 
 const { renameSync, writeFileSync } = require("node:fs");

@@ -2,8 +2,8 @@
 //
 // CALLS is a JSON file with a list of {case, call, fields}, the fields under their wire names; {"$date": text} is a
 // Date. OPTIONS is a JSON object: `environment` is the folder that the SDK is installed in, `package` its name, `kind`
-// how it is driven, `settings` go to its constructor. All calls are made, then the SDK is flushed, and REPORT says
-// what was made and what the SDK complained about.
+// how it is driven, `settings` go to its constructor. All calls are made, then the SDK is flushed, and REPORT lists
+// the calls and the errors of the SDK.
 "use strict";
 
 const { readFileSync, writeFileSync } = require("node:fs");
@@ -28,7 +28,7 @@ async function driveSegment() {
   await analytics.closeAndFlush();
 }
 
-// analytics-node, and RudderStack's fork of it: a flush sends one batch, and each call is told its end.
+// analytics-node, and RudderStack's fork of it: a flush sends one batch, and each call gets its result.
 async function driveLegacy() {
   const analytics = new sdk(writeKey, { host, dataPlaneUrl: host, errorHandler: note, ...options.settings });
   makeCalls(analytics);
@@ -52,7 +52,7 @@ function makeCalls(analytics) {
   }
 }
 
-// @jitsu/js: each call is a request of its own, and its promise ends with it.
+// @jitsu/js: each call is one request, and its promise ends with it.
 async function driveJitsu() {
   const analytics = sdk.jitsuAnalytics({ host, writeKey, s2s: true, errorPolicy: note, ...options.settings });
   const make = {

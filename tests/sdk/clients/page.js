@@ -1,8 +1,8 @@
-// What a page of a site does with the browser SDK, as `window.job` says; the result is left in `window.report`.
+// The actions of a page with the browser SDK, by `window.job`; the result is in `window.report`.
 //
 // `job.way` is how the SDK got into the page: "snippet" as Segment's snippet does it (a stub takes the first calls, the
-// standalone bundle takes over), "bundle" as an application does it that has the npm package in its own bundle.
-// `job.leave` is where the page goes once the SDK has been given everything.
+// standalone bundle takes over), "bundle" as an application does it whose bundle contains the npm package.
+// `job.leave` is the address that the page goes to after all calls.
 "use strict";
 
 const METHODS = ["identify", "track", "page", "screen", "group", "alias", "ready", "on"];
@@ -33,7 +33,7 @@ function addScript(source) {
   });
 }
 
-// Makes one call. The SDK itself gives a promise, the snippet's stub does not, so there a callback ends it.
+// Makes one call. The SDK itself returns a promise, the snippet's stub does not, so there a callback ends it.
 async function call(analytics, { call: method, fields }) {
   report.calls += 1;
   const { context, integrations, timestamp, messageId } = fields;
@@ -78,7 +78,7 @@ async function run() {
   }
 }
 
-// Counts what is on its way, so that the page can leave while it is.
+// Counts the requests in flight, so that the page can leave while there are some.
 let underway = 0;
 const realFetch = window.fetch;
 window.fetch = (...given) => {

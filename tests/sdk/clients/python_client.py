@@ -2,8 +2,8 @@
 
 CALLS is a JSON file with a list of `{"case", "call", "fields"}`, the fields under their wire names; `{"$date": text}`
 is a datetime, `{"$day": text}` a date, `{"$big": text}` an integer beyond 64 bits.  OPTIONS is a JSON object: `module`
-is the module of the SDK's client class, `settings` go to its constructor.  All calls are made, then the SDK is flushed,
-and REPORT says what was made and what the SDK complained about.
+is the module of the SDK's client class, `settings` are the arguments of its constructor.  All calls are made, then the
+SDK is flushed, and REPORT lists the calls and the errors of the SDK.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# The SDKs' argument names; all of them take the same.
+# The SDKs' argument names; they are the same for all.
 ARGUMENTS = {
     "userId": "user_id",
     "anonymousId": "anonymous_id",
@@ -41,7 +41,7 @@ def main(host: str, write_key: str, calls_file: str, report_file: str, options_t
         arguments = {ARGUMENTS.get(name, name): value for name, value in call["fields"].items()}
         try:
             accepted, _ = getattr(client, call["call"])(**arguments)
-        except Exception as error:  # noqa: BLE001 - the report is how the test hears of it
+        except Exception as error:  # noqa: BLE001 - the report passes it on to the test
             errors.append(f"{call['case']}: {type(error).__name__}: {error}")
         else:
             made += accepted

@@ -1,0 +1,127 @@
+"""`trackcore rejected`: rejected messages and quarantined requests, listed or reprocessed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from trackcore_sqlite import SqliteBrowser, SqliteLog
+
+from trackcore import StoredQuarantined
+from trackcore_server.cli._options import listing_options, location_options
+from trackcore_server.cli._output import Column, field_cell, is_terminal, listing_limit, make_writer, time_cell
+from trackcore_server.cli._retry import retry
+from trackcore_server.config.deployment import find_deployment
+from trackcore_server.inspection.json_lines import quarantined_record, rejected_record
+from trackcore_server.storage.logs import Log, open_log
+
+_EXAMPLES = """\b
+Examples:
+  trackcore rejected --since 1d
+  trackcore rejected --code event_not_defined --format jsonl | jq -r .payload
+  trackcore rejected --quarantine
+  trackcore rejected --quarantine --retry
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="List rejected messages, or quarantined requests.")
+@location_options
+@click.option("--source", metavar="NAME", help="Only messages of this source.")
+@click.option("--code", metavar="CODE", help="Only messages with this reason code, such as event_not_defined.")
+@listing_options
+@click.option(
+    "--quarantine", is_flag=True, help="List quarantined requests instead: their write key matches no source."
+)
+@click.option("--seq", type=click.IntRange(min=1), metavar="N", help="Only the record with this number.")
+@click.option(
+    "--retry", "again", is_flag=True, help="Reprocess them with the current configuration and report the results."
+)
+def rejected(
+    *,
+    config: Path | None,
+    data: Path | None,
+    source: str | None,
+    code: str | None,
+    since: datetime | None,
+    limit: int | None,
+    output_format: str | None,
+    quarantine: bool,
+    seq: int | None,
+    again: bool,
+) -> None:
+    """List rejected messages and the reasons, oldest first.
+
+    A JSON line has `seq`, `source`, `receivedAt`, `code`, `message`, `path` and `payload`: the text as received, with
+    write keys masked. If it is not UTF-8, it is encoded in base64 and `encoding` is `base64`. `batch` is the text of
+    the batch-level fields; for an import it also has the `type` given for all messages and the generated `messageId`.
+
+    With --quarantine: `seq`, `receivedAt`, `endpoint`, `writeKey` (masked), `clientIp` and `payload` of each request
+    without a write key, or with one that matches no source.
+
+    With --retry the records are reprocessed, with their original `receivedAt`. A JSON line has `part`, `seq`, `outcome`
+    (`repaired`, `partial`, `refused`), the number of messages `stored`, stored before (`duplicates`) and `rejected`,
+    and `code` and `detail` of the rejection. A second run stores nothing twice. The messages get the warning
+    `repaired`. Exit code: 1 if any record is still rejected.
+    """
+    if quarantine and (source or code):
+        raise click.UsageError("quarantined requests have neither source nor code; leave out --source and --code")
+    configuration = find_deployment(config=config, data=data).configuration
+    log = SqliteLog(configuration.log_path) if again else open_log(configuration)
+
+    def find(limit: int | None) -> Iterable[Any]:
+        if seq is not None:
+            record = SqliteBrowser(configuration.log_path).one("quarantine" if quarantine else "rejected", seq)
+            return [] if record is None else [record]
+        if quarantine:
+            return _newest(_received_since(log.quarantined(), since), limit)
+        return log.rejected(source=source, code=code, since=since, limit=limit)
+
+    found = find(limit if again else listing_limit(limit))
+    if again:
+        retry(configuration, found, output_format)
+        return
+    writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
+    to_record = quarantined_record if quarantine else rejected_record
+    for stored in found:
+        writer.write(to_record(stored))
+    writer.flush()
+    if is_terminal():
+        _show_dropped(log, quarantine=quarantine)
+
+
+def _received_since(requests: Iterator[StoredQuarantined], since: datetime | None) -> Iterator[StoredQuarantined]:
+    return (request for request in requests if since is None or request.received_at >= since)
+
+
+def _newest(requests: Iterator[StoredQuarantined], limit: int | None) -> Iterable[StoredQuarantined]:
+    return requests if limit is None else deque(requests, maxlen=limit)
+
+
+def _show_dropped(log: Log, *, quarantine: bool) -> None:
+    totals = log.totals()
+    dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
+    if dropped:
+        click.echo(f"{dropped} older records were dropped to make room", err=True)
+
+
+_REJECTED_COLUMNS = (
+    Column(title="seq", cell=field_cell("seq"), width=7),
+    Column(title="received (UTC)", cell=time_cell(field_cell("receivedAt")), width=19),
+    Column(title="source", cell=field_cell("source"), width=9),
+    Column(title="code", cell=field_cell("code"), width=22),
+    Column(title="path", cell=field_cell("path"), ratio=1),
+    Column(title="message", cell=field_cell("message"), ratio=3),
+    Column(title="payload", cell=field_cell("payload"), ratio=3),
+)
+_QUARANTINE_COLUMNS = (
+    Column(title="seq", cell=field_cell("seq"), width=7),
+    Column(title="received (UTC)", cell=time_cell(field_cell("receivedAt")), width=19),
+    Column(title="endpoint", cell=field_cell("endpoint"), width=8),
+    Column(title="write key", cell=field_cell("writeKey"), width=9),
+    Column(title="client", cell=field_cell("clientIp"), width=15),
+    Column(title="payload", cell=field_cell("payload"), ratio=1),
+)

@@ -1,0 +1,185 @@
+"""gunicorn's application for `trackcore serve`: the server in this process, with a new app in each worker."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import click
+from gunicorn.app.base import BaseApplication
+from trackcore_debugger import OneTimeToken
+
+from trackcore import TrackcoreError
+from trackcore.text.visible import visible
+from trackcore_server.app import DEBUGGER_PATH, ServerApp, create_app, create_collector
+from trackcore_server.config.configuration import ServerSettings
+from trackcore_server.config.debugger_token import read_debugger_token
+from trackcore_server.config.deployment import Deployment
+from trackcore_server.config.units import parse_bind
+from trackcore_server.delivery.service import check_destinations
+from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
+
+GRACEFUL_SECONDS = 10
+"""How long requests in progress may take to finish once the server is stopping."""
+
+KEEPALIVE_SECONDS = 75
+"""How long an idle connection stays open: longer than the 60 seconds of the usual proxy, which closes its own first."""
+
+SILENCE_SECONDS = 60
+"""A worker without a heartbeat for this many seconds is replaced.  Slow requests do not matter: threads serve those."""
+
+REQUEST_LINE_BYTES = 8_190
+"""The largest value that gunicorn accepts.  A pixel carries its message in the address."""
+
+HEADERS = 100
+HEADER_BYTES = 8_190
+"""The number of headers of a request, and the size of each, at most."""
+
+CONNECTIONS = 1_000
+"""Connections that a worker keeps open at once, most of them idle; more wait in the system's backlog."""
+
+_ARENAS_OPTION, _ARENAS = -8, 2
+"""M_ARENA_MAX of glibc's mallopt.  By default each thread gets a separate heap, which keeps the memory of its
+largest request; two shared heaps take a quarter less memory, without a measurable cost in time."""
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file there, safely
+
+
+class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """Gunicorn's application.  It has the configuration, which workers inherit when they are forked."""
+
+    def __init__(
+        self, deployment: Deployment, find_again: Callable[[], Deployment], example_key: str | None, *, deliver: bool
+    ) -> None:
+        self._configuration = deployment.configuration
+        self._find_again = find_again
+        self._example_key = example_key
+        self._one_time_token = OneTimeToken() if _is_private(deployment) else None
+        self._deliver = deliver
+        super().__init__(prog="trackcore")
+
+    def load_config(self) -> None:
+        """Set the settings of gunicorn."""
+        settings = {
+            **_gunicorn_settings(self._configuration.server),
+            "when_ready": self._show_ready,
+            "post_fork": _release_delivery,
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> ServerApp:
+        """Build the app of one worker."""
+        return create_app(self._configuration, self._one_time_token)
+
+    def run(self) -> None:
+        """Serve until a signal stops the server."""
+        _share_arenas()
+        DeliveringArbiter(self).run()
+
+    def make_delivery_process(self) -> DeliveryProcess | None:
+        """Make the process that delivers, not yet started; None if there is nothing to deliver."""
+        if not self._deliver or not self._configuration.delivered:
+            return None
+        return DeliveryProcess(self._configuration)
+
+    def reload(self) -> None:
+        """Reload the configuration; an invalid one changes nothing."""
+        try:
+            deployment = self._find_again()
+            configuration = deployment.configuration
+            create_collector(configuration)
+            read_debugger_token(configuration, file=deployment.file)
+            if self._deliver:
+                check_destinations(configuration, deployment.file)
+        except TrackcoreError as error:
+            click.echo(f"Keeping the previous configuration: {visible(str(error))}", err=True)
+        else:
+            self._configuration = configuration
+        super().reload()
+
+    def _show_ready(self, arbiter: Any) -> None:
+        host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
+        url = f"http://{_reachable(host)}:{port}{self._configuration.server.prefix}"
+        click.echo(f"Listening on {url}", err=True)
+        if not _is_loopback(host):
+            click.echo("Listening on a public address over plain HTTP; put a TLS proxy in front.", err=True)
+        self._show_debugger(f"{url}{DEBUGGER_PATH}/")
+        key = "YOUR_WRITE_KEY" if self._example_key is None else self._example_key
+        click.echo(f"Try:\n  {_curl(url, key)}", err=True)
+
+    def _show_debugger(self, url: str) -> None:
+        if self._configuration.debugger.token is not None:
+            click.echo(f"Debugger: {url} (sign in with the configured token)", err=True)
+        elif self._one_time_token is not None:
+            click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
+
+
+def _release_delivery(arbiter: DeliveringArbiter, _: object) -> None:
+    arbiter.release_delivery()
+
+
+def _is_private(deployment: Deployment) -> bool:
+    """Return whether nothing is configured and only this machine reaches the server: then a link may sign in."""
+    host, _ = parse_bind(deployment.configuration.server.bind)
+    return deployment.is_own and deployment.configuration.debugger.token is None and _is_loopback(host)
+
+
+def _share_arenas() -> None:
+    """Let the threads of each worker share heaps, if the C library can."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
+
+
+def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
+    return {
+        "bind": server.bind,
+        "workers": server.workers,
+        "threads": server.threads,
+        "worker_class": "trackcore_server.hosting.worker.Worker",
+        "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
+        "preload_app": False,
+        "timeout": SILENCE_SECONDS,
+        "graceful_timeout": GRACEFUL_SECONDS,
+        "keepalive": KEEPALIVE_SECONDS,
+        "limit_request_line": REQUEST_LINE_BYTES,
+        "limit_request_fields": HEADERS,
+        "limit_request_field_size": HEADER_BYTES,
+        "worker_connections": CONNECTIONS,
+        "forwarded_allow_ips": "",  # the app trusts proxies by `proxy_hops`; gunicorn would trust loopback
+        "accesslog": None,
+        "errorlog": "-",
+        "loglevel": "warning",
+        "logger_class": "trackcore_server.process.stderr_log.GunicornLogger",
+        "proc_name": "trackcore",
+        "control_socket_disable": True,
+    }
+
+
+def _reachable(host: str) -> str:
+    """Return the address by which this machine reaches a server that listens on `host`."""
+    address = ip_address(host)
+    if address.is_unspecified:
+        return "localhost"
+    return f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a host, which is an address or a name."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _curl(url: str, key: str) -> str:
+    message = '{"userId": "user-1", "event": "Signed Up", "properties": {"plan": "Pro"}}'
+    return f"curl -u {shlex.quote(key + ':')} -H 'Content-Type: application/json' -d '{message}' {url}/v1/track"
