@@ -31,7 +31,7 @@ from trackcore import (
     structure_message,
     unstructure_message,
 )
-from trackcore.wire.codec import wire_name
+from trackcore.fields import wire_name
 
 # (message, what it is on the wire): read from the right it tests decoding, from the left encoding.
 BOTH_WAYS: list[tuple[Message, dict[str, Any]]] = [

@@ -27,7 +27,8 @@ from trackcore import (
     encode_message,
     message_schema,
 )
-from trackcore.wire.codec import MESSAGE_TYPES, wire_name
+from trackcore.fields import wire_name
+from trackcore.messages import MESSAGE_TYPES
 from trackcore.wire.schema import with_dialect
 
 VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1.5, 2**70, "", "x", "x" * 101, [], [1], [[]], {}, {"a": None})

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from trackcore import JSONObject, Limits, batch_schema, message_schema
 from trackcore.errors import Reason
-from trackcore.wire.codec import MESSAGE_TYPES
+from trackcore.messages import MESSAGE_TYPES
 from trackcore_wsgi import responses
 from trackcore_wsgi.responses import Failure
 from trackcore_wsgi.routes import ROUTES, SETTINGS_PATH, Action, Route

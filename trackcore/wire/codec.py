@@ -10,34 +10,24 @@ coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 import msgspec
 from cattrs import Converter
+from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
+from trackcore.fields import Kind
 from trackcore.limits import DEFAULT_LIMITS, Limits
-from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.messages import FIELDS, MESSAGE_TYPES, Batch, Message
 from trackcore.text.jsontext import encode_json, replace_surrogates
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
 from trackcore.wire.plainjson import plain_object
 from trackcore.wire.request import Request, parse_request
 from trackcore.wire.rules import CALLS, check_message, check_message_id, decode_item, is_write_key, too_many_messages
-
-MESSAGE_TYPES: dict[Call, type[Message]] = {
-    "identify": Identify,
-    "track": Track,
-    "page": Page,
-    "screen": Screen,
-    "group": Group,
-    "alias": Alias,
-}
-TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at")
-"""The attributes that are times."""
 
 CALL_OF: dict[type[Message], Call] = {message_type: call for call, message_type in MESSAGE_TYPES.items()}
 
@@ -161,36 +151,33 @@ def _not_finite_in(paths: list[str]) -> str:
     return "null was written for a number that is not finite" + (f", in {len(paths)} places" if len(paths) > 1 else "")
 
 
-def wire_name(attribute: str) -> str:
-    """Give the wire name of an attribute: `user_id` is `userId`."""
-    first, *rest = attribute.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
 _converter = Converter(detailed_validation=False)
+_as_checked = _converter.get_structure_hook(Any)
+"""The hook for values that have passed the rules: cattrs must not coerce them."""
 
 
-def _configure(message_type: type[Message]) -> None:
-    """Teach the converter the wire names of one message type, and to keep what it does not know in `extra`."""
-    names = {field.name: wire_name(field.name) for field in attrs.fields(message_type) if field.name != "extra"}
-    known = frozenset(names.values()) | {"type"}
-    structure = make_dict_structure_fn(
-        message_type,
-        _converter,
-        **_overrides({name: override(rename=wire, struct_hook=_hook(name)) for name, wire in names.items()}),
-    )
-    unstructure = make_dict_unstructure_fn(
-        message_type,
-        _converter,
-        **_overrides(
-            {name: override(rename=wire, omit_if_default=True, unstruct_hook=_as_it_is) for name, wire in names.items()}
-        ),
-    )
-    call = CALL_OF[message_type]
+def _configure(call: Call, message_type: type[Message]) -> None:
+    """Register the wire names of one message type; other fields go to `extra` and come from it."""
+    names = frozenset(field.wire_name for field in FIELDS[call])
+    times = frozenset(field.wire_name for field in FIELDS[call] if field.kind is Kind.TIME)
+    overrides: dict[str, Any] = {
+        field.name: override(
+            rename=field.wire_name, omit_if_default=True, struct_hook=_as_checked, unstruct_hook=identity
+        )
+        for field in FIELDS[call]
+    }
+    structure = make_dict_structure_fn(message_type, _converter, **overrides, extra=override(struct_hook=_as_checked))
+    unstructure = make_dict_unstructure_fn(message_type, _converter, **overrides, extra=override(omit=True))
 
     def structure_all(message: JSONObject, _: Any) -> Message:
-        extra = {name: value for name, value in message.items() if name not in known and not is_write_key(name)}
-        return attrs.evolve(structure(message, message_type), extra=extra)
+        extra: JSONObject = {}
+        known: JSONObject = {"extra": extra}
+        for name, value in message.items():
+            if name in names:
+                known[name] = time_text(value) if name in times else value
+            elif name != "type" and not is_write_key(name):
+                extra[name] = value
+        return structure(known, message_type)
 
     def unstructure_all(message: Message) -> JSONObject:
         extra = {name: value for name, value in message.extra.items() if not is_write_key(name)}
@@ -200,22 +187,8 @@ def _configure(message_type: type[Message]) -> None:
     _converter.register_unstructure_hook(message_type, unstructure_all)
 
 
-def _overrides(overrides: dict[str, Any]) -> Any:
-    """Give the overrides of each wired attribute, and leave `extra` out: it is no field of the wire."""
-    return {**overrides, "extra": override(omit=True)}
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _hook(attribute: str) -> Callable[[Any, Any], Any]:
-    """Choose how a checked value is taken: a time as its text, anything else as it is."""
-    return (lambda value, _: time_text(value)) if attribute in TIMES else (lambda value, _: _as_it_is(value))
-
-
-for _message_type in MESSAGE_TYPES.values():
-    _configure(_message_type)
+for _call, _message_type in MESSAGE_TYPES.items():
+    _configure(_call, _message_type)
 
 
 def _decode_nth(request: Request, index: int, limits: Limits) -> Message:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import msgspec
 
 from trackcore.errors import MessageWarning
+from trackcore.fields import Kind
 from trackcore.limits import Limits
+from trackcore.messages import FIELDS
 from trackcore.text.blanks import is_blank
 from trackcore.text.jsontext import encode_json
 from trackcore.timestamps import time_text
@@ -46,36 +48,55 @@ Object: TypeAlias = dict[str, Value] | None
 
 ABSENT = msgspec.Raw()
 
+_TYPES: Mapping[Kind, tuple[Any, Any]] = dict.fromkeys(Kind, (Text, None)) | {
+    Kind.OBJECT: (Object, None),
+    Kind.CONTEXT: (Object, None),
+    Kind.INTEGRATIONS: (msgspec.Raw, ABSENT),
+}
+"""The type of a field in the struct, and its default, which is what an absent field is.
 
-class MessageStruct(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A message of any call on its way from the wire to an envelope.
+`integrations` is left as JSON text, since most messages of a request have the same text."""
 
-    None is absent.  `integrations` is still JSON text, since the messages of a request mostly share it to the letter.
-    The last four fields are no business of ours; they are here because many SDKs send them.
-    """
+_BY_NAME = {field.name: field for fields in FIELDS.values() for field in fields}
 
-    type: Call | None = None
-    message_id: Text = None
-    user_id: Text = None
-    anonymous_id: Text = None
-    event: Text = None
-    name: Text = None
-    category: Text = None
-    group_id: Text = None
-    previous_id: Text = None
-    properties: Object = None
-    traits: Object = None
-    context: Object = None
-    integrations: msgspec.Raw = ABSENT
-    timestamp: Text = None
-    original_timestamp: Text = None
-    sent_at: Text = None
-    received_at: Text = None
-    write_key: Text = None
-    metadata: Value = msgspec.field(name="_metadata", default=msgspec.UNSET)
-    channel: Value = msgspec.UNSET
-    version: Value = msgspec.UNSET
-    project_id: Value = msgspec.UNSET
+if TYPE_CHECKING:
+
+    class MessageStruct(msgspec.Struct):
+        """A message of any call on its way from the wire to an envelope: all fields of all calls.
+
+        Declared here are those that code reads by name.
+        """
+
+        type: Call | None
+        message_id: str | None
+        user_id: str | None
+        anonymous_id: str | None
+        context: JSONObject | None
+        integrations: msgspec.Raw
+        timestamp: str | None
+        original_timestamp: str | None
+        sent_at: str | None
+        received_at: str | None
+        write_key: str | None
+
+        def __init__(self, **fields: Any) -> None: ...
+
+else:
+    MessageStruct = msgspec.defstruct(
+        "MessageStruct",
+        [
+            ("type", Call | None, None),
+            *((field.name, *_TYPES[field.kind]) for field in sorted(_BY_NAME.values(), key=lambda field: field.kind)),
+            ("write_key", Text, None),
+            # Many SDKs send these four; they are not interpreted.
+            ("metadata", Value, msgspec.field(name="_metadata", default=msgspec.UNSET)),
+            *((name, Value, msgspec.UNSET) for name in ("channel", "version", "project_id")),
+        ],
+        rename="camel",
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
 
 
 Reading: TypeAlias = tuple[Call, MessageStruct, JSONObject | None]
@@ -147,14 +168,16 @@ def write_message(message: MessageStruct, extra: JSONObject | None) -> bytes:
     return payload[:-1] + b"," + encode_json(extra)[1:] if extra else payload
 
 
-_REQUIRED: Mapping[Call, str] = {"track": "event", "group": "group_id", "alias": "previous_id"}
-"""What a message of a call must have; of any other it is its `type`, which is there already."""
+_REQUIRED: Mapping[Call, str] = {
+    call: field.name for call, fields in FIELDS.items() for field in fields if field.missing
+}
+"""The attribute that a message of a call must have; for the other calls `type` is checked, which is set already."""
 
 _decode = msgspec.json.Decoder(MessageStruct).decode
 
-_TIMES = frozenset({"timestamp", "originalTimestamp", "sentAt", "receivedAt"})
+_TIMES = frozenset(field.wire_name for field in _BY_NAME.values() if field.kind is Kind.TIME)
 _KINDS: Mapping[Any, type | None] = {Text: str, Call | None: str, Object: dict, msgspec.Raw: msgspec.Raw, Value: None}
 _FIELDS: Mapping[str, tuple[str, type | None]] = {
     field.encode_name: (field.name, _KINDS[field.type]) for field in msgspec.structs.fields(MessageStruct)
 }
-"""Of each field on the wire: the attribute it is, and the type it has there (None: any)."""
+"""By the wire name of a field: its attribute, and the type that its value has there (None: any)."""

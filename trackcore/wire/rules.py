@@ -17,7 +17,9 @@ from typing import Any, TypeAlias, get_args
 import msgspec
 
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
+from trackcore.fields import Kind
 from trackcore.limits import Limits
+from trackcore.messages import BATCH_FIELDS, FIELDS
 from trackcore.text.blanks import is_blank
 from trackcore.text.jsontext import is_deeper, kind_of, parse_value
 from trackcore.typing import Call, JSONObject
@@ -59,11 +61,11 @@ def check_message(message: JSONObject, call: Call | None, warnings: list[Message
         call = _call_of(message)
     else:
         message["type"] = call
-    for name, kind, mend in _FIELDS[call]:
+    for name, usual_type, normalize in _FIELDS[call]:
         if name in message:
             value = message[name]
-            if not value or value.__class__ is not kind:
-                mend(message, name, value, warnings)
+            if not value or value.__class__ is not usual_type:
+                normalize(message, name, value, warnings)
             elif name in _NEVER_BLANK and is_blank(message[name]):
                 del message[name]
     if "userId" not in message and "anonymousId" not in message:
@@ -85,7 +87,7 @@ def object_or_absent(name: str, value: Any) -> JSONObject | None:
         return found
     if value is None or value == []:
         return None
-    raise InvalidMessage(reason=_NOT_OBJECT[name], detail=f"`{name}` is an object, not {kind_of(value)}", path=name)
+    raise InvalidMessage(reason=_WRONG_TYPE[name], detail=f"`{name}` is an object, not {kind_of(value)}", path=name)
 
 
 def message_too_large(limit: int, actual: int) -> InvalidMessage:
@@ -161,34 +163,34 @@ def _call_of(message: JSONObject) -> Call:
 _CALL_LIST = ", ".join(get_args(Call))
 
 
-# The rules of one field: what stands there in the good case, and what happens in any other.
+# The rules of one field: the type that a value usually has, and the normalization of any other value.
 
-Mend: TypeAlias = Callable[[JSONObject, str, Any, list[MessageWarning]], None]
+_Normalize: TypeAlias = Callable[[JSONObject, str, Any, list[MessageWarning]], None]
 
 
-def _mend_id(message: JSONObject, name: str, value: Any, warnings: list[MessageWarning]) -> None:
+def _normalize_id(message: JSONObject, name: str, value: Any, warnings: list[MessageWarning]) -> None:
     if value is None or value == "":
         del message[name]
     elif value.__class__ in (int, float):
         text = decimal_text(value)
         if text is None:
-            detail = f"the number {value!r} is no id: written out, it has more than {MAX_ID_CHARS} characters"
-            raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=detail, path=name)
+            detail = f"{value!r} cannot be an id: written as a decimal, it has more than {MAX_ID_CHARS} characters"
+            raise InvalidMessage(reason=_WRONG_TYPE[name], detail=detail, path=name)
         message[name] = text
         warnings.append(
             MessageWarning(code=WarningCode.ID_FROM_NUMBER, message=f"the number was kept as {text!r}", path=name)
         )
     else:
-        raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=f"an id is a string, not {kind_of(value)}", path=name)
+        raise InvalidMessage(reason=_WRONG_TYPE[name], detail=f"an id is a string, not {kind_of(value)}", path=name)
 
 
 MAX_ID_CHARS = 40
-"""How long an id may become that came as a number with a fraction or an exponent.  128 bits have 39 digits; without a
-bound `1e300` of five bytes would become 301."""
+"""How long an id may become that was sent as a number with a fraction or an exponent.  128 bits have 39 digits; without
+a bound `1e300` of five bytes would become 301."""
 
 
 def decimal_text(number: float) -> str | None:
-    """Write a number as a client would write the same id as text: 12345, and 12345.0 and 1.2345e4 too.
+    """Return a number as a client would write the same id as text: 12345 for 12345, 12345.0 and 1.2345e4.
 
     A float is written out from the shortest decimal that it is read from: 1e23 is "1" and 23 zeros.  None when that has
     more than `MAX_ID_CHARS` characters.
@@ -201,64 +203,44 @@ def decimal_text(number: float) -> str | None:
     return text if len(text) <= MAX_ID_CHARS else None
 
 
-def _mend_object(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
+def _normalize_object(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
     if object_or_absent(name, value) is None:
         del message[name]
 
 
-def _mend_text(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
+def _normalize_text(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
     if value is None or value == "":
         del message[name]
     else:
         detail = f"`{name}` is a string, not {kind_of(value)}"
-        raise InvalidMessage(reason=_NOT_STRING[name], detail=detail, path=name)
+        raise InvalidMessage(reason=_WRONG_TYPE[name], detail=detail, path=name)
 
 
-_NOT_OBJECT: Mapping[str, Reason] = {
-    "context": Reason.CONTEXT_NOT_OBJECT,
-    "integrations": Reason.INTEGRATIONS_NOT_OBJECT,
-    "properties": Reason.PROPERTIES_NOT_OBJECT,
-    "traits": Reason.TRAITS_NOT_OBJECT,
+_RULES: Mapping[Kind, tuple[type, _Normalize]] = {
+    Kind.MESSAGE_ID: (str, _normalize_id),
+    Kind.USER_ID: (str, _normalize_id),
+    Kind.ID: (str, _normalize_id),
+    Kind.TEXT: (str, _normalize_text),
+    Kind.OBJECT: (dict, _normalize_object),
+    Kind.CONTEXT: (dict, _normalize_object),
+    Kind.INTEGRATIONS: (dict, _normalize_object),
 }
-_NOT_STRING: Mapping[str, Reason] = {
-    "event": Reason.EVENT_NOT_STRING,
-    "name": Reason.NAME_NOT_STRING,
-    "category": Reason.CATEGORY_NOT_STRING,
-}
+"""Times have no rule: one that cannot be parsed is a warning."""
 
-_Field: TypeAlias = tuple[str, type, Mend]
-
-_COMMON: tuple[_Field, ...] = (
-    ("userId", str, _mend_id),
-    ("anonymousId", str, _mend_id),
-    ("messageId", str, _mend_id),
-    ("context", dict, _mend_object),
-    ("integrations", dict, _mend_object),
+_ALL_FIELDS = {field.wire_name: field for fields in FIELDS.values() for field in fields}
+_WRONG_TYPE = {name: field.wrong_type for name, field in _ALL_FIELDS.items() if field.wrong_type}
+_NEVER_BLANK = frozenset(
+    name
+    for name, field in _ALL_FIELDS.items()
+    if field.missing or field.kind in (Kind.MESSAGE_ID, Kind.USER_ID, Kind.ID)
 )
-_TRAITS: _Field = ("traits", dict, _mend_object)
-_PROPERTIES: _Field = ("properties", dict, _mend_object)
-_EVENT: _Field = ("event", str, _mend_text)
-_NAMES: tuple[_Field, ...] = (
-    ("name", str, _mend_text),
-    ("category", str, _mend_text),
-)
-
-_FIELDS: Mapping[Call, tuple[_Field, ...]] = {
-    "identify": (*_COMMON, _TRAITS),
-    "track": (*_COMMON, _EVENT, _PROPERTIES),
-    "page": (*_COMMON, *_NAMES, _PROPERTIES),
-    "screen": (*_COMMON, *_NAMES, _PROPERTIES),
-    "group": (*_COMMON, ("groupId", str, _mend_id), _TRAITS),
-    "alias": (*_COMMON, ("previousId", str, _mend_id)),
+_FIELDS: Mapping[Call, tuple[tuple[str, type, _Normalize], ...]] = {
+    call: tuple((field.wire_name, *_RULES[field.kind]) for field in fields if field.kind in _RULES)
+    for call, fields in FIELDS.items()
 }
-
 _REQUIRED: Mapping[Call, tuple[str, Reason]] = {
-    "track": ("event", Reason.EVENT_NOT_DEFINED),
-    "group": ("groupId", Reason.NO_GROUP_ID),
-    "alias": ("previousId", Reason.NO_PREVIOUS_ID),
+    call: (field.wire_name, field.missing) for call, fields in FIELDS.items() for field in fields if field.missing
 }
-
-_NEVER_BLANK = frozenset({"userId", "anonymousId", "messageId", "groupId", "previousId", "event"})
 
 
 # Near misses: names that differ from a known one in what is easily confused.
@@ -316,11 +298,10 @@ def _folded(name: str) -> str:
 
 
 _MAX_NEAR_CHARS = 40
-_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 _BY_FOLDED: Mapping[Call, Mapping[str, str]] = {
-    call: {_folded(name): name for name in ("type", "writeKey", *_TIMES, *(name for name, _, _ in fields))}
-    for call, fields in _FIELDS.items()
+    call: {_folded(name): name for name in ("type", "writeKey", *(field.wire_name for field in fields))}
+    for call, fields in FIELDS.items()
 }
 _BY_FOLDED_OF_BATCH: Mapping[str, str] = {
-    _folded(name): name for name in ("batch", "context", "integrations", "sentAt", "writeKey")
+    _folded(name): name for name in ("batch", *(field.wire_name for field in BATCH_FIELDS))
 }
