@@ -33,6 +33,9 @@ MAX_DEPTH = 64
 ADVISED_REQUESTS_PER_SECOND = 500
 """Requests per second and source.  "There is no hard rate limit", only this advice: more is counted and shown."""
 
+MEBIBYTE = 1 << 20
+"""Bytes."""
+
 _positive = attrs.validators.gt(0)
 
 

@@ -39,6 +39,7 @@ from urllib3.exceptions import (
 )
 
 from trackcore import Clock
+from trackcore.limits import MEBIBYTE
 from trackcore_delivery.deadline import Deadline, NotConnectedInTime, make_pool
 from trackcore_delivery.retry_after import retry_after_seconds
 from trackcore_delivery.secret import secret_fault
@@ -47,7 +48,7 @@ from trackcore_delivery.visible import visible
 
 USER_AGENT = "trackcore"
 
-ANSWER_BYTES = 1 << 20
+ANSWER_BYTES = MEBIBYTE
 """How much of an answer is read."""
 
 _TOLD_CHARS = 200

@@ -20,12 +20,11 @@ from functools import partial
 import attrs
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from trackcore.limits import MEBIBYTE
 from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.forks import OwnProducer, know_process, renew_in_forks
 from trackcore_kafka.masking import ClientSetting
 from trackcore_kafka.records import Record
-
-MEBIBYTE = 1 << 20
 
 _REPORT_SECONDS = 5.0
 """How long after its time a report may be late: librdkafka looks for what has timed out once a second."""

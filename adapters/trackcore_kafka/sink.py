@@ -25,10 +25,11 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
+from trackcore.limits import MEBIBYTE
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
 from trackcore_kafka.duplicate_window import Acknowledged, identity
 from trackcore_kafka.forks import know_process, renew_in_forks
-from trackcore_kafka.producer import MEBIBYTE, AcknowledgedProducer
+from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record, message_record, quarantined_record, rejected_record
 from trackcore_kafka.topics import KafkaTopics
 

@@ -22,14 +22,13 @@ import msgspec
 from trackcore_sqlitefile import SharedConnection, know_process, primary_code, renew_in_forks, shorten_write_ahead_log
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
+from trackcore.limits import MEBIBYTE
 from trackcore_sqlite import ids
 from trackcore_sqlite.committer import GroupCommitter, TakeJobs, WriteRequest
 from trackcore_sqlite.duplicates import DuplicateKeeper
 from trackcore_sqlite.stretches import StretchWriter, schema_of
 from trackcore_sqlite.tables import GONE, LOCKED, UnusableLog, inode_of, is_damage, open_for_writing
 from trackcore_sqlite.times import milliseconds
-
-MEBIBYTE = 1 << 20
 
 _TRANSACTION_BYTES = 16 * MEBIBYTE
 """How much is put into one transaction, so that no caller waits for very many others."""

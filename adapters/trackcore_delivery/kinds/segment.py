@@ -33,6 +33,7 @@ from attrs import validators
 from trackcore import JSONObject, format_timestamp, parse_timestamp
 from trackcore.credentials import write_key_fault
 from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
+from trackcore.text.jsontext import raw_fields
 from trackcore_delivery.destination import ByteCount, DeliveredDestination
 from trackcore_delivery.http import (
     EndpointResponse,
@@ -159,7 +160,7 @@ class SegmentSender:
 
 def forwarded(payload: bytes) -> bytes:
     """Give a stored message as it is sent on."""
-    fields = _fields.decode(payload)
+    fields = raw_fields.decode(payload)
     timestamp, original = (_text(fields.get(name)) for name in ("timestamp", "originalTimestamp"))
     for name in _MADE_HERE:
         fields.pop(name, None)
@@ -168,7 +169,6 @@ def forwarded(payload: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MADE_HERE = ("originalTimestamp", "sentAt", "receivedAt")
 
 

@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from trackcore_delivery import visible
 
+from trackcore.limits import MEBIBYTE
+
 _LONG_BYTES = 16 << 20
 """From how much on it takes long enough to show."""
 
-_STEP_BYTES = 1 << 20
+_STEP_BYTES = MEBIBYTE
 
 
 class ReadingProgress:
