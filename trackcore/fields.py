@@ -16,7 +16,7 @@ from trackcore.errors import Reason
 
 
 class Kind(IntEnum):
-    """What a field holds.  A stored message has its fields in this order."""
+    """The kind of value in a field.  A stored message has its fields in this order."""
 
     MESSAGE_ID = auto()
     USER_ID = auto()  # each message needs one of these

@@ -115,14 +115,14 @@ class _Common:
 
 @attrs.frozen(kw_only=True)
 class Identify(_Common):
-    """Who the user is: https://segment.com/docs/connections/spec/identify/"""
+    """The identity of a user: https://segment.com/docs/connections/spec/identify/"""
 
     traits: JSONObject | None = attrs.field(default=None, metadata=_TRAITS)
 
 
 @attrs.frozen(kw_only=True)
 class Track(_Common):
-    """What the user did: https://segment.com/docs/connections/spec/track/"""
+    """An action of a user: https://segment.com/docs/connections/spec/track/"""
 
     event: str = attrs.field(
         metadata=described(
@@ -134,7 +134,7 @@ class Track(_Common):
 
 @attrs.frozen(kw_only=True)
 class Page(_Common):
-    """Which web page was seen: https://segment.com/docs/connections/spec/page/"""
+    """A view of a web page: https://segment.com/docs/connections/spec/page/"""
 
     name: str | None = attrs.field(default=None, metadata=_NAME)
     category: str | None = attrs.field(default=None, metadata=_CATEGORY)
@@ -143,7 +143,7 @@ class Page(_Common):
 
 @attrs.frozen(kw_only=True)
 class Screen(_Common):
-    """Which screen of an app was seen: https://segment.com/docs/connections/spec/screen/"""
+    """A view of a screen in an app: https://segment.com/docs/connections/spec/screen/"""
 
     name: str | None = attrs.field(default=None, metadata=_NAME)
     category: str | None = attrs.field(default=None, metadata=_CATEGORY)
@@ -152,7 +152,7 @@ class Screen(_Common):
 
 @attrs.frozen(kw_only=True)
 class Group(_Common):
-    """Which company or account the user belongs to: https://segment.com/docs/connections/spec/group/"""
+    """The company or account that a user belongs to: https://segment.com/docs/connections/spec/group/"""
 
     group_id: str = attrs.field(
         metadata=described(
@@ -167,7 +167,7 @@ class Group(_Common):
 
 @attrs.frozen(kw_only=True)
 class Alias(_Common):
-    """Which earlier identity the user had: https://segment.com/docs/connections/spec/alias/"""
+    """An earlier identity of a user: https://segment.com/docs/connections/spec/alias/"""
 
     previous_id: str = attrs.field(
         metadata=described(

@@ -1,4 +1,4 @@
-"""The WSGI app: routes a request, hands its body to the collector, and answers when the sink has committed."""
+"""The WSGI app: routes a request, passes its body to the collector, and responds when the sink has committed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trackcore.wsgi")
 
 _SECONDS_TO_CONFIGURE = 60
-"""After how long a client may try again what this app is not mounted to read."""
+"""After how long a client may retry a request that this app cannot read in its current mount."""
 
 
 class TrackingApp:
@@ -37,8 +37,8 @@ class TrackingApp:
 
     Args:
         collector: receives and stores the messages.
-        proxy_hops: how many proxies in front are believed when they name the client's address, host and scheme.  With
-            0, the X-Forwarded headers are ignored, since anybody can send them.
+        proxy_hops: how many proxies in front are trusted to report the client's address, host and scheme.  With 0, the
+            X-Forwarded headers are ignored, since any client can send them.
         input_terminated: declares that the server in front ends `wsgi.input` at the end of the body, which is true of
             a2wsgi and of Starlette's WSGIMiddleware.  Servers such as gunicorn declare it themselves, as
             `wsgi.input_terminated`.  Otherwise a body without Content-Length is answered with 503: SDKs keep it.
@@ -60,7 +60,7 @@ class TrackingApp:
         self._app: WSGIApplication = behind_proxies(self._respond, proxy_hops)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Respond to one request."""
         if self._input_terminated:
             environ["wsgi.input_terminated"] = True
         return self._app(environ, start_response)
@@ -80,8 +80,8 @@ class TrackingApp:
             return responses.failure_answer(responses.UNSUPPORTED_TRANSFER_CODING)
         except UnterminatedBody:
             self._warn_of_input()
-            return responses.try_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
-        except Exception as error:  # noqa: BLE001 - whatever fails here is answered
+            return responses.retry_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
+        except Exception as error:  # noqa: BLE001 - every failure gets a response
             log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
             return responses.failure_answer(responses.INTERNAL_ERROR)
 
@@ -104,7 +104,7 @@ class TrackingApp:
             self.collector.store_rejected(refused.received, refused.error, origin=origin, endpoint=route.endpoint)
             raise refused.error from None
         receipt = self.collector.receive(body, endpoint=route.endpoint, origin=origin)
-        self._tell_rate(receipt)
+        self._log_rate(receipt)
         strict = environ.get("HTTP_X_STRICT_MODE") == "1"
         if receipt.source is None:
             return responses.unknown_source(receipt.hint) if strict else responses.SUCCESS
@@ -115,7 +115,7 @@ class TrackingApp:
             body = message_in_query(query_of(environ))
             self.collector.receive(body, endpoint=route.endpoint, origin=_origin(environ, route))
         except InvalidRequest as error:
-            log.info("a pixel was refused: %s", error.reason)
+            log.info("a pixel was rejected: %s", error.reason)
         except Exception as error:  # noqa: BLE001 - "always responds with a 200 <empty-gif>, even if an error occurs"
             log.error("a pixel could not be stored: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
         return responses.IMAGE
@@ -124,7 +124,7 @@ class TrackingApp:
         try:
             read_body(environ, self.collector.limits.request_bytes)
         except (RefusedBody, UnsupportedTransferCoding, UnterminatedBody):
-            log.debug("metrics that could not be read were dropped like any")
+            log.debug("dropped metrics that could not be read")
         return responses.SUCCESS
 
     def _settings(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
@@ -145,22 +145,22 @@ class TrackingApp:
         return responses.json_answer(openapi_document(self.collector.limits, Request(environ).root_path))
 
     def _warn_of_input(self) -> None:
-        """Log once how to mount this app, since a 503 for each chunked body goes on until that is done."""
+        """Log once how to mount this app: until then each chunked body gets a 503."""
         if not self._warned_of_input:
             self._warned_of_input = True
             log.warning(
-                "a body without Content-Length cannot be read here and was answered with 503: if the server ends "
+                "responded with 503 to a body without Content-Length, which cannot be read: if the server ends "
                 "wsgi.input at the end of a body, pass TrackingApp(..., input_terminated=True); else use another server"
             )
 
-    def _tell_rate(self, receipt: Receipt) -> None:
+    def _log_rate(self, receipt: Receipt) -> None:
         advised = self.collector.limits.advised_requests_per_second
         if receipt.source is not None and receipt.requests_this_second == advised + 1:
             log.warning("source %r sends more than %d requests a second to this process", receipt.source.name, advised)
 
 
 def _path(environ: WSGIEnvironment) -> str:
-    """Give the path below where the app is mounted, which WSGI has as bytes in the guise of Latin-1."""
+    """Return the path below the mount point of the app.  WSGI passes its bytes decoded as Latin-1."""
     path: str = environ.get("PATH_INFO", "")
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 

@@ -3,8 +3,9 @@
 Its contract: for *any* bytes, decoding returns a message or raises `InvalidRequest` or `InvalidMessage`; anything
 else is a bug.  For every message that keeps the rules, `decode_message(encode_message(message)) == message`.
 
-The rules are those of `trackcore.wire.rules`; what reaches cattrs has passed them, so cattrs only maps names and never
-coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, an unknown one lies in `extra`.
+The rules are those of `trackcore.wire.rules`.  A wire object has passed them before cattrs structures it, so cattrs
+only maps names and never coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, and an unknown
+one is in `extra`.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ CALL_OF: dict[type[Message], Call] = {message_type: call for call, message_type 
 
 
 def decode_message(body: bytes, call: Call | None = None, limits: Limits = DEFAULT_LIMITS) -> Message:
-    """Decode one message.  Without `call` the message must say its `type`; with it, the call decides.
+    """Decode one message.  Without `call` the message needs a `type`; with it, `type` is ignored.
 
     Raises:
         InvalidRequest: the bytes are not one JSON object within the limits.
         InvalidMessage: the message breaks a rule of its call.
-        ValueError: there is no such call.
+        ValueError: the call does not exist.
     """
     if call is not None and call not in CALLS:
         raise ValueError(f"{call!r} is not a call; expected one of {', '.join(sorted(CALLS))}")
@@ -68,22 +69,22 @@ def decode_batch(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Batch:
 
 
 def encode_message(message: Message) -> bytes:
-    """Encode one message as it goes over the wire, its `type` included.
+    """Encode one message for the wire, including its `type`.
 
-    As in JavaScript, NaN and infinity become null; a lone surrogate becomes U+FFFD, written as an escape.  What else of
-    Python has a JSON form is told by `trackcore.wire.plainjson`.
+    As in JavaScript, NaN and infinity become null; an unpaired surrogate becomes U+FFFD, written as an escape.  The
+    JSON forms of other Python values are listed in `trackcore.wire.plainjson`.
 
     Raises:
-        InvalidMessage: a free-form part holds something that has no JSON form.
+        InvalidMessage: a free-form part holds a value that has no JSON form.
         TypeError: it is not a message.
     """
     return replace_surrogates(encode_as_given(message)[0])
 
 
 def encode_as_given(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
-    """Encode one message as SDKs do: a lone surrogate stays, as an escape.
+    """Encode one message as SDKs do: an unpaired surrogate stays, as an escape.
 
-    Returns the text, and what had to be replaced in it.  Raises `InvalidMessage` as `encode_message` does.
+    Returns the text, and warnings about replaced values.  Raises `InvalidMessage` as `encode_message` does.
     """
     not_finite: list[str] = []
     text = _encode(_as_plain(message, not_finite))
@@ -107,16 +108,16 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def structure_message(message: JSONObject) -> Message:
-    """Make a typed message from a wire object that keeps the rules, such as one that was stored.
+    """Build a typed message from a wire object that keeps the rules, such as a stored one.
 
-    What the documentation does not know is kept in `extra`.  A `writeKey`, also by almost that name, is dropped: it
-    belongs to its request, and is the credential of the source.
+    Fields that the documentation does not know are kept in `extra`.  A `writeKey`, or a near miss of that name, is
+    dropped: it belongs to its request, and is the credential of the source.
     """
     return _converter.structure(message, MESSAGE_TYPES[message["type"]])
 
 
 def unstructure_message(message: Message) -> JSONObject:
-    """Make a wire object from a typed message.  Raises `TypeError` for anything else."""
+    """Build a wire object from a typed message.  Raises `TypeError` for any other value."""
     if message.__class__ not in CALL_OF:
         _check_subclass(type(message))
     wire_object: JSONObject = _converter.unstructure(message)
@@ -124,7 +125,7 @@ def unstructure_message(message: Message) -> JSONObject:
 
 
 def _check_subclass(kind: type) -> None:
-    """Accept a class of one's own if it has the fields of a message and no other.  Raises `TypeError`."""
+    """Accept a subclass of a message if it adds no fields.  Raises `TypeError`."""
     base = next((known for known in kind.__mro__ if known in CALL_OF), None)
     if base is None:
         raise TypeError(f"{kind.__name__} is not a message; expected one of {_MESSAGE_LIST}")
@@ -138,7 +139,7 @@ _MESSAGE_LIST = ", ".join(message_type.__name__ for message_type in MESSAGE_TYPE
 
 
 def _as_plain(message: Message, not_finite: list[str]) -> JSONObject:
-    """Make a wire object of plain JSON.  Bytes are base64 where any value may stand, and refused where text must."""
+    """Build a wire object of plain JSON.  Bytes become base64 in free-form parts, and are refused in text fields."""
     wire_object = unstructure_message(message)
     for name, value in wire_object.items():
         if isinstance(value, bytes | bytearray | memoryview) and name not in message.extra:
@@ -211,6 +212,6 @@ def _encode(wire_object: JSONObject) -> bytes:
         try:
             return encode_json(wire_object)
         except UnicodeEncodeError:
-            return json.dumps(wire_object).encode()  # a lone surrogate is no character, but ASCII text has an escape
+            return json.dumps(wire_object).encode()  # UTF-8 has no unpaired surrogate, but ASCII text has its escape
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=str(error)) from error

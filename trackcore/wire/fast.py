@@ -1,12 +1,11 @@
-"""The fast way to read a message: into a typed struct, which only a message that keeps the rules fits into.
+"""The hot path for reading a message: a typed struct into which only a message that keeps the rules can be decoded.
 
-Theory.  Decoding into the struct *is* the check: msgspec refuses a field of the wrong type, an empty id, a field that
-is not known; ids of blanks alone are looked for beside.  Nearly all messages fit, and are then read, changed and
-written again without a dict between.  What does not fit is read once more by the rules of `trackcore.wire.rules`, field
-by field, and either normalized or rejected with a reason.  So there are two code paths with one result: a property test
-holds that a message that passes the fast one would come out of the other one just the same.
+Theory.  Decoding into the struct *is* the check: msgspec refuses a field of the wrong type, an empty id, and an unknown
+field; blank ids are checked separately.  Nearly all messages fit, and are then read, changed and written without a
+dict.  Any other message is decoded again by `trackcore.wire.rules`, field by field, and either normalized or rejected
+with a reason.  So there are two code paths with one result: a property test checks that they agree.
 
-(An attrs object for each message would cost more than half of what parsing it does; a dict, as much again.)
+(An attrs object for each message would cost more than half of its parsing; a dict, as much again.)
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from trackcore.wire.rules import check_message, check_size, decode_object, is_wr
 
 
 def _nested(levels: int) -> Any:
-    """Make the type of a JSON value that has at most so many levels of arrays and objects."""
+    """Return the type of a JSON value with at most so many levels of arrays and objects."""
     value: Any = bool | int | float | str | None
     for _ in range(levels):
         value = bool | int | float | str | list[value] | dict[str, value] | None
@@ -36,12 +35,12 @@ def _nested(levels: int) -> Any:
 
 
 LEVELS = 8
-"""How deep a message may nest to be read the fast way: deeper than messages do, and not deep enough to do harm."""
+"""How deep a message may nest on this path: deeper than real messages, and not deep enough to do harm."""
 
 if TYPE_CHECKING:
     Value: TypeAlias = Any
 else:
-    Value = _nested(LEVELS - 2)  # the message itself, and the object that the value lies in, are levels too
+    Value = _nested(LEVELS - 2)  # the message, and the object that the value is in, are levels too
 
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
 Object: TypeAlias = dict[str, Value] | None
@@ -64,7 +63,7 @@ if TYPE_CHECKING:
     class MessageStruct(msgspec.Struct):
         """A message of any call on its way from the wire to an envelope: all fields of all calls.
 
-        Declared here are those that code reads by name.
+        Type checkers see only those that are accessed by name.
         """
 
         type: Call | None
@@ -100,14 +99,14 @@ else:
 
 
 Reading: TypeAlias = tuple[Call, MessageStruct, JSONObject | None]
-"""A message that was read: its call, the message, and those of its fields that the struct does not have."""
+"""The call, the message, and the fields that the struct does not have (None: there are none)."""
 
 
 def read_message(text: bytes, call: Call | None, limits: Limits, warnings: list[MessageWarning]) -> Reading:
     """Read the source text of one message.
 
-    `call` is the one that the path names, None in a batch.  What was mended with a loss is added to `warnings`.  Raises
-    `InvalidMessage`.
+    `call` is the one that the path names, None in a batch.  Warnings about lossy normalizations are appended to
+    `warnings`.  Raises `InvalidMessage`.
     """
     if len(text) > limits.message_bytes or limits.depth < LEVELS:
         check_size(text, limits)
@@ -124,7 +123,7 @@ def read_message(text: bytes, call: Call | None, limits: Limits, warnings: list[
     if call is None or (user_id is None and anonymous_id is None):
         return decode_lenient(text, call, warnings)
     required = getattr(message, _REQUIRED.get(call, "type"))
-    # A text that begins with a letter, a digit or a sign of ASCII is not blank; only of others is each character read.
+    # Text that begins with an ASCII letter, digit or sign is not blank; only other texts are scanned.
     if (
         required is None
         or not ("!" <= required < "\x7f" or not is_blank(required))
@@ -137,7 +136,7 @@ def read_message(text: bytes, call: Call | None, limits: Limits, warnings: list[
 
 
 def decode_lenient(text: bytes, call: Call | None, warnings: list[MessageWarning]) -> Reading:
-    """Read a message by the rules of `trackcore.wire.rules`.  Raises `InvalidMessage`."""
+    """Decode a message by the rules of `trackcore.wire.rules`.  Raises `InvalidMessage`."""
     wire_object = decode_object(text)
     call = check_message(wire_object, call, warnings)
     known: dict[str, Any] = {}
@@ -163,7 +162,7 @@ def decode_lenient(text: bytes, call: Call | None, warnings: list[MessageWarning
 
 
 def write_message(message: MessageStruct, extra: JSONObject | None) -> bytes:
-    """Write a message as JSON text, its other fields behind those of the struct."""
+    """Return a message as JSON text, with its other fields behind those of the struct."""
     payload = encode_json(message)
     return payload[:-1] + b"," + encode_json(extra)[1:] if extra else payload
 

@@ -95,7 +95,7 @@ def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
 
     Raises:
         InvalidRequest: the body is unusable as a whole.
-        ValueError: there is no such endpoint.
+        ValueError: the endpoint does not exist.
     """
     if endpoint not in ENDPOINTS:
         raise ValueError(f"{endpoint!r} is not an endpoint; expected one of {', '.join(sorted(ENDPOINTS))}")

@@ -1,10 +1,10 @@
-"""The wire: the rules that one message must keep, checked on the wire object and mended in place.
+"""The rules for one message: checks on the wire object, and normalization in place.
 
-What is mended and what is refused follows what SDKs really send:
+The rules follow the messages that SDKs really send:
 
-- ids: the Ruby and PHP SDKs send numbers, the Node SDK empty strings, the Python and browser SDKs null; what shows
-  nothing (`trackcore.text.blanks`) is absent, in the name of an event too;
-- objects: PHP writes an empty one as `[]`, the Rust SDK an absent one as null;
+- ids: the Ruby and PHP SDKs send numbers, the Node SDK empty strings, the Python and browser SDKs null; a blank id
+  (`trackcore.text.blanks`) is absent, and so is a blank name of an event;
+- objects: PHP encodes an empty one as `[]`, the Rust SDK an absent one as null;
 - `name`: the Ruby SDK sends `""` for a page without a name.
 """
 
@@ -28,14 +28,14 @@ CALLS: frozenset[Call] = frozenset(get_args(Call))
 
 
 def decode_item(item: bytes | msgspec.Raw, limits: Limits) -> JSONObject:
-    """Decode the source text of one message.  Raises `InvalidMessage` when it is too large, too deep or no object."""
+    """Decode the source text of one message.  Raises `InvalidMessage` if it is too large, too deep or not an object."""
     text = bytes(item)
     check_size(text, limits)
     return decode_object(text)
 
 
 def check_size(text: bytes, limits: Limits) -> None:
-    """Check what can be told of a message before it is decoded.  Raises `InvalidMessage`."""
+    """Check the size and depth of a message before it is decoded.  Raises `InvalidMessage`."""
     if len(text) > limits.message_bytes:
         raise message_too_large(limits.message_bytes, len(text))
     if is_deeper(text, limits.depth + 1):
@@ -43,7 +43,7 @@ def check_size(text: bytes, limits: Limits) -> None:
 
 
 def decode_object(text: bytes) -> JSONObject:
-    """Decode the source text of one message.  Raises `InvalidMessage` when it is no object."""
+    """Decode the source text of one message.  Raises `InvalidMessage` if it is not an object."""
     value = parse_value(text)
     if value.__class__ is not dict:
         detail = f"a message is an object, not {kind_of(value)}"
@@ -53,9 +53,9 @@ def decode_object(text: bytes) -> JSONObject:
 
 
 def check_message(message: JSONObject, call: Call | None, warnings: list[MessageWarning]) -> Call:
-    """Check a wire object against the rules of its call and mend it in place; return the call.
+    """Check a wire object against the rules of its call, normalize it in place, and return the call.
 
-    Raises `InvalidMessage` for the first rule that is broken.  What was mended with a loss is added to `warnings`.
+    Raises `InvalidMessage` for the first broken rule.  Warnings about lossy normalizations are appended to `warnings`.
     """
     if call is None:
         call = _call_of(message)
@@ -81,7 +81,7 @@ def check_message(message: JSONObject, call: Call | None, warnings: list[Message
 
 
 def object_or_absent(name: str, value: Any) -> JSONObject | None:
-    """Take a value where an object belongs.  None stands for absent, as do null and the empty array of PHP."""
+    """Return the value as an object, or None if absent: null, or the empty array of PHP.  Raises `InvalidMessage`."""
     if value.__class__ is dict:
         found: JSONObject = value
         return found
@@ -91,7 +91,7 @@ def object_or_absent(name: str, value: Any) -> JSONObject | None:
 
 
 def message_too_large(limit: int, actual: int) -> InvalidMessage:
-    """Say that a message is too large; both sizes are in bytes."""
+    """Build the error for an oversized message (sizes in bytes)."""
     return InvalidMessage(
         reason=Reason.MESSAGE_TOO_LARGE,
         detail=f"a message may have {limit} bytes, this one has {actual}",
@@ -101,7 +101,7 @@ def message_too_large(limit: int, actual: int) -> InvalidMessage:
 
 
 def too_many_messages(limit: int, actual: int) -> InvalidMessage:
-    """Say that a batch has more messages than it may."""
+    """Build the error for a message in excess of the batch limit."""
     return InvalidMessage(
         reason=Reason.TOO_MANY_MESSAGES,
         detail=f"a batch may have {limit} messages, this one has {actual}",
@@ -123,7 +123,7 @@ def check_message_id(message_id: str, limits: Limits) -> None:
 
 
 def checked_id(made: object, limits: Limits) -> str:
-    """Return a message id that the embedding program made.
+    """Check and return a message id that the embedding program made.
 
     Raises:
         TypeError: it is not a string.
@@ -139,12 +139,12 @@ def checked_id(made: object, limits: Limits) -> str:
             f"new_message_id returned {len(made)} characters; a messageId may have {limits.message_id_chars}"
         )
     if not made.isascii():
-        made.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+        made.encode()  # an unpaired surrogate is a UnicodeEncodeError, which is a ValueError
     return made
 
 
 def too_deep(what: str, limit: int) -> InvalidMessage:
-    """Say that something nests deeper than `limit` levels."""
+    """Build the error for a value that nests deeper than `limit` levels."""
     return InvalidMessage(reason=Reason.TOO_DEEP, detail=f"{what} nests more than {limit} levels", limit=limit)
 
 
@@ -243,14 +243,14 @@ _REQUIRED: Mapping[Call, tuple[str, Reason]] = {
 }
 
 
-# Near misses: names that differ from a known one in what is easily confused.
+# Near misses: names that are easily confused with a known one.
 
 
 def near_misses(names: Iterable[str], call: Call | None) -> list[MessageWarning]:
-    """Return the warnings about names that are almost those of fields of a call, or of a batch where that is None.
+    """Return the warnings about near misses of the fields of a call, or of a batch where `call` is None.
 
-    Almost: the two differ in upper and lower case, and in `_`, `-` and spaces, alone.  Each field is warned of once,
-    since warnings are stored with every message, and a small body has room for a thousand such names.
+    A near miss differs from a known name only in upper and lower case, `_`, `-` and spaces.  Each field causes one
+    warning at most: warnings are stored with every message, and a small body has room for a thousand such names.
     """
     by_folded = _BY_FOLDED_OF_BATCH if call is None else _BY_FOLDED[call]
     found: dict[str, MessageWarning] = {}
@@ -263,17 +263,17 @@ def near_misses(names: Iterable[str], call: Call | None) -> list[MessageWarning]
 
 
 def is_near_miss(name: str, known: str) -> bool:
-    """Return whether a name is almost a known one, as `near_misses` does."""
+    """Return whether a name is a near miss of a known one."""
     return _near_miss(name, {_folded(known): known}) is not None
 
 
 def is_write_key(name: str) -> bool:
-    """Return whether a field is `writeKey`, or almost that: what it has is a secret, and is kept with no message."""
+    """Return whether a field is `writeKey` or a near miss of it: its value is a secret, never stored with a message."""
     return name == "writeKey" or is_near_miss(name, "writeKey")
 
 
 def hint(names: Iterable[str], *wanted: str) -> str:
-    """Return what an error adds about those of the names that are almost a wanted one; empty where none is."""
+    """Return a hint for an error about the first near miss of a wanted name; empty where there is none."""
     by_folded = {_folded(name): name for name in wanted}
     for name in names:
         known = _near_miss(name, by_folded)
