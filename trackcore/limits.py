@@ -31,7 +31,7 @@ MAX_DEPTH = 64
 """Levels of objects and arrays below a message.  Undocumented; deeper nesting only serves to exhaust a stack."""
 
 ADVISED_REQUESTS_PER_SECOND = 500
-"""Requests per second and source.  The documentation has this as advice, not as a hard limit: more is counted and logged."""
+"""Requests per second and source.  Documented as advice, not as a hard limit: more is counted and logged."""
 
 MEBIBYTE = 1 << 20
 """Bytes."""

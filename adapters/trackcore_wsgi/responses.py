@@ -194,7 +194,7 @@ IMAGE = ErrorResponse(
 def _cross_origin(environ: WSGIEnvironment) -> Headers:
     """Return headers that let pages of any origin send requests and read the responses.
 
-    A write key is public and there are no cookies, so there is nothing to protect from another origin.  The headers
+    A write key is public and cookies are not used, so nothing needs protection from another origin.  The headers
     that a preflight asks for are echoed: a literal `*` does not cover Authorization.
     """
     origin = _one_line(environ.get("HTTP_ORIGIN"))

@@ -11,8 +11,8 @@ guess where a time could mean two instants.  It accepts:
 - between date and time `T`, `_` or white space, and any other one character before a time that has minutes and seconds;
 - `Z`, `UTC`, `GMT`, `UT` or an offset (`+01`, `+0100`, `+01:00`), with a name of the zone behind it (`Z[UTC]`,
   `+0100 CET`); AM and PM; a colon before `Z` (old Swift SDKs); decimal digits of any script;
-- the dates of HTTP and mail (RFC 9110, RFC 5322) with the obsolete forms, and the forms that JavaScript, Java and Unix print for
-  a time in UTC, or with a numeric offset;
+- the dates of HTTP and mail (RFC 9110, RFC 5322) with the obsolete forms, and the forms that JavaScript, Java and Unix
+  print for a time in UTC, or with a numeric offset;
 - counts since 1970 by their number of digits: 9 or 10 are seconds, 12 or 13 milliseconds, 15 or 16 microseconds, 18 or
   19 nanoseconds, which is 1973 to 2286 in each; 14, 17 or 20 are `YYYYMMDDhhmmss` with up to six digits of its
   fraction, and 12 are `YYYYMMDDhhmm` where that is a time from 1990 to 2099;
