@@ -27,7 +27,7 @@ ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 def depth_of(value: Any) -> int:
-    """Count the levels of objects and arrays, the plain way."""
+    """Count the levels of objects and arrays in the simplest way."""
     if isinstance(value, dict):
         return 1 + max(map(depth_of, value.values()), default=0)
     if isinstance(value, list):
@@ -206,7 +206,7 @@ class TestReplaceSurrogates:
 
     @given(st.lists(st.sampled_from(["\\ud800", "\\udc00", "\\uD83D", "\\ude00", "\\\\", "\\n", "a", "u"])))
     def test_it_agrees_with_what_python_reads(self, pieces: list[str]) -> None:
-        """Python keeps lone surrogates when reading: those are the ones to be replaced."""
+        """Python keeps unpaired surrogates when it decodes JSON: exactly these are to be replaced."""
         text = ('"' + "".join(pieces) + '"').encode()
         expected = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in json.loads(text))
         assert json.loads(replace_surrogates(text)) == expected
