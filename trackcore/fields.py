@@ -56,6 +56,11 @@ def described(
     return {"kind": kind, "sentence": sentence, "wrong_type": wrong_type, "missing": missing}
 
 
+def optional(kind: Kind, sentence: str, wrong_type: Reason | None = None) -> Any:
+    """Return the attrs field of a value that may be absent (None)."""
+    return attrs.field(default=None, metadata=described(kind, sentence, wrong_type))
+
+
 def fields_of(described_class: type[attrs.AttrsInstance]) -> tuple[Field, ...]:
     """Return the described fields of an attrs class, in their order on it."""
     return tuple(Field(name=field.name, **field.metadata) for field in attrs.fields(described_class) if field.metadata)

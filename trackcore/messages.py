@@ -17,7 +17,7 @@ from typing import TypeAlias
 import attrs
 
 from trackcore.errors import Reason
-from trackcore.fields import Field, Kind, described, fields_of
+from trackcore.fields import Field, Kind, described, fields_of, optional
 from trackcore.timestamps import format_timestamp, truncate_to_milliseconds
 from trackcore.typing import Call, JSONObject, WriteKey
 
@@ -46,30 +46,16 @@ _CATEGORY = described(Kind.TEXT, "The category of the page or screen.", Reason.C
 class _Common:
     """The fields that every message has."""
 
-    user_id: str | None = attrs.field(
-        default=None,
-        metadata=described(
-            Kind.USER_ID,
-            "The user's id in your own database. Each message needs a userId or an anonymousId. A number is converted "
-            "to text.",
-            Reason.ID_NOT_STRING,
-        ),
+    user_id: str | None = optional(
+        Kind.USER_ID,
+        "The user's id in your own database; each message needs it or an anonymousId. A number is kept as text.",
+        Reason.ID_NOT_STRING,
     )
-    anonymous_id: str | None = attrs.field(
-        default=None,
-        metadata=described(
-            Kind.USER_ID,
-            "Identifies a user whose userId is not known. A number is converted to text.",
-            Reason.ID_NOT_STRING,
-        ),
+    anonymous_id: str | None = optional(
+        Kind.USER_ID, "Identifies a user whose userId is not known. A number is kept as text.", Reason.ID_NOT_STRING
     )
-    message_id: str | None = attrs.field(
-        default=None,
-        metadata=described(
-            Kind.MESSAGE_ID,
-            "The id by which duplicates are found; made by the server when absent.",
-            Reason.ID_NOT_STRING,
-        ),
+    message_id: str | None = optional(
+        Kind.MESSAGE_ID, "The id by which duplicates are found; made by the server when absent.", Reason.ID_NOT_STRING
     )
     timestamp: str | None = attrs.field(
         default=None,
@@ -96,19 +82,13 @@ class _Common:
         converter=_as_text,
         metadata=described(Kind.TIME, "Always set by the server, which overwrites the client's value."),
     )
-    context: JSONObject | None = attrs.field(
-        default=None,
-        metadata=described(
-            Kind.CONTEXT, "The circumstances of the message: ip, locale, library and so on.", Reason.CONTEXT_NOT_OBJECT
-        ),
+    context: JSONObject | None = optional(
+        Kind.CONTEXT, "The circumstances of the message: ip, locale, library and so on.", Reason.CONTEXT_NOT_OBJECT
     )
-    integrations: JSONObject | None = attrs.field(
-        default=None,
-        metadata=described(
-            Kind.INTEGRATIONS,
-            "Which destinations get the message: names, and `All` for those not named, case sensitive.",
-            Reason.INTEGRATIONS_NOT_OBJECT,
-        ),
+    integrations: JSONObject | None = optional(
+        Kind.INTEGRATIONS,
+        "Which destinations get the message: names, and `All` for those not named, case sensitive.",
+        Reason.INTEGRATIONS_NOT_OBJECT,
     )
     extra: JSONObject = attrs.field(factory=dict)
 
@@ -157,7 +137,7 @@ class Group(_Common):
     group_id: str = attrs.field(
         metadata=described(
             Kind.ID,
-            "The id of the company or account. A number is converted to text.",
+            "The id of the company or account. A number is kept as text.",
             Reason.ID_NOT_STRING,
             missing=Reason.NO_GROUP_ID,
         )
@@ -172,7 +152,7 @@ class Alias(_Common):
     previous_id: str = attrs.field(
         metadata=described(
             Kind.ID,
-            "The user's earlier id. A number is converted to text.",
+            "The user's earlier id. A number is kept as text.",
             Reason.ID_NOT_STRING,
             missing=Reason.NO_PREVIOUS_ID,
         )
@@ -206,28 +186,20 @@ class Batch:
     """
 
     messages: tuple[Message, ...] = attrs.field(converter=_as_messages)
-    context: JSONObject | None = attrs.field(
-        default=None,
-        metadata=described(
-            Kind.CONTEXT, "Merged into the `context` of each message; the message wins.", Reason.CONTEXT_NOT_OBJECT
-        ),
+    context: JSONObject | None = optional(
+        Kind.CONTEXT, "Merged into the `context` of each message; the message wins.", Reason.CONTEXT_NOT_OBJECT
     )
-    integrations: JSONObject | None = attrs.field(
-        default=None,
-        metadata=described(
-            Kind.INTEGRATIONS,
-            "Merged into the `integrations` of each message; the message wins.",
-            Reason.INTEGRATIONS_NOT_OBJECT,
-        ),
+    integrations: JSONObject | None = optional(
+        Kind.INTEGRATIONS,
+        "Merged into the `integrations` of each message; the message wins.",
+        Reason.INTEGRATIONS_NOT_OBJECT,
     )
     sent_at: str | None = attrs.field(
         default=None,
         converter=_as_text,
         metadata=described(Kind.TIME, "When the client sent it, for each message that does not have its own `sentAt`."),
     )
-    write_key: WriteKey | None = attrs.field(
-        default=None, metadata=described(Kind.WRITE_KEY, "The write key, where it is not in the Authorization header.")
-    )
+    write_key: WriteKey | None = optional(Kind.WRITE_KEY, "The write key, where it is not in the Authorization header.")
 
 
 BATCH_FIELDS: tuple[Field, ...] = fields_of(Batch)
