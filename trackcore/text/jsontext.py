@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, TypeVar
 
-import attrs
 import msgspec
 
 from trackcore.errors import InvalidMessage, InvalidRequest, Reason
@@ -70,8 +69,7 @@ encode_json = msgspec.json.Encoder().encode
 """Return the JSON text of plain JSON values: UTF-8, no spaces."""
 
 
-@attrs.frozen
-class Text:
+class Text(msgspec.Struct, frozen=True, gc=False):
     """The text of a request, before and after the repair that parsing needed.  Both have the same length."""
 
     original: bytes
@@ -137,17 +135,16 @@ def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, Text]:
     Raises `InvalidRequest`.  `msgspec.ValidationError` passes: only the caller knows the types of its decoder.
     """
     repaired = text
-    repairs = {RecursionError: _blank_deep, msgspec.DecodeError: replace_surrogates}
     while True:
         try:
             return decoder.decode(repaired), Text(text, repaired)
         except msgspec.ValidationError:
             raise
         except (msgspec.DecodeError, RecursionError) as error:
-            repair = repairs.pop(type(error), None)
-            if repair is None:
+            repair = _blank_deep if isinstance(error, RecursionError) else replace_surrogates
+            broken, repaired = repaired, repair(repaired)
+            if repaired == broken:
                 raise _not_json(str(error), text) from None
-            repaired = repair(repaired)
 
 
 def _not_json(detail: str, text: bytes) -> InvalidRequest:
