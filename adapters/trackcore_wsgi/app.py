@@ -17,7 +17,7 @@ from trackcore_wsgi.credentials import header_write_key, other_header_write_key,
 from trackcore_wsgi.mounting import behind_proxies
 from trackcore_wsgi.openapi import openapi_document
 from trackcore_wsgi.pixel import message_in_query
-from trackcore_wsgi.responses import ErrorResponse
+from trackcore_wsgi.responses import Response
 from trackcore_wsgi.routes import Action, Route, find_route
 from trackcore_wsgi.settings import settings_document
 
@@ -48,7 +48,7 @@ class TrackingApp:
         self.collector = collector
         self._input_terminated = input_terminated
         self._warned_of_input = False
-        self._actions: dict[Action, Callable[[WSGIEnvironment, Route], ErrorResponse]] = {
+        self._actions: dict[Action, Callable[[WSGIEnvironment, Route], Response]] = {
             Action.TRACK: self._track,
             Action.PIXEL: self._pixel,
             Action.DROP: self._drop,
@@ -66,9 +66,9 @@ class TrackingApp:
         return self._app(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return self._answer(environ).send(environ, start_response)
+        return self._response_to(environ).send(environ, start_response)
 
-    def _answer(self, environ: WSGIEnvironment) -> ErrorResponse:
+    def _response_to(self, environ: WSGIEnvironment) -> Response:
         try:
             return self._dispatch(environ)
         except InvalidRequest as error:
@@ -77,26 +77,26 @@ class TrackingApp:
             log.warning("cannot store: %s", error)
             return responses.unavailable(error)
         except UnsupportedTransferCoding:
-            return responses.failure_answer(responses.UNSUPPORTED_TRANSFER_CODING)
+            return responses.failure_response(responses.UNSUPPORTED_TRANSFER_CODING)
         except UnterminatedBody:
             self._warn_of_input()
             return responses.retry_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
         except Exception as error:  # noqa: BLE001 - every failure gets a response
             log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
-            return responses.failure_answer(responses.INTERNAL_ERROR)
+            return responses.failure_response(responses.INTERNAL_ERROR)
 
-    def _dispatch(self, environ: WSGIEnvironment) -> ErrorResponse:
+    def _dispatch(self, environ: WSGIEnvironment) -> Response:
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS":
             return responses.SUCCESS
         route = find_route(_path(environ))
         if route is None:
-            return responses.failure_answer(responses.NOT_FOUND)
+            return responses.failure_response(responses.NOT_FOUND)
         if method not in route.methods:
             return responses.method_not_allowed((*route.methods, "OPTIONS"))
         return self._actions[route.action](environ, route)
 
-    def _track(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
+    def _track(self, environ: WSGIEnvironment, route: Route) -> Response:
         origin = _origin(environ, route)
         try:
             body = read_body(environ, self.collector.limits.request_bytes)
@@ -110,7 +110,7 @@ class TrackingApp:
             return responses.unknown_source(receipt.hint) if strict else responses.SUCCESS
         return responses.for_receipt(receipt, strict=strict)
 
-    def _pixel(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
+    def _pixel(self, environ: WSGIEnvironment, route: Route) -> Response:
         try:
             body = message_in_query(query_of(environ))
             self.collector.receive(body, endpoint=route.endpoint, origin=_origin(environ, route))
@@ -120,29 +120,29 @@ class TrackingApp:
             log.error("a pixel could not be stored: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
         return responses.IMAGE
 
-    def _drop(self, environ: WSGIEnvironment, _: Route) -> ErrorResponse:
+    def _drop(self, environ: WSGIEnvironment, _: Route) -> Response:
         try:
             read_body(environ, self.collector.limits.request_bytes)
         except (RefusedBody, UnsupportedTransferCoding, UnterminatedBody):
             log.debug("dropped metrics that could not be read")
         return responses.SUCCESS
 
-    def _settings(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
-        return responses.json_answer(settings_document(Request(environ), route.write_key))
+    def _settings(self, environ: WSGIEnvironment, route: Route) -> Response:
+        return responses.json_response(settings_document(Request(environ), route.write_key))
 
-    def _health(self, _environ: WSGIEnvironment, _: Route) -> ErrorResponse:
-        return responses.json_answer({"status": "ok"})
+    def _health(self, _environ: WSGIEnvironment, _: Route) -> Response:
+        return responses.json_response({"status": "ok"})
 
-    def _ready(self, _environ: WSGIEnvironment, _: Route) -> ErrorResponse:
+    def _ready(self, _environ: WSGIEnvironment, _: Route) -> Response:
         try:
             self.collector.sink.check_ready()
         except SinkUnavailable as error:
             log.warning("not ready: %s", error)
             return responses.not_ready(error)
-        return responses.json_answer({"status": "ready"})
+        return responses.json_response({"status": "ready"})
 
-    def _openapi(self, environ: WSGIEnvironment, _: Route) -> ErrorResponse:
-        return responses.json_answer(openapi_document(self.collector.limits, Request(environ).root_path))
+    def _openapi(self, environ: WSGIEnvironment, _: Route) -> Response:
+        return responses.json_response(openapi_document(self.collector.limits, Request(environ).root_path))
 
     def _warn_of_input(self) -> None:
         """Log once how to mount this app: until then each chunked body gets a 503."""

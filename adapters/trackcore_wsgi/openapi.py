@@ -75,7 +75,7 @@ def _path_item(path: str, route: Route) -> JSONObject:
 def _operation(path: str, route: Route, method: str) -> JSONObject:
     operation: JSONObject = {
         "summary": _SUMMARIES[route.action].format(endpoint=route.endpoint),
-        "responses": _answers(route),
+        "responses": _responses_of(route),
     }
     parameters = [*_parameters(route), *([_WRITE_KEY_IN_PATH] if "{" in path else [])]
     if parameters:
@@ -114,7 +114,7 @@ def _request_body(route: Route) -> JSONObject:
     return {"required": route.action is not Action.DROP, "content": {"application/json": {"schema": schema}}}
 
 
-def _answers(route: Route) -> JSONObject:
+def _responses_of(route: Route) -> JSONObject:
     found: JSONObject = {"200": {"$ref": f"#/components/responses/{_SUCCESSES[route.action]}"}}
     for failure in _FAILURES[route.action]:
         found[str(failure.status.value)] = {"$ref": f"#/components/responses/{failure.code}"}
@@ -133,11 +133,11 @@ def _responses() -> Iterator[tuple[str, JSONObject]]:
         _json("The body is unusable as a whole; or a message was rejected, in strict mode.", _schema_ref("Failure")),
     )
     for failure in {failure.code: failure for failures in _FAILURES.values() for failure in failures}.values():
-        answer = _json(failure.message, _schema_ref("Failure"))
+        response = _json(failure.message, _schema_ref("Failure"))
         if failure in responses.UNAVAILABLE.values():
             seconds = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1, "maximum": 300}}
-            answer["headers"] = {"Retry-After": seconds, "X-RateLimit-Reset": seconds}
-        yield failure.code, answer
+            response["headers"] = {"Retry-After": seconds, "X-RateLimit-Reset": seconds}
+        yield failure.code, response
 
 
 def _failure_schema() -> JSONObject:

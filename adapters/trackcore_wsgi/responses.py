@@ -83,7 +83,7 @@ UNAVAILABLE: Mapping[Cause, Failure] = {
 
 
 @attrs.frozen
-class ErrorResponse:
+class Response:
     """The response to a request.  (A Werkzeug response does more than is needed, and takes longer than intake.)"""
 
     body: bytes
@@ -105,27 +105,27 @@ class ErrorResponse:
         return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
 
 
-def json_answer(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> ErrorResponse:
+def json_response(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Build a response with a JSON object."""
-    return ErrorResponse(encode_json(body), status)
+    return Response(encode_json(body), status)
 
 
-SUCCESS = ErrorResponse(OK)
+SUCCESS = Response(OK)
 """All of a request is stored."""
 
 
-def failure_answer(failure: Failure) -> ErrorResponse:
+def failure_response(failure: Failure) -> Response:
     """Build the response for an entry of the table."""
-    return json_answer(failure_body(failure.code, failure.message), failure.status)
+    return json_response(failure_body(failure.code, failure.message), failure.status)
 
 
-def unknown_source(hint: str) -> ErrorResponse:
+def unknown_source(hint: str) -> Response:
     """Build the response for an unknown write key, with the hint of the receipt."""
     message = UNKNOWN_SOURCE.message.removesuffix("." if hint else "")
-    return failure_answer(attrs.evolve(UNKNOWN_SOURCE, message=message + hint))
+    return failure_response(attrs.evolve(UNKNOWN_SOURCE, message=message + hint))
 
 
-def invalid_request(error: InvalidRequest) -> ErrorResponse:
+def invalid_request(error: InvalidRequest) -> Response:
     """Build the response for a request that is unusable as a whole."""
     body = failure_body(
         error.reason,
@@ -135,34 +135,34 @@ def invalid_request(error: InvalidRequest) -> ErrorResponse:
         actual=error.actual,
         position=error.position,
     )
-    return json_answer(body, HTTPStatus.BAD_REQUEST)
+    return json_response(body, HTTPStatus.BAD_REQUEST)
 
 
-def unavailable(error: SinkUnavailable) -> ErrorResponse:
+def unavailable(error: SinkUnavailable) -> Response:
     """Build the response for a request of which nothing was stored, with the time to retry after."""
     return retry_later(UNAVAILABLE[error.cause], error.retry_after)
 
 
-def not_ready(error: SinkUnavailable) -> ErrorResponse:
+def not_ready(error: SinkUnavailable) -> Response:
     """Build the response of `/ready` when nothing can be stored, with the reason in one word."""
     failure = UNAVAILABLE[error.cause]
     body = failure_body(failure.code, failure.message) | {"reason": error.reason}
     return attrs.evolve(unavailable(error), body=encode_json(body))
 
 
-def retry_later(failure: Failure, retry_after: int) -> ErrorResponse:
+def retry_later(failure: Failure, retry_after: int) -> Response:
     """Build the response for an entry of the table, with the number of seconds to retry after."""
     seconds = str(retry_after)
-    return attrs.evolve(failure_answer(failure), headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
+    return attrs.evolve(failure_response(failure), headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
 
 
-def for_receipt(receipt: Receipt, *, strict: bool) -> ErrorResponse:
+def for_receipt(receipt: Receipt, *, strict: bool) -> Response:
     """Build the response for a request of a known source."""
     if not receipt.rejections:
         return SUCCESS
     first = receipt.rejections[0].error
     is_failure = strict or (receipt.source is not None and receipt.source.strict)
-    return json_answer(
+    return json_response(
         {
             "success": not is_failure,
             "code": first.reason if is_failure else "partial",
@@ -174,12 +174,12 @@ def for_receipt(receipt: Receipt, *, strict: bool) -> ErrorResponse:
     )
 
 
-def method_not_allowed(methods: Iterable[str]) -> ErrorResponse:
+def method_not_allowed(methods: Iterable[str]) -> Response:
     """Build the response for a method that the path does not allow."""
-    return attrs.evolve(failure_answer(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
+    return attrs.evolve(failure_response(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
 
 
-IMAGE = ErrorResponse(
+IMAGE = Response(
     GIF,
     media_type="image/gif",
     headers=(
