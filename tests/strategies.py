@@ -1,7 +1,7 @@
-"""Hypothesis strategies: what clients send, from the well-behaved to the hostile.
+"""Hypothesis strategies: messages and requests of clients, from well-behaved to hostile ones.
 
-They know the wire format from its documentation and import nothing of the code under test but the attrs classes, and
-what is blank.
+They know the wire format from its documentation.  Of the code under test they import only the attrs classes and the
+check for blank text.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ CALLS: tuple[Call, ...] = ("identify", "track", "page", "screen", "group", "alia
 
 
 def json_scalars() -> SearchStrategy[Any]:
-    """Give null, booleans, text, floats and integers, of which some need more than 64 bits.
+    """Return null, booleans, text, floats and integers, of which some need more than 64 bits.
 
-    Without NaN and infinity, which are not JSON, and without lone surrogates, which do not survive (by design).
+    Without NaN and infinity, which are not JSON, and without unpaired surrogates, which are replaced by design.
     """
     numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
     return st.none() | st.booleans() | numbers | st.text(max_size=12)
 
 
 def json_values() -> SearchStrategy[Any]:
-    """Give any JSON value, of about ten leaves: shape matters here, size does not."""
+    """Return any JSON value, of about ten leaves: shape matters here, size does not matter."""
     return st.recursive(
         json_scalars(),
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -40,7 +40,7 @@ def json_values() -> SearchStrategy[Any]:
 
 
 def json_objects() -> SearchStrategy[JSONObject]:
-    """Give any JSON object, the empty one and odd keys (`""`, `$set`, `a.b`) among them."""
+    """Return any JSON object, including the empty one and odd keys (`""`, `$set`, `a.b`)."""
     keys = st.text(max_size=8) | st.sampled_from(["", "$set", "a.b", "__proto__", "writeKey"])
     return st.dictionaries(keys, json_values(), max_size=4)
 
@@ -49,7 +49,7 @@ def json_objects() -> SearchStrategy[JSONObject]:
 
 
 def contexts() -> SearchStrategy[JSONObject]:
-    """Give contexts of one consistent shape: what is an object in one of them is no scalar in another.
+    """Return contexts of one consistent shape: a key that is an object in one of them is never a scalar in another.
 
     Merging is associative for these only.  Few names, so that they collide; leaves are scalars (null too) and arrays.
     """
@@ -65,7 +65,7 @@ def contexts() -> SearchStrategy[JSONObject]:
 
 
 def integrations() -> SearchStrategy[JSONObject]:
-    """Give `integrations` objects: names that exist, that differ by case, that are unknown; flags, options, junk."""
+    """Return `integrations` objects: names that exist, that differ by case, that are unknown; flags, options, junk."""
     names = [
         "All",
         "all",
@@ -83,13 +83,13 @@ def integrations() -> SearchStrategy[JSONObject]:
 
 
 def ids() -> SearchStrategy[str]:
-    """Give ids that every call accepts: 1 to 100 characters of any kind."""
+    """Return ids that every call accepts: 1 to 100 characters of any kind."""
     some = st.text(min_size=1, max_size=20) | st.text(min_size=100, max_size=100)
     return some.filter(lambda text: not is_blank(text))
 
 
 def blanks() -> SearchStrategy[str]:
-    """Give texts that show nothing."""
+    """Return texts without a visible character."""
     return st.text(" \t\n\x00\x7f\x85\xa0\u00ad\u034f\u061c\u2003\u200b\u202e\u2060\u2800\u3000\u3164\ufeff")
 
 
@@ -97,22 +97,22 @@ def blanks() -> SearchStrategy[str]:
 
 
 def times() -> SearchStrategy[datetime]:
-    """Give every time in UTC that Python can hold, years 1 to 9999, to the microsecond."""
+    """Return every time in UTC that Python can hold, years 1 to 9999, to the microsecond."""
     return st.datetimes(timezones=st.just(UTC))
 
 
 def millisecond_times() -> SearchStrategy[datetime]:
-    """Give times that the wire format can carry exactly."""
+    """Return times that the wire format can carry exactly."""
     return times().map(lambda time: time.replace(microsecond=time.microsecond // 1000 * 1000))
 
 
 def offsets() -> SearchStrategy[timezone]:
-    """Give the offsets that clients have: whole minutes, less than a day."""
+    """Return the offsets that clients have: whole minutes, less than a day."""
     return st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
 def time_values() -> SearchStrategy[Any]:
-    """Give what stands where a time belongs: good texts in many forms, epochs, other JSON, any text."""
+    """Return values of time fields: good texts in many forms, epochs, other JSON, any text."""
     forms = st.sampled_from(
         [
             "2015-2-02T00:30:08.276Z",
@@ -160,9 +160,9 @@ def _common() -> dict[str, SearchStrategy[Any]]:
 
 
 def messages() -> SearchStrategy[Message]:
-    """Give messages of all six types that keep the rules, times given as text and as datetimes.
+    """Return messages of all six types that keep the rules, with times as text and as datetimes.
 
-    Left out, since the wire cannot say it: texts that are empty (absent), and lone surrogates.
+    Without values that the wire cannot represent: empty texts (which are absent), and unpaired surrogates.
     """
     free = st.none() | json_objects()
     text = st.none() | st.text(min_size=1, max_size=20)
@@ -178,13 +178,13 @@ def messages() -> SearchStrategy[Message]:
 
 
 def write_keys() -> SearchStrategy[WriteKey]:
-    """Return write keys that a body can carry: no white space around them, and not what stands for a masked one."""
+    """Return write keys that a body can carry: no white space around them, and not the mask of a write key."""
     texts = st.text(min_size=1, max_size=8).map(str.strip)
     return texts.filter(lambda text: text and not text.endswith("***")).map(WriteKey)
 
 
 def batches() -> SearchStrategy[Batch]:
-    """Give batches of up to four messages; they share a context, integrations, a time of sending and a key, or not."""
+    """Return batches of up to four messages, with or without a shared context, integrations, time and key."""
     return st.builds(
         Batch,
         messages=st.lists(messages(), max_size=4),
@@ -199,7 +199,7 @@ def batches() -> SearchStrategy[Batch]:
 
 
 def wire_messages() -> SearchStrategy[JSONObject]:
-    """Give messages as clients send them and that keep the rules: every call, with all sorts of optional parts."""
+    """Return messages that keep the rules, as clients send them: every call, with all sorts of optional parts."""
     optional: dict[str, SearchStrategy[Any]] = {
         "messageId": st.none() | blanks() | ids(),
         "anonymousId": st.none() | blanks() | ids(),
@@ -220,7 +220,7 @@ def wire_messages() -> SearchStrategy[JSONObject]:
 
 
 def odd_wire_messages() -> SearchStrategy[Any]:
-    """Give what may lie in a batch: good messages, messages with any JSON in any field, and no objects at all."""
+    """Return items of a batch: good messages, messages with any JSON in any field, and values of other types."""
     anything = json_values() | blanks()
     names = sorted(_KNOWN_NAMES | {"writeKey"})
     fields = st.fixed_dictionaries({}, optional=dict.fromkeys(names, anything) | {"type": st.sampled_from(CALLS)})
@@ -257,7 +257,7 @@ _TEMPLATES = st.sampled_from(
 
 
 def json_texts() -> SearchStrategy[bytes]:
-    """Give well-formed JSON: any value, and batches of anything, written tightly, with spaces, or in ASCII only."""
+    """Return well-formed JSON: any value, and batches of anything; compact, indented, or in ASCII."""
     values = json_values() | st.lists(odd_wire_messages(), max_size=4).map(lambda items: {"batch": items})
     return st.builds(
         lambda value, ascii_only, indent: json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode(),
@@ -268,10 +268,10 @@ def json_texts() -> SearchStrategy[bytes]:
 
 
 def hostile_texts() -> SearchStrategy[bytes]:
-    """Give what a parser has to survive.
+    """Return texts that attack a parser.
 
-    JSON that was cut short or in which a fragment was put (bad UTF-8, NaN, brackets); nesting from below any limit to
-    beyond any stack, closed or not; numbers of up to 6,000 digits; strings of surrogate escapes in any order.
+    JSON that was cut short or into which a fragment was inserted (bad UTF-8, NaN, brackets); nesting from below any
+    limit to beyond any stack, closed or not; numbers of up to 6,000 digits; strings of surrogate escapes in any order.
     """
     cut = st.builds(lambda text, at: text[: at % (len(text) + 1)], json_texts(), st.integers(0, 500))
     mutated = st.builds(
@@ -292,5 +292,5 @@ def hostile_texts() -> SearchStrategy[bytes]:
 
 
 def any_bytes() -> SearchStrategy[bytes]:
-    """Give any bytes at all, well-formed JSON, and hostile text."""
+    """Return any bytes at all, well-formed JSON, and hostile text."""
     return st.binary() | json_texts() | hostile_texts()

@@ -31,9 +31,9 @@ from trackcore import (
     structure_message,
     unstructure_message,
 )
-from trackcore.wire.codec import wire_name
+from trackcore.fields import wire_name
 
-# (message, what it is on the wire): read from the right it tests decoding, from the left encoding.
+# (message, its wire object): tests decoding from right to left, and encoding from left to right.
 BOTH_WAYS: list[tuple[Message, dict[str, Any]]] = [
     (Identify(user_id="u", traits={"age": 26}), {"type": "identify", "userId": "u", "traits": {"age": 26}}),
     (Track(anonymous_id="a", event="Paid"), {"type": "track", "anonymousId": "a", "event": "Paid"}),
@@ -85,7 +85,7 @@ class TestRoundTrip:
 
     @given(wire_messages())
     def test_decoding_is_stable(self, wire: dict[str, Any]) -> None:
-        """What was decoded once is not changed by going over the wire again."""
+        """Encoding and decoding a decoded message does not change it."""
         message = decode_message(json_bytes(wire))
         assert decode_message(encode_message(message)) == message
 
@@ -100,7 +100,7 @@ class TestRoundTrip:
 
 
 class TestGarbage:
-    """For any bytes, decoding gives a message or raises one of our errors; anything else is a bug."""
+    """For any bytes, decoding returns a message or raises `Invalid`; any other error is a bug."""
 
     @given(any_bytes())
     def test_decode_message(self, body: bytes) -> None:
@@ -133,7 +133,7 @@ class TestDecodeMessage:
         assert caught.value.reason is Reason.NO_TYPE
 
     def test_nothing_is_coerced(self) -> None:
-        """Cattrs would make 'None' and '5' of these."""
+        """Cattrs would convert these to 'None' and '5'."""
         message = decode_message(b'{"type":"page","userId":"u","name":null,"version":5,"traits":{"a":[1,null,true]}}')
         assert message == Page(user_id="u", extra={"version": 5, "traits": {"a": [1, None, True]}})
 
@@ -253,7 +253,7 @@ def test_wire_name(attribute: str, wire: str) -> None:
 
 
 class _SafeText(str):
-    """As Django's SafeString and Markup, which give themselves as their text."""
+    """Like Django's SafeString and Markup, whose `__str__` returns the object itself."""
 
     __slots__ = ()
 
@@ -262,7 +262,7 @@ class _SafeText(str):
 
 
 class _Number(float):
-    """As numpy's float64."""
+    """Like numpy's float64."""
 
 
 class _Count(int):
@@ -270,7 +270,7 @@ class _Count(int):
 
 
 class TestSubclasses:
-    """What is a string or a number in Python has a JSON form, whoever made its class."""
+    """Subclasses of strings and numbers have a JSON form."""
 
     @pytest.mark.parametrize("beside", ["", "\ud800"], ids=["text", "with a surrogate"])
     def test_they_are_encoded_as_what_they_are(self, beside: str) -> None:
@@ -288,7 +288,7 @@ class TestSubclasses:
 
 
 class TestLimits:
-    """Decoding keeps the same limits as receiving."""
+    """Decoding enforces the same limits as receiving."""
 
     def test_a_batch_with_too_many_messages_is_refused(self) -> None:
         body = json_bytes({"batch": [{"type": "page", "userId": "u"}] * 3})

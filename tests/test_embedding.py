@@ -47,6 +47,7 @@ from trackcore import (
 )
 
 PAID = Track(user_id="u", event="Paid")
+NAMES_OF_WRITE_KEY = ("writeKey", "writekey", "write_key", "Write-Key", "WRITE KEY")
 
 
 class TestWriteKeys:
@@ -54,15 +55,18 @@ class TestWriteKeys:
 
     @given(wire_messages())
     def test_a_message_keeps_none_through_the_codec(self, wire: dict[str, Any]) -> None:
-        message = decode_message(json_bytes({**wire, "writeKey": "secret-key"}))
-        assert message == decode_message(json_bytes({**wire, "writeKey": None}))
-        assert b"secret-key" not in encode_message(message)
+        without = decode_message(json_bytes({**wire, "writeKey": None}))
+        for name in NAMES_OF_WRITE_KEY:
+            message = decode_message(json_bytes({**wire, name: "secret-key"}))
+            assert message == without
+            assert b"secret-key" not in encode_message(message)
 
     @given(messages())
     def test_one_in_extra_is_not_written(self, message: Message) -> None:
-        keyed = attrs.evolve(message, extra={**message.extra, "writeKey": "secret-key"})
-        assert encode_message(keyed) == encode_message(message)
-        assert "writeKey" not in unstructure_message(keyed)
+        for name in NAMES_OF_WRITE_KEY:
+            keyed = attrs.evolve(message, extra={**message.extra, name: "secret-key"})
+            assert encode_message(keyed) == encode_message(message)
+            assert name not in unstructure_message(keyed)
 
     def test_one_in_extra_is_not_stored(self) -> None:
         receipt = make_collector().submit(attrs.evolve(PAID, extra={"writeKey": "secret-key"}), source="website")

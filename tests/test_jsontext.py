@@ -11,14 +11,23 @@ from strategies import any_bytes, hostile_texts, json_values
 from support import json_bytes, outcome
 
 from trackcore import Invalid, InvalidMessage, InvalidRequest, Reason
-from trackcore.text.jsontext import clean_text, is_deeper, kind_of, parse, parse_value, replace_surrogates
+from trackcore.text.jsontext import (
+    Text,
+    any_value,
+    clean_text,
+    is_deeper,
+    kind_of,
+    parse,
+    parse_value,
+    raw_value,
+    replace_surrogates,
+)
 
-RAW = msgspec.json.Decoder(msgspec.Raw)
 ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 def depth_of(value: Any) -> int:
-    """Count the levels of objects and arrays, the plain way."""
+    """Count the levels of objects and arrays in the simplest way."""
     if isinstance(value, dict):
         return 1 + max(map(depth_of, value.values()), default=0)
     if isinstance(value, list):
@@ -72,7 +81,7 @@ class TestCleanText:
 class TestParse:
     @given(json_values())
     def test_well_formed_text_gives_its_value(self, value: Any) -> None:
-        assert parse(ANY, json_bytes(value)) == (value, json_bytes(value))
+        assert parse(any_value, json_bytes(value)) == (value, Text(json_bytes(value), json_bytes(value)))
 
     @pytest.mark.parametrize(
         ("text", "position"),
@@ -91,7 +100,7 @@ class TestParse:
     )
     def test_text_that_is_not_json_is_refused_at_its_position(self, text: bytes, position: int) -> None:
         with pytest.raises(InvalidRequest) as caught:
-            parse(ANY, text)
+            parse(any_value, text)
         assert (caught.value.reason, caught.value.position) == (Reason.INVALID_JSON, position)
         assert caught.value.detail.endswith(f", at byte {position}")
 
@@ -109,29 +118,30 @@ class TestParse:
         ],
     )
     def test_lone_surrogates_are_replaced_in_text_of_the_same_length(self, text: bytes, value: str) -> None:
-        found, mended = parse(ANY, text)
-        assert found == json.loads(mended) == value
-        assert mended != text
-        assert len(mended) == len(text)
+        found, parsed = parse(any_value, text)
+        assert found == json.loads(parsed.repaired) == value
+        assert parsed.original == text
+        assert parsed.repaired != text
+        assert len(parsed.repaired) == len(text)
 
     @pytest.mark.parametrize("text", [rb'"\ud83d\ude00"', rb'"\uD83D\uDE00"', rb'"\\ud800"', rb'"\ufffd"'])
     def test_what_is_no_lone_surrogate_is_left_alone(self, text: bytes) -> None:
-        assert parse(ANY, text) == (json.loads(text), text)
+        assert parse(any_value, text) == (json.loads(text), Text(text, text))
 
     def test_what_nests_beyond_any_stack_is_blanked(self) -> None:
         text = b'{"a":' * 5000 + b"1" + b"}" * 5000
-        value, mended = parse(RAW, text)
-        assert bytes(value) == mended
-        assert len(mended) == len(text)
-        assert is_deeper(mended, 128)
+        value, parsed = parse(raw_value, text)
+        assert bytes(value) == parsed.repaired
+        assert len(parsed.repaired) == len(text)
+        assert is_deeper(parsed.repaired, 128)
 
     def test_deep_text_that_never_closes_is_refused(self) -> None:
         with pytest.raises(InvalidRequest):
-            parse(ANY, b"[" * 5000)
+            parse(any_value, b"[" * 5000)
 
     @given(any_bytes())
     def test_any_text_gives_a_value_or_our_error(self, body: bytes) -> None:
-        found = outcome(lambda: parse(RAW, clean_text(body)))
+        found = outcome(lambda: parse(raw_value, clean_text(body)))
         if isinstance(found, Invalid):
             assert found.reason is Reason.INVALID_JSON
             assert found.position is not None
@@ -196,7 +206,7 @@ class TestReplaceSurrogates:
 
     @given(st.lists(st.sampled_from(["\\ud800", "\\udc00", "\\uD83D", "\\ude00", "\\\\", "\\n", "a", "u"])))
     def test_it_agrees_with_what_python_reads(self, pieces: list[str]) -> None:
-        """Python keeps lone surrogates when reading: those are the ones to be replaced."""
+        """Python keeps unpaired surrogates when it decodes JSON: exactly these are to be replaced."""
         text = ('"' + "".join(pieces) + '"').encode()
         expected = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in json.loads(text))
         assert json.loads(replace_surrogates(text)) == expected

@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from trackcore import Alias, Batch, Group, Identify, Message, Page, Screen, Track, WriteKey
+from trackcore.fields import fields_of
 
 ALL: list[Message] = [
     Identify(),
@@ -24,6 +25,12 @@ class TestEveryMessage:
     def test_it_is_frozen(self, message: Message) -> None:
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             message.user_id = "u"  # type: ignore[misc]
+
+    def test_each_of_its_fields_is_described_and_is_required_where_it_has_no_default(self, message: Message) -> None:
+        described = fields_of(type(message))
+        defaults = {field.name: field.default for field in attrs.fields(type(message))}
+        assert defaults.keys() - {field.name for field in described} == {"extra"}
+        assert all(bool(field.missing) == (defaults[field.name] is attrs.NOTHING) for field in described)
 
     def test_it_has_slots(self, message: Message) -> None:
         assert not hasattr(message, "__dict__")

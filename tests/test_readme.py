@@ -340,7 +340,7 @@ class TestTables:
     def test_the_headers_of_an_answer_that_asks_for_patience(self) -> None:
         """429 included; nothing contradicts it."""
         (carried,) = re.findall(r"((?:\d{3}|and|[,\s])+)carry\s(`[\w-]+`) and (`[\w-]+`)", TEXT)
-        answers = [responses.try_later(failure, 5) for failure in responses.UNAVAILABLE.values()]
+        answers = [responses.retry_later(failure, 5) for failure in responses.UNAVAILABLE.values()]
         assert {int(status) for status in re.findall(r"\d+", carried[0])} == {answer.status for answer in answers}
         for answer in answers:
             assert [f"`{name}`" for name, _ in answer.headers] == list(carried[1:])

@@ -1,4 +1,4 @@
-"""What a batch says for all is kept with what was rejected of it, so that it can be put together again."""
+"""Batch-level fields are stored with rejected messages, so that the batch can be rebuilt."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class TestSaidForAll:
         body = b'{"batch":[], "context": {"a" : 1e2}, "writeKey":"secret", "sentAt":"now", "integrations": null, "x":1}'
         assert batch_fields(body) == b'{"context":{"a" : 1e2},"integrations":null,"sentAt":"now"}'
 
-    def test_as_it_came_where_the_body_was_mended(self) -> None:
-        """R19: a lone surrogate is replaced in what is stored; what is kept to be received again is as it came."""
+    def test_as_received_where_the_body_was_repaired(self) -> None:
+        """R19: an unpaired surrogate is replaced in a stored message; a rejected message is kept as received."""
         text = batch_fields(b'{"batch":[{"type":"page"}],"context":{"a":"\\ud800"}}')
         assert text == b'{"context":{"a":"\\ud800"}}'
 
@@ -58,13 +58,13 @@ class TestPuttingTogether:
         assert json.loads(batch_of_one(text, json_bytes(message))) == {"batch": [message], **shared}
 
     def test_several_messages_that_stand_in_one_record(self) -> None:
-        """The excess of a batch is told one by one, but for the last record, which is an array of the rest."""
+        """The excess of a batch is reported one by one, except for the last record, which is an array of the rest."""
         intake = take_in({"batch": [PAGE] * 5, "sentAt": "x"}, limits=Limits(batch_messages=1))
         rest = intake.rejections[-1].payload
         assert intake.batch_fields is not None
         assert json.loads(batch_of_one(intake.batch_fields, rest)) == {"batch": [PAGE] * 4, "sentAt": "x"}
 
-    def test_the_rest_of_a_mended_batch_is_its_text(self) -> None:
+    def test_the_rest_of_a_repaired_batch_is_its_text(self) -> None:
         items = b",".join([b'{"type":"page","userId":"\\ud800"}'] * 210)
         intake = take_in(b'{"batch":[%b]}' % items, limits=Limits(batch_messages=100))
         rest = intake.rejections[-1].payload

@@ -1,4 +1,4 @@
-"""The schema and the code agree, both ways: neither lets through what the other refuses, but for what is documented."""
+"""The schema and the code agree, both ways: each accepts what the other accepts, with documented exceptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from trackcore import (
     encode_message,
     message_schema,
 )
-from trackcore.wire.codec import MESSAGE_TYPES, wire_name
+from trackcore.fields import wire_name
+from trackcore.messages import MESSAGE_TYPES
 from trackcore.wire.schema import with_dialect
 
 VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1.5, 2**70, "", "x", "x" * 101, [], [1], [[]], {}, {"a": None})
@@ -36,7 +37,7 @@ BATCH = Draft202012Validator(batch_schema())
 
 
 def drawn_from(schema: JSONObject) -> SearchStrategy[Any]:
-    """Give instances of a message schema: it knows the keywords that these use, and fails at any other."""
+    """Return instances of a message schema.  It knows the keywords that these schemas use, and fails on any other."""
     unknown = schema.keys() - {"title", "description", "type", "const", "properties", "required", "anyOf"}
     unknown -= {"pattern", "minLength", "maxLength", "minimum", "maximum", "maxItems"}
     assert not unknown, unknown
@@ -67,7 +68,7 @@ def _objects(schema: JSONObject) -> SearchStrategy[Any]:
 
 
 def _numbers(schema: JSONObject) -> SearchStrategy[Any]:
-    """Give whole numbers within the bounds, and such floats as have few digits when they are written out."""
+    """Return whole numbers within the bounds, and floats that have few digits when they are written out."""
     floats = st.floats(-1e38, 1e38).filter(lambda number: not number or abs(number) > 1e-19)
     return st.integers(schema["minimum"], schema["maximum"]) | floats
 
@@ -84,7 +85,7 @@ _KINDS: dict[str, Callable[[JSONObject], SearchStrategy[Any]]] = {
 
 
 def accepts(item: Any) -> bool:
-    """Tell whether the server accepts an item of a batch."""
+    """Return whether the server accepts an item of a batch."""
     return not take_in(b'{"batch":[' + json_bytes(item) + b"]}").rejections
 
 
@@ -150,7 +151,7 @@ class TestAgreement:
 
 class TestDocumentedDifferences:
     def test_size_depth_and_digits_have_no_words_in_the_schema(self) -> None:
-        """Three limits have no words in JSON Schema: bytes, levels of nesting, and digits of a number."""
+        """JSON Schema cannot express three limits: bytes, levels of nesting, and digits of a number."""
         deep: Any = 0
         for _ in range(70):
             deep = [deep]
@@ -162,7 +163,7 @@ class TestDocumentedDifferences:
         assert take_in(b'{"batch":[' + many_digits + b"]}").rejections
 
     def test_a_batch_without_messages_may_share_what_it_likes(self) -> None:
-        """What a batch shares is judged in its messages: where there are none, nothing is rejected."""
+        """The fields of a batch are validated in its messages: an empty batch has nothing to reject."""
         assert not take_in(b'{"batch":[],"context":false}').rejections
         assert not BATCH.is_valid({"batch": [], "context": False})
 

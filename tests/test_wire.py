@@ -25,7 +25,7 @@ from trackcore.wire.rules import MAX_ID_CHARS, check_message, decimal_text, deco
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**50), 10**50))
 def test_a_numeric_id_is_its_decimal_expansion(number: float) -> None:
-    """R12: a JSON number is taken as its decimal text.  It names the same number, has no exponent, and is bounded."""
+    """R12: a JSON number becomes its decimal text, which is the same number without an exponent, and bounded."""
     text = decimal_text(number)
     if text is None:
         assert isinstance(number, float)
@@ -42,19 +42,19 @@ ENDPOINTS: tuple[Endpoint, ...] = (*CALLS, "batch")
 
 
 def full(call: Call) -> dict[str, Any]:
-    """Give a message with every field that some call needs."""
+    """Return a message with every field that some call needs."""
     return {"type": call, "userId": "u", "event": "e", "groupId": "g", "previousId": "p"}
 
 
 def check(message: dict[str, Any], call: Call | None = None) -> tuple[dict[str, Any], list[MessageWarning]]:
-    """Check a message and give it as it was mended, with the warnings."""
+    """Check a message and return it normalized, with the warnings."""
     warnings: list[MessageWarning] = []
     check_message(message, call, warnings)
     return message, warnings
 
 
 def refused(message: dict[str, Any], call: Call | None = None) -> tuple[Reason, str]:
-    """Check a message that must be refused, and say why and where."""
+    """Check a message that must be rejected, and return the reason and the path."""
     with pytest.raises(InvalidMessage) as caught:
         check_message(message, call, [])
     return caught.value.reason, caught.value.path
@@ -152,7 +152,7 @@ class TestDecodeItem:
 
 class TestCheckMessage:
     @given(odd_wire_messages().filter(lambda value: isinstance(value, dict)), st.sampled_from([None, *CALLS]))
-    def test_any_object_is_mended_or_refused(self, message: dict[str, Any], call: Call | None) -> None:
+    def test_any_object_is_normalized_or_refused(self, message: dict[str, Any], call: Call | None) -> None:
         found = outcome(lambda: check_message(message, call, []))
         if isinstance(found, Invalid):
             assert isinstance(found, InvalidMessage)
@@ -167,7 +167,7 @@ class TestCheckMessage:
             assert isinstance(message.get(name, {}), dict)
 
     @given(odd_wire_messages().filter(lambda value: isinstance(value, dict)))
-    def test_what_was_mended_needs_no_mending(self, message: dict[str, Any]) -> None:
+    def test_normalizing_twice_changes_nothing(self, message: dict[str, Any]) -> None:
         if isinstance(outcome(lambda: check_message(message, None, [])), Invalid):
             return
         before = json_bytes(message)

@@ -12,7 +12,7 @@ from trackcore import Call, Endpoint, JSONObject, Message, unstructure_message
 
 
 def received(message: Any, endpoint: Endpoint) -> Any:
-    """Receive a message and give all that came out of it: how it is to be stored, or why it was refused."""
+    """Receive a message and return its envelope and its payload, or the error."""
     intake = take_in(message if endpoint != "batch" else {"batch": [message]}, endpoint=endpoint)
     if intake.rejections:
         return intake.rejections[0].error
@@ -22,10 +22,10 @@ def received(message: Any, endpoint: Endpoint) -> Any:
     return msgspec.structs.replace(envelope, payload=b"", received=b""), payload
 
 
-class TestTwoDoorsToOneRoom:
-    """A message that passes the fast way would have come out of the slow one just the same.
+class TestTheTwoPathsAgree:
+    """The hot path and the lenient path return the same result for every message.
 
-    A field that nobody knows does not fit the struct, so it sends a message the slow way.
+    An unknown field does not fit the struct, so it forces the lenient path.
     """
 
     @given(messages())

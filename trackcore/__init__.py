@@ -1,13 +1,13 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
 The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.unexpected`, `text.addresses`,
-`text.blanks`, `text.jsontext`, `text.timetext`, `text.visible`); `timestamps`, `credentials`, `masking` (write keys in
-what is shown), `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body);
-the room `wire`:
-`wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
-them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
-as JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept
-of what was refused) and `intake` (the order of the steps); `collector` (what people embed); the room `explanation`:
+`text.blanks`, `text.jsontext`, `text.timetext`, `text.visible`); `timestamps`, `credentials`, `failures` (the body of a
+failed HTTP request), `masking` (write keys in what is shown), `fields` (the description of a field), `messages`,
+`marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`: `wire.plainjson`
+(Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through them),
+`wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules as
+JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept of
+what was refused) and `intake` (the order of the steps); `collector` (what people embed); the room `explanation`:
 `explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each code means), `explanation.reports`
 and `explanation.explain` (why it came out so).
 """

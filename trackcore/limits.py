@@ -1,7 +1,7 @@
-"""Every limit of the API: its unit, where it comes from, and what the neighbours do.
+"""Every limit of the API: its unit, its source, and the limits of other implementations.
 
-The documentation says "32KB" and "500KB" without saying of what.  We count bytes after decompression, and a size
-equal to its limit is still allowed.  See
+The documentation has "32KB" and "500KB" without naming the measured bytes.  trackcore counts bytes after
+decompression, and a size equal to its limit is still allowed.  See
 https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#max-request-size
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import attrs
 
 MAX_REQUEST_BYTES = 524_288
-"""Bytes of one request body.  Documented: "500KB per batch request".  Honest SDKs build more than 500,000 (Python up to
+"""Bytes of one request body.  Documented: "500KB per batch request".  SDKs build more than 500,000 (Python up to
 508,100; Kotlin and Swift 507,100; React Native 513,100; Rust 524,288), and a 400 is a permanent loss: hence 512 KiB."""
 
 MAX_MESSAGE_BYTES = 32_768
@@ -18,20 +18,23 @@ MAX_MESSAGE_BYTES = 32_768
 SDKs check 32,768; Go and PHP 32,000."""
 
 MAX_SHARED_BYTES = 8_388_608
-"""Bytes that `context`, `integrations` and `sentAt` of a batch may come to when each of its messages has them.
+"""Bytes of `context`, `integrations` and `sentAt` of a batch, counted once for each of its messages.
 Undocumented; without it a request of 500 KB could become a gigabyte.  Eight MiB is 3 KB for each of 2,500 messages."""
 
 MAX_BATCH_MESSAGES = 2_500
 """Messages in one batch.  Documented since 2024; the excess is rejected, the rest accepted."""
 
 MAX_MESSAGE_ID_CHARS = 100
-"""Characters of a messageId.  One page says "limited to 100 characters", another "fewer than 100": we allow 100."""
+"""Characters of a messageId.  One page has "limited to 100 characters", another "fewer than 100": 100 are allowed."""
 
 MAX_DEPTH = 64
-"""Levels of objects and arrays below a message.  Undocumented; deep nesting only ever serves to exhaust a stack."""
+"""Levels of objects and arrays below a message.  Undocumented; deeper nesting only serves to exhaust a stack."""
 
 ADVISED_REQUESTS_PER_SECOND = 500
-"""Requests per second and source.  "There is no hard rate limit", only this advice: more is counted and shown."""
+"""Requests per second and source.  Documented as advice, not as a hard limit: more is counted and logged."""
+
+MEBIBYTE = 1 << 20
+"""Bytes."""
 
 _positive = attrs.validators.gt(0)
 

@@ -1,7 +1,7 @@
-"""The few types that every other module speaks of.
+"""The few types that every other module uses.
 
-A *wire object* is a message as JSON gave it: a dict with the API's own camelCase names. It is what travels between
-the bytes and the sink; the attrs classes of `trackcore.messages` are made from it on request.
+A *wire object* is a message as parsed from JSON: a dict with the API's camelCase names. The attrs classes of
+`trackcore.messages` are made from it on request.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ JSONObject: TypeAlias = dict[str, Any]
 """A JSON object: string keys, and JSON values all the way down."""
 
 WriteKey = NewType("WriteKey", str)
-"""The credential of a source. It sits in web pages, so it names a source rather than protecting it."""
+"""The credential of a source. It is public in web pages, so it identifies a source rather than protecting it."""
 
 Call: TypeAlias = Literal["identify", "track", "page", "screen", "group", "alias"]
-"""The kind of one message, as `type` on the wire says it."""
+"""The kind of one message: its `type` on the wire."""
 
 Endpoint: TypeAlias = Literal["identify", "track", "page", "screen", "group", "alias", "batch"]
-"""What a request body is: one message of that call, or a batch of any."""
+"""The content of a request body: one message of that call, or a batch of messages of any call."""
 
 SentAs: TypeAlias = Endpoint | Literal["import"]
-"""What a message, or a request, came as: to an endpoint, or out of a file that was imported."""
+"""How a message or a request was sent: to an endpoint, or in a file that was imported."""
 
 Clock: TypeAlias = Callable[[], datetime]
-"""Gives the time now, as an aware datetime."""
+"""Returns the current time as an aware datetime."""
 
 NewMessageId: TypeAlias = Callable[[], str]
-"""Makes a unique message id. A callable, since how many are needed is known only after decoding."""
+"""Makes a unique message id. It is a callable, since the number of ids is known only after decoding."""

@@ -23,6 +23,7 @@ from werkzeug.http import quote_etag
 from werkzeug.wrappers import Request, Response
 
 from trackcore import JSONObject, TrackcoreError
+from trackcore.failures import failure_body
 from trackcore.text.jsontext import encode_json
 from trackcore.text.unexpected import describe_unexpected
 from trackcore_debugger.assets import load_assets
@@ -232,7 +233,7 @@ def _json(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
 
 
 def _failure(status: HTTPStatus, code: str, message: str) -> Response:
-    return _json({"success": False, "code": code, "message": message}, status)
+    return _json(failure_body(code, message), status)
 
 
 def _listing(listing: Listing) -> JSONObject:

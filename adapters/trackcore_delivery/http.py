@@ -39,6 +39,7 @@ from urllib3.exceptions import (
 )
 
 from trackcore import Clock
+from trackcore.limits import MEBIBYTE
 from trackcore.text.visible import visible
 from trackcore_delivery.deadline import Deadline, NotConnectedInTime, make_pool
 from trackcore_delivery.retry_after import retry_after_seconds
@@ -47,7 +48,7 @@ from trackcore_delivery.sending import PermanentError, RetryLater
 
 USER_AGENT = "trackcore"
 
-ANSWER_BYTES = 1 << 20
+ANSWER_BYTES = MEBIBYTE
 """The limit of bytes read of a response."""
 
 _QUOTED_CHARS = 200

@@ -17,6 +17,7 @@ from typing import Any
 
 from trackcore_sqlitefile import SharedConnection
 
+from trackcore.limits import MEBIBYTE
 from trackcore.marks import Mark, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
@@ -34,8 +35,6 @@ from trackcore_delivery.results import (
     Replay,
 )
 from trackcore_delivery.state_file import UnusableState, open_state_file
-
-MEBIBYTE = 1 << 20
 
 _RATE_SECONDS = 60.0
 """The time over which the rate is averaged: older deliveries weigh exponentially less."""

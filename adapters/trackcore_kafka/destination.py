@@ -12,6 +12,7 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import TrackcoreError
+from trackcore.limits import MEBIBYTE
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, explain
 from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record
@@ -54,7 +55,7 @@ class KafkaDestination:
     """
 
     def __init__(
-        self, cluster: KafkaCluster, topic: str, *, timeout: float = 30.0, record_bytes: int = 1 << 20
+        self, cluster: KafkaCluster, topic: str, *, timeout: float = 30.0, record_bytes: int = MEBIBYTE
     ) -> None:
         self._topic = topic
         self._producer = AcknowledgedProducer(cluster, timeout=timeout, record_bytes=record_bytes)

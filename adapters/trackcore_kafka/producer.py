@@ -21,11 +21,11 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException, Message
 from trackcore_forks import notice_fork, renew_in_forks
 
+from trackcore.limits import MEBIBYTE
 from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.forks import OwnProducer
 from trackcore_kafka.masking import ClientSetting
 from trackcore_kafka.records import Record
-from trackcore_kafka.topics import MEBIBYTE
 
 _REPORT_SECONDS = 5.0
 """How late a report may be: librdkafka looks for expired records once a second."""

@@ -26,11 +26,12 @@ from confluent_kafka import KafkaError, KafkaException
 from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
+from trackcore.limits import MEBIBYTE
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
 from trackcore_kafka.duplicate_window import Acknowledged, identity
 from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record, message_record, quarantined_record, rejected_record
-from trackcore_kafka.topics import MEBIBYTE, KafkaTopics
+from trackcore_kafka.topics import KafkaTopics
 
 _READY_SECONDS = 1.0
 """How long the result of `check_ready` holds."""

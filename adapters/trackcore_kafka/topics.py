@@ -29,10 +29,9 @@ from confluent_kafka.admin import (
     TopicMetadata,
 )
 
+from trackcore.limits import MEBIBYTE
 from trackcore_kafka.cluster import KafkaCluster, explain
 from trackcore_kafka.masking import log
-
-MEBIBYTE = 1 << 20
 
 _SECONDS = 5.0
 """How long the cluster may take to answer one request about topics, or to create them."""

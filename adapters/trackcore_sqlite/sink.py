@@ -13,10 +13,9 @@ from pathlib import Path
 from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
+from trackcore.limits import MEBIBYTE
 from trackcore_sqlite.committer import GroupCommitter, WriteRequest
 from trackcore_sqlite.writer import LogWriter
-
-MEBIBYTE = 1 << 20
 
 _TRANSACTION_BYTES = 16 * MEBIBYTE
 """How much one transaction contains, so that no caller waits for very many requests of others."""

@@ -1,10 +1,10 @@
-"""HTTP in: a WSGI app that any server hosts and any Segment SDK can be pointed to.
+"""HTTP in: a WSGI app that any server can host and any Segment SDK can send to.
 
     TrackingApp(collector)
 
-`routes` says which path is which call, `credentials` and `bodies` take from a request what the core needs, `pixel`
-and `settings` are the two answers that are not JSON about messages, `responses` holds the table of error answers,
-`mounting` knows the prefix under which the app is reached, `app` puts them together.
+`routes` maps paths to calls, `credentials` and `bodies` read write keys and bodies from requests, `pixel` decodes
+messages in a query, `settings` builds the settings document, `responses` holds the table of failures, `mounting`
+handles proxies and prefixes, `openapi` describes the API, and `app` puts them together.
 """
 
 from trackcore_wsgi.app import TrackingApp

@@ -1,4 +1,4 @@
-"""The WSGI app: routes a request, hands its body to the collector, and answers when the sink has committed."""
+"""The WSGI app: routes a request, passes its body to the collector, and responds when the sink has committed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trackcore_wsgi.credentials import header_write_key, other_header_write_key,
 from trackcore_wsgi.mounting import behind_proxies
 from trackcore_wsgi.openapi import openapi_document
 from trackcore_wsgi.pixel import message_in_query
-from trackcore_wsgi.responses import ErrorResponse
+from trackcore_wsgi.responses import Response
 from trackcore_wsgi.routes import Action, Route, find_route
 from trackcore_wsgi.settings import settings_document
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trackcore.wsgi")
 
 _SECONDS_TO_CONFIGURE = 60
-"""After how long a client may try again what this app is not mounted to read."""
+"""After how long a client may retry a request that this app cannot read in its current mount."""
 
 
 class TrackingApp:
@@ -37,8 +37,8 @@ class TrackingApp:
 
     Args:
         collector: receives and stores the messages.
-        proxy_hops: how many proxies in front are believed when they name the client's address, host and scheme.  With
-            0, the X-Forwarded headers are ignored, since anybody can send them.
+        proxy_hops: how many proxies in front are trusted to report the client's address, host and scheme.  With 0, the
+            X-Forwarded headers are ignored, since any client can send them.
         input_terminated: declares that the server in front ends `wsgi.input` at the end of the body, which is true of
             a2wsgi and of Starlette's WSGIMiddleware.  Servers such as gunicorn declare it themselves, as
             `wsgi.input_terminated`.  Otherwise a body without Content-Length is answered with 503: SDKs keep it.
@@ -48,7 +48,7 @@ class TrackingApp:
         self.collector = collector
         self._input_terminated = input_terminated
         self._warned_of_input = False
-        self._actions: dict[Action, Callable[[WSGIEnvironment, Route], ErrorResponse]] = {
+        self._actions: dict[Action, Callable[[WSGIEnvironment, Route], Response]] = {
             Action.TRACK: self._track,
             Action.PIXEL: self._pixel,
             Action.DROP: self._drop,
@@ -60,15 +60,15 @@ class TrackingApp:
         self._app: WSGIApplication = behind_proxies(self._respond, proxy_hops)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Respond to one request."""
         if self._input_terminated:
             environ["wsgi.input_terminated"] = True
         return self._app(environ, start_response)
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return self._answer(environ).send(environ, start_response)
+        return self._response_to(environ).send(environ, start_response)
 
-    def _answer(self, environ: WSGIEnvironment) -> ErrorResponse:
+    def _response_to(self, environ: WSGIEnvironment) -> Response:
         try:
             return self._dispatch(environ)
         except InvalidRequest as error:
@@ -77,26 +77,26 @@ class TrackingApp:
             log.warning("cannot store: %s", error)
             return responses.unavailable(error)
         except UnsupportedTransferCoding:
-            return responses.failure_answer(responses.UNSUPPORTED_TRANSFER_CODING)
+            return responses.failure_response(responses.UNSUPPORTED_TRANSFER_CODING)
         except UnterminatedBody:
             self._warn_of_input()
-            return responses.try_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
-        except Exception as error:  # noqa: BLE001 - whatever fails here is answered
+            return responses.retry_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
+        except Exception as error:  # noqa: BLE001 - every failure gets a response
             log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
-            return responses.failure_answer(responses.INTERNAL_ERROR)
+            return responses.failure_response(responses.INTERNAL_ERROR)
 
-    def _dispatch(self, environ: WSGIEnvironment) -> ErrorResponse:
+    def _dispatch(self, environ: WSGIEnvironment) -> Response:
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS":
             return responses.SUCCESS
         route = find_route(_path(environ))
         if route is None:
-            return responses.failure_answer(responses.NOT_FOUND)
+            return responses.failure_response(responses.NOT_FOUND)
         if method not in route.methods:
             return responses.method_not_allowed((*route.methods, "OPTIONS"))
         return self._actions[route.action](environ, route)
 
-    def _track(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
+    def _track(self, environ: WSGIEnvironment, route: Route) -> Response:
         origin = _origin(environ, route)
         try:
             body = read_body(environ, self.collector.limits.request_bytes)
@@ -104,63 +104,63 @@ class TrackingApp:
             self.collector.store_rejected(refused.received, refused.error, origin=origin, endpoint=route.endpoint)
             raise refused.error from None
         receipt = self.collector.receive(body, endpoint=route.endpoint, origin=origin)
-        self._tell_rate(receipt)
+        self._log_rate(receipt)
         strict = environ.get("HTTP_X_STRICT_MODE") == "1"
         if receipt.source is None:
             return responses.unknown_source(receipt.hint) if strict else responses.SUCCESS
         return responses.for_receipt(receipt, strict=strict)
 
-    def _pixel(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
+    def _pixel(self, environ: WSGIEnvironment, route: Route) -> Response:
         try:
             body = message_in_query(query_of(environ))
             self.collector.receive(body, endpoint=route.endpoint, origin=_origin(environ, route))
         except InvalidRequest as error:
-            log.info("a pixel was refused: %s", error.reason)
+            log.info("a pixel was rejected: %s", error.reason)
         except Exception as error:  # noqa: BLE001 - "always responds with a 200 <empty-gif>, even if an error occurs"
             log.error("a pixel could not be stored: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
         return responses.IMAGE
 
-    def _drop(self, environ: WSGIEnvironment, _: Route) -> ErrorResponse:
+    def _drop(self, environ: WSGIEnvironment, _: Route) -> Response:
         try:
             read_body(environ, self.collector.limits.request_bytes)
         except (RefusedBody, UnsupportedTransferCoding, UnterminatedBody):
-            log.debug("metrics that could not be read were dropped like any")
+            log.debug("dropped metrics that could not be read")
         return responses.SUCCESS
 
-    def _settings(self, environ: WSGIEnvironment, route: Route) -> ErrorResponse:
-        return responses.json_answer(settings_document(Request(environ), route.write_key))
+    def _settings(self, environ: WSGIEnvironment, route: Route) -> Response:
+        return responses.json_response(settings_document(Request(environ), route.write_key))
 
-    def _health(self, _environ: WSGIEnvironment, _: Route) -> ErrorResponse:
-        return responses.json_answer({"status": "ok"})
+    def _health(self, _environ: WSGIEnvironment, _: Route) -> Response:
+        return responses.json_response({"status": "ok"})
 
-    def _ready(self, _environ: WSGIEnvironment, _: Route) -> ErrorResponse:
+    def _ready(self, _environ: WSGIEnvironment, _: Route) -> Response:
         try:
             self.collector.sink.check_ready()
         except SinkUnavailable as error:
             log.warning("not ready: %s", error)
             return responses.not_ready(error)
-        return responses.json_answer({"status": "ready"})
+        return responses.json_response({"status": "ready"})
 
-    def _openapi(self, environ: WSGIEnvironment, _: Route) -> ErrorResponse:
-        return responses.json_answer(openapi_document(self.collector.limits, Request(environ).root_path))
+    def _openapi(self, environ: WSGIEnvironment, _: Route) -> Response:
+        return responses.json_response(openapi_document(self.collector.limits, Request(environ).root_path))
 
     def _warn_of_input(self) -> None:
-        """Log once how to mount this app, since a 503 for each chunked body goes on until that is done."""
+        """Log once how to mount this app: until then each chunked body gets a 503."""
         if not self._warned_of_input:
             self._warned_of_input = True
             log.warning(
-                "a body without Content-Length cannot be read here and was answered with 503: if the server ends "
+                "responded with 503 to a body without Content-Length, which cannot be read: if the server ends "
                 "wsgi.input at the end of a body, pass TrackingApp(..., input_terminated=True); else use another server"
             )
 
-    def _tell_rate(self, receipt: Receipt) -> None:
+    def _log_rate(self, receipt: Receipt) -> None:
         advised = self.collector.limits.advised_requests_per_second
         if receipt.source is not None and receipt.requests_this_second == advised + 1:
             log.warning("source %r sends more than %d requests a second to this process", receipt.source.name, advised)
 
 
 def _path(environ: WSGIEnvironment) -> str:
-    """Give the path below where the app is mounted, which WSGI has as bytes in the guise of Latin-1."""
+    """Return the path below the mount point of the app.  WSGI passes its bytes decoded as Latin-1."""
     path: str = environ.get("PATH_INFO", "")
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 

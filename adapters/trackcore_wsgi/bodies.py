@@ -1,6 +1,6 @@
-"""Reading a request body with hard caps: on the bytes that come in, and on what they inflate to.
+"""Reading of a request body with hard limits: on the received bytes, and on their decompressed size.
 
-Content-Type is not looked at: browsers send JSON as text/plain, RudderStack's Node SDK as form data, C# without any.
+Content-Type is ignored: browsers send JSON as text/plain, RudderStack's Node SDK as form data, C# without any.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ log = logging.getLogger("trackcore.wsgi")
 
 _CHUNK = 1 << 16
 _GZIP_SLACK_BYTES = 1 << 12
-"""How much larger than its content a gzip stream may be: headers, and what does not compress."""
+"""How much larger than its content a gzip stream may be: headers, and data that does not compress."""
 
 _DRAIN_BYTES = 16 << 20
-"""How much of a body that is too large is read and thrown away, so that the client hears the answer: the Node SDKs
-send batches of 3 MB by a wrong size formula."""
+"""How much of an oversized body is drained, so that the client can read the response: the Node SDKs send batches of
+3 MB by a wrong size formula."""
 
 _MAX_MEMBERS = 64
-"""Members of one gzip stream.  SDKs send one; thousands of empty ones are an attack on our time."""
+"""Members of one gzip stream.  SDKs send one; thousands of empty ones are an attack."""
 
 
 @attrs.define
 class RefusedBody(Exception):
-    """A body that was refused while it was read: why, and as much of it as was kept."""
+    """A body that was refused while it was read: the error, and the part of it that was received."""
 
     error: InvalidRequest
     received: bytes
 
 
 class UnsupportedTransferCoding(Exception):
-    """Transfer-Encoding names something other than chunks, which no server in front takes off."""
+    """Transfer-Encoding is not `chunked`, and no server in front decodes it."""
 
 
 class UnterminatedBody(Exception):
-    """A body of unknown length, whose end the server in front does not mark: reading it could block for ever."""
+    """A body of unknown length, whose end the server in front does not mark: reading it could block forever."""
 
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """Read and decompress the body of a request.
 
-    Clients forget Content-Encoding, and proxies drop it: what begins as gzip does is decompressed without it.
+    Clients forget Content-Encoding, and proxies drop it: a body that begins like gzip is decompressed without it.
 
     Raises:
-        RefusedBody: it is larger than `limit` bytes after decompression, or is not what Content-Encoding says.
+        RefusedBody: it is larger than `limit` bytes after decompression, or does not match its Content-Encoding.
         UnsupportedTransferCoding: nothing was read.
         UnterminatedBody: nothing was read.
     """
@@ -71,7 +71,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     if encoding in _PLAIN:
         if not received.startswith(_GZIP_START):
             return received
-        inflate = gunzip  # no JSON begins so: it can be nothing else
+        inflate = gunzip  # JSON never begins with these bytes
     try:
         if inflate is None:
             raise _invalid_encoding(f"Content-Encoding {encoding[:40]!r} is not supported; use gzip")
@@ -81,7 +81,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """Decompress a gzip stream of one or more members to at most `limit` bytes, never holding more than that.
+    """Decompress a gzip stream of one or more members to at most `limit` bytes, without holding more than that.
 
     Raises:
         InvalidRequest: it is broken, cut short, or larger.
@@ -121,7 +121,7 @@ def _framed(environ: WSGIEnvironment) -> WSGIEnvironment:
 
 
 def _read(environ: WSGIEnvironment, announced: int | None, cap: int) -> bytes:
-    """Read up to `cap` bytes, and one more where there is more; what lies behind is drained within reason."""
+    """Read up to `cap` bytes, and one more if there are more; then drain the rest, within reason."""
     stream = get_input_stream(environ)
     most = cap + 1 if announced is None else min(announced, cap + 1)
     received = bytearray()
@@ -129,11 +129,11 @@ def _read(environ: WSGIEnvironment, announced: int | None, cap: int) -> bytes:
         _read_into(stream, most, received.extend)
         if len(received) > cap:
             _read_into(stream, _DRAIN_BYTES, len)
-        # A server that marks the end of its input itself leaves the announced length to us.
+        # Where the server marks the end of the input itself, the announced length is checked here.
         complete = announced is None or len(received) == most
     except (ClientDisconnected, OSError):
         complete = False
-    except Exception as error:  # noqa: BLE001 - each server has exceptions of its own for a malformed chunk
+    except Exception as error:  # noqa: BLE001 - each server has its own exceptions for a malformed chunk
         log.info("a body could not be read: %s", type(error).__name__)
         raise _incomplete("the body could not be read to its end", received[:cap]) from None
     if not complete:

@@ -1,4 +1,4 @@
-"""Where a request may carry its write key, beside its body."""
+"""Reading of write keys from the headers and the query of a request."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _KEY_HEADER = "HTTP_X_WRITE_KEY"  # Jitsu, as `key:secret`
 
 
 def header_write_key(environ: WSGIEnvironment) -> WriteKey | None:
-    """Read the write key from the Authorization header."""
+    """Return the write key in the Authorization header, or None."""
     return write_key_from_authorization(environ.get("HTTP_AUTHORIZATION"))
 
 
 def other_header_write_key(environ: WSGIEnvironment) -> WriteKey | None:
-    """Read the write key from a header that only write keys are sent in."""
+    """Return the write key in the header that is only for write keys, or None."""
     return write_key(environ.get(_KEY_HEADER, "").partition(":")[0])
 
 
 def query_write_key(environ: WSGIEnvironment) -> WriteKey | None:
-    """Read the write key from the query, where beacons and pixels have it."""
+    """Return the write key in the query, where beacons and pixels send it, or None."""
     key = query_of(environ).get("writeKey")
     return None if key is None else write_key(SURROGATE.sub("\ufffd", key))
 
 
 def query_of(environ: WSGIEnvironment) -> dict[str, str]:
-    """Read the query; of a repeated key the last value counts, as in JSON.
+    """Return the query; of a repeated key the last value counts, as in JSON.
 
-    It is UTF-8, percent-encoded or raw.  A byte that is not becomes a lone surrogate (PEP 383).
+    It is UTF-8, percent-encoded or raw.  A byte that is not UTF-8 becomes an unpaired surrogate (PEP 383).
     """
     text = _BEYOND_ASCII.sub(lambda byte: f"%{ord(byte[0]):02X}", environ.get("QUERY_STRING", ""))
     return dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))

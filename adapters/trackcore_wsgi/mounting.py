@@ -1,8 +1,8 @@
-"""Where an app is mounted: behind proxies that say so, and under a prefix.
+"""Mounting of an app behind proxies and under a prefix.
 
-The addresses that an app writes (`apiHost` of the settings document) begin with `SCRIPT_NAME`.  That is, from left to
-right, what a proxy took off the path and named in X-Forwarded-Prefix, the prefix of this server, and the folder in
-which another app has mounted this one.
+The URLs that an app writes (`apiHost` of the settings document) begin with `SCRIPT_NAME`.  It consists of the prefix
+that a proxy removed from the path and sent in X-Forwarded-Prefix, the prefix of this server, and the path at which
+another app has mounted this one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def behind_proxies(app: WSGIApplication, hops: int) -> WSGIApplication:
-    """Believe so many proxies when they name the client's address, the host, the scheme and a prefix."""
+    """Trust so many proxies to report the client's address, the host, the scheme and a prefix."""
     if not hops:
         return app
 
     def mounted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         folder = environ["werkzeug.proxy_fix.orig"]["SCRIPT_NAME"] or ""
-        if environ.get("SCRIPT_NAME", "") != folder:  # ProxyFix puts the proxy's prefix in its place
+        if environ.get("SCRIPT_NAME", "") != folder:  # ProxyFix has replaced it with the proxy's prefix
             environ["SCRIPT_NAME"] = normalize_path("/" + environ["SCRIPT_NAME"]) + folder
         return app(environ, start_response)
 
@@ -33,9 +33,9 @@ def behind_proxies(app: WSGIApplication, hops: int) -> WSGIApplication:
 
 
 def under_prefix(app: WSGIApplication, prefix: str) -> WSGIApplication:
-    """Mount an app under a prefix such as `/endpoint`, or under none, and drop doubled slashes of the paths below.
+    """Mount an app under a prefix such as `/endpoint` or the empty one, and drop doubled slashes in paths.
 
-    Paths without the prefix work as well, for health checks and for proxies that take it off silently.  Addresses that
+    Paths without the prefix work as well, for health checks and for proxies that remove it without a header.  URLs that
     the app writes have the prefix in either case.
     """
 
@@ -43,7 +43,7 @@ def under_prefix(app: WSGIApplication, prefix: str) -> WSGIApplication:
         path = single_slashes(environ.get("PATH_INFO", ""))
         environ["PATH_INFO"] = path[len(prefix) :] if path == prefix or path.startswith(f"{prefix}/") else path
         outer = environ.get("SCRIPT_NAME", "")
-        if outer != prefix:  # else the proxy has named the same one
+        if outer != prefix:  # otherwise the proxy has reported the same prefix
             environ["SCRIPT_NAME"] = outer + prefix
         return app(environ, start_response)
 

@@ -1,7 +1,7 @@
-"""The OpenAPI description of what is served, made from what serves it.
+"""The OpenAPI description of the API, derived from the code that serves it.
 
-Paths come from the table of routes, bodies from the message types (`trackcore.wire.schema`), codes and statuses from
-the tables of errors: there is nothing here to forget when one of them changes.
+Paths come from the table of routes, bodies from the message classes (`trackcore.wire.schema`), codes and statuses from
+the tables of errors, so the description follows their changes.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from functools import lru_cache
 
 from trackcore import JSONObject, Limits, batch_schema, message_schema
 from trackcore.errors import Reason
-from trackcore.wire.codec import MESSAGE_TYPES
+from trackcore.messages import MESSAGE_TYPES
 from trackcore_wsgi import responses
 from trackcore_wsgi.responses import Failure
 from trackcore_wsgi.routes import ROUTES, SETTINGS_PATH, Action, Route
 
 _ABOUT = """\
-A Segment-compatible tracking API. Every request that can be parsed is answered with 200, when all of it is on disk; \
-messages that break a rule are told one by one in that answer. With the header `X-Strict-Mode: 1`, or a strict source, \
-they make it a 400. A body may be compressed with gzip; its Content-Type is not looked at. OPTIONS on any path is \
-answered as a CORS preflight.
+A Segment-compatible tracking API. Every request that can be parsed gets a 200, once all of it is on disk; the \
+response lists each message that breaks a rule. With the header `X-Strict-Mode: 1`, or for a strict source, such \
+messages make it a 400. A body may be compressed with gzip; its Content-Type is ignored. OPTIONS on any path is \
+handled as a CORS preflight.
 """
 
 
 def openapi_document(limits: Limits, root: str) -> JSONObject:
-    """Describe the API, for an app that is mounted at `root`."""
+    """Return the description of the API for an app that is mounted at `root`."""
     return {**_document(limits), "servers": [{"url": root or "/"}]}
 
 
@@ -51,7 +51,7 @@ def _document(limits: Limits) -> JSONObject:
                 "writeKey": {
                     "type": "http",
                     "scheme": "basic",
-                    "description": "The write key of a source as user name, without a password. It may stand in the "
+                    "description": "The write key of a source as user name, without a password. It may be in the "
                     "body instead, as `writeKey`.",
                 }
             },
@@ -75,7 +75,7 @@ def _path_item(path: str, route: Route) -> JSONObject:
 def _operation(path: str, route: Route, method: str) -> JSONObject:
     operation: JSONObject = {
         "summary": _SUMMARIES[route.action].format(endpoint=route.endpoint),
-        "responses": _answers(route),
+        "responses": _responses_of(route),
     }
     parameters = [*_parameters(route), *([_WRITE_KEY_IN_PATH] if "{" in path else [])]
     if parameters:
@@ -93,7 +93,7 @@ def _parameters(route: Route) -> Iterator[JSONObject]:
             "name": "X-Strict-Mode",
             "in": "header",
             "schema": {"type": "string"},
-            "description": "`1`: answer 400 when a message is rejected, and 401 to an unknown write key. For tests.",
+            "description": "`1`: 400 when a message is rejected, and 401 for an unknown write key. For tests.",
         }
     if route.key_in_query:
         yield {"name": "writeKey", "in": "query", "schema": {"type": "string"}, "description": "The write key."}
@@ -102,19 +102,19 @@ def _parameters(route: Route) -> Iterator[JSONObject]:
             "name": "data",
             "in": "query",
             "schema": {"type": "string"},
-            "description": "The message, as base64 of JSON or as JSON; without it, the message stands in dotted keys.",
+            "description": "The message, as base64 of JSON or as JSON; without it, the message is in dotted keys.",
         }
 
 
 def _request_body(route: Route) -> JSONObject:
     if route.action is Action.DROP:
-        schema: JSONObject = {"description": "The metrics that SDKs keep of themselves. Accepted and dropped."}
+        schema: JSONObject = {"description": "The metrics of SDKs about themselves. Accepted and dropped."}
     else:
         schema = _schema_ref(route.endpoint.capitalize())
     return {"required": route.action is not Action.DROP, "content": {"application/json": {"schema": schema}}}
 
 
-def _answers(route: Route) -> JSONObject:
+def _responses_of(route: Route) -> JSONObject:
     found: JSONObject = {"200": {"$ref": f"#/components/responses/{_SUCCESSES[route.action]}"}}
     for failure in _FAILURES[route.action]:
         found[str(failure.status.value)] = {"$ref": f"#/components/responses/{failure.code}"}
@@ -124,20 +124,20 @@ def _answers(route: Route) -> JSONObject:
 
 
 def _responses() -> Iterator[tuple[str, JSONObject]]:
-    yield "stored", _json("Everything is stored, or the rejected messages are told.", _schema_ref("Stored"))
-    yield "dropped", _json("Read and dropped.", _schema_ref("Stored"))
+    yield "stored", _json("Everything is stored, or the rejected messages are listed.", _schema_ref("Stored"))
+    yield "dropped", _json("Received and dropped.", _schema_ref("Stored"))
     yield "document", _json("A JSON document.", {"type": "object"})
-    yield "image", {"description": "An image of one pixel, whatever happened.", "content": {"image/gif": {}}}
+    yield "image", {"description": "An image of one pixel, even after an error.", "content": {"image/gif": {}}}
     yield (
         "bad_request",
-        _json("The body is of no use as a whole; or a message was rejected, in strict mode.", _schema_ref("Failure")),
+        _json("The body is unusable as a whole; or a message was rejected, in strict mode.", _schema_ref("Failure")),
     )
     for failure in {failure.code: failure for failures in _FAILURES.values() for failure in failures}.values():
-        answer = _json(failure.message, _schema_ref("Failure"))
+        response = _json(failure.message, _schema_ref("Failure"))
         if failure in responses.UNAVAILABLE.values():
             seconds = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1, "maximum": 300}}
-            answer["headers"] = {"Retry-After": seconds, "X-RateLimit-Reset": seconds}
-        yield failure.code, answer
+            response["headers"] = {"Retry-After": seconds, "X-RateLimit-Reset": seconds}
+        yield failure.code, response
 
 
 def _failure_schema() -> JSONObject:
@@ -151,11 +151,11 @@ def _failure_schema() -> JSONObject:
             "success": {"const": False},
             "code": {"enum": list(codes), "description": "\n".join(f"- `{code}`: {codes[code]}" for code in codes)},
             "message": {"type": "string"},
-            "path": {"type": "string", "description": "Where in the body, in wire names."},
+            "path": {"type": "string", "description": "The path in the body, in wire names."},
             "limit": {"type": "integer", "description": "The limit that was broken, in its own unit."},
-            "actual": {"type": "integer", "description": "What was found, in the same unit."},
+            "actual": {"type": "integer", "description": "The actual value, in the same unit."},
             "position": {"type": "integer", "description": "The byte at which the text stopped being JSON."},
-            "reason": {"type": "string", "description": "Why nothing can be stored, in one word; of /ready only."},
+            "reason": {"type": "string", "description": "Why nothing can be stored, in one word; only from /ready."},
             "accepted": _STORED["properties"]["accepted"],
             "rejected": _STORED["properties"]["rejected"],
         },
@@ -174,8 +174,8 @@ def _schema_ref(name: str) -> JSONObject:
 _SUMMARIES: Mapping[Action, str] = {
     Action.TRACK: "Receive: {endpoint}",
     Action.PIXEL: "Receive by an image: {endpoint}",
-    Action.DROP: "Take the SDKs' own metrics, and drop them",
-    Action.SETTINGS: "The settings that SDKs fetch before they send",
+    Action.DROP: "Receive and drop the SDKs' own metrics",
+    Action.SETTINGS: "The settings that SDKs fetch before they send messages",
     Action.HEALTH: "Whether the process runs",
     Action.READY: "Whether a message could be stored now",
     Action.OPENAPI: "This description",
@@ -212,26 +212,26 @@ _WRITE_KEY_IN_PATH: JSONObject = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "minLength": 1},
-    "description": "Any: the document is the same for all.",
+    "description": "Any write key: the document is the same for all.",
 }
 _STORED: JSONObject = {
     "title": "Stored",
     "type": "object",
     "properties": {
         "success": {"const": True},
-        "code": {"const": "partial", "description": "There only when a message was rejected."},
+        "code": {"const": "partial", "description": "Present only if a message was rejected."},
         "message": {"type": "string"},
-        "accepted": {"type": "integer", "minimum": 0, "description": "Messages stored, duplicates among them."},
+        "accepted": {"type": "integer", "minimum": 0, "description": "Messages stored, including duplicates."},
         "rejected": {
             "type": "array",
             "items": {
                 "type": "object",
                 "properties": {
-                    "index": {"type": "integer", "minimum": 0, "description": "The place in the batch."},
+                    "index": {"type": "integer", "minimum": 0, "description": "The index in the batch."},
                     "messageId": {"type": ["string", "null"]},
                     "code": {"enum": [str(reason) for reason in Reason]},
                     "message": {"type": "string"},
-                    "path": {"type": "string", "description": "Where in the message, in wire names."},
+                    "path": {"type": "string", "description": "The path in the message, in wire names."},
                     "limit": {"type": "integer"},
                     "actual": {"type": "integer"},
                 },

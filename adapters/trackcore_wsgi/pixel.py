@@ -1,7 +1,7 @@
 """The pixel: a message in the query of an image, for mails and for pages without scripts.
 
-The answer is always the image, "even if an error occurs".  The message stands in `data`, as base64 of JSON (the
-documentation's own sample is unpadded) or as the JSON itself, or else in dotted keys: `properties.subject=Hello`.
+The response is always the image, "even if an error occurs".  The message is in `data`, as base64 of JSON (the sample in
+the documentation is unpadded) or as the JSON itself, or else in dotted keys: `properties.subject=Hello`.
 Source: https://segment.com/docs/connections/sources/catalog/libraries/server/pixel-tracking-api/
 """
 
@@ -20,14 +20,15 @@ from trackcore_wsgi.credentials import SURROGATE
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 """A transparent image of one pixel."""
 
-_STANDARD_ALPHABET = str.maketrans("-_ ", "+/+")  # a query parser has made spaces of plus signs
+_STANDARD_ALPHABET = str.maketrans("-_ ", "+/+")  # a query parser replaces plus signs with spaces
 _MAX_LEVELS = 64
 
 
 def message_in_query(query: Mapping[str, str]) -> bytes:
-    """Return the message in a query as JSON text, or else `data` as it was received, for intake to refuse and keep.
+    """Return the message in a query as JSON text, or else `data` as received, for intake to reject and store.
 
-    What was not UTF-8 in a message is a lone surrogate, and is written as its escape: intake replaces that, and warns.
+    A byte of a message that was not UTF-8 is an unpaired surrogate here, and is written as its escape: intake replaces
+    it with a warning.
     """
     data = query.get("data")
     if data is None:
@@ -40,7 +41,7 @@ def message_in_query(query: Mapping[str, str]) -> bytes:
 
 
 def _from_base64(data: str) -> bytes | None:
-    """Return what was encoded; None where it was not, or was no object, array or text of JSON: a word may be base64."""
+    """Return the decoded text; None unless it begins like an object, array or string of JSON: a word may be base64."""
     data = data.rstrip("=").translate(_STANDARD_ALPHABET)
     try:
         decoded = binascii.a2b_base64(data + "=" * (-len(data) % 4), strict_mode=True)
@@ -54,7 +55,7 @@ _OPENING = frozenset({b"{", b"[", b'"'})
 
 
 def _escaped(text: str) -> bytes:
-    """Write JSON text in which each byte that was not UTF-8, a lone surrogate here, becomes the escape of it."""
+    """Return JSON text with an escape for each byte that was not UTF-8, which is an unpaired surrogate here."""
     return SURROGATE.sub("\ufffd", _SURROGATE_OR_ESCAPE.sub(_escape, text)).encode()
 
 
@@ -63,20 +64,20 @@ _SURROGATE_OR_ESCAPE = re.compile(
     r"|\\.",
     re.DOTALL,
 )
-"""A lone surrogate with the escapes beside it, or any other escape, that of a lone surrogate among them."""
+"""An unpaired surrogate with the escapes next to it, or any other escape."""
 
 
 def _escape(match: re.Match[str]) -> str:
     surrogate, high, low = match["surrogate"], match["high"] or "", match["low"] or ""
-    if surrogate is None:  # an escape; behind a backslash stands what no JSON has, and must not become an escape there
+    if surrogate is None:  # any other escape stays, so that a surrogate behind a backslash does not become an escape
         return match[0]
-    if high or low:  # the two would be one character; so the client's own half is alone, and warned of
+    if high or low:  # the two escapes would become one character, so only the client's own half stays an escape
         return f"{high}\ufffd{low}"
     return f"\\u{ord(surrogate):04x}"
 
 
 def _undotted(query: Mapping[str, str]) -> JSONObject:
-    """Build the object that dotted keys describe.  Where `a=1&a.b=2` contradict each other the deeper key wins."""
+    """Build the object that dotted keys describe.  In a contradiction such as `a=1&a.b=2` the deeper key wins."""
     message: JSONObject = {}
     for key in sorted(query, key=lambda key: key.count("."), reverse=True):
         *parents, name = key.split(".", _MAX_LEVELS)
@@ -88,7 +89,7 @@ def _undotted(query: Mapping[str, str]) -> JSONObject:
 
 
 def _value(key: str, text: str) -> str | bool:
-    """Return a value as text; below `integrations`, where only a boolean decides, true and false as booleans."""
+    """Return a value as text; below `integrations`, where only booleans count, true and false as booleans."""
     return _BOOLEANS.get(text.lower(), text) if key.startswith("integrations.") else text
 
 

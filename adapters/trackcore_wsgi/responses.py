@@ -1,9 +1,9 @@
-"""The answers, and the one table that says which failure gets which status.
+"""The responses, and the one table of failures with their statuses.
 
-Why so few statuses: SDKs react to them in ways that lose data.  Anything but 200 is no success for Python, PHP and
-.NET; 201 and 204 make PHP send for ever; 401, 404, 413 and 415 make Node retry ten times; a body that is not a JSON
+Why so few statuses: SDKs react to them in ways that lose data.  Python, PHP and .NET treat any status except 200 as a
+failure; 201 and 204 make PHP send for ever; 401, 404, 413 and 415 make Node retry ten times; a body that is not a JSON
 object with `code` and `message` makes Python and Ruby retry.  Retry-After is in whole seconds, as not all SDKs read a
-date; X-RateLimit-Reset repeats it for those that read only that.
+date; X-RateLimit-Reset repeats it for those that read only that header.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from trackcore import Cause, InvalidRequest, JSONObject, Receipt, Rejection, SinkUnavailable
+from trackcore.failures import failure_body
 from trackcore.text.jsontext import encode_json
 from trackcore_wsgi.pixel import GIF
 
@@ -29,20 +30,18 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """One kind of failure: its status, stable code, and a sentence that shows no internals."""
+    """One kind of failure: its status, its stable code, and a sentence without internals."""
 
     status: HTTPStatus
     code: str
     message: str
 
 
-NOT_FOUND = Failure(
-    status=HTTPStatus.NOT_FOUND, code="not_found", message="There is nothing here; messages go to /v1/batch."
-)
+NOT_FOUND = Failure(status=HTTPStatus.NOT_FOUND, code="not_found", message="Not found; send messages to /v1/batch.")
 METHOD_NOT_ALLOWED = Failure(
     status=HTTPStatus.METHOD_NOT_ALLOWED,
     code="method_not_allowed",
-    message="This path does not take this method; see the Allow header.",
+    message="Method not allowed; see the Allow header.",
 )
 UNKNOWN_SOURCE = Failure(
     status=HTTPStatus.UNAUTHORIZED,
@@ -52,7 +51,7 @@ UNKNOWN_SOURCE = Failure(
 INTERNAL_ERROR = Failure(
     status=HTTPStatus.INTERNAL_SERVER_ERROR,
     code="internal_error",
-    message="Something failed here, and nothing of the request is known to be stored; try again.",
+    message="Internal error; the request may not have been stored. Retry it.",
 )
 UNSUPPORTED_TRANSFER_CODING = Failure(
     status=HTTPStatus.NOT_IMPLEMENTED,
@@ -68,24 +67,24 @@ UNAVAILABLE: Mapping[Cause, Failure] = {
     Cause.FULL: Failure(
         status=HTTPStatus.INSUFFICIENT_STORAGE,
         code="disk_full",
-        message="There is no room to store anything; try again later.",
+        message="No space is left to store messages; retry later.",
     ),
     Cause.OVERLOADED: Failure(
         status=HTTPStatus.TOO_MANY_REQUESTS,
         code="overloaded",
-        message="Too much is waiting to be stored; slow down and try again.",
+        message="Too many requests are waiting to be stored; slow down and retry.",
     ),
     Cause.UNAVAILABLE: Failure(
         status=HTTPStatus.SERVICE_UNAVAILABLE,
         code="unavailable",
-        message="Nothing can be stored at the moment; try again later.",
+        message="Nothing can be stored at the moment; retry later.",
     ),
 }
 
 
 @attrs.frozen
-class ErrorResponse:
-    """What a request is answered with.  (A Werkzeug response does more than we need, and takes longer than intake.)"""
+class Response:
+    """The response to a request.  (A Werkzeug response does more than is needed, and takes longer than intake.)"""
 
     body: bytes
     status: HTTPStatus = HTTPStatus.OK
@@ -93,7 +92,7 @@ class ErrorResponse:
     headers: Headers = ()
 
     def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, from whatever origin."""
+        """Send the response, with CORS headers for any origin."""
         start_response(
             f"{self.status.value} {self.status.phrase}",
             [
@@ -106,75 +105,81 @@ class ErrorResponse:
         return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
 
 
-def json_answer(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> ErrorResponse:
-    """Answer with a JSON object."""
-    return ErrorResponse(encode_json(body), status)
+def json_response(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Build a response with a JSON object."""
+    return Response(encode_json(body), status)
 
 
-SUCCESS = ErrorResponse(OK)
+SUCCESS = Response(OK)
 """All of a request is stored."""
 
 
-def failure_answer(failure: Failure) -> ErrorResponse:
-    """Answer with an entry of the table."""
-    return json_answer({"success": False, "code": failure.code, "message": failure.message}, failure.status)
+def failure_response(failure: Failure) -> Response:
+    """Build the response for an entry of the table."""
+    return json_response(failure_body(failure.code, failure.message), failure.status)
 
 
-def unknown_source(hint: str) -> ErrorResponse:
-    """Answer that nothing could be accepted, with what the receipt says of the write key."""
+def unknown_source(hint: str) -> Response:
+    """Build the response for an unknown write key, with the hint of the receipt."""
     message = UNKNOWN_SOURCE.message.removesuffix("." if hint else "")
-    return failure_answer(attrs.evolve(UNKNOWN_SOURCE, message=message + hint))
+    return failure_response(attrs.evolve(UNKNOWN_SOURCE, message=message + hint))
 
 
-def invalid_request(error: InvalidRequest) -> ErrorResponse:
-    """Answer that a request is of no use as a whole."""
-    found = {"path": error.path or None, "limit": error.limit, "actual": error.actual, "position": error.position}
-    told = {name: value for name, value in found.items() if value is not None}
-    return json_answer({"success": False, "code": error.reason, "message": error.detail} | told, HTTPStatus.BAD_REQUEST)
+def invalid_request(error: InvalidRequest) -> Response:
+    """Build the response for a request that is unusable as a whole."""
+    body = failure_body(
+        error.reason,
+        error.detail,
+        path=error.path or None,
+        limit=error.limit,
+        actual=error.actual,
+        position=error.position,
+    )
+    return json_response(body, HTTPStatus.BAD_REQUEST)
 
 
-def unavailable(error: SinkUnavailable) -> ErrorResponse:
-    """Answer that nothing was stored, and when to try again."""
-    return try_later(UNAVAILABLE[error.cause], error.retry_after)
+def unavailable(error: SinkUnavailable) -> Response:
+    """Build the response for a request of which nothing was stored, with the time to retry after."""
+    return retry_later(UNAVAILABLE[error.cause], error.retry_after)
 
 
-def not_ready(error: SinkUnavailable) -> ErrorResponse:
-    """Answer that nothing can be stored now, and why in one word."""
+def not_ready(error: SinkUnavailable) -> Response:
+    """Build the response of `/ready` when nothing can be stored, with the reason in one word."""
     failure = UNAVAILABLE[error.cause]
-    body = {"success": False, "code": failure.code, "message": failure.message, "reason": error.reason}
+    body = failure_body(failure.code, failure.message) | {"reason": error.reason}
     return attrs.evolve(unavailable(error), body=encode_json(body))
 
 
-def try_later(failure: Failure, retry_after: int) -> ErrorResponse:
-    """Answer with an entry of the table, and after how many seconds to try again."""
+def retry_later(failure: Failure, retry_after: int) -> Response:
+    """Build the response for an entry of the table, with the number of seconds to retry after."""
     seconds = str(retry_after)
-    return attrs.evolve(failure_answer(failure), headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
+    return attrs.evolve(failure_response(failure), headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
 
 
-def for_receipt(receipt: Receipt, *, strict: bool) -> ErrorResponse:
-    """Answer with what became of a request whose source is known."""
+def for_receipt(receipt: Receipt, *, strict: bool) -> Response:
+    """Build the response for a request of a known source."""
     if not receipt.rejections:
         return SUCCESS
     first = receipt.rejections[0].error
-    refused = strict or (receipt.source is not None and receipt.source.strict)
-    return json_answer(
+    is_failure = strict or (receipt.source is not None and receipt.source.strict)
+    return json_response(
         {
-            "success": not refused,
-            "code": first.reason if refused else "partial",
+            "success": not is_failure,
+            "code": first.reason if is_failure else "partial",
             "message": _summary(receipt.accepted, receipt.rejections),
             "accepted": receipt.accepted,
-            "rejected": [_verdict(rejection) for rejection in receipt.rejections],
+            "rejected": [_rejected(rejection) for rejection in receipt.rejections],
         },
-        HTTPStatus.BAD_REQUEST if refused else HTTPStatus.OK,
+        HTTPStatus.BAD_REQUEST if is_failure else HTTPStatus.OK,
     )
 
 
-def method_not_allowed(methods: Iterable[str]) -> ErrorResponse:
-    """Answer that a path does not take the method, but these."""
-    return attrs.evolve(failure_answer(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
+def method_not_allowed(methods: Iterable[str]) -> Response:
+    """Build the response for a method that the path does not allow."""
+    return attrs.evolve(failure_response(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
 
 
-IMAGE = ErrorResponse(
+IMAGE = Response(
     GIF,
     media_type="image/gif",
     headers=(
@@ -183,13 +188,13 @@ IMAGE = ErrorResponse(
         ("Pragma", "no-cache"),
     ),
 )
-"""The pixel, which nobody may cache."""
+"""The pixel, which must not be cached."""
 
 
 def _cross_origin(environ: WSGIEnvironment) -> Headers:
-    """Let pages of any origin send, and read the answer, whatever it is.
+    """Return headers that let pages of any origin send requests and read the responses.
 
-    A write key is public and there are no cookies, so there is nothing to protect from another origin.  The headers
+    A write key is public and cookies are not used, so nothing needs protection from another origin.  The headers
     that a preflight asks for are echoed: a literal `*` does not cover Authorization.
     """
     origin = _one_line(environ.get("HTTP_ORIGIN"))
@@ -212,7 +217,7 @@ _ANY_ORIGIN: Headers = (("Access-Control-Allow-Origin", "*"), _EXPOSED)
 
 
 def _one_line(header: str | None) -> str | None:
-    """Give a header that can be echoed: one with a line break, or any other control character, could be another."""
+    """Return a header that can be echoed; None for one with control characters: a line break could begin another."""
     return header if header is not None and header.isascii() and header.isprintable() else None
 
 
@@ -222,9 +227,9 @@ def _summary(accepted: int, rejections: Sequence[Rejection]) -> str:
     return f"{accepted} accepted, {len(rejections)} rejected; first: {where}: {first.error.detail}"
 
 
-def _verdict(rejection: Rejection) -> JSONObject:
+def _rejected(rejection: Rejection) -> JSONObject:
     error = rejection.error
-    verdict: JSONObject = {
+    shown: JSONObject = {
         "index": rejection.index,
         "messageId": rejection.message_id,
         "code": error.reason,
@@ -232,7 +237,7 @@ def _verdict(rejection: Rejection) -> JSONObject:
         "path": error.path,
     }
     if error.limit is not None:
-        verdict["limit"] = error.limit
+        shown["limit"] = error.limit
     if error.actual is not None:
-        verdict["actual"] = error.actual
-    return verdict
+        shown["actual"] = error.actual
+    return shown

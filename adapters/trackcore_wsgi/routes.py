@@ -1,9 +1,9 @@
-"""Which path is which call.
+"""The routes: the paths of the API and their calls.
 
-Paths are compared after doubled and trailing slashes are dropped, and never answered with a redirect: on a 301 or 302
-SDKs turn the POST into a GET and lose the batch, and the PHP SDK loops.
+Paths are compared after doubled and trailing slashes are dropped.  A response is never a redirect: on a 301 or 302 SDKs
+turn the POST into a GET and lose the batch, and the PHP SDK loops.
 
-A *client-side* route is one that the user's own device calls, so the connection's address is the user's
+A *client-side* route is called by the user's own device, so the connection's address is the user's
 (https://segment.com/docs/connections/spec/common/#context-fields, `ip`).
 """
 
@@ -21,12 +21,12 @@ from trackcore.paths import BODY_PATHS, BodyPath, normalize_path
 
 SETTINGS_PATH = "/v1/projects/{write_key}/settings"
 
-_BEACON = "/beacon/v1/batch"  # a page that is being left can set no header
+_BEACON = "/beacon/v1/batch"  # a page that is being unloaded cannot set headers
 _SETTINGS = re.compile(r"/v1(?:/projects)+/([^/]+)/settings")  # React Native repeats `projects` behind a proxy URL
 
 
 class Action(Enum):
-    """What a route does."""
+    """The action of a route."""
 
     TRACK = auto()
     PIXEL = auto()
@@ -39,10 +39,10 @@ class Action(Enum):
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """One route: what it does, the methods it takes, and what its body is.
+    """One route: its action, the methods that it allows, and the endpoint of its body.
 
-    `key_in_query` says that the write key may stand in the query, where headers cannot be set.  `write_key` is the one
-    in the path of a settings document.
+    `key_in_query` is true where clients cannot set headers, so that the write key may be in the query.  `write_key` is
+    the one in the path of a settings document.
     """
 
     action: Action
@@ -54,7 +54,7 @@ class Route:
 
 
 def find_route(path: str) -> Route | None:
-    """Find the route of a path below where the app is mounted."""
+    """Return the route of a path below the mount point of the app, or None."""
     path = normalize_path(path)
     route = ROUTES.get(path)
     if route is None and (match := _SETTINGS.fullmatch(path)):

@@ -1,7 +1,8 @@
 """The settings document that analytics-next and React Native fetch before they send anything.
 
-It tells them to send to where they got it from, so that pointing an SDK's CDN host here is enough.  It is the same for
-every write key: a wrong key must not silence an SDK, since only what arrives can be seen in quarantine and repaired.
+It makes them send messages to the host that served it, so it is enough to set an SDK's CDN host.  It is the same for
+every write key: a wrong key must not silence an SDK, since only received requests can be seen in quarantine and
+reprocessed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from trackcore import JSONObject, WriteKey
 
 
 def settings_document(request: Request, write_key: WriteKey | None) -> JSONObject:
-    """Make the document for one write key."""
+    """Build the document for one write key."""
     return {
         "integrations": {
             "Segment.io": {

@@ -1,4 +1,4 @@
-"""The OpenAPI description: served, well-formed, and complete against the tables that it is made from."""
+"""The OpenAPI description: served, well-formed, and complete compared with its tables."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def resolved(part: JSONObject) -> JSONObject:
 
 
 def validator_of(answer: JSONObject) -> Draft202012Validator:
-    """Give the validator of the body of an answer."""
+    """Return the validator for the body of a response."""
     (content,) = resolved(answer)["content"].values()
     return Draft202012Validator({"$schema": DIALECT, **content["schema"], "components": DOCUMENT["components"]})
 
 
 def references(part: Any) -> list[str]:
-    """Give every reference in a part of the document."""
+    """Yield every reference in a part of the document."""
     if isinstance(part, dict):
         own = [part["$ref"]] if isinstance(part.get("$ref"), str) else []
         return own + [found for value in part.values() for found in references(value)]

@@ -134,7 +134,7 @@ class TestDottedKeys:
         ["x.a=1&x.a.b=2&x.a.b.c=3", "x.a.b.c=3&x.a.b=2&x.a=1", "x.a.b=2&x.a.b.c=3&x.a=1&x=0", "x=0&x.a.b.c=3"],
     )
     def test_keys_that_contradict_each_other(self, server: Server, query: str) -> None:
-        """The deeper one wins, whatever the order."""
+        """The deeper one wins, in any order."""
         assert_image(server.get("/v1/pixel/page", f"userId=u&writeKey=abc123&{query}"))
         assert server.only["x"] == {"a": {"b": {"c": "3"}}}
 
@@ -147,7 +147,7 @@ class TestDottedKeys:
         ("text", "value"), [("false", False), ("true", True), ("FALSE", False), ("True", True), ("0", "0"), ("", "")]
     )
     def test_integrations_are_booleans(self, server: Server, text: str, value: Any) -> None:
-        """Else `integrations.X=false` would not exclude X: only a boolean decides.  Elsewhere all is text."""
+        """Otherwise `integrations.X=false` would not exclude X: only a boolean does.  Other values stay text."""
         query = f"integrations.X={text}&integrations.Y.on={text}&properties.integrations.Z={text}&properties.a={text}"
         assert_image(server.get("/v1/pixel/page", f"userId=u&writeKey=abc123&{query}"))
         stored = server.only
@@ -174,7 +174,7 @@ class TestDottedKeys:
         ["name=Caf\xe9", "name=Caf%E9", 'data={"userId":"u","name":"Caf\xe9"}', "name=Caf%e9&userId=v&Caf\xe9=1"],
     )
     def test_a_query_in_latin_1(self, server: Server, query: str) -> None:
-        """Mail programs encode as they like; what is not UTF-8 is replaced with a warning, and the message kept."""
+        """Mail programs use other encodings; such bytes are replaced with a warning, and the message is stored."""
         assert_image(server.get("/v1/pixel/page", f"userId=u&{query}", headers=KEY))
         (entry,) = server.entries
         assert entry.message["name"] == "Caf\ufffd"
@@ -193,7 +193,7 @@ class TestDottedKeys:
 
 
 class TestRefused:
-    """A body of a known source that is refused is kept as it was received, under the code of its fault."""
+    """A rejected body of a known source is stored as received, with its reason code."""
 
     @pytest.mark.parametrize(
         ("data", "code", "payload"),
@@ -233,7 +233,7 @@ class TestRefused:
 
 
 class TestBytesThatAreNotUtf8:
-    """Such a byte in `data` is replaced with a warning, and makes no escape with what stands beside it."""
+    """Such a byte in `data` is replaced with a warning, and forms no escape with its neighbours."""
 
     def _event(self, server: Server, text: str) -> str:
         query = 'data={"userId":"u","event":"' + text + '"}'
@@ -270,7 +270,7 @@ class TestBytesThatAreNotUtf8:
 
     @given(st.lists(st.sampled_from(["\\", "%ff", "\\ud83d", "\\ude00", "u", "d8", "00", '"', "n"]), max_size=8))
     def test_as_if_the_replacement_had_been_sent(self, pieces: list[str]) -> None:
-        """What is stored, or refused, is what it is for the same text with U+FFFD in the place of each such byte."""
+        """The result is the same as for the text with U+FFFD in place of each such byte."""
 
         def stored(text: str) -> list[str]:
             sink = MemorySink()
@@ -283,7 +283,7 @@ class TestBytesThatAreNotUtf8:
 
 
 class TestAlwaysTheImage:
-    """Each endpoint always responds with a `200 <empty-gif>`, even if an error occurs; nobody may cache it."""
+    """Each endpoint always responds with a `200 <empty-gif>`, even if an error occurs; it must not be cached."""
 
     RUBBISH = (
         "",

@@ -1,4 +1,4 @@
-"""What is answered, and what becomes of the messages: verdicts, strictness, failures, keys, addresses."""
+"""The responses, and the fate of the messages: rejections, strictness, failures, keys, addresses."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class TestVerdicts:
         assert (verdict["limit"], verdict["actual"]) == (100, 101)
 
     def test_a_single_bad_message_is_a_200(self, server: Server) -> None:
-        """A well-formed call whose message is bad is a 200 with the verdict of R3 (R1)."""
+        """A well-formed call with a bad message gets a 200 that reports the rejection (R1, R3)."""
         answer = server.post("/v1/track", {"userId": "u"})
         assert (answer.status, answer.json["success"], answer.json["accepted"]) == (200, True, 0)
         assert [verdict["code"] for verdict in answer.json["rejected"]] == ["event_not_defined"]
@@ -212,14 +212,14 @@ class TestCannotStore:
         ],
     )
     def test_ready_names_the_reason_in_one_word(self, error: SinkUnavailable, reason: str) -> None:
-        """Without internals: the detail is for the log."""
+        """Without internals: the detail goes to the log."""
         answer = serve(FailingSink(error)).get("/ready")
         assert answer.json["reason"] == reason
         assert error.detail not in answer.body.decode()
         assert "reason" not in serve(FailingSink(error)).post("/v1/t", track()).json
 
     def test_a_real_log_that_cannot_be_written_says_why(self, tmp_path: Path) -> None:
-        (tmp_path / "damaged.db").write_bytes(b"this is no log, and longer than a header" * 99)
+        (tmp_path / "damaged.db").write_bytes(b"not a log, and longer than a header" * 99)
         (tmp_path / "file").write_text("")
         sink = SqliteSink(tmp_path / "log.db")
         server = serve(sink)
@@ -251,7 +251,7 @@ class TestCannotStore:
         assert [message["messageId"] for message in server.messages] == ["before", "big"]
 
     def test_a_refused_body_is_still_refused(self) -> None:
-        """What cannot be kept is not told to be kept: come again, or a 400; never a 200."""
+        """A request that cannot be stored gets a status that makes clients retry, or a 400; never a 200."""
         answer = serve(FailingSink(unavailable(cause=Cause.FULL))).post("/v1/batch", b"{")
         assert answer.status in {400, 507}
 
@@ -276,7 +276,7 @@ class TestInternalErrors:
         assert isinstance(answer.json["message"], str)
         for internal in (b"secret", b"RuntimeError", b"Traceback", b".py"):
             assert internal not in answer.body
-        assert "RuntimeError at app.py:" in caplog.text, "whoever runs the server must see what it was, and where"
+        assert "RuntimeError at app.py:" in caplog.text, "the operator must see the type of the error, and its place"
         assert "secret detail" not in caplog.text, "the text of an exception may quote a setting"
 
 
@@ -360,7 +360,7 @@ class TestWriteKeys:
     @pytest.mark.parametrize("mask", ["abc123:***", "***"])
     @pytest.mark.parametrize("path", ["/api/s/track", "/api/s/s2s/track", "/v1/batch"])
     def test_a_masked_key_of_jitsu_is_no_key(self, server: Server, path: str, mask: str) -> None:
-        """Jitsu puts `id:***` into the body, and the key itself into the header: that is no mismatch."""
+        """Jitsu puts `id:***` into the body, and the key itself into the header: that is not a mismatch."""
         message = track(writeKey=mask)
         body = {"batch": [message], "writeKey": mask} if path == "/v1/batch" else message
         assert server.post(path, body, headers={"X-Write-Key": "abc123:secret"}).body == SUCCESS
@@ -414,7 +414,7 @@ class TestWriteKeys:
     def test_a_header_that_is_meant_for_somebody_else_hides_no_key(
         self, server: Server, header: str, path: str
     ) -> None:
-        """A site that is being built is behind Basic authentication, and browsers send that along."""
+        """A site under construction is behind Basic authentication, and browsers send that header too."""
         message = track(writeKey="app1")
         body = {"batch": [message]} if path == "/v1/batch" else message
         headers = {"Authorization": header, "X-Strict-Mode": "1"}
@@ -502,7 +502,7 @@ class TestWriteKeys:
         assert "abc123" not in json.dumps(server.messages)
 
     def test_beacon(self, server: Server) -> None:
-        """RudderStack JS leaves a page with `sendBeacon`, which can set no header."""
+        """RudderStack JS uses `sendBeacon` when the user leaves a page, which cannot set headers."""
         for path in ("/beacon/v1/batch", "/beacon/v1/batch/"):
             answer = server.post(path, {"batch": [track(messageId=path)]}, query="writeKey=app1", headers={})
             assert answer.body == SUCCESS
@@ -546,7 +546,7 @@ class TestWriteKeys:
 
     @pytest.mark.parametrize("query", ["\x80", "\xff=\xff", "writeKey=\xe9", "x=%ff\x80"])
     def test_a_query_that_is_no_utf8(self, server: Server, query: str) -> None:
-        """It is no reason to lose a message whose key stands elsewhere."""
+        """A message must not be lost if its key is elsewhere."""
         assert server.post("/beacon/v1/batch", {"batch": [track()]}, query=query).body == SUCCESS
         assert len(server.messages) == 1
 
@@ -632,7 +632,7 @@ class TestAddresses:
         assert server.only["context"]["ip"] == "1.2.3.4"
 
     def test_a_connection_without_an_address(self, server: Server) -> None:
-        """As of a Unix socket."""
+        """As from a Unix socket."""
         assert self._ip(server, "/v1/b", track(context={"locale": "de"}), REMOTE_ADDR="") == "none"
 
     @pytest.mark.parametrize(
@@ -648,7 +648,7 @@ class TestAddresses:
         ],
     )
     def test_behind_proxies(self, sqlite_sink: SqliteSink, hops: int, forwarded: str | None, expected: str) -> None:
-        """What is left of the believed hops was written by the client, and may be a lie."""
+        """Addresses to the left of the trusted hops were written by the client, and may be forged."""
         server = serve(sqlite_sink, proxy_hops=hops)
         environ = {} if forwarded is None else {"HTTP_X_FORWARDED_FOR": forwarded}
         assert self._ip(server, "/v1/t", track(), **environ) == expected
@@ -713,7 +713,7 @@ _BODIES = st.binary(max_size=60) | st.recursive(
 def test_whatever_comes_is_answered(
     *, method: str, path: str, query: str, headers: dict[str, str], body: bytes, hops: int, terminated: bool
 ) -> None:
-    """Any bytes, headers and path: an answer that is JSON or the image, of a status that is documented; no crash."""
+    """Any bytes, headers and path: the response is JSON or the image, with a documented status; no crash."""
     environ: dict[str, Any] = {"wsgi.input_terminated": True} if terminated else {}
     answer = call_app(
         serve(MemorySink(), proxy_hops=hops).app,
@@ -742,7 +742,7 @@ def test_whatever_comes_is_answered(
 
 @given(body=_BODIES, path=st.sampled_from(["/v1/track", "/v1/batch", "/v1/t", "/v1/alias"]))
 def test_what_is_acknowledged_is_kept(body: bytes, path: str) -> None:
-    """Nothing vanishes (R7): what was accepted is stored, what was not is among the rejected."""
+    """Nothing vanishes (R7): accepted messages are stored, all others are among the rejected ones."""
     sink = MemorySink()
     sink.store([envelope("other", source="other")])
     answer = serve(sink).post(path, body)

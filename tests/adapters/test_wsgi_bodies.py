@@ -1,4 +1,4 @@
-"""What a request body may be: its size, its encoding, its length, its text."""
+"""The rules for a request body: its size, its encoding, its length, its text."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class TestSizes:
             assert_refused(answer, "body_too_large")
 
     def test_a_gzip_that_did_not_compress(self, server: Server) -> None:
-        """Stored blocks are a little larger than what they hold."""
+        """Stored blocks are a little larger than their content."""
         packed = gzip.compress(sized_batch(REQUEST_BYTES), compresslevel=0)
         assert len(packed) > REQUEST_BYTES
         assert server.post("/v1/batch", packed, headers=GZIP).status == 200
@@ -144,7 +144,7 @@ class TestSizes:
         assert len(server.messages) == 1
 
     def test_a_message_in_a_batch(self, server: Server) -> None:
-        """An oversized item of a batch is a 200 with a verdict, and its neighbours are stored."""
+        """An oversized item of a batch is rejected in a 200, and the other items are stored."""
         items = [
             sized(MESSAGE_BYTES, messageId="a"),
             sized(MESSAGE_BYTES + 1, messageId="b"),
@@ -159,7 +159,7 @@ class TestSizes:
         assert [record.payload for record in server.log.rejected()] == [items[1]]
 
     def test_a_message_is_measured_on_its_own_text(self, server: Server) -> None:
-        """Not as it would be written again: white space and escapes count as sent."""
+        """White space and escapes count as they were sent."""
         long = b'{"type": "track", "event": "E", "userId": "u", "p": "' + rb"\u00e9" * 5500 + b'"}'
         assert len(long) > MESSAGE_BYTES > len(json.loads(long)["p"].encode())
         (verdict,) = server.post("/v1/batch", b'{"batch":[' + long + b"]}").json["rejected"]
@@ -200,7 +200,7 @@ class TestSizes:
 
 
 class _Input:
-    """A body that can only be read piece by piece, and knows how it was."""
+    """A body that can only be read in pieces, and records the reads."""
 
     def __init__(self, body: bytes, most: int = 1 << 30) -> None:
         self._body = io.BytesIO(body)
@@ -227,7 +227,7 @@ class _Breaking(_Input):
 
 
 class _Malformed(_Input):
-    """The second chunk is none; each server has an exception of its own for that."""
+    """The second chunk is malformed; each server has its own exception for that."""
 
     def read(self, size: int) -> bytes:
         if self.largest:
@@ -236,14 +236,14 @@ class _Malformed(_Input):
 
 
 class _Untouchable(io.BytesIO):
-    """A body that nobody may read: a real one would block."""
+    """A body that must not be read: a real one would block."""
 
     def read(self, _: int | None = -1) -> bytes:
         raise SystemExit("the body was read")
 
 
 class _Endless(_Input):
-    """More and more."""
+    """An endless body."""
 
     given = 0
 
@@ -254,7 +254,7 @@ class _Endless(_Input):
 
 
 class TestReading:
-    """Read exactly the announced length; what is too large is read away, so that the client hears the answer."""
+    """Exactly the announced length is read; an oversized body is drained so that the client can read the response."""
 
     def test_a_body_that_is_too_large_is_drained(self) -> None:
         body = _Input(b"x" * 3_000_000)
@@ -271,7 +271,7 @@ class TestReading:
         assert_refused(answer, "body_too_large")
 
     def test_not_a_byte_beyond_the_announced_length(self, server: Server) -> None:
-        """What follows belongs to the next request of the connection."""
+        """Later bytes belong to the next request of the connection."""
         body = _Input(BATCH + b"POST / HTTP/1.1")
         environ = {"wsgi.input": body, "CONTENT_LENGTH": str(len(BATCH))}
         assert server.post("/v1/batch", environ=environ, validate=False).status == 200
@@ -310,7 +310,7 @@ class TestReading:
         assert [record.payload for record in server.log.rejected()] == [BATCH[:20]]
 
     def test_a_malformed_chunk(self, server: Server) -> None:
-        """R1: what could not be parsed is a 400; on a 500 an SDK would send the same body again."""
+        """R1: a body that cannot be parsed gets a 400; on a 500 an SDK would send the same body again."""
         environ = {"wsgi.input": _Malformed(BATCH, most=20), "CONTENT_LENGTH": None, "wsgi.input_terminated": True}
         answer = server.post("/v1/batch", environ=environ, validate=False)
         assert_refused(answer, "incomplete_body")
@@ -320,13 +320,13 @@ class TestReading:
     @pytest.mark.parametrize("path", ["/v1/batch", "/v1/track"])
     @pytest.mark.parametrize("length", ["", "abc", "-1", "-99999999999", "1e3", "\u0665", "+5", " ", None])
     def test_no_usable_length(self, path: str, length: str | None) -> None:
-        """Without a length and without the server's word that the input ends, there is no body."""
+        """A request without a length has no body unless the server declares that the input ends."""
         body = BATCH if length != "+5" else b""
         environ = {"CONTENT_LENGTH": length}
         assert_refused(serve(MemorySink()).post(path, body, environ=environ, validate=False), "invalid_json")
 
     def test_chunked(self, server: Server) -> None:
-        """Kotlin and Android send no length; the server says that the input ends."""
+        """Kotlin and Android send no length; the server declares that the input ends."""
         environ = {"CONTENT_LENGTH": None, "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
         assert server.post("/v1/b", BATCH, environ=environ).status == 200
         assert len(server.messages) == 1
@@ -344,7 +344,7 @@ class TestReading:
     def test_without_a_length_the_body_is_read_only_where_its_end_is_marked(
         self, caplog: pytest.LogCaptureFixture, environ: dict[str, Any]
     ) -> None:
-        """On a 400 SDKs drop the batch; on a 503 they keep it until the app is mounted as its log says."""
+        """On a 400 SDKs drop the batch; on a 503 they keep it until the app is mounted as its log requests."""
         sink = MemorySink()
         server = serve(sink)
         for _ in range(2):
@@ -359,7 +359,7 @@ class TestReading:
     @pytest.mark.parametrize("coding", ["gzip, chunked", "gzip", "chunked, chunked", "x", "deflate,chunked"])
     @pytest.mark.parametrize("length", [None, str(len(BATCH))])
     def test_another_transfer_coding_is_refused(self, coding: str, length: str | None) -> None:
-        """No server takes it off, so the body would be read as something that it is not."""
+        """No server decodes it, so the body would be read wrongly."""
         environ = {"HTTP_TRANSFER_ENCODING": coding, "CONTENT_LENGTH": length, "wsgi.input_terminated": True}
         sink = MemorySink()
         answer = serve(sink).post("/v1/b", BATCH, environ=environ)
@@ -381,7 +381,7 @@ class TestReading:
 
 
 class TestContentType:
-    """Content-Type is not trusted: JSON is parsed whatever it says (R9)."""
+    """Content-Type is ignored: JSON is parsed with any Content-Type (R9)."""
 
     @pytest.mark.parametrize(
         "content_type",
@@ -408,7 +408,7 @@ class TestContentType:
 
 
 class TestGzipWithoutContentEncoding:
-    """A body without Content-Encoding that begins with gzip's magic is decompressed: it can be nothing else (R23)."""
+    """A body without Content-Encoding that begins with gzip's magic is decompressed: JSON cannot begin so (R23)."""
 
     @pytest.mark.parametrize("headers", [KEY, {**KEY, "Content-Encoding": "identity"}], ids=["none", "identity"])
     def test_it_is_decompressed(self, server: Server, headers: dict[str, str]) -> None:
@@ -486,12 +486,12 @@ class TestContentEncoding:
         assert serve(MemorySink()).post("/v1/batch", packed, headers=GZIP).status == 200
 
     def test_very_many_members(self) -> None:
-        """Thousands of empty ones are an attack on our time."""
+        """Thousands of empty ones are an attack."""
         answer = serve(MemorySink()).post("/v1/batch", zipped(BATCH) + zipped(b"") * 5000, headers=GZIP)
         assert_refused(answer, "invalid_encoding")
 
     def test_a_bomb(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is never inflated further than to the limit."""
+        """It is never decompressed beyond the limit."""
         bomb = zipped(b" " * 200_000_000)
         assert len(bomb) < 200_000
         inflated: list[int] = []
@@ -592,7 +592,7 @@ class TestNothingVanishes:
 
 
 def test_a_form_is_not_parsed(server: Server) -> None:
-    """Never let a framework parse form data first: it eats the input."""
+    """A framework must not parse form data first: that would consume the input."""
     answer = call_app(
         server.app, "/v1/t", b"userId=u&event=E", headers={**KEY, "Content-Type": "application/x-www-form-urlencoded"}
     )

@@ -1,4 +1,4 @@
-"""Which path is which call, with which methods, wherever the app is mounted."""
+"""The paths, their calls and their methods, at any mount point of the app."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BATCH = (
     "/v1/import",
     "/v1/b",
     "/beacon/v1/batch",
-    # what SDKs make of a base URL of their own
+    # paths that SDKs build from a custom base URL
     "/b",
     "/batch/b",
     "/v1/batch/b",
@@ -287,13 +287,13 @@ class TestSettings:
 
     @pytest.mark.parametrize("key", ["nobody's", "é", "%", "a b", "settings", "projects"])
     def test_any_key_gets_it(self, key: str) -> None:
-        """A wrong key must not silence an SDK: what arrives can be seen and repaired."""
+        """A wrong key must not silence an SDK: received requests can be seen and reprocessed."""
         path = f"/v1/projects/{key}/settings".encode().decode("latin-1")
         answer = serve(MemorySink()).get(path, headers=UNKNOWN_KEY)
         assert answer.json["integrations"]["Segment.io"]["apiKey"] == key
 
     def test_projects_repeated(self) -> None:
-        """React Native puts `projects/` behind a base URL that has it already."""
+        """React Native appends `projects/` to a base URL that has it already."""
         answer = serve(MemorySink()).get("/v1/projects/projects/k/settings")
         assert answer.json["integrations"]["Segment.io"]["apiKey"] == "k"
 
@@ -305,11 +305,11 @@ class TestSettings:
 
 
 class TestCrossOrigin:
-    """`OPTIONS` on every route is answered as a CORS preflight; CORS headers on errors too."""
+    """`OPTIONS` on every route is handled as a CORS preflight; CORS headers on errors too."""
 
     @pytest.mark.parametrize("path", [*ALL_POST, *ALL_GET])
     def test_preflight(self, path: str) -> None:
-        """Without credentials; what is asked for is echoed, since `*` does not cover Authorization."""
+        """Without credentials; requested headers are echoed, since `*` does not cover Authorization."""
         asked = {
             "Origin": "https://shop.example.com",
             "Access-Control-Request-Method": "POST",
@@ -367,7 +367,7 @@ class TestCrossOrigin:
     @pytest.mark.parametrize("header", ["Origin", "Access-Control-Request-Headers"])
     @pytest.mark.parametrize("value", ["a\r\nSet-Cookie: x=1", "a\nb", "a\r\n b"])
     def test_a_folded_header_is_no_crash_and_no_injection(self, header: str, value: str) -> None:
-        """Wsgiref hands over a folded header with its line break."""
+        """Wsgiref passes a folded header with its line break."""
         answer = call_app(serve(MemorySink()).app, "/v1/t", method="OPTIONS", headers={header: value}, validate=False)
         assert answer.status in {200, 400, 500}
         assert "set-cookie" not in answer.headers

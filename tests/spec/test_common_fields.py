@@ -51,7 +51,7 @@ class TestUserIdOrAnonymousId:
 
 
 class TestIdsAreStrings:
-    """`id_not_string`: "userId or anonymousId [...] was [...] not a string"; numbers are what real SDKs send."""
+    """`id_not_string`: "userId or anonymousId [...] was [...] not a string"; real SDKs send numbers."""
 
     @pytest.mark.parametrize(("call", "name"), IDS)
     @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ class TestIdsAreStrings:
     @pytest.mark.parametrize("name", ["userId", "messageId", "groupId"])
     @pytest.mark.parametrize("number", [1.5e300, 1e40, -1e39, 5e-324, 1.7976931348623157e308])
     def test_a_number_that_would_be_too_long_is_refused(self, name: str, number: float) -> None:
-        """Five bytes would become 301, in each message of a batch."""
+        """Five bytes would become 301 in each message of a batch."""
         error = reject(FULL["group"] | {"anonymousId": "a"} | {name: number}).error
         assert (error.reason, error.path) == (Reason.ID_NOT_STRING, name)
         assert "more than 40 characters" in error.detail
@@ -173,7 +173,7 @@ class TestObjects:
 
 
 class TestNameAndCategory:
-    """`name_not_string`, `category_not_string`; the Ruby SDK sends `""` where there is no name."""
+    """`name_not_string`, `category_not_string`; the Ruby SDK sends `""` for an absent name."""
 
     @pytest.mark.parametrize("call", ["page", "screen"])
     @pytest.mark.parametrize("name", ["name", "category"])
@@ -258,7 +258,7 @@ class TestTimestamps:
         assert warned(envelope) == ["sent_at_unparsable"]
 
     def test_a_result_outside_the_years_1_to_9999_is_a_warning(self) -> None:
-        """The zero time of Go, sent by a clock that is right."""
+        """The zero time of Go, sent by a correct clock."""
         envelope = accept(PAGE | {"timestamp": "0001-01-01T00:00:00Z"}, sentAt="2020-01-01T13:00:00Z")
         assert read_payload(envelope)["timestamp"] == "0001-01-01T00:00:00.000Z"
         assert warned(envelope) == ["timestamp_out_of_range"]
@@ -303,6 +303,6 @@ class TestCollectingTheIpAddress:
 
     @pytest.mark.parametrize("ip", ["0.0.0.0", "192.168.0.1, 192.168.0.44", "::1", "", None])
     def test_what_the_client_says_stands(self, ip: str | None) -> None:
-        """`0.0.0.0` is how a client asks not to be known."""
+        """Clients send `0.0.0.0` to stay anonymous."""
         device = Origin(header_key=KEY, client_ip="203.0.113.7", client_side=True)
         assert stored(PAGE | {"context": {"ip": ip}}, origin=device)["context"] == {"ip": ip}

@@ -42,14 +42,14 @@ PAGE: JSONObject = {"type": "page", "userId": "u"}
 
 
 def example(section: str) -> JSONObject:
-    """Give the example request of a section of the API page."""
+    """Return the example request of a section of the API page."""
     (body,) = [found["body"] for found in EXAMPLES if found["section"] == section]
     assert isinstance(body, dict)
     return body
 
 
 def padded(size: int, **fields: Any) -> bytes:
-    """Give a page message of exactly so many bytes."""
+    """Return a page message of exactly so many bytes."""
     message = json_bytes(PAGE | fields | {"name": ""})
     return message.replace(b'"name":""', b'"name":"' + b"x" * (size - len(message)) + b'"')
 
@@ -86,7 +86,7 @@ class TestExamplesOfTheApiPage:
             assert message["receivedAt"] == RECEIVED_TEXT
 
     def test_the_batch_has_dates_with_one_digit_months(self) -> None:
-        """`2015-2-02T00:30:08.276Z` stands twice in the batch example, and must be read."""
+        """`2015-2-02T00:30:08.276Z` is in the batch example twice, and must be parsed."""
         messages = [read_payload(envelope) for envelope in take_in(example("Batch")).envelopes]
         assert [(message["originalTimestamp"], message["timestamp"]) for message in messages[2:]] == [
             ("2015-2-02T00:30:08.276Z", "2015-02-02T00:30:08.276Z"),
@@ -99,7 +99,7 @@ class TestExamplesOfTheApiPage:
 
 
 class TestPartialAcceptance:
-    """The page says: "Only messages without errors were published", where one or more in a batch had an error.
+    """The page: "Only messages without errors were published", where one or more in a batch had an error.
 
     https://segment.com/docs/connections/delivery-overview/#discarded-events (`multi_user_error`)
     """
@@ -152,7 +152,7 @@ class TestMaximumRequestSize:
         assert (error.limit, error.actual) == (32_768, 32_769)
 
     def test_a_single_call_of_32_kib(self) -> None:
-        """Here the message is the request, so it is the request that is refused."""
+        """Here the message is the request, so the request is rejected."""
         assert take_in(padded(32_768), endpoint="page").envelopes
         with pytest.raises(InvalidRequest) as caught:
             take_in(padded(32_769), endpoint="page")
@@ -199,7 +199,7 @@ class TestMessageIdLength:
 
 
 class TestDepth:
-    """Objects and arrays nest at most 64 levels below a message (ours: the documentation has no rule)."""
+    """Objects and arrays nest at most 64 levels below a message (a rule of trackcore: the documentation has none)."""
 
     @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
     def test_64_levels_are_allowed_and_65_are_not(self, opening: bytes, closing: bytes) -> None:
@@ -233,7 +233,7 @@ class TestDepth:
 
 
 class TestType:
-    """In a batch "each call must have an `type` property with a valid method name"; else the path says it."""
+    """In a batch "each call must have an `type` property with a valid method name"; else the path names the call."""
 
     @pytest.mark.parametrize("call", CALLS)
     @pytest.mark.parametrize("said", [None, "track", "Track", "batch", 5, {}])
@@ -345,7 +345,7 @@ class TestSelectingDestinations:
         assert stored(PAGE | {"integrations": flags})["integrations"] == flags
 
     def test_a_destination_may_refuse_old_messages(self) -> None:
-        """Historical import: not every destination takes events of the past."""
+        """Historical import: not every destination accepts events of the past."""
         picky = Destination(name="Mixpanel", max_age=timedelta(days=5))
         old, new = "2019-12-27T12:00:00.499Z", "2019-12-27T12:00:00.500Z"
         assert accept(PAGE | {"timestamp": old}, destinations=[picky]).destinations == ()

@@ -1,4 +1,4 @@
-"""The rules of JSON text: https://www.rfc-editor.org/rfc/rfc8259, and what real clients make of it."""
+"""The rules of JSON text: https://www.rfc-editor.org/rfc/rfc8259, and the texts of real clients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEAD = b'{"type":"page","userId":"u","x":'
 
 
 def refused(body: bytes, endpoint: Endpoint = "batch") -> InvalidRequest:
-    """Receive a body that must be refused as a whole."""
+    """Receive a body that must be rejected as a whole, and return the error."""
     with pytest.raises(InvalidRequest) as caught:
         take_in(body, endpoint=endpoint)
     return caught.value
 
 
 class TestStrictJson:
-    """Invalid JSON is answered with `400` (the API page, "Errors"), and the byte where it stops being JSON is told."""
+    """Invalid JSON is answered with `400` (the API page, "Errors"), and the byte of the fault."""
 
     @pytest.mark.parametrize(
         ("body", "position"),
@@ -59,7 +59,7 @@ class TestStrictJson:
 
     @pytest.mark.parametrize("text", [b"[NaN]", b'"a" "b"', b"{]"])
     def test_deep_text_is_no_hiding_place(self, text: bytes) -> None:
-        """What nests beyond any stack cannot be parsed, but it must not hide what is not JSON at all."""
+        """Nesting beyond any stack cannot be parsed, but it must not hide text that is not JSON at all."""
         body = b'{"batch":[],"unknown":' + b"[" * 190 + text + b"]" * 190 + b"}"
         assert refused(body).reason is Reason.INVALID_JSON
 
@@ -83,7 +83,7 @@ class TestByteOrderMark:
 
 
 class TestLoneSurrogates:
-    """A lone surrogate "does not encode a Unicode character" (RFC 8259, section 8.2), but Python and Node send it."""
+    """An unpaired surrogate "does not encode a Unicode character" (RFC 8259, section 8.2), but SDKs send it."""
 
     @pytest.mark.parametrize("endpoint", ENDPOINTS)
     def test_it_is_replaced_with_a_warning(self, endpoint: Endpoint) -> None:

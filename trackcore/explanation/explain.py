@@ -8,7 +8,6 @@ when the message came, what was decided stands, and the story says so.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -31,7 +30,17 @@ from trackcore.integrations import ALL, Decision, DecisionReason, Resolver
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.masking import mask_write_keys, masked_halves
 from trackcore.sinks import KeyLocation
-from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, kind_of, parse
+from trackcore.text.jsontext import (
+    BYTE_ORDER_MARK,
+    STRING,
+    any_value,
+    clean_text,
+    encode_json,
+    kind_of,
+    parse,
+    raw_fields,
+    raw_value,
+)
 from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
 
@@ -307,10 +316,6 @@ _LIMITED: Mapping[str, tuple[str, str]] = {
     Reason.MESSAGE_ID_TOO_LONG: ("message_id_chars", "characters"),
 }
 _SHARED = ("context", "integrations", "sentAt")
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_raw_value = msgspec.json.Decoder(msgspec.Raw)
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_any_value = msgspec.json.Decoder()
 
 
 def _limit(code: str, limits: Limits) -> tuple[int | None, str | None]:
@@ -336,14 +341,14 @@ def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
 
 
 def _shared_size(batch: bytes) -> int:
-    said, _ = parse(_raw_fields, batch)
+    said, _ = parse(raw_fields, batch)
     return sum(len(bytes(part)) for name, part in said.items() if name in _SHARED)
 
 
 def _depth(text: bytes) -> int:
     """Count the levels below the outermost one."""
     depth = deepest = 0
-    for byte in _STRINGS.sub(b"", text):
+    for byte in STRING.sub(b"", text):
         if byte in b"{[":
             depth += 1
             deepest = max(deepest, depth)
@@ -367,7 +372,7 @@ _MISSING = object()
 
 def _value_at(payload: bytes, path: str) -> Any:
     try:
-        value, _ = parse(_any_value, clean_text(payload))
+        value, _ = parse(any_value, clean_text(payload))
     except (msgspec.MsgspecError, InvalidRequest):
         return _MISSING
     for name in path.split("."):
@@ -379,7 +384,7 @@ def _value_at(payload: bytes, path: str) -> Any:
 
 def _position(payload: bytes) -> int | None:
     try:
-        parse(_raw_value, clean_text(payload))
+        parse(raw_value, clean_text(payload))
     except InvalidRequest as error:
         return error.position
     return None

@@ -7,7 +7,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 _MAX_CHARS = 200
-"""Longer text is no address, and is not remembered either."""
+"""Longer text cannot be an address and is not cached."""
 
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;]*)', re.IGNORECASE)
 _V4 = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?")
@@ -16,10 +16,10 @@ _BARE_V6 = re.compile(r"([0-9A-Fa-f:.]+)(?:%.*)?")
 
 
 def canonical_address(text: str | None) -> str | None:
-    """Return an address as RFC 5952 writes it; None for text that names no address.
+    """Return an address as RFC 5952 writes it; None for text without an address.
 
     A port, brackets, a zone, quotes and `for=` are dropped, and an IPv4 address that is mapped into IPv6 is unwrapped.
-    `unknown`, obfuscated names and addresses with leading zeros, which systems read differently, are no addresses.
+    The result is None for `unknown`, for obfuscated names, and for leading zeros, which systems interpret differently.
     """
     return _canonical(text) if text and len(text) <= _MAX_CHARS else None
 

@@ -1,14 +1,14 @@
-r"""Strict JSON, read with bounds: bytes in, Python values out, or `InvalidRequest` / `InvalidMessage`.
+r"""Strict JSON, parsed with bounds: bytes in, Python values out, or `InvalidRequest` / `InvalidMessage`.
 
-Theory.  msgspec does the parsing and refuses what RFC 8259 refuses (NaN, Infinity, trailing data).  Four things are
-left to us, because real clients send them, or because a parser may answer them with something else than its own error:
+Theory.  msgspec parses, and refuses what RFC 8259 refuses (NaN, Infinity, trailing data).  This module handles four
+things itself, because real clients send them, or because the parser may fail on them with another error than its own:
 
-- one byte order mark is dropped, and the whole text must be UTF-8: msgspec does not look inside the text it skips;
-- a *lone surrogate escape* (`"\ud800"`, sent by the Python and Node SDKs) is no character.  It is replaced by the
-  escape of U+FFFD, which has the same length, so that sizes and positions stay those of the client's text;
-- nesting: a parser recurses, so what nests deeper than it can follow is blanked out, again at the same length, and
-  depth itself is measured by passes over the brackets;
-- numbers beyond what Python will read (over 4,300 digits, or a float beyond 1.8e308) are our error.
+- one byte order mark is dropped, and the whole text must be UTF-8: msgspec does not validate the text that it skips;
+- an *unpaired surrogate escape* (`"\ud800"`, sent by the Python and Node SDKs) is replaced with the escape of U+FFFD,
+  which has the same length, so that sizes and positions stay those of the client's text;
+- nesting: the parser recurses, so a value that nests too deeply for it is overwritten, again at the same length, and
+  the depth itself is measured by passes over the brackets;
+- numbers that Python cannot read (over 4,300 digits, or a float beyond 1.8e308) raise `InvalidMessage`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _PARSER_DEPTH = 200
 _SURROGATE = re.compile(
     rb"(?<!\\)((?:\\\\)*+)\\u"  # after escaped backslashes, which begin no escape
     rb"(?:([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"  # a surrogate pair: left alone
-    rb"|[dD][89a-fA-F][0-9a-fA-F]{2})"  # a lone surrogate
+    rb"|[dD][89a-fA-F][0-9a-fA-F]{2})"  # an unpaired surrogate
 )
 _REPLACEMENT = rb"\ufffd"
 
 # The closing quote is optional, so that an unterminated string is one match to the end and the scan stays linear.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_STRING_OR_BRACKETS = re.compile(_STRING.pattern + rb"|[\[{]+|[\]}]+", re.DOTALL)
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_STRING_OR_BRACKETS = re.compile(STRING.pattern + rb"|[\[{]+|[\]}]+", re.DOTALL)
 _STEPS = bytes.maketrans(b"[]{}", bytes([1, 255, 1, 255]))  # as signed bytes: 1 and -1
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _POSITION = re.compile(r" \(byte (\d+)\)$")
@@ -56,15 +56,44 @@ _KINDS: Mapping[type, str] = {
 
 _PIECE_BYTES = 4_096
 
-_any_decoder = msgspec.json.Decoder()
+any_value = msgspec.json.Decoder()
+"""Decodes any JSON value into Python objects."""
+
+raw_value = msgspec.json.Decoder(msgspec.Raw)
+"""Checks a JSON text and leaves it as text."""
+
+raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""Decodes the names of an object and leaves the values as text."""
+
 encode_json = msgspec.json.Encoder().encode
-"""Give the JSON text of plain JSON values: UTF-8, no spaces."""
+"""Return the JSON text of plain JSON values: UTF-8, no spaces."""
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """The text of a request, before and after the repair that parsing needed.  Both have the same length."""
+
+    original: bytes
+    repaired: bytes
+
+    @property
+    def is_repaired(self) -> bool:
+        """Whether the two differ."""
+        return self.repaired is not self.original
+
+    def as_received(self, part: bytes | msgspec.Raw, start: int = 0) -> bytes:
+        """Return the original text of a part of the repaired text, searching it from position `start`."""
+        position = self.find(part, start)
+        return self.original[position : position + len(bytes(part))]
+
+    def find(self, part: bytes | msgspec.Raw, start: int = 0) -> int:
+        """Return the position of a part in both texts."""
+        return self.repaired.index(bytes(part), start)
 
 
 def foreign_encoding(start: bytes) -> str | None:
-    """Name the encoding of a JSON text that is not UTF-8, by its first four bytes; None for UTF-8, or what none shows.
+    """Return the encoding of a JSON text that is not UTF-8, by its first four bytes; None for UTF-8 or an unknown one.
 
-    JSON begins with a character of ASCII, so where its zeros are shows the width and the order (RFC 4627, section 3).
+    JSON begins with an ASCII character, so the places of the zeros show width and byte order (RFC 4627, section 3).
     """
     zeros = tuple(byte == 0 for byte in start[:4])
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or zeros.count(True) == 3:  # noqa: PLR2004
@@ -75,7 +104,7 @@ def foreign_encoding(start: bytes) -> str | None:
 
 
 def clean_text(body: bytes) -> bytes:
-    """Return `body` with a byte order mark blanked out, or raise `InvalidRequest` when it is not UTF-8."""
+    """Return `body` with spaces in place of a byte order mark.  Raises `InvalidRequest` when it is not UTF-8."""
     if body.isascii():
         return body
     _check_utf8(body)
@@ -83,7 +112,7 @@ def clean_text(body: bytes) -> bytes:
 
 
 def _check_utf8(text: bytes) -> None:
-    """Decode a text and forget it, a piece at a time: the pieces stay in the processor's cache, and cost a fourth."""
+    """Decode a text in pieces and drop the result: pieces stay in the processor's cache, and cost a fourth."""
     pieces = memoryview(text)
     start, end = 0, len(text)
     while start < end:
@@ -91,33 +120,31 @@ def _check_utf8(text: bytes) -> None:
         try:
             start += codecs.utf_8_decode(pieces[start : start + _PIECE_BYTES], "strict", is_last)[1]
         except UnicodeDecodeError as error:
-            detail = f"the text is not UTF-8{_said_of_encoding(text)}"
+            detail = f"the text is not UTF-8{_encoding_hint(text)}"
             raise _invalid_json(detail, start + error.start) from None
 
 
-def _said_of_encoding(text: bytes) -> str:
+def _encoding_hint(text: bytes) -> str:
     encoding = foreign_encoding(text)
     return "" if encoding is None else f", it looks like {encoding}; send UTF-8"
 
 
-def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, bytes]:
-    """Parse a whole request with `decoder`.
+def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, Text]:
+    """Parse a whole request with `decoder`, repairing its text if necessary, and return the value and the text.
 
-    Returns the value, and the text that it was parsed from: `text`, or as long a text with what had to be mended in it.
-    Raises `InvalidRequest`.  `msgspec.ValidationError` passes: only the caller knows what its decoder expects.
+    Raises `InvalidRequest`.  `msgspec.ValidationError` passes: only the caller knows the types of its decoder.
     """
-    mended = text
-    mends = {RecursionError: _blank_deep, msgspec.DecodeError: replace_surrogates}
+    repaired = text
     while True:
         try:
-            return decoder.decode(mended), mended
+            return decoder.decode(repaired), Text(text, repaired)
         except msgspec.ValidationError:
             raise
         except (msgspec.DecodeError, RecursionError) as error:
-            mend = mends.pop(type(error), None)
-            if mend is None:
+            repair = _blank_deep if isinstance(error, RecursionError) else replace_surrogates
+            broken, repaired = repaired, repair(repaired)
+            if repaired == broken:
                 raise _not_json(str(error), text) from None
-            mended = mend(mended)
 
 
 def _not_json(detail: str, text: bytes) -> InvalidRequest:
@@ -125,13 +152,13 @@ def _not_json(detail: str, text: bytes) -> InvalidRequest:
     position = int(found[1]) if found else len(text)
     if "trailing characters" in detail:
         position -= 1  # msgspec has stepped over the first of them
-    return _invalid_json(_POSITION.sub("", detail) + _said_of_encoding(text), position)
+    return _invalid_json(_POSITION.sub("", detail) + _encoding_hint(text), position)
 
 
 def parse_value(text: bytes | msgspec.Raw) -> Any:
-    """Parse text that is known to be well-formed.  Raises `InvalidMessage` for a number out of bounds."""
+    """Parse well-formed JSON.  Raises `InvalidMessage` for a number out of range."""
     try:
-        return _any_decoder.decode(text)
+        return any_value.decode(text)
     except msgspec.ValidationError:
         raise _number_out_of_range() from None
 
@@ -141,34 +168,34 @@ def _number_out_of_range() -> InvalidMessage:
 
 
 def is_deeper(text: bytes, levels: int) -> bool:
-    """Tell whether well-formed JSON nests more than `levels` brackets.
+    """Return whether well-formed JSON nests more than `levels` brackets.
 
-    Most text has not even that many opening brackets, so the usual answer costs two counts.  Else the brackets outside
-    of strings are kept as steps of one level up or down, and added up.
+    Most texts have fewer opening brackets than that, so two counts suffice.  Otherwise the brackets outside of strings
+    become steps of one level up or down, which are added up.
     """
     if text.count(b"{") + text.count(b"[") <= levels:
         return False
-    steps = array("b", _STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS))
+    steps = array("b", STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS))
     return max(accumulate(steps), default=0) > levels
 
 
 def replace_surrogates(text: bytes) -> bytes:
-    """Return JSON text with each lone surrogate escape replaced by that of U+FFFD, which has the same length."""
+    """Return JSON text with the escape of U+FFFD in place of each unpaired surrogate escape, at the same length."""
     return _SURROGATE.sub(lambda match: match[0] if match[2] else match[1] + _REPLACEMENT, text)
 
 
 def has_surrogate(text: bytes) -> bool:
-    """Tell whether JSON text holds the escape of a lone surrogate."""
+    """Return whether JSON text holds the escape of an unpaired surrogate."""
     return any(not match[2] for match in _SURROGATE.finditer(text))
 
 
 def kind_of(value: object) -> str:
-    """Name the JSON type of a value, with its article."""
+    """Return the name of the JSON type of a value, with its article."""
     return _KINDS.get(value.__class__, "something else")
 
 
 def _blank_deep(text: bytes, levels: int = _PARSER_DEPTH) -> bytes:
-    """Return JSON text in which what nests deeper than `levels` is a number and spaces, at the same length."""
+    """Return JSON text with a number and spaces in place of values nested deeper than `levels`, at the same length."""
     blanked = bytearray(text)
     depth = start = 0
     for token in _STRING_OR_BRACKETS.finditer(text):

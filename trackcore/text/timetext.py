@@ -1,24 +1,24 @@
-"""Times as text: what of the many forms in the field names one instant, and which.
+"""Parsing of times: the many forms that clients send, and the instants that they mean.
 
-Theory.  A time that cannot be read is never a reason to lose a message, so reading is lenient; but a time that could
-mean two instants is not guessed.  Read are:
+Theory.  A time that cannot be parsed is never a reason to lose a message, so the parser is lenient; but it does not
+guess where a time could mean two instants.  It accepts:
 
 - ISO 8601: dates complete (`2013-09-04`), by week (`2013-W36-3`), by day of the year (`2013-247`) and reduced (`2013`,
   `2013-09`, `2013-W36`: their first day); times down to a decimal fraction of seconds, minutes or hours; `24:00`; the
   second 60; both the extended and the basic form (`20130904T011519Z`), letters in either case, `+00` before a year.
   Digits alone (`2013`, `2013247`, `20130904`) are a date of 1900 to 2099: others are more likely to be a count of
-  something.  One-digit months, days and hours are read too (`2015-2-02T...` stands on the API page), and `/` in dates;
+  something.  One-digit months, days and hours are accepted too (the API page has `2015-2-02T...`), and `/` in dates;
 - between date and time `T`, `_` or white space, and any other one character before a time that has minutes and seconds;
 - `Z`, `UTC`, `GMT`, `UT` or an offset (`+01`, `+0100`, `+01:00`), with a name of the zone behind it (`Z[UTC]`,
   `+0100 CET`); AM and PM; a colon before `Z` (old Swift SDKs); decimal digits of any script;
-- the dates of HTTP and mail (RFC 9110, RFC 5322) with the obsolete forms, and what JavaScript, Java and Unix print for
-  a time in UTC, or with a numeric offset;
+- the dates of HTTP and mail (RFC 9110, RFC 5322) with the obsolete forms, and the forms that JavaScript, Java and Unix
+  print for a time in UTC, or with a numeric offset;
 - counts since 1970 by their number of digits: 9 or 10 are seconds, 12 or 13 milliseconds, 15 or 16 microseconds, 18 or
   19 nanoseconds, which is 1973 to 2286 in each; 14, 17 or 20 are `YYYYMMDDhhmmss` with up to six digits of its
   fraction, and 12 are `YYYYMMDDhhmm` where that is a time from 1990 to 2099;
 - `{"$date": ...}` of MongoDB.
 
-A time without an offset is taken as UTC; `has_offset` says which those are.  Digits beyond microseconds are dropped.
+A time without an offset is taken as UTC; `has_offset` identifies such times.  Digits beyond microseconds are dropped.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from trackcore.text.jsontext import encode_json
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _Reading: TypeAlias = tuple[datetime, bool] | None
-"""An instant in UTC and whether the text names its offset; None for what cannot be read."""
+"""An instant in UTC and whether the text has an offset; None if it cannot be parsed."""
 
 _from_iso_format = datetime.fromisoformat
 _is_regular = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d++)?(?:Z|[+-]\d\d:[0-5]\d)", re.ASCII).fullmatch
-"""The form of nearly all times, which Python reads fast.  It reads other forms too, and some of them wrong."""
+"""The form of nearly all times, which Python parses fast.  It parses other forms too, some of them wrongly."""
 
 _USUAL = len("2015-02-02T00:30:08.276Z")
-"""Of this length, with these signs in their places, Python reads nothing wrong, and no pattern has to look."""
+"""Python parses every text of this length with these signs in their places correctly, so no pattern is needed."""
 
 
 def parse_timestamp(value: object) -> datetime | None:
-    """Read a time from the wire as an aware datetime in UTC; return None when it cannot be read.
+    """Return a time from the wire as an aware datetime in UTC, or None if it cannot be parsed.
 
-    A number is read as its text would be, an object as MongoDB writes a date.
+    A number is parsed as its text would be, an object as a date of MongoDB.
     """
     if isinstance(value, str):
         if (len(value) == _USUAL and value[10] == "T" and value[19] == "." and value[23] == "Z") or _is_regular(value):
@@ -65,7 +65,7 @@ def parse_timestamp(value: object) -> datetime | None:
 
 
 def has_offset(value: object) -> bool:
-    """Return whether a time that can be read names its offset from UTC.  A count since 1970 does."""
+    """Return whether a time can be parsed and has an offset from UTC.  A count since 1970 has one."""
     reading = _read_text(value) if isinstance(value, str) else _read_other(value)
     return reading is not None and reading[1]
 
@@ -96,7 +96,7 @@ def _read_text(text: str) -> _Reading:
 
 
 def _plain(text: str) -> str:
-    """Return a text with the digits and signs of ASCII in place of those that mean the same in another script."""
+    """Return a text with ASCII digits and signs in place of their equivalents in other scripts."""
     characters = (str(int(char)) if char.isdecimal() else _SAME.get(char, char) for char in text)
     return "".join(" " if char.isspace() else char for char in characters).strip()
 
@@ -124,7 +124,7 @@ def _read_other(value: object) -> _Reading:
 # Counts since 1970, and digits that are a date
 
 
-# Repetitions are possessive: what two of them could share would be tried in every split, in quadratic time.
+# Repetitions are possessive: otherwise the text that two of them match would be split in every way, in quadratic time.
 _NUMBER = re.compile(r"([+-]?)([0-9]{9,20}+)(?:\.([0-9]++))?", re.ASCII)
 _DATE_OF_DIGITS = re.compile(r"[0-9]{4}(?:[0-9]{3,4})?", re.ASCII)
 _YEARS_OF_DIGITS = range(1900, 2100)
@@ -158,7 +158,7 @@ def _read_compact(digits: str, fraction: str) -> _Reading:
 
 
 def _digits_date(digits: str) -> date | None:
-    """Return the date that digits are: `YYYYMMDD`, `YYYYDDD`, or `YYYY` for its first day."""
+    """Return the date of digits: `YYYYMMDD`, `YYYYDDD`, or `YYYY` for its first day."""
     year, rest = int(digits[:4]), digits[4:]
     if len(rest) == _ORDINAL_DIGITS:
         return _day_of_year(year, int(rest))
@@ -246,7 +246,7 @@ _ENGLISH = tuple(
 
 
 def _english_date(match: re.Match[str]) -> date | None:
-    """Return the date, where the day of the week is right.  It also tells the century of a year of two digits."""
+    """Return the date if the day of the week is right.  That also decides the century of a year of two digits."""
     part = match.groupdict()
     month = _MONTHS.index(part["month"].lower()) + 1
     years = [int(part["year"])] if len(part["year"]) > 2 else [1900 + int(part["year"]), 2000 + int(part["year"])]  # noqa: PLR2004
@@ -293,9 +293,10 @@ def _instant(day: date | None, match: re.Match[str]) -> _Reading:
 
 
 def _since_midnight(hour: int, minute: int | None, second: int | None, fraction: str) -> timedelta | None:
-    """Return the time of day as what has passed since midnight, None for what is no time of day.
+    """Return the time of day as the time since midnight, or None if it is not valid.
 
-    The fraction is one of the last part that is there.  `24:00` and a second 60 are times of the next day and minute.
+    The fraction belongs to the last part that is present.  `24:00` and a second 60 are times of the next day and
+    minute.
     """
     if (minute or 0) > _LAST_MINUTE or (second or 0) > _LEAP_SECOND:
         return None

@@ -1,7 +1,7 @@
-"""Where an unexpected error comes from, in a form that is safe for a log.
+"""The origin of an unexpected error, in a form that is safe for a log.
 
-The text of an exception quotes what it is about: a setting, a header with its token, a message.  So of an error that
-nobody expected only its type and the places in the code are shown, never its text.
+The text of an exception may quote a setting, a header with its token, or a message.  So only the type of an unexpected
+error and the places in the code are shown, never its text.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ _PLACES = 8
 """How many places of one error are shown: the innermost ones."""
 
 _ERRORS = 8
-"""How many errors are shown of those that led to one, or are grouped in it."""
+"""How many errors are shown of those that led to one or are grouped in it."""
 
 
 def describe_unexpected(error: BaseException) -> str:
-    """Return the types of an error and of those behind it, each with where in the code it was raised, on one line.
+    """Return the types of an error and of its causes, each with the places where it was raised, on one line.
 
     KeyError at crm.py:12 in send, crm.py:40 in _post; after TimeoutError at crm.py:38 in _post
     """
-    errors = list(_with_those_behind(error))
+    errors = list(_with_causes(error))
     shown = [_shown(each) for each in errors[:_ERRORS]]
     if len(errors) > _ERRORS:
         shown.append(f"{len(errors) - _ERRORS} more")
@@ -43,7 +43,7 @@ def _printable(text: str) -> str:
 
 
 def _places(error: BaseException) -> Iterator[str]:
-    """Yield where an error passed through, outermost first, as `file:line in function`."""
+    """Yield the places that an error passed through, outermost first, as `file:line in function`."""
     step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
@@ -52,8 +52,8 @@ def _places(error: BaseException) -> Iterator[str]:
         step = step.tb_next
 
 
-def _with_those_behind(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, those that are grouped in it, and those that led to it; each once, as they may form a ring."""
+def _with_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, those that are grouped in it, and its causes; each once, since they may form a cycle."""
     seen: set[int] = set()
     waiting = deque([error])
     while waiting:
@@ -64,6 +64,6 @@ def _with_those_behind(error: BaseException) -> Iterator[BaseException]:
         yield each
         if isinstance(each, BaseExceptionGroup):
             waiting.extend(each.exceptions)
-        behind = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-        if behind is not None:
-            waiting.append(behind)
+        cause = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        if cause is not None:
+            waiting.append(cause)

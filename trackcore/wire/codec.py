@@ -3,24 +3,26 @@
 Its contract: for *any* bytes, decoding returns a message or raises `InvalidRequest` or `InvalidMessage`; anything
 else is a bug.  For every message that keeps the rules, `decode_message(encode_message(message)) == message`.
 
-The rules are those of `trackcore.wire.rules`; what reaches cattrs has passed them, so cattrs only maps names and never
-coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, an unknown one lies in `extra`.
+The rules are those of `trackcore.wire.rules`.  A wire object has passed them before cattrs structures it, so cattrs
+only maps names and never coerces a value: `user_id` is `userId` on the wire, an absent field is `None`, and an unknown
+one is in `extra`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 import msgspec
 from cattrs import Converter
+from cattrs.fns import identity
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
+from trackcore.fields import Kind
 from trackcore.limits import DEFAULT_LIMITS, Limits
-from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
+from trackcore.messages import FIELDS, MESSAGE_TYPES, Batch, Message
 from trackcore.text.jsontext import encode_json, replace_surrogates
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, JSONObject
@@ -28,27 +30,16 @@ from trackcore.wire.plainjson import plain_object
 from trackcore.wire.request import Request, parse_request
 from trackcore.wire.rules import CALLS, check_message, check_message_id, decode_item, is_write_key, too_many_messages
 
-MESSAGE_TYPES: dict[Call, type[Message]] = {
-    "identify": Identify,
-    "track": Track,
-    "page": Page,
-    "screen": Screen,
-    "group": Group,
-    "alias": Alias,
-}
-TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at")
-"""The attributes that are times."""
-
 CALL_OF: dict[type[Message], Call] = {message_type: call for call, message_type in MESSAGE_TYPES.items()}
 
 
 def decode_message(body: bytes, call: Call | None = None, limits: Limits = DEFAULT_LIMITS) -> Message:
-    """Decode one message.  Without `call` the message must say its `type`; with it, the call decides.
+    """Decode one message.  Without `call` the message needs a `type`; with it, `type` is ignored.
 
     Raises:
         InvalidRequest: the bytes are not one JSON object within the limits.
         InvalidMessage: the message breaks a rule of its call.
-        ValueError: there is no such call.
+        ValueError: the call does not exist.
     """
     if call is not None and call not in CALLS:
         raise ValueError(f"{call!r} is not a call; expected one of {', '.join(sorted(CALLS))}")
@@ -78,22 +69,22 @@ def decode_batch(body: bytes, limits: Limits = DEFAULT_LIMITS) -> Batch:
 
 
 def encode_message(message: Message) -> bytes:
-    """Encode one message as it goes over the wire, its `type` included.
+    """Encode one message for the wire, including its `type`.
 
-    As in JavaScript, NaN and infinity become null; a lone surrogate becomes U+FFFD, written as an escape.  What else of
-    Python has a JSON form is told by `trackcore.wire.plainjson`.
+    As in JavaScript, NaN and infinity become null; an unpaired surrogate becomes U+FFFD, written as an escape.  The
+    JSON forms of other Python values are listed in `trackcore.wire.plainjson`.
 
     Raises:
-        InvalidMessage: a free-form part holds something that has no JSON form.
+        InvalidMessage: a free-form part holds a value that has no JSON form.
         TypeError: it is not a message.
     """
     return replace_surrogates(encode_as_given(message)[0])
 
 
 def encode_as_given(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
-    """Encode one message as SDKs do: a lone surrogate stays, as an escape.
+    """Encode one message as SDKs do: an unpaired surrogate stays, as an escape.
 
-    Returns the text, and what had to be replaced in it.  Raises `InvalidMessage` as `encode_message` does.
+    Returns the text, and warnings about replaced values.  Raises `InvalidMessage` as `encode_message` does.
     """
     not_finite: list[str] = []
     text = _encode(_as_plain(message, not_finite))
@@ -117,16 +108,16 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def structure_message(message: JSONObject) -> Message:
-    """Make a typed message from a wire object that keeps the rules, such as one that was stored.
+    """Build a typed message from a wire object that keeps the rules, such as a stored one.
 
-    What the documentation does not know is kept in `extra`.  A `writeKey`, also by almost that name, is dropped: it
-    belongs to its request, and is the credential of the source.
+    Fields that the documentation does not know are kept in `extra`.  A `writeKey`, or a near miss of that name, is
+    dropped: it belongs to its request, and is the credential of the source.
     """
     return _converter.structure(message, MESSAGE_TYPES[message["type"]])
 
 
 def unstructure_message(message: Message) -> JSONObject:
-    """Make a wire object from a typed message.  Raises `TypeError` for anything else."""
+    """Build a wire object from a typed message.  Raises `TypeError` for any other value."""
     if message.__class__ not in CALL_OF:
         _check_subclass(type(message))
     wire_object: JSONObject = _converter.unstructure(message)
@@ -134,7 +125,7 @@ def unstructure_message(message: Message) -> JSONObject:
 
 
 def _check_subclass(kind: type) -> None:
-    """Accept a class of one's own if it has the fields of a message and no other.  Raises `TypeError`."""
+    """Accept a subclass of a message if it adds no fields.  Raises `TypeError`."""
     base = next((known for known in kind.__mro__ if known in CALL_OF), None)
     if base is None:
         raise TypeError(f"{kind.__name__} is not a message; expected one of {_MESSAGE_LIST}")
@@ -148,7 +139,7 @@ _MESSAGE_LIST = ", ".join(message_type.__name__ for message_type in MESSAGE_TYPE
 
 
 def _as_plain(message: Message, not_finite: list[str]) -> JSONObject:
-    """Make a wire object of plain JSON.  Bytes are base64 where any value may stand, and refused where text must."""
+    """Build a wire object of plain JSON.  Bytes become base64 in free-form parts, and are refused in text fields."""
     wire_object = unstructure_message(message)
     for name, value in wire_object.items():
         if isinstance(value, bytes | bytearray | memoryview) and name not in message.extra:
@@ -161,36 +152,33 @@ def _not_finite_in(paths: list[str]) -> str:
     return "null was written for a number that is not finite" + (f", in {len(paths)} places" if len(paths) > 1 else "")
 
 
-def wire_name(attribute: str) -> str:
-    """Give the wire name of an attribute: `user_id` is `userId`."""
-    first, *rest = attribute.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
 _converter = Converter(detailed_validation=False)
+_as_checked = _converter.get_structure_hook(Any)
+"""The hook for values that have passed the rules: cattrs must not coerce them."""
 
 
-def _configure(message_type: type[Message]) -> None:
-    """Teach the converter the wire names of one message type, and to keep what it does not know in `extra`."""
-    names = {field.name: wire_name(field.name) for field in attrs.fields(message_type) if field.name != "extra"}
-    known = frozenset(names.values()) | {"type"}
-    structure = make_dict_structure_fn(
-        message_type,
-        _converter,
-        **_overrides({name: override(rename=wire, struct_hook=_hook(name)) for name, wire in names.items()}),
-    )
-    unstructure = make_dict_unstructure_fn(
-        message_type,
-        _converter,
-        **_overrides(
-            {name: override(rename=wire, omit_if_default=True, unstruct_hook=_as_it_is) for name, wire in names.items()}
-        ),
-    )
-    call = CALL_OF[message_type]
+def _configure(call: Call, message_type: type[Message]) -> None:
+    """Register the wire names of one message type; other fields go to `extra` and come from it."""
+    names = frozenset(field.wire_name for field in FIELDS[call])
+    times = frozenset(field.wire_name for field in FIELDS[call] if field.kind is Kind.TIME)
+    overrides: dict[str, Any] = {
+        field.name: override(
+            rename=field.wire_name, omit_if_default=True, struct_hook=_as_checked, unstruct_hook=identity
+        )
+        for field in FIELDS[call]
+    }
+    structure = make_dict_structure_fn(message_type, _converter, **overrides, extra=override(struct_hook=_as_checked))
+    unstructure = make_dict_unstructure_fn(message_type, _converter, **overrides, extra=override(omit=True))
 
     def structure_all(message: JSONObject, _: Any) -> Message:
-        extra = {name: value for name, value in message.items() if name not in known and not is_write_key(name)}
-        return attrs.evolve(structure(message, message_type), extra=extra)
+        extra: JSONObject = {}
+        known: JSONObject = {"extra": extra}
+        for name, value in message.items():
+            if name in names:
+                known[name] = time_text(value) if name in times else value
+            elif name != "type" and not is_write_key(name):
+                extra[name] = value
+        return structure(known, message_type)
 
     def unstructure_all(message: Message) -> JSONObject:
         extra = {name: value for name, value in message.extra.items() if not is_write_key(name)}
@@ -200,22 +188,8 @@ def _configure(message_type: type[Message]) -> None:
     _converter.register_unstructure_hook(message_type, unstructure_all)
 
 
-def _overrides(overrides: dict[str, Any]) -> Any:
-    """Give the overrides of each wired attribute, and leave `extra` out: it is no field of the wire."""
-    return {**overrides, "extra": override(omit=True)}
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _hook(attribute: str) -> Callable[[Any, Any], Any]:
-    """Choose how a checked value is taken: a time as its text, anything else as it is."""
-    return (lambda value, _: time_text(value)) if attribute in TIMES else (lambda value, _: _as_it_is(value))
-
-
-for _message_type in MESSAGE_TYPES.values():
-    _configure(_message_type)
+for _call, _message_type in MESSAGE_TYPES.items():
+    _configure(_call, _message_type)
 
 
 def _decode_nth(request: Request, index: int, limits: Limits) -> Message:
@@ -238,6 +212,6 @@ def _encode(wire_object: JSONObject) -> bytes:
         try:
             return encode_json(wire_object)
         except UnicodeEncodeError:
-            return json.dumps(wire_object).encode()  # a lone surrogate is no character, but ASCII text has an escape
+            return json.dumps(wire_object).encode()  # UTF-8 has no unpaired surrogate, but ASCII text has its escape
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=str(error)) from error

@@ -1,12 +1,11 @@
-"""The fast way to read a message: into a typed struct, which only a message that keeps the rules fits into.
+"""The hot path for reading a message: a typed struct into which only a message that keeps the rules can be decoded.
 
-Theory.  Decoding into the struct *is* the check: msgspec refuses a field of the wrong type, an empty id, a field that
-is not known; ids of blanks alone are looked for beside.  Nearly all messages fit, and are then read, changed and
-written again without a dict between.  What does not fit is read once more by the rules of `trackcore.wire.rules`, field
-by field, and either normalized or rejected with a reason.  So there are two code paths with one result: a property test
-holds that a message that passes the fast one would come out of the other one just the same.
+Theory.  Decoding into the struct *is* the check: msgspec refuses a field of the wrong type, an empty id, and an unknown
+field; blank ids are checked separately.  Nearly all messages fit, and are then read, changed and written without a
+dict.  Any other message is decoded again by `trackcore.wire.rules`, field by field, and either normalized or rejected
+with a reason.  So there are two code paths with one result: a property test checks that they agree.
 
-(An attrs object for each message would cost more than half of what parsing it does; a dict, as much again.)
+(An attrs object for each message would cost more than half of its parsing; a dict, as much again.)
 """
 
 from __future__ import annotations
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import msgspec
 
 from trackcore.errors import MessageWarning
+from trackcore.fields import Kind
 from trackcore.limits import Limits
+from trackcore.messages import FIELDS
 from trackcore.text.blanks import is_blank
 from trackcore.text.jsontext import encode_json
 from trackcore.timestamps import time_text
@@ -26,7 +27,7 @@ from trackcore.wire.rules import check_message, check_size, decode_object, is_wr
 
 
 def _nested(levels: int) -> Any:
-    """Make the type of a JSON value that has at most so many levels of arrays and objects."""
+    """Return the type of a JSON value with at most so many levels of arrays and objects."""
     value: Any = bool | int | float | str | None
     for _ in range(levels):
         value = bool | int | float | str | list[value] | dict[str, value] | None
@@ -34,59 +35,78 @@ def _nested(levels: int) -> Any:
 
 
 LEVELS = 8
-"""How deep a message may nest to be read the fast way: deeper than messages do, and not deep enough to do harm."""
+"""How deep a message may nest on this path: deeper than real messages, and not deep enough to do harm."""
 
 if TYPE_CHECKING:
     Value: TypeAlias = Any
 else:
-    Value = _nested(LEVELS - 2)  # the message itself, and the object that the value lies in, are levels too
+    Value = _nested(LEVELS - 2)  # the message, and the object that the value is in, are levels too
 
 Text: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)] | None
 Object: TypeAlias = dict[str, Value] | None
 
 ABSENT = msgspec.Raw()
 
+_TYPES: Mapping[Kind, tuple[Any, Any]] = dict.fromkeys(Kind, (Text, None)) | {
+    Kind.OBJECT: (Object, None),
+    Kind.CONTEXT: (Object, None),
+    Kind.INTEGRATIONS: (msgspec.Raw, ABSENT),
+}
+"""The type of a field in the struct, and its default, which is what an absent field is.
 
-class MessageStruct(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A message of any call on its way from the wire to an envelope.
+`integrations` is left as JSON text, since most messages of a request have the same text."""
 
-    None is absent.  `integrations` is still JSON text, since the messages of a request mostly share it to the letter.
-    The last four fields are no business of ours; they are here because many SDKs send them.
-    """
+_BY_NAME = {field.name: field for fields in FIELDS.values() for field in fields}
 
-    type: Call | None = None
-    message_id: Text = None
-    user_id: Text = None
-    anonymous_id: Text = None
-    event: Text = None
-    name: Text = None
-    category: Text = None
-    group_id: Text = None
-    previous_id: Text = None
-    properties: Object = None
-    traits: Object = None
-    context: Object = None
-    integrations: msgspec.Raw = ABSENT
-    timestamp: Text = None
-    original_timestamp: Text = None
-    sent_at: Text = None
-    received_at: Text = None
-    write_key: Text = None
-    metadata: Value = msgspec.field(name="_metadata", default=msgspec.UNSET)
-    channel: Value = msgspec.UNSET
-    version: Value = msgspec.UNSET
-    project_id: Value = msgspec.UNSET
+if TYPE_CHECKING:
+
+    class MessageStruct(msgspec.Struct):
+        """A message of any call on its way from the wire to an envelope: all fields of all calls.
+
+        Type checkers see only those that are accessed by name.
+        """
+
+        type: Call | None
+        message_id: str | None
+        user_id: str | None
+        anonymous_id: str | None
+        context: JSONObject | None
+        integrations: msgspec.Raw
+        timestamp: str | None
+        original_timestamp: str | None
+        sent_at: str | None
+        received_at: str | None
+        write_key: str | None
+
+        def __init__(self, **fields: Any) -> None: ...
+
+else:
+    MessageStruct = msgspec.defstruct(
+        "MessageStruct",
+        [
+            ("type", Call | None, None),
+            *((field.name, *_TYPES[field.kind]) for field in sorted(_BY_NAME.values(), key=lambda field: field.kind)),
+            ("write_key", Text, None),
+            # Many SDKs send these four; they are not interpreted.
+            ("metadata", Value, msgspec.field(name="_metadata", default=msgspec.UNSET)),
+            *((name, Value, msgspec.UNSET) for name in ("channel", "version", "project_id")),
+        ],
+        rename="camel",
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
 
 
 Reading: TypeAlias = tuple[Call, MessageStruct, JSONObject | None]
-"""A message that was read: its call, the message, and those of its fields that the struct does not have."""
+"""The call, the message, and the fields that the struct does not have (None: there are none)."""
 
 
 def read_message(text: bytes, call: Call | None, limits: Limits, warnings: list[MessageWarning]) -> Reading:
     """Read the source text of one message.
 
-    `call` is the one that the path names, None in a batch.  What was mended with a loss is added to `warnings`.  Raises
-    `InvalidMessage`.
+    `call` is the one that the path names, None in a batch.  Warnings about lossy normalizations are appended to
+    `warnings`.  Raises `InvalidMessage`.
     """
     if len(text) > limits.message_bytes or limits.depth < LEVELS:
         check_size(text, limits)
@@ -103,7 +123,7 @@ def read_message(text: bytes, call: Call | None, limits: Limits, warnings: list[
     if call is None or (user_id is None and anonymous_id is None):
         return decode_lenient(text, call, warnings)
     required = getattr(message, _REQUIRED.get(call, "type"))
-    # A text that begins with a letter, a digit or a sign of ASCII is not blank; only of others is each character read.
+    # Text that begins with an ASCII letter, digit or sign is not blank; only other texts are scanned.
     if (
         required is None
         or not ("!" <= required < "\x7f" or not is_blank(required))
@@ -116,7 +136,7 @@ def read_message(text: bytes, call: Call | None, limits: Limits, warnings: list[
 
 
 def decode_lenient(text: bytes, call: Call | None, warnings: list[MessageWarning]) -> Reading:
-    """Read a message by the rules of `trackcore.wire.rules`.  Raises `InvalidMessage`."""
+    """Decode a message by the rules of `trackcore.wire.rules`.  Raises `InvalidMessage`."""
     wire_object = decode_object(text)
     call = check_message(wire_object, call, warnings)
     known: dict[str, Any] = {}
@@ -142,19 +162,21 @@ def decode_lenient(text: bytes, call: Call | None, warnings: list[MessageWarning
 
 
 def write_message(message: MessageStruct, extra: JSONObject | None) -> bytes:
-    """Write a message as JSON text, its other fields behind those of the struct."""
+    """Return a message as JSON text, with its other fields behind those of the struct."""
     payload = encode_json(message)
     return payload[:-1] + b"," + encode_json(extra)[1:] if extra else payload
 
 
-_REQUIRED: Mapping[Call, str] = {"track": "event", "group": "group_id", "alias": "previous_id"}
-"""What a message of a call must have; of any other it is its `type`, which is there already."""
+_REQUIRED: Mapping[Call, str] = {
+    call: field.name for call, fields in FIELDS.items() for field in fields if field.missing
+}
+"""The attribute that a message of a call must have; for the other calls `type` is checked, which is set already."""
 
 _decode = msgspec.json.Decoder(MessageStruct).decode
 
-_TIMES = frozenset({"timestamp", "originalTimestamp", "sentAt", "receivedAt"})
+_TIMES = frozenset(field.wire_name for field in _BY_NAME.values() if field.kind is Kind.TIME)
 _KINDS: Mapping[Any, type | None] = {Text: str, Call | None: str, Object: dict, msgspec.Raw: msgspec.Raw, Value: None}
 _FIELDS: Mapping[str, tuple[str, type | None]] = {
     field.encode_name: (field.name, _KINDS[field.type]) for field in msgspec.structs.fields(MessageStruct)
 }
-"""Of each field on the wire: the attribute it is, and the type it has there (None: any)."""
+"""By the wire name of a field: its attribute, and the type that its value has there (None: any)."""

@@ -1,14 +1,14 @@
-"""What Python has for a value, as plain JSON: for messages that are made in this process.
+"""Conversion of Python values to plain JSON, for messages that are made in this process.
 
-Theory.  msgspec writes more than JSON's own types, and so do we: a datetime, date, time and timedelta as ISO 8601, a
-UUID as text, a Decimal as its digits in a string, an enum as its value, bytes as base64, a tuple or a set as an array,
-an attrs or data class as an object.  Four things it does with a loss, without a word, and they are decided here:
+Theory.  msgspec encodes more than JSON's own types, and so does this module: a datetime, date, time and timedelta as
+ISO 8601, a UUID as text, a Decimal as its digits in a string, an enum as its value, bytes as base64, a tuple or a set
+as an array, an attrs or data class as an object.  msgspec loses data silently in four cases, which are decided here:
 
 - NaN and infinity have no JSON form: they become null, as in JavaScript, and the place is reported;
 - a field whose name begins with an underscore is a field: `attrs.asdict` and `dataclasses.asdict` have it too;
 - keys are text in JSON: `True` is `"true"` as a client would write it, NaN is refused, and so are two keys that would
   become one;
-- what contains itself, or nests too deeply to be followed, is refused by name.
+- a value that contains itself, or nests too deeply, is refused with its path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_LEVELS = 200
 
 
 def plain_object(values: JSONObject, not_finite: list[str]) -> JSONObject:
-    """Return `values` as plain JSON; the paths of what became null for want of a JSON form go into `not_finite`.
+    """Return `values` as plain JSON; the paths of numbers that became null are appended to `not_finite`.
 
     Raises:
         InvalidMessage: a value has no JSON form; its path names it.
@@ -55,7 +55,7 @@ def _plain(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
 
 
 def _converted(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
-    """Return what is not of JSON's own types, by the first rule that fits."""
+    """Return the JSON form of a value of another type, by the first rule that fits."""
     if _is_not_finite(value):
         not_finite.append(path)
         return None
@@ -85,7 +85,7 @@ def _checked_int(value: int, path: str) -> int:
 
 
 _MAX_DIGITS = 4300
-"""What Python converts from text (`sys.int_info.default_max_str_digits`), and so what a body may have."""
+"""The limit of Python for converting text (`sys.int_info.default_max_str_digits`), and so the limit of a body."""
 
 _INT_BOUND = 10**_MAX_DIGITS
 
@@ -136,7 +136,7 @@ def _name_of(key: Any, path: str) -> str:
 
 
 def _fields_of(value: Any) -> list[tuple[str, Any]] | None:
-    """Return the fields of an attrs or data class with their values, those that are unset left out; else None."""
+    """Return the fields of an attrs or data class with their values, without unset ones; None for other values."""
     kind = type(value)
     if attrs.has(kind):
         names: list[str] = [field.name for field in attrs.fields(kind)]
@@ -148,7 +148,7 @@ def _fields_of(value: Any) -> list[tuple[str, Any]] | None:
 
 
 def _as_base(value: Any) -> str | int | float:
-    """Take a subclass of a JSON type as that type: Markup, Django's SafeString, numpy's float64."""
+    """Return an instance of a subclass of a JSON type as that type: Markup, Django's SafeString, numpy's float64."""
     bases: tuple[tuple[type, Callable[[Any], Any]], ...] = (
         (str, str.__str__),
         (int, int.__int__),

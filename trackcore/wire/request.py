@@ -1,13 +1,13 @@
-"""A request body taken apart: the source text of each message, and what a batch says for all of them.
+"""Parsing of a request body: the source text of each message, and the fields of a batch that all of them share.
 
-Theory.  The messages of a batch are skipped over, not decoded: msgspec gives the source text of each.  So each is later
-decoded by itself, its size is measured on its own bytes, and its faults stay its own.
+Theory.  The messages of a batch are not decoded here: msgspec skips them and returns the source text of each.  So each
+is decoded by itself later, its size is measured on its own bytes, and its errors do not affect the others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, get_args
 
@@ -17,7 +17,17 @@ import msgspec
 from trackcore.credentials import write_key
 from trackcore.errors import InvalidMessage, InvalidRequest, MessageWarning, Reason
 from trackcore.limits import Limits
-from trackcore.text.jsontext import clean_text, has_surrogate, is_deeper, kind_of, parse, parse_value
+from trackcore.text.jsontext import (
+    Text,
+    clean_text,
+    has_surrogate,
+    is_deeper,
+    kind_of,
+    parse,
+    parse_value,
+    raw_fields,
+    raw_value,
+)
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
 from trackcore.wire.rules import (
@@ -32,18 +42,18 @@ from trackcore.wire.rules import (
 
 @attrs.frozen(kw_only=True)
 class Request:
-    """A body taken apart.
+    """A parsed body.
 
     `items` are the source texts of the messages.  `context`, `integrations`, `sent_at` and `write_key` are those of a
-    batch; `invalid` is what is wrong with the first two, and then holds for each of its messages.  `call` is None in a
-    batch, where each message says its own.
+    batch; `invalid` is an error in the first two, which then holds for each message.  `call` is None in a batch, where
+    each message has its own `type`.
 
-    Where the body had to be mended to be parsed at all, `received` has the source texts as they came, and
-    `shared_surrogate` says that a lone surrogate stood in what the batch says for all.  `shared` has the source texts
-    of the latter, as they came, by name.
+    Where the body had to be repaired to be parsed at all, `received` has the source texts of the messages as received,
+    and `shared_surrogate` is true if an unpaired surrogate was in the fields of the batch.  `shared` has the source
+    texts of these fields as received, by name.
 
-    `shared_warnings` are about what the batch has for all its messages.  `own_warnings` has those of each message that
-    were found before its text was written; it is empty where there are none.
+    `shared_warnings` are about the fields of the batch.  `own_warnings` has, for each message, the warnings that were
+    found before its text was written; it is empty where there are none.
     """
 
     call: Call | None
@@ -60,10 +70,10 @@ class Request:
     own_warnings: tuple[tuple[MessageWarning, ...], ...] = ()
 
     def batch_fields(self, limits: Limits, times: int) -> bytes | None:
-        """Give what a batch said for all its messages, as a JSON object; None for a single message.
+        """Return the batch-level fields as a JSON object; None for a single message.
 
-        It is to be kept with so many of them; it is empty (no object, not even `{}`) where that would come to more than
-        may be shared.
+        They are stored with each of `times` messages.  The result is empty (not even `{}`) where that would exceed
+        `Limits.shared_bytes`.
         """
         if self.call is not None:
             return None
@@ -72,7 +82,7 @@ class Request:
 
 
 def batch_of_one(batch_fields: bytes, message: bytes) -> bytes:
-    """Put a message back into its batch, of which it is the only one then; an array of messages likewise."""
+    """Rebuild a batch around its fields and one message, or an array of messages."""
     messages = message if message.lstrip().startswith(b"[") else b"[%b]" % message
     return b'{"batch":%b%b' % (messages, b"}" if batch_fields == b"{}" else b"," + batch_fields[1:])
 
@@ -81,22 +91,22 @@ ENDPOINTS: frozenset[Endpoint] = frozenset(get_args(Endpoint))
 
 
 def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
-    """Take a body apart.
+    """Parse a body.
 
     Raises:
-        InvalidRequest: the body is of no use as a whole.
-        ValueError: there is no such endpoint.
+        InvalidRequest: the body is unusable as a whole.
+        ValueError: the endpoint does not exist.
     """
     if endpoint not in ENDPOINTS:
         raise ValueError(f"{endpoint!r} is not an endpoint; expected one of {', '.join(sorted(ENDPOINTS))}")
     if len(body) > limits.request_bytes:
         raise body_too_large(limits.request_bytes, len(body))
-    text = clean_text(body)
-    return _parse_batch(text, limits) if endpoint == "batch" else _parse_single(text, endpoint, limits)
+    body = clean_text(body)
+    return _parse_batch(body, limits) if endpoint == "batch" else _parse_single(body, endpoint, limits)
 
 
 def body_too_large(limit: int, actual: int | None) -> InvalidRequest:
-    """Say that a body is too large; `actual` is None where reading stopped before its end."""
+    """Build the error for an oversized body; `actual` is None where reading stopped before its end."""
     return InvalidRequest(
         reason=Reason.BODY_TOO_LARGE,
         detail=f"the request is larger than {limit} bytes",
@@ -106,19 +116,19 @@ def body_too_large(limit: int, actual: int | None) -> InvalidRequest:
 
 
 def peek(item: bytes | msgspec.Raw, field: str) -> Any:
-    """Read one field of a message that may be bad in any way; None when that is not possible."""
+    """Return one field of a possibly malformed message, or None."""
     try:
-        return msgspec.json.decode(_raw_fields.decode(item)[field])
+        return msgspec.json.decode(raw_fields.decode(item)[field])
     except (msgspec.MsgspecError, ValueError, RecursionError, KeyError):
         return None
 
 
 def hint_of_write_key(body: bytes, request: Request, limits: Limits) -> str:
-    """Return what is to be said of a request that names no write key, but has one by almost that name; else nothing.
+    """Return a hint for a request without a write key that has one under a similar name; empty if there is none.
 
-    `body` is the one that `request` was made from.
+    `body` is the one that `request` was parsed from.
     """
-    of_request, _ = parse(_raw_fields, clean_text(body))
+    of_request, _ = parse(raw_fields, clean_text(body))
     for fields in chain([of_request], map(_fields, request.items[: limits.batch_messages])):
         near = (name for name in fields if is_near_miss(name, "writeKey"))
         if found := hint((name for name in near if write_key(_lenient_value(fields[name]))), "writeKey"):
@@ -127,7 +137,7 @@ def hint_of_write_key(body: bytes, request: Request, limits: Limits) -> str:
 
 
 def key_in_broken_body(body: bytes) -> WriteKey | None:
-    """Find the write key in a body that may not even be JSON, such as one with NaN from a Python SDK.
+    """Return the write key in a body that may not even be JSON, such as one with NaN from a Python SDK.
 
     The last one counts, as in JSON; in a batch it is that of the envelope or of the last message.
     """
@@ -140,7 +150,7 @@ _NULL = msgspec.Raw(b"null")
 
 
 class _BatchEnvelope(msgspec.Struct, rename="camel"):
-    """What matters of a batch.  Everything is left as text until it is known to be within its limits."""
+    """The fields of a batch that are read.  They stay text until they are known to be within their limits."""
 
     batch: list[msgspec.Raw]
     context: msgspec.Raw = _NULL
@@ -150,7 +160,7 @@ class _BatchEnvelope(msgspec.Struct, rename="camel"):
 
 
 class _KnownEnvelope(_BatchEnvelope, rename="camel", forbid_unknown_fields=True):
-    """A batch with no other fields than SDKs write into it.  Only in others are near misses looked for."""
+    """A batch with no other fields than those SDKs send.  Near misses are searched only in other batches."""
 
     message_id: msgspec.Raw = _NULL
     timestamp: msgspec.Raw = _NULL
@@ -159,31 +169,33 @@ class _KnownEnvelope(_BatchEnvelope, rename="camel", forbid_unknown_fields=True)
 
 _envelope = msgspec.json.Decoder(_BatchEnvelope)
 _known_envelope = msgspec.json.Decoder(_KnownEnvelope)
-_raw_value = msgspec.json.Decoder(msgspec.Raw)
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def _parse_single(text: bytes, call: Call, limits: Limits) -> Request:
-    item, mended = parse(_raw_value, text)
+def _parse_single(body: bytes, call: Call, limits: Limits) -> Request:
+    item, text = parse(raw_value, body)
     source = bytes(item)
     if not source.startswith(b"{"):
         raise _body_not_object(source)
     if len(source) > limits.message_bytes:
         error = message_too_large(limits.message_bytes, len(source))
         raise InvalidRequest(reason=error.reason, detail=error.detail, limit=error.limit, actual=error.actual)
-    received = None if mended is text else (_as_received(source, mended, text),)
-    return Request(call=call, items=(source,), received=received)
+    return Request(call=call, items=(source,), received=(text.as_received(source),) if text.is_repaired else None)
 
 
-def _parse_batch(text: bytes, limits: Limits) -> Request:
-    envelope, mended, warnings = _parse_envelope(text)
+def _parse_batch(body: bytes, limits: Limits) -> Request:
+    envelope, text, warnings = _parse_envelope(body)
     context = integrations = invalid = None
+    shared = {name: part for name, part in _shared_parts(envelope) if part is not _NULL}
     try:
-        _check_growth(envelope, limits)
+        _check_growth(len(envelope.batch), shared.values(), limits)
         context = _shared_object("context", envelope.context, limits)
         integrations = _shared_object("integrations", envelope.integrations, limits)
     except InvalidMessage as error:
-        invalid = attrs.evolve(error, detail=f"in what the batch shares: {error.detail}")
+        invalid = attrs.evolve(error, detail=f"in the fields of the batch: {error.detail}")
+    received = None
+    if text.is_repaired:
+        received = tuple(_items_as_received(envelope.batch, text))
+        shared = {name: text.as_received(part) for name, part in shared.items()}
     return Request(
         call=None,
         items=tuple(envelope.batch),
@@ -192,57 +204,39 @@ def _parse_batch(text: bytes, limits: Limits) -> Request:
         sent_at=time_text(_lenient_value(envelope.sent_at)),
         write_key=write_key(_lenient_value(envelope.write_key)),
         invalid=invalid,
-        received=None if mended is text else tuple(_items_as_received(envelope.batch, mended, text)),
-        shared_surrogate=mended is not text and _has_shared_surrogate(envelope, mended, text),
-        shared={
-            name: part if mended is text else _as_received(bytes(part), mended, text)
-            for name, part in _said(envelope)
-            if part is not _NULL
-        },
+        received=received,
+        shared_surrogate=text.is_repaired and any(has_surrogate(bytes(part)) for part in shared.values()),
+        shared=shared,
         shared_warnings=warnings,
     )
 
 
-def _parse_envelope(text: bytes) -> tuple[_BatchEnvelope, bytes, tuple[MessageWarning, ...]]:
+def _parse_envelope(body: bytes) -> tuple[_BatchEnvelope, Text, tuple[MessageWarning, ...]]:
     try:
-        return *parse(_known_envelope, text), ()
+        return *parse(_known_envelope, body), ()
     except msgspec.ValidationError:
         pass
     try:
-        envelope, mended = parse(_envelope, text)
+        envelope, text = parse(_envelope, body)
     except msgspec.ValidationError:
-        raise _not_a_batch(text) from None
-    return envelope, mended, tuple(near_misses(_raw_fields.decode(mended), None))
+        raise _not_a_batch(body) from None
+    return envelope, text, tuple(near_misses(raw_fields.decode(text.repaired), None))
 
 
-def _said(envelope: _BatchEnvelope) -> tuple[tuple[str, msgspec.Raw], ...]:
+def _shared_parts(envelope: _BatchEnvelope) -> tuple[tuple[str, bytes | msgspec.Raw], ...]:
     return ("context", envelope.context), ("integrations", envelope.integrations), ("sentAt", envelope.sent_at)
 
 
-def _as_received(part: bytes, mended: bytes, text: bytes) -> bytes:
-    """Give what stood in the text where `part` stands in the mended text; the two are equally long."""
-    start = mended.index(part)
-    return text[start : start + len(part)]
+def _items_as_received(items: list[msgspec.Raw], text: Text) -> Iterator[bytes]:
+    position = text.find(raw_fields.decode(text.repaired)["batch"])
+    for item in items:
+        position = text.find(item, position)
+        yield text.as_received(item, position)
+        position += len(bytes(item))
 
 
-def _items_as_received(items: list[msgspec.Raw], mended: bytes, text: bytes) -> Iterator[bytes]:
-    position = mended.index(bytes(_raw_fields.decode(mended)["batch"]))
-    for item in map(bytes, items):
-        position = mended.index(item, position)
-        yield text[position : position + len(item)]
-        position += len(item)
-
-
-def _has_shared_surrogate(envelope: _BatchEnvelope, mended: bytes, text: bytes) -> bool:
-    return any(has_surrogate(_as_received(bytes(part), mended, text)) for part in _shared_parts(envelope))
-
-
-def _shared_parts(envelope: _BatchEnvelope) -> list[msgspec.Raw]:
-    return [part for _, part in _said(envelope) if part is not _NULL]
-
-
-def _not_a_batch(text: bytes) -> InvalidRequest:
-    source = bytes(parse(_raw_value, text)[0])
+def _not_a_batch(body: bytes) -> InvalidRequest:
+    source = bytes(parse(raw_value, body)[0])
     if not source.startswith(b"{"):
         return _body_not_object(source)
     has_batch = b'"batch"' in source
@@ -251,9 +245,9 @@ def _not_a_batch(text: bytes) -> InvalidRequest:
 
 
 def _fields(source: bytes | msgspec.Raw) -> Mapping[str, msgspec.Raw]:
-    """Read the fields of what may be bad in any way; none where that is not possible."""
+    """Return the fields of a possibly malformed object; none where it cannot be parsed."""
     try:
-        return _raw_fields.decode(source)
+        return raw_fields.decode(source)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return {}
 
@@ -263,18 +257,18 @@ def _body_not_object(source: bytes) -> InvalidRequest:
     return InvalidRequest(reason=Reason.BODY_NOT_OBJECT, detail=f"a request is a JSON object, not {kind}")
 
 
-def _check_growth(envelope: _BatchEnvelope, limits: Limits) -> None:
-    """Check what the batch's own parts come to: in one message, and in all.  Raises `InvalidMessage`."""
-    messages = min(len(envelope.batch), limits.batch_messages)
-    shared = sum(len(bytes(part)) for part in _shared_parts(envelope))
-    if shared > limits.message_bytes:
-        raise message_too_large(limits.message_bytes, shared)
-    if shared * messages > limits.shared_bytes:
+def _check_growth(messages: int, shared: Iterable[bytes | msgspec.Raw], limits: Limits) -> None:
+    """Check the size of the batch's own fields: in one message, and in all.  Raises `InvalidMessage`."""
+    messages = min(messages, limits.batch_messages)
+    size = sum(len(bytes(part)) for part in shared)
+    if size > limits.message_bytes:
+        raise message_too_large(limits.message_bytes, size)
+    if size * messages > limits.shared_bytes:
         raise InvalidMessage(
             reason=Reason.MESSAGE_TOO_LARGE,
-            detail=f"{shared} bytes for each of {messages} messages come to more than {limits.shared_bytes} bytes",
+            detail=f"{size} bytes for each of {messages} messages come to more than {limits.shared_bytes} bytes",
             limit=limits.shared_bytes,
-            actual=shared * messages,
+            actual=size * messages,
         )
 
 

@@ -1,10 +1,10 @@
-"""The wire: the rules that one message must keep, checked on the wire object and mended in place.
+"""The rules for one message: checks on the wire object, and normalization in place.
 
-What is mended and what is refused follows what SDKs really send:
+The rules follow the messages that SDKs really send:
 
-- ids: the Ruby and PHP SDKs send numbers, the Node SDK empty strings, the Python and browser SDKs null; what shows
-  nothing (`trackcore.text.blanks`) is absent, in the name of an event too;
-- objects: PHP writes an empty one as `[]`, the Rust SDK an absent one as null;
+- ids: the Ruby and PHP SDKs send numbers, the Node SDK empty strings, the Python and browser SDKs null; a blank id
+  (`trackcore.text.blanks`) is absent, and so is a blank name of an event;
+- objects: PHP encodes an empty one as `[]`, the Rust SDK an absent one as null;
 - `name`: the Ruby SDK sends `""` for a page without a name.
 """
 
@@ -17,7 +17,9 @@ from typing import Any, TypeAlias, get_args
 import msgspec
 
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
+from trackcore.fields import Kind
 from trackcore.limits import Limits
+from trackcore.messages import BATCH_FIELDS, FIELDS
 from trackcore.text.blanks import is_blank
 from trackcore.text.jsontext import is_deeper, kind_of, parse_value
 from trackcore.typing import Call, JSONObject
@@ -26,14 +28,14 @@ CALLS: frozenset[Call] = frozenset(get_args(Call))
 
 
 def decode_item(item: bytes | msgspec.Raw, limits: Limits) -> JSONObject:
-    """Decode the source text of one message.  Raises `InvalidMessage` when it is too large, too deep or no object."""
+    """Decode the source text of one message.  Raises `InvalidMessage` if it is too large, too deep or not an object."""
     text = bytes(item)
     check_size(text, limits)
     return decode_object(text)
 
 
 def check_size(text: bytes, limits: Limits) -> None:
-    """Check what can be told of a message before it is decoded.  Raises `InvalidMessage`."""
+    """Check the size and depth of a message before it is decoded.  Raises `InvalidMessage`."""
     if len(text) > limits.message_bytes:
         raise message_too_large(limits.message_bytes, len(text))
     if is_deeper(text, limits.depth + 1):
@@ -41,7 +43,7 @@ def check_size(text: bytes, limits: Limits) -> None:
 
 
 def decode_object(text: bytes) -> JSONObject:
-    """Decode the source text of one message.  Raises `InvalidMessage` when it is no object."""
+    """Decode the source text of one message.  Raises `InvalidMessage` if it is not an object."""
     value = parse_value(text)
     if value.__class__ is not dict:
         detail = f"a message is an object, not {kind_of(value)}"
@@ -51,19 +53,19 @@ def decode_object(text: bytes) -> JSONObject:
 
 
 def check_message(message: JSONObject, call: Call | None, warnings: list[MessageWarning]) -> Call:
-    """Check a wire object against the rules of its call and mend it in place; return the call.
+    """Check a wire object against the rules of its call, normalize it in place, and return the call.
 
-    Raises `InvalidMessage` for the first rule that is broken.  What was mended with a loss is added to `warnings`.
+    Raises `InvalidMessage` for the first broken rule.  Warnings about lossy normalizations are appended to `warnings`.
     """
     if call is None:
         call = _call_of(message)
     else:
         message["type"] = call
-    for name, kind, mend in _FIELDS[call]:
+    for name, usual_type, normalize in _FIELDS[call]:
         if name in message:
             value = message[name]
-            if not value or value.__class__ is not kind:
-                mend(message, name, value, warnings)
+            if not value or value.__class__ is not usual_type:
+                normalize(message, name, value, warnings)
             elif name in _NEVER_BLANK and is_blank(message[name]):
                 del message[name]
     if "userId" not in message and "anonymousId" not in message:
@@ -79,17 +81,17 @@ def check_message(message: JSONObject, call: Call | None, warnings: list[Message
 
 
 def object_or_absent(name: str, value: Any) -> JSONObject | None:
-    """Take a value where an object belongs.  None stands for absent, as do null and the empty array of PHP."""
+    """Return the value as an object, or None if absent: null, or the empty array of PHP.  Raises `InvalidMessage`."""
     if value.__class__ is dict:
         found: JSONObject = value
         return found
     if value is None or value == []:
         return None
-    raise InvalidMessage(reason=_NOT_OBJECT[name], detail=f"`{name}` is an object, not {kind_of(value)}", path=name)
+    raise InvalidMessage(reason=_WRONG_TYPE[name], detail=f"`{name}` is an object, not {kind_of(value)}", path=name)
 
 
 def message_too_large(limit: int, actual: int) -> InvalidMessage:
-    """Say that a message is too large; both sizes are in bytes."""
+    """Build the error for an oversized message (sizes in bytes)."""
     return InvalidMessage(
         reason=Reason.MESSAGE_TOO_LARGE,
         detail=f"a message may have {limit} bytes, this one has {actual}",
@@ -99,7 +101,7 @@ def message_too_large(limit: int, actual: int) -> InvalidMessage:
 
 
 def too_many_messages(limit: int, actual: int) -> InvalidMessage:
-    """Say that a batch has more messages than it may."""
+    """Build the error for a message in excess of the batch limit."""
     return InvalidMessage(
         reason=Reason.TOO_MANY_MESSAGES,
         detail=f"a batch may have {limit} messages, this one has {actual}",
@@ -121,7 +123,7 @@ def check_message_id(message_id: str, limits: Limits) -> None:
 
 
 def checked_id(made: object, limits: Limits) -> str:
-    """Return a message id that the embedding program made.
+    """Check and return a message id that the embedding program made.
 
     Raises:
         TypeError: it is not a string.
@@ -137,12 +139,12 @@ def checked_id(made: object, limits: Limits) -> str:
             f"new_message_id returned {len(made)} characters; a messageId may have {limits.message_id_chars}"
         )
     if not made.isascii():
-        made.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+        made.encode()  # an unpaired surrogate is a UnicodeEncodeError, which is a ValueError
     return made
 
 
 def too_deep(what: str, limit: int) -> InvalidMessage:
-    """Say that something nests deeper than `limit` levels."""
+    """Build the error for a value that nests deeper than `limit` levels."""
     return InvalidMessage(reason=Reason.TOO_DEEP, detail=f"{what} nests more than {limit} levels", limit=limit)
 
 
@@ -161,34 +163,34 @@ def _call_of(message: JSONObject) -> Call:
 _CALL_LIST = ", ".join(get_args(Call))
 
 
-# The rules of one field: what stands there in the good case, and what happens in any other.
+# The rules of one field: the type that a value usually has, and the normalization of any other value.
 
-Mend: TypeAlias = Callable[[JSONObject, str, Any, list[MessageWarning]], None]
+_Normalize: TypeAlias = Callable[[JSONObject, str, Any, list[MessageWarning]], None]
 
 
-def _mend_id(message: JSONObject, name: str, value: Any, warnings: list[MessageWarning]) -> None:
+def _normalize_id(message: JSONObject, name: str, value: Any, warnings: list[MessageWarning]) -> None:
     if value is None or value == "":
         del message[name]
     elif value.__class__ in (int, float):
         text = decimal_text(value)
         if text is None:
-            detail = f"the number {value!r} is no id: written out, it has more than {MAX_ID_CHARS} characters"
-            raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=detail, path=name)
+            detail = f"{value!r} cannot be an id: written as a decimal, it has more than {MAX_ID_CHARS} characters"
+            raise InvalidMessage(reason=_WRONG_TYPE[name], detail=detail, path=name)
         message[name] = text
         warnings.append(
             MessageWarning(code=WarningCode.ID_FROM_NUMBER, message=f"the number was kept as {text!r}", path=name)
         )
     else:
-        raise InvalidMessage(reason=Reason.ID_NOT_STRING, detail=f"an id is a string, not {kind_of(value)}", path=name)
+        raise InvalidMessage(reason=_WRONG_TYPE[name], detail=f"an id is a string, not {kind_of(value)}", path=name)
 
 
 MAX_ID_CHARS = 40
-"""How long an id may become that came as a number with a fraction or an exponent.  128 bits have 39 digits; without a
-bound `1e300` of five bytes would become 301."""
+"""How long an id may become that was sent as a number with a fraction or an exponent.  128 bits have 39 digits; without
+a bound `1e300` of five bytes would become 301."""
 
 
 def decimal_text(number: float) -> str | None:
-    """Write a number as a client would write the same id as text: 12345, and 12345.0 and 1.2345e4 too.
+    """Return a number as a client would write the same id as text: 12345 for 12345, 12345.0 and 1.2345e4.
 
     A float is written out from the shortest decimal that it is read from: 1e23 is "1" and 23 zeros.  None when that has
     more than `MAX_ID_CHARS` characters.
@@ -201,74 +203,54 @@ def decimal_text(number: float) -> str | None:
     return text if len(text) <= MAX_ID_CHARS else None
 
 
-def _mend_object(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
+def _normalize_object(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
     if object_or_absent(name, value) is None:
         del message[name]
 
 
-def _mend_text(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
+def _normalize_text(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
     if value is None or value == "":
         del message[name]
     else:
         detail = f"`{name}` is a string, not {kind_of(value)}"
-        raise InvalidMessage(reason=_NOT_STRING[name], detail=detail, path=name)
+        raise InvalidMessage(reason=_WRONG_TYPE[name], detail=detail, path=name)
 
 
-_NOT_OBJECT: Mapping[str, Reason] = {
-    "context": Reason.CONTEXT_NOT_OBJECT,
-    "integrations": Reason.INTEGRATIONS_NOT_OBJECT,
-    "properties": Reason.PROPERTIES_NOT_OBJECT,
-    "traits": Reason.TRAITS_NOT_OBJECT,
+_RULES: Mapping[Kind, tuple[type, _Normalize]] = {
+    Kind.MESSAGE_ID: (str, _normalize_id),
+    Kind.USER_ID: (str, _normalize_id),
+    Kind.ID: (str, _normalize_id),
+    Kind.TEXT: (str, _normalize_text),
+    Kind.OBJECT: (dict, _normalize_object),
+    Kind.CONTEXT: (dict, _normalize_object),
+    Kind.INTEGRATIONS: (dict, _normalize_object),
 }
-_NOT_STRING: Mapping[str, Reason] = {
-    "event": Reason.EVENT_NOT_STRING,
-    "name": Reason.NAME_NOT_STRING,
-    "category": Reason.CATEGORY_NOT_STRING,
-}
+"""Times have no rule: one that cannot be parsed is a warning."""
 
-_Field: TypeAlias = tuple[str, type, Mend]
-
-_COMMON: tuple[_Field, ...] = (
-    ("userId", str, _mend_id),
-    ("anonymousId", str, _mend_id),
-    ("messageId", str, _mend_id),
-    ("context", dict, _mend_object),
-    ("integrations", dict, _mend_object),
+_ALL_FIELDS = {field.wire_name: field for fields in FIELDS.values() for field in fields}
+_WRONG_TYPE = {name: field.wrong_type for name, field in _ALL_FIELDS.items() if field.wrong_type}
+_NEVER_BLANK = frozenset(
+    name
+    for name, field in _ALL_FIELDS.items()
+    if field.missing or field.kind in (Kind.MESSAGE_ID, Kind.USER_ID, Kind.ID)
 )
-_TRAITS: _Field = ("traits", dict, _mend_object)
-_PROPERTIES: _Field = ("properties", dict, _mend_object)
-_EVENT: _Field = ("event", str, _mend_text)
-_NAMES: tuple[_Field, ...] = (
-    ("name", str, _mend_text),
-    ("category", str, _mend_text),
-)
-
-_FIELDS: Mapping[Call, tuple[_Field, ...]] = {
-    "identify": (*_COMMON, _TRAITS),
-    "track": (*_COMMON, _EVENT, _PROPERTIES),
-    "page": (*_COMMON, *_NAMES, _PROPERTIES),
-    "screen": (*_COMMON, *_NAMES, _PROPERTIES),
-    "group": (*_COMMON, ("groupId", str, _mend_id), _TRAITS),
-    "alias": (*_COMMON, ("previousId", str, _mend_id)),
+_FIELDS: Mapping[Call, tuple[tuple[str, type, _Normalize], ...]] = {
+    call: tuple((field.wire_name, *_RULES[field.kind]) for field in fields if field.kind in _RULES)
+    for call, fields in FIELDS.items()
 }
-
 _REQUIRED: Mapping[Call, tuple[str, Reason]] = {
-    "track": ("event", Reason.EVENT_NOT_DEFINED),
-    "group": ("groupId", Reason.NO_GROUP_ID),
-    "alias": ("previousId", Reason.NO_PREVIOUS_ID),
+    call: (field.wire_name, field.missing) for call, fields in FIELDS.items() for field in fields if field.missing
 }
 
-_NEVER_BLANK = frozenset({"userId", "anonymousId", "messageId", "groupId", "previousId", "event"})
 
-
-# Near misses: names that differ from a known one in what is easily confused.
+# Near misses: names that are easily confused with a known one.
 
 
 def near_misses(names: Iterable[str], call: Call | None) -> list[MessageWarning]:
-    """Return the warnings about names that are almost those of fields of a call, or of a batch where that is None.
+    """Return the warnings about near misses of the fields of a call, or of a batch where `call` is None.
 
-    Almost: the two differ in upper and lower case, and in `_`, `-` and spaces, alone.  Each field is warned of once,
-    since warnings are stored with every message, and a small body has room for a thousand such names.
+    A near miss differs from a known name only in upper and lower case, `_`, `-` and spaces.  Each field causes one
+    warning at most: warnings are stored with every message, and a small body has room for a thousand such names.
     """
     by_folded = _BY_FOLDED_OF_BATCH if call is None else _BY_FOLDED[call]
     found: dict[str, MessageWarning] = {}
@@ -281,17 +263,17 @@ def near_misses(names: Iterable[str], call: Call | None) -> list[MessageWarning]
 
 
 def is_near_miss(name: str, known: str) -> bool:
-    """Return whether a name is almost a known one, as `near_misses` does."""
+    """Return whether a name is a near miss of a known one."""
     return _near_miss(name, {_folded(known): known}) is not None
 
 
 def is_write_key(name: str) -> bool:
-    """Return whether a field is `writeKey`, or almost that: what it has is a secret, and is kept with no message."""
+    """Return whether a field is `writeKey` or a near miss of it: its value is a secret, never stored with a message."""
     return name == "writeKey" or is_near_miss(name, "writeKey")
 
 
 def hint(names: Iterable[str], *wanted: str) -> str:
-    """Return what an error adds about those of the names that are almost a wanted one; empty where none is."""
+    """Return a hint for an error about the first near miss of a wanted name; empty where there is none."""
     by_folded = {_folded(name): name for name in wanted}
     for name in names:
         known = _near_miss(name, by_folded)
@@ -316,11 +298,10 @@ def _folded(name: str) -> str:
 
 
 _MAX_NEAR_CHARS = 40
-_TIMES = ("timestamp", "originalTimestamp", "sentAt", "receivedAt")
 _BY_FOLDED: Mapping[Call, Mapping[str, str]] = {
-    call: {_folded(name): name for name in ("type", "writeKey", *_TIMES, *(name for name, _, _ in fields))}
-    for call, fields in _FIELDS.items()
+    call: {_folded(name): name for name in ("type", "writeKey", *(field.wire_name for field in fields))}
+    for call, fields in FIELDS.items()
 }
 _BY_FOLDED_OF_BATCH: Mapping[str, str] = {
-    _folded(name): name for name in ("batch", "context", "integrations", "sentAt", "writeKey")
+    _folded(name): name for name in ("batch", *(field.wire_name for field in BATCH_FIELDS))
 }

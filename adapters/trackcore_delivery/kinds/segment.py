@@ -33,6 +33,7 @@ from attrs import validators
 from trackcore import JSONObject, format_timestamp, parse_timestamp
 from trackcore.credentials import write_key_fault
 from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
+from trackcore.text.jsontext import raw_fields
 from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
 from trackcore_delivery.http import (
     EndpointResponse,
@@ -158,7 +159,7 @@ class SegmentSender:
 
 def forwarded(payload: bytes) -> bytes:
     """Return a stored message in the form in which it is forwarded."""
-    fields = _fields.decode(payload)
+    fields = raw_fields.decode(payload)
     timestamp, original = (_text(fields.get(name)) for name in ("timestamp", "originalTimestamp"))
     for name in _MADE_HERE:
         fields.pop(name, None)
@@ -167,7 +168,6 @@ def forwarded(payload: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MADE_HERE = ("originalTimestamp", "sentAt", "receivedAt")
 
 

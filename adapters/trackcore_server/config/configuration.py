@@ -21,12 +21,11 @@ from trackcore_wsgi.routes import ROUTES
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.integrations import ALL
+from trackcore.limits import MEBIBYTE
 from trackcore_server.config.converter import class_hook, describe_error, exactly, nearest, strict_converter
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.config.units import parse_bind
-
-MEBIBYTE = 1 << 20
 
 LOG_KINDS = ("sqlite", "kafka")
 

@@ -12,8 +12,7 @@ from cattrs import AttributeValidationNote, ClassValidationError
 from trackcore_delivery import ByteCount, Secret
 
 from trackcore import JSONObject
-
-MEBIBYTE = 1 << 20
+from trackcore.limits import MEBIBYTE
 
 ClientSetting: TypeAlias = str | int | float | bool
 

@@ -12,15 +12,12 @@ from itertools import chain
 from typing import BinaryIO
 
 import attrs
-import msgspec
 
 from trackcore import InvalidRequest
-from trackcore.text.jsontext import clean_text, parse
+from trackcore.text.jsontext import clean_text, parse, raw_value
 
 DOCUMENT_BYTES = 256 << 20
 """How much is read to find the end of a document that goes over several lines."""
-
-_raw_value = msgspec.json.Decoder(msgspec.Raw)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +61,7 @@ def _not_blank(stream: Iterator[bytes] | BinaryIO, first_line: int) -> Iterator[
 def _goes_on(text: bytes) -> bool:
     """Tell whether a line is the beginning of JSON: nothing is wrong with it but that it ends."""
     try:
-        parse(_raw_value, clean_text(text))
+        parse(raw_value, clean_text(text))
     except InvalidRequest as error:
         return error.position is not None and error.position >= len(text)
     return False
@@ -72,7 +69,7 @@ def _goes_on(text: bytes) -> bool:
 
 def _is_json(text: bytes) -> bool:
     try:
-        parse(_raw_value, clean_text(text))
+        parse(raw_value, clean_text(text))
     except InvalidRequest:
         return False
     return True

@@ -17,7 +17,7 @@ import msgspec
 
 from trackcore import Call, IntakeResult, Invalid, KeyLocation, Limits, Origin, RejectedRecord, Resolver, Source
 from trackcore.intake import process
-from trackcore.text.jsontext import clean_text, encode_json, parse
+from trackcore.text.jsontext import clean_text, encode_json, parse, raw_fields
 from trackcore.wire.request import Request, batch_of_one, parse_request
 
 NOT_KEPT = b""
@@ -84,7 +84,7 @@ def request_of(record: RejectedRecord, limits: Limits) -> tuple[Request, str | N
     Raises `InvalidRequest` where the record is damaged.
     """
     beside = record.batch or b"{}"
-    fields, _ = parse(_raw_fields, clean_text(beside))
+    fields, _ = parse(raw_fields, clean_text(beside))
     body = batch_of_one(beside, b"[%b]" % record.payload)
     request = parse_request(body, "batch", attrs.evolve(limits, request_bytes=sys.maxsize))
     return attrs.evolve(request, call=cast("Call | None", _text(fields, "type"))), _text(fields, "messageId")
@@ -96,6 +96,3 @@ def _text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
 
 def _no_id() -> str:
     raise AssertionError("every message has an id here")
-
-
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -36,7 +36,7 @@ from trackcore import (
     Source,
 )
 from trackcore.text.blanks import is_blank
-from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, replace_surrogates
+from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, raw_fields, replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.wire.request import Request, parse_request, peek
 from trackcore_server.files.documents import Document
@@ -175,7 +175,7 @@ class Importer:
 
 def _is_batch(text: bytes) -> bool:
     try:
-        return "batch" in parse(_raw_fields, clean_text(text))[0]
+        return "batch" in parse(raw_fields, clean_text(text))[0]
     except msgspec.ValidationError:  # no object
         return False
 
@@ -233,7 +233,7 @@ def _without_sent_at(item: bytes) -> bytes:
     if b'"sentAt"' not in item:
         return item
     try:
-        fields = _raw_fields.decode(item)
+        fields = raw_fields.decode(item)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return item
     return item if fields.pop("sentAt", None) is None else encode_json(fields)
@@ -282,5 +282,4 @@ def _shared_value(part: bytes | msgspec.Raw) -> Any:
 
 _ID_DIGITS = 40
 _TRANSACTION_MESSAGES = 2_000
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])

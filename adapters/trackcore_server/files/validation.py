@@ -24,7 +24,7 @@ from trackcore import (
 )
 from trackcore.intake import process
 from trackcore.origins import write_keys_in_body
-from trackcore.text.jsontext import clean_text, parse
+from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, parse, raw_fields
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.wire.request import Request, parse_request
 from trackcore_server.files.documents import Document
@@ -35,7 +35,6 @@ _NO_DESTINATIONS = Resolver(())
 _SOURCE = Source(name="validate")
 
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @attrs.frozen(kw_only=True)
@@ -100,10 +99,10 @@ def read_request(document: Document, call: Call | None, limits: Limits) -> Readi
     Raises:
         InvalidRequest: it is none of these.
     """
-    if document.is_only and document.text.lstrip(_BOM).startswith(b"["):
+    if document.is_only and document.text.removeprefix(BYTE_ORDER_MARK).startswith(b"["):
         parse(_raw_array, clean_text(document.text))  # so that what is no JSON is told at its own byte
         limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
-        request = parse_request(b'{"batch":%s}' % document.text.lstrip(_BOM), "batch", limits)
+        request = parse_request(b'{"batch":%s}' % document.text.removeprefix(BYTE_ORDER_MARK), "batch", limits)
         return Reading(request=attrs.evolve(request, call=call), limits=limits)
     if _is_batch(document.text):
         return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
@@ -111,14 +110,11 @@ def read_request(document: Document, call: Call | None, limits: Limits) -> Readi
     return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
 
 
-_BOM = b"\xef\xbb\xbf"
-
-
 def _is_batch(text: bytes) -> bool:
     if b'"batch"' not in text:
         return False
     try:
-        return "batch" in parse(_raw_fields, clean_text(text))[0]
+        return "batch" in parse(raw_fields, clean_text(text))[0]
     except msgspec.ValidationError:  # no object
         return False
 

@@ -34,6 +34,7 @@ from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import PollableMethodQueue, ThreadWorker
 
+from trackcore.failures import failure_body
 from trackcore.text.jsontext import encode_json
 from trackcore.text.unexpected import describe_unexpected
 from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, ignore_stops
@@ -198,7 +199,7 @@ def _status_of(error: BaseException) -> HTTPStatus:
 
 def _answer(status: HTTPStatus) -> bytes:
     code, message = _CODES[status]
-    body = encode_json({"success": False, "code": code, "message": message})
+    body = encode_json(failure_body(code, message))
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         "Connection: close\r\n"

@@ -14,6 +14,7 @@ from trackcore_delivery import UnusableSecret
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Limits, Sink
+from trackcore.limits import MEBIBYTE
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, as_secret, is_named
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import trackcore_sqlite as sqlite
     from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaTopics
 
-_RECORD_BYTES = 1 << 20
+_RECORD_BYTES = MEBIBYTE
 _OVERHEAD_BYTES = 1 << 16
 """What a record may hold beside the text of a request: headers, key and Kafka's own."""
 

@@ -1,0 +1,72 @@
+"""The description of one field of a message: its kind, its sentence, and the reason codes of what can be wrong.
+
+It stands on the attrs class of the message (`trackcore.messages`) and nowhere else.  The wire rules, the struct of the
+hot path, the codec, the JSON Schema and the OpenAPI description are derived from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum, auto
+from typing import Any
+
+import attrs
+
+from trackcore.errors import Reason
+
+
+class Kind(IntEnum):
+    """The kind of value in a field.  A stored message has its fields in this order."""
+
+    MESSAGE_ID = auto()
+    USER_ID = auto()  # each message needs one of these
+    TEXT = auto()
+    ID = auto()
+    OBJECT = auto()
+    CONTEXT = auto()
+    INTEGRATIONS = auto()
+    TIME = auto()
+    WRITE_KEY = auto()
+
+
+@attrs.frozen(kw_only=True)
+class Field:
+    """One field of a message or of a batch.
+
+    `wrong_type` is the reason code of a value that cannot be converted, None where any value is accepted.  `missing` is
+    the reason code of a message without the field, None where the field is optional.
+    """
+
+    name: str
+    kind: Kind
+    sentence: str
+    wrong_type: Reason | None
+    missing: Reason | None
+    wire_name: str = attrs.field(init=False)
+
+    @wire_name.default
+    def _(self) -> str:
+        return wire_name(self.name)
+
+
+def described(
+    kind: Kind, sentence: str, wrong_type: Reason | None = None, *, missing: Reason | None = None
+) -> Mapping[str, Any]:
+    """Return the metadata that describes a field on its attrs class."""
+    return {"kind": kind, "sentence": sentence, "wrong_type": wrong_type, "missing": missing}
+
+
+def optional(kind: Kind, sentence: str, wrong_type: Reason | None = None) -> Any:
+    """Return the attrs field of a value that may be absent (None)."""
+    return attrs.field(default=None, metadata=described(kind, sentence, wrong_type))
+
+
+def fields_of(described_class: type[attrs.AttrsInstance]) -> tuple[Field, ...]:
+    """Return the described fields of an attrs class, in their order on it."""
+    return tuple(Field(name=field.name, **field.metadata) for field in attrs.fields(described_class) if field.metadata)
+
+
+def wire_name(attribute: str) -> str:
+    """Return the wire name of an attribute: `user_id` is `userId`."""
+    first, *rest = attribute.split("_")
+    return first + "".join(word.capitalize() for word in rest)
