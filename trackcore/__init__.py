@@ -1,16 +1,17 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
 The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.unexpected`, `text.addresses`,
-`text.blanks`, `text.jsontext`, `text.timetext`); `timestamps`, `credentials`, `masking` (write keys in what is shown),
-`messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`:
-`wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
-them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
-as JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept
-of what was refused) and `intake` (the order of the steps); `collector` (what people embed); the room `explanation`:
-`explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each code means), `explanation.reports`
-and `explanation.explain` (why it came out so).
+`text.blanks`, `text.jsontext`, `text.timetext`); `timestamps`, `clock_skew`, `credentials`, `masking` (write keys in
+what is shown), `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the
+room `wire`: `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast
+way through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and
+`wire.schema` (the rules as JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is),
+`refused` (what is kept of what was refused) and `intake` (the order of the steps); `collector` (what people embed); the
+room `explanation`: `explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each code means),
+`explanation.reports` and `explanation.explain` (why it came out so).
 """
 
+from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
 from trackcore.collector import Collector, MessagesRejected, Receipt
 from trackcore.credentials import Source, SourceRegistry, mask_write_key, write_key_from_authorization
 from trackcore.errors import (
@@ -48,7 +49,7 @@ from trackcore.sinks import (
     StoredQuarantined,
     StoredRejected,
 )
-from trackcore.timestamps import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
+from trackcore.timestamps import format_timestamp, parse_timestamp
 from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
 from trackcore.wire.codec import (
     decode_batch,

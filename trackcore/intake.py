@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
+from trackcore.clock_skew import ClockCorrection, TimeRule
 from trackcore.credentials import Source, SourceRegistry, write_key
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
 from trackcore.integrations import Resolution, Resolver
@@ -26,8 +27,6 @@ from trackcore.refused import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
 from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.timestamps import (
-    ClockCorrection,
-    TimeRule,
     format_timestamp,
     has_offset,
     parse_timestamp,

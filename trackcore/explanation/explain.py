@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from trackcore.clock_skew import TimeRule, correct_clock_skew
 from trackcore.credentials import SourceRegistry, mask_write_key
 from trackcore.errors import Invalid, InvalidRequest, MessageWarning, Reason, WarningCode
 from trackcore.explanation.catalog import CATALOG
@@ -32,7 +33,7 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.masking import mask_write_keys, masked_halves
 from trackcore.sinks import KeyLocation
 from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, kind_of, parse
-from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
+from trackcore.timestamps import parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
 
 CONFIGURATION_CHANGED = "configuration_changed"

@@ -10,9 +10,9 @@ from datetime import timedelta
 
 import attrs
 
+from trackcore.clock_skew import TimeRule
 from trackcore.explanation.catalog import QUARANTINE
 from trackcore.explanation.entries import CatalogEntry
-from trackcore.timestamps import TimeRule
 from trackcore.typing import JSONObject
 
 
