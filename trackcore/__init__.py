@@ -5,10 +5,10 @@ The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.
 what is shown), `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the
 room `wire`: `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast
 way through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and
-`wire.schema` (the rules as JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is),
-`refused` (what is kept of what was refused) and `intake` (the order of the steps); `collector` (what people embed); the
-room `explanation`: `explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each code means),
-`explanation.reports` and `explanation.explain` (why it came out so).
+`wire.schema` (the rules as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`; `origins` (whose
+request it is), `refused` (what is kept of what was refused) and `intake` (the order of the steps); `collector` (what
+people embed); the room `explanation`: `explanation.entries`, `explanation.rejections` and `explanation.catalog` (what
+each code means), `explanation.reports` and `explanation.explain` (why it came out so).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
@@ -36,6 +36,7 @@ from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Scr
 from trackcore.origins import Origin
 from trackcore.paths import endpoint_of
 from trackcore.refused import Rejection
+from trackcore.routing import resolvers_for
 from trackcore.sinks import (
     Cause,
     Envelope,
@@ -138,6 +139,7 @@ __all__ = [
     "parse_timestamp",
     "receive",
     "resolve_destinations",
+    "resolvers_for",
     "structure_message",
     "unstructure_message",
     "write_key_from_authorization",

@@ -23,6 +23,7 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.refused import Rejection
+from trackcore.routing import resolvers_for
 from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, RejectedRecord, Sink
 from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
@@ -115,7 +116,7 @@ class Collector:
     _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._resolvers = {source.name: Resolver(self._destinations_of(source)) for source in self.sources.sources}
+        self._resolvers = resolvers_for(self.sources.sources, self.destinations)
 
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
         """Receive one request body: a batch, or one message of the call that `endpoint` names.
@@ -297,14 +298,6 @@ class Collector:
         if not isinstance(now, datetime) or now.tzinfo is None:
             raise TypeError(f"the clock returned {now!r}; it returns an aware datetime, as datetime.now(UTC) does")
         return now
-
-    def _destinations_of(self, source: Source) -> tuple[Destination, ...]:
-        if source.destinations is None:
-            return self.destinations
-        unknown = set(source.destinations) - {destination.name for destination in self.destinations}
-        if unknown:
-            raise ValueError(f"source {source.name!r} names unknown destinations: {', '.join(sorted(unknown))}")
-        return tuple(destination for destination in self.destinations if destination.name in source.destinations)
 
 
 def _encoded(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:

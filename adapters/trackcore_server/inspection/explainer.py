@@ -26,6 +26,7 @@ from trackcore import (
     explain_message,
     explain_quarantined,
     explain_rejection,
+    resolvers_for,
 )
 from trackcore.explanation.explain import explain_error
 from trackcore.intake import process
@@ -68,14 +69,7 @@ class Explainer:
     def __attrs_post_init__(self) -> None:
         destinations = self.configuration.destinations
         self._of_others = Resolver(destinations)
-        self._of_source = {
-            source.name: Resolver(
-                destination
-                for destination in destinations
-                if source.destinations is None or destination.name in source.destinations
-            )
-            for source in self.configuration.sources
-        }
+        self._of_source = resolvers_for(self.configuration.sources, destinations)
         self._book = SourceRegistry(self.configuration.sources)
 
     def message(self, stored: StoredMessage) -> MessageExplanation:
