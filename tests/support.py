@@ -20,8 +20,8 @@ from trackcore import (
     Limits,
     MemorySink,
     Origin,
+    Pipelines,
     Rejection,
-    Resolver,
     Sink,
     Source,
     SourceRegistry,
@@ -82,16 +82,15 @@ def take_in(
     limits: Limits = DEFAULT_LIMITS,
 ) -> IntakeResult:
     """Receive a body, given as text or as the object to send, for the source `website`."""
-    book = SourceRegistry(sources)
+    pipelines = Pipelines(
+        sources=SourceRegistry(sources), destinations=destinations, new_message_id=CountingIds(), limits=limits
+    )
     return receive(
         body if isinstance(body, bytes) else json_bytes(body),
+        pipelines=pipelines,
         endpoint=endpoint,
         origin=origin,
-        sources=book,
-        resolvers={source.name: Resolver(tuple(destinations)) for source in book.sources},
         received_at=received_at,
-        new_message_id=CountingIds(),
-        limits=limits,
     )
 
 

@@ -29,7 +29,9 @@ from trackcore import (
     MemorySink,
     MessageExplanation,
     Origin,
+    Pipeline,
     Reason,
+    Reception,
     RejectionExplanation,
     Resolver,
     Source,
@@ -45,7 +47,6 @@ from trackcore import (
 from trackcore.explanation.catalog import WARNINGS
 from trackcore.explanation.explain import duration_text, explain_error
 from trackcore.explanation.rejections import REJECTIONS
-from trackcore.intake import process
 from trackcore.wire.request import parse_request
 
 SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
@@ -145,18 +146,11 @@ def refused(reason: Reason) -> RejectionExplanation:
 
 def imported(item: JSONObject) -> IntakeResult:
     """Take a message in as an import does."""
-    return process(
-        parse_request(json.dumps({"batch": [item]}).encode(), "batch", SMALL),
-        origin=Origin(),
-        source=Source(name="website"),
-        write_key=None,
-        resolver=Resolver([]),
-        received_at=RECEIVED_AT,
-        new_message_id=lambda: "new",
-        limits=SMALL,
-        found_by=KeyLocation.FILE,
-        is_history=True,
+    pipeline = Pipeline(
+        source=Source(name="website"), resolver=Resolver([]), new_message_id=lambda: "new", limits=SMALL
     )
+    request = parse_request(json.dumps({"batch": [item]}).encode(), "batch", SMALL)
+    return pipeline.run(request, Reception(received_at=RECEIVED_AT, found_by=KeyLocation.FILE, is_history=True))
 
 
 def refused_over_http(reason: Reason) -> RejectionExplanation:

@@ -6,9 +6,9 @@ what is shown), `messages`, `marks` (positions in a log, with their proof), `pat
 room `wire`: `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast
 way through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and
 `wire.schema` (the rules as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`; `origins` (whose
-request it is), `refused` (what is kept of what was refused) and `intake` (the order of the steps); `collector` (what
-people embed); the room `explanation`: `explanation.entries`, `explanation.rejections` and `explanation.catalog` (what
-each code means), `explanation.reports` and `explanation.explain` (why it came out so).
+request it is), `refused` (what is kept of what was refused) `message_times`, `pipeline` (the order of the steps) and
+`intake`; `collector` (what people embed); the room `explanation`: `explanation.entries`, `explanation.rejections` and
+`explanation.catalog` (what each code means), `explanation.reports` and `explanation.explain` (why it came out so).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
@@ -27,7 +27,7 @@ from trackcore.explanation.catalog import CATALOG
 from trackcore.explanation.entries import CatalogEntry
 from trackcore.explanation.explain import explain_message, explain_quarantined, explain_rejection
 from trackcore.explanation.reports import MessageExplanation, QuarantineExplanation, RejectionExplanation
-from trackcore.intake import IntakeResult, receive
+from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Decision, DecisionReason, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.marks import LogChanged, Mark, Stretch
@@ -35,6 +35,7 @@ from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
 from trackcore.origins import Origin
 from trackcore.paths import endpoint_of
+from trackcore.pipeline import IntakeResult, Pipeline, Reception
 from trackcore.refused import Rejection
 from trackcore.routing import resolvers_for
 from trackcore.sinks import (
@@ -98,10 +99,13 @@ __all__ = [
     "Origin",
     "Outcome",
     "Page",
+    "Pipeline",
+    "Pipelines",
     "QuarantineExplanation",
     "QuarantinedRequest",
     "Reason",
     "Receipt",
+    "Reception",
     "RejectedRecord",
     "Rejection",
     "RejectionExplanation",

@@ -7,7 +7,7 @@ it, so it behaves the same in a test, in a worker and behind HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import count
@@ -17,13 +17,13 @@ from msgspec.structs import replace
 
 from trackcore.credentials import Source, SourceRegistry
 from trackcore.errors import InvalidRequest, MessageWarning, TrackcoreError, WarningCode
-from trackcore.intake import IntakeResult, process, receive
+from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
+from trackcore.pipeline import IntakeResult, Reception
 from trackcore.refused import Rejection
-from trackcore.routing import resolvers_for
 from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, RejectedRecord, Sink
 from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
@@ -112,11 +112,16 @@ class Collector:
     new_message_id: NewMessageId
     destinations: tuple[Destination, ...] = attrs.field(default=(), converter=as_destinations)
     limits: Limits = DEFAULT_LIMITS
-    _resolvers: Mapping[str, Resolver] = attrs.field(init=False, repr=False)
+    _pipelines: Pipelines = attrs.field(init=False, repr=False)
     _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._resolvers = resolvers_for(self.sources.sources, self.destinations)
+        self._pipelines = Pipelines(
+            sources=self.sources,
+            destinations=self.destinations,
+            new_message_id=self.new_message_id,
+            limits=self.limits,
+        )
 
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
         """Receive one request body: a batch, or one message of the call that `endpoint` names.
@@ -128,16 +133,7 @@ class Collector:
         """
         received_at = self._now()
         try:
-            intake = receive(
-                body,
-                endpoint=endpoint,
-                origin=origin,
-                sources=self.sources,
-                resolvers=self._resolvers,
-                received_at=received_at,
-                new_message_id=self.new_message_id,
-                limits=self.limits,
-            )
+            intake = receive(body, pipelines=self._pipelines, endpoint=endpoint, origin=origin, received_at=received_at)
         except InvalidRequest as error:
             self.store_rejected(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
             raise
@@ -205,16 +201,8 @@ class Collector:
         """Tell what `reprocess` would make of a request, and store nothing.  Raises `InvalidRequest`."""
         seed = sha256(f"{record} {received_at.isoformat()} ".encode() + body).hexdigest()[:_SEED_DIGITS]
         numbers = count(1)
-        return receive(
-            body,
-            endpoint=endpoint,
-            origin=origin,
-            sources=self.sources,
-            resolvers=self._resolvers,
-            received_at=received_at,
-            new_message_id=lambda: f"repaired-{seed}-{next(numbers)}",
-            limits=self.limits,
-        )
+        pipelines = attrs.evolve(self._pipelines, new_message_id=lambda: f"repaired-{seed}-{next(numbers)}")
+        return receive(body, pipelines=pipelines, endpoint=endpoint, origin=origin, received_at=received_at)
 
     def submit(self, *messages: Message, source: str) -> Receipt:
         """Receive messages made in this process, as one request.  They keep the same rules as any other.
@@ -232,27 +220,19 @@ class Collector:
             raise LookupError(f"there is no source {source!r}")
         encoded = [_encoded(message) for message in messages]
         received = tuple(text for text, _ in encoded)
-        intake = process(
-            Request(
-                call=None,
-                items=tuple(map(replace_surrogates, received)),
-                received=received,
-                own_warnings=tuple(warnings for _, warnings in encoded),
-            ),
-            origin=SERVER,
-            source=found,
-            write_key=None,
-            resolver=self._resolvers[source],
-            received_at=truncate_to_milliseconds(self._now()),
-            new_message_id=self.new_message_id,
-            limits=self.limits,
-            found_by=KeyLocation.PROCESS,
+        request = Request(
+            call=None,
+            items=tuple(map(replace_surrogates, received)),
+            received=received,
+            own_warnings=tuple(warnings for _, warnings in encoded),
         )
+        reception = Reception(received_at=truncate_to_milliseconds(self._now()), found_by=KeyLocation.PROCESS)
+        intake = self._pipelines.of(source).run(request, reception)
         return self._store(found, intake)
 
     def resolver(self, source: str) -> Resolver:
         """Return what decides to which destinations the messages of a source go.  Raises `KeyError`."""
-        return self._resolvers[source]
+        return self._pipelines.of(source).resolver
 
     def store_rejected(
         self,

@@ -15,8 +15,18 @@ from typing import cast
 import attrs
 import msgspec
 
-from trackcore import Call, IntakeResult, Invalid, KeyLocation, Limits, Origin, RejectedRecord, Resolver, Source
-from trackcore.intake import process
+from trackcore import (
+    Call,
+    IntakeResult,
+    Invalid,
+    KeyLocation,
+    Limits,
+    Pipeline,
+    Reception,
+    RejectedRecord,
+    Resolver,
+    Source,
+)
 from trackcore.text.jsontext import clean_text, encode_json, parse
 from trackcore.wire.request import Request, batch_of_one, parse_request
 
@@ -34,18 +44,13 @@ def examine_history(
     limits: Limits,
 ) -> IntakeResult:
     """Make an envelope of each message of a file.  `message_id` is for one without an id, None where each has one."""
-    return process(
-        request,
-        origin=Origin(),
+    pipeline = Pipeline(
         source=source,
-        write_key=None,
         resolver=resolver,
-        received_at=received_at,
         new_message_id=_no_id if message_id is None else partial(str, message_id),
         limits=attrs.evolve(limits, batch_messages=sys.maxsize),
-        found_by=KeyLocation.FILE,
-        is_history=True,
     )
+    return pipeline.run(request, Reception(received_at=received_at, found_by=KeyLocation.FILE, is_history=True))
 
 
 def said_beside(batch_fields: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:

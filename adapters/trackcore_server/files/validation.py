@@ -19,11 +19,13 @@ from trackcore import (
     Limits,
     MessageWarning,
     Origin,
+    Pipeline,
+    Reception,
     Resolver,
     Source,
+    SourceRegistry,
 )
-from trackcore.intake import process
-from trackcore.origins import write_keys_in_body
+from trackcore.origins import find_source
 from trackcore.text.jsontext import clean_text, parse
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.wire.request import Request, parse_request
@@ -31,7 +33,7 @@ from trackcore_server.files.documents import Document
 
 Severity: TypeAlias = Literal["rejected", "warning"]
 
-_NO_DESTINATIONS = Resolver(())
+_NO_SOURCES = SourceRegistry(())
 _SOURCE = Source(name="validate")
 
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
@@ -125,16 +127,10 @@ def _is_batch(text: bytes) -> bool:
 
 def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> ValidationResult:
     """Judge the messages of a request."""
-    intake = process(
-        request,
-        origin=Origin(),
-        source=_SOURCE,
-        write_key=next((key for key, _ in write_keys_in_body(request, limits)), None),
-        resolver=_NO_DESTINATIONS,
-        received_at=truncate_to_milliseconds(datetime.now(UTC)),
-        new_message_id=lambda: "new",
-        limits=limits,
-    )
+    pipeline = Pipeline(source=_SOURCE, resolver=Resolver(()), new_message_id=lambda: "new", limits=limits)
+    _, write_key, _ = find_source(request, Origin(), _NO_SOURCES, limits)
+    received_at = truncate_to_milliseconds(datetime.now(UTC))
+    intake = pipeline.run(request, Reception(received_at=received_at, write_key=write_key))
     findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
     findings.extend(_warning(warning, index) for index, warning in _cautions(intake))
     findings.sort(key=lambda finding: finding.index or 0)

@@ -15,7 +15,9 @@ from trackcore import (
     MessageExplanation,
     MessageWarning,
     Origin,
+    Pipeline,
     QuarantineExplanation,
+    Reception,
     RejectionExplanation,
     Resolver,
     Source,
@@ -29,7 +31,6 @@ from trackcore import (
     resolvers_for,
 )
 from trackcore.explanation.explain import explain_error
-from trackcore.intake import process
 from trackcore.origins import find_source, write_keys_in_body
 from trackcore.text.jsontext import parse_value
 from trackcore.timestamps import truncate_to_milliseconds
@@ -132,16 +133,14 @@ class Explainer:
             return
         known, write_key, _ = find_source(reading.request, Origin(), self._book, reading.limits)
         found, because = self._source(source, known, write_key)
-        intake = process(
-            reading.request,
-            origin=Origin(),
+        pipeline = Pipeline(
             source=found,
-            write_key=write_key,
             resolver=self.resolver(found.name),
-            received_at=truncate_to_milliseconds(datetime.now(UTC)),
             new_message_id=lambda: NEW_ID,
             limits=reading.limits,
         )
+        received_at = truncate_to_milliseconds(datetime.now(UTC))
+        intake = pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))
         rejections = {rejection.index: rejection for rejection in intake.rejections}
         envelopes = iter(intake.envelopes)
         for place in range(len(intake.envelopes) + len(rejections)):
