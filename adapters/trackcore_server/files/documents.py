@@ -7,6 +7,7 @@ more read, to see whether it is the beginning of a longer one.
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
@@ -14,13 +15,16 @@ from typing import BinaryIO
 import attrs
 import msgspec
 
-from trackcore import InvalidRequest
-from trackcore.text.jsontext import clean_text, parse
+from trackcore import Call, InvalidRequest, Limits
+from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, parse
+from trackcore.wire.request import Request, parse_request
 
 DOCUMENT_BYTES = 256 << 20
 """How much is read to find the end of a document that goes over several lines."""
 
 _raw_value = msgspec.json.Decoder(msgspec.Raw)
+_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +57,52 @@ def read_documents(stream: BinaryIO) -> Iterator[Document]:
     if second is not None:
         yield second
         yield from lines
+
+
+@attrs.frozen(kw_only=True)
+class Reading:
+    """A document as the request that it would be: a batch, a single message, else an array of messages.
+
+    `limits` are those for its messages.
+    """
+
+    request: Request
+    limits: Limits
+    is_batch: bool = False
+    is_single: bool = False
+
+
+def read_request(document: Document, call: Call | None, limits: Limits, single: Limits | None = None) -> Reading:
+    """Read a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
+
+    Args:
+        document: the JSON text.
+        call: the call of single messages and of those in an array; without it each must contain its `type`.
+        limits: those in force; an array is not a request, so it may be of any size.
+        single: those for reading a single message, if others than `limits`.
+
+    Raises:
+        InvalidRequest: it is none of these.
+    """
+    text = document.text.removeprefix(BYTE_ORDER_MARK)
+    if document.is_only and text.startswith(b"["):
+        parse(_raw_array, clean_text(text))  # so that an error has the position in the array, not in the batch below
+        limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
+        request = parse_request(b'{"batch":%s}' % text, "batch", limits)
+        return Reading(request=attrs.evolve(request, call=call), limits=limits)
+    if _is_batch(document.text):
+        return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
+    request = parse_request(document.text, call or "track", single or limits)
+    return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
+
+
+def _is_batch(text: bytes) -> bool:
+    if b'"batch"' not in text:
+        return False
+    try:
+        return "batch" in parse(_raw_fields, clean_text(text))[0]
+    except msgspec.ValidationError:  # not an object
+        return False
 
 
 def _not_blank(stream: Iterator[bytes] | BinaryIO, first_line: int) -> Iterator[Document]:

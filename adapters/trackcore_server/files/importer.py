@@ -36,10 +36,10 @@ from trackcore import (
     Source,
 )
 from trackcore.text.blanks import is_blank
-from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, replace_surrogates
+from trackcore.text.jsontext import encode_json, replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
-from trackcore.wire.request import Request, parse_request, peek
-from trackcore_server.files.documents import Document
+from trackcore.wire.request import Request, peek
+from trackcore_server.files.documents import Document, read_request
 from trackcore_server.files.import_records import NOT_KEPT, examine_history, import_record, said_beside
 
 if TYPE_CHECKING:
@@ -144,40 +144,23 @@ class Importer:
         self, documents: Iterable[Document], reject: Callable[[Invalid, bytes], None], occurrences: Occurrences
     ) -> Iterator[_Part]:
         """Take the documents apart; single messages that follow each other are one request."""
+        limits = attrs.evolve(self.limits, request_bytes=sys.maxsize)
+        # A large one is rejected as a message, like one of a batch, so that it is counted among those without an id.
+        single = attrs.evolve(limits, message_bytes=sys.maxsize)
         singles: list[Request] = []
         for document in documents:
             try:
-                request, is_single = self._request(document)
+                reading = read_request(document, self.call, limits, single)
             except InvalidRequest as error:
                 reject(error, document.text)
                 continue
-            if is_single:
-                singles.append(request)
+            if reading.is_single:
+                singles.append(reading.request)
             else:
                 yield from _divided(_joined(singles, self.call), occurrences, self.limits)
                 singles = []
-                yield from _divided(request, occurrences, self.limits)
+                yield from _divided(reading.request, occurrences, self.limits)
         yield from _divided(_joined(singles, self.call), occurrences, self.limits)
-
-    def _request(self, document: Document) -> tuple[Request, bool]:
-        """Take a document apart: a batch, an array of messages, or a single message."""
-        limits = attrs.evolve(self.limits, request_bytes=sys.maxsize)
-        text = document.text
-        if document.is_only and text.removeprefix(BYTE_ORDER_MARK).startswith(b"["):
-            parse(_raw_array, clean_text(text))  # so that what is no JSON is told at its own byte
-            batch = b'{"batch":%s}' % text.removeprefix(BYTE_ORDER_MARK)
-            return attrs.evolve(parse_request(batch, "batch", limits), call=self.call), False
-        if b'"batch"' in text and _is_batch(text):
-            return parse_request(text, "batch", limits), False
-        # A large one is rejected as a message, like one of a batch, so that it is counted among those without an id.
-        return parse_request(text, self.call or "track", attrs.evolve(limits, message_bytes=sys.maxsize)), True
-
-
-def _is_batch(text: bytes) -> bool:
-    try:
-        return "batch" in parse(_raw_fields, clean_text(text))[0]
-    except msgspec.ValidationError:  # no object
-        return False
 
 
 def _joined(requests: Sequence[Request], call: Call | None) -> Request:
@@ -283,4 +266,3 @@ def _shared_value(part: bytes | msgspec.Raw) -> Any:
 _ID_DIGITS = 40
 _TRANSACTION_MESSAGES = 2_000
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_raw_array = msgspec.json.Decoder(list[msgspec.Raw])

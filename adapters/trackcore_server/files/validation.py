@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import attrs
-import msgspec
 
 from trackcore import (
     DEFAULT_LIMITS,
@@ -26,18 +24,14 @@ from trackcore import (
     SourceRegistry,
 )
 from trackcore.origins import find_source
-from trackcore.text.jsontext import clean_text, parse
 from trackcore.timestamps import truncate_to_milliseconds
-from trackcore.wire.request import Request, parse_request
-from trackcore_server.files.documents import Document
+from trackcore.wire.request import Request
+from trackcore_server.files.documents import Document, read_request
 
 Severity: TypeAlias = Literal["rejected", "warning"]
 
 _NO_SOURCES = SourceRegistry(())
 _SOURCE = Source(name="validate")
-
-_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
-_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @attrs.frozen(kw_only=True)
@@ -66,19 +60,6 @@ class ValidationResult:
     is_batch: bool = False
 
 
-@attrs.frozen(kw_only=True)
-class Reading:
-    """A document as the request that it would be.
-
-    `is_batch` says that it is an object with `batch`, `is_single` that it is one message; else it is an array.
-    """
-
-    request: Request
-    limits: Limits
-    is_batch: bool = False
-    is_single: bool = False
-
-
 def validate_document(document: Document, call: Call | None = None) -> ValidationResult:
     """Judge a document by the limits of the API; see `read_request`."""
     try:
@@ -89,40 +70,6 @@ def validate_document(document: Document, call: Call | None = None) -> Validatio
     if not reading.is_single:
         return verdict
     return attrs.evolve(verdict, findings=[attrs.evolve(finding, index=None) for finding in verdict.findings])
-
-
-def read_request(document: Document, call: Call | None, limits: Limits) -> Reading:
-    """Read a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
-
-    Args:
-        document: the JSON text.
-        call: what single messages and those of an array are; without it each must say its `type`.
-        limits: those in force; an array is no request, so it may be of any size.
-
-    Raises:
-        InvalidRequest: it is none of these.
-    """
-    if document.is_only and document.text.lstrip(_BOM).startswith(b"["):
-        parse(_raw_array, clean_text(document.text))  # so that what is no JSON is told at its own byte
-        limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
-        request = parse_request(b'{"batch":%s}' % document.text.lstrip(_BOM), "batch", limits)
-        return Reading(request=attrs.evolve(request, call=call), limits=limits)
-    if _is_batch(document.text):
-        return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
-    request = parse_request(document.text, call or "track", limits)
-    return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
-
-
-_BOM = b"\xef\xbb\xbf"
-
-
-def _is_batch(text: bytes) -> bool:
-    if b'"batch"' not in text:
-        return False
-    try:
-        return "batch" in parse(_raw_fields, clean_text(text))[0]
-    except msgspec.ValidationError:  # no object
-        return False
 
 
 def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> ValidationResult:

@@ -36,8 +36,7 @@ from trackcore.text.jsontext import parse_value
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.wire.request import hint_of_write_key, parse_request
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.files.documents import Document
-from trackcore_server.files.validation import read_request
+from trackcore_server.files.documents import Document, read_request
 from trackcore_server.storage.logs import StoredMessage
 
 NEW_ID = "(made by the server)"
