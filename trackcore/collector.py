@@ -15,7 +15,7 @@ from itertools import count
 import attrs
 from msgspec.structs import replace
 
-from trackcore.credentials import Source, SourceRegistry
+from trackcore.credentials import Source, SourceRegistry, key_in_broken_body
 from trackcore.errors import InvalidRequest, MessageWarning, TrackcoreError, WarningCode
 from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
@@ -23,13 +23,13 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.pipeline import IntakeResult, Reception
-from trackcore.refused import Rejection
-from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, RejectedRecord, Sink
+from trackcore.refused import Rejection, record_of
+from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, Sink
 from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
 from trackcore.wire.codec import encode_as_given
-from trackcore.wire.request import Request, key_in_broken_body
+from trackcore.wire.request import Request
 
 SERVER = Origin()
 
@@ -250,19 +250,27 @@ class Collector:
         keys = (origin.header_key, origin.other_header_key, key_in_broken_body(body), origin.query_key)
         source = next(filter(None, map(self.sources.find, keys)), None)
         if source is not None:
-            record = RejectedRecord(
-                source=source.name,
+            record = record_of(
+                error,
+                body[: self.limits.request_bytes],
+                source=source,
                 received_at=truncate_to_milliseconds(received_at or self._now()),
-                code=error.reason,
-                message=error.detail,
-                path=error.path,
-                payload=body[: self.limits.request_bytes],
                 endpoint=endpoint,
             )
             self.sink.store(rejected=[record])
 
     def _store(self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None) -> Receipt:
-        rejected = [_rejected_record(source, intake, rejection, endpoint) for rejection in intake.rejections]
+        rejected = [
+            record_of(
+                rejection.error,
+                rejection.payload,
+                source=source,
+                received_at=intake.received_at,
+                batch=intake.batch_fields,
+                endpoint=endpoint,
+            )
+            for rejection in intake.rejections
+        ]
         outcomes = self.sink.store(intake.envelopes, rejected=rejected)
         return Receipt(
             source=source,
@@ -284,18 +292,3 @@ def _encoded(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
     if isinstance(message, list | tuple):
         raise TypeError(f"submit takes messages, not a {type(message).__name__} of them: submit(*messages, source=...)")
     return encode_as_given(message)
-
-
-def _rejected_record(
-    source: Source, intake: IntakeResult, rejection: Rejection, endpoint: Endpoint | None
-) -> RejectedRecord:
-    return RejectedRecord(
-        source=source.name,
-        received_at=intake.received_at,
-        code=rejection.error.reason,
-        message=rejection.error.detail,
-        path=rejection.error.path,
-        payload=rejection.payload,
-        batch=intake.batch_fields,
-        endpoint=endpoint,
-    )

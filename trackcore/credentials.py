@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
@@ -139,6 +140,16 @@ def write_key(value: object) -> WriteKey | None:
     return WriteKey(key) if key and key.rpartition(":")[2] != _MASK else None
 
 
+def key_in_broken_body(body: bytes) -> WriteKey | None:
+    """Return the write key in a body that may not even be JSON, such as one with NaN from a Python SDK.
+
+    The last one counts, as in JSON; in a batch it is that of the envelope or of the last message.
+    """
+    found = _WRITE_KEY.findall(body)
+    return write_key(found[-1].decode("utf-8", "replace")) if found else None
+
+
+_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*"([^"\\]{1,200})"')
 _NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MASK = "***"  # Jitsu writes `***` or `id:***` into the body; the key itself stands in a header
 _SHOWN = 4

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import attrs
 import msgspec
 
-from trackcore.errors import InvalidMessage
+from trackcore.credentials import Source
+from trackcore.errors import Invalid, InvalidMessage
+from trackcore.sinks import RejectedRecord
 from trackcore.text.blanks import is_blank
+from trackcore.typing import SentAs
 from trackcore.wire.request import peek
 from trackcore.wire.rules import decimal_text, too_many_messages
 
@@ -37,6 +41,28 @@ def rejection_of(
         message_id=message_id if isinstance(message_id, str) and not is_blank(message_id) else None,
         error=error,
         payload=bytes(received),
+    )
+
+
+def record_of(
+    error: Invalid,
+    payload: bytes,
+    *,
+    source: Source,
+    received_at: datetime,
+    batch: bytes | None = None,
+    endpoint: SentAs | None = None,
+) -> RejectedRecord:
+    """Return what is kept of a rejected message or request; the arguments are those of `RejectedRecord`."""
+    return RejectedRecord(
+        source=source.name,
+        received_at=received_at,
+        code=error.reason,
+        message=error.detail,
+        path=error.path,
+        payload=payload,
+        batch=batch,
+        endpoint=endpoint,
     )
 
 

@@ -12,23 +12,8 @@ from trackcore.errors import WarningCode
 from trackcore.explanation.entries import CatalogEntry, Docs
 from trackcore.explanation.rejections import REJECTIONS
 
-
-def _entry(
-    warned: WarningCode, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = ""
-) -> CatalogEntry:
-    return CatalogEntry(
-        code=warned,
-        title=warned.sentence,
-        meaning=meaning,
-        senders=senders,
-        remedy=remedy,
-        link=link,
-        allowed=allowed,
-    )
-
-
 _WARNINGS = (
-    _entry(
+    CatalogEntry.of(
         WarningCode.ID_FROM_NUMBER,
         meaning="An id should be text. This one came as a number and is kept as its decimal text: 42 and 42.0 both "
         'become "42". Nothing is lost, unless the client had already rounded a long number.',
@@ -38,7 +23,7 @@ _WARNINGS = (
         allowed="a string",
         link=Docs.IDENTITIES,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.SURROGATE_REPLACED,
         meaning="A `\\ud800` to `\\udfff` stood alone. Two of them are one character; one of them is none, and no "
         "UTF-8 text can hold it. It was replaced by U+FFFD, the replacement character. All else is as it came.",
@@ -48,7 +33,7 @@ _WARNINGS = (
         allowed="whole characters",
         link=Docs.JSON,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.TIMESTAMP_UNPARSABLE,
         meaning="The time of the message could not be read, so the message has the time at which it was received. What "
         "the client wrote is kept in `originalTimestamp`.",
@@ -58,7 +43,7 @@ _WARNINGS = (
         allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
         link=Docs.TIMESTAMPS,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.TIMESTAMP_WITHOUT_OFFSET,
         meaning="A time without an offset can be any of 26 hours. It was taken as UTC. If only one of `timestamp` and "
         "`sentAt` lacks it and means local time, the message is wrong by as much as the client is away from UTC.",
@@ -68,7 +53,7 @@ _WARNINGS = (
         allowed="a time with `Z` or an offset, or a count since 1970",
         link=Docs.TIMESTAMPS,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.TIMESTAMP_OUT_OF_RANGE,
         meaning="Counted back from the time of reception, the message would lie before the year 1 or after the year "
         "9999, so the correction was left out and the client's own time stands.",
@@ -77,7 +62,7 @@ _WARNINGS = (
         allowed="a time between the years 1 and 9999, after correction too",
         link=Docs.TIMESTAMPS,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.SENT_AT_UNPARSABLE,
         meaning="`sentAt` could not be read, so it is not known how far the client's clock is off, and the client's "
         "own time stands.",
@@ -86,7 +71,7 @@ _WARNINGS = (
         allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
         link=Docs.TIMESTAMPS,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.WRITE_KEY_MISMATCH,
         meaning="The request names more than one write key. The first one that belongs to a source counts, in the "
         "order header, body, query. The message belongs to the source of that key.",
@@ -97,7 +82,7 @@ _WARNINGS = (
         allowed="one write key in a request",
         link=Docs.AUTHENTICATION,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.INTEGRATION_IGNORED,
         meaning="A value in `integrations` is neither true, false nor an object with options; or `All` is not a "
         "boolean. It counts as if it were not there, so the default holds for that destination.",
@@ -106,7 +91,7 @@ _WARNINGS = (
         allowed="a boolean, or an object; for `All` a boolean",
         link=Docs.INTEGRATIONS,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.INTEGRATION_SAYS_NO,
         meaning="An object selects its destination and carries options for it. This one holds an option that seems to "
         "say no, such as `enabled: false`, which only that destination could interpret: the message goes there.",
@@ -116,7 +101,7 @@ _WARNINGS = (
         allowed="a boolean, or an object with options for the destination",
         link=Docs.INTEGRATIONS,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.INTEGRATION_CASE,
         meaning="Names of destinations are case sensitive. This one matches a destination but for upper and lower "
         "case, so it names none, and that destination was decided on by the default.",
@@ -125,7 +110,7 @@ _WARNINGS = (
         allowed="the name of a destination, to the letter",
         link=Docs.INTEGRATIONS,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.FIELD_NEAR_MISS,
         meaning="A field differs from one of the API in upper and lower case, or in `_`, `-` or spaces alone. Names "
         "are taken to the letter, so it was not read as that field: it was kept among the message's other fields. One "
@@ -136,7 +121,7 @@ _WARNINGS = (
         allowed="the name of the field, to the letter",
         link=Docs.BATCH,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.NUMBER_NOT_FINITE,
         meaning="A message that was made in Python held NaN or infinity, as a float or as a Decimal. JSON has no such "
         "number, so null was written, as JavaScript does. Sent over HTTP, the same number makes the body invalid JSON.",
@@ -145,7 +130,7 @@ _WARNINGS = (
         allowed="a finite number, or null",
         link=Docs.JSON,
     ),
-    _entry(
+    CatalogEntry.of(
         WarningCode.REPAIRED,
         meaning="The message was rejected, or lay in quarantine, when it came. It was received once more after the "
         "configuration was mended. Its `receivedAt` is the time of the first reception, and its sequence number that "

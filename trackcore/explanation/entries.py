@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 import attrs
 
+from trackcore.errors import Reason, WarningCode
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.typing import JSONObject
 
@@ -47,6 +49,21 @@ class CatalogEntry:
     remedy: str
     link: Docs
     allowed: str = ""
+
+    @classmethod
+    def of(
+        cls, code: Reason | WarningCode, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = ""
+    ) -> Self:
+        """Make the entry of a code, whose sentence becomes the title."""
+        return cls(
+            code=code,
+            title=code.sentence,
+            meaning=meaning,
+            senders=senders,
+            remedy=remedy,
+            link=link,
+            allowed=allowed,
+        )
 
     def allowed_within(self, limits: Limits) -> str:
         """Say what would have been right, with the limits in force."""

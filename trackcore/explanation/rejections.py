@@ -13,20 +13,8 @@ _AS_ARGUMENT = (
 )
 
 
-def _entry(reason: Reason, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = "") -> CatalogEntry:
-    return CatalogEntry(
-        code=reason,
-        title=reason.sentence,
-        meaning=meaning,
-        senders=senders,
-        remedy=remedy,
-        link=link,
-        allowed=allowed,
-    )
-
-
 _ENTRIES = (
-    _entry(
+    CatalogEntry.of(
         Reason.INVALID_JSON,
         meaning="The body cannot be read as JSON, so no message in it can be told from another. The byte at which "
         f"reading stopped is given; what stands there, or just before, is wrong. {_HARM_OF_400}",
@@ -38,7 +26,7 @@ _ENTRIES = (
         allowed="one JSON text in UTF-8, without NaN or Infinity, and nothing behind it",
         link=Docs.JSON,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.BODY_NOT_OBJECT,
         meaning="The body is well-formed, but it is an array, a string or a number where one object belongs: a "
         f"message, or a batch with its messages in `batch`. {_HARM_OF_400}",
@@ -48,7 +36,7 @@ _ENTRIES = (
         allowed="one JSON object",
         link=Docs.BATCH,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.BODY_TOO_LARGE,
         meaning="The body, after decompression, has more bytes than a request may have. What is kept of it ends at the "
         f"limit, so it cannot be received again. {_HARM_OF_400}",
@@ -59,7 +47,7 @@ _ENTRIES = (
         allowed="at most {request_bytes:,} bytes, after decompression",
         link=Docs.LIMITS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.BATCH_NOT_ARRAY,
         meaning="A request came to a path for batches, but its object has no array `batch`. Without it there is no "
         f"message to keep. {_HARM_OF_400}",
@@ -68,7 +56,7 @@ _ENTRIES = (
         allowed="an array",
         link=Docs.BATCH,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.INVALID_ENCODING,
         meaning="The header Content-Encoding names something that is not supported, or the body is not what it says: a "
         f"broken or a cut gzip stream. {_HARM_OF_400}",
@@ -78,7 +66,7 @@ _ENTRIES = (
         allowed="gzip (or x-gzip), identity, or no such header",
         link=Docs.ERRORS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.INCOMPLETE_BODY,
         meaning="The connection ended before as many bytes had come as Content-Length announced, or the body was "
         "divided into chunks wrongly, so that its end cannot be found. What came is kept.",
@@ -88,7 +76,7 @@ _ENTRIES = (
         allowed="as many bytes as Content-Length announces",
         link=Docs.ERRORS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.MESSAGE_TOO_LARGE,
         meaning="One message has more bytes than a message may have, measured on its own source text with the spaces "
         "that came with it. The other messages of a batch are not affected; sent alone, it is answered with 400.",
@@ -98,7 +86,7 @@ _ENTRIES = (
         allowed="at most {message_bytes:,} bytes",
         link=Docs.LIMITS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.TOO_MANY_MESSAGES,
         meaning="The batch has more messages than a batch may have. The first ones, up to the limit, are kept; this "
         "one was in excess. Of a very large batch the last record stands for all that came behind it.",
@@ -108,7 +96,7 @@ _ENTRIES = (
         allowed="at most {batch_messages:,} messages in a batch",
         link=Docs.LIMITS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.TOO_DEEP,
         meaning="Objects and arrays lie in each other deeper than is allowed. Such a message is of no use to any "
         "destination, and reading it could exhaust a program's stack.",
@@ -118,7 +106,7 @@ _ENTRIES = (
         allowed="at most {depth} levels below the message",
         link=Docs.LIMITS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.NUMBER_OUT_OF_RANGE,
         meaning="A number is beyond what can be read exactly: larger than 1.8e308, or with more than 4,300 digits.",
         senders="Hardly any real client. Counters that overflow, and somebody who tests the server.",
@@ -126,7 +114,7 @@ _ENTRIES = (
         allowed="a number of at most 4,300 digits, and below 1.8e308",
         link=Docs.JSON,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.VALUE_NOT_JSON,
         meaning="A message that was made in Python, and given to the collector in process, holds a value that has no "
         "JSON form. Nothing of that call was stored. It never comes from the network.",
@@ -135,7 +123,7 @@ _ENTRIES = (
         allowed="None, booleans, numbers, text, lists and dicts with text as keys",
         link=Docs.JSON,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.MESSAGE_NOT_OBJECT,
         meaning="An item of the batch is not an object, so it has no fields that could be looked at.",
         senders="Hand-written clients that leave a null in the array, or that encode each message as a string.",
@@ -143,7 +131,7 @@ _ENTRIES = (
         allowed="a JSON object",
         link=Docs.BATCH,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.NO_TYPE,
         meaning="In a batch the path does not say what a message is, so the message must, and this one does not.",
         senders="Clients that move messages from the paths of single calls into a batch.",
@@ -151,7 +139,7 @@ _ENTRIES = (
         allowed="identify, track, page, screen, group or alias",
         link=Docs.BATCH,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.UNKNOWN_TYPE,
         meaning="`type` names no call of the API. It is compared to the letter: `Track` is not `track`.",
         senders="Clients that put the name of the event into `type`, capital letters, and calls of other products, "
@@ -160,7 +148,7 @@ _ENTRIES = (
         allowed="identify, track, page, screen, group or alias",
         link=Docs.BATCH,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.NO_USER_ANON_ID,
         meaning="The message says of nobody: it has neither a userId nor an anonymousId. An empty text and null count "
         "as absent, so a message with `userId: null` and nothing else ends here.",
@@ -171,7 +159,7 @@ _ENTRIES = (
         allowed="a userId or an anonymousId that is not empty",
         link=Docs.IDENTITIES,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.ID_NOT_STRING,
         meaning="userId, anonymousId, groupId, previousId or messageId is a boolean, an array or an object. (A number "
         "would be kept as its text, with a warning.)",
@@ -181,7 +169,7 @@ _ENTRIES = (
         allowed="a string, or a number",
         link=Docs.IDENTITIES,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.MESSAGE_ID_TOO_LONG,
         meaning="messageId has more characters than are allowed. It is the key by which duplicates are found, so it is "
         "never cut: two cut ids could become one, and a message would be lost.",
@@ -190,7 +178,7 @@ _ENTRIES = (
         allowed="at most {message_id_chars} characters",
         link=Docs.MESSAGE_ID,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.EVENT_NOT_DEFINED,
         meaning="A track message does not say what happened: `event` is missing, null or empty.",
         senders="Code that takes the name from a table in which it is missing; clients that call it `name` or "
@@ -199,7 +187,7 @@ _ENTRIES = (
         allowed="a string that is not empty",
         link=Docs.TRACK,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.EVENT_NOT_STRING,
         meaning="`event` of a track message is a number, a boolean, an array or an object.",
         senders=f"Code that sends the number of an event, or a whole object. {_AS_ARGUMENT}",
@@ -207,7 +195,7 @@ _ENTRIES = (
         allowed="a string",
         link=Docs.TRACK,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.NO_GROUP_ID,
         meaning="A group message does not say which group: `groupId` is missing, null or empty.",
         senders="Apps whose users belong to no company yet; clients that put the id into `traits.id`.",
@@ -215,7 +203,7 @@ _ENTRIES = (
         allowed="a string that is not empty, or a number",
         link=Docs.GROUP,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.NO_PREVIOUS_ID,
         meaning="An alias message does not say which identity it replaces: `previousId` is missing, null or empty.",
         senders="Clients that call `alias(newId)` while there is no former id to speak of; code that names the field "
@@ -224,7 +212,7 @@ _ENTRIES = (
         allowed="a string that is not empty, or a number",
         link=Docs.ALIAS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.NAME_NOT_STRING,
         meaning="`name` of a page or a screen is a number, a boolean, an array or an object. (null and the empty text "
         "count as absent.)",
@@ -233,7 +221,7 @@ _ENTRIES = (
         allowed="a string, or nothing",
         link=Docs.PAGE,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.CATEGORY_NOT_STRING,
         meaning="`category` of a page or a screen is a number, a boolean, an array or an object. (null and the empty "
         "text count as absent.)",
@@ -242,7 +230,7 @@ _ENTRIES = (
         allowed="a string, or nothing",
         link=Docs.PAGE,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.CONTEXT_NOT_OBJECT,
         meaning="`context` is a text, a number, a boolean or an array that is not empty. In a batch, what the batch "
         "shares is laid under each message, so a wrong `context` there rejects all of them.",
@@ -251,7 +239,7 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.CONTEXT,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.INTEGRATIONS_NOT_OBJECT,
         meaning="`integrations` is a text, a number, a boolean or an array that is not empty, so it does not tell "
         "which destinations are meant. In a batch, a wrong one at the batch rejects all of its messages.",
@@ -260,7 +248,7 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.INTEGRATIONS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.PROPERTIES_NOT_OBJECT,
         meaning="`properties` is a text, a number, a boolean, or an array with something in it.",
         senders=f"Code that encodes the properties as JSON before the call. {_AS_ARGUMENT}",
@@ -268,7 +256,7 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.TRACK,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.TRAITS_NOT_OBJECT,
         meaning="`traits` of an identify or a group message is a text, a number, a boolean or an array that is not "
         "empty: its values have no names.",
@@ -277,7 +265,7 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.IDENTITIES,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.HISTORICAL_TIME_MISSING,
         meaning="A message of an import has no `timestamp`, no `originalTimestamp` and no `receivedAt`. Of a request "
         "the time of reception would stand for it; of history that would be wrong by years.",
@@ -286,7 +274,7 @@ _ENTRIES = (
         allowed="a `timestamp`, an `originalTimestamp` or a `receivedAt`, also in a form such as `received_at`",
         link=Docs.TIMESTAMPS,
     ),
-    _entry(
+    CatalogEntry.of(
         Reason.HISTORICAL_TIME_UNPARSABLE,
         meaning="A message of an import has a time that cannot be read. Of a request the time of reception would stand "
         "for it; of history that would be wrong by years.",

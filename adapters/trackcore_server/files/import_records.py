@@ -27,8 +27,9 @@ from trackcore import (
     Resolver,
     Source,
 )
+from trackcore.refused import record_of
 from trackcore.text.jsontext import clean_text, encode_json, parse
-from trackcore.wire.request import Request, batch_of_one, parse_request
+from trackcore.wire.request import Request, parse_request
 
 NOT_KEPT = b""
 """Stands beside the text of a record that lacks something, so that only its file can be imported again."""
@@ -71,16 +72,20 @@ def import_record(
     error: Invalid, payload: bytes, beside: bytes, *, source: Source, received_at: datetime, limits: Limits
 ) -> RejectedRecord:
     """Make the record of what an import rejected; no more of it is kept than of a request."""
-    return RejectedRecord(
-        source=source.name,
+    return record_of(
+        error,
+        payload[: limits.request_bytes],
+        source=source,
         received_at=received_at,
-        code=error.reason,
-        message=error.detail,
-        path=error.path,
-        payload=payload[: limits.request_bytes],
         batch=beside if len(payload) + len(beside) <= limits.request_bytes else NOT_KEPT,
         endpoint="import",
     )
+
+
+def batch_of_one(batch_fields: bytes, message: bytes) -> bytes:
+    """Rebuild the batch around this one message, or around an array of messages."""
+    messages = message if message.lstrip().startswith(b"[") else b"[%b]" % message
+    return b'{"batch":%b%b' % (messages, b"}" if batch_fields == b"{}" else b"," + batch_fields[1:])
 
 
 def request_of(record: RejectedRecord, limits: Limits) -> tuple[Request, str | None]:

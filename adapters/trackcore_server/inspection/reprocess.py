@@ -29,8 +29,8 @@ from trackcore import (
     WriteKey,
 )
 from trackcore.credentials import write_key
-from trackcore.wire.request import batch_of_one, peek
-from trackcore_server.files.import_records import examine_history, request_of
+from trackcore.wire.request import peek
+from trackcore_server.files.import_records import batch_of_one, examine_history, request_of
 
 Record = StoredRejected | StoredQuarantined
 
