@@ -138,9 +138,30 @@ class MessageWarning:
 class TrackcoreError(Exception):
     """The base of every exception that trackcore raises on purpose.
 
-    Subclasses are attrs classes.  They compare by value, so a test can say exactly what it expects, and they pickle,
-    so they cross process boundaries; attrs gives exceptions neither.
+        TrackcoreError
+        ├── Invalid                 what a client sent breaks a rule
+        │   ├── InvalidRequest      the request as a whole
+        │   └── InvalidMessage      one message
+        ├── MessagesRejected        strict mode: not every message of a request was accepted
+        ├── SinkUnavailable         nothing was stored; retry later
+        ├── LogChanged              a mark belongs to another log
+        └── in the adapters
+            ├── UnusableFile        trackcore_sqlitefile; UnusableLog (trackcore_sqlite), UnusableState (delivery)
+            ├── UnusableCluster, ClientSettingRefused, NotAcknowledged     trackcore_kafka
+            ├── PermanentError, RetryLater, FeedUnavailable, UnusableSecret, SamePlace     trackcore_delivery
+            └── ConfigurationError  trackcore_server
+
+    Subclasses are attrs classes.  They compare by value, so a test can state exactly what it expects, and they pickle,
+    so they cross process boundaries; attrs does neither for exceptions.  Each shows its `detail`, behind its `file` and
+    its `path` where it has them, unless it has a sentence of another form.
     """
+
+    def __str__(self) -> str:
+        values = self._values()
+        if "detail" not in values:
+            return super().__str__()
+        where = [str(values[name]) for name in ("file", "path") if values.get(name)]
+        return ": ".join([*where, values["detail"]])
 
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
@@ -175,9 +196,6 @@ class Invalid(TrackcoreError):
     limit: int | None = None
     actual: int | None = None
     position: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail}" if self.path else self.detail
 
 
 @attrs.define(kw_only=True, eq=False)

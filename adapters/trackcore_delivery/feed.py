@@ -76,9 +76,6 @@ class FeedUnavailable(TrackcoreError):
 
     detail: str
 
-    def __str__(self) -> str:
-        return self.detail
-
 
 class Feed(Protocol):
     """Gives the messages that were selected for a destination."""

@@ -57,9 +57,6 @@ class PermanentError(TrackcoreError):
     detail: str = attrs.field(converter=visible)
     divisible: bool = True
 
-    def __str__(self) -> str:
-        return self.detail
-
 
 @attrs.define(kw_only=True, eq=False)
 class RetryLater(TrackcoreError):
@@ -76,9 +73,6 @@ class RetryLater(TrackcoreError):
     def is_outage(self) -> bool:
         """Whether it is the destination as a whole that cannot take anything."""
         return self.of_destination or self.retry_after is not None
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 class Sender(Protocol):
