@@ -34,7 +34,7 @@ from trackcore.wire.request import Request
 SERVER = Origin()
 
 _SEED_DIGITS = 24
-_REPAIRED = MessageWarning(code=WarningCode.REPAIRED, message="it was refused at first, and received again")
+_REPAIRED = MessageWarning(code=WarningCode.REPAIRED, message="it was rejected at first and accepted on retry")
 
 
 @attrs.define(kw_only=True, eq=False)
