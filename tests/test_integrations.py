@@ -263,7 +263,7 @@ class TestResolver:
         resolver = Resolver(DESTINATIONS)
         for number in range(3000):
             resolver.resolve({f"name {number}": True})
-        assert len(resolver._remembered) <= 1000
+        assert len(resolver._cache) <= 1000
         large = {"x" * 2000: True}
         assert resolver.resolve(large) is not resolver.resolve(large)
 

@@ -92,7 +92,7 @@ class TestLaws:
         before = copy.deepcopy((under, items))
         shared = SharedContext(under)
         for own in items:
-            text, inherited = shared.under(own)
+            text, inherited = shared.merged_with(own)
             assert msgspec.json.decode(text) == merge_objects(under, own or {})
             assert inherited == inherited_paths("context", under, own)
         assert (under, items) == before

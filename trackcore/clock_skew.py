@@ -21,7 +21,7 @@ class TimeRule(StrEnum):
     """The rule by which a message got its `timestamp`."""
 
     RECEIVED = "received"  # the message has no time, or none that can be read
-    ORIGINAL = "original"  # there is no sentAt to correct it by: the client's time is kept
+    ORIGINAL = "original"  # without sentAt nothing is corrected: the client's time is kept
     CORRECTED = "corrected"  # the age of the message, counted back from receivedAt
     UNREPRESENTABLE = "unrepresentable"  # the corrected time lies outside the years 1 to 9999
 

@@ -62,8 +62,7 @@ def receive(
 
     Raises:
         InvalidRequest: the request body is unusable as a whole.
-        TypeError, ValueError: there is no such endpoint, or `new_message_id` returned something that is not a message
-            id.
+        TypeError, ValueError: the endpoint is unknown, or `new_message_id` returned something that is not a message id.
     """
     received_at = truncate_to_milliseconds(received_at)
     limits = pipelines.limits

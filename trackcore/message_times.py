@@ -81,13 +81,13 @@ class HistoricalTimes:
     def set(self, message: MessageStruct, extra: JSONObject | None, warnings: list[MessageWarning]) -> datetime:
         """Set the times of a message and return its own.  Raises `InvalidMessage` where it has none."""
         path, text = _historical_text(message, extra or {})
-        if extra and path in extra:  # a near miss, about which a warning says that it was not read
+        if extra and path in extra:  # a near miss, of which a warning states that it was not read
             warnings[:] = [
                 warning for warning in warnings if (warning.code, warning.path) != (WarningCode.FIELD_NEAR_MISS, path)
             ]
         timestamp = parse_timestamp(text)
         if timestamp is None:
-            detail = f"{text[:40]!r} is not a time, and no time of reception can stand for it"
+            detail = f"{text[:40]!r} is not a time, and the time of reception cannot be used instead"
             raise InvalidMessage(reason=Reason.HISTORICAL_TIME_UNPARSABLE, detail=detail, path=path)
         if not has_offset(text):
             warnings.append(_without_offset(path, text))

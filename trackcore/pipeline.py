@@ -149,7 +149,7 @@ class _Run:
 
     def _envelope(self, index: int, item: bytes | msgspec.Raw) -> Envelope:
         request = self.request
-        if request.invalid is not None:  # what the batch shares is wrong, so it is wrong in each message
+        if request.invalid is not None:  # a shared part of the batch is wrong, and so is each message
             raise request.invalid
         warnings = [*self._shared_warnings]
         if request.own_warnings:
@@ -200,7 +200,7 @@ class _Run:
         shared = self._shared_context
         if self._may_want_ip and self._wants_ip(own):
             return self._context_with_ip(own)
-        return (own, ()) if shared is None else shared.under(own)
+        return (own, ()) if shared is None else shared.merged_with(own)
 
     def _wants_ip(self, own: JSONObject | None) -> bool:
         """Return whether `context.ip` is to be filled: for a user's own device, or if `context.direct` asks for it.

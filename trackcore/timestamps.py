@@ -34,18 +34,18 @@ def format_timestamp(time: datetime) -> str:
 
 @lru_cache(maxsize=4096)
 def _second_text(days: int, seconds: int) -> str:
-    """Write a whole second since 1970.  Remembered, as the messages of a batch lie close together."""
+    """Write a whole second since 1970.  Cached, since the messages of a batch are close together in time."""
     return (EPOCH + timedelta(days=days, seconds=seconds)).isoformat()[:19]
 
 
 def truncate_to_milliseconds(time: datetime) -> datetime:
-    """Give an aware time in UTC, without the part that the wire format cannot carry."""
+    """Return an aware time in UTC, without the part that the wire format cannot carry."""
     time = time.astimezone(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def time_text(value: object) -> str | None:
-    """Give a time as the client wrote it: text verbatim, any other JSON as its text, None and `""` as absent."""
+    """Return a time as the client wrote it: text verbatim, any other JSON as its text, None for null and `""`."""
     if value is None or value == "":
         return None
     return value if isinstance(value, str) else encode_json(value).decode()
