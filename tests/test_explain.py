@@ -394,18 +394,18 @@ class TestTime:
         ("item", "rule", "words"),
         [
             (TRACK, TimeRule.RECEIVED, "is missing"),
-            ({**TRACK, "timestamp": "yesterday"}, TimeRule.RECEIVED, "could not be read"),
+            ({**TRACK, "timestamp": "yesterday"}, TimeRule.RECEIVED, "could not be parsed"),
             ({**TRACK, "timestamp": "2020-01-01T00:00:00Z"}, TimeRule.ORIGINAL, "sentAt is missing"),
             (
                 {**TRACK, "timestamp": "2020-01-01T00:00:00Z", "sentAt": "now"},
                 TimeRule.ORIGINAL,
-                "sentAt could not be read",
+                "sentAt could not be parsed",
             ),
             (WARNED_MESSAGES[WarningCode.TIMESTAMP_OUT_OF_RANGE][0], TimeRule.UNREPRESENTABLE, "years 1 to 9999"),
             (
                 {**TRACK, "timestamp": "2020-01-01T12:00:01Z", "sentAt": "2020-01-01T12:00:00Z"},
                 TimeRule.CORRECTED,
-                "dated ahead",
+                "in the future",
             ),
         ],
     )
@@ -442,7 +442,7 @@ class TestDestinations:
     def test_too_old_a_message(self) -> None:
         story = story_of({**TRACK, "timestamp": "2019-12-01T00:00:00Z"}).destinations[1]
         assert (story.destination, story.chosen, story.because) == ("Salesforce", False, "too_old")
-        assert story.sentence == "it takes messages of at most 5 days, and this one was 31.5 days old when received"
+        assert story.sentence == "it accepts messages of at most 5 days, and this one was 31.5 days old when received"
 
     def test_what_was_decided_stands_where_the_configuration_has_changed(self) -> None:
         story = explain_message(
@@ -508,8 +508,8 @@ class TestMessage:
             json.dumps(PAGE).encode(), record="rejected:1", endpoint="page", origin=origin, received_at=RECEIVED_AT
         )
         assert [envelope.found_by for envelope in sink.envelopes] == ["process", "record"]
-        assert "in the process" in told(sink.envelopes[0]).source_because
-        assert "received again" in told(sink.envelopes[1]).source_because
+        assert "in the server process" in told(sink.envelopes[0]).source_because
+        assert "reprocessed" in told(sink.envelopes[1]).source_because
 
     def test_where_that_was_not_kept(self) -> None:
         story = explain_message(PAGE, source="s", destinations=(), warnings=(), resolver=Resolver(()))
@@ -539,7 +539,7 @@ class TestQuarantined:
         story = explain_quarantined("a-key-of-the-website", self.BOOK)
         assert story.source_now == "website"
         assert story.write_key == "a-ke…"
-        assert "can be received again" in story.as_json()["message"]
+        assert "can be reprocessed" in story.as_json()["message"]
 
     def test_another_key_in_its_body_that_is_known_by_now(self) -> None:
         """It would be found too, were the request received again."""

@@ -44,7 +44,7 @@ class TestStored:
         assert story["coerced"] == ["userId"]
         assert story["time"]["rule"] == "received"
         assert [warning["code"] for warning in story["warnings"]] == ["id_from_number"]
-        assert story["warnings"][0]["remedy"] == "Convert ids to text in the client."
+        assert story["warnings"][0]["remedy"] == "Convert ids to strings in the client."
         assert [(told["destination"], told["because"]) for told in story["destinations"]] == [
             ("Mixpanel", "by_default")
         ]
@@ -64,7 +64,7 @@ class TestStored:
         (story,) = lines(run("explain", "--rejected", "1"))
         assert (story["part"], story["seq"], story["outcome"]) == ("rejected", 1, "rejected")
         assert (story["code"], story["path"], story["found"]) == ("event_not_defined", "event", "nothing")
-        assert story["meaning"].startswith("A track message does not say what happened")
+        assert story["meaning"].startswith("A track message does not name the action")
         assert "secret" not in story["payload"]
 
     def test_a_fault_of_what_the_batch_said_for_all(self, run: Run, lines: Lines, tmp_path: Path) -> None:
