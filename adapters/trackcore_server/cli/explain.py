@@ -101,6 +101,8 @@ def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSO
     """Find a message in the log: by its number, else by its id."""
     log = SqliteBrowser(deployment.configuration.log_path)
     explainer = Explainer(deployment.configuration)
+    # Only stored messages have a messageId that can be looked up: it is not unique, so it may find several.  Each other
+    # part is found by its number alone.  A number that finds nothing among the messages is tried as a messageId.
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
     if part == "rejected":
         if seq is not None and (rejected := log.one("rejected", seq)) is not None:
@@ -157,10 +159,10 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
 
     for document in documents:
         for unsent in explainer.unsent(document, call=call, source=source, find_duplicate=find_duplicate):
-            story = {"part": "unsent", "line": document.line, **unsent.story.as_json()}
+            story = {"part": "unsent", "line": document.line, **unsent.explanation.as_json()}
             if unsent.index is not None:
                 story["index"] = unsent.index
-            if isinstance(unsent.story, RejectionExplanation):
+            if isinstance(unsent.explanation, RejectionExplanation):
                 yield story | payload_text(mask_write_keys(unsent.payload))
             else:
                 yield story | {"message": parse_value(unsent.payload)}

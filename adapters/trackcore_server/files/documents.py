@@ -1,7 +1,8 @@
-"""JSON documents in files: one on each line, or a single one over as many lines as it likes.
+"""JSON documents in files, and the requests that they would be.
 
-A file is read line by line, so its size does not matter.  Only when the first line is no whole document by itself is
-more read, to see whether it is the beginning of a longer one.
+A file has one document on each line, or a single one over any number of lines.  It is read line by line, so its size
+does not matter.  Only if the first line is not a whole document by itself, more is read, to see whether it is the
+beginning of a longer one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, parse
 from trackcore.wire.request import Request, parse_request
 
 DOCUMENT_BYTES = 256 << 20
-"""How much is read to find the end of a document that goes over several lines."""
+"""How much is read to find the end of a document that spans several lines."""
 
 _raw_value = msgspec.json.Decoder(msgspec.Raw)
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
@@ -29,9 +30,9 @@ _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @attrs.frozen(kw_only=True)
 class Document:
-    """One JSON text of a file, right or wrong.
+    """One JSON text of a file, valid or not.
 
-    `line` is where it starts, counted from 1; `is_only` says that the file holds nothing else.
+    `line` is where it starts, counted from 1; `is_only` is set if the file contains nothing else.
     """
 
     line: int
@@ -40,7 +41,7 @@ class Document:
 
 
 def read_documents(stream: BinaryIO) -> Iterator[Document]:
-    """Give the documents of a file, skipping blank lines."""
+    """Yield the documents of a file, skipping blank lines."""
     lines = _not_blank(stream, 1)
     first = next(lines, None)
     if first is None:
@@ -61,7 +62,7 @@ def read_documents(stream: BinaryIO) -> Iterator[Document]:
 
 @attrs.frozen(kw_only=True)
 class Reading:
-    """A document as the request that it would be: a batch, a single message, else an array of messages.
+    """A document as a request: a batch, a single message, else an array of messages.
 
     `limits` are those for its messages.
     """
@@ -112,7 +113,7 @@ def _not_blank(stream: Iterator[bytes] | BinaryIO, first_line: int) -> Iterator[
 
 
 def _goes_on(text: bytes) -> bool:
-    """Tell whether a line is the beginning of JSON: nothing is wrong with it but that it ends."""
+    """Return whether a line is the beginning of JSON: the only mistake in it is that it ends."""
     try:
         parse(_raw_value, clean_text(text))
     except InvalidRequest as error:

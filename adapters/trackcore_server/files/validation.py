@@ -1,4 +1,4 @@
-"""The verdict on a document: what the server would say of its messages, by the server's own pipeline."""
+"""Validation of a document: the errors and warnings that the server's own pipeline would report for its messages."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _SOURCE = Source(name="validate")
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One thing that is wrong with a message, or would be mended.
+    """One error in a message, or a warning about it.
 
-    `index` is the place of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
+    `index` is the position of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
     """
 
     severity: Severity
@@ -52,7 +52,7 @@ class Finding:
 
 @attrs.frozen(kw_only=True)
 class ValidationResult:
-    """What was found in a document: how many messages it holds, how many are rejected, and why."""
+    """The findings in a document: how many messages it contains, how many are rejected, and why."""
 
     messages: int
     rejected: int
@@ -61,25 +61,24 @@ class ValidationResult:
 
 
 def validate_document(document: Document, call: Call | None = None) -> ValidationResult:
-    """Judge a document by the limits of the API; see `read_request`."""
+    """Validate a document by the limits of the API; see `read_request`."""
     try:
         reading = read_request(document, call, DEFAULT_LIMITS)
     except InvalidRequest as error:
         return ValidationResult(messages=1, rejected=1, findings=[_rejected(error, None)])
-    verdict = _verdict(reading.request, limits=reading.limits, is_batch=reading.is_batch)
+    result = _validated(reading.request, limits=reading.limits, is_batch=reading.is_batch)
     if not reading.is_single:
-        return verdict
-    return attrs.evolve(verdict, findings=[attrs.evolve(finding, index=None) for finding in verdict.findings])
+        return result
+    return attrs.evolve(result, findings=[attrs.evolve(finding, index=None) for finding in result.findings])
 
 
-def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> ValidationResult:
-    """Judge the messages of a request."""
+def _validated(request: Request, *, limits: Limits, is_batch: bool) -> ValidationResult:
     pipeline = Pipeline(source=_SOURCE, resolver=Resolver(()), new_message_id=lambda: "new", limits=limits)
     _, write_key, _ = find_source(request, Origin(), _NO_SOURCES, limits)
     received_at = truncate_to_milliseconds(datetime.now(UTC))
     intake = pipeline.run(request, Reception(received_at=received_at, write_key=write_key))
     findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
-    findings.extend(_warning(warning, index) for index, warning in _cautions(intake))
+    findings.extend(_warning(warning, index) for index, warning in _indexed_warnings(intake))
     findings.sort(key=lambda finding: finding.index or 0)
     return ValidationResult(
         messages=len(request.items),
@@ -89,11 +88,11 @@ def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> ValidationR
     )
 
 
-def _cautions(intake: IntakeResult) -> Iterator[tuple[int, MessageWarning]]:
-    """Give each warning with the place of its message: envelopes are the messages that were not rejected, in order."""
+def _indexed_warnings(intake: IntakeResult) -> Iterator[tuple[int, MessageWarning]]:
+    """Yield each warning with the index of its message: envelopes are the messages that were not rejected, in order."""
     rejected = {rejection.index for rejection in intake.rejections}
-    places = (index for index in range(len(rejected) + len(intake.envelopes)) if index not in rejected)
-    for index, envelope in zip(places, intake.envelopes, strict=False):
+    indexes = (index for index in range(len(rejected) + len(intake.envelopes)) if index not in rejected)
+    for index, envelope in zip(indexes, intake.envelopes, strict=False):
         for warning in envelope.warnings:
             yield index, warning
 
