@@ -22,7 +22,7 @@ from trackcore import (
 
 
 def invalids() -> st.SearchStrategy[Invalid]:
-    """Give errors of both classes; few values for each field, so that equal ones occur."""
+    """Return errors of both classes; few values for each field, so that equal ones occur."""
     fields: dict[str, Any] = {
         "reason": st.sampled_from([Reason.INVALID_JSON, Reason.TOO_DEEP]),
         "detail": st.sampled_from(["", "so it is"]),
@@ -115,7 +115,7 @@ class TestCodes:
     def test_a_code_survives_pickling(self) -> None:
         assert pickle.loads(pickle.dumps(Reason.TOO_DEEP)) is Reason.TOO_DEEP  # noqa: S301
 
-    def test_cautions_are_values(self) -> None:
+    def test_warnings_are_values(self) -> None:
         warning = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m")
         assert warning == MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m", path="")
         assert hash(warning) == hash(MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m"))

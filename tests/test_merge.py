@@ -14,7 +14,7 @@ from trackcore.merge import SharedContext, inherited_paths, merge_onto
 
 
 def containers(value: Any) -> list[int]:
-    """Give the identity of every object and array inside a value, itself included."""
+    """Return the identity of every object and array inside a value, itself included."""
     if isinstance(value, dict):
         return [id(value), *(found for inner in value.values() for found in containers(inner))]
     if isinstance(value, list):
