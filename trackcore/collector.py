@@ -98,7 +98,7 @@ class _RequestRates:
         return count
 
 
-def _as_book(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
+def _as_registry(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
     return sources if isinstance(sources, SourceRegistry) else SourceRegistry(sources)
 
 
@@ -106,7 +106,7 @@ def _as_book(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
 class Collector:
     """Receives messages for its sources and stores them in its sink."""
 
-    sources: SourceRegistry = attrs.field(converter=_as_book)
+    sources: SourceRegistry = attrs.field(converter=_as_registry)
     sink: Sink
     clock: Clock
     new_message_id: NewMessageId

@@ -13,8 +13,8 @@ from trackcore.explanation.entries import CatalogEntry, Docs
 from trackcore.explanation.rejections import REJECTIONS
 
 _WARNINGS = (
-    CatalogEntry.of(
-        WarningCode.ID_FROM_NUMBER,
+    CatalogEntry(
+        code=WarningCode.ID_FROM_NUMBER,
         meaning="An id should be a string. This one came as a number and was converted: 42 and 42.0 both become "
         '"42". Nothing is lost, unless the client had already rounded a long number.',
         senders="Ruby and PHP code that passes the primary key of a table; JavaScript that does so, where numbers "
@@ -23,8 +23,8 @@ _WARNINGS = (
         allowed="a string",
         link=Docs.IDENTITIES,
     ),
-    CatalogEntry.of(
-        WarningCode.SURROGATE_REPLACED,
+    CatalogEntry(
+        code=WarningCode.SURROGATE_REPLACED,
         meaning="An escape from `\\ud800` to `\\udfff` was unpaired. Only two of them together are a character; a "
         "single one cannot be encoded in UTF-8. It was replaced with U+FFFD, the replacement character. Everything "
         "else is unchanged.",
@@ -34,8 +34,8 @@ _WARNINGS = (
         allowed="whole characters",
         link=Docs.JSON,
     ),
-    CatalogEntry.of(
-        WarningCode.TIMESTAMP_UNPARSABLE,
+    CatalogEntry(
+        code=WarningCode.TIMESTAMP_UNPARSABLE,
         meaning="The time of the message could not be parsed, so the message has the time at which it was received. "
         "The client's text is kept in `originalTimestamp`.",
         senders="Code that formats dates for people: `02/01/2015`, `2 February 2015`; templates that were not filled "
@@ -44,8 +44,8 @@ _WARNINGS = (
         allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
         link=Docs.TIMESTAMPS,
     ),
-    CatalogEntry.of(
-        WarningCode.TIMESTAMP_WITHOUT_OFFSET,
+    CatalogEntry(
+        code=WarningCode.TIMESTAMP_WITHOUT_OFFSET,
         meaning="A time without an offset is ambiguous by 26 hours. UTC was assumed. If only one of `timestamp` and "
         "`sentAt` lacks the offset and means local time, the message is wrong by the client's offset from UTC.",
         senders="`DateTime.now()` of Flutter and `datetime.now()` of Python, printed as they are; exports of "
@@ -54,8 +54,8 @@ _WARNINGS = (
         allowed="a time with `Z` or an offset, or a count since 1970",
         link=Docs.TIMESTAMPS,
     ),
-    CatalogEntry.of(
-        WarningCode.TIMESTAMP_OUT_OF_RANGE,
+    CatalogEntry(
+        code=WarningCode.TIMESTAMP_OUT_OF_RANGE,
         meaning="Counted back from the time of reception, the message would be before the year 1 or after the year "
         "9999, so the correction was omitted and the client's own time was kept.",
         senders="Devices whose clock is unset, and someone probing the server.",
@@ -63,8 +63,8 @@ _WARNINGS = (
         allowed="a time between the years 1 and 9999, also after correction",
         link=Docs.TIMESTAMPS,
     ),
-    CatalogEntry.of(
-        WarningCode.SENT_AT_UNPARSABLE,
+    CatalogEntry(
+        code=WarningCode.SENT_AT_UNPARSABLE,
         meaning="`sentAt` could not be parsed, so the error of the client's clock is unknown, and the client's own "
         "time was kept.",
         senders="Hand-written clients that format it for people.",
@@ -72,8 +72,8 @@ _WARNINGS = (
         allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
         link=Docs.TIMESTAMPS,
     ),
-    CatalogEntry.of(
-        WarningCode.WRITE_KEY_MISMATCH,
+    CatalogEntry(
+        code=WarningCode.WRITE_KEY_MISMATCH,
         meaning="The request contains more than one write key. The first one that belongs to a source counts, in the "
         "order header, body, query. The message belongs to the source of that key.",
         senders="Sites behind Basic authentication, whose user name arrives in the header where the key would be; "
@@ -83,8 +83,8 @@ _WARNINGS = (
         allowed="one write key in a request",
         link=Docs.AUTHENTICATION,
     ),
-    CatalogEntry.of(
-        WarningCode.INTEGRATION_IGNORED,
+    CatalogEntry(
+        code=WarningCode.INTEGRATION_IGNORED,
         meaning="A value in `integrations` is neither true, false nor an object with options; or `All` is not a "
         "boolean. It was ignored, so the default applies to that destination.",
         senders='Clients that send `"true"` as a string, 1 and 0, or null.',
@@ -92,8 +92,8 @@ _WARNINGS = (
         allowed="a boolean, or an object; for `All` a boolean",
         link=Docs.INTEGRATIONS,
     ),
-    CatalogEntry.of(
-        WarningCode.INTEGRATION_SAYS_NO,
+    CatalogEntry(
+        code=WarningCode.INTEGRATION_SAYS_NO,
         meaning="An object selects its destination and carries options for it. This one contains an option that seems "
         "meant to exclude, such as `enabled: false`, which only that destination could interpret: the message goes "
         "there.",
@@ -103,8 +103,8 @@ _WARNINGS = (
         allowed="a boolean, or an object with options for the destination",
         link=Docs.INTEGRATIONS,
     ),
-    CatalogEntry.of(
-        WarningCode.INTEGRATION_CASE,
+    CatalogEntry(
+        code=WarningCode.INTEGRATION_CASE,
         meaning="Names of destinations are case-sensitive. This one matches a destination except for case, so it has "
         "no effect, and the default decided about that destination.",
         senders="Code that writes `mixpanel` for `Mixpanel`, or `all` for `All`.",
@@ -112,8 +112,8 @@ _WARNINGS = (
         allowed="the exact name of a destination",
         link=Docs.INTEGRATIONS,
     ),
-    CatalogEntry.of(
-        WarningCode.FIELD_NEAR_MISS,
+    CatalogEntry(
+        code=WarningCode.FIELD_NEAR_MISS,
         meaning="A field name differs from one of the API only in case, or in `_`, `-` or spaces. Names must match "
         "exactly, so it was not read as that field: it was kept among the message's other fields. A name that almost "
         "matches `writeKey` was dropped, since its value is the credential of a source. (An import does read times "
@@ -123,8 +123,8 @@ _WARNINGS = (
         allowed="the exact name of the field",
         link=Docs.BATCH,
     ),
-    CatalogEntry.of(
-        WarningCode.NUMBER_NOT_FINITE,
+    CatalogEntry(
+        code=WarningCode.NUMBER_NOT_FINITE,
         meaning="A message that was made in Python held NaN or infinity, as a float or as a Decimal. JSON cannot "
         "express them, so null was written, as JavaScript does. Over HTTP, the same number makes a body invalid JSON.",
         senders="Python code that passes on the result of a division, an empty mean, or a missing value of pandas.",
@@ -132,8 +132,8 @@ _WARNINGS = (
         allowed="a finite number, or null",
         link=Docs.JSON,
     ),
-    CatalogEntry.of(
-        WarningCode.REPAIRED,
+    CatalogEntry(
+        code=WarningCode.REPAIRED,
         meaning="The message was rejected or quarantined when it was first received, and reprocessed after the cause "
         "was fixed. Its `receivedAt` is the time of the first reception, and its sequence number is from the time of "
         "the repair.",

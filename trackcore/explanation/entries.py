@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
 
 import attrs
 
-from trackcore.errors import Reason, WarningCode
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.typing import JSONObject
 
@@ -38,32 +36,18 @@ class Docs(StrEnum):
 class CatalogEntry:
     """The text about one code.
 
-    `title` is one sentence; `meaning`, `senders` (the clients that cause it) and `remedy` are a paragraph each;
-    `allowed` names the correct values, with the names of limits in braces; `link` is the documentation.
+    `title` is one sentence, by default that of the code; `meaning`, `senders` (the clients that cause it) and `remedy`
+    are a paragraph each; `allowed` names the correct values, with the names of limits in braces; `link` is the
+    documentation.
     """
 
     code: str
-    title: str
+    title: str = attrs.field(default=attrs.Factory(lambda entry: entry.code.sentence, takes_self=True))
     meaning: str
     senders: str
     remedy: str
     link: Docs
     allowed: str = ""
-
-    @classmethod
-    def of(
-        cls, code: Reason | WarningCode, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = ""
-    ) -> Self:
-        """Make the entry of a code, whose sentence becomes the title."""
-        return cls(
-            code=code,
-            title=code.sentence,
-            meaning=meaning,
-            senders=senders,
-            remedy=remedy,
-            link=link,
-            allowed=allowed,
-        )
 
     def allowed_within(self, limits: Limits) -> str:
         """Return the correct values, with the limits in force."""

@@ -14,8 +14,8 @@ _AS_ARGUMENT = (
 
 
 _ENTRIES = (
-    CatalogEntry.of(
-        Reason.INVALID_JSON,
+    CatalogEntry(
+        code=Reason.INVALID_JSON,
         meaning="The body cannot be parsed as JSON, so its messages cannot be separated. The position is the byte at "
         f"which parsing stopped; the mistake is there or just before. {_HARM_OF_400}",
         senders="Python SDKs that get NaN or Infinity (a division by zero, an empty pandas cell) write them as they "
@@ -26,8 +26,8 @@ _ENTRIES = (
         allowed="one JSON text in UTF-8, without NaN or Infinity, and nothing behind it",
         link=Docs.JSON,
     ),
-    CatalogEntry.of(
-        Reason.BODY_NOT_OBJECT,
+    CatalogEntry(
+        code=Reason.BODY_NOT_OBJECT,
         meaning="The body is well-formed, but it is an array, a string or a number where one object belongs: a "
         f"message, or a batch with its messages in `batch`. {_HARM_OF_400}",
         senders="Hand-written clients that send `[message, message]`, or that encode twice, so that the body is a "
@@ -36,8 +36,8 @@ _ENTRIES = (
         allowed="one JSON object",
         link=Docs.BATCH,
     ),
-    CatalogEntry.of(
-        Reason.BODY_TOO_LARGE,
+    CatalogEntry(
+        code=Reason.BODY_TOO_LARGE,
         meaning="The body, after decompression, has more bytes than a request may have. It is kept only up to the "
         f"limit, so it cannot be reprocessed. {_HARM_OF_400}",
         senders="Clients that build batches by the number of messages alone. The Node SDKs compute the size wrongly "
@@ -47,8 +47,8 @@ _ENTRIES = (
         allowed="at most {request_bytes:,} bytes, after decompression",
         link=Docs.LIMITS,
     ),
-    CatalogEntry.of(
-        Reason.BATCH_NOT_ARRAY,
+    CatalogEntry(
+        code=Reason.BATCH_NOT_ARRAY,
         meaning="A request came to a path for batches, but its object has no array `batch`. Without it there is no "
         f"message to keep. {_HARM_OF_400}",
         senders="Clients that send a single message to /v1/batch, or that name the array `messages` or `events`.",
@@ -56,8 +56,8 @@ _ENTRIES = (
         allowed="an array",
         link=Docs.BATCH,
     ),
-    CatalogEntry.of(
-        Reason.INVALID_ENCODING,
+    CatalogEntry(
+        code=Reason.INVALID_ENCODING,
         meaning="The header Content-Encoding names something that is not supported, or the body does not match it: a "
         f"broken or truncated gzip stream. {_HARM_OF_400}",
         senders="Clients that set the header and forget to compress, that use deflate, br or zstd, and proxies that "
@@ -66,8 +66,8 @@ _ENTRIES = (
         allowed="gzip (or x-gzip), identity, or no such header",
         link=Docs.ERRORS,
     ),
-    CatalogEntry.of(
-        Reason.INCOMPLETE_BODY,
+    CatalogEntry(
+        code=Reason.INCOMPLETE_BODY,
         meaning="The connection ended before all the bytes announced by Content-Length had arrived, or the chunked "
         "encoding is broken, so that the end of the body cannot be found. The part that arrived is kept.",
         senders="Apps that are closed, phones that lose the network, proxies that give up too early. Also a "
@@ -76,8 +76,8 @@ _ENTRIES = (
         allowed="as many bytes as Content-Length announces",
         link=Docs.ERRORS,
     ),
-    CatalogEntry.of(
-        Reason.MESSAGE_TOO_LARGE,
+    CatalogEntry(
+        code=Reason.MESSAGE_TOO_LARGE,
         meaning="One message has more bytes than a message may have, measured on its own source text, spaces "
         "included. The other messages of a batch are not affected; sent alone, it is answered with 400.",
         senders="Page content, base64 images, stack traces and whole API answers in `properties`; traits that grow.",
@@ -86,8 +86,8 @@ _ENTRIES = (
         allowed="at most {message_bytes:,} bytes",
         link=Docs.LIMITS,
     ),
-    CatalogEntry.of(
-        Reason.TOO_MANY_MESSAGES,
+    CatalogEntry(
+        code=Reason.TOO_MANY_MESSAGES,
         meaning="The batch has more messages than a batch may have. The first ones, up to the limit, are accepted; "
         "this one was in excess. Of a very large batch the last record represents all the messages after it.",
         senders="Importers, and clients that flush a long queue at once, for example after days offline.",
@@ -96,8 +96,8 @@ _ENTRIES = (
         allowed="at most {batch_messages:,} messages in a batch",
         link=Docs.LIMITS,
     ),
-    CatalogEntry.of(
-        Reason.TOO_DEEP,
+    CatalogEntry(
+        code=Reason.TOO_DEEP,
         meaning="Objects and arrays are nested deeper than allowed. No destination can use such a message, and parsing "
         "it could exhaust a program's stack.",
         senders="Clients that serialize objects which refer to each other: a DOM node, an ORM entity, a linked list. "
@@ -106,16 +106,16 @@ _ENTRIES = (
         allowed="at most {depth} levels below the message",
         link=Docs.LIMITS,
     ),
-    CatalogEntry.of(
-        Reason.NUMBER_OUT_OF_RANGE,
+    CatalogEntry(
+        code=Reason.NUMBER_OUT_OF_RANGE,
         meaning="A number cannot be represented exactly: it is larger than 1.8e308, or has more than 4,300 digits.",
         senders="Almost no real client; overflowing counters, and someone probing the server.",
         remedy="Send such a number as a string.",
         allowed="a number of at most 4,300 digits, and below 1.8e308",
         link=Docs.JSON,
     ),
-    CatalogEntry.of(
-        Reason.VALUE_NOT_JSON,
+    CatalogEntry(
+        code=Reason.VALUE_NOT_JSON,
         meaning="A message that was made in Python and submitted in process holds a value that has no JSON form. "
         "Nothing of that call was stored. This never comes from the network.",
         senders="Code that puts custom objects, sets or open files into `properties`, `traits` or `context`.",
@@ -123,24 +123,24 @@ _ENTRIES = (
         allowed="None, booleans, numbers, text, lists and dicts with text as keys",
         link=Docs.JSON,
     ),
-    CatalogEntry.of(
-        Reason.MESSAGE_NOT_OBJECT,
+    CatalogEntry(
+        code=Reason.MESSAGE_NOT_OBJECT,
         meaning="An item of the batch is not an object, so it has no fields to check.",
         senders="Hand-written clients that leave a null in the array, or that encode each message as a string.",
         remedy="Omit empty items; put objects, not their text, into `batch`.",
         allowed="a JSON object",
         link=Docs.BATCH,
     ),
-    CatalogEntry.of(
-        Reason.NO_TYPE,
+    CatalogEntry(
+        code=Reason.NO_TYPE,
         meaning="In a batch the path does not determine the type of a message, so each message must contain it.",
         senders="Clients that move messages from the paths of single calls into a batch.",
         remedy="Add `type` to each message of a batch.",
         allowed="identify, track, page, screen, group or alias",
         link=Docs.BATCH,
     ),
-    CatalogEntry.of(
-        Reason.UNKNOWN_TYPE,
+    CatalogEntry(
+        code=Reason.UNKNOWN_TYPE,
         meaning="`type` names no call of the API. The comparison is case-sensitive: `Track` is not `track`.",
         senders="Clients that put the name of the event into `type`, capital letters, and calls of other products, "
         "such as `merge` or `delete`.",
@@ -148,8 +148,8 @@ _ENTRIES = (
         allowed="identify, track, page, screen, group or alias",
         link=Docs.BATCH,
     ),
-    CatalogEntry.of(
-        Reason.NO_USER_ANON_ID,
+    CatalogEntry(
+        code=Reason.NO_USER_ANON_ID,
         meaning="The message identifies nobody: it has neither a userId nor an anonymousId. An empty string and null "
         "count as absent, so a message with only `userId: null` is rejected.",
         senders="Server-side code that tracks before a user is known, or reads the id from a session that has expired. "
@@ -158,8 +158,8 @@ _ENTRIES = (
         allowed="a userId or an anonymousId that is not empty",
         link=Docs.IDENTITIES,
     ),
-    CatalogEntry.of(
-        Reason.ID_NOT_STRING,
+    CatalogEntry(
+        code=Reason.ID_NOT_STRING,
         meaning="userId, anonymousId, groupId, previousId or messageId is a boolean, an array or an object. (A number "
         "would be converted to a string, with a warning.)",
         senders="Code that passes a whole user object where its id belongs, or MongoDB ids in their JSON form "
@@ -168,8 +168,8 @@ _ENTRIES = (
         allowed="a string, or a number",
         link=Docs.IDENTITIES,
     ),
-    CatalogEntry.of(
-        Reason.MESSAGE_ID_TOO_LONG,
+    CatalogEntry(
+        code=Reason.MESSAGE_ID_TOO_LONG,
         meaning="messageId has more characters than allowed. It is the key by which duplicates are found, so it is "
         "never cut: two cut ids could become equal, and a message would be lost.",
         senders="Clients that build the id from the content of the message, from a URL, or from several other ids.",
@@ -177,8 +177,8 @@ _ENTRIES = (
         allowed="at most {message_id_chars} characters",
         link=Docs.MESSAGE_ID,
     ),
-    CatalogEntry.of(
-        Reason.EVENT_NOT_DEFINED,
+    CatalogEntry(
+        code=Reason.EVENT_NOT_DEFINED,
         meaning="A track message does not name the action: `event` is missing, null or empty.",
         senders="Code that takes the name from a table that lacks it; clients that call the field `name` or "
         "`eventName`; pixels without an `event` in the query.",
@@ -186,32 +186,32 @@ _ENTRIES = (
         allowed="a string that is not empty",
         link=Docs.TRACK,
     ),
-    CatalogEntry.of(
-        Reason.EVENT_NOT_STRING,
+    CatalogEntry(
+        code=Reason.EVENT_NOT_STRING,
         meaning="`event` of a track message is a number, a boolean, an array or an object.",
         senders=f"Code that sends the number of an event, or a whole object. {_AS_ARGUMENT}",
         remedy="Send a name, as a string.",
         allowed="a string",
         link=Docs.TRACK,
     ),
-    CatalogEntry.of(
-        Reason.NO_GROUP_ID,
+    CatalogEntry(
+        code=Reason.NO_GROUP_ID,
         meaning="A group message does not name its group: `groupId` is missing, null or empty.",
         senders="Apps whose users belong to no company yet; clients that put the id into `traits.id`.",
         remedy="Send `groupId`, and skip the group call for users without a group.",
         allowed="a string that is not empty, or a number",
         link=Docs.GROUP,
     ),
-    CatalogEntry.of(
-        Reason.NO_PREVIOUS_ID,
+    CatalogEntry(
+        code=Reason.NO_PREVIOUS_ID,
         meaning="An alias message does not name the identity that it replaces: `previousId` is missing, null or empty.",
         senders="Clients that call `alias(newId)` without a former id; code that names the field `from`.",
         remedy="Send the former id in `previousId` and the new one in `userId`.",
         allowed="a string that is not empty, or a number",
         link=Docs.ALIAS,
     ),
-    CatalogEntry.of(
-        Reason.NAME_NOT_STRING,
+    CatalogEntry(
+        code=Reason.NAME_NOT_STRING,
         meaning="`name` of a page or a screen is a number, a boolean, an array or an object. (null and the empty "
         "string count as absent.)",
         senders=f"`page({{...}})` instead of `page(null, {{...}})`. {_AS_ARGUMENT}",
@@ -219,8 +219,8 @@ _ENTRIES = (
         allowed="a string, or nothing",
         link=Docs.PAGE,
     ),
-    CatalogEntry.of(
-        Reason.CATEGORY_NOT_STRING,
+    CatalogEntry(
+        code=Reason.CATEGORY_NOT_STRING,
         meaning="`category` of a page or a screen is a number, a boolean, an array or an object. (null and the empty "
         "string count as absent.)",
         senders=f"Shops that send the number of a category, or a list of several. {_AS_ARGUMENT}",
@@ -228,8 +228,8 @@ _ENTRIES = (
         allowed="a string, or nothing",
         link=Docs.PAGE,
     ),
-    CatalogEntry.of(
-        Reason.CONTEXT_NOT_OBJECT,
+    CatalogEntry(
+        code=Reason.CONTEXT_NOT_OBJECT,
         meaning="`context` is a string, a number, a boolean or a non-empty array. The `context` of a batch is merged "
         "into each of its messages, so a wrong one there rejects all of them.",
         senders=f"Code that encodes `context` as JSON before the call, so that it is a string. {_AS_ARGUMENT}",
@@ -237,8 +237,8 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.CONTEXT,
     ),
-    CatalogEntry.of(
-        Reason.INTEGRATIONS_NOT_OBJECT,
+    CatalogEntry(
+        code=Reason.INTEGRATIONS_NOT_OBJECT,
         meaning="`integrations` is a string, a number, a boolean or a non-empty array, so it cannot select "
         "destinations. A wrong one at the batch level rejects all messages of the batch.",
         senders='Clients that send a list of names, `["Mixpanel"]`, or `"All"`.',
@@ -246,16 +246,16 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.INTEGRATIONS,
     ),
-    CatalogEntry.of(
-        Reason.PROPERTIES_NOT_OBJECT,
+    CatalogEntry(
+        code=Reason.PROPERTIES_NOT_OBJECT,
         meaning="`properties` is a string, a number, a boolean or a non-empty array.",
         senders=f"Code that encodes the properties as JSON before the call. {_AS_ARGUMENT}",
         remedy="Send an object, or leave the field out. (null and the `[]` of PHP count as absent.)",
         allowed="an object, or nothing",
         link=Docs.TRACK,
     ),
-    CatalogEntry.of(
-        Reason.TRAITS_NOT_OBJECT,
+    CatalogEntry(
+        code=Reason.TRAITS_NOT_OBJECT,
         meaning="`traits` of an identify or a group message is a string, a number, a boolean or a non-empty array, "
         "whose values have no names.",
         senders=f"`identify(email)` instead of `identify(id, {{email}})`. {_AS_ARGUMENT}",
@@ -263,8 +263,8 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.IDENTITIES,
     ),
-    CatalogEntry.of(
-        Reason.HISTORICAL_TIME_MISSING,
+    CatalogEntry(
+        code=Reason.HISTORICAL_TIME_MISSING,
         meaning="A message of an import has no `timestamp`, no `originalTimestamp` and no `receivedAt`. In a request "
         "the time of reception would be used instead; for an archive that would be wrong by years.",
         senders="Exports that omit the time, or have it in a column with an entirely different name.",
@@ -272,8 +272,8 @@ _ENTRIES = (
         allowed="a `timestamp`, an `originalTimestamp` or a `receivedAt`, also in a form such as `received_at`",
         link=Docs.TIMESTAMPS,
     ),
-    CatalogEntry.of(
-        Reason.HISTORICAL_TIME_UNPARSABLE,
+    CatalogEntry(
+        code=Reason.HISTORICAL_TIME_UNPARSABLE,
         meaning="A message of an import has a time that cannot be parsed. In a request the time of reception would be "
         "used instead; for an archive that would be wrong by years.",
         senders="Exports that format dates for people, `02/01/2015`, or print counts with an exponent, `1.45e12`.",

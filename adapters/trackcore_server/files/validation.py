@@ -14,7 +14,6 @@ from trackcore import (
     IntakeResult,
     Invalid,
     InvalidRequest,
-    Limits,
     MessageWarning,
     Origin,
     Pipeline,
@@ -25,8 +24,7 @@ from trackcore import (
 )
 from trackcore.origins import find_source
 from trackcore.timestamps import truncate_to_milliseconds
-from trackcore.wire.request import Request
-from trackcore_server.files.documents import Document, read_request
+from trackcore_server.files.documents import Document, Reading, read_request
 
 Severity: TypeAlias = Literal["rejected", "warning"]
 
@@ -66,26 +64,25 @@ def validate_document(document: Document, call: Call | None = None) -> Validatio
         reading = read_request(document, call, DEFAULT_LIMITS)
     except InvalidRequest as error:
         return ValidationResult(messages=1, rejected=1, findings=[_rejected(error, None)])
-    result = _validated(reading.request, limits=reading.limits, is_batch=reading.is_batch)
-    if not reading.is_single:
-        return result
-    return attrs.evolve(result, findings=[attrs.evolve(finding, index=None) for finding in result.findings])
-
-
-def _validated(request: Request, *, limits: Limits, is_batch: bool) -> ValidationResult:
-    pipeline = Pipeline(source=_SOURCE, resolver=Resolver(()), new_message_id=lambda: "new", limits=limits)
-    _, write_key, _ = find_source(request, Origin(), _NO_SOURCES, limits)
-    received_at = truncate_to_milliseconds(datetime.now(UTC))
-    intake = pipeline.run(request, Reception(received_at=received_at, write_key=write_key))
+    intake = _run(reading)
     findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
     findings.extend(_warning(warning, index) for index, warning in _indexed_warnings(intake))
     findings.sort(key=lambda finding: finding.index or 0)
+    if reading.is_single:
+        findings = [attrs.evolve(finding, index=None) for finding in findings]
     return ValidationResult(
-        messages=len(request.items),
-        rejected=len(request.items) - len(intake.envelopes),
+        messages=len(reading.request.items),
+        rejected=len(reading.request.items) - len(intake.envelopes),
         findings=findings,
-        is_batch=is_batch,
+        is_batch=reading.is_batch,
     )
+
+
+def _run(reading: Reading) -> IntakeResult:
+    pipeline = Pipeline(source=_SOURCE, resolver=Resolver(()), new_message_id=lambda: "new", limits=reading.limits)
+    _, write_key, _ = find_source(reading.request, Origin(), _NO_SOURCES, reading.limits)
+    received_at = truncate_to_milliseconds(datetime.now(UTC))
+    return pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))
 
 
 def _indexed_warnings(intake: IntakeResult) -> Iterator[tuple[int, MessageWarning]]:
