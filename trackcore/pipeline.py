@@ -8,7 +8,7 @@ nothing is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -51,6 +51,16 @@ class IntakeResult:
     rejections: Sequence[Rejection] = ()
     batch_fields: bytes | None = None
     hint: str = ""
+
+    def by_index(self) -> Iterator[tuple[int, Envelope | Rejection]]:
+        """Yield the result of each message with its index in the request.
+
+        Only a rejection knows its index: the envelopes are those of the other messages, in order.
+        """
+        rejections = {rejection.index: rejection for rejection in self.rejections}
+        envelopes = iter(self.envelopes)
+        for index in range(len(self.envelopes) + len(rejections)):
+            yield index, rejections.get(index) or next(envelopes)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -18,6 +18,7 @@ from trackcore import (
     Origin,
     Pipeline,
     Reception,
+    Rejection,
     Resolver,
     Source,
     SourceRegistry,
@@ -65,11 +66,13 @@ def validate_document(document: Document, call: Call | None = None) -> Validatio
     except InvalidRequest as error:
         return ValidationResult(messages=1, rejected=1, findings=[_rejected(error, None)])
     intake = _run(reading)
-    findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
-    findings.extend(_warning(warning, index) for index, warning in _indexed_warnings(intake))
-    findings.sort(key=lambda finding: finding.index or 0)
-    if reading.is_single:
-        findings = [attrs.evolve(finding, index=None) for finding in findings]
+    findings = []
+    for place, result in intake.by_index():
+        index = None if reading.is_single else place
+        if isinstance(result, Rejection):
+            findings.append(_rejected(result.error, index))
+        else:
+            findings.extend(_warning(warning, index) for warning in result.warnings)
     return ValidationResult(
         messages=len(reading.request.items),
         rejected=len(reading.request.items) - len(intake.envelopes),
@@ -85,15 +88,6 @@ def _run(reading: Reading) -> IntakeResult:
     return pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))
 
 
-def _indexed_warnings(intake: IntakeResult) -> Iterator[tuple[int, MessageWarning]]:
-    """Yield each warning with the index of its message: envelopes are the messages that were not rejected, in order."""
-    rejected = {rejection.index for rejection in intake.rejections}
-    indexes = (index for index in range(len(rejected) + len(intake.envelopes)) if index not in rejected)
-    for index, envelope in zip(indexes, intake.envelopes, strict=False):
-        for warning in envelope.warnings:
-            yield index, warning
-
-
 def _rejected(error: Invalid, index: int | None) -> Finding:
     return Finding(
         severity="rejected",
@@ -106,5 +100,5 @@ def _rejected(error: Invalid, index: int | None) -> Finding:
     )
 
 
-def _warning(warning: MessageWarning, index: int) -> Finding:
+def _warning(warning: MessageWarning, index: int | None) -> Finding:
     return Finding(severity="warning", code=warning.code, message=warning.message, path=warning.path, index=index)

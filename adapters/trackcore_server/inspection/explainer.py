@@ -18,6 +18,7 @@ from trackcore import (
     Pipeline,
     QuarantineExplanation,
     Reception,
+    Rejection,
     RejectionExplanation,
     Resolver,
     Source,
@@ -140,22 +141,16 @@ class Explainer:
         )
         received_at = truncate_to_milliseconds(datetime.now(UTC))
         intake = pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))
-        # Each message has either an envelope or a rejection, but only a rejection knows its index in the request: the
-        # envelopes are those of the other messages, in order.
-        rejections = {rejection.index: rejection for rejection in intake.rejections}
-        envelopes = iter(intake.envelopes)
-        for place in range(len(intake.envelopes) + len(rejections)):
+        for place, result in intake.by_index():
             index = None if reading.is_single else place
-            if place in rejections:
-                rejection = rejections[place]
-                rejected = explain_error(rejection.error, rejection.payload, source=found.name, limits=limits)
-                yield Unsent(index=index, explanation=rejected, payload=rejection.payload)
+            if isinstance(result, Rejection):
+                rejected = explain_error(result.error, result.payload, source=found.name, limits=limits)
+                yield Unsent(index=index, explanation=rejected, payload=result.payload)
             else:
-                envelope = next(envelopes)
-                duplicate_of = find_duplicate(found.name, envelope.message_id)
+                duplicate_of = find_duplicate(found.name, result.message_id)
                 # No request names the source here, so its reason is that of `_source`.
-                accepted = attrs.evolve(self._envelope(envelope, duplicate_of), source_because=because)
-                yield Unsent(index=index, explanation=accepted, payload=envelope.payload)
+                accepted = attrs.evolve(self._envelope(result, duplicate_of), source_because=because)
+                yield Unsent(index=index, explanation=accepted, payload=result.payload)
 
     def _envelope(self, envelope: Envelope, duplicate_of: int | None) -> MessageExplanation:
         return explain_message(
