@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +72,13 @@ class TestValues:
         error.add_note("a note")
         assert caught.value is error
         assert isinstance(error.__cause__, KeyError)
+
+    def test_an_error_without_a_detail_shows_its_values(self) -> None:
+        @attrs.define(eq=False)
+        class Full(TrackcoreError):
+            limit: int
+
+        assert str(Full(7)) == "7"
 
     @given(invalids())
     def test_the_text_starts_with_the_path(self, error: Invalid) -> None:

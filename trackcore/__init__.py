@@ -6,7 +6,7 @@ what is shown), `messages`, `marks` (positions in a log, with their proof), `pat
 room `wire`: `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast
 way through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and
 `wire.schema` (the rules as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`; `origins` (the source
-of a request), `refused` (rejections and their records), `message_times`, `pipeline` (the order of the steps) and
+of a request), `rejected` (rejections and their records), `message_times`, `pipeline` (the order of the steps) and
 `intake` (from a body to the pipeline of its source); `collector` (the class that applications embed); the room
 `explanation`: `explanation.entries`, `explanation.rejections` and `explanation.catalog` (the meaning of each code),
 `explanation.reports` and `explanation.explain` (reports about single messages).
@@ -37,7 +37,7 @@ from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Scr
 from trackcore.origins import Origin
 from trackcore.paths import endpoint_of
 from trackcore.pipeline import IntakeResult, Pipeline, Reception
-from trackcore.refused import Rejection
+from trackcore.rejected import Rejection
 from trackcore.routing import resolvers_for
 from trackcore.sinks import (
     Cause,

@@ -23,7 +23,7 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.pipeline import IntakeResult, Reception
-from trackcore.refused import Rejection, record_of
+from trackcore.rejected import Rejection, record_of
 from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, Sink
 from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds

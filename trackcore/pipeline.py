@@ -22,7 +22,7 @@ from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, merge_onto
 from trackcore.message_times import HistoricalTimes, MessageTimes
 from trackcore.origins import Origin
-from trackcore.refused import Rejection, reject_excess, rejection_of
+from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
 from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.typing import JSONObject, NewMessageId, WriteKey

@@ -28,7 +28,7 @@ from trackcore import (
     Resolver,
     Source,
 )
-from trackcore.refused import record_of
+from trackcore.rejected import record_of
 from trackcore.text.jsontext import clean_text, encode_json, parse
 from trackcore.wire.request import Request, parse_request
 

@@ -106,15 +106,15 @@ class Reprocessor:
                 received_at=record.received_at,
             )
         source = self._collector.sources.by_name(record.source)
-        if record.endpoint == "import":
-            return self._examine_imported(record, source)
-        return self._examine_rejected(record, source)
-
-    def _examine_imported(self, record: StoredRejected, source: Source | None) -> IntakeResult:
         if source is None:
             raise _unknown_source(record)
         if record.code in _HISTORICAL:
             raise _CannotBeReceived("import_only", _FIX_THE_FILE)
+        if record.endpoint == "import":
+            return self._examine_imported(record, source)
+        return self._examine_rejected(record, source)
+
+    def _examine_imported(self, record: StoredRejected, source: Source) -> IntakeResult:
         if not record.batch:
             raise _CannotBeReceived("import_only", "it was not kept completely: import its file again")
         request, message_id = request_of(record, self._collector.limits)
@@ -127,11 +127,9 @@ class Reprocessor:
             limits=self._collector.limits,
         )
 
-    def _examine_rejected(self, record: StoredRejected, source: Source | None) -> IntakeResult:
-        if source is None or not source.write_keys:
+    def _examine_rejected(self, record: StoredRejected, source: Source) -> IntakeResult:
+        if not source.write_keys:
             raise _unknown_source(record)
-        if record.code in _HISTORICAL:
-            raise _CannotBeReceived("import_only", _FIX_THE_FILE)
         if record.batch == b"":
             raise _CannotBeReceived("batch_not_kept", "the fields of its batch were too large to be kept with it")
         return self._collector.preview(
