@@ -1,4 +1,4 @@
-"""What most tests need: a fixed time, predictable ids, and the shortest way to have a body received."""
+"""Helpers of most tests: a fixed time, predictable ids, and the shortest way to receive a body."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from trackcore import (
     Limits,
     MemorySink,
     Origin,
+    Pipelines,
     Rejection,
-    Resolver,
     Sink,
     Source,
     SourceRegistry,
@@ -40,7 +40,7 @@ DESTINATIONS = (Destination(name="Mixpanel"), Destination(name="KISSmetrics"), D
 
 
 class CountingIds:
-    """Makes message ids that a test can foretell: `server-1`, `server-2`, ..."""
+    """Makes predictable message ids: `server-1`, `server-2`, ..."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -64,7 +64,7 @@ def _refuse(constant: str) -> None:
 
 
 def outcome(function: Callable[[], T]) -> T | Invalid:
-    """Give what a function returns, or the error of ours that it raises.  Any other error is a bug, and passes."""
+    """Return the result of a function, or the `Invalid` that it raises.  Any other error is a bug, and passes."""
     try:
         return function()
     except Invalid as error:
@@ -82,16 +82,15 @@ def take_in(
     limits: Limits = DEFAULT_LIMITS,
 ) -> IntakeResult:
     """Receive a body, given as text or as the object to send, for the source `website`."""
-    book = SourceRegistry(sources)
+    pipelines = Pipelines(
+        sources=SourceRegistry(sources), destinations=destinations, new_message_id=CountingIds(), limits=limits
+    )
     return receive(
         body if isinstance(body, bytes) else json_bytes(body),
+        pipelines=pipelines,
         endpoint=endpoint,
         origin=origin,
-        sources=book,
-        resolvers={source.name: Resolver(tuple(destinations)) for source in book.sources},
         received_at=received_at,
-        new_message_id=CountingIds(),
-        limits=limits,
     )
 
 
@@ -103,7 +102,7 @@ def accept(
     limits: Limits = DEFAULT_LIMITS,
     **envelope: Any,
 ) -> Envelope:
-    """Receive a batch of one message, with what the envelope says beside it, and expect it to be accepted."""
+    """Receive a batch of one message, with other fields of the batch, and expect it to be accepted."""
     intake = take_in(_batch_of(item, envelope), origin=origin, destinations=destinations, limits=limits)
     assert intake.rejections == []
     return intake.envelopes[0]
@@ -117,19 +116,19 @@ def reject(item: bytes | JSONObject, *, limits: Limits = DEFAULT_LIMITS, **envel
 
 
 def stored(item: bytes | JSONObject, *, origin: Origin = WITH_KEY, **envelope: Any) -> JSONObject:
-    """Receive a batch of one message and give the message that would be stored."""
+    """Receive a batch of one message and return the message that would be stored."""
     return read_payload(accept(item, origin=origin, **envelope))
 
 
 def read_payload(envelope: Envelope) -> JSONObject:
-    """Give the stored message."""
+    """Return the stored message."""
     message = strict_json(envelope.payload)
     assert isinstance(message, dict)
     return message
 
 
 def warned(envelope: Envelope) -> list[str]:
-    """Give the codes of the warnings."""
+    """Return the codes of the warnings."""
     return [str(warning.code) for warning in envelope.warnings]
 
 

@@ -268,7 +268,7 @@ class TestSubmit:
         assert [envelope.source for envelope in sink.envelopes] == ["worker"]
 
     def test_an_unknown_source_is_a_mistake(self, collector: Collector) -> None:
-        with pytest.raises(LookupError, match="there is no source 'nobody'"):
+        with pytest.raises(LookupError, match="no source is named 'nobody'"):
             collector.submit(Page(user_id="u"), source="nobody")
 
     def test_a_value_without_json_form_stores_nothing(self, collector: Collector, sink: MemorySink) -> None:

@@ -44,7 +44,7 @@ class TestAuthorization:
             "Basic =",
             "Basic !!!!",
             "Basic YWJj MTIz",
-            "Basic YWJjM",  # five characters are no base64
+            "Basic YWJjM",  # five characters are not base64
             "Basic /w==",  # not UTF-8
             "Basic é",
             "Basic IAo6",  # white space and a colon

@@ -4,6 +4,7 @@ import copy
 import pickle
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from trackcore import (
 
 
 def invalids() -> st.SearchStrategy[Invalid]:
-    """Give errors of both classes; few values for each field, so that equal ones occur."""
+    """Return errors of both classes; few values for each field, so that equal ones occur."""
     fields: dict[str, Any] = {
         "reason": st.sampled_from([Reason.INVALID_JSON, Reason.TOO_DEEP]),
         "detail": st.sampled_from(["", "so it is"]),
@@ -72,6 +73,13 @@ class TestValues:
         assert caught.value is error
         assert isinstance(error.__cause__, KeyError)
 
+    def test_an_error_without_a_detail_shows_its_values(self) -> None:
+        @attrs.define(eq=False)
+        class Full(TrackcoreError):
+            limit: int
+
+        assert str(Full(7)) == "7"
+
     @given(invalids())
     def test_the_text_starts_with_the_path(self, error: Invalid) -> None:
         assert str(error) == (f"{error.path}: {error.detail}" if error.path else error.detail)
@@ -115,7 +123,7 @@ class TestCodes:
     def test_a_code_survives_pickling(self) -> None:
         assert pickle.loads(pickle.dumps(Reason.TOO_DEEP)) is Reason.TOO_DEEP  # noqa: S301
 
-    def test_cautions_are_values(self) -> None:
+    def test_warnings_are_values(self) -> None:
         warning = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m")
         assert warning == MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m", path="")
         assert hash(warning) == hash(MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m"))

@@ -29,7 +29,9 @@ from trackcore import (
     MemorySink,
     MessageExplanation,
     Origin,
+    Pipeline,
     Reason,
+    Reception,
     RejectionExplanation,
     Resolver,
     Source,
@@ -45,7 +47,6 @@ from trackcore import (
 from trackcore.explanation.catalog import WARNINGS
 from trackcore.explanation.explain import duration_text, explain_error
 from trackcore.explanation.rejections import REJECTIONS
-from trackcore.intake import process
 from trackcore.wire.request import parse_request
 
 SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
@@ -55,12 +56,12 @@ IDENTIFY = {"type": "identify", "userId": "u1"}
 DESTINATIONS = (Destination(name="Mixpanel"), Destination(name="Salesforce", max_age=timedelta(days=5)))
 
 
-def story_of(item: Any, **envelope: Any) -> MessageExplanation:
-    """Receive a batch of one message and tell its story."""
-    return told(accept(item, destinations=DESTINATIONS, **envelope))
+def explanation_of(item: Any, **envelope: Any) -> MessageExplanation:
+    """Receive a batch of one message and explain it."""
+    return explained(accept(item, destinations=DESTINATIONS, **envelope))
 
 
-def told(envelope: Envelope) -> MessageExplanation:
+def explained(envelope: Envelope) -> MessageExplanation:
     return explain_message(
         read_payload(envelope),
         source=envelope.source,
@@ -120,7 +121,7 @@ ELSEWHERE = HISTORICAL.keys() | {
 
 
 def refused(reason: Reason) -> RejectionExplanation:
-    """Have a request refused with this code, and tell the story."""
+    """Have a request refused with this code, and explain it."""
     if reason in REFUSED_BODIES:
         body = REFUSED_BODIES[reason]
         with pytest.raises(InvalidRequest) as caught:
@@ -145,18 +146,11 @@ def refused(reason: Reason) -> RejectionExplanation:
 
 def imported(item: JSONObject) -> IntakeResult:
     """Take a message in as an import does."""
-    return process(
-        parse_request(json.dumps({"batch": [item]}).encode(), "batch", SMALL),
-        origin=Origin(),
-        source=Source(name="website"),
-        write_key=None,
-        resolver=Resolver([]),
-        received_at=RECEIVED_AT,
-        new_message_id=lambda: "new",
-        limits=SMALL,
-        found_by=KeyLocation.FILE,
-        is_history=True,
+    pipeline = Pipeline(
+        source=Source(name="website"), resolver=Resolver([]), new_message_id=lambda: "new", limits=SMALL
     )
+    request = parse_request(json.dumps({"batch": [item]}).encode(), "batch", SMALL)
+    return pipeline.run(request, Reception(received_at=RECEIVED_AT, found_by=KeyLocation.FILE, is_history=True))
 
 
 def refused_over_http(reason: Reason) -> RejectionExplanation:
@@ -177,38 +171,38 @@ class TestRejected:
 
     @pytest.mark.parametrize("reason", Reason)
     def test_each_code_is_produced_and_explained(self, reason: Reason) -> None:
-        story = refused(reason)
-        assert story.code == reason
-        assert story.detail
-        assert story.entry is REJECTIONS[reason]
-        assert story.allowed
-        assert "{" not in story.allowed
-        told = story.as_json()
-        assert told["outcome"] == "rejected"
-        assert {"title", "meaning", "senders", "remedy", "link", "allowed", "message", "path"} <= told.keys()
-        json.dumps(told)
+        explanation = refused(reason)
+        assert explanation.code == reason
+        assert explanation.detail
+        assert explanation.entry is REJECTIONS[reason]
+        assert explanation.allowed
+        assert "{" not in explanation.allowed
+        shown = explanation.as_json()
+        assert shown["outcome"] == "rejected"
+        assert {"title", "meaning", "senders", "remedy", "link", "allowed", "message", "path"} <= shown.keys()
+        json.dumps(shown)
 
     @pytest.mark.parametrize("reason", REFUSED_MESSAGES)
-    def test_what_stood_there_is_told(self, reason: Reason) -> None:
+    def test_what_stood_there_is_reported(self, reason: Reason) -> None:
         assert refused(reason).found == REFUSED_MESSAGES[reason][1]
 
     @pytest.mark.parametrize("reason", LIMIT_AND_ACTUAL)
-    def test_the_limit_and_the_size_are_told(self, reason: Reason) -> None:
-        story = refused(reason)
-        assert (story.limit, story.actual, story.unit) == LIMIT_AND_ACTUAL[reason]
+    def test_the_limit_and_the_size_are_reported(self, reason: Reason) -> None:
+        explanation = refused(reason)
+        assert (explanation.limit, explanation.actual, explanation.unit) == LIMIT_AND_ACTUAL[reason]
 
     @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in LIMIT_AND_ACTUAL])
     def test_nothing_else_has_a_limit(self, reason: Reason) -> None:
-        story = refused(reason)
-        assert (story.limit, story.unit) == (None, None)
+        explanation = refused(reason)
+        assert (explanation.limit, explanation.unit) == (None, None)
 
-    def test_the_text_around_the_broken_byte_is_told(self) -> None:
-        story = refused(Reason.INVALID_JSON)
-        assert story.position == 38
-        assert story.excerpt == ('{"batch": [{"type": "track", "value": ', "NaN}]}")
+    def test_the_text_around_the_broken_byte_is_reported(self) -> None:
+        explanation = refused(Reason.INVALID_JSON)
+        assert explanation.position == 38
+        assert explanation.excerpt == ('{"batch": [{"type": "track", "value": ', "NaN}]}")
 
     @pytest.mark.parametrize("text", ['"\\ud800"', "[" * 500 + "]" * 500])
-    def test_what_stood_there_is_told_whatever_stands_beside_it(self, text: str) -> None:
+    def test_what_stood_there_is_reported_whatever_stands_beside_it(self, text: str) -> None:
         """A message is explained as it was read: a lone surrogate beside the fault does not hide it."""
         item = b'{"type":"track","userId":"u1","event":5,"properties":{"a":%b}}' % text.encode()
         assert explain_rejection(code=Reason.EVENT_NOT_STRING, detail="", path="event", payload=item).found == (
@@ -216,12 +210,12 @@ class TestRejected:
         )
 
     def test_the_size_is_that_of_what_was_too_large(self) -> None:
-        """The actual size is told: that of the message itself, or of what its batch said for all."""
+        """The actual size is reported: that of the message itself, or of the fields of its batch."""
         body = b'\xef\xbb\xbf {"userId":"u1","event":"%b"}\n' % (b"x" * 600)
         with pytest.raises(InvalidRequest) as caught:
             take_in(body, endpoint="track", limits=SMALL)
-        story = explain_rejection(code=caught.value.reason, detail="", path="", payload=body, limits=SMALL)
-        assert story.actual == caught.value.actual == 626
+        explanation = explain_rejection(code=caught.value.reason, detail="", path="", payload=body, limits=SMALL)
+        assert explanation.actual == caught.value.actual == 626
 
     @pytest.mark.parametrize(
         ("context", "sent_at"),
@@ -242,7 +236,7 @@ class TestRejected:
         )
         intake = take_in(body, limits=SMALL)
         (rejection,) = intake.rejections
-        story = explain_rejection(
+        explanation = explain_rejection(
             code=rejection.error.reason,
             detail="",
             path="",
@@ -250,40 +244,40 @@ class TestRejected:
             batch=intake.batch_fields,
             limits=SMALL,
         )
-        assert story.limit is not None
-        assert story.actual is not None
-        assert story.actual > story.limit
-        assert rejection.error.actual in (None, story.actual)
+        assert explanation.limit is not None
+        assert explanation.actual is not None
+        assert explanation.actual > explanation.limit
+        assert rejection.error.actual in (None, explanation.actual)
 
-    def test_a_size_that_was_not_kept_is_not_told(self) -> None:
-        story = explain_rejection(code=Reason.MESSAGE_TOO_LARGE, detail="", path="", payload=b"{}", batch=b"")
-        assert story.actual is None
+    def test_a_size_that_was_not_kept_is_not_reported(self) -> None:
+        explanation = explain_rejection(code=Reason.MESSAGE_TOO_LARGE, detail="", path="", payload=b"{}", batch=b"")
+        assert explanation.actual is None
 
     @pytest.mark.parametrize("name", ["writeKey", "write_key"])
-    def test_no_write_key_is_told(self, name: str) -> None:
-        """Neither in what stood at the path, nor in the text around the byte, in the key or beside it."""
+    def test_no_write_key_is_reported(self, name: str) -> None:
+        """Neither in what stood at the path, nor in the text around the byte, in the key or next to it."""
         batch = json_bytes({"batch": {name: "a-key-that-is-secret"}})
-        story = explain_rejection(code=Reason.BATCH_NOT_ARRAY, detail="", path="batch", payload=batch)
-        assert story.found == f'an object: {{"{name}":"a-ke…"}}'
+        explanation = explain_rejection(code=Reason.BATCH_NOT_ARRAY, detail="", path="batch", payload=batch)
+        assert explanation.found == f'an object: {{"{name}":"a-ke…"}}'
         for broken in (b'{"%b":"a-key-that-\x01-is-secret"}', b'{"n":NaN,"%b":"a-key-that-is-secret"}'):
             payload = broken % name.encode()
-            story = explain_rejection(code=Reason.INVALID_JSON, detail="", path="", payload=payload)
-            assert story.excerpt is not None
-            assert "a-ke…" in "".join(story.excerpt)
-            assert "that" not in "".join(story.excerpt)
-            assert "secret" not in "".join(story.excerpt)
+            explanation = explain_rejection(code=Reason.INVALID_JSON, detail="", path="", payload=payload)
+            assert explanation.excerpt is not None
+            assert "a-ke…" in "".join(explanation.excerpt)
+            assert "that" not in "".join(explanation.excerpt)
+            assert "secret" not in "".join(explanation.excerpt)
 
     def test_what_was_found_is_cut(self) -> None:
         item = json.dumps({**TRACK, "properties": ["x" * 1_000]}).encode()
-        story = explain_rejection(code=Reason.PROPERTIES_NOT_OBJECT, detail="", path="properties", payload=item)
-        assert story.found is not None
-        assert len(story.found) < 250
+        explanation = explain_rejection(code=Reason.PROPERTIES_NOT_OBJECT, detail="", path="properties", payload=item)
+        assert explanation.found is not None
+        assert len(explanation.found) < 250
 
     @pytest.mark.parametrize("payload", [b"", b"\xff", b"[" * 10_000, b'{"a":1e999}', b"5", b'"x"'])
     @pytest.mark.parametrize("code", [*Reason, "a_code_of_another_version"])
     def test_any_payload_and_any_code_can_be_explained(self, code: str, payload: bytes) -> None:
-        story = explain_rejection(code=code, detail="d", path="userId", payload=payload)
-        json.dumps(story.as_json())
+        explanation = explain_rejection(code=code, detail="d", path="userId", payload=payload)
+        json.dumps(explanation.as_json())
 
 
 # A message that is kept with each warning, and the path that it names.
@@ -312,7 +306,7 @@ class TestWarnings:
     @pytest.mark.parametrize("warned", WARNED_MESSAGES)
     def test_each_warning_is_produced_and_explained(self, warned: WarningCode) -> None:
         item, path = WARNED_MESSAGES[warned]
-        (remark,) = story_of(item).warnings
+        (remark,) = explanation_of(item).warnings
         assert (remark.code, remark.path) == (warned, path)
         assert remark.entry is WARNINGS[warned]
         assert {"title", "meaning", "senders", "remedy", "link", "message"} <= remark.as_json().keys()
@@ -320,7 +314,7 @@ class TestWarnings:
     def test_the_time_of_an_imported_message_is_explained_by_no_clock(self) -> None:
         item = {**TRACK, "timestamp": "2015-12-12T19:11:01Z", "sentAt": "2015-12-12T20:11:01Z"}
         (envelope,) = imported(item).envelopes
-        story = explain_message(
+        explanation = explain_message(
             json.loads(envelope.payload),
             source="website",
             destinations=(),
@@ -328,8 +322,8 @@ class TestWarnings:
             resolver=Resolver([]),
             found_by=envelope.found_by,
         )
-        assert (story.time.rule, story.time.clock_skew) == (TimeRule.ORIGINAL, None)
-        assert "imported from a file" in story.time.sentence
+        assert (explanation.time.rule, explanation.time.clock_skew) == (TimeRule.ORIGINAL, None)
+        assert "imported from a file" in explanation.time.sentence
 
     def test_a_repaired_message_says_so(self) -> None:
         receipt = make_collector().reprocess(
@@ -339,13 +333,13 @@ class TestWarnings:
             origin=Origin(header_key=KEY),
             received_at=RECEIVED_AT,
         )
-        (remark,) = told(receipt.envelopes[0]).warnings
+        (remark,) = explained(receipt.envelopes[0]).warnings
         assert (remark.code, remark.entry) == (WarningCode.REPAIRED, WARNINGS[WarningCode.REPAIRED])
 
     def test_a_number_that_is_not_finite_is_a_warning_of_messages_made_in_python(self) -> None:
         message = Track(user_id="u", event="e", properties={"price": [1, math.inf], "rate": math.nan})
         (envelope,) = make_collector().submit(message, source="website").envelopes
-        (remark,) = told(envelope).warnings
+        (remark,) = explained(envelope).warnings
         assert (remark.code, remark.path) == (WarningCode.NUMBER_NOT_FINITE, "properties.price[1]")
         assert "2 places" in envelope.warnings[0].message
         assert remark.entry is WARNINGS[WarningCode.NUMBER_NOT_FINITE]
@@ -353,11 +347,11 @@ class TestWarnings:
     def test_each_warning_is_tried(self) -> None:
         assert {*WARNED_MESSAGES, WarningCode.REPAIRED, WarningCode.NUMBER_NOT_FINITE} == set(WarningCode)
 
-    def test_a_warning_of_another_version_is_told_as_it_is(self) -> None:
+    def test_a_warning_of_another_version_is_reported_as_it_is(self) -> None:
         warning = attrs.evolve(accept({**TRACK, "userId": 42}).warnings[0])
         object.__setattr__(warning, "code", "a_code_of_another_version")
-        story = explain_message(TRACK, source="s", destinations=(), warnings=[warning], resolver=Resolver(()))
-        assert story.warnings[0].entry is None
+        explanation = explain_message(TRACK, source="s", destinations=(), warnings=[warning], resolver=Resolver(()))
+        assert explanation.warnings[0].entry is None
 
 
 class TestCatalogue:
@@ -377,7 +371,7 @@ class TestCatalogue:
         assert entry.link.startswith("https://")
         entry.allowed_within(DEFAULT_LIMITS)
 
-    def test_limits_are_told_as_they_are(self) -> None:
+    def test_limits_are_reported_as_they_are(self) -> None:
         assert REJECTIONS[Reason.MESSAGE_TOO_LARGE].allowed_within(SMALL) == "at most 500 bytes"
         assert REJECTIONS[Reason.MESSAGE_TOO_LARGE].allowed_within(DEFAULT_LIMITS) == "at most 32,768 bytes"
 
@@ -387,7 +381,7 @@ class TestTime:
 
     def test_a_corrected_time(self) -> None:
         sent, made = "2020-01-01T12:00:10.500Z", "2020-01-01T12:00:05.500Z"
-        time = story_of({**TRACK, "timestamp": made}, sentAt=sent).time
+        time = explanation_of({**TRACK, "timestamp": made}, sentAt=sent).time
         assert time.rule is TimeRule.CORRECTED
         assert time.clock_skew == timedelta(seconds=10)
         assert (time.received_at, time.sent_at, time.original_timestamp) == (RECEIVED_TEXT, sent, made)
@@ -400,23 +394,23 @@ class TestTime:
         ("item", "rule", "words"),
         [
             (TRACK, TimeRule.RECEIVED, "is missing"),
-            ({**TRACK, "timestamp": "yesterday"}, TimeRule.RECEIVED, "could not be read"),
+            ({**TRACK, "timestamp": "yesterday"}, TimeRule.RECEIVED, "could not be parsed"),
             ({**TRACK, "timestamp": "2020-01-01T00:00:00Z"}, TimeRule.ORIGINAL, "sentAt is missing"),
             (
                 {**TRACK, "timestamp": "2020-01-01T00:00:00Z", "sentAt": "now"},
                 TimeRule.ORIGINAL,
-                "sentAt could not be read",
+                "sentAt could not be parsed",
             ),
             (WARNED_MESSAGES[WarningCode.TIMESTAMP_OUT_OF_RANGE][0], TimeRule.UNREPRESENTABLE, "years 1 to 9999"),
             (
                 {**TRACK, "timestamp": "2020-01-01T12:00:01Z", "sentAt": "2020-01-01T12:00:00Z"},
                 TimeRule.CORRECTED,
-                "dated ahead",
+                "in the future",
             ),
         ],
     )
     def test_each_rule_has_its_sentence(self, item: Any, rule: TimeRule, words: str) -> None:
-        time = story_of(item).time
+        time = explanation_of(item).time
         assert time.rule is rule
         assert words in time.sentence
 
@@ -441,20 +435,23 @@ class TestDestinations:
         ],
     )
     def test_the_key_that_decided(self, integrations: Any, expected: Any) -> None:
-        story = story_of({**TRACK, "integrations": integrations}).destinations[0]
-        assert (story.chosen, story.because, story.key) == expected
-        assert story.options == ({"id": 1} if story.because == "by_options" else None)
+        explanation = explanation_of({**TRACK, "integrations": integrations}).destinations[0]
+        assert (explanation.chosen, explanation.because, explanation.key) == expected
+        assert explanation.options == ({"id": 1} if explanation.because == "by_options" else None)
 
     def test_too_old_a_message(self) -> None:
-        story = story_of({**TRACK, "timestamp": "2019-12-01T00:00:00Z"}).destinations[1]
-        assert (story.destination, story.chosen, story.because) == ("Salesforce", False, "too_old")
-        assert story.sentence == "it takes messages of at most 5 days, and this one was 31.5 days old when received"
+        explanation = explanation_of({**TRACK, "timestamp": "2019-12-01T00:00:00Z"}).destinations[1]
+        assert (explanation.destination, explanation.chosen, explanation.because) == ("Salesforce", False, "too_old")
+        assert (
+            explanation.sentence
+            == "it accepts messages of at most 5 days, and this one was 31.5 days old when received"
+        )
 
     def test_what_was_decided_stands_where_the_configuration_has_changed(self) -> None:
-        story = explain_message(
+        explanation = explain_message(
             TRACK, source="website", destinations=("Gone",), warnings=(), resolver=Resolver(DESTINATIONS)
         )
-        assert [(told.destination, told.chosen, told.because) for told in story.destinations] == [
+        assert [(each.destination, each.chosen, each.because) for each in explanation.destinations] == [
             ("Mixpanel", False, "configuration_changed"),
             ("Salesforce", False, "configuration_changed"),
             ("Gone", True, "configuration_changed"),
@@ -463,9 +460,9 @@ class TestDestinations:
 
 class TestMessage:
     def test_ids_that_came_as_numbers_are_named(self) -> None:
-        story = story_of({**TRACK, "userId": 42, "messageId": "m1"})
-        assert story.ids == {"messageId": "m1", "userId": "42"}
-        assert story.coerced == ("userId",)
+        explanation = explanation_of({**TRACK, "userId": 42, "messageId": "m1"})
+        assert explanation.ids == {"messageId": "m1", "userId": "42"}
+        assert explanation.coerced == ("userId",)
 
     @pytest.mark.parametrize(
         ("origin", "body", "endpoint", "found_by", "sentence"),
@@ -500,10 +497,10 @@ class TestMessage:
     ) -> None:
         """R10: Basic user name, else body `writeKey` (envelope, then item), else `?writeKey=`."""
         envelope = take_in(body, origin=origin, endpoint=endpoint).envelopes[0]
-        story = told(envelope)
-        assert (envelope.found_by, story.found_by) == (found_by, found_by)
-        assert sentence in story.source_because
-        assert story.as_json()["source"]["foundBy"] == found_by
+        explanation = explained(envelope)
+        assert (envelope.found_by, explanation.found_by) == (found_by, found_by)
+        assert sentence in explanation.source_because
+        assert explanation.as_json()["source"]["foundBy"] == found_by
 
     def test_what_was_made_in_process_or_received_again(self) -> None:
         sink = MemorySink()
@@ -514,38 +511,43 @@ class TestMessage:
             json.dumps(PAGE).encode(), record="rejected:1", endpoint="page", origin=origin, received_at=RECEIVED_AT
         )
         assert [envelope.found_by for envelope in sink.envelopes] == ["process", "record"]
-        assert "in the process" in told(sink.envelopes[0]).source_because
-        assert "received again" in told(sink.envelopes[1]).source_because
+        assert "in the server process" in explained(sink.envelopes[0]).source_because
+        assert "reprocessed" in explained(sink.envelopes[1]).source_because
 
     def test_where_that_was_not_kept(self) -> None:
-        story = explain_message(PAGE, source="s", destinations=(), warnings=(), resolver=Resolver(()))
-        assert story.found_by is None
-        assert story.source_because == "the write key of the request belongs to it, or the message was made in process"
+        explanation = explain_message(PAGE, source="s", destinations=(), warnings=(), resolver=Resolver(()))
+        assert explanation.found_by is None
+        assert (
+            explanation.source_because
+            == "the write key of the request belongs to it, or the message was made in process"
+        )
 
     def test_a_key_that_lost_is_mentioned(self) -> None:
-        assert "another" in story_of({**TRACK, "writeKey": "another"}).source_because
-        assert "another" not in story_of({**TRACK, "writeKey": KEY}).source_because
+        assert "another" in explanation_of({**TRACK, "writeKey": "another"}).source_because
+        assert "another" not in explanation_of({**TRACK, "writeKey": KEY}).source_because
 
-    def test_what_came_from_the_batch_is_told(self) -> None:
-        story = explain_message(
+    def test_what_came_from_the_batch_is_reported(self) -> None:
+        explanation = explain_message(
             TRACK, source="s", destinations=(), warnings=(), resolver=Resolver(()), inherited=["context.device"]
         )
-        assert story.as_json()["inherited"] == ["context.device"]
+        assert explanation.as_json()["inherited"] == ["context.device"]
 
     def test_a_duplicate_names_the_other(self) -> None:
-        story = explain_message(TRACK, source="s", destinations=(), warnings=(), resolver=Resolver(()), duplicate_of=7)
-        assert story.as_json()["outcome"] == "duplicate"
-        assert story.as_json()["duplicateOf"] == 7
+        explanation = explain_message(
+            TRACK, source="s", destinations=(), warnings=(), resolver=Resolver(()), duplicate_of=7
+        )
+        assert explanation.as_json()["outcome"] == "duplicate"
+        assert explanation.as_json()["duplicateOf"] == 7
 
 
 class TestQuarantined:
     BOOK = SourceRegistry([Source(name="website", write_keys=["a-key-of-the-website"])])
 
     def test_a_key_that_is_known_by_now(self) -> None:
-        story = explain_quarantined("a-key-of-the-website", self.BOOK)
-        assert story.source_now == "website"
-        assert story.write_key == "a-ke…"
-        assert "can be received again" in story.as_json()["message"]
+        explanation = explain_quarantined("a-key-of-the-website", self.BOOK)
+        assert explanation.source_now == "website"
+        assert explanation.write_key == "a-ke…"
+        assert "can be reprocessed" in explanation.as_json()["message"]
 
     def test_another_key_in_its_body_that_is_known_by_now(self) -> None:
         """It would be found too, were the request received again."""
@@ -554,9 +556,9 @@ class TestQuarantined:
 
     @pytest.mark.parametrize("key", [None, "nobody's-key-at-all"])
     def test_a_key_that_is_not(self, key: str | None) -> None:
-        told = explain_quarantined(key, self.BOOK).as_json()
-        assert told["sourceNow"] is None
-        assert "nobody's-key-at-all" not in json.dumps(told)
+        shown = explain_quarantined(key, self.BOOK).as_json()
+        assert shown["sourceNow"] is None
+        assert "nobody's-key-at-all" not in json.dumps(shown)
 
 
 class TestReceivingAgain:

@@ -59,7 +59,7 @@ SERVER_FIELDS = {
 
 
 def batches_of_anything() -> st.SearchStrategy[JSONObject]:
-    """Give batches of good, odd and spoiled messages, with or without shared parts."""
+    """Return batches of good, odd and spoiled messages, with or without shared parts."""
     return st.fixed_dictionaries(
         {"batch": st.lists(odd_wire_messages(), max_size=5)},
         optional={
@@ -214,7 +214,7 @@ class TestOrderOfSteps:
         del times["sentAt"]
         assert accept(PAGE | times, destinations=[destination]).destinations == ()
 
-    def test_reception_is_told_in_utc_and_cut_to_milliseconds(self) -> None:
+    def test_reception_is_reported_in_utc_and_cut_to_milliseconds(self) -> None:
         local = datetime(2020, 1, 1, 13, 0, 0, 500_999, tzinfo=timezone(timedelta(hours=1)))
         intake = take_in({"batch": [PAGE]}, received_at=local)
         assert intake.received_at == RECEIVED_AT
@@ -379,7 +379,7 @@ class TestIp:
 
 
 class TestRejections:
-    def test_it_tells_index_id_and_reason(self) -> None:
+    def test_it_has_index_id_and_reason(self) -> None:
         intake = take_in({"batch": [PAGE, {"type": "page", "messageId": "m"}, PAGE]})
         (rejection,) = intake.rejections
         assert (rejection.index, rejection.message_id) == (1, "m")
@@ -398,26 +398,26 @@ class TestRejections:
     def test_a_numeric_id_is_repeated_as_its_decimal_text(self, value: Any, text: str) -> None:
         assert reject({"type": "page", "messageId": value}).message_id == text
 
-    @pytest.mark.parametrize("mended", [b'"\\ud800"', b"[" * 3_000 + b"]" * 3_000], ids=["a surrogate", "too deep"])
-    def test_the_id_of_a_message_that_had_to_be_mended_to_be_read(self, mended: bytes) -> None:
+    @pytest.mark.parametrize("broken", [b'"\\ud800"', b"[" * 3_000 + b"]" * 3_000], ids=["a surrogate", "too deep"])
+    def test_the_id_of_a_message_that_had_to_be_repaired(self, broken: bytes) -> None:
         """R3: `rejected: [{index, messageId, ...}]`, by which a client knows which of its messages is meant."""
-        item = b'{"type":"track","messageId":"m","properties":{"a":%b}}' % mended
+        item = b'{"type":"track","messageId":"m","properties":{"a":%b}}' % broken
         for limits in (Limits(), Limits(batch_messages=1)):
             rejections = take_in(b'{"batch":[%b]}' % b",".join([item] * 2), limits=limits).rejections
             assert [(rejection.message_id, rejection.payload) for rejection in rejections] == [("m", item)] * 2
 
-    def test_a_bad_shared_part_is_told_with_each_message(self) -> None:
+    def test_a_bad_shared_part_is_reported_with_each_message(self) -> None:
         intake = take_in({"batch": [PAGE, PAGE], "context": "x"})
         assert [rejection.error.path for rejection in intake.rejections] == ["context", "context"]
         assert [rejection.error.reason for rejection in intake.rejections] == [Reason.CONTEXT_NOT_OBJECT] * 2
 
-    @pytest.mark.parametrize(("count", "told"), [(2, []), (3, [2]), (4, [2, 3]), (5, [2, 3]), (9, [2, 3])])
-    def test_the_excess_of_a_batch_is_told_within_bounds(self, count: int, told: list[int]) -> None:
-        """As many again are told one by one, and the last of them stands for all the rest."""
+    @pytest.mark.parametrize(("count", "expected"), [(2, []), (3, [2]), (4, [2, 3]), (5, [2, 3]), (9, [2, 3])])
+    def test_the_excess_of_a_batch_is_reported_within_bounds(self, count: int, expected: list[int]) -> None:
+        """As many again are listed one by one, and the last of them represents all the rest."""
         items = [PAGE | {"messageId": str(number)} for number in range(count)]
         intake = take_in({"batch": items}, limits=Limits(batch_messages=2))
         assert [envelope.message_id for envelope in intake.envelopes] == ["0", "1"]
-        assert [rejection.index for rejection in intake.rejections] == told
+        assert [rejection.index for rejection in intake.rejections] == expected
         kept: list[JSONObject] = []
         for rejection in intake.rejections:
             payload = strict_json(rejection.payload)

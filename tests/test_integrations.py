@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 
 
 def expected(flags: JSONObject, name: str) -> tuple[bool, DecisionReason]:
-    """Say in plain words whether a destination is chosen.
+    """Return whether a destination is chosen, by a plain reading of the rules.
 
     Its own flag decides when it is true, false or an object.  If not, `All` decides when it is true or false.  If not,
     it is chosen.
@@ -53,7 +53,7 @@ class TestResolve:
         assert resolution.selected == tuple(d.destination.name for d in resolution.decisions if d.chosen)
 
     @given(integrations())
-    def test_each_value_that_is_ignored_is_told_once(self, flags: JSONObject) -> None:
+    def test_each_value_that_is_ignored_is_reported_once(self, flags: JSONObject) -> None:
         warnings = resolve_destinations(flags, DESTINATIONS).warnings
         ignored = [warning.path for warning in warnings if warning.code is WarningCode.INTEGRATION_IGNORED]
         assert ignored == [
@@ -85,7 +85,7 @@ class TestResolve:
     def test_the_object_of_the_warehouses_may_say_no(
         self, value: JSONObject, for_all: bool | None, *, chosen: bool
     ) -> None:
-        """Documented: `all`, or the ids of some.  As any object it decides without `All`, and it is no warning."""
+        """Documented: `all`, or the ids of some.  As any object it decides without `All`, and it is not a warning."""
         flags = {"Warehouses": value, **({} if for_all is None else {"All": for_all})}
         resolution = resolve_destinations(flags, [Destination(name="Warehouses")])
         (decision,) = resolution.decisions
@@ -201,7 +201,7 @@ class TestAge:
         assert resolution.names_at_age(timedelta(microseconds=5_001)) == ()
         assert [decision.chosen for decision in resolution.at_age(timedelta(microseconds=5_001))] == [False]
 
-    def test_the_reason_is_told(self) -> None:
+    def test_the_reason_is_reported(self) -> None:
         picky = Destination(name="Mixpanel", max_age=DAY)
         resolution = resolve_destinations({"Mixpanel": {"a": 1}}, [picky])
         assert resolution.at_age(2 * DAY) == (
@@ -213,7 +213,7 @@ class TestAge:
         assert [decision.because for decision in resolution.at_age(2 * DAY)] == [DecisionReason.BY_NAME]
 
 
-def test_cautions_are_bounded() -> None:
+def test_warnings_are_bounded() -> None:
     junk = {f"name {number:03}": 5 for number in range(25)}
     warnings = resolve_destinations(junk, DESTINATIONS).warnings
     assert len(warnings) == 6
@@ -224,7 +224,7 @@ def test_cautions_are_bounded() -> None:
     assert len(resolve_destinations(dict([*junk.items()][:5]), DESTINATIONS).warnings) == 5
 
 
-def test_a_caution_quotes_no_more_than_it_needs() -> None:
+def test_a_warning_quotes_no_more_than_it_needs() -> None:
     """It is stored with each message of a batch, so the names in it are cut."""
     (warning,) = resolve_destinations({"x" * 1_000: 5}, DESTINATIONS).warnings
     assert warning.path == "integrations." + "x" * 46 + "…"
@@ -263,7 +263,7 @@ class TestResolver:
         resolver = Resolver(DESTINATIONS)
         for number in range(3000):
             resolver.resolve({f"name {number}": True})
-        assert len(resolver._remembered) <= 1000
+        assert len(resolver._cache) <= 1000
         large = {"x" * 2000: True}
         assert resolver.resolve(large) is not resolver.resolve(large)
 

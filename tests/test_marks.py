@@ -198,9 +198,9 @@ def test_a_change_says_what_was_found_and_what_follows() -> None:
     mark = Mark(position=600, stretches=(Stretch("a", 0, 600),))
     assert str(LogChanged(mark=mark, found=Mark(position=400, stretches=(Stretch("a", 0, 600),)), end=450)) == (
         "the log was rewound: it agrees with what was read of it up to 400"
-        " (600 is no position in it any more; it ends at 450); going on behind 400"
+        " (600 is not a position in it any more; it ends at 450); going on behind 400"
     )
     assert str(LogChanged(mark=mark, found=Mark(), end=700)) == (
-        "the log is another one than before (600 is no position in it any more; it ends at 700);"
+        "the log is another one than before (600 is not a position in it any more; it ends at 700);"
         " going on with its oldest message"
     )

@@ -47,7 +47,7 @@ class TestMasking:
         assert b"secret" not in masked
 
     def test_a_key_with_an_escape(self) -> None:
-        """Were it cut within the escape, the text would be no JSON any more."""
+        """Were it cut within the escape, the text would not be JSON any more."""
         for key, shown in ((rb"a-\u006bey-that-is-secret", "a-ke…"), (rb"a-\ud800-that-is-secret", "…")):
             assert json.loads(mask_write_keys(b'{"writeKey":"%b"}' % key)) == {"writeKey": shown}
 

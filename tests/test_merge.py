@@ -14,7 +14,7 @@ from trackcore.merge import SharedContext, inherited_paths, merge_onto
 
 
 def containers(value: Any) -> list[int]:
-    """Give the identity of every object and array inside a value, itself included."""
+    """Return the identity of every object and array inside a value, itself included."""
     if isinstance(value, dict):
         return [id(value), *(found for inner in value.values() for found in containers(inner))]
     if isinstance(value, list):
@@ -92,7 +92,7 @@ class TestLaws:
         before = copy.deepcopy((under, items))
         shared = SharedContext(under)
         for own in items:
-            text, inherited = shared.under(own)
+            text, inherited = shared.merged_with(own)
             assert msgspec.json.decode(text) == merge_objects(under, own or {})
             assert inherited == inherited_paths("context", under, own)
         assert (under, items) == before

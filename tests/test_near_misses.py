@@ -77,7 +77,7 @@ NEAR_KEYS = [
 
 
 class TestNearlyAWriteKey:
-    """What stands under almost the name of `writeKey` is the credential of a source: no message keeps it."""
+    """A value under almost the name of `writeKey` is the credential of a source: no message keeps it."""
 
     @pytest.mark.parametrize("name", NEAR_KEYS)
     @pytest.mark.parametrize("value", ["secret", ["secret"], {"a": "secret"}])
@@ -113,7 +113,7 @@ class TestNearlyAWriteKey:
             ({"batch": [{"other": "\ud800", "WriteKey": "k"}]}, "WriteKey"),
         ],
     )
-    def test_a_request_without_a_key_is_told_of_it(self, body: JSONObject, name: str) -> None:
+    def test_a_request_without_a_key_is_reported_of_it(self, body: JSONObject, name: str) -> None:
         intake = take_in(json.dumps(body).encode(), origin=Origin())
         assert (intake.source, intake.write_key) == (None, None)
         assert intake.hint == f"; found '{name}'; did you mean `writeKey`?"
@@ -182,7 +182,7 @@ class TestNearMisses:
             assert [warning.path for warning in envelope.warnings] == ["sent_at", "Write_Key"] * 2
 
     @pytest.mark.parametrize(
-        ("message", "told"),
+        ("message", "expected"),
         [
             ({"type": "page", "user_id": "u"}, "found 'user_id'; did you mean `userId`?"),
             ({"type": "page", "AnonymousId": "u"}, "found 'AnonymousId'; did you mean `anonymousId`?"),
@@ -192,10 +192,10 @@ class TestNearMisses:
             ({"Type": "page", "userId": "u"}, "found 'Type'; did you mean `type`?"),
         ],
     )
-    def test_a_rejection_that_the_right_name_would_have_prevented_says_so(self, message: Any, told: str) -> None:
+    def test_a_rejection_that_the_right_name_would_have_prevented_says_so(self, message: Any, expected: str) -> None:
         (rejection,) = take_in({"batch": [message]}).rejections
-        assert told in rejection.error.detail
-        with pytest.raises(InvalidMessage, match=re.escape(told)):
+        assert expected in rejection.error.detail
+        with pytest.raises(InvalidMessage, match=re.escape(expected)):
             decode_message(json.dumps(message).encode())
 
     def test_an_empty_one_would_not_have(self) -> None:

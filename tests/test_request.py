@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import json_objects
 from support import json_bytes, take_in
+from trackcore_server.files.import_records import batch_of_one
 
 from trackcore import DEFAULT_LIMITS, Limits
-from trackcore.wire.request import batch_of_one, parse_request
+from trackcore.wire.request import parse_request
 
 PAGE = {"type": "page", "userId": "u"}
 

@@ -19,7 +19,7 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 def at(*parts: int) -> datetime:
-    """Give a time in UTC."""
+    """Return a time in UTC."""
     return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
 
 
@@ -205,7 +205,7 @@ UNREADABLE: list[Any] = [
 
 @st.composite
 def instants(draw: st.DrawFn) -> tuple[str, datetime]:
-    """Give a text in any form of ISO 8601, and the instant that it names."""
+    """Return a text in any form of ISO 8601, and the instant that it names."""
     day = draw(st.dates(date(1, 1, 3), date(9999, 12, 28)))
     year, week, weekday = day.isocalendar()
     dates = [

@@ -1,17 +1,19 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
 The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.unexpected`, `text.addresses`,
-`text.blanks`, `text.jsontext`, `text.timetext`, `text.visible`); `timestamps`, `credentials`, `failures` (the body of a
-failed HTTP request), `masking` (write keys in what is shown), `fields` (the description of a field), `messages`,
-`marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`: `wire.plainjson`
-(Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through them),
-`wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules as
-JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept of
-what was refused) and `intake` (the order of the steps); `collector` (what people embed); the room `explanation`:
-`explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each code means), `explanation.reports`
-and `explanation.explain` (why it came out so).
+`text.blanks`, `text.jsontext`, `text.timetext`, `text.visible`); `timestamps`, `clock_skew`, `credentials`, `failures`
+(the body of a failed HTTP request), `masking` (write keys in what is shown), `fields` (the description of a field),
+`messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`:
+`wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
+them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
+as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`; `origins` (the source of a request),
+`rejected` (rejections and their records), `message_times`, `pipeline` (the order of the steps) and `intake` (from a
+body to the pipeline of its source); `collector` (the class that applications embed); the room `explanation`:
+`explanation.entries`, `explanation.rejections` and `explanation.catalog` (the meaning of each code),
+`explanation.reports` and `explanation.explain` (reports about single messages).
 """
 
+from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
 from trackcore.collector import Collector, MessagesRejected, Receipt
 from trackcore.credentials import Source, SourceRegistry, mask_write_key, write_key_from_authorization
 from trackcore.errors import (
@@ -27,7 +29,7 @@ from trackcore.explanation.catalog import CATALOG
 from trackcore.explanation.entries import CatalogEntry
 from trackcore.explanation.explain import explain_message, explain_quarantined, explain_rejection
 from trackcore.explanation.reports import MessageExplanation, QuarantineExplanation, RejectionExplanation
-from trackcore.intake import IntakeResult, receive
+from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Decision, DecisionReason, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.marks import LogChanged, Mark, Stretch
@@ -35,7 +37,9 @@ from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
 from trackcore.origins import Origin
 from trackcore.paths import endpoint_of
-from trackcore.refused import Rejection
+from trackcore.pipeline import IntakeResult, Pipeline, Reception
+from trackcore.rejected import Rejection
+from trackcore.routing import resolvers_for
 from trackcore.sinks import (
     Cause,
     Envelope,
@@ -49,7 +53,7 @@ from trackcore.sinks import (
     StoredQuarantined,
     StoredRejected,
 )
-from trackcore.timestamps import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
+from trackcore.timestamps import format_timestamp, parse_timestamp
 from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
 from trackcore.wire.codec import (
     decode_batch,
@@ -97,10 +101,13 @@ __all__ = [
     "Origin",
     "Outcome",
     "Page",
+    "Pipeline",
+    "Pipelines",
     "QuarantineExplanation",
     "QuarantinedRequest",
     "Reason",
     "Receipt",
+    "Reception",
     "RejectedRecord",
     "Rejection",
     "RejectionExplanation",
@@ -138,6 +145,7 @@ __all__ = [
     "parse_timestamp",
     "receive",
     "resolve_destinations",
+    "resolvers_for",
     "structure_message",
     "unstructure_message",
     "write_key_from_authorization",

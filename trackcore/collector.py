@@ -1,13 +1,13 @@
-"""The collector: what people embed.
+"""The collector: the class that applications embed.
 
 It holds sources, destinations and a sink, and turns a request body, or a message made in Python, into a `Receipt`:
-what was stored, what was a duplicate, what was refused and why.  The clock and the maker of message ids are given to
-it, so it behaves the same in a test, in a worker and behind HTTP.
+which messages were stored, which were duplicates, which were rejected and why.  The clock and the maker of message ids
+are passed in, so it behaves the same in a test, in a worker and behind HTTP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import count
@@ -15,32 +15,33 @@ from itertools import count
 import attrs
 from msgspec.structs import replace
 
-from trackcore.credentials import Source, SourceRegistry
+from trackcore.credentials import Source, SourceRegistry, key_in_broken_body
 from trackcore.errors import InvalidRequest, MessageWarning, TrackcoreError, WarningCode
-from trackcore.intake import IntakeResult, process, receive
+from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
-from trackcore.refused import Rejection
-from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, RejectedRecord, Sink
+from trackcore.pipeline import IntakeResult, Reception
+from trackcore.rejected import Rejection, record_of
+from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, Sink
 from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
 from trackcore.wire.codec import encode_as_given
-from trackcore.wire.request import Request, key_in_broken_body
+from trackcore.wire.request import Request
 
 SERVER = Origin()
 
 _SEED_DIGITS = 24
-_REPAIRED = MessageWarning(code=WarningCode.REPAIRED, message="it was refused at first, and received again")
+_REPAIRED = MessageWarning(code=WarningCode.REPAIRED, message="it was rejected at first and accepted on retry")
 
 
 @attrs.define(kw_only=True, eq=False)
 class MessagesRejected(TrackcoreError):
-    """Not every message of a request was accepted; those that were are stored.
+    """Not every message of a request was accepted; the accepted ones are stored.
 
-    Without `rejections` no message was looked at, since the write key is missing or belongs to no source.
+    Without `rejections` no message was examined, since the write key is missing or belongs to no source.
     """
 
     accepted: int
@@ -56,12 +57,12 @@ class MessagesRejected(TrackcoreError):
 
 @attrs.frozen(kw_only=True)
 class Receipt:
-    """What became of one request.  It exists only when everything in it is stored as safely as the sink can.
+    """The result of one request, returned only once everything in it is durably stored.
 
-    `source` is None when the write key is missing or unknown: then the request is in quarantine. `outcomes` has one
+    `source` is None if the write key is missing or unknown: then the request is in quarantine.  `outcomes` has one
     entry for each envelope, in their order.  `requests_this_second` is how many requests of the source this collector
-    has seen within the second: to be shown when it passes the advised rate, never a reason to refuse.  `hint` is what
-    to say of a request without a write key that has a field of almost that name.
+    has seen within the second: shown when it exceeds the advised rate, never a reason to refuse.  `hint` completes the
+    sentence about a request without a write key: it names a field that is almost `writeKey`.
     """
 
     source: Source | None
@@ -74,11 +75,11 @@ class Receipt:
 
     @property
     def accepted(self) -> int:
-        """How many messages are in the log now, duplicates among them."""
+        """How many messages are in the log now, duplicates included."""
         return len(self.envelopes)
 
     def raise_for_rejections(self) -> None:
-        """Return when every message of the request is in the log, else raise `MessagesRejected`, as in strict mode."""
+        """Raise `MessagesRejected`, as in strict mode, unless every message of the request is in the log."""
         if self.source is None or self.rejections:
             raise MessagesRejected(accepted=self.accepted, rejections=tuple(self.rejections), hint=self.hint)
 
@@ -97,7 +98,7 @@ class _RequestRates:
         return count
 
 
-def _as_book(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
+def _as_registry(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
     return sources if isinstance(sources, SourceRegistry) else SourceRegistry(sources)
 
 
@@ -105,38 +106,34 @@ def _as_book(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
 class Collector:
     """Receives messages for its sources and stores them in its sink."""
 
-    sources: SourceRegistry = attrs.field(converter=_as_book)
+    sources: SourceRegistry = attrs.field(converter=_as_registry)
     sink: Sink
     clock: Clock
     new_message_id: NewMessageId
     destinations: tuple[Destination, ...] = attrs.field(default=(), converter=as_destinations)
     limits: Limits = DEFAULT_LIMITS
-    _resolvers: Mapping[str, Resolver] = attrs.field(init=False, repr=False)
+    _pipelines: Pipelines = attrs.field(init=False, repr=False)
     _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._resolvers = {source.name: Resolver(self._destinations_of(source)) for source in self.sources.sources}
+        self._pipelines = Pipelines(
+            sources=self.sources,
+            destinations=self.destinations,
+            new_message_id=self.new_message_id,
+            limits=self.limits,
+        )
 
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
         """Receive one request body: a batch, or one message of the call that `endpoint` names.
 
         Raises:
-            InvalidRequest: the body is of no use as a whole (it is kept among the rejected if its source is known).
+            InvalidRequest: the body is unusable as a whole (it is kept among the rejected if its source is known).
             SinkUnavailable: nothing was stored; the sender should try again.
-            ValueError: there is no such endpoint; `trackcore.endpoint_of` finds that of an HTTP path.
+            ValueError: the endpoint is unknown; `trackcore.endpoint_of` finds that of an HTTP path.
         """
         received_at = self._now()
         try:
-            intake = receive(
-                body,
-                endpoint=endpoint,
-                origin=origin,
-                sources=self.sources,
-                resolvers=self._resolvers,
-                received_at=received_at,
-                new_message_id=self.new_message_id,
-                limits=self.limits,
-            )
+            intake = receive(body, pipelines=self._pipelines, endpoint=endpoint, origin=origin, received_at=received_at)
         except InvalidRequest as error:
             self.store_rejected(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
             raise
@@ -156,21 +153,21 @@ class Collector:
     def reprocess(
         self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime
     ) -> Receipt:
-        """Receive a request, or a message, that was refused before, after what was in its way was mended.
+        """Receive a rejected request, or message, again, after the cause of the rejection was fixed.
 
         Its messages keep the time at which they were first received, and are marked with the warning `repaired`.  One
-        without an id gets an id made from `record`, so that doing this twice gives duplicates, and no second message.
-        What is refused once more is not kept once more: the receipt tells it, and its first record stays.
+        without an id gets an id made from `record`, so that reprocessing twice stores nothing twice.  Messages rejected
+        again are reported but not stored again; the original record remains.
 
         Args:
             body: the bytes as they were received.
-            record: names what is received again, such as `quarantine:12`.
-            endpoint: what the body is.
+            record: names the record that is reprocessed, such as `quarantine:12`.
+            endpoint: the kind of body.
             origin: where it came from, or the write key of the source that it belongs to.
             received_at: when it was received first.
 
         Raises:
-            InvalidRequest: the body is still of no use as a whole.
+            InvalidRequest: the body is still unusable as a whole.
             SinkUnavailable: nothing was stored.
         """
         return self.store_reprocessed(
@@ -178,7 +175,7 @@ class Collector:
         )
 
     def store_reprocessed(self, intake: IntakeResult) -> Receipt:
-        """Store what was made of a record, as `reprocess` does.  What was imported stays marked as that.
+        """Store the result of `preview`, as `reprocess` does.  An imported message stays marked as imported.
 
         Raises `SinkUnavailable`.
         """
@@ -201,57 +198,41 @@ class Collector:
     def preview(
         self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime
     ) -> IntakeResult:
-        """Tell what `reprocess` would make of a request, and store nothing.  Raises `InvalidRequest`."""
+        """Return what `reprocess` would store of a request, and store nothing.  Raises `InvalidRequest`."""
         seed = sha256(f"{record} {received_at.isoformat()} ".encode() + body).hexdigest()[:_SEED_DIGITS]
         numbers = count(1)
-        return receive(
-            body,
-            endpoint=endpoint,
-            origin=origin,
-            sources=self.sources,
-            resolvers=self._resolvers,
-            received_at=received_at,
-            new_message_id=lambda: f"repaired-{seed}-{next(numbers)}",
-            limits=self.limits,
-        )
+        pipelines = attrs.evolve(self._pipelines, new_message_id=lambda: f"repaired-{seed}-{next(numbers)}")
+        return receive(body, pipelines=pipelines, endpoint=endpoint, origin=origin, received_at=received_at)
 
     def submit(self, *messages: Message, source: str) -> Receipt:
-        """Receive messages made in this process, as one request.  They keep the same rules as any other.
+        """Receive messages made in this process, as one request.  They are subject to the same rules as any other.
 
         NaN and infinity become null, with the warning `number_not_finite`.
 
         Raises:
             InvalidMessage: a message holds something that has no JSON form; nothing was stored.
             SinkUnavailable: nothing was stored; try again.
-            LookupError: there is no source of that name.
+            LookupError: no source has that name.
             TypeError: something is not a message; a list of messages is submitted as `submit(*messages)`.
         """
         found = self.sources.by_name(source)
         if found is None:
-            raise LookupError(f"there is no source {source!r}")
+            raise LookupError(f"no source is named {source!r}")
         encoded = [_encoded(message) for message in messages]
         received = tuple(text for text, _ in encoded)
-        intake = process(
-            Request(
-                call=None,
-                items=tuple(map(replace_surrogates, received)),
-                received=received,
-                own_warnings=tuple(warnings for _, warnings in encoded),
-            ),
-            origin=SERVER,
-            source=found,
-            write_key=None,
-            resolver=self._resolvers[source],
-            received_at=truncate_to_milliseconds(self._now()),
-            new_message_id=self.new_message_id,
-            limits=self.limits,
-            found_by=KeyLocation.PROCESS,
+        request = Request(
+            call=None,
+            items=tuple(map(replace_surrogates, received)),
+            received=received,
+            own_warnings=tuple(warnings for _, warnings in encoded),
         )
+        reception = Reception(received_at=truncate_to_milliseconds(self._now()), found_by=KeyLocation.PROCESS)
+        intake = self._pipelines.of(source).run(request, reception)
         return self._store(found, intake)
 
     def resolver(self, source: str) -> Resolver:
-        """Return what decides to which destinations the messages of a source go.  Raises `KeyError`."""
-        return self._resolvers[source]
+        """Return the resolver of a source, by the source's name.  Raises `KeyError`."""
+        return self._pipelines.of(source).resolver
 
     def store_rejected(
         self,
@@ -262,26 +243,34 @@ class Collector:
         endpoint: Endpoint | None = None,
         received_at: datetime | None = None,
     ) -> None:
-        """Keep a request that was refused as a whole among the rejected, when its source can be found.
+        """Store a request that was refused as a whole among the rejected, if its source can be found.
 
-        An adapter calls this for what it refuses before it has a body to receive.
+        An adapter calls this for a request that it refuses before it has a body to receive.
         """
         keys = (origin.header_key, origin.other_header_key, key_in_broken_body(body), origin.query_key)
         source = next(filter(None, map(self.sources.find, keys)), None)
         if source is not None:
-            record = RejectedRecord(
-                source=source.name,
+            record = record_of(
+                error,
+                body[: self.limits.request_bytes],
+                source=source,
                 received_at=truncate_to_milliseconds(received_at or self._now()),
-                code=error.reason,
-                message=error.detail,
-                path=error.path,
-                payload=body[: self.limits.request_bytes],
                 endpoint=endpoint,
             )
             self.sink.store(rejected=[record])
 
     def _store(self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None) -> Receipt:
-        rejected = [_rejected_record(source, intake, rejection, endpoint) for rejection in intake.rejections]
+        rejected = [
+            record_of(
+                rejection.error,
+                rejection.payload,
+                source=source,
+                received_at=intake.received_at,
+                batch=intake.batch_fields,
+                endpoint=endpoint,
+            )
+            for rejection in intake.rejections
+        ]
         outcomes = self.sink.store(intake.envelopes, rejected=rejected)
         return Receipt(
             source=source,
@@ -298,31 +287,8 @@ class Collector:
             raise TypeError(f"the clock returned {now!r}; it returns an aware datetime, as datetime.now(UTC) does")
         return now
 
-    def _destinations_of(self, source: Source) -> tuple[Destination, ...]:
-        if source.destinations is None:
-            return self.destinations
-        unknown = set(source.destinations) - {destination.name for destination in self.destinations}
-        if unknown:
-            raise ValueError(f"source {source.name!r} names unknown destinations: {', '.join(sorted(unknown))}")
-        return tuple(destination for destination in self.destinations if destination.name in source.destinations)
-
 
 def _encoded(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
     if isinstance(message, list | tuple):
         raise TypeError(f"submit takes messages, not a {type(message).__name__} of them: submit(*messages, source=...)")
     return encode_as_given(message)
-
-
-def _rejected_record(
-    source: Source, intake: IntakeResult, rejection: Rejection, endpoint: Endpoint | None
-) -> RejectedRecord:
-    return RejectedRecord(
-        source=source.name,
-        received_at=intake.received_at,
-        code=rejection.error.reason,
-        message=rejection.error.detail,
-        path=rejection.error.path,
-        payload=rejection.payload,
-        batch=intake.batch_fields,
-        endpoint=endpoint,
-    )

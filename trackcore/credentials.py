@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
@@ -25,7 +26,7 @@ def _as_write_keys(keys: Iterable[str]) -> tuple[WriteKey, ...]:
 
 
 def write_key_fault(key: object) -> str | None:
-    """Return why no request can carry a write key, without quoting it; None if one can."""
+    """Return the reason why no request can carry a write key, without quoting it; None if one can."""
     if not isinstance(key, str):
         return "a write key is a string"
     faults = {
@@ -45,7 +46,7 @@ def _check_write_keys(_: object, __: object, keys: tuple[WriteKey, ...]) -> None
 
 
 def mask_write_key(key: WriteKey) -> str:
-    """Show enough of a write key to recognise one's own, and not enough to use it."""
+    """Return enough of a write key to recognize one's own, and not enough to use it."""
     return f"{key[:_SHOWN]}…" if len(key) >= 3 * _SHOWN else "…"
 
 
@@ -57,8 +58,8 @@ def _masked(keys: Iterable[WriteKey]) -> str:
 class Source:
     """An origin of messages: a site, an app, a server.
 
-    `destinations` names those that may get its messages, None means all.  A strict source answers a rejected message
-    with 400 and is meant for tests.  One without write keys takes messages made in process only.
+    `destinations` names those that may receive its messages, None means all.  A strict source answers a rejected
+    message with 400 and is meant for tests.  One without write keys accepts messages made in process only.
 
     Raises:
         ValueError: a write key is of a form that no request can carry.
@@ -99,7 +100,7 @@ class SourceRegistry:
         return index
 
     def find(self, write_key: WriteKey | None) -> Source | None:
-        """Find the source of a write key.  What the time taken tells is about the key's digest, not about the key."""
+        """Return the source of a write key.  Timing can leak only the digest, not the key."""
         if write_key is None:
             return None
         given = _key_bytes(write_key)
@@ -107,14 +108,14 @@ class SourceRegistry:
         return source if hmac.compare_digest(given, key) else None
 
     def by_name(self, name: str) -> Source | None:
-        """Find a source by its name."""
+        """Return the source of that name."""
         return next((source for source in self.sources if source.name == name), None)
 
 
 def write_key_from_authorization(header: str | None) -> WriteKey | None:
     """Read the user name of HTTP Basic authentication, where SDKs put the write key.
 
-    Accepts what is sent in the field: `key:` and the bare `key` (Segment's own page showed both), base64 without
+    Accepts the forms that clients send: `key:` and the bare `key` (Segment's own page showed both), base64 without
     padding or in its URL-safe alphabet, any case of "Basic", extra spaces.  None for anything else, Bearer included.
     """
     scheme, _, encoded = (header or "").strip().partition(" ")
@@ -139,8 +140,18 @@ def write_key(value: object) -> WriteKey | None:
     return WriteKey(key) if key and key.rpartition(":")[2] != _MASK else None
 
 
+def key_in_broken_body(body: bytes) -> WriteKey | None:
+    """Return the write key in a body that may not even be JSON, such as one with NaN from a Python SDK.
+
+    The last one counts, as in JSON; in a batch it is that of the envelope or of the last message.
+    """
+    found = _WRITE_KEY.findall(body)
+    return write_key(found[-1].decode("utf-8", "replace")) if found else None
+
+
+_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*"([^"\\]{1,200})"')
 _NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-_MASK = "***"  # Jitsu writes `***` or `id:***` into the body; the key itself stands in a header
+_MASK = "***"  # Jitsu writes `***` or `id:***` into the body; the key itself is in a header
 _SHOWN = 4
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")
 

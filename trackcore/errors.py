@@ -1,12 +1,12 @@
-"""What can be wrong with a request or a message, in one table, and the exceptions that carry it.
+"""Everything that can be wrong with a request or a message, in one table, and the exceptions that carry it.
 
 Theory.  There are three ways to fail and they are never mixed:
 
-- `InvalidRequest`: the body as a whole is no use (not JSON, too large).  HTTP answers 400.
-- `InvalidMessage`: one message is bad.  HTTP answers 200 with a verdict for that message; its neighbours are stored.
-- a `MessageWarning`: the message is kept, but something in it was mended or ignored.  It is stored beside the message.
+- `InvalidRequest`: the request body is unusable as a whole (not JSON, too large).  HTTP answers 400.
+- `InvalidMessage`: one message is bad.  HTTP answers 200 with an error for that message; its neighbours are stored.
+- a `MessageWarning`: the message is accepted, but part of it was normalized or ignored.  It is stored with the message.
 
-Reason codes are Segment's published discard codes wherever one exists
+Reason codes are Segment's published discard codes where one exists
 (https://segment.com/docs/connections/delivery-overview/#discarded-events); they are stable, the sentences are not.
 """
 
@@ -19,7 +19,7 @@ import attrs
 
 
 class _Coded(StrEnum):
-    """A stable code that knows the sentence which explains it."""
+    """A stable code with the sentence that explains it."""
 
     sentence: str
 
@@ -38,21 +38,21 @@ class Reason(_Coded):
     BODY_NOT_OBJECT = "body_not_object", "The body is JSON, but not a JSON object."
     BODY_TOO_LARGE = "body_too_large", "The body is larger than a request may be, after decompression."
     BATCH_NOT_ARRAY = "batch_not_array", "The body of a batch call has no `batch`, or it is not an array."
-    INVALID_ENCODING = "invalid_encoding", "The body could not be decompressed as Content-Encoding says."
+    INVALID_ENCODING = "invalid_encoding", "The body could not be decompressed as Content-Encoding states."
     INCOMPLETE_BODY = "incomplete_body", "The body ended before its announced length."
 
     # One message: InvalidMessage.
     MESSAGE_TOO_LARGE = "message_too_large", "The message is larger than one message may be."
-    TOO_MANY_MESSAGES = "too_many_messages", "The batch holds more messages than one batch may; this one is in excess."
-    TOO_DEEP = "too_deep", "Objects and arrays are nested deeper than is allowed."
+    TOO_MANY_MESSAGES = "too_many_messages", "The batch holds more messages than allowed; this one is beyond the limit."
+    TOO_DEEP = "too_deep", "Objects and arrays are nested deeper than allowed."
     NUMBER_OUT_OF_RANGE = "number_out_of_range", "A number is too large or has too many digits."
     VALUE_NOT_JSON = "value_not_json", "A message built in Python holds a value that has no JSON form."
     MESSAGE_NOT_OBJECT = "message_not_object", "The message is not a JSON object."
-    NO_TYPE = "no_type", "Each message of a batch must say its `type`."
+    NO_TYPE = "no_type", "Each message of a batch must contain its `type`."
     UNKNOWN_TYPE = "unknown_type", "`type` is not one of identify, track, page, screen, group, alias."
     NO_USER_ANON_ID = "no_user_anon_id", "The message has neither a userId nor an anonymousId."
     ID_NOT_STRING = "id_not_string", "An id is neither a string nor a number."
-    MESSAGE_ID_TOO_LONG = "message_id_too_long", "The messageId has more characters than are allowed."
+    MESSAGE_ID_TOO_LONG = "message_id_too_long", "The messageId has more characters than allowed."
     EVENT_NOT_DEFINED = "event_not_defined", "A track message must name its `event`."
     EVENT_NOT_STRING = "event_not_string", "`event` is not a string."
     NO_GROUP_ID = "no_group_id", "A group message must have a groupId."
@@ -64,45 +64,45 @@ class Reason(_Coded):
     PROPERTIES_NOT_OBJECT = "properties_not_object", "`properties` is not an object."
     TRAITS_NOT_OBJECT = "traits_not_object", "`traits` is not an object."
 
-    # One message of an import, where no time of reception could stand for its own.
-    HISTORICAL_TIME_MISSING = "historical_time_missing", "An imported message says nowhere when it happened."
-    HISTORICAL_TIME_UNPARSABLE = "historical_time_unparsable", "The time of an imported message could not be read."
+    # One message of an import, where the time of reception cannot be used instead.
+    HISTORICAL_TIME_MISSING = "historical_time_missing", "An imported message does not state when it happened."
+    HISTORICAL_TIME_UNPARSABLE = "historical_time_unparsable", "The time of an imported message could not be parsed."
 
 
 class WarningCode(_Coded):
-    """Why a message that was kept carries a warning."""
+    """Why an accepted message carries a warning."""
 
-    ID_FROM_NUMBER = "id_from_number", "An id came as a number and was kept as its decimal text."
-    SURROGATE_REPLACED = "surrogate_replaced", "A lone UTF-16 surrogate is no character; it was replaced by U+FFFD."
+    ID_FROM_NUMBER = "id_from_number", "A numeric id was converted to a string."
+    SURROGATE_REPLACED = "surrogate_replaced", "An unpaired UTF-16 surrogate was replaced with U+FFFD."
     TIMESTAMP_UNPARSABLE = (
         "timestamp_unparsable",
-        "The time of the message could not be read; receivedAt stands for it.",
+        "The timestamp could not be parsed; receivedAt is used instead.",
     )
     TIMESTAMP_WITHOUT_OFFSET = (
         "timestamp_without_offset",
-        "A time does not say its offset from UTC; it was taken as UTC.",
+        "A time has no offset from UTC; UTC was assumed.",
     )
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range", "The corrected time lies outside the years 1 to 9999."
-    SENT_AT_UNPARSABLE = "sent_at_unparsable", "`sentAt` could not be read, so clock skew was not corrected."
+    SENT_AT_UNPARSABLE = "sent_at_unparsable", "`sentAt` could not be parsed, so clock skew was not corrected."
     WRITE_KEY_MISMATCH = "write_key_mismatch", "The request names another write key than the one that was used."
     INTEGRATION_IGNORED = (
         "integration_ignored",
-        "A value in `integrations` is neither boolean nor object; it was ignored.",
+        "A value in `integrations` is neither a boolean nor an object; it was ignored.",
     )
     INTEGRATION_SAYS_NO = (
         "integration_says_no",
-        "An object in `integrations` seems to say no, but an object selects.",
+        "An object in `integrations` seems to exclude its destination, but an object selects it.",
     )
     INTEGRATION_CASE = (
         "integration_case",
-        "A name in `integrations` matches a destination but for upper and lower case.",
+        "A name in `integrations` matches a destination except for case.",
     )
     FIELD_NEAR_MISS = (
         "field_near_miss",
-        "A field has almost the name of a known one and was not read as that; it was kept, save a write key.",
+        "A field name almost matches a known one; the field was kept as it is, or dropped if it is a write key.",
     )
-    NUMBER_NOT_FINITE = "number_not_finite", "NaN and infinity have no JSON form; null was written for them."
-    REPAIRED = "repaired", "The message was refused at first, and received again after that was mended."
+    NUMBER_NOT_FINITE = "number_not_finite", "NaN and infinity have no JSON form; null was written instead."
+    REPAIRED = "repaired", "The message was rejected at first and accepted on retry, after the cause was fixed."
 
 
 def _cut(text: str, most: int) -> str:
@@ -123,7 +123,7 @@ _PATH_CHARS = 60
 
 @attrs.frozen(kw_only=True)
 class MessageWarning:
-    """One thing that was mended or ignored in a message that was kept.
+    """One thing that was normalized or ignored in an accepted message.
 
     `path` is the wire path inside the message (`context.ip`), empty for the message as a whole.  Both texts quote what
     the client sent and are cut: a warning is stored with each message of a batch, so a long name would be too.
@@ -138,9 +138,30 @@ class MessageWarning:
 class TrackcoreError(Exception):
     """The base of every exception that trackcore raises on purpose.
 
-    Subclasses are attrs classes.  They compare by value, so a test can say exactly what it expects, and they pickle,
-    so they cross process boundaries; attrs gives exceptions neither.
+        TrackcoreError
+        ├── Invalid                 something that a client sent breaks a rule
+        │   ├── InvalidRequest      the request as a whole
+        │   └── InvalidMessage      one message
+        ├── MessagesRejected        strict mode: not every message of a request was accepted
+        ├── SinkUnavailable         nothing was stored; retry later
+        ├── LogChanged              a mark belongs to another log
+        └── in the adapters
+            ├── UnusableFile        trackcore_sqlitefile; UnusableLog (trackcore_sqlite), UnusableState (delivery)
+            ├── UnusableCluster, ClientSettingRefused, NotAcknowledged     trackcore_kafka
+            ├── PermanentError, RetryLater, FeedUnavailable, UnusableSecret, SamePlace     trackcore_delivery
+            └── ConfigurationError  trackcore_server
+
+    Subclasses are attrs classes.  They compare by value, so a test can state exactly what it expects, and they pickle,
+    so they cross process boundaries; attrs does neither for exceptions.  Each shows its `detail`, behind its `file` and
+    its `path` where it has them, unless it has a sentence of another form.
     """
+
+    def __str__(self) -> str:
+        values = self._values()
+        if "detail" not in values:
+            return super().__str__()
+        where = [str(values[name]) for name in ("file", "path") if values.get(name)]
+        return ": ".join([*where, values["detail"]])
 
     def __eq__(self, other: object) -> bool:
         if other.__class__ is not self.__class__:
@@ -163,10 +184,10 @@ def _rebuild(cls: type[TrackcoreError], values: dict[str, Any]) -> TrackcoreErro
 
 @attrs.define(kw_only=True, eq=False)
 class Invalid(TrackcoreError):
-    """Something in what a client sent breaks a rule.
+    """Something that a client sent breaks a rule.
 
-    `path` is the wire path (`batch[3].userId` is told as index 3 and path `userId`), `limit` and `actual` are in the
-    unit of the limit that was broken, `position` is the byte at which the text stopped being JSON.
+    `path` is the wire path (for `batch[3].userId` the index is 3 and the path `userId`), `limit` and `actual` are in
+    the unit of the limit that was broken, `position` is the byte at which the text stopped being JSON.
     """
 
     reason: Reason
@@ -176,9 +197,6 @@ class Invalid(TrackcoreError):
     actual: int | None = None
     position: int | None = None
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail}" if self.path else self.detail
-
 
 @attrs.define(kw_only=True, eq=False)
 class InvalidRequest(Invalid):
@@ -187,4 +205,4 @@ class InvalidRequest(Invalid):
 
 @attrs.define(kw_only=True, eq=False)
 class InvalidMessage(Invalid):
-    """One message cannot be kept."""
+    """One message cannot be accepted."""

@@ -1,14 +1,14 @@
 """The integrations resolver: which destinations a message goes to, and why.
 
 Theory.  `integrations` names destinations.  `All` is the default for those that it does not name (true when absent);
-a boolean decides; an object enables and carries options for that destination.  One object can say no itself:
+a boolean decides; an object enables and carries options for that destination.  One object can exclude by itself:
 `"Warehouses": {"all": false}`, whose `all` and `warehouseIds` Segment defines.
 Names are case sensitive, `All` included (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#selecting-destinations).
-Any other value counts as absent, with a warning; so does nothing else: names of destinations that we do not have are
-normal (`Segment.io` comes with every browser message).
+Any other value is ignored with a warning.  An unknown name is not worth a warning: names of destinations that do not
+exist here are normal (`Segment.io` comes with every browser message).
 
 A resolution depends on the `integrations` object and the destinations only, so it can be made once and used for every
-message that says the same.  The one thing that differs from message to message, its age, is asked of it afterwards.
+message with an equal object.  The age, which differs from message to message, is applied to it afterwards.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from trackcore.typing import JSONObject
 ALL = "All"
 
 WAREHOUSES = "Warehouses"
-"""The name whose object says which warehouses get a message: `all`, a boolean, or `warehouseIds`, an array."""
+"""The name whose object selects warehouses: by `all`, a boolean, or `warehouseIds`, an array."""
 
 _NO: tuple[tuple[str, bool], ...] = (
     *((option, False) for option in ("all", "All", "enabled", "enable", "active", "send")),
     *((option, True) for option in ("disabled", "disable", "exclude")),
 )
-"""Options that say no, as people expect, but which no documentation defines."""
+"""Options that people expect to exclude a destination, but which no documentation defines."""
 
 _MAX_WARNINGS = 5
 """How many warnings one object can cause.  Each is stored with every message of a batch, so that their number times
 2,500 messages must not exceed what a batch may share otherwise (`Limits.shared_bytes`)."""
 
-_REMEMBERED = 1_000
-_REMEMBERED_BYTES = 1_000
-"""How many resolutions are remembered, and of how large objects: a client cannot make the memory grow."""
+_MAX_CACHED = 1_000
+_CACHED_BYTES = 1_000
+"""How many resolutions are cached, and of how large objects: a client cannot make the memory grow."""
 
 
 @attrs.frozen(kw_only=True)
 class Destination:
-    """Somewhere that messages can be sent.  One with a `max_age` refuses messages older than that when received."""
+    """A place that messages can be sent to.  One with a `max_age` refuses messages that were older when received."""
 
     name: str
     max_age: timedelta | None = None
 
 
 def as_destinations(destinations: Iterable[Destination]) -> tuple[Destination, ...]:
-    """Convert any iterable, so that lists may be given where a tuple is kept."""
+    """Convert any iterable, so that a list may be passed for a tuple."""
     return tuple(destinations)
 
 
@@ -62,7 +62,7 @@ class DecisionReason(StrEnum):
     """Why a destination was chosen or not."""
 
     BY_NAME = "by_name"  # integrations[name] is a boolean
-    BY_OPTIONS = "by_options"  # integrations[name] is an object: it selects, save `Warehouses` with `all: false`
+    BY_OPTIONS = "by_options"  # integrations[name] is an object: it selects, except `Warehouses` with `all: false`
     BY_ALL = "by_all"  # not named, and `All` is a boolean
     BY_DEFAULT = "by_default"  # not named, and there is no `All`
     TOO_OLD = "too_old"  # selected, but the destination refuses messages of that age
@@ -70,7 +70,7 @@ class DecisionReason(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """Whether one destination gets the message, why, and the options meant for it."""
+    """Whether one destination gets the message, the reason, and the options meant for it."""
 
     destination: Destination
     chosen: bool
@@ -80,9 +80,9 @@ class Decision:
 
 @attrs.frozen(kw_only=True)
 class Resolution:
-    """What one `integrations` object selects among the destinations, in their order.
+    """The destinations that one `integrations` object selects, in their order.
 
-    `selected` are their names; from the age `max_age` on (None: never) not all of them take a message.
+    `selected` are their names; beyond the age `max_age` (None: never) not all of them accept a message.
     """
 
     decisions: tuple[Decision, ...]
@@ -100,38 +100,38 @@ class Resolution:
         return min((max_age for max_age in max_ages if max_age is not None), default=None)
 
     def names_at_age(self, age: timedelta) -> tuple[str, ...]:
-        """Name the destinations that get a message of this age (receivedAt minus timestamp)."""
+        """Return the names of the destinations that get a message of this age (receivedAt minus timestamp)."""
         if self.max_age is None or _to_the_millisecond(age) <= self.max_age:
             return self.selected
         return tuple(decision.destination.name for decision in self.at_age(age) if decision.chosen)
 
     def at_age(self, age: timedelta) -> tuple[Decision, ...]:
-        """Give the decisions for a message of this age."""
+        """Return the decisions for a message of this age."""
         return tuple(_refused(decision) if _is_too_old(decision, age) else decision for decision in self.decisions)
 
 
 @attrs.define
 class Resolver:
-    """Resolves against fixed destinations and remembers, since most messages of a client say the same."""
+    """Resolves against fixed destinations, with a cache, since most messages of a client have equal `integrations`."""
 
     destinations: tuple[Destination, ...] = attrs.field(converter=as_destinations)
-    _remembered: dict[bytes, Resolution] = attrs.field(init=False, factory=dict, repr=False)
+    _cache: dict[bytes, Resolution] = attrs.field(init=False, factory=dict, repr=False)
 
     def resolve(self, integrations: JSONObject | None) -> Resolution:
-        """Give what `resolve_destinations` gives."""
+        """Return the result of `resolve_destinations`."""
         key = encode_json(integrations) if integrations else b""
-        resolution = self._remembered.get(key)
+        resolution = self._cache.get(key)
         if resolution is None:
             resolution = resolve_destinations(integrations, self.destinations)
-            if len(key) <= _REMEMBERED_BYTES:
-                if len(self._remembered) >= _REMEMBERED:
-                    self._remembered.clear()
-                self._remembered[key] = resolution
+            if len(key) <= _CACHED_BYTES:
+                if len(self._cache) >= _MAX_CACHED:
+                    self._cache.clear()
+                self._cache[key] = resolution
         return resolution
 
 
 def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:
-    """Decide for each destination whether it is selected.  Never raises; what makes no sense becomes a warning."""
+    """Decide for each destination whether it is selected.  Never raises; an unusable value becomes a warning."""
     flags, ignored = _usable_flags(integrations or {})
     warnings = [*ignored, *_case_warnings(flags, destinations), *_no_warnings(flags, destinations)]
     if len(warnings) > _MAX_WARNINGS:
@@ -170,19 +170,19 @@ def _decide(flags: JSONObject, destination: Destination) -> Decision:
 
 
 def _excludes(name: str, options: JSONObject) -> bool:
-    """Report whether the object of the warehouses excludes them all.  Warehouses that it names go before `all`."""
+    """Return whether the object of the warehouses excludes them all.  Warehouses that it names override `all`."""
     return name == WAREHOUSES and options.get("all") is False and not options.get("warehouseIds")
 
 
 def _no_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> list[MessageWarning]:
-    """Warn of objects that seem to say no, and select all the same."""
+    """Warn of objects that seem meant to exclude their destination, and select it all the same."""
     warnings = []
     for name in (destination.name for destination in destinations):
         value = flags.get(name)
         if value.__class__ is dict and name != WAREHOUSES:
-            said = next((option for option, no in _NO if value.get(option) is no), None)
-            if said is not None:
-                text = f"the object selects {name!r} although its `{said}` seems to say no; send false in its place"
+            option = next((option for option, no in _NO if value.get(option) is no), None)
+            if option is not None:
+                text = f"the object selects {name!r} although its `{option}` seems to exclude it; send false instead"
                 warnings.append(_warning(WarningCode.INTEGRATION_SAYS_NO, name, text))
     return warnings
 
@@ -209,7 +209,7 @@ def _is_too_old(decision: Decision, age: timedelta) -> bool:
 
 
 def _to_the_millisecond(age: timedelta) -> timedelta:
-    """Give the age that the stored message has, whose timestamp is cut to milliseconds: so both say the same."""
+    """Return the age of the stored message, whose timestamp is cut to milliseconds, so that both agree."""
     return -(-age // MILLISECOND) * MILLISECOND
 
 

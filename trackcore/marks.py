@@ -1,21 +1,21 @@
-"""A position in a log, together with what proves that a log is the one in which it was reached.
+"""A position in a log, together with a proof that a log is the one in which it was reached.
 
 A number means nothing without its log: the log may be replaced by another one, or rewound to an earlier state of itself
 by a backup that is restored.  It may then grow up to the old position again, and past it.
 
 Theory.  A log only grows at its end, and it grows in *stretches*: a process that opens it begins one with its first
 write.  A stretch has a random id, so no other log can have one of the same id unless one was copied from the other.
-Two logs that share a stretch agree on everything before it, and on what both have of it.  So a position holds in a log
-where the position lies in the same stretch.  Where it does not, the newest stretch that both have in common shows up
-to where they agree, and everything behind that was never seen.  The identity of the message at the position is kept as
-well, for a log that was rewound while a process went on writing the stretch.
+Two logs that share a stretch agree on everything before it, and on the part of it that both have.  So a position holds
+in a log in which it belongs to the same stretch.  Otherwise the newest stretch that both have in common shows up to
+which position they agree, and everything behind that was never seen.  The identity of the message at the position is
+kept as well, for a log that was rewound while a process went on writing the stretch.
 
-A mark keeps the newest stretches before its position, and of those before them fewer and fewer: where the distance to
-the position is between two powers of two, the newest only, and the oldest stretch of all.  It keeps where each of them
-ended, so one that is shared shows the place from which on nothing else is known.  If the log was rewound by `d`
-messages, that place lies less than `d` messages before the one to which it was rewound: rewinding by a hundred messages
-repeats fewer than a hundred of those that are left, however often the log was opened meanwhile.  (A page of messages,
-for which marks are made out of what one mark kept of the stretches before it, may come to three times as many.)
+A mark keeps the newest stretches before its position, and of those before them fewer and fewer: for each distance
+between two powers of two only the newest, and the oldest stretch of all.  It keeps the end of each of them, so a shared
+one shows the position from which on nothing else is known.  If the log was rewound by `d` messages, that position is
+less than `d` messages before the one to which it was rewound: rewinding by a hundred messages repeats fewer than a
+hundred of those that are left, however often the log was opened meanwhile.  (A page of messages, for which marks are
+made from the stretches that one mark kept, may come to three times as many.)
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _IDENTITY_BYTES = 16
 class Stretch(NamedTuple):
     """A part of a log: its id, the position behind which it begins, and the position with which it ends.
 
-    It ends where the next one begins; the newest one of a log, where the log ends; that of a mark, with its position.
+    It ends where the next one begins; the newest one of a log ends with the log, and that of a mark at its position.
     """
 
     id: str
@@ -53,8 +53,8 @@ class Stretch(NamedTuple):
 class Mark:
     """A position, with its proof.
 
-    `stretches` are some of those up to the position, the newest last; there are none at the position 0, nor where the
-    position was kept without a proof.  `message` is the identity of the message there, empty where there was none.
+    `stretches` are some of those up to the position, the newest last; there are none at the position 0, nor if the
+    position was kept without a proof.  `message` is the identity of the message there, empty if there was none.
     """
 
     position: int = 0
@@ -67,12 +67,12 @@ class Mark:
         return self.position == 0 or bool(self.stretches)
 
     def holds(self, *, end: int, stretch: str, message: str, beginning: int = 0) -> bool:
-        """Return whether the position was reached in a log, or lies before all that the log has.
+        """Return whether the position was reached in a log, or is before everything that the log has.
 
         Args:
             end: the position of the last message that the log ever had.
-            stretch: the id of its stretch in which the position lies.
-            message: the identity of its message there, empty where there is none.
+            stretch: the id of its stretch that contains the position.
+            message: the identity of its message there, empty if there is none.
             beginning: the position behind which its oldest stretch begins; above 0 where those before were pruned.
         """
         if self.position <= beginning:
@@ -85,7 +85,7 @@ class Mark:
         return stretch == self.stretches[-1].id and is_same_message
 
     def agrees_up_to(self, stretches: Iterable[Stretch]) -> int:
-        """Return up to which position a log in which the mark does not hold is still the same; 0 for another log.
+        """Return the position up to which a log in which the mark does not hold is still the same; 0 for another log.
 
         Args:
             stretches: those of the log, at least the ones whose ids the mark has too.
@@ -129,7 +129,7 @@ def thinned(position: int, oldest: Stretch, newest: Callable[[int, int], Sequenc
 
 
 def encode_mark(mark: Mark | None) -> str | None:
-    """Return the proof of a mark as text, None where it has none."""
+    """Return the proof of a mark as text, None if it has none."""
     if mark is None or not mark.stretches:
         return None
     return msgspec.json.encode(_Proof(message=mark.message, kept=mark.stretches)).decode()
@@ -145,7 +145,7 @@ def decode_mark(position: int, text: str | None) -> Mark:
 
 
 def message_identity(source: str, message_id: str, received_at: datetime) -> str:
-    """Return what tells a message of a log from others, in few characters."""
+    """Return a short text that identifies a message of a log."""
     text = f"{source}\0{message_id}\0{received_at.isoformat()}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_IDENTITY_BYTES).hexdigest()
 
@@ -154,7 +154,7 @@ def message_identity(source: str, message_id: str, received_at: datetime) -> str
 class LogChanged(TrackcoreError):
     """A log is another one than that in which a mark was made, or was rewound since.
 
-    `found` is from where to go on: up to there both logs agree.  What lies behind it may not have been seen yet.
+    `found` is the position to resume from: up to there both logs agree.  Later messages may not have been seen yet.
     """
 
     mark: Mark
@@ -168,12 +168,12 @@ class LogChanged(TrackcoreError):
         else:
             what = "is another one than before"
             where = "with its oldest message"
-        old = f"{self.mark.position:,} is no position in it any more" if self.mark.position else "it was read before"
+        old = f"{self.mark.position:,} is not a position in it any more" if self.mark.position else "it was read before"
         return f"the log {what} ({old}; it ends at {self.end:,}); going on {where}"
 
 
 class _Proof(msgspec.Struct, omit_defaults=True):
-    """A proof as text.  `stretches` is what there was before ends were kept: each ended where the next began."""
+    """A proof as text.  `stretches` is the older form without ends: each ended where the next one began."""
 
     message: str
     kept: Sequence[Stretch] = ()

@@ -1,6 +1,6 @@
-"""Masking: write keys taken out of a text that is shown, whatever it was meant to be.
+"""Masking: write keys removed from a text that is shown, whatever it was meant to be.
 
-What was refused is shown as it was received, and may be no JSON at all: cut, encoded twice, or printed by Python.  So
+A rejected body is shown as it was received, and may not be JSON at all: cut, encoded twice, or printed by Python.  So
 keys are looked for as text: behind `writeKey`, and behind each name that is almost that, since a client that writes
 `write_key` sends its real key there (`trackcore.wire.rules.is_near_miss`; a test holds the two together).
 """
@@ -17,14 +17,14 @@ from trackcore.typing import WriteKey
 
 
 def mask_write_keys(text: bytes) -> bytes:
-    """Mask each write key in JSON text, or in what may not even be JSON."""
+    """Mask each write key in a text, which may not even be JSON."""
     return _WRITE_KEY.sub(_masked, _OTHERWISE_QUOTED.sub(_masked, text))
 
 
 def masked_halves(text: bytes, position: int) -> tuple[bytes, bytes]:
-    """Return what stands before and after a position, write keys masked.
+    """Return the text before and after a position, write keys masked.
 
-    A position within a key, or between it and its name, is moved behind it: neither half would show what the other is.
+    A position within a key, or between it and its name, is moved behind it: neither half alone shows that it is a key.
     """
     for pattern in (_OTHERWISE_QUOTED, _WRITE_KEY):
         within = (match for match in pattern.finditer(text) if match.start() < position < match.end())
@@ -54,7 +54,7 @@ _NAME = rb"(?=[wW\\\x80-\xff\s\x1c-\x1f_-])%b%b" % (_NAME, _BETWEEN)  # most nam
 _WRITE_KEY = re.compile(rb'("%b"\s*+:\s*+")([^"\\]*+(?:\\.[^"\\]*+)*+)' % _NAME, re.DOTALL)
 
 _OTHERWISE_QUOTED = re.compile(rb"""(["']%b(?:\\++["']|')\s*+:\s*+\\*+["'])([^"'\\]*+)""" % _NAME)
-"""Of JSON that was encoded twice, and of a Python dict that was sent as it prints."""
+"""In JSON that was encoded twice, and in a Python dict that was sent as it prints."""
 
 
 def _masked(match: re.Match[bytes]) -> bytes:

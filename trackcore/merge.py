@@ -1,13 +1,13 @@
-"""The batch merger: what a batch says for all of its messages, laid under what each message says itself.
+"""The batch merger: merges batch-level fields into each message; the message wins.
 
 "The `context` and `integrations` objects [of a batch] will be merged with any context / destinations inside each of the
-items" (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#batch).  The page says neither
-how deep nor who wins.  We merge objects recursively; the item wins; arrays and scalars replace; an explicit null inside
-wins too, since it says that there is no such thing.
+items" (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#batch).  The page specifies
+neither the depth nor the winner.  Here objects are merged recursively; the item wins; arrays and scalars replace; an
+explicit null inside wins too, since it states that the value is absent.
 
-Laws (tested): `{}` is the identity on both sides; merging a thing with itself changes nothing; where no key is an
-object in one operand and a scalar in another, merging is associative; operands are never changed, and no two results
-share a container of the batch.
+Laws (tested): `{}` is the identity on both sides; merging an object with itself changes nothing; if no key is an object
+in one operand and a scalar in another, merging is associative; operands are never changed, and no two results share a
+container of the batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trackcore.typing import JSONObject
 
 
 def merge_batch(batch: Batch) -> tuple[Message, ...]:
-    """Give the messages of a batch, each with the batch's context, integrations and time of sending merged in."""
+    """Return the messages of a batch, each with the batch's context, integrations and time of sending merged in."""
     return tuple(
         attrs.evolve(
             message,
@@ -35,28 +35,27 @@ def merge_batch(batch: Batch) -> tuple[Message, ...]:
     )
 
 
-def merge_objects(under: JSONObject, over: JSONObject) -> JSONObject:
-    """Lay `over` on `under`: a new object, in which `over` wins and objects present in both are merged likewise."""
-    merged: JSONObject = copied(merge_onto(under, over))
+def merge_objects(base: JSONObject, override: JSONObject) -> JSONObject:
+    """Return a new object in which `override` wins, and objects present in both are merged by the same rule."""
+    merged: JSONObject = copied(merge_onto(base, override))
     return merged
 
 
-def merge_onto(under: JSONObject, over: JSONObject) -> JSONObject:
-    """Do as `merge_objects`, but share what need not be merged with the operands: for a result that is only read."""
-    merged = under | over
-    for key, value in over.items():
-        if value.__class__ is dict and under.get(key).__class__ is dict:
-            merged[key] = merge_onto(under[key], value)
+def merge_onto(base: JSONObject, override: JSONObject) -> JSONObject:
+    """Merge as `merge_objects` does, but without copying: the result shares containers with its operands."""
+    merged = base | override
+    for key, value in override.items():
+        if value.__class__ is dict and base.get(key).__class__ is dict:
+            merged[key] = merge_onto(base[key], value)
     return merged
 
 
 @attrs.define
 class SharedContext:
-    """The context of a batch, made ready to be laid under that of each message.
+    """The context of a batch, prepared for merging the context of each message onto it.
 
-    The messages of one client name the same keys, and most often name no object that the batch has too.  Then what a
-    message has from the batch is the same for all of them: it is found out and written once, and as text joined to what
-    each message says itself.
+    The messages of one client have the same keys, and most often no object that the batch has too.  Then all of them
+    inherit the same part of the batch, which is computed and encoded once, and joined as text to each message's own.
     """
 
     value: JSONObject
@@ -68,8 +67,8 @@ class SharedContext:
         self._text = msgspec.Raw(encode_json(self.value))
         self._objects = frozenset(key for key, value in self.value.items() if value.__class__ is dict)
 
-    def under(self, own: JSONObject | None) -> tuple[msgspec.Raw, tuple[str, ...]]:
-        """Give what `merge_onto` gives, as JSON text, and what `inherited_paths` gives."""
+    def merged_with(self, own: JSONObject | None) -> tuple[msgspec.Raw, tuple[str, ...]]:
+        """Return the result of `merge_onto` as JSON text, and that of `inherited_paths`."""
         if own is None:
             return self._text, (_CONTEXT,)
         keys = tuple(own)
@@ -81,46 +80,46 @@ class SharedContext:
         return msgspec.Raw(encode_json(own)[:-1] + rest[0]), rest[1]
 
     def _rest(self, own: JSONObject) -> tuple[bytes, tuple[str, ...]]:
-        """Give what is to follow the text of `own` in place of its closing brace, and the paths of that."""
+        """Return the text that replaces the closing brace of `own`, and the paths of its fields."""
         rest = {key: value for key, value in self.value.items() if key not in own}
         text = encode_json(rest)[1:]
         return b"," + text if own and rest else text, inherited_paths(_CONTEXT, self.value, own)
 
 
-def inherited_paths(name: str, under: JSONObject, over: JSONObject | None) -> tuple[str, ...]:
-    """Name what a merged object has from the batch alone: `context.device`, or `context` where the item had none.
+def inherited_paths(name: str, shared: JSONObject, own: JSONObject | None) -> tuple[str, ...]:
+    """List the paths that come only from the batch: `context.device`, or `context` if the item had none.
 
-    The paths of one object are told up to 1,000 characters; `…` stands for the rest.
+    The paths of one object are limited to 1,000 characters; `…` replaces the rest.
     """
-    if over is None:
+    if own is None:
         return (name,)
     paths: list[str] = []
-    _add_inherited(paths, name, under, over, _MAX_PATH_CHARS)
+    _add_inherited(paths, name, shared, own, _MAX_PATH_CHARS)
     return tuple(paths)
 
 
-def _add_inherited(paths: list[str], prefix: str, under: JSONObject, over: JSONObject, left: int) -> int:
-    """Add the paths below `prefix` while there are characters left for them; return how many then are."""
-    for key, value in under.items():
-        if key not in over:
+def _add_inherited(paths: list[str], prefix: str, shared: JSONObject, own: JSONObject, left: int) -> int:
+    """Add the paths below `prefix` while there are characters left for them; return how many are left then."""
+    for key, value in shared.items():
+        if key not in own:
             path = f"{prefix}.{key}"
             left -= len(path)
             paths.append(path if left >= 0 else "…")
-        elif value.__class__ is dict and over[key].__class__ is dict:
-            left = _add_inherited(paths, f"{prefix}.{key}", value, over[key], left)
+        elif value.__class__ is dict and own[key].__class__ is dict:
+            left = _add_inherited(paths, f"{prefix}.{key}", value, own[key], left)
         if left < 0:
             break
     return left
 
 
-def _merge_absent(under: JSONObject | None, over: JSONObject | None) -> JSONObject | None:
-    if under is None:
-        return over
-    return merge_objects(under, over or {})
+def _merge_absent(base: JSONObject | None, override: JSONObject | None) -> JSONObject | None:
+    if base is None:
+        return override
+    return merge_objects(base, override or {})
 
 
 def copied(value: Any) -> Any:
-    """Copy a JSON value with all that is in it."""
+    """Return a deep copy of a JSON value."""
     if value.__class__ is dict:
         return {key: copied(inner) for key, inner in value.items()}
     if value.__class__ is list:

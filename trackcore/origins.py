@@ -1,7 +1,7 @@
 """Where a request came from, and the source that it belongs to.
 
 A request can name write keys in several places.  The first key that *belongs to a source* counts, not the first key:
-an Authorization header may be meant for somebody else, such as the Basic authentication of a staging site.  So where
+an Authorization header may be meant for another server, such as the Basic authentication of a staging site.  So if
 none belongs to a source, the key that is kept is one from a place that is meant for write keys alone, if there is one.
 """
 
@@ -20,10 +20,10 @@ from trackcore.wire.request import Request, peek
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """What is known of where a request came from, beside its body.
+    """Where a request came from, as far as its body does not contain it.
 
-    `header_key`, `other_header_key` and `query_key` are write keys given outside the body: in Authorization, in another
-    header, in the address.  `client_ip` is the caller's address; `client_side` says that the caller is the user's own
+    `header_key`, `other_header_key` and `query_key` are write keys outside the body: in Authorization, in another
+    header, in the address.  `client_ip` is the caller's address; `client_side` marks a caller that is the user's own
     device, so that the address is the user's.
     """
 
@@ -37,11 +37,11 @@ class Origin:
 def find_source(
     request: Request, origin: Origin, sources: SourceRegistry, limits: Limits
 ) -> tuple[Source | None, WriteKey | None, KeyLocation | None]:
-    """Return the source of a request, the write key that belongs to it, and where that key stands.
+    """Return the source of a request, the write key that belongs to it, and the location of that key.
 
-    Without a source the key by which the request is to be kept is returned; None where the request names none.  It is,
-    in this order, that of a header or of a query that only write keys are sent in, the first in the body (which is kept
-    itself), and that of Authorization, which may be the user name of somebody's password.
+    Without a source, the write key is the one to keep with the request; None if the request names none.  It is, in this
+    order, that of a header or a query that only write keys are sent in, the first in the body (which is kept itself),
+    and that of Authorization, which may be the user name that belongs to a password.
     """
     source = sources.find(origin.header_key)
     if source is not None:  # the usual case
@@ -57,7 +57,7 @@ def find_source(
 
 
 def write_keys_in_body(request: Request, limits: Limits) -> Iterator[tuple[WriteKey, KeyLocation]]:
-    """Return the write keys in a body, each with its place: that of the batch first, then those of its messages."""
+    """Yield the write keys in a body, each with its location: that of the batch first, then those of its messages."""
     if request.write_key is not None:
         yield request.write_key, KeyLocation.BODY
     for item in request.items[: limits.batch_messages]:

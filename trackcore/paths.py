@@ -1,4 +1,4 @@
-"""Which path takes which body: the one table of them, for the HTTP adapters and for who has a path and a body.
+"""Which path takes which body: the one table of them, for the HTTP adapters and for embedders with a path and a body.
 
 Paths are compared after doubled and trailing slashes are dropped.  A *client-side* path is one that the user's own
 device calls, so the connection's address is the user's
@@ -18,14 +18,14 @@ from trackcore.typing import Call, Endpoint
 
 @attrs.frozen(kw_only=True)
 class BodyPath:
-    """What a POST to a path carries, and whether the user's own device sends it."""
+    """The kind of body that is posted to a path, and whether the user's own device sends it."""
 
     endpoint: Endpoint
     client_side: bool = False
 
 
 def endpoint_of(path: str) -> Endpoint | None:
-    """Return the endpoint whose bodies are posted to a path, None where there is none: `/v1/t` takes `track`.
+    """Return the endpoint whose bodies are posted to a path, None if there is none: `track` for `/v1/t`.
 
     A query is ignored.  The paths of pixels carry their message in the query, so they are not among these.
     """
@@ -60,7 +60,7 @@ _SERVER_BATCHES = (
 )
 _CLIENT_BATCHES = (
     "/v1/b",  # analytics-next, Swift, Kotlin, React Native, C#
-    # Some SDKs put `/b` behind whatever base URL they are given.
+    # Some SDKs append `/b` to any base URL.
     "/b",
     "/batch/b",
     "/v1/batch/b",

@@ -79,9 +79,6 @@ class FeedUnavailable(TrackcoreError):
 
     detail: str
 
-    def __str__(self) -> str:
-        return self.detail
-
 
 class Feed(Protocol):
     """Provides the messages that were selected for a destination."""

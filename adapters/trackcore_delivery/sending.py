@@ -56,9 +56,6 @@ class PermanentError(TrackcoreError):
     detail: str = attrs.field(converter=visible)
     divisible: bool = True
 
-    def __str__(self) -> str:
-        return self.detail
-
 
 @attrs.define(kw_only=True, eq=False)
 class RetryLater(TrackcoreError):
@@ -75,9 +72,6 @@ class RetryLater(TrackcoreError):
     def is_outage(self) -> bool:
         """Whether the destination as a whole cannot accept anything."""
         return self.of_destination or self.retry_after is not None
-
-    def __str__(self) -> str:
-        return self.detail
 
 
 class Sender(Protocol):

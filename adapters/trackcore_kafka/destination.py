@@ -40,9 +40,6 @@ class NotAcknowledged(TrackcoreError):
     refused: dict[int, str]
     unsettled: tuple[int, ...]
 
-    def __str__(self) -> str:
-        return self.detail
-
 
 class KafkaDestination:
     """A topic to send to.  Nothing is connected before the first `send`.

@@ -38,9 +38,6 @@ class UnusableFile(TrackcoreError):
     path: Path
     detail: str
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.detail}"
-
 
 @attrs.frozen(kw_only=True)
 class Format:

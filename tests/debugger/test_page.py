@@ -177,13 +177,13 @@ class TestStory:
         text = page.run(DETAIL)
         assert "Message 1 accepted" in text
         assert "came as a number" in text
-        assert "received: The client's own time could not be read" in text
+        assert "received: The client's own time could not be parsed" in text
         assert "goes to Mixpanel" in text
         assert "not to Salesforce: integrations.Salesforce is false" in text
         assert "timestamp_unparsable at timestamp" in text
         assert page.run("return page.url()").endswith("#messages/1")
         page.run("await page.click('summary:has-text(\"id_from_number\")')")
-        assert "Convert ids to text in the client." in page.run(DETAIL)
+        assert "Convert ids to strings in the client." in page.run(DETAIL)
 
     def test_the_list_does_not_go_blank_when_a_message_is_opened(self, site: Site, page: Browser) -> None:
         site.send(track("One"), track("Two"))

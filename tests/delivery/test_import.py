@@ -241,7 +241,7 @@ class TestOccurrences:
         assert run("file").stderr == "2 stored, 3 in the log already, 0 rejected\n"
 
     def test_an_import_that_goes_on_counts_what_it_skips(self, folder: Path) -> None:
-        """As after a kill: the note says that the first lines are done."""
+        """As after a kill: the note states that the first lines are done."""
         (folder / "before").write_bytes(lines([self.CLICK, old(2)]))
         (folder / "file").write_bytes(lines([self.CLICK, old(2), self.CLICK]))
         status = (folder / "file").stat()
@@ -328,7 +328,7 @@ class TestOtherLogs:
 
 
 class TestDamagedFiles:
-    """A truncated `.gz` reports its counts so far, says that it is truncated, and exits with findings."""
+    """A truncated `.gz` reports its counts so far and that it is truncated, and exits with findings."""
 
     @pytest.mark.parametrize("cut", [1, 30, 200])
     def test_what_came_before_the_end_is_stored(self, folder: Path, cut: int) -> None:
@@ -342,7 +342,7 @@ class TestDamagedFiles:
         assert stored == [f"m{number}" for number in range(len(stored))]
         assert f"{len(stored)} stored, 0 in the log already, 0 rejected" in result.stderr
 
-    def test_what_follows_the_stream_is_told(self, folder: Path) -> None:
+    def test_what_follows_the_stream_is_reported(self, folder: Path) -> None:
         (folder / "file.gz").write_bytes(gzip.compress(lines([old(1)])) + b"rubbish")
         result = run("file.gz")
         assert result.exit_code == 1
@@ -370,7 +370,7 @@ class TestMistakes:
         assert run("--type", "track", "file").stderr.startswith("1 stored")
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "expected"),
         [
             (["none"], "none: No such file or directory"),
             (["--source", "websit", "none"], "unknown source 'websit'; did you mean 'website'?"),
@@ -378,11 +378,11 @@ class TestMistakes:
             (["."], ".: Is a directory"),
         ],
     )
-    def test_what_cannot_be_done_is_told(self, folder: Path, arguments: list[str], told: str) -> None:
+    def test_what_cannot_be_done_is_reported(self, folder: Path, arguments: list[str], expected: str) -> None:
         (folder / "utf16").write_bytes(lines(old(number) for number in range(9)).decode().encode("utf-16"))
         result = run(*arguments)
         assert result.exit_code == 2
-        assert told in result.stderr
+        assert expected in result.stderr
 
     @pytest.mark.parametrize("bad", ["none", "utf16", "."])
     def test_a_file_that_cannot_be_read_does_not_hide_the_others(self, folder: Path, bad: str) -> None:
@@ -391,9 +391,9 @@ class TestMistakes:
         (folder / "behind").write_bytes(lines([old(3)]))
         result = run("before", bad, "behind")
         assert result.exit_code == 2
-        told = result.stderr.splitlines()
-        assert told[0].startswith(f"Error: {bad}: ")
-        assert told[1:] == ["2 stored, 0 in the log already, 1 rejected", "  1 event_not_defined"]
+        shown = result.stderr.splitlines()
+        assert shown[0].startswith(f"Error: {bad}: ")
+        assert shown[1:] == ["2 stored, 0 in the log already, 1 rejected", "  1 event_not_defined"]
         assert [stored.message["messageId"] for stored in log()] == ["m1", "m3"]
 
     def test_which_source_must_be_said_where_there_are_several(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What an import rejected, received again: it becomes what an import would make of its file today, or nothing."""
+"""Reprocessing a message that an import rejected: the result is that of importing its file again, or nothing."""
 
 import json
 from collections.abc import Iterable
@@ -136,7 +136,7 @@ def test_history_without_a_time_is_not_dated_today(times: dict[str, str], code: 
         {**MESSAGE, "messageId": "m", "text": "x" * 600_000},
         {"batch": [{}] * 300, "context": {"text": "x" * 40_000}},
     ],
-    ids=["no batch", "no array", "cut", "too much said for all"],
+    ids=["no batch", "not an array", "cut", "large batch fields"],
 )
 def test_what_was_not_kept_whole_must_be_imported_again(document: Any) -> None:
     limit()
@@ -161,12 +161,12 @@ def test_a_source_that_is_gone() -> None:
     assert (repair["outcome"], repair["code"]) == ("refused", "unknown_source")
 
 
-def test_the_size_that_is_told_is_that_of_the_message() -> None:
-    """And not of what is kept beside it, such as the id that was made for it."""
+def test_the_size_that_is_reported_is_that_of_the_message() -> None:
+    """And not of the fields that are kept with it, such as the id that was made for it."""
     limit("message_bytes = 10")
     import_file({"batch": [{"a": "bcd"}]})
-    story = json.loads(run("explain", "--format", "json", "--rejected", "1").stdout)
-    assert story["actual"] == len('{"a": "bcd"}')
+    explanation = json.loads(run("explain", "--format", "json", "--rejected", "1").stdout)
+    assert explanation["actual"] == len('{"a": "bcd"}')
 
 
 # The law
@@ -211,7 +211,7 @@ spaces = st.sampled_from([None, 40])
 
 @st.composite
 def files(draw: st.DrawFn) -> list[Document]:
-    """Make a file, some of whose messages are the same but for their spaces; two have the same id only by content."""
+    """Make a file, some of whose messages differ only in spaces; two have the same id only by content."""
     few = draw(st.lists(messages, min_size=1, max_size=4))
     found: list[dict[str, Any]] = [dict(draw(st.sampled_from(few))) for _ in range(draw(st.integers(1, 8)))]
     for number, message in enumerate(found):
@@ -278,8 +278,8 @@ NAMELESS = {**MESSAGE, "messageId": None}
 
 @pytest.mark.parametrize("context", [{"text": "x" * 400}, {"a": {"b": {"c": {"d": 1}}}}, {"\ud800": "x" * 400}])
 def test_the_id_of_a_message_is_the_same_where_its_batch_was_too_large(context: dict[str, Any]) -> None:
-    """It is made of what the batch said for all too, also while that is not allowed."""
-    batches = [{"batch": [NAMELESS] * 2, **said} for said in ({"context": context}, {}, {"context": context})]
+    """It depends on the fields of the batch too, even if those are not allowed."""
+    batches = [{"batch": [NAMELESS] * 2, **fields} for fields in ({"context": context}, {}, {"context": context})]
     documents = [Document(line=1, text=json.dumps(batch).encode()) for batch in batches]
     sink = imported(documents, None, SMALL)
     assert len(sink.envelopes) == 2
@@ -289,10 +289,10 @@ def test_the_id_of_a_message_is_the_same_where_its_batch_was_too_large(context: 
 
 @given(documents=files() | arrays(), call=st.sampled_from([None, "track"]))
 def test_repairing_under_larger_limits_is_importing_under_them(documents: list[Document], call: Call | None) -> None:
-    """A law, for each message that was rejected for a limit; what would be rejected all the same stays rejected."""
+    """A law, for each message that was rejected for a limit; one that would be rejected anyway stays rejected."""
     sink = imported(documents, call, SMALL)
     repairs = repaired(sink, LARGE)
     direct = imported(documents, call, LARGE)
     assert contents(sink.envelopes) == contents(direct.envelopes)
     assert sum(repair.rejected or repair.code == "import_only" for repair in repairs) == len(direct.rejected)
-    assert all(repair.stored or repair.outcome == "refused" for repair in repairs), "each is a message of its own"
+    assert all(repair.stored or repair.outcome == "refused" for repair in repairs), "each is a separate message"

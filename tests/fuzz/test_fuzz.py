@@ -63,6 +63,7 @@ class TestTheOracleSees:
     def test_an_exception_in_the_app(self, tmp_path: Path) -> None:
         oracle = Oracle(tmp_path)
         oracle.app.collector.new_message_id = lambda: 1 / 0  # type: ignore[assignment,return-value]
+        oracle.app.collector.__attrs_post_init__()
         with pytest.raises(Finding, match="an error was logged"):
             oracle.check(
                 RawRequest(target="/v1/track?x", headers=seeds()[0].headers, body=b'{"userId":"u","event":"e"}')

@@ -38,17 +38,17 @@ class TestStored:
     @pytest.mark.parametrize("what", ["1", "m1"])
     def test_a_message_is_found_by_number_and_by_id(self, run: Run, fill: Fill, lines: Lines, what: str) -> None:
         fill(TRACK, {**TRACK, "messageId": "m2"}, destinations=(Destination(name="Mixpanel"),))
-        (story,) = lines(run("explain", what))
-        assert (story["part"], story["seq"], story["outcome"]) == ("messages", 1, "accepted")
-        assert story["ids"] == {"messageId": "m1", "userId": "7"}
-        assert story["coerced"] == ["userId"]
-        assert story["time"]["rule"] == "received"
-        assert [warning["code"] for warning in story["warnings"]] == ["id_from_number"]
-        assert story["warnings"][0]["remedy"] == "Convert ids to text in the client."
-        assert [(told["destination"], told["because"]) for told in story["destinations"]] == [
+        (explanation,) = lines(run("explain", what))
+        assert (explanation["part"], explanation["seq"], explanation["outcome"]) == ("messages", 1, "accepted")
+        assert explanation["ids"] == {"messageId": "m1", "userId": "7"}
+        assert explanation["coerced"] == ["userId"]
+        assert explanation["time"]["rule"] == "received"
+        assert [warning["code"] for warning in explanation["warnings"]] == ["id_from_number"]
+        assert explanation["warnings"][0]["remedy"] == "Convert ids to strings in the client."
+        assert [(each["destination"], each["because"]) for each in explanation["destinations"]] == [
             ("Mixpanel", "by_default")
         ]
-        assert story["message"]["event"] == "Bought"
+        assert explanation["message"]["event"] == "Bought"
 
     def test_an_id_that_is_a_number_is_found_where_no_message_has_that_number(self, run: Run, fill: Fill) -> None:
         fill({**TRACK, "messageId": "1234"})
@@ -57,22 +57,26 @@ class TestStored:
     def test_the_same_id_of_two_sources_are_two_messages(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK)
         fill(TRACK, source="app")
-        assert [story["source"]["name"] for story in lines(run("explain", "m1"))] == ["website", "app"]
+        assert [explanation["source"]["name"] for explanation in lines(run("explain", "m1"))] == ["website", "app"]
 
     def test_a_rejected_message(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(NO_EVENT)
-        (story,) = lines(run("explain", "--rejected", "1"))
-        assert (story["part"], story["seq"], story["outcome"]) == ("rejected", 1, "rejected")
-        assert (story["code"], story["path"], story["found"]) == ("event_not_defined", "event", "nothing")
-        assert story["meaning"].startswith("A track message does not say what happened")
-        assert "secret" not in story["payload"]
+        (explanation,) = lines(run("explain", "--rejected", "1"))
+        assert (explanation["part"], explanation["seq"], explanation["outcome"]) == ("rejected", 1, "rejected")
+        assert (explanation["code"], explanation["path"], explanation["found"]) == (
+            "event_not_defined",
+            "event",
+            "nothing",
+        )
+        assert explanation["meaning"].startswith("A track message does not name the action")
+        assert "secret" not in explanation["payload"]
 
     def test_a_fault_of_what_the_batch_said_for_all(self, run: Run, lines: Lines, tmp_path: Path) -> None:
         body = {"batch": [TRACK], "context": "phone", "writeKey": "key"}
         app = create_app(load_configuration(tmp_path / "trackcore-data" / "trackcore.toml"))
         app.collector.receive(json.dumps(body).encode())
-        (story,) = lines(run("explain", "--rejected", "1"))
-        assert (story["path"], story["found"]) == ("context", 'a string: "phone"')
+        (explanation,) = lines(run("explain", "--rejected", "1"))
+        assert (explanation["path"], explanation["found"]) == ("context", 'a string: "phone"')
         assert '{"context":"phone"}' in run("explain", "--rejected", "1", "--format", "text").stdout
 
     def test_a_long_text_is_cut_and_that_is_said(self, run: Run, tmp_path: Path) -> None:
@@ -85,31 +89,35 @@ class TestStored:
     def test_a_quarantined_request(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK, write_key="a-key-that-is-secret")
         result = run("explain", "--quarantine", "1")
-        (story,) = lines(result)
-        assert (story["outcome"], story["code"], story["writeKey"]) == ("quarantined", "unknown_source", "a-ke…")
+        (explanation,) = lines(result)
+        assert (explanation["outcome"], explanation["code"], explanation["writeKey"]) == (
+            "quarantined",
+            "unknown_source",
+            "a-ke…",
+        )
         assert "secret" not in result.stdout
 
     def test_a_duplicate(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK)
         fill({**TRACK, "event": "Again"})
-        (story,) = lines(run("explain", "--duplicate", "1"))
-        assert (story["part"], story["seq"], story["outcome"]) == ("duplicates", 1, "duplicate")
-        assert story["duplicateOf"] == 1
-        assert story["message"]["event"] == "Again"
+        (explanation,) = lines(run("explain", "--duplicate", "1"))
+        assert (explanation["part"], explanation["seq"], explanation["outcome"]) == ("duplicates", 1, "duplicate")
+        assert explanation["duplicateOf"] == 1
+        assert explanation["message"]["event"] == "Again"
         text = run("explain", "--duplicate", "1", "--format", "text").stdout
         assert text.startswith("duplicate 1: duplicate\n")
         assert "(message 1); it is stored once" in text
 
     def test_how_the_source_was_found(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK)
-        (story,) = lines(run("explain", "1"))
-        assert story["source"] == {
+        (explanation,) = lines(run("explain", "1"))
+        assert explanation["source"] == {
             "name": "website",
             "because": "the `writeKey` of the batch belongs to it",
             "foundBy": "body",
         }
 
-    def test_what_is_not_there_is_told(self, run: Run, fill: Fill) -> None:
+    def test_what_is_not_there_is_reported(self, run: Run, fill: Fill) -> None:
         fill(TRACK)
         for arguments in (("2",), ("m2",), ("--rejected", "1"), ("--quarantine", "1"), ("9" * 30,)):
             result = run("explain", *arguments)
@@ -117,7 +125,7 @@ class TestStored:
             assert ": no " in result.stderr
         assert "no stored message with the number or the messageId 'm2'" in run("explain", "m2").stderr
 
-    def test_a_log_that_is_not_there_is_told(self, run: Run) -> None:
+    def test_a_log_that_is_not_there_is_reported(self, run: Run) -> None:
         result = run("explain", "1")
         assert result.exit_code == 2
         assert "there is no log here" in result.stderr
@@ -137,20 +145,20 @@ class TestUnsent:
     def test_a_duplicate_names_the_other(self, run: Run, fill: Fill, lines: Lines) -> None:
         fill(TRACK)
         result = run("explain", "-", stdin=json.dumps(TRACK).encode())
-        (story,) = lines(result)
+        (explanation,) = lines(result)
         assert result.exit_code == 0
-        assert (story["outcome"], story["duplicateOf"]) == ("duplicate", 1)
+        assert (explanation["outcome"], explanation["duplicateOf"]) == ("duplicate", 1)
         assert len(lines(run("events"))) == 1
 
     def test_limits_of_the_configuration_hold(self, run: Run, lines: Lines) -> None:
         body = {**TRACK, "text": "x" * 1_000}
-        (story,) = lines(run("explain", "--type", "track", "-", stdin=json.dumps(body).encode()))
-        assert (story["code"], story["limit"], story["unit"]) == ("message_too_large", 1_000, "bytes")
-        assert story["actual"] == len(json.dumps(body))
+        (explanation,) = lines(run("explain", "--type", "track", "-", stdin=json.dumps(body).encode()))
+        assert (explanation["code"], explanation["limit"], explanation["unit"]) == ("message_too_large", 1_000, "bytes")
+        assert explanation["actual"] == len(json.dumps(body))
 
     def test_what_is_no_json(self, run: Run, lines: Lines) -> None:
-        (story,) = lines(run("explain", "-", stdin=b'{"a": NaN}'))
-        assert (story["code"], story["excerpt"]) == ("invalid_json", ['{"a": ', "NaN}"])
+        (explanation,) = lines(run("explain", "-", stdin=b'{"a": NaN}'))
+        assert (explanation["code"], explanation["excerpt"]) == ("invalid_json", ['{"a": ', "NaN}"])
 
     def test_usage(self, run: Run) -> None:
         assert run("explain", "-", stdin=b"").exit_code == 2
@@ -162,7 +170,7 @@ class TestUnsent:
 
 
 class TestText:
-    def test_a_story_for_reading(self, run: Run, fill: Fill) -> None:
+    def test_an_explanation_for_reading(self, run: Run, fill: Fill) -> None:
         fill({**TRACK, "timestamp": "2026-01-31T11:00:00Z", "sentAt": "2026-01-31T12:00:03Z"})
         text = run("explain", "--format", "text", "1").stdout
         assert text.startswith("message 1: accepted\nsource        website: ")
@@ -170,7 +178,7 @@ class TestText:
         assert "userId 7 (came as a number)" in text
         assert '"event": "Bought"' in text
 
-    def test_every_kind_of_story(self, run: Run, fill: Fill) -> None:
+    def test_every_kind_of_explanation(self, run: Run, fill: Fill) -> None:
         fill(NO_EVENT)
         fill(TRACK, write_key="nobody's")
         assert "path          event" in run("explain", "--format", "text", "--rejected", "1").stdout

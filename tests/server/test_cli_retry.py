@@ -131,7 +131,7 @@ class TestRejected:
     def test_a_message_of_a_batch_becomes_what_it_would_have_been(
         self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path
     ) -> None:
-        """Repaired, it equals the message of a first-time acceptance but for the warning `repaired`."""
+        """Repaired, it equals the message of a first-time acceptance except for the warning `repaired`."""
         large = {
             **TRACK,
             "messageId": "m1",
@@ -193,7 +193,7 @@ class TestRejected:
     def test_a_single_message_is_what_its_path_said(
         self, run: Run, lines: Lines, configure: Callable[..., None], tmp_path: Path, body: Any
     ) -> None:
-        """A message that was posted to the path of a call need not say its type, nor does its own word count there."""
+        """A message posted to the path of a call need not contain its type, and its own `type` is ignored there."""
         configure("key")
         receive(tmp_path, {"userId": "u1", "name": "x" * 40_000, **body}, endpoint="screen")
         configure("key", message_bytes=65_536)

@@ -49,8 +49,8 @@ class TestFiles:
         (tmp_path / "file").write_bytes(gzip.compress("\n".join(messages).encode())[:-200])
         result = run("validate", tmp_path / "file")
         assert (result.exit_code, result.stdout) == (1, "")
-        told, summary = result.stderr.splitlines()
-        assert told == f"{tmp_path / 'file'}: the file is truncated: its gzip stream ends too early; {summary} so far"
+        shown, summary = result.stderr.splitlines()
+        assert shown == f"{tmp_path / 'file'}: the file is truncated: its gzip stream ends too early; {summary} so far"
         assert 0 < int(summary.split()[0]) < len(messages)
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
@@ -62,8 +62,8 @@ class TestFiles:
         (tmp_path / "file").write_bytes(gzip.compress(text) if packed else text)
         result = run("validate", tmp_path / "file")
         assert (result.exit_code, result.stdout) == (2, "")
-        told, summary = result.stderr.splitlines()
-        assert told.startswith(f"{tmp_path / 'file'}: the file is {encoding[:6].upper()}, and JSON is UTF-8")
+        shown, summary = result.stderr.splitlines()
+        assert shown.startswith(f"{tmp_path / 'file'}: the file is {encoding[:6].upper()}, and JSON is UTF-8")
         assert summary == "0 messages, 0 rejected, 0 warnings"
 
 
@@ -92,7 +92,7 @@ class TestTenMessagesOfWhichThreeAreBad:
             (str(file), 9, "traits", "traits_not_object", "rejected"),
         ]
 
-    def test_in_a_batch_their_places_are_told(self, run: Run, write: Write) -> None:
+    def test_in_a_batch_their_places_are_reported(self, run: Run, write: Write) -> None:
         file = write({"batch": self.MESSAGES})
         assert [line.split(": ")[:2] for line in run("validate", file).stdout.splitlines()] == [
             [f"{file}:1", "batch[2].event"],
@@ -148,7 +148,7 @@ def test_places_of_warnings_beside_rejected_messages(run: Run, write: Write, lin
     assert found == [(0, "rejected"), (1, "warning"), (2, "rejected"), (4, "warning")]
 
 
-def test_limits_are_told(run: Run, write: Write, lines: Lines) -> None:
+def test_limits_are_reported(run: Run, write: Write, lines: Lines) -> None:
     large = {**GOOD, "properties": {"text": "x" * 40_000}}
     (record,) = lines(run("validate", "--json", write({"batch": [large]})))
     assert (record["code"], record["limit"], record["actual"]) == (
@@ -184,7 +184,7 @@ def test_a_batch_of_too_many(run: Run, write: Write) -> None:
         ('"batch"', "body_not_object"),
     ],
 )
-def test_verdicts_on_a_line_among_others(run: Run, write: Write, lines: Lines, line: str, code: str | None) -> None:
+def test_results_for_a_line_among_others(run: Run, write: Write, lines: Lines, line: str, code: str | None) -> None:
     found = lines(run("validate", "--json", write(GOOD, line, GOOD)))
     assert [(record["line"], record["code"]) for record in found] == ([] if code is None else [(2, code)])
 

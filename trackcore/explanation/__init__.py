@@ -1,1 +1,1 @@
-"""Why a message came out as it did: what each code means, and reports about single messages."""
+"""Explanations: the meaning of each code, and reports about single messages."""

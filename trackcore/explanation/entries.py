@@ -1,4 +1,4 @@
-"""The shape of a catalogue entry: what a code means, who sends such a thing, and what to do about it."""
+"""The shape of a catalog entry: the meaning of a code, the clients that cause it, and the remedy."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ class Docs(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class CatalogEntry:
-    """What there is to say of one code.
+    """The text about one code.
 
-    `title` is one sentence; `meaning`, `senders` (who sends such a thing) and `remedy` are a paragraph each; `allowed`
-    says what would have been right, with the names of limits in braces; `link` is the documentation.
+    `title` is one sentence, by default that of the code; `meaning`, `senders` (the clients that cause it) and `remedy`
+    are a paragraph each; `allowed` names the correct values, with the names of limits in braces; `link` is the
+    documentation.
     """
 
     code: str
-    title: str
+    title: str = attrs.field(default=attrs.Factory(lambda entry: entry.code.sentence, takes_self=True))
     meaning: str
     senders: str
     remedy: str
@@ -49,10 +50,10 @@ class CatalogEntry:
     allowed: str = ""
 
     def allowed_within(self, limits: Limits) -> str:
-        """Say what would have been right, with the limits in force."""
+        """Return the correct values, with the limits in force."""
         return self.allowed.format_map(attrs.asdict(limits))
 
     def as_json(self, limits: Limits = DEFAULT_LIMITS) -> JSONObject:
-        """Give the entry as a JSON object."""
-        told = {"allowed": self.allowed_within(limits) or None}
-        return {name: value for name, value in (attrs.asdict(self) | told).items() if value is not None}
+        """Return the entry as a JSON object."""
+        allowed = {"allowed": self.allowed_within(limits) or None}
+        return {name: value for name, value in (attrs.asdict(self) | allowed).items() if value is not None}

@@ -1,9 +1,9 @@
-"""Why: the whole story of a stored message, of a rejected one and of a quarantined request, told as data.
+"""Explanations of a stored message, of a rejected one and of a quarantined request, as data.
 
-Theory.  Nothing is kept for explaining.  What the log has is enough to work most of it out again, since every step of
+Theory.  No extra data is stored for explanations.  The log is enough to compute most of them, since every step of
 intake is a function: the time rule follows from the times in the message, the destinations from its `integrations`, the
-value that was wrong from the payload and the path.  Where today's configuration decides otherwise than was decided
-when the message came, what was decided stands, and the story says so.
+wrong value from the payload and the path.  If the current configuration would decide differently than when the message
+came, the stored decision counts, and the explanation states the difference.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from trackcore.clock_skew import TimeRule, correct_clock_skew
 from trackcore.credentials import SourceRegistry, mask_write_key
 from trackcore.errors import Invalid, InvalidRequest, MessageWarning, Reason, WarningCode
 from trackcore.explanation.catalog import CATALOG
@@ -41,11 +42,11 @@ from trackcore.text.jsontext import (
     raw_fields,
     raw_value,
 )
-from trackcore.timestamps import TimeRule, correct_clock_skew, parse_timestamp
+from trackcore.timestamps import parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
 
 CONFIGURATION_CHANGED = "configuration_changed"
-"""Said of a destination where today's configuration would decide otherwise than was decided."""
+"""The reason of a destination about which the current configuration would decide differently."""
 
 _IDS = ("messageId", "userId", "anonymousId", "groupId", "previousId")
 _FOUND_CHARS = 200
@@ -63,16 +64,16 @@ def explain_message(
     found_by: str | None = None,
     duplicate_of: int | None = None,
 ) -> MessageExplanation:
-    """Tell the story of a message as it is stored.
+    """Explain a message as it is stored.
 
     Args:
         message: the stored wire object.
         source: the name of its source.
-        destinations: the names that were decided on when it came.
-        warnings: what was mended or ignored in it.
-        resolver: decides by the configuration of today.
-        inherited: the wire paths at which a subtree was taken whole from the batch.
-        found_by: how its source was found, a `KeyLocation`; None where that was not kept.
+        destinations: the names of the destinations that were selected when it came.
+        warnings: those that are stored with it.
+        resolver: decides by the current configuration.
+        inherited: the wire paths of the subtrees that come only from the batch.
+        found_by: how its source was found, a `KeyLocation`; None if that was not kept.
         duplicate_of: the sequence number of the message that made this one a duplicate.
     """
     return MessageExplanation(
@@ -84,14 +85,14 @@ def explain_message(
         coerced=tuple(warning.path for warning in warnings if warning.code == WarningCode.ID_FROM_NUMBER),
         time=explain_historical_time(message) if found_by == KeyLocation.FILE else explain_time(message),
         inherited=tuple(inherited),
-        warnings=tuple(map(_remark, warnings)),
+        warnings=tuple(map(_explained, warnings)),
         destinations=tuple(_destinations(message, destinations, resolver)),
         duplicate_of=duplicate_of,
     )
 
 
 def explain_time(message: JSONObject) -> TimeExplanation:
-    """Tell which rule gave a stored message its `timestamp`, with the numbers."""
+    """Explain which rule led to the `timestamp` of a stored message, with the numbers."""
     sent_at = parse_timestamp(message.get("sentAt"))
     received_at = parse_timestamp(message.get("receivedAt"))
     original = parse_timestamp(message.get("originalTimestamp"))
@@ -112,8 +113,8 @@ def explain_time(message: JSONObject) -> TimeExplanation:
 
 
 def explain_historical_time(message: JSONObject) -> TimeExplanation:
-    """Return where an imported message has its `timestamp` from: its `sentAt` is of long ago and corrected nothing."""
-    sentence = "The message was imported from a file, so the time that it had there stands."
+    """Explain the `timestamp` of an imported message: its `sentAt` is historical and corrected nothing."""
+    sentence = "The message was imported from a file, so its time in the file was kept."
     return attrs.evolve(explain_time(message), rule=TimeRule.ORIGINAL, sentence=sentence, clock_skew=None)
 
 
@@ -128,17 +129,17 @@ def explain_rejection(
     actual: int | None = None,
     batch: bytes | None = None,
 ) -> RejectionExplanation:
-    """Tell the story of a rejected message, or of a request that was refused as a whole.
+    """Explain a rejected message, or a request that was refused as a whole.
 
     Args:
         code: its reason code.
-        detail: the sentence that was answered.
-        path: the wire path of what was wrong.
+        detail: the sentence in the response.
+        path: the wire path of the wrong value.
         payload: the text as received.
-        source: the name of its source, where it has one.
-        limits: the limits in force today.
-        actual: the size that was measured, in the unit of the limit; else it is measured on the payload where it can.
-        batch: what its batch said for all, where that was kept.
+        source: the name of its source, if it has one.
+        limits: the current limits.
+        actual: the measured size, in the unit of the limit; else it is measured on the payload, if possible.
+        batch: the batch-level fields, if they were kept.
     """
     entry = CATALOG.get(code)
     limit, unit = _limit(code, limits)
@@ -160,7 +161,7 @@ def explain_rejection(
 
 
 def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits: Limits) -> RejectionExplanation:
-    """Tell the story of a rejection that has just been made."""
+    """Explain a rejection that has just been made."""
     return explain_rejection(
         code=error.reason,
         detail=error.detail,
@@ -175,13 +176,13 @@ def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits:
 def explain_quarantined(
     write_key: str | None, sources: SourceRegistry, other_keys: Iterable[WriteKey] = (), hint: str = ""
 ) -> QuarantineExplanation:
-    """Explain why a request is in quarantine, and whether today's sources would put it there.
+    """Explain why a request is in quarantine, and whether the current sources would put it there.
 
     Args:
-        write_key: the key that is kept with the request, one of those that it named.
-        sources: the sources of today.
-        other_keys: the keys in its body, any of which may belong to a source by now.
-        hint: what `trackcore.wire.request.hint_of_write_key` says of its body.
+        write_key: the key that is kept with the request, one of those that it contains.
+        sources: the current sources.
+        other_keys: the keys in its body, any of which may belong to a source now.
+        hint: the result of `trackcore.wire.request.hint_of_write_key` for its body.
     """
     key = None if write_key is None else WriteKey(write_key)
     source = next(filter(None, map(sources.find, (key, *other_keys))), None)
@@ -193,7 +194,7 @@ def explain_quarantined(
 
 
 def duration_text(duration: timedelta) -> str:
-    """Write a duration in the unit that suits it: `250 ms`, `3.5 s`, `12 min`, `5.2 h`, `3.1 days`."""
+    """Write a duration in a suitable unit: `250 ms`, `3.5 s`, `12 min`, `5.2 h`, `3.1 days`."""
     seconds = abs(duration.total_seconds())
     for size, most, unit in _UNITS:
         if seconds < most:
@@ -209,9 +210,9 @@ _PLACES: Mapping[str, str] = {
     KeyLocation.BODY: "the `writeKey` of the batch belongs to it",
     KeyLocation.MESSAGE: "the `writeKey` in the message, or in one of its batch, belongs to it",
     KeyLocation.QUERY: "the write key in the query of the address belongs to it",
-    KeyLocation.PROCESS: "the message was made in the process of the server, for this source",
+    KeyLocation.PROCESS: "the message was made in the server process, for this source",
     KeyLocation.FILE: "the message was imported from a file, for this source",
-    KeyLocation.RECORD: "the record that was received again had been kept with its write key, or as its own",
+    KeyLocation.RECORD: "the message was reprocessed from a record of this source, or of a request with its write key",
 }
 _NOT_KEPT = "the write key of the request belongs to it, or the message was made in process"
 
@@ -219,11 +220,11 @@ _NOT_KEPT = "the write key of the request belongs to it, or the message was made
 def _why_source(found_by: str | None, warnings: Sequence[MessageWarning]) -> str:
     because = _PLACES.get(found_by or "", _NOT_KEPT)
     if any(warning.code == WarningCode.WRITE_KEY_MISMATCH for warning in warnings):
-        return f"{because}; the request names another one too, which counts for less or belongs to no source"
+        return f"{because}; the request contains another key too, which has less priority or belongs to no source"
     return because
 
 
-def _remark(warning: MessageWarning) -> ExplainedWarning:
+def _explained(warning: MessageWarning) -> ExplainedWarning:
     return ExplainedWarning(
         code=warning.code, detail=warning.message, path=warning.path, entry=CATALOG.get(warning.code)
     )
@@ -234,17 +235,17 @@ def _remark(warning: MessageWarning) -> ExplainedWarning:
 
 def _time_sentence(rule: TimeRule, message: JSONObject, skew: timedelta | None, age: timedelta | None) -> str:
     if rule is TimeRule.RECEIVED:
-        had = "could not be read" if message.get("originalTimestamp") else "is missing"
-        return f"The client's own time {had}, so the time at which the message was received stands for it."
+        had = "could not be parsed" if message.get("originalTimestamp") else "is missing"
+        return f"The client's own time {had}, so the time at which the message was received is used instead."
     if rule is TimeRule.ORIGINAL:
-        had = "could not be read" if message.get("sentAt") else "is missing"
-        return f"sentAt {had}, so it is not known how far the client's clock is off: its own time stands."
+        had = "could not be parsed" if message.get("sentAt") else "is missing"
+        return f"sentAt {had}, so the error of the client's clock is unknown: its own time was kept."
     if rule is TimeRule.UNREPRESENTABLE:
-        return "The corrected time lies outside the years 1 to 9999, so the client's own time stands."
-    clock = "" if skew is None else f"The client's clock, with the way here, was {_ahead(skew)}. "
+        return "The corrected time lies outside the years 1 to 9999, so the client's own time was kept."
+    clock = "" if skew is None else f"The client's clock was {_ahead(skew)} (network latency included). "
     made = "" if age is None else f"The message was {duration_text(age)} old when it was sent"
-    before = ", so it has" if age is not None and age >= timedelta() else " (it is dated ahead), so it has"
-    return f"{clock}{made}{before} receivedAt - (sentAt - originalTimestamp)."
+    note = "" if age is not None and age >= timedelta() else " (its timestamp is in the future)"
+    return f"{clock}{made}{note}, so it has receivedAt - (sentAt - originalTimestamp)."
 
 
 def _ahead(skew: timedelta) -> str:
@@ -290,22 +291,22 @@ def _why(decision: Decision, age: timedelta) -> tuple[str | None, str]:
     if decision.because is DecisionReason.BY_OPTIONS:
         if not decision.chosen:
             return f"{own}.all", f"{own} is an object whose `all` is false, and which names no warehouse"
-        return own, f"{own} is an object, which chooses it and carries options for it"
+        return own, f"{own} is an object, which selects it and carries options for it"
     if decision.because is DecisionReason.BY_ALL:
         return f"integrations.{ALL}", f"it is not named, and integrations.{ALL} is {flag}"
     if decision.because is DecisionReason.TOO_OLD:
         most = duration_text(decision.destination.max_age or timedelta())
-        return None, f"it takes messages of at most {most}, and this one was {duration_text(age)} old when received"
-    return None, "integrations says nothing of it, and all is the default"
+        return None, f"it accepts messages of at most {most}, and this one was {duration_text(age)} old when received"
+    return None, "integrations does not mention it, and all is the default"
 
 
 def _changed(name: str, *, chosen: bool) -> DestinationExplanation:
     decided = "was chosen" if chosen else "was not chosen"
-    sentence = f"it {decided} when the message came; by the configuration of today it would be otherwise"
+    sentence = f"it {decided} when the message came; the current configuration would decide differently"
     return DestinationExplanation(destination=name, chosen=chosen, because=CONFIGURATION_CHANGED, sentence=sentence)
 
 
-# What was found
+# The wrong value
 
 
 _LIMITED: Mapping[str, tuple[str, str]] = {
@@ -324,14 +325,14 @@ def _limit(code: str, limits: Limits) -> tuple[int | None, str | None]:
 
 
 def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
-    """Measure what broke a limit, where all of it was kept: a message, or what its batch said for all.
+    """Measure the text that broke a limit, if all of it was kept: the message, or the fields of its batch.
 
-    Of these two the larger one did, since what a batch says is looked at first.
+    The larger of the two did, since the fields of a batch are checked first.
     """
     if code == Reason.MESSAGE_ID_TOO_LONG:
         message_id = _value_at(payload, "messageId")
         return len(message_id) if isinstance(message_id, str) else None
-    if batch == b"":  # it was too much to be kept
+    if batch == b"":  # it was too large to be kept
         return None
     if code == Reason.MESSAGE_TOO_LARGE:
         return max(len(payload.removeprefix(BYTE_ORDER_MARK).strip()), _shared_size(batch or b"{}"))
@@ -341,12 +342,12 @@ def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
 
 
 def _shared_size(batch: bytes) -> int:
-    said, _ = parse(raw_fields, batch)
-    return sum(len(bytes(part)) for name, part in said.items() if name in _SHARED)
+    fields, _ = parse(raw_fields, batch)
+    return sum(len(bytes(part)) for name, part in fields.items() if name in _SHARED)
 
 
 def _depth(text: bytes) -> int:
-    """Count the levels below the outermost one."""
+    """Return the number of levels below the outermost one."""
     depth = deepest = 0
     for byte in STRING.sub(b"", text):
         if byte in b"{[":

@@ -1,4 +1,4 @@
-"""The catalogue of rejections: one entry for each `Reason`, in the order of the enumeration."""
+"""The catalog of rejections: one entry for each `Reason`, in the order of the enumeration."""
 
 from __future__ import annotations
 
@@ -7,60 +7,48 @@ from collections.abc import Mapping
 from trackcore.errors import Reason
 from trackcore.explanation.entries import CatalogEntry, Docs
 
-_HARM_OF_400 = "The answer was 400, on which an SDK gives the whole request up: what it held is lost at the client."
+_HARM_OF_400 = "SDKs drop the whole request on a 400; its messages are lost on the client."
 _AS_ARGUMENT = (
     "Look for a call whose arguments are in the wrong order: the SDKs of untyped languages do not check them."
 )
 
 
-def _entry(reason: Reason, *, meaning: str, senders: str, remedy: str, link: Docs, allowed: str = "") -> CatalogEntry:
-    return CatalogEntry(
-        code=reason,
-        title=reason.sentence,
-        meaning=meaning,
-        senders=senders,
-        remedy=remedy,
-        link=link,
-        allowed=allowed,
-    )
-
-
 _ENTRIES = (
-    _entry(
-        Reason.INVALID_JSON,
-        meaning="The body cannot be read as JSON, so no message in it can be told from another. The byte at which "
-        f"reading stopped is given; what stands there, or just before, is wrong. {_HARM_OF_400}",
-        senders="Python SDKs that are given NaN or Infinity (a division by zero, an empty pandas cell) write them as "
-        "they are, which is no JSON. Hand-written clients forget quotes, leave a trailing comma, or send Latin-1. A "
-        "proxy that cuts a body short leaves JSON without an end.",
-        remedy="Send text in UTF-8 that a strict parser reads. In Python replace NaN by None before the call. Look at "
-        "the raw bytes around the position that is named.",
+    CatalogEntry(
+        code=Reason.INVALID_JSON,
+        meaning="The body cannot be parsed as JSON, so its messages cannot be separated. The position is the byte at "
+        f"which parsing stopped; the mistake is there or just before. {_HARM_OF_400}",
+        senders="Python SDKs that get NaN or Infinity (a division by zero, an empty pandas cell) write them as they "
+        "are, which is not JSON. Hand-written clients forget quotes, leave a trailing comma, or send Latin-1. A proxy "
+        "that cuts a body short leaves JSON without an end.",
+        remedy="Send text in UTF-8 that a strict parser accepts. In Python replace NaN with None before the call. Look "
+        "at the raw bytes around the position.",
         allowed="one JSON text in UTF-8, without NaN or Infinity, and nothing behind it",
         link=Docs.JSON,
     ),
-    _entry(
-        Reason.BODY_NOT_OBJECT,
+    CatalogEntry(
+        code=Reason.BODY_NOT_OBJECT,
         meaning="The body is well-formed, but it is an array, a string or a number where one object belongs: a "
         f"message, or a batch with its messages in `batch`. {_HARM_OF_400}",
         senders="Hand-written clients that send `[message, message]`, or that encode twice, so that the body is a "
-        "string with JSON in it.",
+        "string that contains JSON.",
         remedy='Wrap the messages: `{"batch": [...]}`. Encode once.',
         allowed="one JSON object",
         link=Docs.BATCH,
     ),
-    _entry(
-        Reason.BODY_TOO_LARGE,
-        meaning="The body, after decompression, has more bytes than a request may have. What is kept of it ends at the "
-        f"limit, so it cannot be received again. {_HARM_OF_400}",
-        senders="Clients that build batches by the number of messages alone. The Node SDKs count the size wrongly and "
-        "can build batches of 3 MB. Importers of old data.",
-        remedy="Send fewer messages in a batch, or set `request_bytes` under `[limits]` higher. Honest SDKs stay below "
+    CatalogEntry(
+        code=Reason.BODY_TOO_LARGE,
+        meaning="The body, after decompression, has more bytes than a request may have. It is kept only up to the "
+        f"limit, so it cannot be reprocessed. {_HARM_OF_400}",
+        senders="Clients that build batches by the number of messages alone. The Node SDKs compute the size wrongly "
+        "and can build batches of 3 MB. Importers of old data.",
+        remedy="Send fewer messages in a batch, or raise `request_bytes` under `[limits]`. Honest SDKs stay below "
         "513,100 bytes.",
         allowed="at most {request_bytes:,} bytes, after decompression",
         link=Docs.LIMITS,
     ),
-    _entry(
-        Reason.BATCH_NOT_ARRAY,
+    CatalogEntry(
+        code=Reason.BATCH_NOT_ARRAY,
         meaning="A request came to a path for batches, but its object has no array `batch`. Without it there is no "
         f"message to keep. {_HARM_OF_400}",
         senders="Clients that send a single message to /v1/batch, or that name the array `messages` or `events`.",
@@ -68,230 +56,228 @@ _ENTRIES = (
         allowed="an array",
         link=Docs.BATCH,
     ),
-    _entry(
-        Reason.INVALID_ENCODING,
-        meaning="The header Content-Encoding names something that is not supported, or the body is not what it says: a "
-        f"broken or a cut gzip stream. {_HARM_OF_400}",
+    CatalogEntry(
+        code=Reason.INVALID_ENCODING,
+        meaning="The header Content-Encoding names something that is not supported, or the body does not match it: a "
+        f"broken or truncated gzip stream. {_HARM_OF_400}",
         senders="Clients that set the header and forget to compress, that use deflate, br or zstd, and proxies that "
         "decompress a body but leave the header.",
         remedy="Compress with gzip, or leave the header out.",
         allowed="gzip (or x-gzip), identity, or no such header",
         link=Docs.ERRORS,
     ),
-    _entry(
-        Reason.INCOMPLETE_BODY,
-        meaning="The connection ended before as many bytes had come as Content-Length announced, or the body was "
-        "divided into chunks wrongly, so that its end cannot be found. What came is kept.",
+    CatalogEntry(
+        code=Reason.INCOMPLETE_BODY,
+        meaning="The connection ended before all the bytes announced by Content-Length had arrived, or the chunked "
+        "encoding is broken, so that the end of the body cannot be found. The part that arrived is kept.",
         senders="Apps that are closed, phones that lose the network, proxies that give up too early. Also a "
         "Content-Length that counts characters where it should count bytes.",
-        remedy="An SDK sends the request again by itself. If it happens often, look at the timeouts of the proxies.",
+        remedy="SDKs retry the request by themselves. If it happens often, look at the timeouts of the proxies.",
         allowed="as many bytes as Content-Length announces",
         link=Docs.ERRORS,
     ),
-    _entry(
-        Reason.MESSAGE_TOO_LARGE,
-        meaning="One message has more bytes than a message may have, measured on its own source text with the spaces "
-        "that came with it. The other messages of a batch are not affected; sent alone, it is answered with 400.",
+    CatalogEntry(
+        code=Reason.MESSAGE_TOO_LARGE,
+        meaning="One message has more bytes than a message may have, measured on its own source text, spaces "
+        "included. The other messages of a batch are not affected; sent alone, it is answered with 400.",
         senders="Page content, base64 images, stack traces and whole API answers in `properties`; traits that grow.",
-        remedy="Send a reference in place of the content. Or set `message_bytes` under `[limits]` higher, and receive "
-        "the message again with `trackcore rejected --retry`.",
+        remedy="Send a reference instead of the content. Or raise `message_bytes` under `[limits]` and reprocess the "
+        "message with `trackcore rejected --retry`.",
         allowed="at most {message_bytes:,} bytes",
         link=Docs.LIMITS,
     ),
-    _entry(
-        Reason.TOO_MANY_MESSAGES,
-        meaning="The batch has more messages than a batch may have. The first ones, up to the limit, are kept; this "
-        "one was in excess. Of a very large batch the last record stands for all that came behind it.",
-        senders="Importers, and clients that flush a long queue at once, such as after days offline.",
-        remedy="Send smaller batches, or set `batch_messages` under `[limits]` higher and receive the excess again "
-        "with `trackcore rejected --retry`.",
+    CatalogEntry(
+        code=Reason.TOO_MANY_MESSAGES,
+        meaning="The batch has more messages than a batch may have. The first ones, up to the limit, are accepted; "
+        "this one was in excess. Of a very large batch the last record represents all the messages after it.",
+        senders="Importers, and clients that flush a long queue at once, for example after days offline.",
+        remedy="Send smaller batches, or raise `batch_messages` under `[limits]` and reprocess the excess with "
+        "`trackcore rejected --retry`.",
         allowed="at most {batch_messages:,} messages in a batch",
         link=Docs.LIMITS,
     ),
-    _entry(
-        Reason.TOO_DEEP,
-        meaning="Objects and arrays lie in each other deeper than is allowed. Such a message is of no use to any "
-        "destination, and reading it could exhaust a program's stack.",
-        senders="Clients that serialise objects which refer to each other: a DOM node, an ORM entity, a linked list. "
-        "Somebody who tests the server.",
-        remedy="Send the few fields that matter in place of the whole object.",
+    CatalogEntry(
+        code=Reason.TOO_DEEP,
+        meaning="Objects and arrays are nested deeper than allowed. No destination can use such a message, and parsing "
+        "it could exhaust a program's stack.",
+        senders="Clients that serialize objects which refer to each other: a DOM node, an ORM entity, a linked list. "
+        "Someone probing the server.",
+        remedy="Send the few fields that matter instead of the whole object.",
         allowed="at most {depth} levels below the message",
         link=Docs.LIMITS,
     ),
-    _entry(
-        Reason.NUMBER_OUT_OF_RANGE,
-        meaning="A number is beyond what can be read exactly: larger than 1.8e308, or with more than 4,300 digits.",
-        senders="Hardly any real client. Counters that overflow, and somebody who tests the server.",
+    CatalogEntry(
+        code=Reason.NUMBER_OUT_OF_RANGE,
+        meaning="A number cannot be represented exactly: it is larger than 1.8e308, or has more than 4,300 digits.",
+        senders="Almost no real client; overflowing counters, and someone probing the server.",
         remedy="Send such a number as a string.",
         allowed="a number of at most 4,300 digits, and below 1.8e308",
         link=Docs.JSON,
     ),
-    _entry(
-        Reason.VALUE_NOT_JSON,
-        meaning="A message that was made in Python, and given to the collector in process, holds a value that has no "
-        "JSON form. Nothing of that call was stored. It never comes from the network.",
-        senders="Code that puts objects of its own, sets or open files into `properties`, `traits` or `context`.",
+    CatalogEntry(
+        code=Reason.VALUE_NOT_JSON,
+        meaning="A message that was made in Python and submitted in process holds a value that has no JSON form. "
+        "Nothing of that call was stored. This never comes from the network.",
+        senders="Code that puts custom objects, sets or open files into `properties`, `traits` or `context`.",
         remedy="Convert the value first: to text, to a number, to a list.",
         allowed="None, booleans, numbers, text, lists and dicts with text as keys",
         link=Docs.JSON,
     ),
-    _entry(
-        Reason.MESSAGE_NOT_OBJECT,
-        meaning="An item of the batch is not an object, so it has no fields that could be looked at.",
+    CatalogEntry(
+        code=Reason.MESSAGE_NOT_OBJECT,
+        meaning="An item of the batch is not an object, so it has no fields to check.",
         senders="Hand-written clients that leave a null in the array, or that encode each message as a string.",
-        remedy="Leave out what is empty; put objects, not their text, into `batch`.",
+        remedy="Omit empty items; put objects, not their text, into `batch`.",
         allowed="a JSON object",
         link=Docs.BATCH,
     ),
-    _entry(
-        Reason.NO_TYPE,
-        meaning="In a batch the path does not say what a message is, so the message must, and this one does not.",
+    CatalogEntry(
+        code=Reason.NO_TYPE,
+        meaning="In a batch the path does not determine the type of a message, so each message must contain it.",
         senders="Clients that move messages from the paths of single calls into a batch.",
         remedy="Add `type` to each message of a batch.",
         allowed="identify, track, page, screen, group or alias",
         link=Docs.BATCH,
     ),
-    _entry(
-        Reason.UNKNOWN_TYPE,
-        meaning="`type` names no call of the API. It is compared to the letter: `Track` is not `track`.",
+    CatalogEntry(
+        code=Reason.UNKNOWN_TYPE,
+        meaning="`type` names no call of the API. The comparison is case-sensitive: `Track` is not `track`.",
         senders="Clients that put the name of the event into `type`, capital letters, and calls of other products, "
         "such as `merge` or `delete`.",
         remedy="Use one of the six names, in lower case. The name of an event goes into `event`.",
         allowed="identify, track, page, screen, group or alias",
         link=Docs.BATCH,
     ),
-    _entry(
-        Reason.NO_USER_ANON_ID,
-        meaning="The message says of nobody: it has neither a userId nor an anonymousId. An empty text and null count "
-        "as absent, so a message with `userId: null` and nothing else ends here.",
+    CatalogEntry(
+        code=Reason.NO_USER_ANON_ID,
+        meaning="The message identifies nobody: it has neither a userId nor an anonymousId. An empty string and null "
+        "count as absent, so a message with only `userId: null` is rejected.",
         senders="Server-side code that tracks before a user is known, or reads the id from a session that has expired. "
         'The Node SDKs send `""` for an undefined id.',
-        remedy="Give visitors who are not known an anonymousId, a random one kept in a cookie, and send it with each "
-        "call.",
+        remedy="Assign each unknown visitor an anonymousId, a random one kept in a cookie, and send it with each call.",
         allowed="a userId or an anonymousId that is not empty",
         link=Docs.IDENTITIES,
     ),
-    _entry(
-        Reason.ID_NOT_STRING,
+    CatalogEntry(
+        code=Reason.ID_NOT_STRING,
         meaning="userId, anonymousId, groupId, previousId or messageId is a boolean, an array or an object. (A number "
-        "would be kept as its text, with a warning.)",
+        "would be converted to a string, with a warning.)",
         senders="Code that passes a whole user object where its id belongs, or MongoDB ids in their JSON form "
         f'`{{"$oid": ...}}`. {_AS_ARGUMENT}',
-        remedy="Send the id itself, as text.",
+        remedy="Send the id itself, as a string.",
         allowed="a string, or a number",
         link=Docs.IDENTITIES,
     ),
-    _entry(
-        Reason.MESSAGE_ID_TOO_LONG,
-        meaning="messageId has more characters than are allowed. It is the key by which duplicates are found, so it is "
-        "never cut: two cut ids could become one, and a message would be lost.",
-        senders="Clients that make the id of the content of the message, of a URL, or of several other ids.",
-        remedy="Use a UUID, or the digest of what the id is made of.",
+    CatalogEntry(
+        code=Reason.MESSAGE_ID_TOO_LONG,
+        meaning="messageId has more characters than allowed. It is the key by which duplicates are found, so it is "
+        "never cut: two cut ids could become equal, and a message would be lost.",
+        senders="Clients that build the id from the content of the message, from a URL, or from several other ids.",
+        remedy="Use a UUID, or a digest of the long id.",
         allowed="at most {message_id_chars} characters",
         link=Docs.MESSAGE_ID,
     ),
-    _entry(
-        Reason.EVENT_NOT_DEFINED,
-        meaning="A track message does not say what happened: `event` is missing, null or empty.",
-        senders="Code that takes the name from a table in which it is missing; clients that call it `name` or "
+    CatalogEntry(
+        code=Reason.EVENT_NOT_DEFINED,
+        meaning="A track message does not name the action: `event` is missing, null or empty.",
+        senders="Code that takes the name from a table that lacks it; clients that call the field `name` or "
         "`eventName`; pixels without an `event` in the query.",
-        remedy='Send the name of the action in `event`, as "Item Purchased".',
+        remedy='Send the name of the action in `event`, such as "Item Purchased".',
         allowed="a string that is not empty",
         link=Docs.TRACK,
     ),
-    _entry(
-        Reason.EVENT_NOT_STRING,
+    CatalogEntry(
+        code=Reason.EVENT_NOT_STRING,
         meaning="`event` of a track message is a number, a boolean, an array or an object.",
         senders=f"Code that sends the number of an event, or a whole object. {_AS_ARGUMENT}",
-        remedy="Send a name, as text.",
+        remedy="Send a name, as a string.",
         allowed="a string",
         link=Docs.TRACK,
     ),
-    _entry(
-        Reason.NO_GROUP_ID,
-        meaning="A group message does not say which group: `groupId` is missing, null or empty.",
+    CatalogEntry(
+        code=Reason.NO_GROUP_ID,
+        meaning="A group message does not name its group: `groupId` is missing, null or empty.",
         senders="Apps whose users belong to no company yet; clients that put the id into `traits.id`.",
-        remedy="Send `groupId`, and make no group call for users without a group.",
+        remedy="Send `groupId`, and skip the group call for users without a group.",
         allowed="a string that is not empty, or a number",
         link=Docs.GROUP,
     ),
-    _entry(
-        Reason.NO_PREVIOUS_ID,
-        meaning="An alias message does not say which identity it replaces: `previousId` is missing, null or empty.",
-        senders="Clients that call `alias(newId)` while there is no former id to speak of; code that names the field "
-        "`from`.",
+    CatalogEntry(
+        code=Reason.NO_PREVIOUS_ID,
+        meaning="An alias message does not name the identity that it replaces: `previousId` is missing, null or empty.",
+        senders="Clients that call `alias(newId)` without a former id; code that names the field `from`.",
         remedy="Send the former id in `previousId` and the new one in `userId`.",
         allowed="a string that is not empty, or a number",
         link=Docs.ALIAS,
     ),
-    _entry(
-        Reason.NAME_NOT_STRING,
-        meaning="`name` of a page or a screen is a number, a boolean, an array or an object. (null and the empty text "
-        "count as absent.)",
-        senders=f"`page({{...}})` in place of `page(null, {{...}})`. {_AS_ARGUMENT}",
-        remedy="Send a name as text, or none; what describes the page goes into `properties`.",
+    CatalogEntry(
+        code=Reason.NAME_NOT_STRING,
+        meaning="`name` of a page or a screen is a number, a boolean, an array or an object. (null and the empty "
+        "string count as absent.)",
+        senders=f"`page({{...}})` instead of `page(null, {{...}})`. {_AS_ARGUMENT}",
+        remedy="Send a name as a string, or none; the description of the page goes into `properties`.",
         allowed="a string, or nothing",
         link=Docs.PAGE,
     ),
-    _entry(
-        Reason.CATEGORY_NOT_STRING,
+    CatalogEntry(
+        code=Reason.CATEGORY_NOT_STRING,
         meaning="`category` of a page or a screen is a number, a boolean, an array or an object. (null and the empty "
-        "text count as absent.)",
+        "string count as absent.)",
         senders=f"Shops that send the number of a category, or a list of several. {_AS_ARGUMENT}",
-        remedy="Send one category as text; a list goes into `properties`.",
+        remedy="Send one category as a string; a list goes into `properties`.",
         allowed="a string, or nothing",
         link=Docs.PAGE,
     ),
-    _entry(
-        Reason.CONTEXT_NOT_OBJECT,
-        meaning="`context` is a text, a number, a boolean or an array that is not empty. In a batch, what the batch "
-        "shares is laid under each message, so a wrong `context` there rejects all of them.",
+    CatalogEntry(
+        code=Reason.CONTEXT_NOT_OBJECT,
+        meaning="`context` is a string, a number, a boolean or a non-empty array. The `context` of a batch is merged "
+        "into each of its messages, so a wrong one there rejects all of them.",
         senders=f"Code that encodes `context` as JSON before the call, so that it is a string. {_AS_ARGUMENT}",
         remedy="Send an object, or leave the field out. (null and the `[]` of PHP count as absent.)",
         allowed="an object, or nothing",
         link=Docs.CONTEXT,
     ),
-    _entry(
-        Reason.INTEGRATIONS_NOT_OBJECT,
-        meaning="`integrations` is a text, a number, a boolean or an array that is not empty, so it does not tell "
-        "which destinations are meant. In a batch, a wrong one at the batch rejects all of its messages.",
+    CatalogEntry(
+        code=Reason.INTEGRATIONS_NOT_OBJECT,
+        meaning="`integrations` is a string, a number, a boolean or a non-empty array, so it cannot select "
+        "destinations. A wrong one at the batch level rejects all messages of the batch.",
         senders='Clients that send a list of names, `["Mixpanel"]`, or `"All"`.',
         remedy='Send an object: `{"All": false, "Mixpanel": true}`.',
         allowed="an object, or nothing",
         link=Docs.INTEGRATIONS,
     ),
-    _entry(
-        Reason.PROPERTIES_NOT_OBJECT,
-        meaning="`properties` is a text, a number, a boolean, or an array with something in it.",
+    CatalogEntry(
+        code=Reason.PROPERTIES_NOT_OBJECT,
+        meaning="`properties` is a string, a number, a boolean or a non-empty array.",
         senders=f"Code that encodes the properties as JSON before the call. {_AS_ARGUMENT}",
         remedy="Send an object, or leave the field out. (null and the `[]` of PHP count as absent.)",
         allowed="an object, or nothing",
         link=Docs.TRACK,
     ),
-    _entry(
-        Reason.TRAITS_NOT_OBJECT,
-        meaning="`traits` of an identify or a group message is a text, a number, a boolean or an array that is not "
-        "empty: its values have no names.",
-        senders=f"`identify(email)` where `identify(id, {{email}})` is meant. {_AS_ARGUMENT}",
+    CatalogEntry(
+        code=Reason.TRAITS_NOT_OBJECT,
+        meaning="`traits` of an identify or a group message is a string, a number, a boolean or a non-empty array, "
+        "whose values have no names.",
+        senders=f"`identify(email)` instead of `identify(id, {{email}})`. {_AS_ARGUMENT}",
         remedy="Send an object, or leave the field out. (null and the `[]` of PHP count as absent.)",
         allowed="an object, or nothing",
         link=Docs.IDENTITIES,
     ),
-    _entry(
-        Reason.HISTORICAL_TIME_MISSING,
-        meaning="A message of an import has no `timestamp`, no `originalTimestamp` and no `receivedAt`. Of a request "
-        "the time of reception would stand for it; of history that would be wrong by years.",
-        senders="Exports that leave the time out, or have it in a column of quite another name.",
-        remedy="Name the column `timestamp` and import the file again: what is stored already is not stored twice.",
+    CatalogEntry(
+        code=Reason.HISTORICAL_TIME_MISSING,
+        meaning="A message of an import has no `timestamp`, no `originalTimestamp` and no `receivedAt`. In a request "
+        "the time of reception would be used instead; for an archive that would be wrong by years.",
+        senders="Exports that omit the time, or have it in a column with an entirely different name.",
+        remedy="Name the column `timestamp` and import the file again: messages in the log are not stored twice.",
         allowed="a `timestamp`, an `originalTimestamp` or a `receivedAt`, also in a form such as `received_at`",
         link=Docs.TIMESTAMPS,
     ),
-    _entry(
-        Reason.HISTORICAL_TIME_UNPARSABLE,
-        meaning="A message of an import has a time that cannot be read. Of a request the time of reception would stand "
-        "for it; of history that would be wrong by years.",
+    CatalogEntry(
+        code=Reason.HISTORICAL_TIME_UNPARSABLE,
+        meaning="A message of an import has a time that cannot be parsed. In a request the time of reception would be "
+        "used instead; for an archive that would be wrong by years.",
         senders="Exports that format dates for people, `02/01/2015`, or print counts with an exponent, `1.45e12`.",
-        remedy="Write the times as ISO 8601 with an offset and import the file again: what is stored already is not "
+        remedy="Write the times as ISO 8601 with an offset and import the file again: messages in the log are not "
         "stored twice.",
         allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
         link=Docs.TIMESTAMPS,

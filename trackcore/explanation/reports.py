@@ -1,6 +1,6 @@
-"""The stories that explaining tells, as data: of a stored message, of a rejected one, of a quarantined request.
+"""The report types returned by the explain functions: about a stored, a rejected or a quarantined item.
 
-Each has `as_json`, the one form in which the command line writes it and the debugger shows it.
+Each has `as_json`, the form in which the command line writes it and the debugger shows it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from datetime import timedelta
 
 import attrs
 
+from trackcore.clock_skew import TimeRule
 from trackcore.explanation.catalog import QUARANTINE
 from trackcore.explanation.entries import CatalogEntry
-from trackcore.timestamps import TimeRule
 from trackcore.typing import JSONObject
 
 
 @attrs.frozen(kw_only=True)
 class ExplainedWarning:
-    """A warning with all that there is to say of it; `entry` is None for a code of another version."""
+    """A warning with its catalog entry; `entry` is None for a code of another version."""
 
     code: str
     detail: str
@@ -26,14 +26,14 @@ class ExplainedWarning:
     entry: CatalogEntry | None
 
     def as_json(self) -> JSONObject:
-        """Give it as a JSON object."""
+        """Return it as a JSON object."""
         about = {} if self.entry is None else self.entry.as_json()
         return {"code": self.code, "message": self.detail, "path": self.path, **about}
 
 
 @attrs.frozen(kw_only=True)
 class TimeExplanation:
-    """How a message came by its `timestamp`.  Times are wire texts; `clock_skew` is how far the client is ahead."""
+    """How a message got its `timestamp`.  Times are wire texts; `clock_skew` is how far the client is ahead."""
 
     rule: TimeRule
     sentence: str
@@ -44,7 +44,7 @@ class TimeExplanation:
     clock_skew: timedelta | None
 
     def as_json(self) -> JSONObject:
-        """Give it as a JSON object; the skew is in seconds."""
+        """Return it as a JSON object; the skew is in seconds."""
         return {
             "rule": self.rule,
             "sentence": self.sentence,
@@ -58,7 +58,7 @@ class TimeExplanation:
 
 @attrs.frozen(kw_only=True)
 class DestinationExplanation:
-    """Whether a destination gets the message; `key` is the wire path that decided, None where nothing was said."""
+    """Whether a destination gets the message; `key` is the wire path that decided, None if there is none."""
 
     destination: str
     chosen: bool
@@ -68,18 +68,18 @@ class DestinationExplanation:
     options: JSONObject | None = None
 
     def as_json(self) -> JSONObject:
-        """Give it as a JSON object."""
+        """Return it as a JSON object."""
         return {name: value for name, value in attrs.asdict(self).items() if value is not None}
 
 
 @attrs.frozen(kw_only=True)
 class MessageExplanation:
-    """All that is known of a message that was kept, or would be.
+    """Everything that is known of a message that was accepted, or would be.
 
-    `found_by` is how the source was found (`trackcore.KeyLocation`), None where that was not kept.  `ids` maps the ids
-    by wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths at which a subtree was
-    taken whole from the batch.  `duplicate_of` is the sequence number of the stored message with the same id, for one
-    that was not stored again.
+    `found_by` is how the source was found (`trackcore.KeyLocation`), None if that was not kept.  `ids` maps the ids by
+    wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths of the subtrees that come
+    only from the batch.  `duplicate_of` is the sequence number of the stored message with the same id, for one that was
+    not stored again.
     """
 
     source: str
@@ -95,7 +95,7 @@ class MessageExplanation:
     duplicate_of: int | None = None
 
     def as_json(self) -> JSONObject:
-        """Give it as a JSON object."""
+        """Return it as a JSON object."""
         return {
             "outcome": "accepted" if self.duplicate_of is None else "duplicate",
             "source": {"name": self.source, "because": self.source_because, "foundBy": self.found_by},
@@ -104,17 +104,17 @@ class MessageExplanation:
             "coerced": list(self.coerced),
             "time": self.time.as_json(),
             "inherited": list(self.inherited),
-            "warnings": [remark.as_json() for remark in self.warnings],
-            "destinations": [story.as_json() for story in self.destinations],
+            "warnings": [warning.as_json() for warning in self.warnings],
+            "destinations": [destination.as_json() for destination in self.destinations],
             "duplicateOf": self.duplicate_of,
         }
 
 
 @attrs.frozen(kw_only=True)
 class RejectionExplanation:
-    """All that is known of a message, or a request, that was refused.
+    """Everything that is known of a rejected message, or of a refused request.
 
-    `found` is what stood at `path`, as JSON text; `limit` and `actual` are in `unit`.  `excerpt` is the text around the
+    `found` is the value at `path`, as JSON text; `limit` and `actual` are in `unit`.  `excerpt` is the text around the
     byte `position` at which a body stopped being JSON, in two halves.
     """
 
@@ -132,8 +132,8 @@ class RejectionExplanation:
     excerpt: tuple[str, str] | None = None
 
     def as_json(self) -> JSONObject:
-        """Give it as a JSON object."""
-        told: JSONObject = {
+        """Return it as a JSON object."""
+        known: JSONObject = {
             "outcome": "rejected",
             "source": None if self.source is None else {"name": self.source},
             "code": self.code,
@@ -148,14 +148,14 @@ class RejectionExplanation:
             "excerpt": None if self.excerpt is None else list(self.excerpt),
         }
         about = {} if self.entry is None else self.entry.as_json()
-        return {**about, **{name: value for name, value in told.items() if value is not None}}
+        return {**about, **{name: value for name, value in known.items() if value is not None}}
 
 
 @attrs.frozen(kw_only=True)
 class QuarantineExplanation:
-    """Why a request is in quarantine, and whether its write key belongs to a source by now.
+    """Why a request is in quarantine, and whether its write key belongs to a source now.
 
-    `hint` names the field that was probably meant to be `writeKey`; it is empty where there is none.
+    `hint` names the field that was probably meant to be `writeKey`; it is empty if there is none.
     """
 
     write_key: str | None
@@ -164,7 +164,7 @@ class QuarantineExplanation:
     entry: CatalogEntry = QUARANTINE
 
     def as_json(self) -> JSONObject:
-        """Give it as a JSON object; the write key is masked."""
+        """Return it as a JSON object; the write key is masked."""
         return {
             "outcome": "quarantined",
             "writeKey": self.write_key,
@@ -175,7 +175,7 @@ class QuarantineExplanation:
 
     def _sentence(self) -> str:
         if self.source_now is not None:
-            return f"The write key belongs to {self.source_now!r} by now: the request can be received again."
+            return f"The write key now belongs to {self.source_now!r}: the request can be reprocessed."
         if self.write_key is None:
             return f"The request came without a write key{self.hint or '.'}"
         return f"No source has the write key {self.write_key!r}."

@@ -6,7 +6,6 @@ is decoded by itself later, its size is measured on its own bytes, and its error
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, get_args
@@ -81,12 +80,6 @@ class Request:
         return text if len(text) * times <= limits.shared_bytes else b""
 
 
-def batch_of_one(batch_fields: bytes, message: bytes) -> bytes:
-    """Rebuild a batch around its fields and one message, or an array of messages."""
-    messages = message if message.lstrip().startswith(b"[") else b"[%b]" % message
-    return b'{"batch":%b%b' % (messages, b"}" if batch_fields == b"{}" else b"," + batch_fields[1:])
-
-
 ENDPOINTS: frozenset[Endpoint] = frozenset(get_args(Endpoint))
 
 
@@ -136,16 +129,6 @@ def hint_of_write_key(body: bytes, request: Request, limits: Limits) -> str:
     return ""
 
 
-def key_in_broken_body(body: bytes) -> WriteKey | None:
-    """Return the write key in a body that may not even be JSON, such as one with NaN from a Python SDK.
-
-    The last one counts, as in JSON; in a batch it is that of the envelope or of the last message.
-    """
-    found = _WRITE_KEY.findall(body)
-    return write_key(found[-1].decode("utf-8", "replace")) if found else None
-
-
-_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*"([^"\\]{1,200})"')
 _NULL = msgspec.Raw(b"null")
 
 

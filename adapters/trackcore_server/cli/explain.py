@@ -105,6 +105,8 @@ def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONOb
     """Find a message in the log by its number or its id."""
     log = SqliteBrowser(deployment.configuration.log_path)
     explainer = Explainer(deployment.configuration)
+    # Only stored messages have a messageId that can be looked up: it is not unique, so it may find several.  Each other
+    # part is found by its number alone.  A number that finds nothing among the messages is tried as a messageId.
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
     found = _messages(log, explainer, seq, what) if part is None else _records(log, explainer, part, seq)
     if not found:
@@ -164,10 +166,10 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
 
     for document in documents:
         for unsent in explainer.unsent(document, call=call, source=source, find_duplicate=find_duplicate):
-            explanation = {"part": "unsent", "line": document.line, **unsent.story.as_json()}
+            explanation = {"part": "unsent", "line": document.line, **unsent.explanation.as_json()}
             if unsent.index is not None:
                 explanation["index"] = unsent.index
-            if isinstance(unsent.story, RejectionExplanation):
+            if isinstance(unsent.explanation, RejectionExplanation):
                 yield explanation | payload_text(mask_write_keys(unsent.payload))
             else:
                 yield explanation | {"message": parse_value(unsent.payload)}

@@ -23,7 +23,7 @@ import click
 import msgspec
 from trackcore_sqlite import Head, SqliteBrowser, UnusableLog
 
-from trackcore import Call, Resolver, Sink, SinkUnavailable, Source
+from trackcore import Call, Sink, SinkUnavailable, Source, resolvers_for
 from trackcore.text.visible import visible
 from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, location_options
 from trackcore_server.cli._progress import ReadingProgress
@@ -77,7 +77,7 @@ def import_files(
     sink = make_sink(configuration)
     importer = Importer(
         source=(found := _source(configuration, source)),
-        resolver=_resolver(configuration, found),
+        resolver=resolvers_for([found], configuration.destinations)[found.name],
         sink=sink,
         limits=configuration.limits,
         call=call,
@@ -121,14 +121,6 @@ def _source(configuration: Configuration, name: str | None) -> Source:
     if name not in sources:
         raise click.UsageError(f"unknown source {name!r}{nearest(name, list(sources))}")
     return sources[name]
-
-
-def _resolver(configuration: Configuration, source: Source) -> Resolver:
-    return Resolver(
-        destination
-        for destination in configuration.destinations
-        if source.destinations is None or destination.name in source.destinations
-    )
 
 
 def _import_file(name: str, importer: Importer, notes: _Notes) -> bool:

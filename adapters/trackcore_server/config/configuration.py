@@ -42,9 +42,6 @@ class ConfigurationError(TrackcoreError):
     path: str = ""
     file: Path | None = None
 
-    def __str__(self) -> str:
-        return ": ".join(str(part) for part in (self.file, self.path, self.detail) if part)
-
 
 def _check_kind(_: object, __: object, kind: str) -> None:
     if kind not in LOG_KINDS:

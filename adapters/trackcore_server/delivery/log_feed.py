@@ -11,7 +11,7 @@ import msgspec
 from trackcore_delivery import FedMessage, FeedUnavailable, Page, Selection
 from trackcore_sqlite import Snapshot, SqliteLog, StoredPayload, UnusableLog
 
-from trackcore import Destination, JSONObject, Mark, Resolver, Source, parse_timestamp
+from trackcore import Destination, JSONObject, Mark, Resolver, Source, parse_timestamp, resolvers_for
 
 _SPAN = 20_000
 """How many messages are looked at for one page: a bound on the time of a read that finds little."""
@@ -113,15 +113,7 @@ class LogFeed:
 
 def make_feed(log: SqliteLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
     """Make the feed of a log."""
-    resolvers = {
-        source.name: Resolver(
-            destination
-            for destination in destinations
-            if source.destinations is None or destination.name in source.destinations
-        )
-        for source in sources
-    }
-    return LogFeed(log, resolvers, Resolver(destinations))
+    return LogFeed(log, resolvers_for(sources, destinations), Resolver(destinations))
 
 
 def _first_of(found: Iterator[StoredPayload], last: int, *, count: int, size: int) -> Page:

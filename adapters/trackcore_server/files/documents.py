@@ -1,30 +1,36 @@
-"""JSON documents in files: one on each line, or a single one over as many lines as it likes.
+"""JSON documents in files, and the requests that they would be.
 
-A file is read line by line, so its size does not matter.  Only when the first line is no whole document by itself is
-more read, to see whether it is the beginning of a longer one.
+A file has one document on each line, or a single one over any number of lines.  It is read line by line, so its size
+does not matter.  Only if the first line is not a whole document by itself, more is read, to see whether it is the
+beginning of a longer one.
 """
 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
 
 import attrs
+import msgspec
 
-from trackcore import InvalidRequest
-from trackcore.text.jsontext import clean_text, parse, raw_value
+from trackcore import Call, InvalidRequest, Limits
+from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, parse, raw_fields, raw_value
+from trackcore.wire.request import Request, parse_request
 
 DOCUMENT_BYTES = 256 << 20
-"""How much is read to find the end of a document that goes over several lines."""
+"""How much is read to find the end of a document that spans several lines."""
+
+_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @attrs.frozen(kw_only=True)
 class Document:
-    """One JSON text of a file, right or wrong.
+    """One JSON text of a file, valid or not.
 
-    `line` is where it starts, counted from 1; `is_only` says that the file holds nothing else.
+    `line` is where it starts, counted from 1; `is_only` is set if the file contains nothing else.
     """
 
     line: int
@@ -33,7 +39,7 @@ class Document:
 
 
 def read_documents(stream: BinaryIO) -> Iterator[Document]:
-    """Give the documents of a file, skipping blank lines."""
+    """Yield the documents of a file, skipping blank lines."""
     lines = _not_blank(stream, 1)
     first = next(lines, None)
     if first is None:
@@ -52,6 +58,52 @@ def read_documents(stream: BinaryIO) -> Iterator[Document]:
         yield from lines
 
 
+@attrs.frozen(kw_only=True)
+class Reading:
+    """A document as a request: a batch, a single message, else an array of messages.
+
+    `limits` are those for its messages.
+    """
+
+    request: Request
+    limits: Limits
+    is_batch: bool = False
+    is_single: bool = False
+
+
+def read_request(document: Document, call: Call | None, limits: Limits, single: Limits | None = None) -> Reading:
+    """Read a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
+
+    Args:
+        document: the JSON text.
+        call: the call of single messages and of those in an array; without it each must contain its `type`.
+        limits: those in force; an array is not a request, so it may be of any size.
+        single: those for reading a single message, if others than `limits`.
+
+    Raises:
+        InvalidRequest: it is none of these.
+    """
+    text = document.text.removeprefix(BYTE_ORDER_MARK)
+    if document.is_only and text.startswith(b"["):
+        parse(_raw_array, clean_text(text))  # so that an error has the position in the array, not in the batch below
+        limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
+        request = parse_request(b'{"batch":%s}' % text, "batch", limits)
+        return Reading(request=attrs.evolve(request, call=call), limits=limits)
+    if _is_batch(document.text):
+        return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
+    request = parse_request(document.text, call or "track", single or limits)
+    return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
+
+
+def _is_batch(text: bytes) -> bool:
+    if b'"batch"' not in text:
+        return False
+    try:
+        return "batch" in parse(raw_fields, clean_text(text))[0]
+    except msgspec.ValidationError:  # not an object
+        return False
+
+
 def _not_blank(stream: Iterator[bytes] | BinaryIO, first_line: int) -> Iterator[Document]:
     for line, text in enumerate(stream, first_line):
         if stripped := text.strip():
@@ -59,7 +111,7 @@ def _not_blank(stream: Iterator[bytes] | BinaryIO, first_line: int) -> Iterator[
 
 
 def _goes_on(text: bytes) -> bool:
-    """Tell whether a line is the beginning of JSON: nothing is wrong with it but that it ends."""
+    """Return whether a line is the beginning of JSON: the only mistake in it is that it ends."""
     try:
         parse(raw_value, clean_text(text))
     except InvalidRequest as error:

@@ -1,8 +1,9 @@
-"""What is kept of a message that an import rejected, and how it is imported again from that.
+"""The records of messages that an import rejected, and importing them again.
 
-Such a record must become what an import would make of its file under the limits of today: with its own times, with what
-its batch said for all, as the call that `--type` named, and under the id that was made of its content and its place
-among the same.  All that is not in its text is kept beside it, as `RejectedRecord` describes.
+Importing a record must have the same result as importing its file under the current limits: with the message's own
+times, with the batch-level fields, as the call named by `--type`, and under the id that was derived from its content
+and from its position among equal messages.  Everything that is not in the text of the message is kept in the field
+`batch` of the record, as `RejectedRecord` describes.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from typing import cast
 import attrs
 import msgspec
 
-from trackcore import Call, IntakeResult, Invalid, KeyLocation, Limits, Origin, RejectedRecord, Resolver, Source
-from trackcore.intake import process
+from trackcore import (
+    Call,
+    IntakeResult,
+    Invalid,
+    KeyLocation,
+    Limits,
+    Pipeline,
+    Reception,
+    RejectedRecord,
+    Resolver,
+    Source,
+)
+from trackcore.rejected import record_of
 from trackcore.text.jsontext import clean_text, encode_json, parse, raw_fields
-from trackcore.wire.request import Request, batch_of_one, parse_request
+from trackcore.wire.request import Request, parse_request
 
 NOT_KEPT = b""
-"""Stands beside the text of a record that lacks something, so that only its file can be imported again."""
+"""The `batch` of a record that lacks something, so that only its file can be imported again."""
 
 
 def examine_history(
@@ -33,28 +45,23 @@ def examine_history(
     message_id: str | None,
     limits: Limits,
 ) -> IntakeResult:
-    """Make an envelope of each message of a file.  `message_id` is for one without an id, None where each has one."""
-    return process(
-        request,
-        origin=Origin(),
+    """Make an envelope of each message of a file.  `message_id` is for one without an id, None if each has one."""
+    pipeline = Pipeline(
         source=source,
-        write_key=None,
         resolver=resolver,
-        received_at=received_at,
         new_message_id=_no_id if message_id is None else partial(str, message_id),
         limits=attrs.evolve(limits, batch_messages=sys.maxsize),
-        found_by=KeyLocation.FILE,
-        is_history=True,
     )
+    return pipeline.run(request, Reception(received_at=received_at, found_by=KeyLocation.FILE, is_history=True))
 
 
-def said_beside(batch_fields: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:
-    """Return what is kept beside the text of a message.
+def extra_fields(batch_fields: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:
+    """Return the fields of a message that are not in its text, as a JSON object.
 
     Args:
         batch_fields: see `Request.batch_fields`.
-        call: what single messages are, by `--type`.
-        message_id: the id that was made for it, where it has none itself.
+        call: the call of single messages, by `--type`.
+        message_id: the id that was made for it, if it has none itself.
     """
     if batch_fields == NOT_KEPT:
         return NOT_KEPT
@@ -63,29 +70,33 @@ def said_beside(batch_fields: bytes | None, *, call: Call | None, message_id: st
 
 
 def import_record(
-    error: Invalid, payload: bytes, beside: bytes, *, source: Source, received_at: datetime, limits: Limits
+    error: Invalid, payload: bytes, extra: bytes, *, source: Source, received_at: datetime, limits: Limits
 ) -> RejectedRecord:
-    """Make the record of what an import rejected; no more of it is kept than of a request."""
-    return RejectedRecord(
-        source=source.name,
+    """Make the record of a rejected message; no more of it is kept than of a request.  `extra` is `extra_fields`."""
+    return record_of(
+        error,
+        payload[: limits.request_bytes],
+        source=source,
         received_at=received_at,
-        code=error.reason,
-        message=error.detail,
-        path=error.path,
-        payload=payload[: limits.request_bytes],
-        batch=beside if len(payload) + len(beside) <= limits.request_bytes else NOT_KEPT,
+        batch=extra if len(payload) + len(extra) <= limits.request_bytes else NOT_KEPT,
         endpoint="import",
     )
 
 
-def request_of(record: RejectedRecord, limits: Limits) -> tuple[Request, str | None]:
-    """Make the request of a record of which all was kept, and give the id of its message where that has none itself.
+def batch_of_one(batch_fields: bytes, message: bytes) -> bytes:
+    """Rebuild the batch around this one message, or around an array of messages."""
+    messages = message if message.lstrip().startswith(b"[") else b"[%b]" % message
+    return b'{"batch":%b%b' % (messages, b"}" if batch_fields == b"{}" else b"," + batch_fields[1:])
 
-    Raises `InvalidRequest` where the record is damaged.
+
+def request_of(record: RejectedRecord, limits: Limits) -> tuple[Request, str | None]:
+    """Return the request of a complete record, and the id of its message if that has none itself.
+
+    Raises `InvalidRequest` if the record is damaged.
     """
-    beside = record.batch or b"{}"
-    fields, _ = parse(raw_fields, clean_text(beside))
-    body = batch_of_one(beside, b"[%b]" % record.payload)
+    extra = record.batch or b"{}"
+    fields, _ = parse(raw_fields, clean_text(extra))
+    body = batch_of_one(extra, b"[%b]" % record.payload)
     request = parse_request(body, "batch", attrs.evolve(limits, request_bytes=sys.maxsize))
     return attrs.evolve(request, call=cast("Call | None", _text(fields, "type"))), _text(fields, "messageId")
 

@@ -1,14 +1,14 @@
-"""Historical messages: documents of a file, taken through the same intake as any request, with their times kept.
+"""Historical messages: documents of a file, run through the same pipeline as any request, with their times kept.
 
-What differs from a request follows from its being history:
+The differences from a request:
 
 - Times are those of the file: `timestamp`, else `originalTimestamp`, else `receivedAt`.  Nothing is corrected by
-  `sentAt`, which is kept: an archive's times are corrected already, and are of long ago.  A message without a time, or
-  with one that cannot be read, is rejected, since no time of reception can stand for it.
-- A message without `messageId` gets one that is made of its content, and, where the same content came before in its
-  file, of how often it did.  So it is the same at the next attempt, and for a copy of the file, however that is called;
-  and two clicks in one second are two.  (By its place in the file, a file with one line more in front would be
-  imported twice.)  What is the same in two files counts as the same, as exports overlap.
+  `sentAt`, which is kept: the times of an archive are corrected already.  A message without a time, or with one that
+  cannot be parsed, is rejected, since the time of reception would be wrong by years.
+- A message without `messageId` gets one derived from its content and, if the same content came before in its file, from
+  how often it did.  So it is the same at the next attempt, and for a copy of the file under any name; and two clicks in
+  one second are two messages.  (With an id from its position, a file with one more line in front would be imported
+  twice.)  Equal messages in two files count as one, since exports overlap.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from trackcore import (
     Source,
 )
 from trackcore.text.blanks import is_blank
-from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, encode_json, parse, raw_fields, replace_surrogates
+from trackcore.text.jsontext import encode_json, raw_fields, replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
-from trackcore.wire.request import Request, parse_request, peek
-from trackcore_server.files.documents import Document
-from trackcore_server.files.import_records import NOT_KEPT, examine_history, import_record, said_beside
+from trackcore.wire.request import Request, peek
+from trackcore_server.files.documents import Document, read_request
+from trackcore_server.files.import_records import NOT_KEPT, examine_history, extra_fields, import_record
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @attrs.define
 class ImportCounts:
-    """What became of the messages of an import; `rejected` is by reason code."""
+    """The outcomes of the messages of an import; `rejected` is by reason code."""
 
     stored: int = 0
     duplicates: int = 0
@@ -57,7 +57,7 @@ class ImportCounts:
 
     @property
     def messages(self) -> int:
-        """How many there were."""
+        """The number of messages."""
         return self.stored + self.duplicates + self.rejected.total()
 
 
@@ -65,14 +65,14 @@ class ImportCounts:
 class Occurrences:
     """How often each content of messages without an id has come in a file.
 
-    Contents are known by 64 bits of their digest, to save memory: about 100 bytes a message.  If two contents shared
-    them, the second would count as come again; its id is made of its content all the same.
+    A content is identified by 64 bits of its digest, to save memory: about 100 bytes a message.  If two contents shared
+    them, the second would count as a repetition; its id is derived from its content all the same.
     """
 
     _counts: dict[int, int] = attrs.field(init=False, factory=dict)
 
     def next(self, digest: bytes) -> int:
-        """Count a content once more and return how often it had come before."""
+        """Count a content and return how often it had come before."""
         key = int.from_bytes(digest[:8], "big")
         before = self._counts.get(key, 0)
         self._counts[key] = before + 1
@@ -83,7 +83,7 @@ class Occurrences:
 class Importer:
     """Stores the messages of documents as those of one source.
 
-    `call` is what single messages and those of an array are; without it each must say its `type`.
+    `call` is the call of single messages and of those in an array; without it each must contain its `type`.
     """
 
     source: Source
@@ -94,24 +94,24 @@ class Importer:
     counts: ImportCounts = attrs.field(factory=ImportCounts)
 
     def skip(self, documents: Iterable[Document], occurrences: Occurrences) -> None:
-        """Count the messages without an id of documents that an earlier attempt has stored."""
-        nameless = (document for document in documents if b'"batch"' in document.text or not _has_id(document.text))
-        for _ in self._parts(nameless, lambda _error, _payload: None, occurrences):
+        """Count the messages without an id in documents that an earlier attempt has stored."""
+        without_id = (document for document in documents if b'"batch"' in document.text or not _has_id(document.text))
+        for _ in self._parts(without_id, lambda _error, _payload: None, occurrences):
             pass
 
     def store(self, documents: Sequence[Document], occurrences: Occurrences) -> None:
-        """Store what the documents of a file hold, in transactions of bounded size.
+        """Store the messages in the documents of a file, in transactions of bounded size.
 
         Raises:
-            SinkUnavailable: not all of it was stored; what was will be found to be duplicates.
+            SinkUnavailable: not all of them were stored; at the next attempt the stored ones are duplicates.
         """
         received_at = truncate_to_milliseconds(datetime.now(UTC))
         envelopes: list[Envelope] = []
         rejected: list[RejectedRecord] = []
 
-        def reject(error: Invalid, payload: bytes, beside: bytes = NOT_KEPT) -> None:
+        def reject(error: Invalid, payload: bytes, extra: bytes = NOT_KEPT) -> None:
             record = import_record(
-                error, payload, beside, source=self.source, received_at=received_at, limits=self.limits
+                error, payload, extra, source=self.source, received_at=received_at, limits=self.limits
             )
             rejected.append(record)
 
@@ -126,7 +126,7 @@ class Importer:
             )
             envelopes.extend(intake.envelopes)
             for rejection in intake.rejections:
-                reject(rejection.error, rejection.payload, part.said_beside())
+                reject(rejection.error, rejection.payload, part.extra_fields())
             if len(envelopes) + len(rejected) >= _TRANSACTION_MESSAGES:
                 self._commit(envelopes, rejected)
         self._commit(envelopes, rejected)
@@ -143,45 +143,28 @@ class Importer:
     def _parts(
         self, documents: Iterable[Document], reject: Callable[[Invalid, bytes], None], occurrences: Occurrences
     ) -> Iterator[_Part]:
-        """Take the documents apart; single messages that follow each other are one request."""
+        """Yield the parts of the documents; consecutive single messages are one request."""
+        limits = attrs.evolve(self.limits, request_bytes=sys.maxsize)
+        # A large one is rejected as a message, like one of a batch, so that it is counted among those without an id.
+        single = attrs.evolve(limits, message_bytes=sys.maxsize)
         singles: list[Request] = []
         for document in documents:
             try:
-                request, is_single = self._request(document)
+                reading = read_request(document, self.call, limits, single)
             except InvalidRequest as error:
                 reject(error, document.text)
                 continue
-            if is_single:
-                singles.append(request)
+            if reading.is_single:
+                singles.append(reading.request)
             else:
                 yield from _divided(_joined(singles, self.call), occurrences, self.limits)
                 singles = []
-                yield from _divided(request, occurrences, self.limits)
+                yield from _divided(reading.request, occurrences, self.limits)
         yield from _divided(_joined(singles, self.call), occurrences, self.limits)
-
-    def _request(self, document: Document) -> tuple[Request, bool]:
-        """Take a document apart: a batch, an array of messages, or a single message."""
-        limits = attrs.evolve(self.limits, request_bytes=sys.maxsize)
-        text = document.text
-        if document.is_only and text.removeprefix(BYTE_ORDER_MARK).startswith(b"["):
-            parse(_raw_array, clean_text(text))  # so that what is no JSON is told at its own byte
-            batch = b'{"batch":%s}' % text.removeprefix(BYTE_ORDER_MARK)
-            return attrs.evolve(parse_request(batch, "batch", limits), call=self.call), False
-        if b'"batch"' in text and _is_batch(text):
-            return parse_request(text, "batch", limits), False
-        # A large one is rejected as a message, like one of a batch, so that it is counted among those without an id.
-        return parse_request(text, self.call or "track", attrs.evolve(limits, message_bytes=sys.maxsize)), True
-
-
-def _is_batch(text: bytes) -> bool:
-    try:
-        return "batch" in parse(raw_fields, clean_text(text))[0]
-    except msgspec.ValidationError:  # no object
-        return False
 
 
 def _joined(requests: Sequence[Request], call: Call | None) -> Request:
-    """Make one request of those of single messages."""
+    """Join the requests of single messages into one."""
     items = tuple(request.items[0] for request in requests)
     received = None
     if any(request.received for request in requests):
@@ -191,22 +174,22 @@ def _joined(requests: Sequence[Request], call: Call | None) -> Request:
 
 @attrs.frozen
 class _Part:
-    """Messages of one request; `message_id` is for the only one of them where that has none."""
+    """Messages of one request; `message_id` is for a single message that has none itself."""
 
     request: Request
     batch_fields: bytes | None
     message_id: str | None
 
-    def said_beside(self) -> bytes:
-        """Return what is kept beside the text of a message that was rejected."""
-        return said_beside(self.batch_fields, call=self.request.call, message_id=self.message_id)
+    def extra_fields(self) -> bytes:
+        """Return the fields of a rejected message that are not in its text."""
+        return extra_fields(self.batch_fields, call=self.request.call, message_id=self.message_id)
 
 
 def _divided(request: Request, occurrences: Occurrences, limits: Limits) -> Iterator[_Part]:
     """Divide a request so that each message without an id has a part to itself."""
     items = [bytes(item) for item in request.items]
     received = request.received or items
-    # A stored message has what its batch shares too, so a rejected one may; what was refused for all may be large.
+    # A stored message contains the fields of its batch, so a record may; those that reject all messages may be large.
     batch_fields = request.batch_fields(limits, 1 if request.invalid is None else len(items))
     shared = sha256(_shared_content(request))
 
@@ -245,11 +228,10 @@ def _has_id(item: bytes) -> bool:
 
 
 def _derived_id(digest: Hash, item: bytes, occurrences: Occurrences) -> str:
-    """Make an id of what a message says: of its values, not of its spaces and not of the order of its fields.
+    """Derive an id from the values of a message, not from its spaces and not from the order of its fields.
 
-    `digest` is that of `_shared_content`, which this takes over.
-
-    `sentAt` counts for nothing: it never has, and the ids of earlier imports are to stay as they are.
+    `digest` is that of `_shared_content`, which this updates.  `sentAt` is ignored: it always was, and the ids of
+    earlier imports must stay the same.
     """
     item = _without_sent_at(item)
     try:
@@ -263,7 +245,7 @@ def _derived_id(digest: Hash, item: bytes, occurrences: Occurrences) -> str:
 
 
 def _shared_content(request: Request) -> bytes:
-    """Return what the id of a message depends on beside its own text, the same whether a limit allows it or not."""
+    """Return the fields of the batch on which the ids of its messages depend, whether a limit allows them or not."""
     shared = [request.context, request.integrations]
     if request.invalid is not None:
         shared = [_shared_value(request.shared.get(name, b"null")) for name in ("context", "integrations")]
@@ -275,11 +257,10 @@ def _shared_value(part: bytes | msgspec.Raw) -> Any:
     try:
         value = msgspec.json.decode(text)
         msgspec.json.encode(value)
-    except (msgspec.MsgspecError, ValueError, RecursionError):  # it will be rejected, whatever the limits
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # it will be rejected under any limits
         return text.decode("utf-8", "replace")
     return value or None if isinstance(value, list) else value
 
 
 _ID_DIGITS = 40
 _TRANSACTION_MESSAGES = 2_000
-_raw_array = msgspec.json.Decoder(list[msgspec.Raw])

@@ -42,7 +42,7 @@ class ForeignEncoding(Exception):
 
 @attrs.define
 class OpenFile:
-    """A file that is being read.  `size` is 0 where that is not known; `position` is how much of it has been read."""
+    """A file that is being read.  `size` is 0 if it is not known; `position` is how much of it has been read."""
 
     size: int
     position: Callable[[], int]
@@ -50,18 +50,18 @@ class OpenFile:
     _stream: BinaryIO
 
     def documents(self) -> Iterator[Document]:
-        """Return the documents, up to where the file ends or is damaged."""
+        """Yield the documents, up to the end of the file or to the place where it is damaged."""
         return read_documents(self._stream)
 
     @property
     def fault(self) -> str | None:
-        """Return what is wrong with the file at the place where reading it had to end."""
+        """Describe the damage at which reading the file had to end; None if there is none."""
         return self._lines.fault
 
 
 @contextmanager
 def opened(name: str) -> Iterator[OpenFile]:
-    """Open a file, or standard input for `-`.  Whether it is compressed is seen by its first bytes, not by its name.
+    """Open a file, or standard input for `-`.  Compression is detected by the first bytes, not by the name.
 
     Raises:
         OSError: it cannot be opened.
@@ -86,9 +86,9 @@ def opened(name: str) -> Iterator[OpenFile]:
 
 
 class _WholeLines(io.RawIOBase):
-    """Reads another stream, and ends where that can be read no further.
+    """Reads another stream, and ends where that cannot be read any further.
 
-    Of the line in which that is nothing is given, so that a half message is not taken for a bad one.
+    The last line before a damage is dropped, so that half a message does not count as a bad one.
     """
 
     def __init__(self, stream: _Binary) -> None:

@@ -1,14 +1,12 @@
-"""The verdict on a document: what the server would say of its messages, by the server's own pipeline."""
+"""Validation of a document: the errors and warnings that the server's own pipeline would report for its messages."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 import attrs
-import msgspec
 
 from trackcore import (
     DEFAULT_LIMITS,
@@ -16,32 +14,30 @@ from trackcore import (
     IntakeResult,
     Invalid,
     InvalidRequest,
-    Limits,
     MessageWarning,
     Origin,
+    Pipeline,
+    Reception,
+    Rejection,
     Resolver,
     Source,
+    SourceRegistry,
 )
-from trackcore.intake import process
-from trackcore.origins import write_keys_in_body
-from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, parse, raw_fields
+from trackcore.origins import find_source
 from trackcore.timestamps import truncate_to_milliseconds
-from trackcore.wire.request import Request, parse_request
-from trackcore_server.files.documents import Document
+from trackcore_server.files.documents import Document, Reading, read_request
 
 Severity: TypeAlias = Literal["rejected", "warning"]
 
-_NO_DESTINATIONS = Resolver(())
+_NO_SOURCES = SourceRegistry(())
 _SOURCE = Source(name="validate")
-
-_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One thing that is wrong with a message, or would be mended.
+    """One error in a message, or a warning about it.
 
-    `index` is the place of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
+    `index` is the position of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
     """
 
     severity: Severity
@@ -55,7 +51,7 @@ class Finding:
 
 @attrs.frozen(kw_only=True)
 class ValidationResult:
-    """What was found in a document: how many messages it holds, how many are rejected, and why."""
+    """The findings in a document: how many messages it contains, how many are rejected, and why."""
 
     messages: int
     rejected: int
@@ -63,92 +59,33 @@ class ValidationResult:
     is_batch: bool = False
 
 
-@attrs.frozen(kw_only=True)
-class Reading:
-    """A document as the request that it would be.
-
-    `is_batch` says that it is an object with `batch`, `is_single` that it is one message; else it is an array.
-    """
-
-    request: Request
-    limits: Limits
-    is_batch: bool = False
-    is_single: bool = False
-
-
 def validate_document(document: Document, call: Call | None = None) -> ValidationResult:
-    """Judge a document by the limits of the API; see `read_request`."""
+    """Validate a document by the limits of the API; see `read_request`."""
     try:
         reading = read_request(document, call, DEFAULT_LIMITS)
     except InvalidRequest as error:
         return ValidationResult(messages=1, rejected=1, findings=[_rejected(error, None)])
-    verdict = _verdict(reading.request, limits=reading.limits, is_batch=reading.is_batch)
-    if not reading.is_single:
-        return verdict
-    return attrs.evolve(verdict, findings=[attrs.evolve(finding, index=None) for finding in verdict.findings])
-
-
-def read_request(document: Document, call: Call | None, limits: Limits) -> Reading:
-    """Read a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
-
-    Args:
-        document: the JSON text.
-        call: what single messages and those of an array are; without it each must say its `type`.
-        limits: those in force; an array is no request, so it may be of any size.
-
-    Raises:
-        InvalidRequest: it is none of these.
-    """
-    if document.is_only and document.text.removeprefix(BYTE_ORDER_MARK).startswith(b"["):
-        parse(_raw_array, clean_text(document.text))  # so that what is no JSON is told at its own byte
-        limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
-        request = parse_request(b'{"batch":%s}' % document.text.removeprefix(BYTE_ORDER_MARK), "batch", limits)
-        return Reading(request=attrs.evolve(request, call=call), limits=limits)
-    if _is_batch(document.text):
-        return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
-    request = parse_request(document.text, call or "track", limits)
-    return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
-
-
-def _is_batch(text: bytes) -> bool:
-    if b'"batch"' not in text:
-        return False
-    try:
-        return "batch" in parse(raw_fields, clean_text(text))[0]
-    except msgspec.ValidationError:  # no object
-        return False
-
-
-def _verdict(request: Request, *, limits: Limits, is_batch: bool) -> ValidationResult:
-    """Judge the messages of a request."""
-    intake = process(
-        request,
-        origin=Origin(),
-        source=_SOURCE,
-        write_key=next((key for key, _ in write_keys_in_body(request, limits)), None),
-        resolver=_NO_DESTINATIONS,
-        received_at=truncate_to_milliseconds(datetime.now(UTC)),
-        new_message_id=lambda: "new",
-        limits=limits,
-    )
-    findings = [_rejected(rejection.error, rejection.index) for rejection in intake.rejections]
-    findings.extend(_warning(warning, index) for index, warning in _cautions(intake))
-    findings.sort(key=lambda finding: finding.index or 0)
+    intake = _run(reading)
+    findings = []
+    for place, result in intake.by_index():
+        index = None if reading.is_single else place
+        if isinstance(result, Rejection):
+            findings.append(_rejected(result.error, index))
+        else:
+            findings.extend(_warning(warning, index) for warning in result.warnings)
     return ValidationResult(
-        messages=len(request.items),
-        rejected=len(request.items) - len(intake.envelopes),
+        messages=len(reading.request.items),
+        rejected=len(reading.request.items) - len(intake.envelopes),
         findings=findings,
-        is_batch=is_batch,
+        is_batch=reading.is_batch,
     )
 
 
-def _cautions(intake: IntakeResult) -> Iterator[tuple[int, MessageWarning]]:
-    """Give each warning with the place of its message: envelopes are the messages that were not rejected, in order."""
-    rejected = {rejection.index for rejection in intake.rejections}
-    places = (index for index in range(len(rejected) + len(intake.envelopes)) if index not in rejected)
-    for index, envelope in zip(places, intake.envelopes, strict=False):
-        for warning in envelope.warnings:
-            yield index, warning
+def _run(reading: Reading) -> IntakeResult:
+    pipeline = Pipeline(source=_SOURCE, resolver=Resolver(()), new_message_id=lambda: "new", limits=reading.limits)
+    _, write_key, _ = find_source(reading.request, Origin(), _NO_SOURCES, reading.limits)
+    received_at = truncate_to_milliseconds(datetime.now(UTC))
+    return pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))
 
 
 def _rejected(error: Invalid, index: int | None) -> Finding:
@@ -163,5 +100,5 @@ def _rejected(error: Invalid, index: int | None) -> Finding:
     )
 
 
-def _warning(warning: MessageWarning, index: int) -> Finding:
+def _warning(warning: MessageWarning, index: int | None) -> Finding:
     return Finding(severity="warning", code=warning.code, message=warning.message, path=warning.path, index=index)

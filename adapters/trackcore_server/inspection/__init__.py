@@ -1,1 +1,1 @@
-"""Stored messages explained, listed as JSON, and rejected ones received again."""
+"""Stored messages explained, listed as JSON, and rejected ones reprocessed."""

@@ -1,4 +1,4 @@
-"""Explaining what lies in a log, by the configuration of today: this finds what the core tells its stories from."""
+"""Explanations by the current configuration: collects what the explain functions of the core need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from trackcore import (
     MessageExplanation,
     MessageWarning,
     Origin,
+    Pipeline,
     QuarantineExplanation,
+    Reception,
+    Rejection,
     RejectionExplanation,
     Resolver,
     Source,
@@ -26,16 +29,15 @@ from trackcore import (
     explain_message,
     explain_quarantined,
     explain_rejection,
+    resolvers_for,
 )
 from trackcore.explanation.explain import explain_error
-from trackcore.intake import process
 from trackcore.origins import find_source, write_keys_in_body
 from trackcore.text.jsontext import parse_value
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.wire.request import hint_of_write_key, parse_request
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.files.documents import Document
-from trackcore_server.files.validation import read_request
+from trackcore_server.files.documents import Document, read_request
 from trackcore_server.storage.logs import StoredMessage
 
 NEW_ID = "(made by the server)"
@@ -44,42 +46,35 @@ _NO_SOURCE = Source(name="(no source is configured)")
 _DECISION = ("destination", "chosen", "because", "options")
 
 FindDuplicate = Callable[[str, str], int | None]
-"""Gives the sequence number of a stored message by its source and id, None where there is none."""
+"""Returns the sequence number of a stored message by its source and id, None if there is none."""
 
 
 @attrs.frozen(kw_only=True)
 class Unsent:
-    """What would become of one message that was never sent: its place in its document, its story, and its text."""
+    """One message that was never sent: its index in its document, its explanation as if it were sent, and its text."""
 
     index: int | None
-    story: MessageExplanation | RejectionExplanation
+    explanation: MessageExplanation | RejectionExplanation
     payload: bytes
 
 
 @attrs.define
 class Explainer:
-    """Explains by the configuration of today; what was stored stands where they disagree."""
+    """Explains by the current configuration; a stored decision counts where they disagree."""
 
     configuration: Configuration
-    _of_source: Mapping[str, Resolver] = attrs.field(init=False)
-    _of_others: Resolver = attrs.field(init=False)
-    _book: SourceRegistry = attrs.field(init=False)
+    _resolvers: Mapping[str, Resolver] = attrs.field(init=False)
+    _other_resolver: Resolver = attrs.field(init=False)
+    _sources: SourceRegistry = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         destinations = self.configuration.destinations
-        self._of_others = Resolver(destinations)
-        self._of_source = {
-            source.name: Resolver(
-                destination
-                for destination in destinations
-                if source.destinations is None or destination.name in source.destinations
-            )
-            for source in self.configuration.sources
-        }
-        self._book = SourceRegistry(self.configuration.sources)
+        self._other_resolver = Resolver(destinations)
+        self._resolvers = resolvers_for(self.configuration.sources, destinations)
+        self._sources = SourceRegistry(self.configuration.sources)
 
     def message(self, stored: StoredMessage) -> MessageExplanation:
-        """Tell the story of a stored message."""
+        """Explain a stored message."""
         return explain_message(
             stored.message,
             source=stored.source,
@@ -91,12 +86,12 @@ class Explainer:
         )
 
     def decisions(self, stored: StoredMessage) -> list[JSONObject]:
-        """Give `{destination, chosen, because, options?}` of each destination of the message's source."""
-        told = (story.as_json() for story in self.message(stored).destinations)
-        return [{name: story[name] for name in _DECISION if name in story} for story in told]
+        """Return `{destination, chosen, because, options?}` of each destination of the message's source."""
+        decisions = (destination.as_json() for destination in self.message(stored).destinations)
+        return [{name: decision[name] for name in _DECISION if name in decision} for decision in decisions]
 
     def rejected(self, stored: StoredRejected) -> RejectionExplanation:
-        """Tell the story of a rejected message, or of a refused request."""
+        """Explain a rejected message, or a refused request."""
         return explain_rejection(
             code=stored.code,
             detail=stored.message,
@@ -114,53 +109,48 @@ class Explainer:
             request = parse_request(stored.payload, stored.endpoint, limits)
             keys = (key for key, _ in write_keys_in_body(request, limits))
             hint = "" if stored.write_key is not None else hint_of_write_key(stored.payload, request, limits)
-            return explain_quarantined(stored.write_key, self._book, keys, hint)
+            return explain_quarantined(stored.write_key, self._sources, keys, hint)
         except InvalidRequest:  # the limits were larger when it came
-            return explain_quarantined(stored.write_key, self._book)
+            return explain_quarantined(stored.write_key, self._sources)
 
     def unsent(
         self, document: Document, *, call: Call | None, source: str | None, find_duplicate: FindDuplicate
     ) -> Iterator[Unsent]:
-        """Tell what would become of the messages of a document, were it sent now.
+        """Explain the messages of a document as if it were sent now.
 
         Args:
             document: a message, a batch, or an array of messages.
-            call: what single messages are; without it each must say its `type`.
-            source: whose messages they are; without it the write key tells, else the first source is taken.
+            call: the call of single messages; without it each must contain its `type`.
+            source: the name of their source; without it the write key decides, else the first source is used.
             find_duplicate: looks a message up in the log.
         """
         limits = self.configuration.limits
         try:
             reading = read_request(document, call, limits)
         except InvalidRequest as error:
-            story = explain_error(error, document.text, source=source, limits=limits)
-            yield Unsent(index=None, story=story, payload=document.text)
+            explanation = explain_error(error, document.text, source=source, limits=limits)
+            yield Unsent(index=None, explanation=explanation, payload=document.text)
             return
-        known, write_key, _ = find_source(reading.request, Origin(), self._book, reading.limits)
+        known, write_key, _ = find_source(reading.request, Origin(), self._sources, reading.limits)
         found, because = self._source(source, known, write_key)
-        intake = process(
-            reading.request,
-            origin=Origin(),
+        pipeline = Pipeline(
             source=found,
-            write_key=write_key,
             resolver=self.resolver(found.name),
-            received_at=truncate_to_milliseconds(datetime.now(UTC)),
             new_message_id=lambda: NEW_ID,
             limits=reading.limits,
         )
-        rejections = {rejection.index: rejection for rejection in intake.rejections}
-        envelopes = iter(intake.envelopes)
-        for place in range(len(intake.envelopes) + len(rejections)):
+        received_at = truncate_to_milliseconds(datetime.now(UTC))
+        intake = pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))
+        for place, result in intake.by_index():
             index = None if reading.is_single else place
-            if place in rejections:
-                refused = rejections[place]
-                story = explain_error(refused.error, refused.payload, source=found.name, limits=limits)
-                yield Unsent(index=index, story=story, payload=refused.payload)
+            if isinstance(result, Rejection):
+                rejected = explain_error(result.error, result.payload, source=found.name, limits=limits)
+                yield Unsent(index=index, explanation=rejected, payload=result.payload)
             else:
-                envelope = next(envelopes)
-                duplicate_of = find_duplicate(found.name, envelope.message_id)
-                told = attrs.evolve(self._envelope(envelope, duplicate_of), source_because=because)
-                yield Unsent(index=index, story=told, payload=envelope.payload)
+                duplicate_of = find_duplicate(found.name, result.message_id)
+                # No request names the source here, so its reason is that of `_source`.
+                accepted = attrs.evolve(self._envelope(result, duplicate_of), source_because=because)
+                yield Unsent(index=index, explanation=accepted, payload=result.payload)
 
     def _envelope(self, envelope: Envelope, duplicate_of: int | None) -> MessageExplanation:
         return explain_message(
@@ -175,14 +165,14 @@ class Explainer:
         )
 
     def _source(self, name: str | None, known: Source | None, write_key: WriteKey | None) -> tuple[Source, str]:
-        """Find whose messages are meant, and tell how: by name, by write key, else the first source there is."""
+        """Return the source of the messages, and the reason: by name, by write key, else the first one configured."""
         if name is not None:
             return Source(name=name), "it was asked for"
         if known is not None:
             return known, "the `writeKey` in the text belongs to it"
         missing = "no write key was given" if write_key is None else "the write key belongs to no source"
-        return next(iter(self.configuration.sources), _NO_SOURCE), f"{missing}; it is taken as an example"
+        return next(iter(self.configuration.sources), _NO_SOURCE), f"{missing}; it is used as an example"
 
     def resolver(self, source: str) -> Resolver:
-        """Give what decides on the messages of a source."""
-        return self._of_source.get(source, self._of_others)
+        """Return the resolver of a source; all destinations for one that is not configured."""
+        return self._resolvers.get(source, self._other_resolver)

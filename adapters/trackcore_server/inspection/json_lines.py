@@ -1,4 +1,4 @@
-"""Records: what a line of JSON says of a stored message, of a rejected one, and of a quarantined request."""
+"""Lines of JSON about a stored message, a rejected one, or a quarantined request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trackcore_server.storage.logs import StoredMessage
 
 
 def event_record(stored: StoredMessage) -> JSONObject:
-    """Give a line of `trackcore events`."""
+    """Return a line of `trackcore events`."""
     return {
         "seq": stored.seq,
         "source": stored.source,
@@ -22,7 +22,7 @@ def event_record(stored: StoredMessage) -> JSONObject:
 
 
 def rejected_record(stored: StoredRejected) -> JSONObject:
-    """Give a line of `trackcore rejected`; write keys are masked."""
+    """Return a line of `trackcore rejected`; write keys are masked."""
     return {
         "seq": stored.seq,
         "source": stored.source,
@@ -39,13 +39,13 @@ _NOTHING = (None, b"", b"{}")
 
 
 def duplicate_record(stored: StoredMessage, explainer: Explainer, original: int | None) -> JSONObject:
-    """Give the story of a duplicate, with the number of the message that it repeats; None where that is gone."""
-    story = explainer.message(stored).as_json()
-    return {"part": "duplicates", "seq": stored.seq, **story, "outcome": "duplicate", "duplicateOf": original}
+    """Explain a duplicate, with the number of the message that it repeats; None if that is gone."""
+    explanation = explainer.message(stored).as_json()
+    return {"part": "duplicates", "seq": stored.seq, **explanation, "outcome": "duplicate", "duplicateOf": original}
 
 
 def quarantined_record(stored: StoredQuarantined) -> JSONObject:
-    """Give a line of `trackcore rejected --quarantine`; write keys are masked."""
+    """Return a line of `trackcore rejected --quarantine`; write keys are masked."""
     return {
         "seq": stored.seq,
         "receivedAt": format_timestamp(stored.received_at),
@@ -57,7 +57,7 @@ def quarantined_record(stored: StoredQuarantined) -> JSONObject:
 
 
 def payload_text(payload: bytes) -> JSONObject:
-    """Give a payload as text; in base64, and saying so, where it is not UTF-8."""
+    """Return a payload as text, or in base64 with the field `encoding` if it is not UTF-8."""
     try:
         return {"payload": payload.decode("utf-8")}
     except UnicodeDecodeError:

@@ -1,12 +1,11 @@
-"""Receiving again what was rejected, or lies in quarantine, after the configuration was mended.
+"""Reprocessing rejected messages and quarantined requests, after the cause of the rejection was fixed.
 
-Whether something has been repaired is not written anywhere: its messages are in the log then, and found by their ids.
+Nothing records whether a record was repaired: its messages are in the log then, and found by their ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import cast, get_args
 
 import attrs
@@ -29,8 +28,8 @@ from trackcore import (
     WriteKey,
 )
 from trackcore.credentials import write_key
-from trackcore.wire.request import batch_of_one, peek
-from trackcore_server.files.import_records import examine_history, request_of
+from trackcore.wire.request import peek
+from trackcore_server.files.import_records import batch_of_one, examine_history, request_of
 
 Record = StoredRejected | StoredQuarantined
 
@@ -45,10 +44,10 @@ _CALL_OF_CODE: Mapping[str, Call] = {
 
 @attrs.frozen(kw_only=True)
 class Reprocessed:
-    """What became of a record that was received again.
+    """The result of reprocessing a record.
 
-    `outcome` is `repaired` (all of it is in the log now, `stored` of it only since this time), `partial`, or `refused`;
-    `detail` says why for the last two.
+    `outcome` is `repaired` (all of its messages are in the log now, `stored` of them only since this time), `partial`,
+    or `refused`; `detail` is the reason for the last two.
     """
 
     part: str
@@ -61,28 +60,28 @@ class Reprocessed:
     detail: str = ""
 
     def as_json(self) -> JSONObject:
-        """Give it as a JSON object."""
+        """Return it as a JSON object."""
         return {name: value for name, value in attrs.asdict(self).items() if value is not None}
 
 
 @attrs.frozen
 class Reprocessor:
-    """Receives records again, through the intake of a collector."""
+    """Reprocesses records through the pipelines of a collector."""
 
     _collector: Collector
 
     def repair(self, record: Record) -> Reprocessed:
-        """Receive a record again, and tell what became of it.  Raises `SinkUnavailable`."""
+        """Reprocess a record and return the result.  Raises `SinkUnavailable`."""
         try:
             receipt = self._collector.store_reprocessed(self._examine(record))
         except InvalidRequest as error:
             return _refused(record, error.reason, error.detail)
         except _CannotBeReceived as error:
             return _refused(record, error.code, error.detail)
-        return _told(record, receipt)
+        return _reprocessed(record, receipt)
 
     def find_reprocessed(self, record: Record, log: SqliteBrowser) -> list[int] | None:
-        """Find the messages of a record that was repaired: their sequence numbers, None where one is missing."""
+        """Return the sequence numbers of the messages of a repaired record, None if one is missing."""
         try:
             intake = self._examine(record)
         except (InvalidRequest, _CannotBeReceived):
@@ -94,20 +93,30 @@ class Reprocessor:
         return found if len(found) == len(seqs) else None
 
     def _examine(self, record: Record) -> IntakeResult:
-        """Make of a record what it is today.  Raises `InvalidRequest` and `_CannotBeReceived`."""
-        if isinstance(record, StoredRejected) and record.endpoint == "import":
-            return self._examine_imported(record)
-        intake: IntakeResult = self._collector.preview(**attrs.asdict(self._how(record), recurse=False))
-        return intake
+        """Return the result of a record under the current configuration.
 
-    def _examine_imported(self, record: StoredRejected) -> IntakeResult:
+        Raises `InvalidRequest` and `_CannotBeReceived`.
+        """
+        if isinstance(record, StoredQuarantined):
+            return self._collector.preview(
+                record.payload,
+                record=f"quarantine:{record.seq}",
+                endpoint=record.endpoint,
+                origin=Origin(header_key=record.write_key, client_ip=record.client_ip, client_side=record.client_side),
+                received_at=record.received_at,
+            )
         source = self._collector.sources.by_name(record.source)
         if source is None:
             raise _unknown_source(record)
         if record.code in _HISTORICAL:
-            raise _CannotBeReceived("import_only", _TIME_TO_BE_MENDED)
+            raise _CannotBeReceived("import_only", _FIX_THE_FILE)
+        if record.endpoint == "import":
+            return self._examine_imported(record, source)
+        return self._examine_rejected(record, source)
+
+    def _examine_imported(self, record: StoredRejected, source: Source) -> IntakeResult:
         if not record.batch:
-            raise _CannotBeReceived("import_only", "not all of it was kept: import its file again")
+            raise _CannotBeReceived("import_only", "it was not kept completely: import its file again")
         request, message_id = request_of(record, self._collector.limits)
         return examine_history(
             request,
@@ -118,25 +127,13 @@ class Reprocessor:
             limits=self._collector.limits,
         )
 
-    def _how(self, record: Record) -> _How:
-        """Tell how a record is received.  Raises `_CannotBeReceived`."""
-        if isinstance(record, StoredQuarantined):
-            return _How(
-                body=record.payload,
-                record=f"quarantine:{record.seq}",
-                endpoint=record.endpoint,
-                origin=Origin(header_key=record.write_key, client_ip=record.client_ip, client_side=record.client_side),
-                received_at=record.received_at,
-            )
-        source = self._collector.sources.by_name(record.source)
-        if source is None or not source.write_keys:
+    def _examine_rejected(self, record: StoredRejected, source: Source) -> IntakeResult:
+        if not source.write_keys:
             raise _unknown_source(record)
-        if record.code in _HISTORICAL:
-            raise _CannotBeReceived("import_only", _TIME_TO_BE_MENDED)
         if record.batch == b"":
-            raise _CannotBeReceived("batch_not_kept", "what its batch said for all was too large to be kept with it")
-        return _How(
-            body=record.payload if record.batch is None else batch_of_one(record.batch, record.payload),
+            raise _CannotBeReceived("batch_not_kept", "the fields of its batch were too large to be kept with it")
+        return self._collector.preview(
+            record.payload if record.batch is None else batch_of_one(record.batch, record.payload),
             record=f"rejected:{record.seq}",
             endpoint=_endpoint(record),
             origin=Origin(header_key=_key(record, source)),
@@ -145,19 +142,8 @@ class Reprocessor:
 
 
 _HISTORICAL = frozenset({Reason.HISTORICAL_TIME_MISSING, Reason.HISTORICAL_TIME_UNPARSABLE})
-_TIME_TO_BE_MENDED = "a request would date it today: mend the file, and import it again"
+_FIX_THE_FILE = "a request would have the time of today: fix the file, and import it again"
 _MAX_LOOKED_UP = 100
-
-
-@attrs.frozen(kw_only=True)
-class _How:
-    """The arguments of `Collector.receive_again`."""
-
-    body: bytes
-    record: str
-    endpoint: Endpoint
-    origin: Origin
-    received_at: datetime
 
 
 @attrs.define
@@ -171,13 +157,13 @@ def _unknown_source(record: StoredRejected) -> _CannotBeReceived:
 
 
 def _key(record: StoredRejected, source: Source) -> WriteKey:
-    """Give a write key of the source of a record: the one that the message names, so that it agrees with itself."""
+    """Return a write key of the source of a record: the one in the message, if it is one, so that the two agree."""
     named = write_key(peek(record.payload, "writeKey"))
     return named if named in source.write_keys else source.write_keys[0]
 
 
 def _endpoint(record: StoredRejected) -> Endpoint:
-    """Tell what a rejected record is: a batch, or a message of which call."""
+    """Return the kind of a rejected record: a batch, or the call of its message."""
     if record.batch is not None:
         return "batch"
     if record.endpoint is not None and record.endpoint != "import":
@@ -189,7 +175,7 @@ def _endpoint(record: StoredRejected) -> Endpoint:
         return cast("Call", call)
     known = _CALL_OF_CODE.get(record.code)
     if known is None:
-        raise _CannotBeReceived("no_type", "the record does not say of which type the message is")
+        raise _CannotBeReceived("no_type", "the record does not contain the type of the message")
     return known
 
 
@@ -197,7 +183,7 @@ def _refused(record: Record, code: str, detail: str) -> Reprocessed:
     return Reprocessed(part=_part(record), seq=record.seq, outcome="refused", code=code, detail=detail)
 
 
-def _told(record: Record, receipt: Receipt) -> Reprocessed:
+def _reprocessed(record: Record, receipt: Receipt) -> Reprocessed:
     if receipt.source is None:
         return _refused(record, "unknown_source", "its write key still belongs to no source")
     first = receipt.rejections[0].error if receipt.rejections else None

@@ -1,0 +1,136 @@
+"""The four times of a message: parsed as the client wrote them, corrected, and written back in the wire's form.
+
+`MessageTimes` is for requests, `HistoricalTimes` for archives.  The rule of correction itself is in `clock_skew`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import attrs
+
+from trackcore.clock_skew import ClockCorrection, TimeRule
+from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
+from trackcore.timestamps import format_timestamp, has_offset, parse_timestamp, time_text
+from trackcore.typing import JSONObject
+from trackcore.wire.fast import MessageStruct
+from trackcore.wire.rules import is_near_miss
+
+
+@attrs.define
+class MessageTimes:
+    """Sets the times of the messages of one request.  `sent_at` is that of the batch."""
+
+    received_at: datetime
+    sent_at: str | None
+    _received_text: str = attrs.field(init=False)
+    _last_sent: str | None = attrs.field(init=False, default="")  # of no message: an empty `sentAt` counts as absent
+    _last_correction: ClockCorrection = attrs.field(init=False)
+    _sent_warning: MessageWarning | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._received_text = format_timestamp(self.received_at)
+
+    def set(self, message: MessageStruct, _: JSONObject | None, warnings: list[MessageWarning]) -> datetime:
+        """Set the four times of a message and return its corrected one."""
+        original = None
+        original_text = message.timestamp or message.original_timestamp
+        if original_text is not None:
+            original = parse_timestamp(original_text)
+            if original is None:
+                warnings.append(_unparsable(WarningCode.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
+            elif original_text[-1] != "Z" and not has_offset(original_text):
+                warnings.append(_without_offset("timestamp", original_text))
+        sent_text = message.sent_at
+        if sent_text is None:
+            sent_text = message.sent_at = self.sent_at
+        if sent_text != self._last_sent:
+            self._remember_correction(sent_text)
+        if self._sent_warning is not None:
+            warnings.append(self._sent_warning)
+        timestamp, rule = self._last_correction.apply(original)
+        if rule is TimeRule.UNREPRESENTABLE:
+            warnings.append(_OUT_OF_RANGE)
+        message.original_timestamp = original_text
+        message.received_at = self._received_text
+        message.timestamp = format_timestamp(timestamp)
+        return timestamp
+
+    def _remember_correction(self, sent_text: str | None) -> None:
+        """Find the clock correction for a `sentAt`, and the warning about it: most messages of a request share it."""
+        sent_at = parse_timestamp(sent_text)
+        self._last_sent = sent_text
+        self._last_correction = ClockCorrection.between(self.received_at, sent_at)
+        self._sent_warning = None
+        if sent_text is not None and sent_at is None:
+            self._sent_warning = _unparsable(WarningCode.SENT_AT_UNPARSABLE, "sentAt", sent_text)
+        elif sent_text is not None and sent_text[-1] != "Z" and not has_offset(sent_text):
+            self._sent_warning = _without_offset("sentAt", sent_text)
+
+
+@attrs.frozen
+class HistoricalTimes:
+    """Sets the times of messages of an archive.
+
+    Their `timestamp` is corrected already; so `sentAt` is kept, and nothing is corrected by it.
+    """
+
+    received_at: datetime
+    sent_at: str | None
+
+    def set(self, message: MessageStruct, extra: JSONObject | None, warnings: list[MessageWarning]) -> datetime:
+        """Set the times of a message and return its own.  Raises `InvalidMessage` where it has none."""
+        path, text = _historical_text(message, extra or {})
+        if extra and path in extra:  # a near miss, of which a warning states that it was not read
+            warnings[:] = [
+                warning for warning in warnings if (warning.code, warning.path) != (WarningCode.FIELD_NEAR_MISS, path)
+            ]
+        timestamp = parse_timestamp(text)
+        if timestamp is None:
+            detail = f"{text[:40]!r} is not a time, and the time of reception cannot be used instead"
+            raise InvalidMessage(reason=Reason.HISTORICAL_TIME_UNPARSABLE, detail=detail, path=path)
+        if not has_offset(text):
+            warnings.append(_without_offset(path, text))
+        if message.original_timestamp is None:
+            message.original_timestamp = text
+        if message.sent_at is None:
+            message.sent_at = self.sent_at
+        message.received_at = format_timestamp(self.received_at)
+        message.timestamp = format_timestamp(timestamp)
+        return timestamp
+
+
+def _historical_text(message: MessageStruct, extra: JSONObject) -> tuple[str, str]:
+    """Find the time of a message of an archive, by its wire name.  Raises `InvalidMessage` where it has none."""
+    own = {
+        "timestamp": message.timestamp,
+        **_nearly("timestamp", extra),
+        "originalTimestamp": message.original_timestamp,
+        **_nearly("originalTimestamp", extra),
+        "receivedAt": message.received_at,
+        **_nearly("receivedAt", extra),
+    }
+    found = next(((name, text) for name, text in own.items() if text is not None), None)
+    if found is None:
+        detail = "an imported message needs a `timestamp`"
+        raise InvalidMessage(reason=Reason.HISTORICAL_TIME_MISSING, detail=detail, path="timestamp")
+    return found
+
+
+def _nearly(known: str, extra: JSONObject) -> dict[str, str | None]:
+    """Return the times that an archive has under almost this name: `received_at` of a warehouse, `timeStamp`."""
+    return {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
+
+
+_OUT_OF_RANGE = MessageWarning(
+    code=WarningCode.TIMESTAMP_OUT_OF_RANGE, message="the client's own time was kept", path="timestamp"
+)
+
+
+def _unparsable(code: WarningCode, path: str, text: str) -> MessageWarning:
+    return MessageWarning(code=code, message=f"{text[:40]!r} is not a time", path=path)
+
+
+def _without_offset(path: str, text: str) -> MessageWarning:
+    message = f"{text[:40]!r} names no offset, so it was taken as UTC"
+    return MessageWarning(code=WarningCode.TIMESTAMP_WITHOUT_OFFSET, message=message, path=path)
