@@ -287,3 +287,15 @@ class TestPythonValues:
         with pytest.raises(InvalidMessage, match="decode it first") as caught:
             make_collector().submit(attrs.evolve(PAID, **{field: bad}), source="website")
         assert caught.value.reason == Reason.VALUE_NOT_JSON
+
+
+def test_what_pipelines_are_built_from_cannot_be_assigned() -> None:
+    """An assignment that changes nothing would be worse than an error; `attrs.evolve` makes another collector."""
+    collector = Collector(
+        sources=[Source(name="a")], sink=MemorySink(), clock=lambda: RECEIVED_AT, new_message_id=lambda: "id"
+    )
+    for name in ("sources", "destinations", "limits", "new_message_id"):
+        with pytest.raises(attrs.exceptions.FrozenAttributeError):
+            setattr(collector, name, getattr(collector, name))
+    changed = attrs.evolve(collector, sources=[Source(name="b")])
+    assert changed.submit(Track(user_id="u", event="E"), source="b").accepted == 1

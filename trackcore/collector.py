@@ -104,14 +104,19 @@ def _as_registry(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
 
 @attrs.define(kw_only=True)
 class Collector:
-    """Receives messages for its sources and stores them in its sink."""
+    """Receives messages for its sources and stores them in its sink.
 
-    sources: SourceRegistry = attrs.field(converter=_as_registry)
+    The attributes that pipelines are built from cannot be assigned; `attrs.evolve` makes a collector with others.
+    """
+
+    sources: SourceRegistry = attrs.field(converter=_as_registry, on_setattr=attrs.setters.frozen)
     sink: Sink
     clock: Clock
-    new_message_id: NewMessageId
-    destinations: tuple[Destination, ...] = attrs.field(default=(), converter=as_destinations)
-    limits: Limits = DEFAULT_LIMITS
+    new_message_id: NewMessageId = attrs.field(on_setattr=attrs.setters.frozen)
+    destinations: tuple[Destination, ...] = attrs.field(
+        default=(), converter=as_destinations, on_setattr=attrs.setters.frozen
+    )
+    limits: Limits = attrs.field(default=DEFAULT_LIMITS, on_setattr=attrs.setters.frozen)
     _pipelines: Pipelines = attrs.field(init=False, repr=False)
     _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from fuzz.mutations import mutate
 from fuzz.oracle import Finding, Oracle, check_codec
@@ -62,8 +63,11 @@ def test_the_same_seed_makes_the_same_requests() -> None:
 class TestTheOracleSees:
     def test_an_exception_in_the_app(self, tmp_path: Path) -> None:
         oracle = Oracle(tmp_path)
-        oracle.app.collector.new_message_id = lambda: 1 / 0  # type: ignore[assignment,return-value]
-        oracle.app.collector.__attrs_post_init__()
+
+        def fail() -> str:
+            raise ZeroDivisionError
+
+        oracle.app.collector = attrs.evolve(oracle.app.collector, new_message_id=fail)
         with pytest.raises(Finding, match="an error was logged"):
             oracle.check(
                 RawRequest(target="/v1/track?x", headers=seeds()[0].headers, body=b'{"userId":"u","event":"e"}')

@@ -105,8 +105,7 @@ class AppAndLog(RuleBasedStateMachine):
 
     def _start(self) -> Server:
         server = serve(SqliteSink(self.path))
-        server.app.collector.new_message_id = lambda: f"server-{next(self.ids)}"
-        server.app.collector.__attrs_post_init__()
+        server.app.collector = attrs.evolve(server.app.collector, new_message_id=lambda: f"server-{next(self.ids)}")
         self.next_id = getattr(self, "next_id", 1)
         return server
 

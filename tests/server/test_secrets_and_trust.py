@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import attrs
 import pytest
 from adapter_helpers import KEY, NOON_TEXT, FailingSink, Server, basic, call_app, track, unavailable
 from adapter_helpers import serve as serve_app
@@ -96,7 +97,7 @@ class TestWriteKeysAreMasked:
     def test_in_the_repr_of_a_source(self) -> None:
         source = Source(name="website", write_keys=(SECRET,))
         collector = serve_app(MemorySink()).app.collector
-        collector.sources = SourceRegistry([source])
+        collector = attrs.evolve(collector, sources=[source])
         for thing in (source, SourceRegistry([source]), collector):
             assert SECRET not in repr(thing)
             assert "website" in repr(thing)
@@ -140,8 +141,7 @@ class TestWriteKeysAreMasked:
         headers = {"Authorization": basic(key)} if name != "writeKey" and key == SECRET else {}
         sink = SqliteSink(folder / "trackcore-data" / "trackcore.db")
         server = serve_app(sink)
-        server.app.collector.sources = SourceRegistry([Source(name="website", write_keys=(key,))])
-        server.app.collector.__attrs_post_init__()
+        server.app.collector = attrs.evolve(server.app.collector, sources=[Source(name="website", write_keys=(key,))])
         server.post("/v1/track", message, headers={"Authorization": basic(SECRET)})
         server.post("/v1/batch", {"batch": [message], name: SECRET}, headers=headers)
         server.post("/v1/batch", {"batch": [message]}, headers=headers)
@@ -263,11 +263,11 @@ class TestForwardedHeaders:
 
 def test_a_client_sets_neither_time_of_arrival_nor_source_nor_destinations(sink: SqliteSink) -> None:
     server = serve_app(sink)
-    server.app.collector.destinations = (Destination(name="Mixpanel"), Destination(name="Amplitude"))
-    server.app.collector.sources = SourceRegistry(
-        [Source(name="website", write_keys=("abc123",), destinations=("Mixpanel",)), Source(name="app")]
+    server.app.collector = attrs.evolve(
+        server.app.collector,
+        destinations=(Destination(name="Mixpanel"), Destination(name="Amplitude")),
+        sources=[Source(name="website", write_keys=("abc123",), destinations=("Mixpanel",)), Source(name="app")],
     )
-    server.app.collector.__attrs_post_init__()
     forged = {"source": "app", "destinations": ["Amplitude"], "seq": 99, "warnings": [], "decisions": []}
     message = track(receivedAt="1999-01-01T00:00:00.000Z", integrations={"Amplitude": True}, **forged)
     server.post("/v1/batch", {"batch": [message], "receivedAt": "1999-01-01T00:00:00Z", **forged})
