@@ -5,10 +5,10 @@ The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.
 `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`:
 `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
 them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
-as JSON Schema, for others); `merge`, `integrations`, `sinks`; `origins` (whose request it is), `refused` (what is kept
-of what was refused) and `intake` (the order of the steps); `collector` (what people embed); the room `explanation`:
-`explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each code means), `explanation.reports`
-and `explanation.explain` (why it came out so).
+as JSON Schema, for others); `merge`, `integrations`, `sinks`, `memory` (a sink for tests); `origins` (whose request it
+is), `refused` (what is kept of what was refused) and `intake` (the order of the steps); `collector` (what people
+embed); the room `explanation`: `explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each
+code means), `explanation.reports` and `explanation.explain` (why it came out so).
 """
 
 from trackcore.collector import Collector, MessagesRejected, Receipt
@@ -30,6 +30,7 @@ from trackcore.intake import IntakeResult, receive
 from trackcore.integrations import Decision, DecisionReason, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.marks import LogChanged, Mark, Stretch
+from trackcore.memory import MemorySink
 from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
 from trackcore.origins import Origin
@@ -39,7 +40,6 @@ from trackcore.sinks import (
     Cause,
     Envelope,
     KeyLocation,
-    MemorySink,
     Outcome,
     QuarantinedRequest,
     RejectedRecord,
