@@ -20,9 +20,10 @@ ROOMS = {path.parent.name for path in CORE.glob("*/__init__.py")}
 
 # What the core may import besides itself: it has no other way to reach a clock, a file, a socket or chance.
 PURE = frozenset(
-    {"__future__", "array", "binascii", "bisect", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum"}
+    {"__future__", "array", "binascii", "bisect", "codecs", "collections", "contextlib", "dataclasses", "datetime"}
 )
-PURE |= {"functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re", "typing", "unicodedata"}
+PURE |= {"decimal", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re", "typing"}
+PURE |= {"unicodedata"}
 CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})
 IMPURE_CALLS = frozenset(
     {"now", "utcnow", "today", "time", "time_ns", "monotonic", "fromtimestamp", "localtime", "uuid1", "uuid4"}

@@ -5,10 +5,11 @@ The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.
 `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`:
 `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
 them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
-as JSON Schema, for others); `merge`, `integrations`, `sinks`, `memory` (a sink for tests); `origins` (whose request it
-is), `refused` (what is kept of what was refused) and `intake` (the order of the steps); `collector` (what people
-embed); the room `explanation`: `explanation.entries`, `explanation.rejections` and `explanation.catalog` (what each
-code means), `explanation.reports` and `explanation.explain` (why it came out so).
+as JSON Schema, for others); `merge`, `integrations`, `sinks`, `log` (what is read of what a sink stored), `memory` (a
+sink and its log, for tests); `origins` (whose request it is), `refused` (what is kept of what was refused) and `intake`
+(the order of the steps); `collector` (what people embed); the room `explanation`: `explanation.entries`,
+`explanation.rejections` and `explanation.catalog` (what each code means), `explanation.reports` and
+`explanation.explain` (why it came out so).
 """
 
 from trackcore.collector import Collector, MessagesRejected, Receipt
@@ -29,8 +30,23 @@ from trackcore.explanation.reports import MessageExplanation, QuarantineExplanat
 from trackcore.intake import IntakeResult, receive
 from trackcore.integrations import Decision, DecisionReason, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.log import (
+    PARTS,
+    Log,
+    LogSnapshot,
+    LogUnavailable,
+    Part,
+    Query,
+    SnapshotLog,
+    StoredMessage,
+    StoredPayload,
+    StoredQuarantined,
+    StoredRejected,
+    Tail,
+    Totals,
+)
 from trackcore.marks import LogChanged, Mark, Stretch
-from trackcore.memory import MemorySink
+from trackcore.memory import MemoryLog, MemorySink
 from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
 from trackcore.origins import Origin
@@ -45,8 +61,6 @@ from trackcore.sinks import (
     RejectedRecord,
     Sink,
     SinkUnavailable,
-    StoredQuarantined,
-    StoredRejected,
 )
 from trackcore.timestamps import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
 from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
@@ -63,6 +77,7 @@ from trackcore.wire.schema import any_message_schema, batch_schema, message_sche
 __all__ = [
     "CATALOG",
     "DEFAULT_LIMITS",
+    "PARTS",
     "Alias",
     "Batch",
     "Call",
@@ -85,8 +100,12 @@ __all__ = [
     "JSONObject",
     "KeyLocation",
     "Limits",
+    "Log",
     "LogChanged",
+    "LogSnapshot",
+    "LogUnavailable",
     "Mark",
+    "MemoryLog",
     "MemorySink",
     "Message",
     "MessageExplanation",
@@ -96,8 +115,10 @@ __all__ = [
     "Origin",
     "Outcome",
     "Page",
+    "Part",
     "QuarantineExplanation",
     "QuarantinedRequest",
+    "Query",
     "Reason",
     "Receipt",
     "RejectedRecord",
@@ -108,12 +129,17 @@ __all__ = [
     "Screen",
     "Sink",
     "SinkUnavailable",
+    "SnapshotLog",
     "Source",
     "SourceRegistry",
+    "StoredMessage",
+    "StoredPayload",
     "StoredQuarantined",
     "StoredRejected",
     "Stretch",
+    "Tail",
     "TimeRule",
+    "Totals",
     "Track",
     "TrackcoreError",
     "WarningCode",

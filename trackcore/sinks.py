@@ -92,20 +92,6 @@ class QuarantinedRequest:
     payload: bytes
 
 
-@attrs.frozen(kw_only=True)
-class StoredRejected(RejectedRecord):
-    """A `RejectedRecord` as a log holds it, under its number."""
-
-    seq: int
-
-
-@attrs.frozen(kw_only=True)
-class StoredQuarantined(QuarantinedRequest):
-    """A `QuarantinedRequest` as a log holds it, under its number."""
-
-    seq: int
-
-
 class Outcome(StrEnum):
     """What became of one message."""
 

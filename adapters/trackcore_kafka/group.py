@@ -23,13 +23,14 @@ import attrs
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from trackcore import StoredPayload
 from trackcore_kafka.cluster import KafkaCluster, explain
 from trackcore_kafka.duplicate_window import DuplicateWindow, identity
 from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
-from trackcore_kafka.log import DUPLICATE_WINDOW
+from trackcore_kafka.log import DUPLICATE_WINDOW, FOREIGN_RECORD
 from trackcore_kafka.masking import log
 from trackcore_kafka.proofs import Proof
-from trackcore_kafka.records import StoredPayload, message_identity, stored_payload
+from trackcore_kafka.records import message_identity, offset_of, partition_of, stored_payload
 from trackcore_kafka.topics import KafkaTopics
 
 _SECONDS = 10.0
@@ -121,7 +122,7 @@ class KafkaGroupReader:
                 break
         if self._trouble is not None and not given:
             self._recover()
-        return [stored for share, stored in given if self._shares.get(stored.partition) is share]
+        return [stored for share, stored in given if self._shares.get(partition_of(stored.seq)) is share]
 
     def rest(self) -> None:
         """Stay a member without taking messages: for who must wait before it can go on with what it has.
@@ -148,11 +149,11 @@ class KafkaGroupReader:
         """
         self._cluster.check_is_own(self._consumer)
         last: dict[int, StoredPayload] = {}
-        for stored in sorted(done, key=lambda stored: stored.offset):
-            if stored.partition in self._shares:
-                last[stored.partition] = stored
+        for stored in sorted(done, key=lambda stored: stored.seq):
+            if partition_of(stored.seq) in self._shares:
+                last[partition_of(stored.seq)] = stored
         offsets = [
-            TopicPartition(self._topic, number, self._passed(number, stored.offset + 1), str(Proof.of(stored)))
+            TopicPartition(self._topic, number, self._passed(number, offset_of(stored.seq) + 1), str(Proof.of(stored)))
             for number, stored in last.items()
         ]
         if not offsets:
@@ -251,7 +252,7 @@ class KafkaGroupReader:
                 return None
             stored = stored_payload(found)
         except (KeyError, ValueError, msgspec.DecodeError):
-            log.warning("record %d-%d of topic %s is none of ours; it is passed over", number, offset, self._topic)
+            log.warning(FOREIGN_RECORD, number, offset, self._topic)
             return None
         share.given = offset + 1
         return stored

@@ -14,42 +14,21 @@ gives up the interpreter's lock, and takes it from the threads that store messag
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import attrs
 import msgspec
 
+from trackcore import PARTS, Part, Query, StoredMessage
+from trackcore.log import EVERYTHING
 from trackcore_sqlite import ids
-from trackcore_sqlite.log import (
-    DUPLICATES,
-    MESSAGES,
-    QUARANTINED,
-    REJECTED,
-    StoredMessage,
-    read_message,
-    read_quarantined,
-    read_rejected,
-)
 from trackcore_sqlite.pool import ReaderPool
+from trackcore_sqlite.queries import MESSAGES, READ, SELECT, WITH_SOURCE, read_message, where
 from trackcore_sqlite.times import from_milliseconds, milliseconds
-
-Part: TypeAlias = Literal["messages", "duplicates", "rejected", "quarantine"]
-PARTS: tuple[Part, ...] = ("messages", "duplicates", "rejected", "quarantine")
-
-
-@attrs.frozen(kw_only=True)
-class Filter:
-    """What is looked for; None is everything.  `text` is looked for in the payload, to the letter."""
-
-    source: str | None = None
-    call: str | None = None
-    user: str | None = None
-    code: str | None = None
-    text: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -141,33 +120,31 @@ class SqliteBrowser:
             limits = connection.execute(_LIMITS, (stretch,)).fetchone()
         return limits is not None and all(ends[part] <= limit for part, limit in zip(PARTS, limits, strict=True))
 
-    def listed(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> SeqRange:
-        """Do as `between` does; messages and duplicates are `Listed`, of others a large payload is not read."""
+    def listed(self, part: Part, query: Query = EVERYTHING, *, after: int, to: int) -> SeqRange:
+        """Do what `between` does; messages and duplicates are `Listed`, and a large payload of others is not read."""
         if part not in _LISTED:
-            return self._between(part, _SELECT[part].replace("payload", _SMALL_PAYLOAD), after, to, wanted, limit)
-        conditions, values = _conditions(part, wanted)
-        query = _LISTED[part].format(f"WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?")
+            return self._between(SELECT[part].replace("payload", _SMALL_PAYLOAD), part, query, after, to)
+        condition, values = where(part, query, after=after, last=to)
+        sql = _LISTED[part].format(f"{condition} ORDER BY seq DESC LIMIT ?")
         with self._open() as connection:
-            (found,) = connection.execute(query, (after, to, *values, limit)).fetchone()
+            (found,) = connection.execute(sql, (*values, _limit(query))).fetchone()
         rows = [Listed._make((*row[:3], from_milliseconds(row[3]), *row[4:])) for row in msgspec.json.decode(found)]
-        return SeqRange(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
+        return _range(rows, query, after)
 
-    def between(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> SeqRange:
-        """Look at the rows of a part with `after < seq <= to`, newest first, and give up to `limit` that are wanted."""
-        return self._between(part, _SELECT[part], after, to, wanted, limit)
+    def between(self, part: Part, query: Query = EVERYTHING, *, after: int, to: int) -> SeqRange:
+        """Read the rows of a part that match with `after < seq <= to`, newest first, as many as the limit allows."""
+        return self._between(SELECT[part], part, query, after, to)
 
-    def _between(  # noqa: PLR0917
-        self, part: Part, select: str, after: int, to: int, wanted: Filter, limit: int
-    ) -> SeqRange:
-        conditions, values = _conditions(part, wanted)
-        query = f"{select} WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?"
+    def _between(self, select: str, part: Part, query: Query, after: int, to: int) -> SeqRange:
+        condition, values = where(part, query, after=after, last=to)
+        sql = f"{select} {condition} ORDER BY seq DESC LIMIT ?"
         with self._open() as connection:
-            rows = list(map(_READ[part], connection.execute(query, (after, to, *values, limit))))
-        return SeqRange(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
+            rows = list(map(READ[part], connection.execute(sql, (*values, _limit(query)))))
+        return _range(rows, query, after)
 
     def one(self, part: Part, seq: int) -> Any:
         """Give a row of a part by its sequence number, None where there is none."""
-        return next(iter(self.between(part, after=seq - 1, to=seq, wanted=Filter(), limit=1).rows), None)
+        return next(iter(self.between(part, after=seq - 1, to=seq).rows), None)
 
     def payload(self, part: Literal["messages", "duplicates"], seq: int) -> bytes | None:
         """Give the text of a message as it is stored, None where there is none."""
@@ -186,7 +163,7 @@ class SqliteBrowser:
     def seq_of(self, source: str, message_id: str) -> int | None:
         """Find the sequence number of a message by what makes it unique."""
         query = f"""
-            SELECT seq FROM messages {_WITH_SOURCE}
+            SELECT seq FROM messages {WITH_SOURCE}
             WHERE name = :source AND messages.message_id = :message_id AND seq IN ({_SEQS_OF_ID})
         """
         with self._open() as connection:
@@ -271,6 +248,14 @@ class SqliteBrowser:
             yield kept.connection
 
 
+def _limit(query: Query) -> int:
+    return -1 if query.limit is None else query.limit
+
+
+def _range(rows: Sequence[Any], query: Query, after: int) -> SeqRange:
+    return SeqRange(rows=rows, reached=rows[-1].seq if rows and len(rows) == query.limit else after + 1)
+
+
 def spread(after: int, to: int, most: int) -> list[int]:
     """Give up to `most` sequence numbers with `after < seq <= to`, spread evenly."""
     count = to - after
@@ -298,7 +283,6 @@ _MAX_KEPT = 4
 _SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, :message_id) FROM sources")
 """The messages whose id this may be, of whatever source."""
 
-_WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _LAST: Mapping[Part, str] = {
     part: f"coalesce((SELECT max(seq) FROM {part}), ({given_out}), 0)"
     for part, given_out in {
@@ -319,12 +303,6 @@ _LIMITS = f"""
 """How far a log had come when a stretch ended, or has come by now if it is the newest."""
 
 _FIRST = f"SELECT coalesce((SELECT min(seq) FROM messages), {_LAST['messages']} + 1)"
-_SELECT: Mapping[Part, str] = {
-    "messages": MESSAGES,
-    "duplicates": DUPLICATES,
-    "rejected": REJECTED,
-    "quarantine": QUARANTINED,
-}
 _SMALL_PAYLOAD = "iif(length(payload) <= 40000, payload, x'') AS payload"
 """A whole request may be refused, which is too much to look into for a row of a list."""
 _LISTED: Mapping[Part, str] = {
@@ -332,7 +310,7 @@ _LISTED: Mapping[Part, str] = {
         SELECT json_group_array(json(row)) FROM (
             SELECT json_array(seq, name, call, received_at, coalesce(user_id, anonymous_id), cautions,
                 CAST(payload AS TEXT)) AS row
-            FROM {part} {_WITH_SOURCE} {{}}
+            FROM {part} {WITH_SOURCE} {{}}
         )
     """
     for part in ("messages", "duplicates")
@@ -341,7 +319,7 @@ _SAMPLED = f"""
     SELECT json_group_array(json_array(seq, name, received_at,
         iif(found_by IS NOT 'file' AND seq IN (SELECT value FROM json_each(?)),
             json_extract(CAST(payload AS TEXT), '$.sentAt'), NULL)))
-    FROM messages {_WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))
+    FROM messages {WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))
 """
 _REJECTED_CODES = """
     SELECT json_group_array(json_array(seq, received_at, code)) FROM (
@@ -362,36 +340,3 @@ _BISECT = f"""
         SELECT low FROM bisected WHERE low >= high
     )) FROM json_each(:times) AS time
 """
-
-
-def _conditions(part: Part, wanted: Filter) -> tuple[str, list[str]]:
-    """Give the conditions of a filter.  One that a part has no column for is looked for in its payload."""
-    in_payload = "instr(payload, CAST(? AS BLOB)) > 0"
-    columns = _CONDITIONS[part]
-    asked = {name: value for name, value in attrs.asdict(wanted).items() if value is not None}
-    conditions = [f" AND {columns.get(name, in_payload)}" for name in asked]
-    return "".join(conditions), list(asked.values())
-
-
-_NOTHING = "? IS NULL"
-_OF_SOURCE = "source_id = (SELECT id FROM sources WHERE name = ?)"
-_OF_MESSAGES = {
-    "source": _OF_SOURCE,
-    "call": "call = ?",
-    "user": "? IN (user_id, anonymous_id)",
-    "code": "instr(cautions, '\"' || ? || '\"') > 0",
-}
-_CONDITIONS: Mapping[Part, Mapping[str, str]] = {
-    "messages": _OF_MESSAGES,
-    "duplicates": _OF_MESSAGES,
-    "rejected": {"source": _OF_SOURCE, "code": "code = ?"},
-    "quarantine": {"source": _NOTHING, "code": "? = 'unknown_source'"},
-}
-
-
-_READ: Mapping[Part, Callable[[tuple[Any, ...]], Any]] = {
-    "messages": read_message,
-    "duplicates": read_message,
-    "rejected": read_rejected,
-    "quarantine": read_quarantined,
-}

@@ -19,13 +19,12 @@ from pathlib import Path
 import attrs
 from trackcore_sqlitefile import SharedConnection
 
+from trackcore import PARTS
 from trackcore_sqlite import ids
 from trackcore_sqlite.sink import unavailable
 from trackcore_sqlite.stretches import check_schema, schema_of
 from trackcore_sqlite.tables import open_to_tidy
 from trackcore_sqlite.times import milliseconds
-
-PARTS = ("messages", "duplicates", "rejected", "quarantine")
 
 _STEP_SECONDS = 0.02
 """How long a step should hold the file: well below the 100 ms that a writer may be kept waiting."""

@@ -9,9 +9,8 @@ from typing import Any
 from sdk.cases import VISITOR, Case
 from sdk.sdks import IDS, Sdk
 from sdk.servers import DESTINATIONS, WRITE_KEY
-from trackcore_sqlite import StoredMessage
 
-from trackcore import JSONObject
+from trackcore import JSONObject, StoredMessage
 
 # What the server itself sets on every message that has a time and a sentAt.
 SET_BY_SERVER = frozenset({"type", "messageId", "timestamp", "originalTimestamp", "receivedAt", "sentAt"})

@@ -19,7 +19,6 @@ import msgspec
 import pytest
 from trackcore_debugger import OneTimeToken, SessionAuth
 from trackcore_debugger.auth import COOKIE, SESSION_SECONDS
-from trackcore_debugger.reader import Wanted
 from trackcore_server import create_app, parse_configuration
 from trackcore_server.app import _reader, create_collector
 from trackcore_server.config.configuration import ConfigurationError, rebase
@@ -37,6 +36,7 @@ from trackcore import (
     MessageWarning,
     Outcome,
     QuarantinedRequest,
+    Query,
     RejectedRecord,
     SinkUnavailable,
     WarningCode,
@@ -703,7 +703,7 @@ def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
     rows: list[Any] = []
     is_end = False
     while not is_end:
-        found = reader.older(cursors, Wanted(text='"number":3}'))
+        found = reader.older(cursors, Query(text='"number":3}'))
         rows += found.rows
         cursors, is_end, answers = dict(found.cursors), found.is_end, answers + 1
     assert answers == 20

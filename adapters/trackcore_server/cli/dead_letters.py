@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,9 +19,8 @@ from trackcore_server.cli._output import ON_TERMINAL, Column, is_terminal, make_
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.kafka_queue import place_at
 from trackcore_server.delivery.service import delivery_lock, open_state
+from trackcore_server.storage.logs import place_of
 
 _PAGE = 1_000
 
@@ -69,8 +69,7 @@ def dead_letters(
             count = state.retry_dead_letters(destination, datetime.now(UTC))
             click.echo(f"{count:,} will be sent once more{when_delivered(configuration)}", err=True)
         else:
-            is_kafka = isinstance(configuration.log, KafkaLogSettings)
-            _list(state, destination, limit, output_format, place_at if is_kafka else None)
+            _list(state, destination, limit, output_format, partial(place_of, configuration))
 
 
 def check_destination(name: str | None, configuration: Configuration, state: State) -> None:
@@ -92,7 +91,7 @@ def _list(
     destination: str | None,
     limit: int | None,
     output_format: str | None,
-    place: Callable[[int], str] | None,
+    place: Callable[[int], int | str],
 ) -> None:
     if limit is None and is_terminal():
         limit = ON_TERMINAL
@@ -109,15 +108,14 @@ def _all(state: State, destination: str | None) -> Iterator[DeadLetter]:
         after = page[-1].id
 
 
-def _record(letter: DeadLetter, place: Callable[[int], str] | None) -> JSONObject:
-    position = letter.message.position
+def _record(letter: DeadLetter, place: Callable[[int], int | str]) -> JSONObject:
     return {
         "id": letter.id,
         "destination": letter.destination,
         "diedAt": format_timestamp(letter.died_at),
         "reason": letter.reason,
         "isRetried": letter.retried_at is not None,
-        "seq": position if place is None else place(position),
+        "seq": place(letter.message.position),
         "source": letter.message.source,
         "message": msgspec.json.decode(letter.message.payload),
     }

@@ -77,7 +77,10 @@ def _backlog_in(configuration: Configuration) -> Backlog:
     log, settings = open_log(configuration), configuration.log
     if isinstance(log, SqliteLog):
         return partial(_backlog_in_file, log, log_feed(configuration))
+    from trackcore_kafka import KafkaLog  # noqa: PLC0415 - needs Kafka's client
+
     assert isinstance(settings, KafkaLogSettings)
+    assert isinstance(log, KafkaLog)
     return lambda name, _: _Backlog(waiting=log.behind(group_of(settings, name)))
 
 

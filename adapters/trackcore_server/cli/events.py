@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -12,14 +11,14 @@ from typing import Any, get_args
 import click
 from trackcore_sqlite import SqliteBrowser
 
-from trackcore import Call, JSONObject, StoredQuarantined
+from trackcore import Call, JSONObject, Log, Query
 from trackcore_server.cli._options import listing_options, location_options
 from trackcore_server.cli._output import ON_TERMINAL, Column, is_terminal, make_writer
 from trackcore_server.cli._retry import retry
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.json_lines import event_record, quarantined_record, rejected_record
-from trackcore_server.storage.logs import Log, open_log
+from trackcore_server.storage.logs import open_log, place_of
 
 POLL_SECONDS = 0.5
 """How often `--follow` looks for new messages."""
@@ -71,11 +70,11 @@ def events(
     explainer = Explainer(deployment.configuration) if explain else None
     writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
 
-    tail = log.tail(source=source, call=call, user=user, since=since, limit=_limit(limit))
+    tail = log.tail(Query(source=source, call=call, user=user, since=since, limit=_limit(limit)))
 
     def show() -> None:
         for stored in tail.read():
-            record = event_record(stored)
+            record = event_record(stored, place_of(deployment.configuration, stored.seq))
             writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
         writer.flush()
 
@@ -137,8 +136,8 @@ def rejected(
             record = SqliteBrowser(configuration.log_path).one("quarantine" if quarantine else "rejected", seq)
             return [] if record is None else [record]
         if quarantine:
-            return _newest(_received_since(log.quarantined(), since), limit)
-        return log.rejected(source=source, code=code, since=since, limit=limit)
+            return log.quarantined(Query(since=since, limit=limit))
+        return log.rejected(Query(source=source, code=code, since=since, limit=limit))
 
     found = find(limit if again else _limit(limit))
     if again:
@@ -156,14 +155,6 @@ def rejected(
 
 def _limit(limit: int | None) -> int | None:
     return ON_TERMINAL if limit is None and is_terminal() else limit
-
-
-def _received_since(requests: Iterator[StoredQuarantined], since: datetime | None) -> Iterator[StoredQuarantined]:
-    return (request for request in requests if since is None or request.received_at >= since)
-
-
-def _newest(requests: Iterator[StoredQuarantined], limit: int | None) -> Iterable[StoredQuarantined]:
-    return requests if limit is None else deque(requests, maxlen=limit)
 
 
 def _tell_dropped(log: Log, *, quarantine: bool) -> None:

@@ -14,9 +14,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 from trackcore_delivery import visible
-from trackcore_sqlite import GroupCount, SqliteBrowser, StoredMessage, spread
+from trackcore_sqlite import GroupCount, SqliteBrowser, spread
 
-from trackcore import JSONObject, KeyLocation, format_timestamp
+from trackcore import JSONObject, KeyLocation, StoredMessage, format_timestamp
 from trackcore.explanation.explain import duration_text, explain_time
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.cli._options import location_options, read_since

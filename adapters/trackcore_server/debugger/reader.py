@@ -14,10 +14,11 @@ from typing import Any, cast
 
 import attrs
 import msgspec
-from trackcore_debugger import Cursors, Listing, Wanted
-from trackcore_sqlite import Filter, Head, Part, SqliteBrowser
+from trackcore_debugger import Cursors, Listing
+from trackcore_sqlite import Head, SqliteBrowser
 
-from trackcore import CATALOG, JSONObject, SinkUnavailable, format_timestamp
+from trackcore import CATALOG, PARTS, JSONObject, Part, Query, SinkUnavailable, format_timestamp
+from trackcore.log import EVERYTHING
 from trackcore.masking import mask_write_keys
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.deadline import Deadline
@@ -98,17 +99,19 @@ class LogReader:
             "codes": {code: entry.title for code, entry in CATALOG.items()},
         }
 
-    def newer(self, cursors: Cursors, wanted: Wanted, log: str = "") -> Listing:
+    def newer(
+        self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS, log: str = ""
+    ) -> Listing:
         """See `trackcore_debugger.Reader.newer`."""
-        if _is_filtered(wanted):
-            return self._newer_that_are(wanted, cursors, log)
+        if query != EVERYTHING:
+            return self._newer_that_match(cursors, query, parts, log)
         newest = self._tail.newest(log)
         is_doubtful = _lie_beyond(cursors, newest.ends) or log not in {"", newest.stretch}
         if is_doubtful and self._is_another_log(cursors, log, self._log.head()):
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
-        for part in wanted.parts:
+        for part in parts:
             fresh = [row for row in newest.rows[part] if row.seq > cursors[part]]
             rows.extend(reversed(fresh))
             skipped += max(newest.ends[part] - cursors[part] - len(fresh), 0)
@@ -116,10 +119,10 @@ class LogReader:
         further = {part: max(end, cursors[part]) for part, end in newest.ends.items()}
         return Listing(rows=_newest_first(rows), cursors=further, skipped=skipped, log=newest.stretch)
 
-    def older(self, cursors: Cursors, wanted: Wanted) -> Listing:
+    def older(self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS) -> Listing:
         """See `trackcore_debugger.Reader.older`."""
         budget = self._budget()
-        looks = [self._look(cast("Part", part), cursors[part], wanted, budget) for part in wanted.parts]
+        looks = [self._look(part, cursors[part], query, budget) for part in parts]
         floor = max((look.floor for look in looks if look.floor is not None), default=None)
         rows: list[TailRow] = []
         next_cursors = dict(cursors)
@@ -140,12 +143,12 @@ class LogReader:
         if is_number:
             seqs.append(int(message_id))
         unique = dict.fromkeys(seqs)
-        found = (self._log.listed("messages", after=seq - 1, to=seq, wanted=Filter(), limit=1).rows for seq in unique)
+        found = (self._log.listed("messages", after=seq - 1, to=seq).rows for seq in unique)
         return [ROWS["messages"](row) for rows in found for row in rows]
 
-    def detail(self, part: str, seq: int) -> JSONObject | None:
+    def detail(self, part: Part, seq: int) -> JSONObject | None:
         """See `trackcore_debugger.Reader.detail`."""
-        record = self._log.one(cast("Part", part), seq)
+        record = self._log.one(part, seq)
         if record is None:
             return None
         if part == "messages":
@@ -163,11 +166,11 @@ class LogReader:
         """See `trackcore_debugger.Reader.charts`."""
         return self._charts.of_last(seconds)
 
-    def repair(self, part: str, seq: int) -> JSONObject | None:
+    def repair(self, part: Part, seq: int) -> JSONObject | None:
         """See `trackcore_debugger.Reader.repair`."""
         if part not in ("rejected", "quarantine"):
             return None
-        record = self._log.one(cast("Part", part), seq)
+        record = self._log.one(part, seq)
         if record is None:
             return None
         try:
@@ -184,7 +187,7 @@ class LogReader:
             return True
         return bool(log) and not self._log.has_grown_from(log, cursors)
 
-    def _newer_that_are(self, wanted: Wanted, cursors: Cursors, log: str) -> Listing:
+    def _newer_that_match(self, cursors: Cursors, query: Query, parts: Sequence[Part], log: str) -> Listing:
         budget = self._budget()
         head = self._log.head()
         ends = head.ends
@@ -192,8 +195,8 @@ class LogReader:
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
-        for part in (cast("Part", part) for part in wanted.parts):
-            found, reached = self._search(part, cursors[part], ends[part], wanted, budget)
+        for part in parts:
+            found, reached = self._search(part, cursors[part], ends[part], query, budget)
             rows.extend(reversed(found))
             skipped += max(reached - 1 - cursors[part], 0)
         return Listing(
@@ -203,32 +206,29 @@ class LogReader:
             log=head.stretch,
         )
 
-    def _look(self, part: Part, cursor: int, wanted: Wanted, budget: Deadline) -> _Look:
-        rows, reached = self._search(part, 0, cursor - 1, wanted, budget)
+    def _look(self, part: Part, cursor: int, query: Query, budget: Deadline) -> _Look:
+        rows, reached = self._search(part, 0, cursor - 1, query, budget)
         floor = self._log.time_before(part, reached) if reached > 1 else None
         return _Look(part=part, rows=rows, reached=reached if floor else 0, floor=floor)
 
-    def _search(
-        self, part: Part, after: int, to: int, wanted: Wanted, budget: Deadline
-    ) -> tuple[Sequence[TailRow], int]:
-        """Look from `to` down to above `after`: give the rows that are wanted, newest first, and how far it came.
+    def _search(self, part: Part, after: int, to: int, query: Query, budget: Deadline) -> tuple[Sequence[TailRow], int]:
+        """Search from `to` down to above `after`; return the rows that match, newest first, and how far it came.
 
         Without a filter that is one step of `LISTED`; with one, steps until there are as many rows, `WINDOW` records
-        have been looked at, or the time is over.
+        have been examined, or the time is over.
         """
-        wanted_rows = _filter(wanted)
-        lowest = max(after, to - (WINDOW if _is_filtered(wanted) else LISTED))
+        is_filtered = query != EVERYTHING
+        lowest = max(after, to - (WINDOW if is_filtered else LISTED))
         found: list[TailRow] = []
-        least = step = STEPS[part] if _is_filtered(wanted) else LISTED
+        least = step = STEPS[part] if is_filtered else LISTED
         reached = to + 1
         while reached - 1 > lowest and len(found) < LISTED:
             quick = Deadline(_QUICK_SECONDS)
             window = self._log.listed(
                 part,
+                attrs.evolve(query, limit=LISTED - len(found)),
                 after=max(reached - 1 - step, lowest),
                 to=reached - 1,
-                wanted=wanted_rows,
-                limit=LISTED - len(found),
             )
             found.extend(tail_row(part, record) for record in window.rows)
             reached = window.reached
@@ -255,11 +255,3 @@ def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:
 def _newest_first(rows: list[TailRow]) -> list[msgspec.Raw]:
     rows.sort(key=lambda row: row.received_at)
     return [row.row for row in reversed(rows)]
-
-
-def _is_filtered(wanted: Wanted) -> bool:
-    return _filter(wanted) != Filter()
-
-
-def _filter(wanted: Wanted) -> Filter:
-    return Filter(source=wanted.source, call=wanted.call, user=wanted.user, code=wanted.code, text=wanted.text)

@@ -36,14 +36,12 @@ from trackcore_delivery import (
     State,
     Waiting,
 )
+from trackcore_kafka import offset_of, partition_of
 
-from trackcore import TrackcoreError
+from trackcore import StoredPayload, TrackcoreError
 
 if TYPE_CHECKING:
-    from trackcore_kafka import KafkaGroupReader, StoredPayload
-
-_OFFSET_BITS = 44
-"""A position is a partition and an offset in one number, of at most 63 bits."""
+    from trackcore_kafka import KafkaGroupReader
 
 _LOOKED_AT = 20_000
 """How many messages are looked at before others have their turn, where few are for the destination."""
@@ -55,16 +53,6 @@ _COMMIT_SECONDS = 5.0
 """How long what was only passed over may stay uncommitted."""
 
 _log = logging.getLogger("trackcore.delivery")
-
-
-def position_of(partition: int, offset: int) -> int:
-    """Give the position of a message in Kafka."""
-    return partition << _OFFSET_BITS | offset
-
-
-def place_at(position: int) -> str:
-    """Give the place of a message by its position, as other commands show it: `partition-offset`."""
-    return f"{position >> _OFFSET_BITS}-{position & ((1 << _OFFSET_BITS) - 1)}"
 
 
 @attrs.define(eq=False)
@@ -100,7 +88,7 @@ class ConsumerGroupQueue(DeliveryQueue):
         if self._monotonic() - self._committed_at >= _COMMIT_SECONDS:
             self._commit()
         taken, is_full = self._first(count, size)
-        waiting = [Waiting(_as_fed(stored), Place(str(stored.partition), stored.offset)) for stored in taken]
+        waiting = [Waiting(_as_fed(stored), _place(stored)) for stored in taken]
         return waiting if waiting and (is_full or self._wait.is_over(waiting[0], now)) else ()
 
     def ends(self) -> Mapping[str, int]:
@@ -117,8 +105,8 @@ class ConsumerGroupQueue(DeliveryQueue):
         self._state.settle(self._destination.name, settled)
         count = len(settled.messages)
         done, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._uncommitted |= {stored.partition: stored for stored in done}
-        self._pass(stored.partition for stored in done)
+        self._uncommitted |= {partition_of(stored.seq): stored for stored in done}
+        self._pass(partition_of(stored.seq) for stored in done)
         self._commit()
 
     def rest(self, now: datetime) -> None:
@@ -159,8 +147,8 @@ class ConsumerGroupQueue(DeliveryQueue):
     def _add(self, found: Sequence[StoredPayload]) -> None:
         name = self._destination.name
         self._waiting += [stored for stored in found if name in stored.destinations]
-        self._seen |= {stored.partition: stored._replace(payload=b"") for stored in found}
-        self._pass({stored.partition for stored in found})
+        self._seen |= {partition_of(stored.seq): stored._replace(payload=b"") for stored in found}
+        self._pass({partition_of(stored.seq) for stored in found})
 
     def _let_go(self) -> None:
         """Forget what belongs to partitions that have gone, or that went and came again."""
@@ -169,7 +157,7 @@ class ConsumerGroupQueue(DeliveryQueue):
         if turns == self._turns:
             return
         kept = {number for number, turn in turns.items() if self._turns.get(number) == turn}
-        self._waiting = [stored for stored in self._waiting if stored.partition in kept]
+        self._waiting = [stored for stored in self._waiting if partition_of(stored.seq) in kept]
         for marks in (self._seen, self._uncommitted):
             for number in marks.keys() - kept:
                 del marks[number]
@@ -178,7 +166,7 @@ class ConsumerGroupQueue(DeliveryQueue):
 
     def _pass(self, partitions: Iterable[int]) -> None:
         """Go on to the last message that was seen in partitions of which nothing waits."""
-        waiting = Counter(stored.partition for stored in self._waiting)
+        waiting = Counter(partition_of(stored.seq) for stored in self._waiting)
         self._uncommitted |= {number: self._seen[number] for number in partitions if not waiting[number]}
 
     def _commit(self) -> None:
@@ -206,9 +194,13 @@ class ConsumerGroupQueue(DeliveryQueue):
         return self._waiting[:count], len(self._waiting) >= count
 
 
+def _place(stored: StoredPayload) -> Place:
+    return Place(str(partition_of(stored.seq)), offset_of(stored.seq))
+
+
 def _as_fed(stored: StoredPayload) -> FedMessage:
     return FedMessage(
-        position_of(stored.partition, stored.offset),
+        stored.seq,
         stored.source,
         stored.user or "",
         stored.call,

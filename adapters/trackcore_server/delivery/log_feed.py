@@ -9,9 +9,20 @@ from datetime import timedelta
 import attrs
 import msgspec
 from trackcore_delivery import FedMessage, FeedUnavailable, Page, Selection
-from trackcore_sqlite import Snapshot, SqliteLog, StoredPayload, UnusableLog
 
-from trackcore import Destination, JSONObject, Mark, Resolver, Source, parse_timestamp
+from trackcore import (
+    Destination,
+    JSONObject,
+    LogSnapshot,
+    LogUnavailable,
+    Mark,
+    Query,
+    Resolver,
+    SnapshotLog,
+    Source,
+    StoredPayload,
+    parse_timestamp,
+)
 
 _SPAN = 20_000
 """How many messages are looked at for one page: a bound on the time of a read that finds little."""
@@ -32,7 +43,7 @@ _routed = msgspec.json.Decoder(_Routed)
 class LogFeed:
     """Reads a log.  Sources and destinations are those of today's configuration: replays are chosen by it."""
 
-    _log: SqliteLog
+    _log: SnapshotLog
     _resolvers: Mapping[str, Resolver]
     _others: Resolver
 
@@ -79,28 +90,21 @@ class LogFeed:
             return snapshot.mark(mark.position)
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Snapshot]:
+    def _snapshot(self) -> Iterator[LogSnapshot]:
         try:
             with self._log.snapshot() as snapshot:
                 yield snapshot
-        except UnusableLog as error:
+        except LogUnavailable as error:
             raise FeedUnavailable(detail=str(error)) from error
 
     def _found(
-        self, snapshot: Snapshot, destination: str, after: int, last: int, selection: Selection | None
+        self, snapshot: LogSnapshot, destination: str, after: int, last: int, selection: Selection | None
     ) -> Generator[StoredPayload, None, None]:
         if selection is None:
-            yield from snapshot.payloads(after=after, last=last, destination=destination)
+            yield from snapshot.payloads(Query(destination=destination), after=after, last=last)
             return
-        past = snapshot.payloads(
-            after=after,
-            last=last,
-            call=selection.call,
-            user=selection.user,
-            since=selection.since,
-            until=selection.until,
-        )
-        for stored in past:
+        past = Query(call=selection.call, user=selection.user, since=selection.since, until=selection.until)
+        for stored in snapshot.payloads(past, after=after, last=last):
             if self._goes_to(destination, stored):
                 yield stored
 
@@ -111,7 +115,7 @@ class LogFeed:
         return destination in resolver.resolve(routed.integrations).names_at_age(age)
 
 
-def make_feed(log: SqliteLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
+def make_feed(log: SnapshotLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
     """Make the feed of a log."""
     resolvers = {
         source.name: Resolver(
@@ -139,7 +143,7 @@ def _as_fed(stored: StoredPayload) -> FedMessage:
     return FedMessage(
         stored.seq,
         stored.source,
-        stored.user_id or stored.anonymous_id or "",
+        stored.user or "",
         stored.call,
         stored.message_id,
         stored.received_at,

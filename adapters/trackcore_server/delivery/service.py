@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trackcore_delivery import (
     DeliveredDestination,
@@ -34,7 +35,6 @@ from trackcore_sqlite import SqliteLog
 
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue
 from trackcore_server.delivery.log_feed import LogFeed, make_feed
 from trackcore_server.process.signals import StopFlag, ignore_stops
 from trackcore_server.storage.logs import join_group
@@ -44,6 +44,9 @@ GRACEFUL_SECONDS = 10
 
 _LOOK_SECONDS = 1.0
 """How often one that stands by looks whether the owner is gone."""
+
+if TYPE_CHECKING:
+    from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -149,6 +152,8 @@ class DeliveryRun:
         log = self._configuration.log
         if not isinstance(log, KafkaLogSettings):
             return make_queues(destination, log_feed(self._configuration), state)
+        from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue  # noqa: PLC0415 - needs Kafka's client
+
         begin_at_end = destination.start == NEWEST
         join = partial(join_group, log, self._configuration.limits, destination.name, begin_at_end=begin_at_end)
         lane = ConsumerGroupQueue(destination, state, join)

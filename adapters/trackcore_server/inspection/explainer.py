@@ -20,6 +20,7 @@ from trackcore import (
     Resolver,
     Source,
     SourceRegistry,
+    StoredMessage,
     StoredQuarantined,
     StoredRejected,
     WriteKey,
@@ -36,7 +37,6 @@ from trackcore.wire.request import hint_of_write_key, parse_request
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.files.documents import Document
 from trackcore_server.files.validation import read_request
-from trackcore_server.storage.logs import StoredMessage
 
 NEW_ID = "(made by the server)"
 

@@ -8,28 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from trackcore_delivery import UnusableSecret
 from trackcore_sqlite import SqliteLog, SqliteSink
 
-from trackcore import Limits, Sink
+from trackcore import Limits, Log, Sink
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, as_secret, is_named
 
 if TYPE_CHECKING:
-    import trackcore_kafka as kafka
-    import trackcore_sqlite as sqlite
-    from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaTopics
+    from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaTopics
 
 _RECORD_BYTES = 1 << 20
 _OVERHEAD_BYTES = 1 << 16
 """What a record may hold beside the text of a request: headers, key and Kafka's own."""
-
-
-Log: TypeAlias = "SqliteLog | KafkaLog"
-StoredMessage: TypeAlias = "sqlite.StoredMessage | kafka.StoredMessage"
-"""`seq` is its number; in Kafka it is text, its place: `partition-offset`."""
 
 
 class ClosableSink(Sink, Protocol):
@@ -69,6 +62,15 @@ def make_sink(configuration: Configuration) -> ClosableSink:
 
         timeout = log.timeout.total_seconds()
         return KafkaSink(_cluster(log), _topics(log, configuration.limits), timeout=timeout)
+
+
+def place_of(configuration: Configuration, seq: int) -> int | str:
+    """Return the number of a message as people read it: in Kafka its place, `partition-offset`."""
+    if not isinstance(configuration.log, KafkaLogSettings):
+        return seq
+    from trackcore_kafka import place_of  # noqa: PLC0415 - see the module
+
+    return place_of(seq)
 
 
 def group_of(log: KafkaLogSettings, destination: str) -> str:
