@@ -13,6 +13,7 @@ from trackcore_delivery.kinds.file import FileDestination
 from trackcore_delivery.kinds.segment import SegmentDestination
 from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
+from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
 from trackcore_delivery.patience import Place
 from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
@@ -39,6 +40,7 @@ __all__ = [
     "FeedUnavailable",
     "FileDestination",
     "HeldUser",
+    "LogFeed",
     "MessageRefused",
     "MissingSecret",
     "Page",
@@ -59,6 +61,8 @@ __all__ = [
     "Waiting",
     "WebhookDestination",
     "check_places",
+    "fed_message",
+    "make_feed",
     "make_queues",
     "visible",
 ]

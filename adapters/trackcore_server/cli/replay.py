@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
-from trackcore_delivery import Replay, Selection, State
+from trackcore_delivery import LogFeed, Replay, Selection, State
 
 from trackcore import Call
 from trackcore_server.cli._options import location_options, read_since
@@ -18,7 +18,6 @@ from trackcore_server.cli.dead_letters import when_delivered
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.delivery.log_feed import LogFeed
 from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
 
 _LOOK_SECONDS = 0.2

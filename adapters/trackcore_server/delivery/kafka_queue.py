@@ -30,11 +30,11 @@ from trackcore_delivery import (
     DeliveredDestination,
     DeliveryQueue,
     DeliveryResult,
-    FedMessage,
     FeedUnavailable,
     Place,
     State,
     Waiting,
+    fed_message,
 )
 from trackcore_kafka import offset_of, partition_of
 
@@ -88,7 +88,7 @@ class ConsumerGroupQueue(DeliveryQueue):
         if self._monotonic() - self._committed_at >= _COMMIT_SECONDS:
             self._commit()
         taken, is_full = self._first(count, size)
-        waiting = [Waiting(_as_fed(stored), _place(stored)) for stored in taken]
+        waiting = [Waiting(fed_message(stored), _place(stored)) for stored in taken]
         return waiting if waiting and (is_full or self._wait.is_over(waiting[0], now)) else ()
 
     def ends(self) -> Mapping[str, int]:
@@ -196,15 +196,3 @@ class ConsumerGroupQueue(DeliveryQueue):
 
 def _place(stored: StoredPayload) -> Place:
     return Place(str(partition_of(stored.seq)), offset_of(stored.seq))
-
-
-def _as_fed(stored: StoredPayload) -> FedMessage:
-    return FedMessage(
-        stored.seq,
-        stored.source,
-        stored.user or "",
-        stored.call,
-        stored.message_id,
-        stored.received_at,
-        stored.payload,
-    )

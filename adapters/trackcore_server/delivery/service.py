@@ -22,12 +22,14 @@ from trackcore_delivery import (
     Delivery,
     DeliveryLock,
     DeliveryQueue,
+    LogFeed,
     RetryQueue,
     SamePlace,
     SenderContext,
     State,
     UnusableSecret,
     check_places,
+    make_feed,
     make_queues,
 )
 from trackcore_delivery.destination import NEWEST
@@ -35,7 +37,6 @@ from trackcore_sqlite import SqliteLog
 
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.log_feed import LogFeed, make_feed
 from trackcore_server.process.signals import StopFlag, ignore_stops
 from trackcore_server.storage.logs import join_group
 

@@ -1,4 +1,4 @@
-"""The embedded log as a feed for delivery."""
+"""A log as a feed for delivery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import attrs
 import msgspec
-from trackcore_delivery import FedMessage, FeedUnavailable, Page, Selection
 
 from trackcore import (
     Destination,
@@ -23,13 +22,14 @@ from trackcore import (
     StoredPayload,
     parse_timestamp,
 )
+from trackcore_delivery.feed import FedMessage, FeedUnavailable, Page, Selection
 
 _SPAN = 20_000
-"""How many messages are looked at for one page: a bound on the time of a read that finds little."""
+"""How many messages are examined for one page: a bound on the time of a read that finds little."""
 
 
 class _Routed(msgspec.Struct, rename="camel"):
-    """What of a stored message decides where it goes."""
+    """The fields of a stored message that decide where it goes."""
 
     timestamp: str = ""
     received_at: str = ""
@@ -41,7 +41,7 @@ _routed = msgspec.json.Decoder(_Routed)
 
 @attrs.frozen
 class LogFeed:
-    """Reads a log.  Sources and destinations are those of today's configuration: replays are chosen by it."""
+    """Reads a log.  A replay selects messages by the sources and destinations of today's configuration."""
 
     _log: SnapshotLog
     _resolvers: Mapping[str, Resolver]
@@ -116,7 +116,7 @@ class LogFeed:
 
 
 def make_feed(log: SnapshotLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
-    """Make the feed of a log."""
+    """Build the feed of a log."""
     resolvers = {
         source.name: Resolver(
             destination
@@ -135,11 +135,12 @@ def _first_of(found: Iterator[StoredPayload], last: int, *, count: int, size: in
         total += len(stored.payload) + 1
         if len(messages) == count or (messages and total > size):
             return Page(messages, messages[-1].position, has_more=True)
-        messages.append(_as_fed(stored))
+        messages.append(fed_message(stored))
     return Page(messages, last, has_more=len(messages) == count)
 
 
-def _as_fed(stored: StoredPayload) -> FedMessage:
+def fed_message(stored: StoredPayload) -> FedMessage:
+    """Return a stored message as a feed provides it; its position is its `seq`."""
     return FedMessage(
         stored.seq,
         stored.source,
