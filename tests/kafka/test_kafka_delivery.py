@@ -22,7 +22,7 @@ from trackcore_delivery import DeliveredDestination, RetryLater, RetryQueue, Sta
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.sending import MessageRefused
 from trackcore_kafka import KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, place_of, seq_of
-from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue
+from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
 OFFSET_COMMIT = 8
 QUICK = {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 200}

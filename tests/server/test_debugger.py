@@ -25,6 +25,7 @@ from trackcore_server.config.configuration import ConfigurationError, rebase
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.debugger.deadline import Deadline
 from trackcore_server.debugger.recent import RecordingSink
+from trackcore_server.storage.backends import backend_of
 from trackcore_sqlite import SqliteSink, prune
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
@@ -696,7 +697,8 @@ def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
     sink.store([envelope(number) for number in range(2_000)])
     sink.close()
     configuration = rebase(parse_configuration(CONFIGURATION), tmp_path)
-    reader = _reader(configuration, create_collector(configuration, RecordingSink))
+    recording = RecordingSink(backend_of(configuration).make_sink())
+    reader = _reader(configuration, create_collector(configuration, recording), recording)
     reader = attrs.evolve(reader, budget=lambda: Deadline(0))
     cursors = {"messages": 2_001, "duplicates": 0, "rejected": 0, "quarantine": 0}
     answers = 0

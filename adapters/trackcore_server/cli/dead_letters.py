@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from trackcore_server.cli._output import ON_TERMINAL, Column, is_terminal, make_
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.delivery.service import delivery_lock, open_state
-from trackcore_server.storage.logs import place_of
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import delivery_lock, open_state
 
 _PAGE = 1_000
 
@@ -61,7 +60,8 @@ def dead_letters(
     if (retry or drop) and limit is not None:
         raise click.UsageError("--limit is for listing: --retry and --drop take all of them")
     configuration = find_deployment(config=config, data=data).configuration
-    with closing(open_state(configuration)) as state:
+    backend = backend_of(configuration)
+    with closing(open_state(configuration, backend)) as state:
         check_destination(destination, configuration, state)
         if drop:
             click.echo(f"{state.drop_dead_letters(destination):,} dropped", err=True)
@@ -69,7 +69,7 @@ def dead_letters(
             count = state.retry_dead_letters(destination, datetime.now(UTC))
             click.echo(f"{count:,} will be sent once more{when_delivered(configuration)}", err=True)
         else:
-            _list(state, destination, limit, output_format, partial(place_of, configuration))
+            _list(state, destination, limit, output_format, backend.place)
 
 
 def check_destination(name: str | None, configuration: Configuration, state: State) -> None:

@@ -11,7 +11,7 @@ from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.service import DeliveryRun, check_destinations, run_until_signal
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
-from trackcore_server.storage.logs import open_log
+from trackcore_server.storage.backends import backend_of
 
 _EXAMPLES = """\b
 Examples:
@@ -37,7 +37,7 @@ def deliver(context: click.Context, *, config: Path | None, data: Path | None) -
     configuration = deployment.configuration
     if not configuration.delivered:
         raise Failure(f"{deployment.file or deployment.folder}: no destination has a kind: there is nothing to deliver")
-    open_log(configuration)  # what is wrong with the settings of its client is told now
+    backend_of(configuration).open_log()  # what is wrong with the settings of its client is told now
     check_destinations(configuration, deployment.file)
     click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"State: {configuration.delivery_path}", err=True)

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import attrs
 import click
-from trackcore_delivery import DeliveredDestination, DestinationStatus, Feed, State
-from trackcore_sqlite import SqliteLog
+from trackcore_delivery import DeliveredDestination, DestinationStatus, State
 
-from trackcore import Destination, JSONObject, LogChanged, Mark, format_timestamp
+from trackcore import Destination, JSONObject, Mark, format_timestamp
 from trackcore_server.cli._options import format_option, location_options
 from trackcore_server.cli._output import Column, make_writer
-from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
-from trackcore_server.storage.log_changes import confirmed
-from trackcore_server.storage.logs import group_of, open_log
-
-
-@attrs.frozen(kw_only=True)
-class _Backlog:
-    """How many messages wait, when the first of them was received, and what is wrong with the position in the log."""
-
-    waiting: int
-    oldest: datetime | None = None
-    change: LogChanged | None = None
-
-
-Backlog: TypeAlias = Callable[[str, Mark], _Backlog]
+from trackcore_server.storage.backend import Backend
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import delivery_lock, open_state
 
 _EXAMPLES = """\b
 Examples:
@@ -61,42 +43,23 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     """
     configuration = find_deployment(config=config, data=data).configuration
     is_owned = delivery_lock(configuration).owner() is not None
-    idle = "not here" if isinstance(configuration.log, KafkaLogSettings) else "stopped"
-    backlog = _backlog_in(configuration)
+    backend = backend_of(configuration)
     writer = make_writer(output_format, _COLUMNS)
-    with closing(open_state(configuration)) as state:
+    with closing(open_state(configuration, backend)) as state:
         for destination in configuration.destinations:
-            writer.write(_record(destination, backlog, state, idle=None if is_owned else idle))
+            writer.write(_record(destination, backend, state, idle=None if is_owned else backend.idle))
     writer.flush()
     if not configuration.destinations:
         click.echo("there are no destinations in the configuration", err=True)
 
 
-def _backlog_in(configuration: Configuration) -> Backlog:
-    """Return what finds out how many messages wait for a destination behind its position."""
-    log, settings = open_log(configuration), configuration.log
-    if isinstance(log, SqliteLog):
-        return partial(_backlog_in_file, log, log_feed(configuration))
-    from trackcore_kafka import KafkaLog  # noqa: PLC0415 - needs Kafka's client
-
-    assert isinstance(settings, KafkaLogSettings)
-    assert isinstance(log, KafkaLog)
-    return lambda name, _: _Backlog(waiting=log.behind(group_of(settings, name)))
-
-
-def _backlog_in_file(log: SqliteLog, feed: Feed, name: str, mark: Mark) -> _Backlog:
-    position, change = confirmed(feed, mark)
-    waiting, oldest = log.backlog(name, after=position)
-    return _Backlog(waiting=waiting, oldest=oldest, change=change)
-
-
-def _record(destination: Destination, backlog: Backlog, state: State, *, idle: str | None) -> JSONObject:
+def _record(destination: Destination, backend: Backend, state: State, *, idle: str | None) -> JSONObject:
     record: JSONObject = {"destination": destination.name, "kind": None, "state": "not delivered"}
     if not isinstance(destination, DeliveredDestination):
         return record
     now = datetime.now(UTC)
     standing = state.standing(destination.name, now) or DestinationStatus(name=destination.name)
-    behind = backlog(destination.name, state.mark(destination.name) or Mark())
+    behind = backend.backlog(destination.name, state.mark(destination.name) or Mark())
     waiting, oldest = behind.waiting, behind.oldest
     lag = 0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1)
     log_change, log_changed_at = state.log_change(destination.name) or (None, None)

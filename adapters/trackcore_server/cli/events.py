@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from trackcore_sqlite import SqliteBrowser
 
 from trackcore import Call, JSONObject, Log, Query
 from trackcore_server.cli._options import listing_options, location_options
@@ -18,7 +17,7 @@ from trackcore_server.cli._retry import retry
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.json_lines import event_record, quarantined_record, rejected_record
-from trackcore_server.storage.logs import open_log, place_of
+from trackcore_server.storage.backends import backend_of
 
 POLL_SECONDS = 0.5
 """How often `--follow` looks for new messages."""
@@ -66,15 +65,15 @@ def events(
     number of the message; in Kafka it is text, its partition and offset: "3-1042".
     """
     deployment = find_deployment(config=config, data=data)
-    log = open_log(deployment.configuration)
+    backend = backend_of(deployment.configuration)
     explainer = Explainer(deployment.configuration) if explain else None
     writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
 
-    tail = log.tail(Query(source=source, call=call, user=user, since=since, limit=_limit(limit)))
+    tail = backend.open_log().tail(Query(source=source, call=call, user=user, since=since, limit=_limit(limit)))
 
     def show() -> None:
         for stored in tail.read():
-            record = event_record(stored, place_of(deployment.configuration, stored.seq))
+            record = event_record(stored, backend.place(stored.seq))
             writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
         writer.flush()
 
@@ -129,11 +128,12 @@ def rejected(
     if quarantine and (source or code):
         raise click.UsageError("a quarantined request has no source and no code; leave out --source and --code")
     configuration = find_deployment(config=config, data=data).configuration
-    log = open_log(configuration)
+    backend = backend_of(configuration)
+    log = backend.open_log()
 
     def find(limit: int | None) -> Iterable[Any]:
         if seq is not None:
-            record = SqliteBrowser(configuration.log_path).one("quarantine" if quarantine else "rejected", seq)
+            record = backend.browser().one("quarantine" if quarantine else "rejected", seq)
             return [] if record is None else [record]
         if quarantine:
             return log.quarantined(Query(since=since, limit=limit))
@@ -141,7 +141,7 @@ def rejected(
 
     found = find(limit if again else _limit(limit))
     if again:
-        _ = configuration.log_path  # only what the embedded log has: it says so if there is another
+        backend.require_reprocessing()
         retry(configuration, found, output_format)
         return
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)

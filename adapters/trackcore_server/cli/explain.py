@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 import click
-from trackcore_sqlite import SqliteBrowser, UnusableLog
 
-from trackcore import Call, JSONObject, RejectionExplanation
+from trackcore import Call, JSONObject, LogUnavailable, RejectionExplanation
 from trackcore.masking import mask_write_keys
 from trackcore.text.jsontext import parse_value
 from trackcore_server.cli._options import FINDINGS, Failure, location_options
@@ -26,6 +25,7 @@ from trackcore_server.inspection.json_lines import (
     quarantined_record,
     rejected_record,
 )
+from trackcore_server.storage.backends import backend_of
 
 _STDIN = "-"
 
@@ -99,7 +99,7 @@ def _write(story: JSONObject, *, is_text: bool) -> None:
 
 def _stored(deployment: Deployment, what: str, part: str | None) -> Iterator[JSONObject]:
     """Find a message in the log: by its number, else by its id."""
-    log = SqliteBrowser(deployment.configuration.log_path)
+    log = backend_of(deployment.configuration).browser()
     explainer = Explainer(deployment.configuration)
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
     if part == "rejected":
@@ -141,7 +141,7 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
     names = [known.name for known in deployment.configuration.sources]
     if source is not None and source not in names:
         raise Failure(f"there is no source {source!r}; the configuration has {', '.join(names) or 'none'}")
-    log = SqliteBrowser(deployment.configuration.log_path)
+    log = backend_of(deployment.configuration).browser()
     explainer = Explainer(deployment.configuration)
     documents = list(read_documents(sys.stdin.buffer))
     if not documents:
@@ -152,7 +152,7 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
             return None
         try:
             return log.seq_of(source_name, message_id)
-        except UnusableLog:  # there is none yet, so nothing in it
+        except LogUnavailable:  # there is none yet, so nothing in it
             return None
 
     for document in documents:

@@ -22,9 +22,9 @@ import attrs
 import click
 import msgspec
 from trackcore_delivery import visible
-from trackcore_sqlite import Head, SqliteBrowser, UnusableLog
+from trackcore_sqlite import Head
 
-from trackcore import Call, Resolver, Sink, SinkUnavailable, Source
+from trackcore import Call, LogUnavailable, Resolver, Sink, SinkUnavailable, Source
 from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, location_options
 from trackcore_server.cli._progress import ReadingProgress
 from trackcore_server.config.configuration import Configuration
@@ -33,7 +33,8 @@ from trackcore_server.config.deployment import find_deployment
 from trackcore_server.files.documents import Document
 from trackcore_server.files.importer import ImportCounts, Importer, Occurrences
 from trackcore_server.files.inputs import STDIN, ForeignEncoding, opened
-from trackcore_server.storage.logs import make_sink
+from trackcore_server.storage.backend import Browser
+from trackcore_server.storage.backends import backend_of
 
 _CHUNK_DOCUMENTS = 2_000
 _CHUNK_BYTES = 8 << 20
@@ -73,7 +74,8 @@ def import_files(
     compressed file is truncated, 2 when a file cannot be read (the others are imported) or the log not be written.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    sink = make_sink(configuration)
+    backend = backend_of(configuration)
+    sink = backend.make_sink()
     importer = Importer(
         source=(found := _source(configuration, source)),
         resolver=_resolver(configuration, found),
@@ -81,10 +83,8 @@ def import_files(
         limits=configuration.limits,
         call=call,
     )
-    notes = _Notes(
-        configuration.log_path.with_name(f"{configuration.log_path.stem}-import.json"),
-        SqliteBrowser(configuration.log_path),
-    )
+    browser = backend.browser()
+    notes = _Notes(browser.path.with_name(f"{browser.path.stem}-import.json"), browser)
     exit_code = 0
     is_whole = True
     with closing(sink):
@@ -97,7 +97,7 @@ def import_files(
                 exit_code = UNUSABLE
                 Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}").show()
             except SinkUnavailable as error:
-                told = f"{configuration.log_path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
+                told = f"{browser.path}: {error}; {_summary(importer.counts)} so far; run it again to go on"
                 raise Failure(told) from error
     click.echo(_summary(importer.counts), err=True)
     for code, count in importer.counts.rejected.most_common():
@@ -192,7 +192,7 @@ class _Notes:
     """Notes of how far files have come, in a file beside the log.  Losing one costs time, nothing else."""
 
     _path: Path
-    _log: SqliteBrowser
+    _log: Browser
 
     @staticmethod
     def key(file: Path, importer: Importer) -> str:
@@ -206,7 +206,7 @@ class _Notes:
         """Make the note that a file is done up to a line in the log that is there now, if it can be read."""
         try:
             return _Note(line, self._log.head())
-        except UnusableLog:
+        except LogUnavailable:
             return None
 
     def line(self, key: str, sink: Sink) -> int:
@@ -221,7 +221,7 @@ class _Notes:
         sink.check_ready()  # it has the log open from here on, so it finds out if that is replaced
         try:
             return note.line if self._log.has_grown_from(note.log.stretch, note.log.ends) else 0
-        except UnusableLog:
+        except LogUnavailable:
             return 0
 
     def set(self, key: str, note: _Note | None) -> None:

@@ -11,11 +11,12 @@ import attrs
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from trackcore_sqlite import CONSISTENT, SqliteLog, check_log, prune
+from trackcore_sqlite import CONSISTENT, check_log, prune
 
 from trackcore_server.cli._options import FINDINGS, location_options
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.units import parse_age
+from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.log_changes import delivered_up_to
 from trackcore_server.storage.recovery import describe, mend
 
@@ -51,9 +52,10 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
     more is stored again. To have this done all the time, set `keep` in the table [log] of the configuration.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    path = configuration.log_path
-    SqliteLog(path).totals()  # says so when there is no log: pruning must not make one
-    up_to = delivered_up_to(configuration)
+    backend = backend_of(configuration)
+    path = backend.browser().path
+    backend.require_log()  # pruning must not make one
+    up_to = delivered_up_to(configuration, backend.feed())
     deleted: Counter[str] = Counter()
     with _progress() as progress:
         task = progress.add_task("Deleting")
@@ -80,8 +82,9 @@ def check(*, config: Path | None, data: Path | None, mends: bool) -> None:
     Exit code: 0 when it is sound, 1 when it is damaged or its ids do not fit, 2 when there is none or it cannot be
     read.
     """
-    path = find_deployment(config=config, data=data).configuration.log_path
-    SqliteLog(path).totals()
+    backend = backend_of(find_deployment(config=config, data=data).configuration)
+    path = backend.browser().path
+    backend.require_log()
     with _progress() as progress:
         task = progress.add_task("Reading")
         condition = check_log(path, on_progress=lambda: progress.advance(task))

@@ -18,7 +18,8 @@ from trackcore_server.cli.dead_letters import when_delivered
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.delivery.service import delivery_lock, log_feed, open_state
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import delivery_lock, open_state
 
 _LOOK_SECONDS = 0.2
 _PAGE_MESSAGES = 5_000
@@ -68,11 +69,12 @@ def replay(
     if destination not in known:
         raise click.UsageError(f"there is no destination {destination!r} of any kind{nearest(destination, known)}")
     selection = Selection(since=since, until=until, call=call, user=user)
-    feed = log_feed(configuration)
+    backend = backend_of(configuration)
+    feed = backend.feed()
     if dry_run:
         click.echo(f"{_count(feed, destination, selection):,} messages would be sent to {destination}")
         return
-    with closing(open_state(configuration)) as state:
+    with closing(open_state(configuration, backend)) as state:
         mark = feed.mark()
         number = state.ask_for_replay(destination, selection, last=mark.position, now=datetime.now(UTC), mark=mark)
         if later := when_delivered(configuration):

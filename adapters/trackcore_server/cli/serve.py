@@ -22,7 +22,7 @@ from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore.credentials import write_key_fault
 from trackcore_server.app import DEBUGGER_PATH, ServerApp, create_app, create_collector
 from trackcore_server.cli._options import Failure, location_options, read_bind
-from trackcore_server.config.configuration import Configuration, LogSettings, ServerSettings, check_configuration
+from trackcore_server.config.configuration import Configuration, ServerSettings, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.config.units import parse_bind
@@ -31,9 +31,7 @@ from trackcore_server.hosting.exposure import find_exposed
 from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
-from trackcore_server.storage.log_changes import examine_positions
-from trackcore_server.storage.logs import make_sink
-from trackcore_server.storage.recovery import examine_log
+from trackcore_server.storage.backends import backend_of
 
 GRACEFUL_SECONDS = 10
 """How long requests in progress may take to finish once the server is told to stop."""
@@ -269,9 +267,9 @@ def _check_log(configuration: Configuration) -> None:
     A full disk is no reason not to start: the server says so to its clients, and recovers by itself.
     """
     create_collector(configuration)
-    if isinstance(configuration.log, LogSettings):
-        examine_log(configuration.log.path)
-    sink = make_sink(configuration)
+    backend = backend_of(configuration)
+    backend.prepare()
+    sink = backend.make_sink()
     location = configuration.log.location
     try:
         sink.check_ready()
@@ -281,7 +279,7 @@ def _check_log(configuration: Configuration) -> None:
         click.echo(f"{location}: {error}; nothing can be stored until there is room", err=True)
     finally:
         sink.close()  # neither SQLite nor Kafka can be taken along into the workers
-    examine_positions(configuration)
+    backend.examine_positions()
 
 
 def _check_free(bind: str) -> None:

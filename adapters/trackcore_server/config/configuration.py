@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from attrs import validators
@@ -86,10 +86,31 @@ class LogSettings:
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
 
+    has_debugger: ClassVar[bool] = True
+    """Whether the debugger can read such a log."""
+
     @property
     def location(self) -> str:
         """Where the log is, for people."""
         return str(self.path)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files on this machine that have the log."""
+        return (self.path,)
+
+    @property
+    def delivery_path(self) -> Path:
+        """The file for the state of delivery, unless another one is configured."""
+        return self.path.with_name(f"{self.path.stem}-delivery.db")
+
+    def rebased(self, base: Path) -> LogSettings:
+        """Return the settings with paths that are absolute, or relative to a folder."""
+        return attrs.evolve(self, path=base / self.path)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield the path and the detail of each fault that no single setting shows."""
+        yield from ()
 
 
 @attrs.frozen(kw_only=True)
@@ -153,23 +174,12 @@ class Configuration:
     @property
     def delivery_path(self) -> Path:
         """The file that keeps how far delivery has come, or with a log in Kafka, what has become of messages."""
-        if self.delivery.path is not None:
-            return self.delivery.path
-        if isinstance(self.log, KafkaLogSettings):
-            return Path("trackcore-delivery.db")
-        return self.log.path.with_name(f"{self.log.path.stem}-delivery.db")
+        return self.log.delivery_path if self.delivery.path is None else self.delivery.path
 
     @property
     def folder(self) -> Path:
         """What paths in the settings of destinations are relative to: the folder of the log, or of that file."""
-        return (self.delivery_path if isinstance(self.log, KafkaLogSettings) else self.log.path).parent
-
-    @property
-    def log_path(self) -> Path:
-        """The file of the embedded log.  Raises `ConfigurationError` where the log is another."""
-        if isinstance(self.log, KafkaLogSettings):
-            raise ConfigurationError(path="log.kind", detail="this needs a log of the kind 'sqlite'")
-        return self.log.path
+        return (*self.log.paths, self.delivery_path)[0].parent
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
@@ -211,19 +221,14 @@ def parse_configuration(text: str) -> Configuration:
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
     """Make paths absolute, taking them as relative to `folder`."""
     base = Path.cwd() / folder
-    log = configuration.log
-    if isinstance(log, LogSettings):
-        log = attrs.evolve(log, path=base / log.path)
-    delivery = configuration.delivery
-    if delivery.path is not None or isinstance(log, KafkaLogSettings):
-        delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
-    return attrs.evolve(configuration, log=log, delivery=delivery)
+    delivery = attrs.evolve(configuration.delivery, path=base / configuration.delivery_path)
+    return attrs.evolve(configuration, log=configuration.log.rebased(base), delivery=delivery)
 
 
 def check_configuration(configuration: Configuration) -> None:
     """Check what no single field can know.  Raises `ConfigurationError` for the first thing that is wrong."""
     wrong_destinations = _wrong_destinations(configuration.destinations)
-    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *_wrong_log(configuration)):
+    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *configuration.log.faults()):
         raise ConfigurationError(path=path, detail=detail)
 
 
@@ -252,14 +257,6 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
                 yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
-
-
-def _wrong_log(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    log = configuration.log
-    if not isinstance(log, KafkaLogSettings):
-        return
-    if log.min_insync_replicas > log.replication:
-        yield "log.min_insync_replicas", f"there are only {log.replication} replicas, by `log.replication`"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trackcore_delivery import UnusableSecret
 
-from trackcore_server.config.configuration import Configuration, ConfigurationError, LogSettings
+from trackcore_server.config.configuration import Configuration, ConfigurationError
 
 TOKEN_CHARS = 12
 """How short a token may be."""
@@ -30,7 +30,7 @@ def read_debugger_token(
     """
     if configuration.debugger.token is None:
         return None
-    if not isinstance(configuration.log, LogSettings):
+    if not configuration.log.has_debugger:
         detail = "the debugger looks into the embedded log, and the configured one is in Kafka"
         raise ConfigurationError(file=file, path="debugger.token", detail=detail)
     try:

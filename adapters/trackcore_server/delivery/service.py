@@ -15,30 +15,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trackcore_delivery import (
     DeliveredDestination,
     Delivery,
     DeliveryLock,
     DeliveryQueue,
-    LogFeed,
-    RetryQueue,
     SamePlace,
     SenderContext,
     State,
     UnusableSecret,
     check_places,
-    make_feed,
-    make_queues,
 )
-from trackcore_delivery.destination import NEWEST
-from trackcore_sqlite import SqliteLog
 
 from trackcore_server.config.configuration import Configuration, ConfigurationError
-from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.process.signals import StopFlag, ignore_stops
-from trackcore_server.storage.logs import join_group
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import delivery_lock, make_state
 
 GRACEFUL_SECONDS = 10
 """How long batches in flight may take to be settled once delivery is told to stop."""
@@ -46,32 +39,7 @@ GRACEFUL_SECONDS = 10
 _LOOK_SECONDS = 1.0
 """How often one that stands by looks whether the owner is gone."""
 
-if TYPE_CHECKING:
-    from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue
-
 _log = logging.getLogger("trackcore.delivery")
-
-
-def open_state(configuration: Configuration) -> State:
-    """Open the configured state of delivery, making it beside a log that is there.
-
-    Raises:
-        UnusableLog: there is no embedded log.
-        UnusableState: it cannot be used.
-    """
-    if not isinstance(configuration.log, KafkaLogSettings):
-        SqliteLog(configuration.log_path).last_seq()
-    return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
-
-
-def delivery_lock(configuration: Configuration) -> DeliveryLock:
-    """Give the right to deliver with the configured state, not yet taken."""
-    return DeliveryLock(configuration.delivery_path.with_suffix(".lock"))
-
-
-def log_feed(configuration: Configuration) -> LogFeed:
-    """Give the configured log as a feed."""
-    return make_feed(SqliteLog(configuration.log_path), configuration.sources, configuration.destinations)
 
 
 def check_destinations(
@@ -119,7 +87,7 @@ class DeliveryRun:
         self._configuration = configuration
         self._name = name
         self._stopping = StopFlag()
-        self._group_queues: list[ConsumerGroupQueue] = []
+        self._queues: list[DeliveryQueue] = []
 
     def stop(self) -> None:
         """Tell it to stop; may be called from a signal handler or another thread."""
@@ -130,9 +98,7 @@ class DeliveryRun:
         right = delivery_lock(self._configuration)
         if not self._own(right):
             return
-        state = State(
-            self._configuration.delivery_path, dead_letter_bytes=self._configuration.delivery.dead_letter_bytes
-        )
+        state = make_state(self._configuration)
         delivery = Delivery(
             make_queues=partial(self._make_queues, state=state),
             state=state,
@@ -142,24 +108,17 @@ class DeliveryRun:
         delivery.start()
         self._stopping.wait()
         if delivery.stop(GRACEFUL_SECONDS):
-            for lane in self._group_queues:
-                lane.close()
+            for queue in self._queues:
+                queue.close()
             state.close()
         else:
             _log.warning("stopped in the midst of a batch; it will be sent again")
         right.release()
 
     def _make_queues(self, destination: DeliveredDestination, *, state: State) -> Sequence[DeliveryQueue]:
-        log = self._configuration.log
-        if not isinstance(log, KafkaLogSettings):
-            return make_queues(destination, log_feed(self._configuration), state)
-        from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue  # noqa: PLC0415 - needs Kafka's client
-
-        begin_at_end = destination.start == NEWEST
-        join = partial(join_group, log, self._configuration.limits, destination.name, begin_at_end=begin_at_end)
-        lane = ConsumerGroupQueue(destination, state, join)
-        self._group_queues.append(lane)
-        return lane, RetryQueue(destination, state)
+        queues = backend_of(self._configuration).queues(destination, state)
+        self._queues.extend(queues)
+        return queues
 
     def _own(self, right: DeliveryLock) -> bool:
         told = False

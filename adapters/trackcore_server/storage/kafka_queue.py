@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING
 
 import attrs
 from trackcore_delivery import (
@@ -36,12 +35,9 @@ from trackcore_delivery import (
     Waiting,
     fed_message,
 )
-from trackcore_kafka import offset_of, partition_of
+from trackcore_kafka import KafkaGroupReader, offset_of, partition_of
 
 from trackcore import StoredPayload, TrackcoreError
-
-if TYPE_CHECKING:
-    from trackcore_kafka import KafkaGroupReader
 
 _LOOKED_AT = 20_000
 """How many messages are looked at before others have their turn, where few are for the destination."""
