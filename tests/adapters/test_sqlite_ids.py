@@ -128,7 +128,7 @@ class LogAgainstDict(RuleBasedStateMachine):
     @invariant()
     def ids_fit(self) -> None:
         """The ids fit the messages, and both are those of the dict."""
-        assert check_log(self.path).misfit == CONSISTENT
+        assert check_log(self.path).inconsistency == CONSISTENT
         stored = [(entry.source, entry.message["messageId"]) for entry in SqliteLog(self.path).messages()]
         assert Counter(stored) == Counter(self.model.keys())
         assert SqliteLog(self.path).totals().messages == len(self.model)
@@ -191,7 +191,7 @@ class TestHashes:
         everything = [envelope(f"m{number}") for number in range(20)]
         assert list(sink.store(everything)) == [Outcome.DUPLICATE] * 20
         sink.close()
-        assert check_log(log_path).misfit == CONSISTENT
+        assert check_log(log_path).inconsistency == CONSISTENT
 
     def test_the_same_id_of_two_sources(self, sqlite_sink: SqliteSink) -> None:
         both = [envelope("a", source=source) for source in SOURCES]
@@ -204,7 +204,7 @@ class TestHashes:
         assert sqlite_sink.store([envelope(message_id)]) == [Outcome.DUPLICATE]
         assert SqliteBrowser(log_path).seq_of("website", message_id) == 1
         assert [stored.seq for stored in SqliteBrowser(log_path).with_message_id(message_id)] == [1]
-        assert check_log(log_path).misfit == CONSISTENT
+        assert check_log(log_path).inconsistency == CONSISTENT
 
     def test_a_hash_fits_into_six_bytes(self) -> None:
         hashes = [hash_of(number % 3, str(number)) for number in range(1_000)]
@@ -252,7 +252,7 @@ print(*(writer.communicate(timeout=60)[0].decode() for writer in writers))
     printed = [int(count) for count in run_python(script, log_path).split()]
     assert sum(printed) == 1_515
     assert len({stored.message["messageId"] for stored in SqliteLog(log_path).messages()}) == 1_515
-    assert check_log(log_path).misfit == CONSISTENT
+    assert check_log(log_path).inconsistency == CONSISTENT
 
 
 class TestCheck:
@@ -286,13 +286,13 @@ class TestCheck:
         ],
     )
     def test_what_does_not_fit_is_found_and_mended(self, path: Path, statement: str, misfit: Inconsistency) -> None:
-        assert check_log(path).misfit == CONSISTENT
+        assert check_log(path).inconsistency == CONSISTENT
         change(path, statement)
         condition = check_log(path)
-        assert condition.misfit == misfit
+        assert condition.inconsistency == misfit
         assert condition.faults == ()
         rebuild_ids(path)
-        assert check_log(path).misfit == CONSISTENT
+        assert check_log(path).inconsistency == CONSISTENT
         sink = SqliteSink(path)
         assert sink.store([envelope("m5"), envelope("new")]) == [Outcome.DUPLICATE, Outcome.STORED]
         sink.close()
@@ -327,7 +327,7 @@ class TestCheck:
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
         """Their numbers and hashes are all there, but no pair is right."""
         change(path, "UPDATE message_ids_0 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
-        assert check_log(path).misfit == Inconsistency(lacking=2, surplus=2)
+        assert check_log(path).inconsistency == Inconsistency(lacking=2, surplus=2)
 
     def test_a_message_that_is_there_twice(self, path: Path) -> None:
         """No constraint of the file forbids it; the check finds it, and cannot mend it."""
@@ -337,7 +337,7 @@ class TestCheck:
             " destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = 1000",
         )
         rebuild_ids(path)
-        misfit = check_log(path).misfit
+        misfit = check_log(path).inconsistency
         assert misfit == Inconsistency(doubled=1)
         assert misfit
         assert not misfit.can_be_rebuilt
@@ -356,7 +356,7 @@ class TestCheck:
     def test_while_it_is_written(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for number in range(50):
             sqlite_sink.store([envelope(f"m{number}-{k}") for k in range(20)])
-            assert check_log(log_path).misfit == CONSISTENT
+            assert check_log(log_path).inconsistency == CONSISTENT
 
 
 class TestMigration:
@@ -388,12 +388,12 @@ class TestMigration:
         sink.close()
         totals = SqliteLog(old).totals()
         assert (totals.messages, totals.rejected, totals.quarantined) == (1_402, 3, 2)
-        assert check_log(old).misfit == CONSISTENT
+        assert check_log(old).inconsistency == CONSISTENT
         assert [record.code for record in SqliteLog(old).rejected(Query(code="no_event"))] == ["no_event"]
 
     def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
         condition = check_log(old)
-        assert (condition.is_older, condition.faults, condition.misfit) == (True, (), CONSISTENT)
+        assert (condition.is_older, condition.faults, condition.inconsistency) == (True, (), CONSISTENT)
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
         assert not check_log(old).is_older
@@ -411,4 +411,4 @@ class TestMigration:
         assert check_log(old).is_older
         with closing(SqliteSink(old)) as sink:
             sink.check_ready()
-        assert check_log(old).misfit == CONSISTENT
+        assert check_log(old).inconsistency == CONSISTENT

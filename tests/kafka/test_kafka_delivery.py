@@ -281,7 +281,7 @@ class TestLane:
             return list(reader.turns.values()) == [turn + 1]
 
         eventually(has_come_again)
-        stepped(worker, lambda: reader._shares[0].given == 6 and not lane._waiting)
+        stepped(worker, lambda: reader._shares[0].returned == 6 and not lane._waiting)
         assert there.taken == ["m0", "m1", "m2", "m3", "m4", "m5"]
         for opened in bench.opened:
             opened.close()

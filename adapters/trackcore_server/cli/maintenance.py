@@ -18,7 +18,7 @@ from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.units import parse_age
 from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.log_changes import delivered_up_to
-from trackcore_server.storage.recovery import describe, mend
+from trackcore_server.storage.recovery import describe, rebuild
 
 _PRUNE_EXAMPLES = """\b
 Examples:
@@ -90,9 +90,9 @@ def check(*, config: Path | None, data: Path | None, mends: bool) -> None:
         condition = check_log(path, on_progress=lambda: progress.advance(task))
     for line in describe(condition):
         click.echo(line, err=True)
-    misfit = condition.misfit
+    misfit = condition.inconsistency
     if misfit.can_be_rebuilt and mends:
-        mend(path)
+        rebuild(path)
         misfit = attrs.evolve(CONSISTENT, doubled=misfit.doubled)
     elif misfit.can_be_rebuilt:
         click.echo("`trackcore check --mend` makes the ids anew", err=True)

@@ -1,7 +1,7 @@
 """The configuration: TOML, read into attrs classes by cattrs, without guessing.
 
 A value of another type than expected is a mistake, not something to convert; so is a name that nobody reads.  Each
-mistake is told with its path (`sources[0].write_kyes`) and, where there is one, the nearest valid name.
+error has the path of the mistake (`sources[0].write_kyes`) and, if there is one, the nearest valid name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _check_prefix(_: object, __: object, prefix: str) -> None:
         raise ValueError("expected a path such as '/endpoint', without a slash at its end")
     taken = next((path for path in (*ROUTES, "/v1/projects", "/debugger") if f"{path}/".startswith(f"{prefix}/")), None)
     if prefix and taken is not None:
-        raise ValueError(f"it cannot be told from the path {taken!r} of the API; choose another")
+        raise ValueError(f"it cannot be distinguished from the path {taken!r} of the API; choose another")
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -75,9 +75,9 @@ def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
 
 @attrs.frozen(kw_only=True)
 class LogSettings:
-    """Where the log is, for how long it keeps what it has, and how many bytes of what was not accepted.
+    """Where the log is, how long it keeps its records, and how many bytes of rejected and quarantined ones.
 
-    Without `keep` messages are kept for good.
+    Without `keep` messages are kept forever.
     """
 
     kind: str = attrs.field(default="sqlite", validator=_check_kind)
@@ -118,8 +118,8 @@ class ServerSettings:
     """How HTTP is served.
 
     One worker (a process) is the default: its threads commit together, so that many clients share one fsync. More
-    workers use more processors; they take turns at the log. `proxy_hops` is how many reverse proxies stand in front,
-    whose word on the client's address is believed.  With a `prefix` such as `/endpoint`, everything is also served
+    workers use more processors; they take turns at the log. `proxy_hops` is how many reverse proxies are in front,
+    whose headers on the client's address are trusted.  With a `prefix` such as `/endpoint`, everything is also served
     below that path.
     """
 
@@ -132,18 +132,18 @@ class ServerSettings:
 
 @attrs.frozen(kw_only=True)
 class DebuggerSettings:
-    """Who may look at the debugger: whoever has the token.  Without one there is no debugger."""
+    """Access to the debugger: it needs the token.  Without one the debugger is off."""
 
     token: Secret | None = None
 
 
 @attrs.frozen(kw_only=True)
 class DeliverySettings:
-    """Where it is kept how far delivery has come, and how many bytes of dead letters each destination may have.
+    """The file for the progress of delivery, and how many bytes of dead letters each destination may have.
 
-    Without a path that is beside the log: `trackcore-delivery.db` for `trackcore.db`.  With a log in Kafka it is a file
+    Without a path it is next to the log: `trackcore-delivery.db` for `trackcore.db`.  With a log in Kafka it is a file
     of that name in the folder of the configuration, or in the data folder; then each process that delivers has its own,
-    for its counters and dead letters, while how far it has come is known to the consumer group.
+    for its counters and dead letters, while the consumer group knows its progress.
     """
 
     path: Path | None = None
@@ -152,10 +152,10 @@ class DeliverySettings:
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """All that a server is told.  Paths are as written; `load_configuration` makes them absolute.
+    """The whole configuration of a server.  Paths are as written; `load_configuration` makes them absolute.
 
-    A destination of a kind, a `DeliveredDestination`, is delivered to; for any other it is only decided which messages
-    it would get.
+    Messages are delivered to a destination of a kind, a `DeliveredDestination`; for any other the server only decides
+    which messages it would get.
     """
 
     sources: tuple[Source, ...] = ()
@@ -173,12 +173,12 @@ class Configuration:
 
     @property
     def delivery_path(self) -> Path:
-        """The file that keeps how far delivery has come, or with a log in Kafka, what has become of messages."""
+        """The file for the progress of delivery, or with a log in Kafka, for the outcome of messages."""
         return self.log.delivery_path if self.delivery.path is None else self.delivery.path
 
     @property
     def folder(self) -> Path:
-        """What paths in the settings of destinations are relative to: the folder of the log, or of that file."""
+        """The base of paths in the settings of destinations: the folder of the log, or of the file for delivery."""
         return (*self.log.paths, self.delivery_path)[0].parent
 
 
@@ -187,10 +187,10 @@ def load_configuration(file: Path, *, folder: Path | None = None) -> Configurati
 
     Args:
         file: the TOML file.
-        folder: what a relative `log.path` is relative to; the folder of the file unless given.
+        folder: the base of a relative `log.path`; if None, the folder of the file.
 
     Raises:
-        ConfigurationError: it cannot be read, is no TOML, or says something that makes no sense.
+        ConfigurationError: it cannot be read, is not TOML, or has a setting that makes no sense.
     """
     try:
         configuration = parse_configuration(file.read_text(encoding="utf-8"))
@@ -213,26 +213,26 @@ def parse_configuration(text: str) -> Configuration:
         configuration = _converter.structure(document, Configuration)
     except BaseValidationError as error:
         path, detail = describe_error(error)
-        raise ConfigurationError(path=path, detail=detail) from None  # what libraries raise quotes settings
+        raise ConfigurationError(path=path, detail=detail) from None  # errors of libraries quote settings
     check_configuration(configuration)
     return configuration
 
 
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
-    """Make paths absolute, taking them as relative to `folder`."""
+    """Make paths absolute; relative ones start at `folder`."""
     base = Path.cwd() / folder
     delivery = attrs.evolve(configuration.delivery, path=base / configuration.delivery_path)
     return attrs.evolve(configuration, log=configuration.log.rebased(base), delivery=delivery)
 
 
 def check_configuration(configuration: Configuration) -> None:
-    """Check what no single field can know.  Raises `ConfigurationError` for the first thing that is wrong."""
+    """Check rules across fields.  Raises `ConfigurationError` for the first mistake."""
     wrong_destinations = _wrong_destinations(configuration.destinations)
     for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *configuration.log.faults()):
         raise ConfigurationError(path=path, detail=detail)
 
 
-# Checks across fields: each gives the path and the detail of what is wrong.
+# Checks across fields: each yields the path and the detail of a mistake.
 
 
 def _wrong_destinations(destinations: Sequence[Destination]) -> Iterator[tuple[str, str]]:
@@ -267,11 +267,11 @@ def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield f"{path}[{index}].name", f"{name!r} is already the name of {path}[{names.index(name)}]"
 
 
-# What is structured by its `kind`
+# Settings that are structured by their `kind`
 
 
 def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a destination by its `kind`, or as one that nothing is delivered to."""
+    """Structure a destination by its `kind`, or as one without delivery."""
     plain = class_hook(Destination, converter)
     of_kind = {name: class_hook(kind, converter) for name, kind in KINDS.items()}
 
@@ -292,7 +292,7 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _log_hook(converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure the log by its `kind`.  A wrong kind is told by the default one."""
+    """Structure the log by its `kind`.  The class of the default kind reports a wrong one."""
 
     def structure(value: Any, _: Any) -> Any:
         is_kafka = type(value) is dict and value.get("kind") == "kafka"

@@ -1,9 +1,9 @@
-"""What the debugger looks into: the log, by bounded queries, with the configuration to explain it by.
+"""The log as the debugger reads it: bounded queries, and the configuration for explanations.
 
-Theory.  A listing mixes parts of the log that have numbers of their own, so it goes back in time by all of them at
-once: each part is looked at some way back, and rows are given down to the *latest* of the times that were so reached,
-since only down to there nothing of another part can be missing.  What lies below is looked at again with the next
-question.  Where something is looked for, each part is gone through step by step, until the time for an answer is over.
+Theory.  A listing mixes parts of the log that are numbered separately, so it goes back in time in all of them at once:
+each part is read some way back, and the answer has the rows down to the *latest* of the times that were reached, since
+only down to there no row of another part can be missing.  Rows below it are read again with the next question.  With a
+filter each part is searched step by step, until the time for an answer is over.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from trackcore_server.inspection.json_lines import (
 from trackcore_server.inspection.reprocess import Reprocessor
 
 WINDOW = 4_000
-"""How many records of a part are looked at for one answer, where something is looked for."""
+"""How many records of a part are examined for one answer, if there is a filter."""
 
 STEPS: Mapping[Part, int] = {"messages": 100, "duplicates": 100, "rejected": 50, "quarantine": 20}
-"""How many of them at once: fewer where one may be large, and up to eight times as many while that is quick."""
+"""How many of them at once: fewer if one may be large, and up to eight times as many while that is quick."""
 
 _QUICK_SECONDS = 0.002
 
 SECONDS = 0.02
-"""How long is looked for one answer.  A step that was begun is ended."""
+"""How long one answer may search.  A step that has begun is finished."""
 
 _SEQ_DIGITS = 15
 
 
 @attrs.frozen(kw_only=True)
 class _Look:
-    """What was found in a part on the way back: rows, newest first, down to the number `reached`.
+    """The rows that were found in a part on the way back, newest first, down to the number `reached`.
 
-    `floor` is the time of what lies there, None where nothing lies below.
+    `floor` is the time of the record below it, None if there is none.
     """
 
     part: str
@@ -61,9 +61,9 @@ class _Look:
     floor: datetime | None
 
     def down_to(self, floor: datetime | None) -> tuple[list[TailRow], int]:
-        """Give the rows that are not older than `floor`, with their times, and the number to go on from.
+        """Return the rows that are not older than `floor`, with their times, and the number to continue from.
 
-        The time of a row is at least that of the rows before it: a message that was received again has an earlier one.
+        The time of a row is at least that of the rows before it: a reprocessed message has an earlier one.
         """
         latest = self.floor
         timed: list[TailRow] = []
@@ -157,10 +157,10 @@ class LogReader:
             original = self._log.seq_of(record.source, record.message["messageId"])
             return {**duplicate_record(record, self._explainer, original), **self._texts(part, record)}
         if part == "rejected":
-            told = rejected_record(record) | self._explainer.rejected(record).as_json()
+            shown = rejected_record(record) | self._explainer.rejected(record).as_json()
         else:
-            told = quarantined_record(record) | self._explainer.quarantined(record).as_json()
-        return told | {"repairedAs": self._repairer.find_reprocessed(record, self._log), "part": part}
+            shown = quarantined_record(record) | self._explainer.quarantined(record).as_json()
+        return shown | {"repairedAs": self._repairer.find_reprocessed(record, self._log), "part": part}
 
     def charts(self, seconds: int) -> JSONObject:
         """See `trackcore_debugger.Reader.charts`."""
@@ -238,13 +238,13 @@ class LogReader:
         return found, reached
 
     def _texts(self, part: str, record: Any) -> JSONObject:
-        """Give the text of a message as it is stored, and as it came, where this process remembers that."""
+        """Return the text of a message as it is stored, and as it came if this process remembers that."""
         payload = self._log.payload(cast("Any", part), record.seq) or b""
-        told = {"payload": payload.decode("utf-8", "replace"), "storedBytes": len(payload)}
+        texts = {"payload": payload.decode("utf-8", "replace"), "storedBytes": len(payload)}
         received = self._watched.received(record.message["messageId"], payload)
         if received is None:
-            return told
-        return {**told, "received": {**payload_text(mask_write_keys(received)), "bytes": len(received)}}
+            return texts
+        return {**texts, "received": {**payload_text(mask_write_keys(received)), "bytes": len(received)}}
 
 
 def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:

@@ -85,7 +85,7 @@ class Backend(Protocol):
         """Return the number of a message as people read it."""
 
     def require_log(self) -> None:
-        """Raise `LogUnavailable` if there is no log that could be read."""
+        """Raise `LogUnavailable` if the log does not exist yet."""
 
     def require_reprocessing(self) -> None:
         """Raise `Unsupported` if rejected records of the log cannot be received again."""

@@ -17,7 +17,7 @@ def open_state(configuration: Configuration, backend: Backend) -> State:
     """Open the configured state of delivery, creating it only beside a log that exists.
 
     Raises:
-        LogUnavailable: there is no embedded log.
+        LogUnavailable: the embedded log does not exist yet.
         UnusableState: it cannot be used.
     """
     backend.require_log()
