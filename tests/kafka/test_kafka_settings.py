@@ -25,6 +25,7 @@ from trackcore_kafka.masking import ClientSetting, MaskingLogger
 from trackcore_server import Configuration, ConfigurationError, KafkaLogSettings, LogSettings, parse_configuration
 from trackcore_server.config.configuration import rebase
 from trackcore_server.config.kafka_log import ClientSettings
+from trackcore_server.storage.backend import Unsupported
 from trackcore_server.storage.backends import backend_of
 from trackcore_sqlite import SqliteLog, SqliteSink
 
@@ -213,8 +214,10 @@ def test_an_address_has_no_password() -> None:
 
 
 def test_what_needs_the_embedded_log_says_so() -> None:
-    with pytest.raises(ConfigurationError, match="'sqlite'"):
-        backend_of(parse_configuration(KAFKA)).browser()
+    backend = backend_of(parse_configuration(KAFKA))
+    for use in (backend.browser, backend.feed, backend.require_reprocessing):
+        with pytest.raises(Unsupported, match=r"log\.kind: this needs a log of the kind 'sqlite'"):
+            use()
 
 
 def test_the_state_of_delivery_lies_beside_the_configuration(tmp_path: Path) -> None:

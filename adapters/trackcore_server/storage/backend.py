@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State
@@ -49,11 +49,12 @@ class ClosableSink(Sink, Protocol):
 
 
 class Backend(Protocol):
-    """A kind of log, as it is configured."""
+    """A kind of log, as it is configured.
 
-    @property
-    def idle(self) -> str:
-        """The state of a destination to which no process delivers with this data folder."""
+    `idle` is the state of a destination to which no process delivers with this data folder.
+    """
+
+    idle: ClassVar[str]
 
     def make_sink(self) -> ClosableSink:
         """Build the sink that writes the log; nothing is opened yet.

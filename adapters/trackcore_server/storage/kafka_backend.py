@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, RetryQueue, State, UnusableSecret
@@ -32,13 +32,9 @@ _OVERHEAD_BYTES = 1 << 16
 class KafkaBackend:
     """The `Backend` of a log in a cluster."""
 
+    idle: ClassVar[str] = "not here"  # other processes may deliver
     _configuration: Configuration
     _settings: KafkaLogSettings
-
-    @property
-    def idle(self) -> str:
-        """See `Backend.idle`.  Other processes may deliver."""
-        return "not here"
 
     def make_sink(self) -> KafkaSink:
         """See `Backend.make_sink`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State, make_feed, make_queues
@@ -20,13 +21,9 @@ from trackcore_server.storage.retention import start_retention
 class SqliteBackend:
     """The `Backend` of a log in a file."""
 
+    idle: ClassVar[str] = "stopped"
     _configuration: Configuration
     _settings: LogSettings
-
-    @property
-    def idle(self) -> str:
-        """See `Backend.idle`."""
-        return "stopped"
 
     def make_sink(self) -> SqliteSink:
         """See `Backend.make_sink`."""
