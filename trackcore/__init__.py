@@ -31,6 +31,7 @@ from trackcore.intake import IntakeResult, receive
 from trackcore.integrations import Decision, DecisionReason, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.log import (
+    EVERYTHING,
     PARTS,
     Log,
     LogSnapshot,
@@ -77,6 +78,7 @@ from trackcore.wire.schema import any_message_schema, batch_schema, message_sche
 __all__ = [
     "CATALOG",
     "DEFAULT_LIMITS",
+    "EVERYTHING",
     "PARTS",
     "Alias",
     "Batch",

@@ -149,6 +149,7 @@ UNKNOWN_SOURCE = "unknown_source"
 """The code of quarantined requests."""
 
 EVERYTHING = Query()
+"""The query that matches every record."""
 
 
 class LogUnavailable(TrackcoreError):

@@ -12,8 +12,7 @@ from typing import Protocol, TypeAlias
 import attrs
 import msgspec
 
-from trackcore import PARTS, JSONObject, Part, Query
-from trackcore.log import EVERYTHING
+from trackcore import EVERYTHING, PARTS, JSONObject, Part, Query
 
 Cursors: TypeAlias = Mapping[str, int]
 """For each part a sequence number: up to it, or down to it, the part has been read."""

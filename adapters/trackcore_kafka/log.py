@@ -18,8 +18,7 @@ import attrs
 import msgspec
 from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 
-from trackcore import Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
-from trackcore.log import EVERYTHING
+from trackcore import EVERYTHING, Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.duplicate_window import DuplicateWindow, identity

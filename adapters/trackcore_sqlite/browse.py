@@ -23,8 +23,7 @@ from typing import Any, Literal, NamedTuple
 import attrs
 import msgspec
 
-from trackcore import PARTS, Part, Query, StoredMessage
-from trackcore.log import EVERYTHING
+from trackcore import EVERYTHING, PARTS, Part, Query, StoredMessage
 from trackcore_sqlite import ids
 from trackcore_sqlite.pool import ReaderPool
 from trackcore_sqlite.queries import MESSAGES, READ, SELECT, WITH_SOURCE, read_message, where

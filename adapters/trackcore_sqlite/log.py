@@ -20,6 +20,7 @@ import msgspec
 from trackcore_sqlitefile import SharedConnection, used_once
 
 from trackcore import (
+    EVERYTHING,
     LogChanged,
     Mark,
     Part,
@@ -30,7 +31,6 @@ from trackcore import (
     StoredRejected,
     Totals,
 )
-from trackcore.log import EVERYTHING
 from trackcore_sqlite.queries import (
     PAYLOADS,
     SELECT,
