@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tables import Goal, Report, middle
 from trackcore_sqlite import SqliteLog, SqliteSink
 
-from trackcore import Envelope, MemorySink, RejectedRecord
+from trackcore import Envelope, MemorySink, Query, RejectedRecord
 
 LEAST_OF_EMPTY = 0.7
 
@@ -151,12 +151,12 @@ class _GrowingLog:
     def _queries(self) -> list[tuple[str, Callable[[], object]]]:
         log = self._log
         return [
-            ("events, newest 50:", lambda: list(log.messages(limit=_PAGE))),
-            ("of one call:", lambda: list(log.messages(call="alias", limit=_PAGE))),
-            ("of one user:", lambda: list(log.messages(user=self._last_user or "user-1", limit=_PAGE))),
+            ("events, newest 50:", lambda: list(log.messages(Query(limit=_PAGE)))),
+            ("of one call:", lambda: list(log.messages(Query(call="alias", limit=_PAGE)))),
+            ("of one user:", lambda: list(log.messages(Query(user=self._last_user or "user-1", limit=_PAGE)))),
             ("after a seq:", lambda: list(islice(log.messages(after=self.count // 2), _PAGE))),
-            ("rejected, newest 50:", lambda: list(log.rejected(limit=_PAGE))),
-            ("of one code:", lambda: list(log.rejected(code="no_type", limit=_PAGE))),
+            ("rejected, newest 50:", lambda: list(log.rejected(Query(limit=_PAGE)))),
+            ("of one code:", lambda: list(log.rejected(Query(code="no_type", limit=_PAGE)))),
             ("totals", log.totals),
         ]
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from kafka_brokers.brokers import Brokers, why_not
 from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics
 
-from trackcore import Envelope
+from trackcore import Envelope, Query
 
 USERS = 5_000
 THREADS = 8
@@ -92,7 +92,7 @@ def read(cluster: KafkaCluster, topics: KafkaTopics) -> None:
     count = sum(1 for _ in log.messages())
     tell("read, merged", count, began, processor)
     began = time.monotonic()
-    newest = len(list(log.messages(limit=50)))
+    newest = len(list(log.messages(Query(limit=50))))
     print(f"read, the newest {newest} of {count:,}: {time.monotonic() - began:.2f} s")
     reader = KafkaGroupReader(cluster, topics, group="benchmark")
     found = reader.poll()

@@ -22,7 +22,7 @@ from wsgiref.validate import validator
 
 import attrs
 from patience import PATIENCE
-from trackcore_sqlite import SqliteLog, SqliteSink, StoredMessage
+from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_wsgi import TrackingApp
 
 from trackcore import (
@@ -38,6 +38,7 @@ from trackcore import (
     Sink,
     SinkUnavailable,
     Source,
+    StoredMessage,
     WriteKey,
 )
 

@@ -19,14 +19,15 @@ from trackcore_delivery import (
     DeliveredDestination,
     DeliveryBatch,
     FedMessage,
+    LogFeed,
     MessageRefused,
     Sender,
     SenderContext,
     State,
+    make_feed,
 )
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.queues import make_queues
-from trackcore_server.delivery.log_feed import LogFeed, make_feed
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Call, Destination, Envelope, JSONObject, Source, format_timestamp

@@ -16,6 +16,7 @@ from typing import Any
 from trackcore_server import load_configuration
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.delivery import service
+from trackcore_server.storage.delivery_state import delivery_lock
 
 WAITING = ("threading.py", "service.py", "signals.py")
 
@@ -47,7 +48,7 @@ def interrupt(configuration: Configuration, moment: int, seconds: float) -> None
 def main() -> int:
     """Try one after the other, up to the first that fails."""
     configuration = load_configuration(Path(sys.argv[1]))
-    lock = service.delivery_lock(configuration)
+    lock = delivery_lock(configuration)
     assert lock.acquire("the owner")
     for moment in range(1, int(sys.argv[2]) + 1):
         if (pid := os.fork()) == 0:

@@ -18,11 +18,12 @@ ADAPTERS = Path(__file__).parents[1] / "adapters"
 MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name != "__init__.py")
 ROOMS = {path.parent.name for path in CORE.glob("*/__init__.py")}
 
-# What the core may import besides itself: it has no other way to reach a clock, a file, a socket or chance.
+# The core may import these besides itself: it has no other way to reach a clock, a file, a socket or chance.
 PURE = frozenset(
-    {"__future__", "array", "binascii", "bisect", "codecs", "collections", "dataclasses", "datetime", "decimal", "enum"}
+    {"__future__", "array", "binascii", "bisect", "codecs", "collections", "contextlib", "dataclasses", "datetime"}
 )
-PURE |= {"functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re", "typing", "unicodedata"}
+PURE |= {"decimal", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re", "typing"}
+PURE |= {"unicodedata"}
 CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})
 IMPURE_CALLS = frozenset(
     {"now", "utcnow", "today", "time", "time_ns", "monotonic", "fromtimestamp", "localtime", "uuid1", "uuid4"}
@@ -32,7 +33,7 @@ IMPURE_CALLS = frozenset(
 
 # The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
 ADAPTER_LIBRARIES = {
-    "trackcore_command": {"trackcore_server"},  # the way in, which says what is not installed
+    "trackcore_command": {"trackcore_server"},  # the entry point, which reports missing libraries
     "trackcore_debugger": {"werkzeug"},
     "trackcore_delivery": {"sqlite3", "urllib3", "trackcore_forks", "trackcore_sqlitefile"},  # its state, and HTTP out
     "trackcore_forks": set(),  # shared by all that must not use what a parent has open
@@ -56,9 +57,23 @@ ADAPTER_LIBRARIES = {
 LIBRARIES_OF_ONE = {"sqlite3"}  # in the standard library, yet not for everybody
 FOR_TYPES_ONLY = {"_typeshed"}  # known to type checkers alone
 
+# The rooms of `trackcore_server`, floor by floor: a room imports only itself and rooms on lower floors.
+FLOORS = (
+    {"process"},
+    {"config", "files"},
+    {"storage"},
+    {"delivery", "inspection"},
+    {"debugger"},
+    {"app"},
+    {"hosting"},
+    {"cli", "worker", "__init__"},
+)
+KIND_OF_LOG = re.compile(r"\w*(Log|LogSettings|Sink|Backend)")
+BROWSE_THE_LOG = {"storage", "debugger", "inspection"}  # where the tables of the embedded log are shown
+
 
 def imported(path: Path) -> Iterator[str]:
-    """Give the full name of every module that a file imports, wherever in it."""
+    """Yield the full name of every module that a file imports, at any place in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -68,7 +83,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def called(path: Path) -> Iterator[str]:
-    """Give the last name of everything that a file calls: `now` for `datetime.now()`."""
+    """Yield the last name of everything that a file calls: `now` for `datetime.now()`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name):
@@ -78,7 +93,7 @@ def called(path: Path) -> Iterator[str]:
 
 
 def documented_order() -> list[str]:
-    """Give the modules as the docstring of the package lists them, lowest first."""
+    """Return the modules as the docstring of the package lists them, lowest first."""
     return [name for name in re.findall(r"`([\w.]+)`", trackcore.__doc__ or "") if name not in ROOMS]
 
 
@@ -143,6 +158,67 @@ class TestAdapters:
         roots = {name.partition(".")[0] for name in imported(path)}
         foreign = {root for root in roots if root not in sys.stdlib_module_names or root in LIBRARIES_OF_ONE}
         assert foreign <= {"trackcore", adapter} | CORE_LIBRARIES | FOR_TYPES_ONLY | ADAPTER_LIBRARIES[adapter]
+
+
+def server_files() -> list[Path]:
+    return [path for path in adapter_files() if in_adapter(path) == "trackcore_server"]
+
+
+def room_of(module: str) -> str:
+    """Return the room of a module, or of a name in it: `storage` for `trackcore_server.storage.backend`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def server_module(path: Path) -> str:
+    return ".".join(path.relative_to(ADAPTERS).with_suffix("").parts)
+
+
+def kinds_asked_for(path: Path) -> Iterator[str]:
+    """Yield the kinds of log or sink for which a file switches with `isinstance` or `match`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        asked: ast.AST | None = None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+            asked = node.args[1]
+        elif isinstance(node, ast.MatchClass):
+            asked = node.cls
+        for name in ast.walk(asked) if asked is not None else ():
+            if isinstance(name, ast.Name) and KIND_OF_LOG.fullmatch(name.id):
+                yield name.id
+
+
+def imports_browser(path: Path) -> bool:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return any(isinstance(node, ast.alias) and node.name == "SqliteBrowser" for node in nodes)
+
+
+class TestServer:
+    def test_every_room_is_on_a_floor(self) -> None:
+        assert {room_of(server_module(path)) for path in server_files()} == set().union(*FLOORS)
+
+    @pytest.mark.parametrize("path", server_files(), ids=server_module)
+    def test_a_room_imports_only_lower_ones(self, path: Path) -> None:
+        room = room_of(server_module(path))
+        floor = next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+        rooms = {room_of(name) for name in imported(path) if name.startswith("trackcore_server")}
+        assert rooms <= {room}.union(*FLOORS[:floor])
+
+    def test_only_storage_asks_for_the_kind_of_log(self) -> None:
+        asked = {server_module(path): list(kinds_asked_for(path)) for path in server_files()}
+        switches = {module: kinds for module, kinds in asked.items() if kinds}
+        assert switches == {"trackcore_server.storage.backends": ["KafkaLogSettings"]}
+
+    def test_only_rooms_that_show_its_tables_import_the_browser(self) -> None:
+        assert {room_of(server_module(path)) for path in server_files() if imports_browser(path)} <= BROWSE_THE_LOG
+
+    def test_the_checks_see_what_they_should(self, tmp_path: Path) -> None:
+        path = tmp_path / "switching.py"
+        path.write_text(
+            "from trackcore_sqlite import SqliteBrowser\n"
+            "isinstance(log, LogSettings | KafkaLogSettings) or isinstance(sink, (RecordingSink, int))\n"
+            "match log:\n    case SqliteLog():\n        pass\n"
+        )
+        assert sorted(kinds_asked_for(path)) == ["KafkaLogSettings", "LogSettings", "RecordingSink", "SqliteLog"]
+        assert imports_browser(path)
 
 
 class TestPublicNames:

@@ -175,6 +175,10 @@ class TestBlocks:
         )
         assert ran.returncode == 0, ran.stdout
 
+    def test_delivery_as_a_library_needs_no_server(self) -> None:
+        (code,) = (fence.text for fence in FENCES if "trackcore_delivery import" in fence.text)
+        assert "trackcore_server" not in code
+
     @pytest.mark.parametrize("text", fences("toml"))
     def test_toml_is_a_configuration(self, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A server would start with it if the environment had its variables."""

@@ -73,6 +73,9 @@ class TestMemorySink:
         assert outcomes == []
         assert [record.payload for record in sink.rejected] == [b"1", b"2"]
         assert [request.payload for request in sink.quarantined] == [b"1", b"2"]
+        assert [(record.seq, record.payload) for record in sink.log.rejected()] == [(2, b"1"), (3, b"2")]
+        totals = sink.log.totals()
+        assert (totals.rejected, totals.rejected_dropped, totals.quarantined_dropped) == (2, 1, 1)
 
     def test_it_is_always_ready(self, sink: MemorySink) -> None:
         sink.check_ready()

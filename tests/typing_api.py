@@ -18,6 +18,7 @@ from trackcore import (
     Group,
     Identify,
     InvalidMessage,
+    Log,
     MemorySink,
     Message,
     MessagesRejected,
@@ -129,4 +130,5 @@ def rejections(rejected: MessagesRejected) -> None:
 
 
 memory_is_a_sink: Sink = MemorySink()
+memory_has_a_log: Log = MemorySink().log
 assert_type(write_key_from_authorization(None), WriteKey | None)

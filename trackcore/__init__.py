@@ -6,11 +6,12 @@ The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.
 `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room `wire`:
 `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way through
 them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema` (the rules
-as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`; `origins` (the source of a request),
-`rejected` (rejections and their records), `message_times`, `pipeline` (the order of the steps) and `intake` (from a
-body to the pipeline of its source); `collector` (the class that applications embed); the room `explanation`:
-`explanation.entries`, `explanation.rejections` and `explanation.catalog` (the meaning of each code),
-`explanation.reports` and `explanation.explain` (reports about single messages).
+as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`, `log` (how stored records are read), `memory`
+(a sink and its log, for tests); `origins` (the source of a request), `rejected` (rejections and their records),
+`message_times`, `pipeline` (the order of the steps) and `intake` (from a body to the pipeline of its source);
+`collector` (the class that applications embed); the room `explanation`: `explanation.entries`, `explanation.rejections`
+and `explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about
+single messages).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
@@ -32,7 +33,24 @@ from trackcore.explanation.reports import MessageExplanation, QuarantineExplanat
 from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Decision, DecisionReason, Destination, Resolution, Resolver, resolve_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
+from trackcore.log import (
+    EVERYTHING,
+    PARTS,
+    Log,
+    LogSnapshot,
+    LogUnavailable,
+    Part,
+    Query,
+    SnapshotLog,
+    StoredMessage,
+    StoredPayload,
+    StoredQuarantined,
+    StoredRejected,
+    Tail,
+    Totals,
+)
 from trackcore.marks import LogChanged, Mark, Stretch
+from trackcore.memory import MemoryLog, MemorySink
 from trackcore.merge import merge_batch, merge_objects
 from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Screen, Track
 from trackcore.origins import Origin
@@ -44,14 +62,11 @@ from trackcore.sinks import (
     Cause,
     Envelope,
     KeyLocation,
-    MemorySink,
     Outcome,
     QuarantinedRequest,
     RejectedRecord,
     Sink,
     SinkUnavailable,
-    StoredQuarantined,
-    StoredRejected,
 )
 from trackcore.timestamps import format_timestamp, parse_timestamp
 from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
@@ -68,6 +83,8 @@ from trackcore.wire.schema import any_message_schema, batch_schema, message_sche
 __all__ = [
     "CATALOG",
     "DEFAULT_LIMITS",
+    "EVERYTHING",
+    "PARTS",
     "Alias",
     "Batch",
     "Call",
@@ -90,8 +107,12 @@ __all__ = [
     "JSONObject",
     "KeyLocation",
     "Limits",
+    "Log",
     "LogChanged",
+    "LogSnapshot",
+    "LogUnavailable",
     "Mark",
+    "MemoryLog",
     "MemorySink",
     "Message",
     "MessageExplanation",
@@ -101,10 +122,12 @@ __all__ = [
     "Origin",
     "Outcome",
     "Page",
+    "Part",
     "Pipeline",
     "Pipelines",
     "QuarantineExplanation",
     "QuarantinedRequest",
+    "Query",
     "Reason",
     "Receipt",
     "Reception",
@@ -116,12 +139,17 @@ __all__ = [
     "Screen",
     "Sink",
     "SinkUnavailable",
+    "SnapshotLog",
     "Source",
     "SourceRegistry",
+    "StoredMessage",
+    "StoredPayload",
     "StoredQuarantined",
     "StoredRejected",
     "Stretch",
+    "Tail",
     "TimeRule",
+    "Totals",
     "Track",
     "TrackcoreError",
     "WarningCode",

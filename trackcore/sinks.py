@@ -1,12 +1,10 @@
-"""The shape of a sink: what the core hands over to be stored, and what it hears back.
+"""The shape of a sink: the values that the core passes to it to be stored, and those that it returns.
 
-Storing is an adapter's business (`trackcore_sqlite`); this module holds only the protocol, the values that cross it,
-and `MemorySink`, which keeps everything in memory for tests and for people who forward messages themselves.
+Storing is an adapter's business (`trackcore_sqlite`); this module holds only the protocol and the values that cross it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -20,10 +18,10 @@ from trackcore.typing import Call, Endpoint, SentAs, WriteKey
 
 
 class KeyLocation(StrEnum):
-    """How the source of a message was found: where its write key stood, or what stood for one.
+    """How the source of a message was found: the place of its write key, or the origin of a message without one.
 
-    `PROCESS`: it was made in this process.  `FILE`: it was imported.  `RECORD`: it was received again from what had
-    been kept of it.
+    `PROCESS`: it was made in this process.  `FILE`: it was imported.  `RECORD`: it was reprocessed from the record of
+    its rejection.
     """
 
     HEADER = "header"
@@ -38,11 +36,11 @@ class KeyLocation(StrEnum):
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A message that is ready to be stored.
 
-    `payload` is the whole message as JSON text; the other fields are what a sink needs to file it without reading it.
-    `inherited` names what of `context` and `integrations` came from the batch and not from the message, by wire path.
-    `found_by` is a `KeyLocation` as plain text, None where nobody has said it.  `received` is the message's own source
-    text, which nobody has to store: a view of the body of its request, so who keeps it copies it (`bytes(received)`).
-    (No attrs class: one is made for each message, and a frozen attrs object of this size costs ten times as much.)
+    `payload` is the whole message as JSON text; a sink needs the other fields to store it without decoding it.
+    `inherited` lists the wire paths in `context` and `integrations` that came from the batch and not from the message.
+    `found_by` is a `KeyLocation` as plain text, None if it is not known.  `received` is the source text of the message,
+    which need not be stored: a view of the request body, so code that keeps it must copy it (`bytes(received)`).
+    (A msgspec struct, since one is made for each message: a frozen attrs object of this size costs ten times as much.)
     """
 
     source: str
@@ -61,15 +59,15 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
 @attrs.frozen(kw_only=True)
 class RejectedRecord:
-    """What is kept of a rejected message, or of a whole request of a known source: the bytes as received, and why.
+    """The record of a rejected message, or of a whole request of a known source: the bytes as received, and the reason.
 
-    `batch` is for a message that came in a batch: a JSON object of what the batch said for all its messages
-    (`Request.batch_fields`), without which the message could not be received again as what it was.  `endpoint` is what
-    the request was sent as, which a single message need not say itself; None where nobody has said it.
+    `batch` is for a message that came in a batch: a JSON object of the batch-level fields (`Request.batch_fields`),
+    which are needed to reprocess the message.  `endpoint` is the endpoint of the request, which a single message need
+    not contain itself; None if it is not known.
 
-    Where `endpoint` is `import`, the message was read from a file.  There `batch` has its `type` too, if that was said
-    for all of the file, and the `messageId` that was made for a message without one.  It is empty where not all was
-    kept that it takes to import the message again.
+    If `endpoint` is `import`, the message was read from a file.  Then `batch` also has its `type`, if that was
+    specified for the whole file, and the `messageId` that was made for a message without one.  It is empty if some of
+    the fields that are needed to import the message again were not stored.
     """
 
     source: str
@@ -84,7 +82,7 @@ class RejectedRecord:
 
 @attrs.frozen(kw_only=True)
 class QuarantinedRequest:
-    """A whole request whose write key belongs to no source, with what it takes to receive it once more."""
+    """A whole request whose write key belongs to no source, with all that is needed to reprocess it."""
 
     received_at: datetime
     endpoint: Endpoint
@@ -94,25 +92,11 @@ class QuarantinedRequest:
     payload: bytes
 
 
-@attrs.frozen(kw_only=True)
-class StoredRejected(RejectedRecord):
-    """A `RejectedRecord` as a log holds it, under its number."""
-
-    seq: int
-
-
-@attrs.frozen(kw_only=True)
-class StoredQuarantined(QuarantinedRequest):
-    """A `QuarantinedRequest` as a log holds it, under its number."""
-
-    seq: int
-
-
 class Outcome(StrEnum):
-    """What became of one message."""
+    """The outcome of one message."""
 
     STORED = "stored"
-    DUPLICATE = "duplicate"  # this source has sent this messageId before: a success, nothing was added
+    DUPLICATE = "duplicate"  # this source has sent this messageId before: a success, and nothing was added
 
 
 class Cause(StrEnum):
@@ -125,9 +109,9 @@ class Cause(StrEnum):
 
 @attrs.define(eq=False)
 class SinkUnavailable(TrackcoreError):
-    """Nothing of this call was stored, and trying again after `retry_after` seconds (1 to 300) makes sense.
+    """Nothing was stored; retry after `retry_after` seconds (1 to 300).
 
-    `reason` is one word that `/ready` shows to anybody, such as `locked` or `damaged`; the `detail` is for the log.
+    `reason` is one word that `/ready` shows to everybody, such as `locked` or `damaged`; the `detail` is for the log.
     A sink of your own raises `SinkUnavailable("the queue is down")`.
     """
 
@@ -147,7 +131,7 @@ class SinkUnavailable(TrackcoreError):
 
 
 class Sink(Protocol):
-    """Where messages are stored.  Called from many threads at once."""
+    """Stores messages.  Its methods are called from many threads at once."""
 
     def store(
         self,
@@ -163,44 +147,4 @@ class Sink(Protocol):
         """
 
     def check_ready(self) -> None:
-        """Return when a message could be stored now, else raise `SinkUnavailable`."""
-
-
-@attrs.define
-class MemorySink:
-    """A sink that forgets everything when the process ends.
-
-    It keeps all messages, and the newest `keep_rejected` of the rejected and of the quarantined.
-    """
-
-    keep_rejected: int = 10_000
-    envelopes: list[Envelope] = attrs.field(init=False, factory=list)
-    rejected: deque[RejectedRecord] = attrs.field(init=False)
-    quarantined: deque[QuarantinedRequest] = attrs.field(init=False)
-    _claims: dict[tuple[str, str], object] = attrs.field(init=False, factory=dict)
-
-    def __attrs_post_init__(self) -> None:
-        self.rejected = deque(maxlen=self.keep_rejected)
-        self.quarantined = deque(maxlen=self.keep_rejected)
-
-    def store(
-        self,
-        envelopes: Sequence[Envelope] = (),
-        *,
-        rejected: Sequence[RejectedRecord] = (),
-        quarantined: Sequence[QuarantinedRequest] = (),
-    ) -> Sequence[Outcome]:
-        """See `Sink.store`.  `setdefault`, `append` and `extend` are atomic, so threads need no lock here."""
-        self.rejected.extend(rejected)
-        self.quarantined.extend(quarantined)
-        return [self._store_one(envelope) for envelope in envelopes]
-
-    def check_ready(self) -> None:
-        """Memory is always ready."""
-
-    def _store_one(self, envelope: Envelope) -> Outcome:
-        claim = object()
-        if self._claims.setdefault((envelope.source, envelope.message_id), claim) is not claim:
-            return Outcome.DUPLICATE
-        self.envelopes.append(envelope)
-        return Outcome.STORED
+        """Return if a message could be stored now, else raise `SinkUnavailable`."""

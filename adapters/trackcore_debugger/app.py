@@ -12,7 +12,7 @@ Errors are JSON objects with `code` and `message`, as in the tracking API.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -22,13 +22,13 @@ import msgspec
 from werkzeug.http import quote_etag
 from werkzeug.wrappers import Request, Response
 
-from trackcore import JSONObject, TrackcoreError
+from trackcore import PARTS, JSONObject, Part, Query, TrackcoreError
 from trackcore.failures import failure_body
 from trackcore.text.jsontext import encode_json
 from trackcore.text.unexpected import describe_unexpected
 from trackcore_debugger.assets import load_assets
 from trackcore_debugger.auth import COOKIE, SESSION_SECONDS, SessionAuth, is_foreign
-from trackcore_debugger.reader import PARTS, Cursors, Listing, Reader, Wanted
+from trackcore_debugger.reader import Cursors, Listing, Reader
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -101,14 +101,15 @@ class DebuggerApp:
         self._queries: Mapping[str, Callable[[Request], JSONObject]] = {
             "start": lambda _: reader.start(),
             "newer": self._newer,
-            "older": lambda request: _listing(reader.older(_cursors(request), _wanted(request))),
+            "older": lambda request: _listing(reader.older(_cursors(request), _query(request), parts=_parts(request))),
             "find": lambda request: {"rows": reader.find(_text(request, "id") or "")},
             "charts": lambda request: reader.charts(_number(request, "seconds", 1, _MAX_SECONDS)),
         }
 
     def _newer(self, request: Request) -> JSONObject:
         """Return new rows; with `charts`, a number of seconds, also the charts, so that a page needs one request."""
-        listing = _listing(self._reader.newer(_cursors(request), _wanted(request), _text(request, "log") or ""))
+        log = _text(request, "log") or ""
+        listing = _listing(self._reader.newer(_cursors(request), _query(request), parts=_parts(request), log=log))
         if "charts" in request.args:
             listing["charts"] = self._reader.charts(_number(request, "charts", 1, _MAX_SECONDS))
         return listing
@@ -195,8 +196,9 @@ class DebuggerApp:
             _allow(request, "GET", "HEAD")
             return _json(query(request))
         action, _, place = path.partition("/")
-        part, _, number = place.partition("/")
-        if part not in PARTS or not _is_number(number):
+        name, _, number = place.partition("/")
+        part = next((part for part in PARTS if part == name), None)
+        if part is None or not _is_number(number):
             raise _RequestRejected(*_NOT_FOUND)
         if action == "detail":
             _allow(request, "GET", "HEAD")
@@ -252,10 +254,13 @@ def _cursors(request: Request) -> Cursors:
     return {part: _number(request, part, 0, 10**_SEQ_DIGITS) for part in PARTS}
 
 
-def _wanted(request: Request) -> Wanted:
-    parts = request.args.get("parts")
-    return Wanted(
-        parts=PARTS if parts is None else tuple(part for part in PARTS if part in parts.split(",")),
+def _parts(request: Request) -> Sequence[Part]:
+    names = request.args.get("parts")
+    return PARTS if names is None else [part for part in PARTS if part in names.split(",")]
+
+
+def _query(request: Request) -> Query:
+    return Query(
         source=_text(request, "source"),
         call=_text(request, "type"),
         user=_text(request, "user"),

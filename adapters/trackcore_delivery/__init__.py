@@ -13,6 +13,7 @@ from trackcore_delivery.kinds.file import FileDestination
 from trackcore_delivery.kinds.segment import SegmentDestination
 from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
+from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
 from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
@@ -40,6 +41,7 @@ __all__ = [
     "FeedUnavailable",
     "FileDestination",
     "HeldUser",
+    "LogFeed",
     "MessageRefused",
     "MissingSecret",
     "Page",
@@ -60,5 +62,7 @@ __all__ = [
     "Waiting",
     "WebhookDestination",
     "check_places",
+    "fed_message",
+    "make_feed",
     "make_queues",
 ]

@@ -75,6 +75,10 @@ class DeliveryQueue(Protocol):
         """
         return {}
 
+    def close(self) -> None:
+        """Release what it holds, at the end of delivery; most queues hold nothing."""
+        return
+
 
 @attrs.define
 class BatchWait:

@@ -7,8 +7,8 @@ reading among several processes.  `KafkaDestination` sends messages to any topic
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster
 from trackcore_kafka.destination import KafkaDestination, NotAcknowledged
 from trackcore_kafka.group import KafkaGroupReader
-from trackcore_kafka.log import DUPLICATE_WINDOW, KafkaLog, Tail, Totals
-from trackcore_kafka.records import StoredMessage, StoredPayload, user_key
+from trackcore_kafka.log import DUPLICATE_WINDOW, KafkaLog
+from trackcore_kafka.records import offset_of, partition_of, place_of, seq_of, user_key
 from trackcore_kafka.sink import KafkaSink
 from trackcore_kafka.topics import KafkaTopics
 
@@ -22,10 +22,10 @@ __all__ = [
     "KafkaSink",
     "KafkaTopics",
     "NotAcknowledged",
-    "StoredMessage",
-    "StoredPayload",
-    "Tail",
-    "Totals",
     "UnusableCluster",
+    "offset_of",
+    "partition_of",
+    "place_of",
+    "seq_of",
     "user_key",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 from confluent_kafka import KafkaError, KafkaException
 
-from trackcore import Cause, SinkUnavailable, TrackcoreError
+from trackcore import Cause, LogUnavailable, SinkUnavailable, TrackcoreError
 from trackcore_kafka.forks import OwnAdmin, OwnConsumer, OwnProducer, T, is_of_a_parent, make
 from trackcore_kafka.masking import ClientSetting, MaskingLogger, masked
 
@@ -48,7 +48,7 @@ class ClientSettingRefused(TrackcoreError):
 
 
 @attrs.define(kw_only=True, eq=False)
-class UnusableCluster(TrackcoreError):
+class UnusableCluster(LogUnavailable):
     """The cluster, or a topic of it, cannot be used as it is."""
 
     servers: str

@@ -1,6 +1,6 @@
 """Reading the log, from any process and while it is written.
 
-Each message is given once, by the rule of `trackcore_kafka.duplicate_window`.  Within a partition, and so for each user
+Each message is read once, by the rule of `trackcore_kafka.duplicate_window`.  Within a partition, and so for each user
 of a source, messages come in the order in which they were stored; messages of different partitions are put in the order
 of their receivedAt.
 """
@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Generic, TypeVar
 
 import attrs
 import msgspec
 from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 
-from trackcore import StoredQuarantined, StoredRejected
+from trackcore import EVERYTHING, Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.duplicate_window import DuplicateWindow, identity
@@ -25,9 +26,9 @@ from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
 from trackcore_kafka.masking import log
 from trackcore_kafka.merging import MergedReader
 from trackcore_kafka.records import (
-    StoredMessage,
     message_identity,
     stored_message,
+    stored_payload,
     stored_quarantined,
     stored_rejected,
 )
@@ -36,7 +37,9 @@ from trackcore_kafka.topics import KafkaTopics
 T = TypeVar("T")
 
 DUPLICATE_WINDOW = 20_000
-"""Upon how many positions of a partition a reader looks back to find duplicates."""
+"""How many positions of a partition a reader looks back to find duplicates."""
+
+FOREIGN_RECORD = "record %d-%d of topic %s was not written by trackcore; it is skipped"
 
 _SECONDS = 10.0
 _LOOK_BACK = 4
@@ -44,24 +47,15 @@ _LOOK_BACK_FURTHER = 16
 """To find the newest n: how many times n is read at first, and how many times more each further time."""
 
 
-@attrs.frozen(kw_only=True)
-class Totals:
-    """How much the log holds, duplicates among the messages included, and how much of its bounded parts was dropped."""
-
-    messages: int
-    rejected: int
-    rejected_dropped: int
-    quarantined: int
-    quarantined_dropped: int
-
-
 class KafkaLog:
-    """Reads the log in a cluster.
+    """Reads the log in a cluster: a `trackcore.Log`.
+
+    The `seq` of a message is made of its partition and offset (see `seq_of`); that of other records is their number.
 
     Args:
         cluster: the cluster.
         topics: its topics, as they were written.
-        duplicate_window: upon how many positions of a partition is looked back to find duplicates.
+        duplicate_window: how many positions of a partition a reader looks back to find duplicates.
 
     Raises:
         UnusableCluster: from every method: it does not answer, or has no such topics.
@@ -74,70 +68,43 @@ class KafkaLog:
         self._topics = topics or KafkaTopics()
         self._duplicate_window = duplicate_window
 
-    def messages(
-        self,
-        *,
-        source: str | None = None,
-        call: str | None = None,
-        user: str | None = None,
-        since: datetime | None = None,
-        limit: int | None = None,
-    ) -> Iterator[StoredMessage]:
-        """Give messages, the oldest first; with a limit, the newest so many.
+    def messages(self, query: Query = EVERYTHING) -> Iterator[StoredMessage]:
+        """See `trackcore.Log.messages`."""
+        return _read_once(self.tail(query))
 
-        Args:
-            source: only those of the source of this name.
-            call: only those of this call, such as `track`.
-            user: only those whose userId or anonymousId this is.
-            since: only those received at or after this time.
-            limit: at most this many.
-        """
-        return _read_once(self.tail(source=source, call=call, user=user, since=since, limit=limit))
+    def payloads(self, query: Query = EVERYTHING) -> Iterator[StoredPayload]:
+        """See `trackcore.Log.payloads`."""
 
-    def tail(
-        self,
-        *,
-        source: str | None = None,
-        call: str | None = None,
-        user: str | None = None,
-        since: datetime | None = None,
-        limit: int | None = None,
-    ) -> Tail[StoredMessage]:
-        """Give a reader that gives what `messages` does, and with each further call what has come since."""
+        def pick(found: Message) -> StoredPayload | None:
+            return None if _pick_message(found, query) is None else stored_payload(found)
 
-        def pick(found: Message) -> StoredMessage | None:
-            stored = stored_message(found)
-            is_wanted = (
-                source in (None, stored.source)
-                and call in (None, stored.call)
-                and (user is None or user in (stored.message.get("userId"), stored.message.get("anonymousId")))
-            )
-            return stored if is_wanted else None
+        return _read_once(self._tail(self._topics.messages, pick, query, self._duplicate_window))
 
-        return Tail(self._cluster, self._topics.messages, pick, since, limit, self._duplicate_window)
+    def tail(self, query: Query = EVERYTHING) -> KafkaTail[StoredMessage]:
+        """See `trackcore.Log.tail`."""
+        pick = partial(_pick_message, query=query)
+        return self._tail(self._topics.messages, pick, query, self._duplicate_window)
 
-    def rejected(
-        self,
-        *,
-        source: str | None = None,
-        code: str | None = None,
-        since: datetime | None = None,
-        limit: int | None = None,
-    ) -> Iterator[StoredRejected]:
-        """Give rejected messages and requests in rising order; with a limit, the newest so many."""
+    def rejected(self, query: Query = EVERYTHING) -> Iterator[StoredRejected]:
+        """See `trackcore.Log.rejected`."""
 
         def pick(found: Message) -> StoredRejected | None:
             stored = stored_rejected(found)
-            return stored if source in (None, stored.source) and code in (None, stored.code) else None
+            return stored if query.matches_rejected(stored) else None
 
-        return _read_once(Tail(self._cluster, self._topics.rejected, pick, since, limit))
+        return _read_once(self._tail(self._topics.rejected, pick, query))
 
-    def quarantined(self, *, limit: int | None = None) -> Iterator[StoredQuarantined]:
-        """Give quarantined requests in rising order; with a limit, the newest so many."""
-        return _read_once(Tail(self._cluster, self._topics.quarantine, stored_quarantined, None, limit))
+    def quarantined(self, query: Query = EVERYTHING) -> Iterator[StoredQuarantined]:
+        """See `trackcore.Log.quarantined`."""
+
+        def pick(found: Message) -> StoredQuarantined | None:
+            stored = stored_quarantined(found)
+            return stored if query.matches_quarantined(stored) else None
+
+        return _read_once(self._tail(self._topics.quarantine, pick, query))
 
     def totals(self) -> Totals:
-        """Count what the log holds."""
+        """See `trackcore.Log.totals`.  Duplicates among the messages count."""
         with _reading(self._cluster) as consumer:
             messages = _bounds(self._cluster, consumer, self._topics.messages).values()
             ((rejected_first, rejected_end),) = _bounds(self._cluster, consumer, self._topics.rejected).values()
@@ -150,8 +117,11 @@ class KafkaLog:
             quarantined_dropped=first,
         )
 
+    def _tail(self, topic: str, pick: Callable[[Message], T | None], query: Query, window: int = 0) -> KafkaTail[T]:
+        return KafkaTail(self._cluster, topic, pick, query.since, query.limit, window)
+
     def behind(self, group: str) -> int:
-        """Count what lies behind the positions that a consumer group has committed, duplicates included."""
+        """Count the messages behind the positions that a consumer group has committed, duplicates included."""
         with _reading(self._cluster, group) as consumer:
             bounds = _bounds(self._cluster, consumer, self._topics.messages)
             asked = [TopicPartition(self._topics.messages, number) for number in bounds]
@@ -160,10 +130,10 @@ class KafkaLog:
 
 
 @attrs.define(eq=False)
-class Tail(Generic[T]):
-    """A reader that stays where it was left.
+class KafkaTail(Generic[T]):
+    """A reader that stays where it was left: a `trackcore.Tail`.
 
-    `pick` makes of a record what is given, or None if it is not wanted.  With a `window` each message is given once.
+    `pick` reads a record, and returns None if it does not match.  With a `window` each message is read once.
     """
 
     _cluster: KafkaCluster
@@ -178,13 +148,13 @@ class Tail(Generic[T]):
     _windows: Mapping[int, DuplicateWindow] = attrs.field(init=False, factory=dict)
 
     def read(self) -> Iterator[T]:
-        """Give what is there and was not given yet.
+        """See `trackcore.Tail.read`.
 
         Raises:
-            UnusableCluster: the cluster does not answer, there is no such topic, or a parent has read from this reader
-                before a fork.
+            UnusableCluster: the cluster does not answer, the topic does not exist, or a parent process has read from
+                this reader.
         """
-        with _told(self._cluster):
+        with _readable(self._cluster):
             if self._consumer is None:
                 self._consumer = _consumer(self._cluster)
             self._cluster.check_is_own(self._consumer)
@@ -200,12 +170,12 @@ class Tail(Generic[T]):
                 yield from self._newest(self._limit, firsts, ends)
 
     def close(self) -> None:
-        """Part from the cluster."""
+        """Close the connection to the cluster."""
         if self._consumer is not None and not is_of_a_parent(self._consumer):
             self._consumer.close()
 
     def _newest(self, limit: int, firsts: Mapping[int, int], ends: Mapping[int, int]) -> deque[T]:
-        """Give the newest so many, by reading further and further back until there are enough."""
+        """Return the newest records, reading further and further back until there are enough."""
         lowest = self._since_offsets(firsts, ends)
         back = _LOOK_BACK * limit
         while True:
@@ -216,7 +186,7 @@ class Tail(Generic[T]):
             back *= _LOOK_BACK_FURTHER
 
     def _begin(self, firsts: Mapping[int, int], starts: Mapping[int, int]) -> MergedReader:
-        """Go to where the duplicates of what lies at `starts` could be."""
+        """Start to read where duplicates of the messages at `starts` could be."""
         assert self._consumer is not None
         self._starts = starts
         self._windows = {number: DuplicateWindow(self._window) for number in starts}
@@ -234,7 +204,7 @@ class Tail(Generic[T]):
                     continue
                 picked = self._pick(found) if offset >= self._starts[number] else None
             except (KeyError, ValueError, msgspec.DecodeError):
-                log.warning("record %d-%d of topic %s is none of ours; it is passed over", number, offset, self._topic)
+                log.warning(FOREIGN_RECORD, number, offset, self._topic)
                 continue
             if picked is not None:
                 yield picked
@@ -242,7 +212,7 @@ class Tail(Generic[T]):
                 self._cluster.check_is_own(self._consumer)
 
     def _since_offsets(self, firsts: Mapping[int, int], ends: Mapping[int, int]) -> Mapping[int, int]:
-        """Give for each partition the first offset whose message was received at `since` or later."""
+        """Return for each partition the first offset whose message was received at `since` or later."""
         if self._since is None:
             return firsts
         assert self._consumer is not None
@@ -252,7 +222,12 @@ class Tail(Generic[T]):
         return {part.partition: ends[part.partition] if part.offset == OFFSET_END else part.offset for part in found}
 
 
-def _read_once(tail: Tail[T]) -> Iterator[T]:
+def _pick_message(found: Message, query: Query) -> StoredMessage | None:
+    stored = stored_message(found)
+    return stored if query.matches_message(stored, found.value() or b"") else None
+
+
+def _read_once(tail: KafkaTail[T]) -> Iterator[T]:
     try:
         yield from tail.read()
     finally:
@@ -260,7 +235,7 @@ def _read_once(tail: Tail[T]) -> Iterator[T]:
 
 
 def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> OwnConsumer:
-    """Make a consumer that is a member of no group: it is told what to read, and commits nothing."""
+    """Build a consumer that is a member of no group: it reads the partitions it is assigned, and commits nothing."""
     return cluster.make(
         OwnConsumer,
         group_id=group,
@@ -274,7 +249,7 @@ def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> OwnConsumer:
 
 @contextmanager
 def _reading(cluster: KafkaCluster, group: str = "trackcore") -> Iterator[OwnConsumer]:
-    with _told(cluster):
+    with _readable(cluster):
         consumer = _consumer(cluster, group)
         try:
             yield consumer
@@ -283,7 +258,7 @@ def _reading(cluster: KafkaCluster, group: str = "trackcore") -> Iterator[OwnCon
 
 
 @contextmanager
-def _told(cluster: KafkaCluster) -> Iterator[None]:
+def _readable(cluster: KafkaCluster) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
@@ -291,7 +266,7 @@ def _told(cluster: KafkaCluster) -> Iterator[None]:
 
 
 def _bounds(cluster: KafkaCluster, consumer: OwnConsumer, topic: str) -> dict[int, tuple[int, int]]:
-    """Give for each partition the first offset that is there, and the one that will be next."""
+    """Return for each partition the first offset that is there, and the one that will be next."""
     found = consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
     if not found.partitions:
         raise cluster.unusable(f"there is no topic {topic}; `trackcore serve` makes it")

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import msgspec
 from confluent_kafka import Message
 
+from trackcore import StoredPayload
 from trackcore.marks import message_identity
-from trackcore_kafka.records import StoredPayload, stored_payload
+from trackcore_kafka.records import offset_of, stored_payload
 
 
 class Proof(NamedTuple):
@@ -24,8 +25,8 @@ class Proof(NamedTuple):
 
     @classmethod
     def of(cls, stored: StoredPayload) -> Proof:
-        """Build the proof of a message."""
-        return cls(stored.offset, message_identity(stored.source, stored.message_id, stored.received_at))
+        """Make the proof of a message."""
+        return cls(offset_of(stored.seq), message_identity(stored.source, stored.message_id, stored.received_at))
 
     @classmethod
     def parse(cls, text: str | None) -> Proof | None:

@@ -1,13 +1,13 @@
-"""What a message, a rejected message and a quarantined request look like in Kafka: a contract with other consumers.
+"""The records of messages, rejected messages and quarantined requests in Kafka: a contract with other consumers.
 
 - value: the message as JSON; of the rejected and the quarantined, the bytes as received.
 - key: a JSON array of source and user, `["website","019mr8mf4r"]`: the userId, else the anonymousId.  Equal keys are in
   one partition, in order.  The partition is Kafka's own choice for a key (murmur2), as of any Java producer.
 - headers: text in UTF-8.  Of a message: `source`, `call`, `messageId`, `destinations` (a JSON array of names),
   `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty) and
-  `foundBy` (a `KeyLocation`; left out if nobody has said it) and `receivedAt`.  Of a rejected message also `endpoint`:
-  what the request was sent as, or `import`; and where that is a batch or an import, `batch`: a JSON object of what it
-  said for all.
+  `foundBy` (a `KeyLocation`; left out if it is not known) and `receivedAt`.  Of a rejected message also `endpoint`:
+  the endpoint of the request, or `import`; and for a batch or an import, `batch`: a JSON object of its fields for all
+  messages.
 - timestamp: receivedAt, in milliseconds.
 """
 
@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias, cast
 
-import attrs
 import msgspec
 from confluent_kafka import Message
 
@@ -25,9 +24,10 @@ from trackcore import (
     Call,
     Endpoint,
     Envelope,
-    JSONObject,
     QuarantinedRequest,
     RejectedRecord,
+    StoredMessage,
+    StoredPayload,
     StoredQuarantined,
     StoredRejected,
     WriteKey,
@@ -37,7 +37,7 @@ from trackcore.timestamps import EPOCH, MILLISECOND
 from trackcore.typing import SentAs
 
 Headers: TypeAlias = list[tuple[str, str | bytes | None]]
-"""As the client takes them; ours are all bytes."""
+"""As the client accepts them; the values here are all bytes."""
 
 
 class Record(NamedTuple):
@@ -51,55 +51,40 @@ class Record(NamedTuple):
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes while it waits, what Kafka adds to it among them."""
+        """About how many bytes it takes while it waits, including the overhead of Kafka."""
         headers = sum(len(value or b"") for _, value in self.headers)
         return len(self.value) + len(self.key or b"") + headers + _RECORD_OVERHEAD_BYTES
 
 
-@attrs.frozen(kw_only=True)
-class StoredMessage:
-    """A message as it lies in the log.
+def seq_of(partition: int, offset: int) -> int:
+    """Return the number of a message: its partition and its offset in one.
 
-    `message` is the wire object, `warnings` are `{code, message, path}`, `inherited` names what of it came from its
-    batch.  `seq` is where it is: `partition-offset`.
+    Within a partition numbers rise with the offsets; numbers of different partitions do not compare.
     """
-
-    partition: int
-    offset: int
-    source: str
-    call: Call
-    received_at: datetime
-    destinations: tuple[str, ...]
-    warnings: tuple[JSONObject, ...]
-    inherited: tuple[str, ...] = ()
-    found_by: str | None = None
-    message: JSONObject
-
-    @property
-    def seq(self) -> str:
-        """Its place: `3-1042`.  Within a partition offsets rise; places of different partitions do not compare."""
-        return f"{self.partition}-{self.offset}"
+    return partition << _OFFSET_BITS | offset
 
 
-class StoredPayload(NamedTuple):
-    """A message as it lies in the log, its text not decoded: for those who pass it on.
+def partition_of(seq: int) -> int:
+    """Return the partition of a message by its number."""
+    return seq >> _OFFSET_BITS
 
-    `user` is its userId, else its anonymousId.
-    """
 
-    partition: int
-    offset: int
-    source: str
-    message_id: str
-    call: Call
-    user: str | None
-    received_at: datetime
-    destinations: tuple[str, ...]
-    payload: bytes
+def offset_of(seq: int) -> int:
+    """Return the offset of a message by its number."""
+    return seq & ((1 << _OFFSET_BITS) - 1)
+
+
+def place_of(seq: int) -> str:
+    """Return the place of a message by its number, as people read it: `partition-offset`."""
+    return f"{partition_of(seq)}-{offset_of(seq)}"
+
+
+_OFFSET_BITS = 44
+"""A number has at most 63 bits."""
 
 
 def message_record(topic: str, envelope: Envelope) -> Record:
-    """Make the record of a message."""
+    """Build the record of a message."""
     headers: Headers = [
         ("source", envelope.source.encode()),
         ("call", envelope.call.encode()),
@@ -117,17 +102,17 @@ def message_record(topic: str, envelope: Envelope) -> Record:
 
 
 def message_key(envelope: Envelope) -> bytes:
-    """Give the key that keeps a user's messages together and in order."""
+    """Return the key that keeps a user's messages together and in order."""
     return user_key(envelope.source, envelope.anonymous_id if envelope.user_id is None else envelope.user_id)
 
 
 def user_key(source: str, user: str | None) -> bytes:
-    """Give the key of a user of a source."""
+    """Return the key of a user of a source."""
     return _encode((source, user))
 
 
 def rejected_record(topic: str, rejected: RejectedRecord) -> Record:
-    """Make the record of a rejected message."""
+    """Build the record of a rejected message."""
     headers: Headers = [
         ("source", rejected.source.encode()),
         ("code", rejected.code.encode()),
@@ -143,7 +128,7 @@ def rejected_record(topic: str, rejected: RejectedRecord) -> Record:
 
 
 def quarantined_record(topic: str, request: QuarantinedRequest) -> Record:
-    """Make the record of a quarantined request.  A header that has nothing to say is left out."""
+    """Build the record of a quarantined request.  A header without a value is left out."""
     headers: Headers = [
         ("endpoint", request.endpoint.encode()),
         ("clientSide", b"true" if request.client_side else b"false"),
@@ -157,7 +142,7 @@ def quarantined_record(topic: str, request: QuarantinedRequest) -> Record:
 
 
 def message_identity(found: Message) -> tuple[str, str]:
-    """Give source and message id: what duplicates are found by."""
+    """Return source and message id, by which duplicates are found."""
     headers = _headers(found)
     return headers["source"], headers["messageId"]
 
@@ -166,8 +151,7 @@ def stored_message(found: Message) -> StoredMessage:
     """Read a message from its record."""
     headers = _headers(found)
     return StoredMessage(
-        partition=cast("int", found.partition()),
-        offset=cast("int", found.offset()),
+        seq=_seq(found),
         source=headers["source"],
         call=cast("Call", headers["call"]),
         received_at=received_at(found),
@@ -180,12 +164,11 @@ def stored_message(found: Message) -> StoredMessage:
 
 
 def stored_payload(found: Message) -> StoredPayload:
-    """Read a message from its record, without decoding it."""
+    """Read a message from its record, without decoding its text."""
     headers = _headers(found)
     _, user = msgspec.json.decode(found.key() or b"")
     return StoredPayload(
-        partition=cast("int", found.partition()),
-        offset=cast("int", found.offset()),
+        seq=_seq(found),
         source=headers["source"],
         message_id=headers["messageId"],
         call=cast("Call", headers["call"]),
@@ -200,7 +183,7 @@ def stored_rejected(found: Message) -> StoredRejected:
     """Read a rejected message from its record."""
     headers = _headers(found)
     return StoredRejected(
-        seq=_seq(found),
+        seq=_number(found),
         source=headers["source"],
         received_at=received_at(found),
         code=headers["code"],
@@ -217,7 +200,7 @@ def stored_quarantined(found: Message) -> StoredQuarantined:
     headers = _headers(found)
     write_key = headers.get("writeKey")
     return StoredQuarantined(
-        seq=_seq(found),
+        seq=_number(found),
         received_at=received_at(found),
         endpoint=cast("Endpoint", headers["endpoint"]),
         write_key=None if write_key is None else WriteKey(write_key),
@@ -228,7 +211,7 @@ def stored_quarantined(found: Message) -> StoredQuarantined:
 
 
 def received_at(found: Message) -> datetime:
-    """Give when it was received."""
+    """Return the time of reception."""
     return EPOCH + timedelta(milliseconds=found.timestamp()[1])
 
 
@@ -248,10 +231,14 @@ def _headers(found: Message) -> Mapping[str, str]:
 
 
 def _value(found: Message) -> bytes:
-    """Give the value; Kafka's client does not tell an empty one from none."""
+    """Return the value; Kafka's client returns None for an empty one."""
     return found.value() or b""
 
 
 def _seq(found: Message) -> int:
-    """Number from one on, as the embedded log does: these topics have one partition."""
+    return seq_of(cast("int", found.partition()), cast("int", found.offset()))
+
+
+def _number(found: Message) -> int:
+    """Number records from one on, as the embedded log does: these topics have one partition."""
     return cast("int", found.offset()) + 1

@@ -1,17 +1,15 @@
-"""The composition: the core, the log and the WSGI app put together as a configuration says."""
+"""The composition: the core, the log and the WSGI app, put together by a configuration."""
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from trackcore_debugger import DebuggerApp, OneTimeToken, SessionAuth
-from trackcore_sqlite import SqliteBrowser
 from trackcore_wsgi import TrackingApp
 from trackcore_wsgi.mounting import behind_proxies, under_prefix
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -20,7 +18,6 @@ from trackcore import Collector, Sink
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
-    LogSettings,
     ServerSettings,
     load_configuration,
 )
@@ -33,9 +30,8 @@ from trackcore_server.debugger.recent import RecordingSink
 from trackcore_server.debugger.recent_rows import RecentRows
 from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.reprocess import Reprocessor
-from trackcore_server.storage.log_changes import delivered_up_to
-from trackcore_server.storage.logs import make_sink
-from trackcore_server.storage.retention import start_retention
+from trackcore_server.storage.backend import Backend, ClosableSink
+from trackcore_server.storage.backends import backend_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -43,24 +39,22 @@ if TYPE_CHECKING:
 DEBUGGER_PATH = "/debugger"
 
 
-def create_collector(configuration: Configuration, watch: Callable[[Sink], Sink] | None = None) -> Collector:
-    """Make a collector that stores in the configured log, which is closed when the process ends.
+def create_collector(configuration: Configuration, sink: Sink | None = None) -> Collector:
+    """Build a collector that stores in the configured log.
 
     Args:
-        configuration: what the server is told.
-        watch: puts another sink around that of the log.
+        configuration: the configuration.
+        sink: stores the messages; if None, a sink of the log that is closed when the process ends.
 
     Raises:
-        ConfigurationError: there is no source, so that nothing could be collected, or the log has wrong settings.
+        ConfigurationError: no source is configured, so nothing could be collected, or the log has wrong settings.
     """
     if not configuration.sources:
         raise ConfigurationError(path="sources", detail="no source is configured, so no message could be stored")
-    sink = make_sink(configuration)
-    atexit.register(sink.close)
     return Collector(
         sources=configuration.sources,
         destinations=configuration.destinations,
-        sink=sink if watch is None else watch(sink),
+        sink=_open_sink(backend_of(configuration)) if sink is None else sink,
         clock=_now,
         new_message_id=lambda: str(uuid4()),
         limits=configuration.limits,
@@ -68,7 +62,7 @@ def create_collector(configuration: Configuration, watch: Callable[[Sink], Sink]
 
 
 class ServerApp:
-    """The tracking API as a WSGI app, with the debugger mounted beside it where there is one.
+    """The tracking API as a WSGI app, with the debugger mounted next to it if there is one.
 
     Both are mounted under the prefix of the server, behind its proxies.
     """
@@ -86,26 +80,26 @@ class ServerApp:
 
 
 def create_app(configuration: Configuration | None = None, one_time_token: OneTimeToken | None = None) -> ServerApp:
-    """Make the WSGI app, with the debugger at `/debugger` where a token for it is configured or given.
+    """Build the WSGI app, with the debugger at `/debugger` if a token for it is configured or passed.
 
     Args:
-        configuration: what the server is told; left out, the file that the environment variable TRACKCORE_CONFIG names.
-        one_time_token: opens the debugger once, where no token is configured.
+        configuration: the configuration; if None, it is read from the file that TRACKCORE_CONFIG names.
+        one_time_token: opens the debugger once, if no token is configured.
 
     Raises:
-        ConfigurationError: there is no such file, or it cannot be used.
+        ConfigurationError: the file does not exist, or cannot be used.
     """
     file = None
     if configuration is None:
         file, configuration = _configuration_of_environment()
-    if isinstance(configuration.log, LogSettings) and configuration.log.keep is not None:
-        up_to = partial(delivered_up_to, configuration)
-        atexit.register(start_retention(configuration.log.path, configuration.log.keep, up_to=up_to))
+    backend = backend_of(configuration)
+    atexit.register(backend.start_retention())
     auth = _session_auth(configuration, one_time_token, file)
     if auth is None:
         return ServerApp(TrackingApp(create_collector(configuration)), None, configuration.server)
-    collector = create_collector(configuration, RecordingSink)
-    debugger = DebuggerApp(_reader(configuration, collector), auth)
+    recording = RecordingSink(_open_sink(backend))
+    collector = create_collector(configuration, recording)
+    debugger = DebuggerApp(_reader(configuration, collector, recording), auth)
     return ServerApp(TrackingApp(collector), debugger, configuration.server)
 
 
@@ -118,14 +112,20 @@ def _session_auth(
     return None if one_time_token is None else SessionAuth.for_one_time(one_time_token)
 
 
-def _reader(configuration: Configuration, collector: Collector) -> LogReader:
-    log = SqliteBrowser(configuration.log_path, keep_open=True)
+def _open_sink(backend: Backend) -> ClosableSink:
+    """Build the sink of the log, which is closed when the process ends."""
+    sink = backend.make_sink()
+    atexit.register(sink.close)
+    return sink
+
+
+def _reader(configuration: Configuration, collector: Collector, recording: RecordingSink) -> LogReader:
+    log = backend_of(configuration).browser(keep_open=True)
     atexit.register(log.close)
-    assert isinstance(collector.sink, RecordingSink)
     return LogReader(
         log,
         Explainer(configuration),
-        collector.sink,
+        recording,
         Reprocessor(collector),
         Charts(log, _now, DeliveryLag(configuration, log)),
         RecentRows(log),

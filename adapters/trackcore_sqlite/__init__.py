@@ -6,12 +6,9 @@
 """
 
 from trackcore_sqlite.browse import (
-    PARTS,
-    Filter,
     GroupCount,
     Head,
     Listed,
-    Part,
     Sampled,
     SeqRange,
     SqliteBrowser,
@@ -19,22 +16,19 @@ from trackcore_sqlite.browse import (
 )
 from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
-from trackcore_sqlite.log import SqliteLog, StoredMessage, Totals
+from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.prune import PruneStep, prune
 from trackcore_sqlite.sink import SqliteSink
-from trackcore_sqlite.snapshot import Snapshot, StoredPayload
+from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog
 
 __all__ = [
     "CONSISTENT",
-    "PARTS",
     "Condition",
-    "Filter",
     "GroupCount",
     "Head",
     "Inconsistency",
     "Listed",
-    "Part",
     "PruneStep",
     "Sampled",
     "SeqRange",
@@ -42,9 +36,6 @@ __all__ = [
     "SqliteBrowser",
     "SqliteLog",
     "SqliteSink",
-    "StoredMessage",
-    "StoredPayload",
-    "Totals",
     "UnusableLog",
     "check_log",
     "prune",

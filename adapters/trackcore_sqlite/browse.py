@@ -1,60 +1,38 @@
-"""Bounded queries for people who look into a log while it is written, however large it is.
+"""Bounded queries for people who inspect a log while it is written, however large it is.
 
-Theory.  Nothing here reads more rows than it says.  Messages are found by `seq` and by messageId alone, what was
-rejected by its code as well.  So a filter is applied to a *window* of sequence numbers, newest first; who wants to
-search further asks for the next window.  And as `seq` rises by one with each message, in the order of reception, the
+Theory.  Every query here has a bound on the rows that it reads.  Messages have an index on `seq` and messageId alone,
+rejected records one on their code as well.  So a query is applied to a *window* of sequence numbers, newest first; to
+search further, ask for the next window.  And as `seq` rises by one with each message, in the order of reception, the
 number of messages between two times is the difference of two sequence numbers, each found by bisection: rates over any
-length of time cost a few hundred look-ups and no scan.  (Messages that were received again keep their first time, so a
-few may lie out of order; bisection is then off by as many.)
+length of time cost a few hundred look-ups and no scan.  (Reprocessed messages keep their first time, so a few may be
+out of order; bisection is then off by as many.)
 
-Whatever is asked is asked in one call into SQLite where it can be, and comes as one JSON text: each call, and each row,
-gives up the interpreter's lock, and takes it from the threads that store messages.
+A question takes one call into SQLite where possible, and its answer comes as one JSON text: each call, and each row,
+releases the interpreter's lock, and takes it from the threads that store messages.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import attrs
 import msgspec
 
+from trackcore import EVERYTHING, PARTS, Part, Query, StoredMessage
 from trackcore_sqlite import ids
-from trackcore_sqlite.log import (
-    DUPLICATES,
-    MESSAGES,
-    QUARANTINED,
-    REJECTED,
-    StoredMessage,
-    read_message,
-    read_quarantined,
-    read_rejected,
-)
 from trackcore_sqlite.pool import ReaderPool
+from trackcore_sqlite.queries import MESSAGES, READ, SELECT, WITH_SOURCE, read_message, where
 from trackcore_sqlite.times import from_milliseconds, milliseconds
-
-Part: TypeAlias = Literal["messages", "duplicates", "rejected", "quarantine"]
-PARTS: tuple[Part, ...] = ("messages", "duplicates", "rejected", "quarantine")
-
-
-@attrs.frozen(kw_only=True)
-class Filter:
-    """What is looked for; None is everything.  `text` is looked for in the payload, to the letter."""
-
-    source: str | None = None
-    call: str | None = None
-    user: str | None = None
-    code: str | None = None
-    text: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class SeqRange:
-    """What was found in a window: rows, newest first, and the lowest sequence number that was looked at."""
+    """The rows found in a window, newest first, and the lowest sequence number that was examined."""
 
     rows: Sequence[Any]
     reached: int
@@ -79,7 +57,7 @@ class Head(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What a list says of a message, or of a duplicate.  `warnings` is a JSON array; `payload` is JSON text."""
+    """A message, or a duplicate, in a list.  `warnings` is a JSON array; `payload` is JSON text."""
 
     seq: int
     source: str
@@ -91,7 +69,7 @@ class Listed(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """What a chart takes from a message; `sent_at` is its wire text, None too if not asked for or imported."""
+    """The fields of a message for a chart; `sent_at` is its wire text, also None if not requested or imported."""
 
     seq: int
     source: str
@@ -100,15 +78,15 @@ class Sampled(NamedTuple):
 
 
 class SqliteBrowser:
-    """Looks into the log at `path`.
+    """Inspects the log at `path`.
 
     Args:
         path: the log.
-        keep_open: keep connections between calls, until `close`; else every method opens the file anew, so no lock
+        keep_open: keep connections between calls, until `close`; else every method opens the file itself, so no lock
             outlives a call.
 
     Raises:
-        UnusableLog: there is no log there, or it is damaged, or from a newer trackcore.
+        UnusableLog: there is not a log, or it is damaged, or from a newer trackcore.
     """
 
     def __init__(self, path: Path | str, *, keep_open: bool = False) -> None:
@@ -116,21 +94,21 @@ class SqliteBrowser:
         self._pool = ReaderPool(self.path, max_idle=_MAX_KEPT if keep_open else 0)
 
     def close(self) -> None:
-        """Close what was kept open.  A later call opens it again."""
+        """Close the connections.  A later call opens them again."""
         self._pool.close()
 
     def version(self) -> tuple[int, int]:
-        """Give what is another as soon as anything in the log is; it may be another without that too."""
+        """Return a value that changes with every change of the log, and may change without one."""
         with self._pool.connection() as kept:
             return kept.number, kept.connection.execute("PRAGMA data_version").fetchone()[0]
 
     def ends(self) -> dict[Part, int]:
-        """Give the last sequence number of each part, that of a record which is deleted by now too; 0 for none yet."""
+        """Return the last sequence number of each part, even if its record was deleted; 0 for none yet."""
         with self._open() as connection:
             return dict(zip(PARTS, connection.execute(_ENDS).fetchone(), strict=True))
 
     def head(self) -> Head:
-        """Return how far the log has come: what `ends` gives, and what tells the log from others."""
+        """Return the ends of the log, and the stretch that identifies it."""
         with self._open() as connection:
             *ends, stretch = connection.execute(_HEAD).fetchone()
         return Head({str(part): end for part, end in zip(PARTS, ends, strict=True)}, stretch)
@@ -141,36 +119,34 @@ class SqliteBrowser:
             limits = connection.execute(_LIMITS, (stretch,)).fetchone()
         return limits is not None and all(ends[part] <= limit for part, limit in zip(PARTS, limits, strict=True))
 
-    def listed(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> SeqRange:
-        """Do as `between` does; messages and duplicates are `Listed`, of others a large payload is not read."""
+    def listed(self, part: Part, query: Query = EVERYTHING, *, after: int, to: int) -> SeqRange:
+        """Do what `between` does; messages and duplicates are `Listed`, and a large payload of others is not read."""
         if part not in _LISTED:
-            return self._between(part, _SELECT[part].replace("payload", _SMALL_PAYLOAD), after, to, wanted, limit)
-        conditions, values = _conditions(part, wanted)
-        query = _LISTED[part].format(f"WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?")
+            return self._between(SELECT[part].replace("payload", _SMALL_PAYLOAD), part, query, after, to)
+        condition, values = where(part, query, after=after, last=to)
+        sql = _LISTED[part].format(f"{condition} ORDER BY seq DESC LIMIT ?")
         with self._open() as connection:
-            (found,) = connection.execute(query, (after, to, *values, limit)).fetchone()
+            (found,) = connection.execute(sql, (*values, _limit(query))).fetchone()
         rows = [Listed._make((*row[:3], from_milliseconds(row[3]), *row[4:])) for row in msgspec.json.decode(found)]
-        return SeqRange(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
+        return _range(rows, query, after)
 
-    def between(self, part: Part, *, after: int, to: int, wanted: Filter, limit: int) -> SeqRange:
-        """Look at the rows of a part with `after < seq <= to`, newest first, and give up to `limit` that are wanted."""
-        return self._between(part, _SELECT[part], after, to, wanted, limit)
+    def between(self, part: Part, query: Query = EVERYTHING, *, after: int, to: int) -> SeqRange:
+        """Read the rows of a part that match with `after < seq <= to`, newest first, as many as the limit allows."""
+        return self._between(SELECT[part], part, query, after, to)
 
-    def _between(  # noqa: PLR0917
-        self, part: Part, select: str, after: int, to: int, wanted: Filter, limit: int
-    ) -> SeqRange:
-        conditions, values = _conditions(part, wanted)
-        query = f"{select} WHERE seq > ? AND seq <= ?{conditions} ORDER BY seq DESC LIMIT ?"
+    def _between(self, select: str, part: Part, query: Query, after: int, to: int) -> SeqRange:
+        condition, values = where(part, query, after=after, last=to)
+        sql = f"{select} {condition} ORDER BY seq DESC LIMIT ?"
         with self._open() as connection:
-            rows = list(map(_READ[part], connection.execute(query, (after, to, *values, limit))))
-        return SeqRange(rows=rows, reached=rows[-1].seq if len(rows) == limit else after + 1)
+            rows = list(map(READ[part], connection.execute(sql, (*values, _limit(query)))))
+        return _range(rows, query, after)
 
     def one(self, part: Part, seq: int) -> Any:
-        """Give a row of a part by its sequence number, None where there is none."""
-        return next(iter(self.between(part, after=seq - 1, to=seq, wanted=Filter(), limit=1).rows), None)
+        """Return a row of a part by its sequence number, or None."""
+        return next(iter(self.between(part, after=seq - 1, to=seq).rows), None)
 
     def payload(self, part: Literal["messages", "duplicates"], seq: int) -> bytes | None:
-        """Give the text of a message as it is stored, None where there is none."""
+        """Return the text of a message as it is stored, or None."""
         with self._open() as connection:
             row = connection.execute(f"SELECT payload FROM {part} WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else bytes(row[0])
@@ -186,7 +162,7 @@ class SqliteBrowser:
     def seq_of(self, source: str, message_id: str) -> int | None:
         """Find the sequence number of a message by what makes it unique."""
         query = f"""
-            SELECT seq FROM messages {_WITH_SOURCE}
+            SELECT seq FROM messages {WITH_SOURCE}
             WHERE name = :source AND messages.message_id = :message_id AND seq IN ({_SEQS_OF_ID})
         """
         with self._open() as connection:
@@ -194,12 +170,12 @@ class SqliteBrowser:
         return None if row is None else int(row[0])
 
     def sources(self) -> list[str]:
-        """Name the sources that have sent something."""
+        """Return the names of the sources that have sent something."""
         with self._open() as connection:
             return [name for (name,) in connection.execute("SELECT name FROM sources ORDER BY id")]
 
     def seqs_at(self, times: Sequence[datetime], *, low: int | None = None, high: int | None = None) -> list[int]:
-        """Give for each time the last sequence number received before it, between two that are known: by bisection."""
+        """Return for each time the last sequence number received before it, by bisection between two that are known."""
         low = self.first_seq() - 1 if low is None else low
         high = self.ends()["messages"] if high is None else high
         if low >= high:
@@ -210,29 +186,29 @@ class SqliteBrowser:
         return found
 
     def first_seq(self) -> int:
-        """Give the sequence number of the oldest message that is there, or else of the next one to come."""
+        """Return the sequence number of the oldest message that is there, or else of the next one to come."""
         with self._open() as connection:
             (first,) = connection.execute(_FIRST).fetchone()
         return int(first)
 
     def sampled(self, seqs: Sequence[int], sent_of: Sequence[int]) -> list[Sampled]:
-        """Give what charts take from the messages of these sequence numbers, and `sent_at` of those in `sent_of`."""
+        """Return the fields for charts of the messages with these numbers, and `sent_at` of those in `sent_of`."""
         with self._open() as connection:
             (found,) = connection.execute(_SAMPLED, (_array(sent_of), _array(seqs))).fetchone()
         return [Sampled(seq, name, from_milliseconds(at), sent) for seq, name, at, sent in msgspec.json.decode(found)]
 
     def sample(self, seqs: Sequence[int]) -> list[StoredMessage]:
-        """Give the messages of these sequence numbers."""
+        """Return the messages with these sequence numbers."""
         query = f"{MESSAGES} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq"
         with self._open() as connection:
             return list(map(read_message, connection.execute(query, (_array(seqs),))))
 
     def time_before(self, part: Part, seq: int) -> datetime | None:
-        """Give the time of reception of the last record below a sequence number, None where there is none."""
+        """Return the time of reception of the last record below a sequence number, or None."""
         return self._time(f"SELECT received_at FROM {part} WHERE seq < ? ORDER BY seq DESC LIMIT 1", seq)
 
     def time_after(self, part: Part, seq: int) -> datetime | None:
-        """Give the time of reception of the first record above a sequence number, None where there is none."""
+        """Return the time of reception of the first record above a sequence number, or None."""
         return self._time(f"SELECT received_at FROM {part} WHERE seq > ? ORDER BY seq LIMIT 1", seq)
 
     def _time(self, query: str, seq: int) -> datetime | None:
@@ -241,7 +217,7 @@ class SqliteBrowser:
         return None if row is None else from_milliseconds(row[0])
 
     def codes(self, after: int, to: int, most: int) -> list[tuple[int, datetime, str]]:
-        """Give number, time and code of what was rejected with `after < seq <= to`, newest first, at most so many."""
+        """Return number, time and code of rejected records with `after < seq <= to`, newest first, at most so many."""
         with self._open() as connection:
             (found,) = connection.execute(_REJECTED_CODES, (after, to, most)).fetchone()
         return [(seq, from_milliseconds(at), code) for seq, at, code in msgspec.json.decode(found)]
@@ -253,13 +229,13 @@ class SqliteBrowser:
         return [GroupCount(source=row[0], call=row[1], count=row[2], size=row[3], largest=row[4]) for row in rows]
 
     def sizes(self, seqs: Sequence[int]) -> list[int]:
-        """Give the sizes in bytes of the messages of these sequence numbers, as they are stored."""
+        """Return the sizes in bytes of the messages with these sequence numbers, as they are stored."""
         query = "SELECT length(payload) FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
         with self._open() as connection:
             return [size for (size,) in connection.execute(query, (_array(seqs),))]
 
     def refused(self, since: datetime) -> dict[str, int]:
-        """Count by code what was refused since a time, the quarantined as `unknown_source`.  Both parts are bounded."""
+        """Count rejections since a time by code, the quarantined as `unknown_source`.  Both parts are bounded."""
         with self._open() as connection:
             found = dict(connection.execute(_CODES, (milliseconds(since),)))
             (quarantined,) = connection.execute(_QUARANTINED_SINCE, (milliseconds(since),)).fetchone()
@@ -271,8 +247,16 @@ class SqliteBrowser:
             yield kept.connection
 
 
+def _limit(query: Query) -> int:
+    return -1 if query.limit is None else query.limit
+
+
+def _range(rows: Sequence[Any], query: Query, after: int) -> SeqRange:
+    return SeqRange(rows=rows, reached=rows[-1].seq if rows and len(rows) == query.limit else after + 1)
+
+
 def spread(after: int, to: int, most: int) -> list[int]:
-    """Give up to `most` sequence numbers with `after < seq <= to`, spread evenly."""
+    """Return up to `most` sequence numbers with `after < seq <= to`, spread evenly."""
     count = to - after
     if count <= most:
         return list(range(after + 1, to + 1))
@@ -298,7 +282,6 @@ _MAX_KEPT = 4
 _SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, :message_id) FROM sources")
 """The messages whose id this may be, of whatever source."""
 
-_WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _LAST: Mapping[Part, str] = {
     part: f"coalesce((SELECT max(seq) FROM {part}), ({given_out}), 0)"
     for part, given_out in {
@@ -316,23 +299,17 @@ _LIMITS = f"""
         ON following.number = (SELECT min(number) FROM stretches WHERE number > mine.number)
     WHERE mine.id = ?
 """
-"""How far a log had come when a stretch ended, or has come by now if it is the newest."""
+"""The ends of a log when a stretch ended, or its ends now if the stretch is the newest."""
 
 _FIRST = f"SELECT coalesce((SELECT min(seq) FROM messages), {_LAST['messages']} + 1)"
-_SELECT: Mapping[Part, str] = {
-    "messages": MESSAGES,
-    "duplicates": DUPLICATES,
-    "rejected": REJECTED,
-    "quarantine": QUARANTINED,
-}
 _SMALL_PAYLOAD = "iif(length(payload) <= 40000, payload, x'') AS payload"
-"""A whole request may be refused, which is too much to look into for a row of a list."""
+"""The payload may be a whole request, which is too much to examine for a row of a list."""
 _LISTED: Mapping[Part, str] = {
     part: f"""
         SELECT json_group_array(json(row)) FROM (
             SELECT json_array(seq, name, call, received_at, coalesce(user_id, anonymous_id), cautions,
                 CAST(payload AS TEXT)) AS row
-            FROM {part} {_WITH_SOURCE} {{}}
+            FROM {part} {WITH_SOURCE} {{}}
         )
     """
     for part in ("messages", "duplicates")
@@ -341,7 +318,7 @@ _SAMPLED = f"""
     SELECT json_group_array(json_array(seq, name, received_at,
         iif(found_by IS NOT 'file' AND seq IN (SELECT value FROM json_each(?)),
             json_extract(CAST(payload AS TEXT), '$.sentAt'), NULL)))
-    FROM messages {_WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))
+    FROM messages {WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))
 """
 _REJECTED_CODES = """
     SELECT json_group_array(json_array(seq, received_at, code)) FROM (
@@ -362,36 +339,3 @@ _BISECT = f"""
         SELECT low FROM bisected WHERE low >= high
     )) FROM json_each(:times) AS time
 """
-
-
-def _conditions(part: Part, wanted: Filter) -> tuple[str, list[str]]:
-    """Give the conditions of a filter.  One that a part has no column for is looked for in its payload."""
-    in_payload = "instr(payload, CAST(? AS BLOB)) > 0"
-    columns = _CONDITIONS[part]
-    asked = {name: value for name, value in attrs.asdict(wanted).items() if value is not None}
-    conditions = [f" AND {columns.get(name, in_payload)}" for name in asked]
-    return "".join(conditions), list(asked.values())
-
-
-_NOTHING = "? IS NULL"
-_OF_SOURCE = "source_id = (SELECT id FROM sources WHERE name = ?)"
-_OF_MESSAGES = {
-    "source": _OF_SOURCE,
-    "call": "call = ?",
-    "user": "? IN (user_id, anonymous_id)",
-    "code": "instr(cautions, '\"' || ? || '\"') > 0",
-}
-_CONDITIONS: Mapping[Part, Mapping[str, str]] = {
-    "messages": _OF_MESSAGES,
-    "duplicates": _OF_MESSAGES,
-    "rejected": {"source": _OF_SOURCE, "code": "code = ?"},
-    "quarantine": {"source": _NOTHING, "code": "? = 'unknown_source'"},
-}
-
-
-_READ: Mapping[Part, Callable[[tuple[Any, ...]], Any]] = {
-    "messages": read_message,
-    "duplicates": read_message,
-    "rejected": read_rejected,
-    "quarantine": read_quarantined,
-}

@@ -1,8 +1,8 @@
-"""Looking at the file before it is used: is it ours, was it left cleanly, is it damaged.
+"""Examining the file before it is used: is it a log, was it closed cleanly, is it damaged.
 
-After a crash SQLite brings the file to its last commit by itself, from the write-ahead log beside it.  What it cannot
-mend (a disk that lied, a page overwritten by something else) is found by its own check, which reads the whole file.
-What SQLite does not know of, whether the ids fit the messages, is looked at as well.
+After a crash SQLite recovers the file up to its last commit, from the write-ahead log next to it.  Damage that it
+cannot repair (a disk that lied, a page that something else overwrote) is found by SQLite's check, which reads the whole
+file.  SQLite does not know whether the ids fit the messages, so that is checked here.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _BESIDE = ("-wal", "-shm")
 
 @attrs.frozen(kw_only=True)
 class Condition:
-    """What was found.  Sizes are in bytes; `faults` are SQLite's own words, the first ten of them.
+    """The condition of a log.  Sizes are in bytes; `faults` are the first ten messages of SQLite's check.
 
-    `unfinished` is what lay in the write-ahead log: another process uses the file, or the last one was killed.
-    `is_checked` says that the whole file was read, and `is_older` that it is of an older trackcore: it is brought up to
-    date when it is next opened for writing.
+    `unfinished` is the size of the write-ahead log: another process uses the file, or the last one was killed.
+    `is_checked` is true if the whole file was read, `is_older` if it was written by an older trackcore: it is migrated
+    when it is next opened for writing.
     """
 
     size: int
@@ -48,15 +48,15 @@ class Condition:
 def check_log(
     path: Path | str, *, most_bytes: int | None = None, on_progress: Callable[[], None] | None = None
 ) -> Condition:
-    """Look at a log.
+    """Check a log.
 
     Args:
         path: the log.
-        most_bytes: a larger file is not read as a whole.
-        on_progress: called again and again while it is read.
+        most_bytes: a larger file is not read completely.
+        on_progress: called repeatedly while it is read.
 
     Raises:
-        UnusableLog: there is no log there, or the file is not ours.
+        UnusableLog: there is not a log, or the file is of another program.
         SinkUnavailable: it cannot be read now.
     """
     path = Path(path)
@@ -78,7 +78,7 @@ def check_log(
 
 
 def set_aside(path: Path | str, now: datetime) -> Path:
-    """Move a damaged log, with the files beside it, out of the way; return its new path, which no file had before."""
+    """Move a damaged log and the files of its write-ahead log aside; return its new path, which no file had before."""
     path = Path(path)
     aside = stem = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%S}")
     number = 1
@@ -98,7 +98,7 @@ def _size_of(path: Path, suffix: str) -> int:
 
 
 def _is_ours(path: Path) -> bool:
-    """Tell whether the head of the file says so.  To be asked while this process does not have the file open."""
+    """Return whether the file starts like a log.  The file must not be open in this process."""
     if not path.exists():
         return False
     with path.open("rb") as file:
@@ -118,6 +118,5 @@ def _examined(condition: Condition, path: Path, on_progress: Callable[[], None] 
         rows = connection.execute(f"PRAGMA integrity_check({_MAX_FAULTS})").fetchall()
         faults = tuple(row[0] for row in rows if row[0] != "ok")
         is_comparable = version == len(MIGRATIONS) and not faults
-        return attrs.evolve(
-            condition, faults=faults, inconsistency=compare_ids(connection) if is_comparable else CONSISTENT
-        )
+        inconsistency = compare_ids(connection) if is_comparable else CONSISTENT
+        return attrs.evolve(condition, faults=faults, inconsistency=inconsistency)

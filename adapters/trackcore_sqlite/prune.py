@@ -1,10 +1,10 @@
-"""Retention: deleting what is older than a time, in steps so small that nobody waits long for the file.
+"""Retention: deleting records older than a time, in steps so small that nobody waits long for the file.
 
-Each step is a transaction of its own, sized by how long the last one took, and between two steps the file is free for
-as long again; so those who write meanwhile wait for one step at most.  The space is not given back to the file system:
-SQLite keeps it in the file and fills it with the messages to come.
+Each step is a separate transaction, sized by how long the last one took, and between two steps the file is free for as
+long again; so writers wait for one step at most.  The space is not returned to the file system: SQLite keeps it in the
+file and fills it with later messages.
 
-A message that was deleted is forgotten with its messageId: the same message sent once more would be stored again.
+A message is deleted with its messageId: if the same message is sent again, it is stored again.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from pathlib import Path
 import attrs
 from trackcore_sqlitefile import SharedConnection
 
+from trackcore import PARTS
 from trackcore_sqlite import ids
 from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.stretches import check_schema, schema_of
 from trackcore_sqlite.tables import open_to_tidy
 from trackcore_sqlite.times import milliseconds
-
-PARTS = ("messages", "duplicates", "rejected", "quarantine")
 
 _STEP_SECONDS = 0.02
 """How long a step should hold the file: well below the 100 ms that a writer may be kept waiting."""
@@ -37,7 +36,7 @@ _BUSY_SECONDS = 30.0
 
 @attrs.frozen(kw_only=True)
 class PruneStep:
-    """What one step has done: how many rows of which part it deleted, and for how long it held the file."""
+    """The result of one step: how many rows of which part it deleted, and for how long it held the file."""
 
     part: str
     deleted: int
@@ -45,17 +44,17 @@ class PruneStep:
 
 
 def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> Iterator[PruneStep]:
-    """Delete what was received before a time: messages, duplicates, rejected messages and quarantined requests.
+    """Delete messages, duplicates, rejected messages and quarantined requests received before a time.
 
-    The work is done while the steps are asked for.
+    The work is done as the steps are iterated.
 
     Args:
         path: the log.
         before: the oldest time that is kept.
-        up_to: of messages, only those up to this sequence number, for a reader that has not seen those behind it.
+        up_to: delete messages only up to this sequence number, for a reader that has not seen those behind it.
 
     Raises:
-        UnusableLog: there is no log of ours there.
+        UnusableLog: the file is not a log.
         SinkUnavailable: it cannot be written now, or was overwritten meanwhile.
     """
     shared = SharedConnection(partial(_open, Path(path)))
@@ -72,7 +71,7 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
 
 def _open(path: Path) -> sqlite3.Connection:
     connection = open_to_tidy(path, _BUSY_SECONDS)
-    # What SQLite would do with a commit every now and then is done between the steps.
+    # SQLite would do this with a commit every now and then; here it is done between the steps.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
 
@@ -80,9 +79,9 @@ def _open(path: Path) -> sqlite3.Connection:
 def _drop_stretches(shared: SharedConnection) -> None:
     """Delete the stretches that end before the oldest message, and before the position just before that.
 
-    Nobody needs them: what was read up to a position before all that is there has left out nothing of it, and such a
-    position holds (see `trackcore.Mark`).  The position before the oldest message keeps its proof, since it may be the
-    end of a log from which everything was deleted.
+    Nobody needs them: a reader at a position before all messages has missed none of them, and such a position holds
+    (see `trackcore.Mark`).  The position before the oldest message keeps its proof, since it may be the end of a log
+    from which everything was deleted.
     """
     deleted = _MAX_ROWS
     while deleted == _MAX_ROWS:
@@ -108,7 +107,7 @@ _DROP_STRETCHES = f"""
 
 @attrs.define
 class _Pruning:
-    """The way through one part, from its oldest row on."""
+    """The deletion of one part, from its oldest row on."""
 
     _shared: SharedConnection
     _part: str
@@ -119,9 +118,9 @@ class _Pruning:
     _rows: int = attrs.field(init=False, default=_FIRST_ROWS)
 
     def steps(self) -> Iterator[PruneStep]:
-        """Go on until a whole window of rows has none that is old: sequence numbers rise with time, almost.
+        """Continue until a whole window of rows has no old one: sequence numbers rise with time, almost.
 
-        A window from the future, of a clock that was wrong for a while, says nothing about what lies behind it.
+        A window from the future, of a clock that was wrong for a while, does not count.
         """
         now = milliseconds(datetime.now(UTC))
         with self._shared.use() as connection:
@@ -147,12 +146,12 @@ class _Pruning:
     def _delete(self, first: int, last: int) -> PruneStep:
         where, values = "WHERE seq BETWEEN ? AND ? AND received_at < ?", (first, last, self._before)
         with self._shared.use() as connection:
-            # Entries lie all over their tables: they are read from the disk before anybody has to wait.
+            # Entries are spread over their tables: they are read from the disk before anybody has to wait.
             entries = ids.read_entries(connection, where, values) if self._part == "messages" else ""
             connection.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
             try:
-                # What was to be deleted was seen in the log of before: another one has other messages of its numbers.
+                # The window was read from the log as it was: in another log these numbers are of other messages.
                 check_schema(self._schema, schema_of(connection))
                 if self._part == "messages":
                     ids.remove(connection, entries)
@@ -169,7 +168,7 @@ class _Pruning:
         return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
 
     def _count_less(self, connection: sqlite3.Connection, counter: str, query: str, values: tuple[int, ...]) -> None:
-        """Take what is deleted off a counter of the part."""
+        """Subtract deleted rows from a counter of the part."""
         connection.execute(
             f"UPDATE counters SET value = value - ({query}) WHERE name = ?", (*values, f"{self._part}.{counter}")
         )

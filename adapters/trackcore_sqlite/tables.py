@@ -10,6 +10,7 @@ from pathlib import Path
 import attrs
 from trackcore_sqlitefile import Format, UnusableFile, make_private_file, primary_code, use_write_ahead_log
 
+from trackcore import LogUnavailable
 from trackcore_sqlite import ids
 
 APPLICATION_ID = int.from_bytes(b"trkc")
@@ -135,7 +136,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 @attrs.define(kw_only=True, eq=False)
-class UnusableLog(UnusableFile):
+class UnusableLog(UnusableFile, LogUnavailable):
     """The file cannot be used as a log: it is damaged, not a SQLite file, or from a newer trackcore."""
 
     is_damaged: bool = False

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from adapter_helpers import Server, serve
+from kept import KINDS, Kept, kept_in
 from mock_cluster import MockCluster
 from trackcore_sqlite import SqliteLog, SqliteSink
 
@@ -43,3 +44,10 @@ def _mock_cluster() -> Iterator[MockCluster]:
     cluster = MockCluster()
     yield cluster
     cluster.close()
+
+
+@pytest.fixture(name="kept", params=KINDS)
+def _kept(request: pytest.FixtureRequest, tmp_path: Path, mock_cluster: MockCluster) -> Iterator[Kept]:
+    """An empty sink of each kind, with its log."""
+    with kept_in(request.param, tmp_path, mock_cluster) as kept:
+        yield kept

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_sqlite import Filter, SqliteBrowser, SqliteSink, UnusableLog, prune, spread
+from trackcore_sqlite import SqliteBrowser, SqliteSink, UnusableLog, prune, spread
 
-from trackcore import Envelope, MessageWarning, QuarantinedRequest, RejectedRecord, WarningCode
+from trackcore import Envelope, MessageWarning, QuarantinedRequest, Query, RejectedRecord, WarningCode
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WARNING = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="the number was kept as '5'", path="userId")
@@ -53,19 +54,19 @@ def _browser(path: Path) -> SqliteBrowser:
     return SqliteBrowser(path)
 
 
-def found(browser: SqliteBrowser, **wanted: str) -> list[int]:
-    window = browser.between("messages", after=0, to=1_000, wanted=Filter(**wanted), limit=5)
+def found(browser: SqliteBrowser, **wanted: Any) -> list[int]:
+    window = browser.between("messages", Query(**wanted, limit=5), after=0, to=1_000)
     return [row.seq for row in window.rows]
 
 
 class TestWindows:
     def test_the_newest_come_first(self, browser: SqliteBrowser) -> None:
-        window = browser.between("messages", after=0, to=50, wanted=Filter(), limit=3)
+        window = browser.between("messages", Query(limit=3), after=0, to=50)
         assert [row.seq for row in window.rows] == [50, 49, 48]
         assert window.reached == 48, "the rest was not searched"
 
     def test_a_window_without_more_was_looked_at_as_a_whole(self, browser: SqliteBrowser) -> None:
-        window = browser.between("messages", after=40, to=50, wanted=Filter(user="nobody"), limit=3)
+        window = browser.between("messages", Query(user="nobody", limit=3), after=40, to=50)
         assert (window.rows, window.reached) == ([], 41)
 
     def test_each_filter(self, browser: SqliteBrowser) -> None:
@@ -78,14 +79,14 @@ class TestWindows:
         assert found(browser, source="website", text="m10") == [100, 10]
 
     @pytest.mark.parametrize(("wanted", "count"), [({}, 1), ({"code": "no_type"}, 1), ({"code": "no_ty"}, 0)])
-    def test_rejected(self, browser: SqliteBrowser, wanted: dict[str, str], count: int) -> None:
-        assert len(browser.between("rejected", after=0, to=9, wanted=Filter(**wanted), limit=5).rows) == count
+    def test_rejected(self, browser: SqliteBrowser, wanted: dict[str, Any], count: int) -> None:
+        assert len(browser.between("rejected", Query(**wanted, limit=5), after=0, to=9).rows) == count
 
     @pytest.mark.parametrize(
         ("wanted", "count"), [({}, 1), ({"source": "app"}, 0), ({"code": "unknown_source"}, 1), ({"text": "x"}, 0)]
     )
-    def test_quarantined(self, browser: SqliteBrowser, wanted: dict[str, str], count: int) -> None:
-        assert len(browser.between("quarantine", after=0, to=9, wanted=Filter(**wanted), limit=5).rows) == count
+    def test_quarantined(self, browser: SqliteBrowser, wanted: dict[str, Any], count: int) -> None:
+        assert len(browser.between("quarantine", Query(**wanted, limit=5), after=0, to=9).rows) == count
 
     def test_one_row(self, browser: SqliteBrowser) -> None:
         assert browser.one("messages", 7).message["messageId"] == "m7"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import attrs
 from adapter_helpers import envelope
-from trackcore_sqlite import Filter, Listed, SqliteBrowser, SqliteLog, SqliteSink
+from trackcore_sqlite import Listed, SqliteBrowser, SqliteLog, SqliteSink
 from trackcore_sqlite.duplicates import AT_ONCE, PER_SECOND, DuplicateKeeper
 from trackcore_sqlite.tables import open_for_writing
+
+from trackcore import Query
 
 
 @attrs.define
@@ -22,7 +24,7 @@ class Clock:
 
 def kept(path: Path) -> list[Listed]:
     browser = SqliteBrowser(path)
-    return list(browser.listed("duplicates", after=0, to=1_000_000, wanted=Filter(), limit=1_000_000).rows)
+    return list(browser.listed("duplicates", Query(limit=1_000_000), after=0, to=1_000_000).rows)
 
 
 def counter(path: Path, name: str) -> int:

@@ -29,6 +29,8 @@ from adapter_helpers import (
     zipped,
 )
 
+from trackcore import Query
+
 CAPTURES = sorted((VECTORS / "sdk-captures").glob("*.json"))
 SUCCESS = b'{"success": true}'
 SINGLE = {"i": "identify", "t": "track", "p": "page", "s": "screen", "g": "group", "a": "alias"}
@@ -305,7 +307,7 @@ class TestQuirks:
         first, second = server.messages
         assert (first["userId"], second["anonymousId"]) == (stored, stored)
         assert _cautions(server) == ["id_from_number"] * 2
-        assert len(list(server.log.messages(user=stored))) == 2
+        assert len(list(server.log.messages(Query(user=stored)))) == 2
 
     def test_python_and_legacy_node_send_numeric_group_ids(self, server: Server) -> None:
         items = [{"type": "group", "groupId": 42, "userId": "u"}, {"type": "alias", "previousId": 99, "userId": "u"}]

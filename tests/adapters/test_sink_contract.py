@@ -3,158 +3,29 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 import attrs
 import pytest
 from adapter_helpers import NOON, at_once, envelope, quarantined_request, rejected_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kept import Kept, kept_in
 from mock_cluster import MockCluster
-from trackcore_kafka import KafkaLog, KafkaSink
-from trackcore_kafka import StoredMessage as KafkaMessage
-from trackcore_sqlite import SqliteLog, SqliteSink, StoredMessage
 
 from trackcore import (
     Envelope,
-    MemorySink,
     MessageWarning,
     Outcome,
     QuarantinedRequest,
     RejectedRecord,
-    Sink,
     WarningCode,
 )
 
-T = TypeVar("T")
-CODES = {str(code): code for code in WarningCode}
 STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
-
-
-class Kept(ABC):
-    """A sink under test, and what it keeps, in the terms of the core."""
-
-    sink: Sink
-
-    @property
-    @abstractmethod
-    def messages(self) -> list[Envelope]: ...
-
-    @property
-    @abstractmethod
-    def rejected(self) -> list[RejectedRecord]: ...
-
-    @property
-    @abstractmethod
-    def quarantined(self) -> list[QuarantinedRequest]: ...
-
-    def ids(self, source: str = "website") -> list[str]:
-        return [kept.message_id for kept in self.messages if kept.source == source]
-
-
-class InMemory(Kept):
-    def __init__(self) -> None:
-        self.sink: MemorySink = MemorySink()
-
-    @property
-    def messages(self) -> list[Envelope]:
-        return self.sink.envelopes
-
-    @property
-    def rejected(self) -> list[RejectedRecord]:
-        return list(self.sink.rejected)
-
-    @property
-    def quarantined(self) -> list[QuarantinedRequest]:
-        return list(self.sink.quarantined)
-
-
-class InFile(Kept):
-    def __init__(self, folder: Path) -> None:
-        self.sink: SqliteSink = SqliteSink(folder / "log.db")
-        self.log = SqliteLog(folder / "log.db")
-
-    @property
-    def messages(self) -> list[Envelope]:
-        if not self.log.path.exists():
-            return []
-        return [_envelope(stored) for stored in self.log.messages()]
-
-    @property
-    def rejected(self) -> list[RejectedRecord]:
-        return [_without_seq(RejectedRecord, record) for record in self.log.rejected()]
-
-    @property
-    def quarantined(self) -> list[QuarantinedRequest]:
-        return [_without_seq(QuarantinedRequest, record) for record in self.log.quarantined()]
-
-
-class InKafka(Kept):
-    """On the mock cluster, in topics of its own: one partition, since across partitions there is no order to keep."""
-
-    def __init__(self, cluster: MockCluster) -> None:
-        topics = cluster.topics(partitions=1)
-        self.sink: KafkaSink = KafkaSink(cluster.address, topics)
-        self.log = KafkaLog(cluster.address, topics)
-
-    @property
-    def messages(self) -> list[Envelope]:
-        return [_envelope(stored) for stored in self.log.messages()]
-
-    @property
-    def rejected(self) -> list[RejectedRecord]:
-        return [_without_seq(RejectedRecord, record) for record in self.log.rejected()]
-
-    @property
-    def quarantined(self) -> list[QuarantinedRequest]:
-        return [_without_seq(QuarantinedRequest, record) for record in self.log.quarantined()]
-
-
-def _envelope(stored: StoredMessage | KafkaMessage) -> Envelope:
-    return Envelope(
-        stored.source,
-        stored.message["messageId"],
-        stored.call,
-        stored.message.get("userId"),
-        stored.message.get("anonymousId"),
-        stored.received_at,
-        stored.destinations,
-        tuple(MessageWarning(code=CODES[c["code"]], message=c["message"], path=c["path"]) for c in stored.warnings),
-        json.dumps(stored.message).encode(),
-    )
-
-
-def _without_seq(kind: type[T], record: attrs.AttrsInstance) -> T:
-    fields = attrs.asdict(record)
-    del fields["seq"]
-    return kind(**fields)
-
-
-@contextmanager
-def _made(kind: str, folder: Path, cluster: MockCluster) -> Iterator[Kept]:
-    """Make an empty sink of a kind."""
-    if kind == "MemorySink":
-        yield InMemory()
-        return
-    kept = InFile(folder) if kind == "SqliteSink" else InKafka(cluster)
-    yield kept
-    kept.sink.close()
-
-
-KINDS = ["MemorySink", "SqliteSink", "KafkaSink"]
-
-
-@pytest.fixture(name="kept", params=KINDS)
-def _kept(request: pytest.FixtureRequest, tmp_path: Path, mock_cluster: MockCluster) -> Iterator[Kept]:
-    with _made(request.param, tmp_path, mock_cluster) as kept:
-        yield kept
 
 
 class TestOutcomes:
@@ -360,16 +231,16 @@ def test_any_sequence_of_calls_is_that_of_a_dict(mock_cluster: MockCluster, kind
     _check_against_a_dict(kind, mock_cluster, calls)
 
 
-@settings(max_examples=15)  # each makes a log of its own, which takes a while
+@settings(max_examples=15)  # each makes a log, which takes a while
 @given(calls=_CALLS)
 def test_any_sequence_of_calls_is_that_of_a_dict_in_kafka(mock_cluster: MockCluster, calls: Calls) -> None:
-    """Likewise."""
+    """The same law as above."""
     _check_against_a_dict("KafkaSink", mock_cluster, calls)
 
 
 def _check_against_a_dict(kind: str, mock_cluster: MockCluster, calls: Calls) -> None:
     model: dict[tuple[str, str], Envelope] = {}
-    with TemporaryDirectory() as folder, _made(kind, Path(folder), mock_cluster) as kept:
+    with TemporaryDirectory() as folder, kept_in(kind, Path(folder), mock_cluster) as kept:
         for envelopes, rejected, quarantined in calls:
             expected = []
             for sent in envelopes:

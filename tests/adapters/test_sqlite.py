@@ -7,9 +7,9 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adapter_helpers import (
@@ -28,15 +28,15 @@ from trackcore_sqlite import log as log_module
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
-from trackcore import Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
+from trackcore import Outcome, QuarantinedRequest, Query, RejectedRecord, SinkUnavailable
 
 
 def _seqs(log: SqliteLog) -> list[int]:
     return [stored.seq for stored in log.messages()]
 
 
-def _ids(log: SqliteLog, **wanted: object) -> list[str]:
-    return [stored.message["messageId"] for stored in log.messages(**wanted)]  # type: ignore[arg-type]
+def _ids(log: SqliteLog, *, after: int = 0, **wanted: Any) -> list[str]:
+    return [stored.message["messageId"] for stored in log.messages(Query(**wanted), after=after)]
 
 
 def _connection(sink: SqliteSink) -> sqlite3.Connection:
@@ -269,13 +269,6 @@ class TestReading:
         time = NOON.replace(year=2024 + years)
         assert from_milliseconds(milliseconds(time)) == time
 
-    def test_totals(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
-        sqlite_sink.store([envelope("a"), envelope("a"), envelope("b")], rejected=[rejected_record()] * 3)
-        sqlite_sink.store(quarantined=[quarantined_request()] * 4)
-        totals = log.totals()
-        assert (totals.messages, totals.rejected, totals.quarantined) == (2, 3, 4)
-        assert (totals.rejected_dropped, totals.quarantined_dropped) == (0, 0)
-
     def test_probing_leaves_nothing_to_read(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
         sqlite_sink.check_ready()
         assert (list(log.messages()), list(log.rejected()), list(log.quarantined())) == ([], [], [])
@@ -289,77 +282,33 @@ class TestReading:
         assert _ids(SqliteLog(str(path))) == ["a"]
 
 
-class TestFilters:
-    """Filters of the log: by source, call, user (userId or anonymousId), time, position; a limit takes the newest."""
+class TestAfter:
+    """Only records with a number above `after`, besides the query (see the contract of a log)."""
 
-    @pytest.fixture(autouse=True)
-    def _some_messages(self, sqlite_sink: SqliteSink) -> None:
+    @pytest.mark.parametrize(
+        ("after", "wanted", "expected"),
+        [
+            (0, {}, "12345"),
+            (3, {}, "45"),
+            (5, {}, ""),
+            (99, {}, ""),
+            (2, {"limit": 1}, "5"),
+            (1, {"source": "website", "since": NOON, "limit": 2}, "35"),
+        ],
+    )
+    def test_of_messages(
+        self, sqlite_sink: SqliteSink, log: SqliteLog, after: int, wanted: dict[str, Any], expected: str
+    ) -> None:
+        sqlite_sink.store([envelope(str(n), source="website" if n % 2 else "app") for n in range(1, 6)])
+        assert _ids(log, after=after, **wanted) == list(expected)
+
+    def test_of_the_other_parts(self, sqlite_sink: SqliteSink, log: SqliteLog) -> None:
         sqlite_sink.store(
-            [
-                envelope("1", source="website", call="track", user_id="ann"),
-                envelope("2", source="app", call="page", user_id=None, anonymous_id="ann"),
-                envelope("3", source="website", call="page", user_id="bob", anonymous_id="ann"),
-                envelope("4", source="app", call="track", user_id="bob", received_at=NOON + timedelta(hours=1)),
-                envelope("5", source="website", call="track", user_id="Ann", received_at=NOON + timedelta(hours=2)),
-            ],
-            rejected=[
-                rejected_record(b"1", source="website", code="no_type"),
-                rejected_record(b"2", source="app", code="no_type"),
-                rejected_record(b"3", source="app", code="invalid_json"),
-            ],
-            quarantined=[quarantined_request(b"1"), quarantined_request(b"2"), quarantined_request(b"3")],
+            rejected=[rejected_record(b"%d" % n) for n in range(1, 4)],
+            quarantined=[quarantined_request(b"%d" % n) for n in range(1, 4)],
         )
-
-    @pytest.mark.parametrize(
-        ("wanted", "expected"),
-        [
-            ({}, "12345"),
-            ({"source": "website"}, "135"),
-            ({"source": "nobody"}, ""),
-            ({"source": ""}, ""),
-            ({"call": "page"}, "23"),
-            ({"user": "ann"}, "123"),
-            ({"user": "bob"}, "34"),
-            ({"user": "ANN"}, ""),
-            ({"since": NOON}, "12345"),
-            ({"since": NOON + timedelta(milliseconds=1)}, "45"),
-            ({"since": NOON + timedelta(hours=2)}, "5"),
-            ({"after": 0}, "12345"),
-            ({"after": 3}, "45"),
-            ({"after": 5}, ""),
-            ({"after": 99}, ""),
-            ({"limit": 2}, "45"),
-            ({"limit": 5}, "12345"),
-            ({"limit": 9}, "12345"),
-            ({"limit": 0}, ""),
-            ({"limit": 1, "after": 2}, "5"),
-            ({"limit": 2, "source": "app"}, "24"),
-            ({"source": "website", "call": "track", "user": "ann"}, "1"),
-            ({"source": "website", "after": 1, "since": NOON, "limit": 2}, "35"),
-        ],
-    )
-    def test_of_messages(self, log: SqliteLog, wanted: dict[str, object], expected: str) -> None:
-        assert _ids(log, **wanted) == list(expected)
-
-    @pytest.mark.parametrize(
-        ("wanted", "expected"),
-        [
-            ({}, [b"1", b"2", b"3"]),
-            ({"source": "app"}, [b"2", b"3"]),
-            ({"code": "no_type"}, [b"1", b"2"]),
-            ({"source": "app", "code": "no_type"}, [b"2"]),
-            ({"after": 2}, [b"3"]),
-            ({"since": NOON}, [b"1", b"2", b"3"]),
-            ({"since": NOON + timedelta(seconds=1)}, []),
-            ({"limit": 2}, [b"2", b"3"]),
-        ],
-    )
-    def test_of_rejected(self, log: SqliteLog, wanted: dict[str, object], expected: list[bytes]) -> None:
-        assert [record.payload for record in log.rejected(**wanted)] == expected  # type: ignore[arg-type]
-
-    def test_of_quarantined(self, log: SqliteLog) -> None:
+        assert [record.payload for record in log.rejected(after=2)] == [b"3"]
         assert [request.payload for request in log.quarantined(after=1)] == [b"2", b"3"]
-        assert [request.payload for request in log.quarantined(limit=2)] == [b"2", b"3"]
 
 
 Keep = Callable[[SqliteSink, list[bytes]], object]

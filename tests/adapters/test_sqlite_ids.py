@@ -38,7 +38,7 @@ from trackcore_sqlite import ids as ids_module
 from trackcore_sqlite.ids import TABLES, hash_of
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 
-from trackcore import Outcome
+from trackcore import Outcome, Query
 
 SOURCES = ("website", "app")
 KEYS = st.tuples(st.sampled_from(SOURCES), st.integers(0, 60).map(str))
@@ -389,7 +389,7 @@ class TestMigration:
         totals = SqliteLog(old).totals()
         assert (totals.messages, totals.rejected, totals.quarantined) == (1_402, 3, 2)
         assert check_log(old).inconsistency == CONSISTENT
-        assert [record.code for record in SqliteLog(old).rejected(code="no_event")] == ["no_event"]
+        assert [record.code for record in SqliteLog(old).rejected(Query(code="no_event"))] == ["no_event"]
 
     def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
         condition = check_log(old)

@@ -15,9 +15,20 @@ from trackcore_server.cli.main import main
 from trackcore_server.files.documents import Document
 from trackcore_server.files.importer import Importer, Occurrences
 from trackcore_server.inspection.reprocess import Reprocessed, Reprocessor
-from trackcore_sqlite import SqliteLog, StoredMessage
+from trackcore_sqlite import SqliteLog
 
-from trackcore import Call, Collector, Destination, Envelope, Limits, MemorySink, Resolver, Source, StoredRejected
+from trackcore import (
+    Call,
+    Collector,
+    Destination,
+    Envelope,
+    Limits,
+    MemorySink,
+    Resolver,
+    Source,
+    StoredMessage,
+    StoredRejected,
+)
 
 CONFIGURATION = """
 [[sources]]

@@ -20,9 +20,8 @@ from delivery_helpers import NOON, Bench, Recipient, envelopes, store
 from delivery_processes import Deployed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trackcore_delivery import Selection, State
+from trackcore_delivery import Selection, State, make_feed
 from trackcore_delivery.state_file import MIGRATIONS
-from trackcore_server.delivery.log_feed import make_feed
 from trackcore_server.storage.log_changes import confirmed
 from trackcore_sqlite import SqliteLog, SqliteSink, prune
 

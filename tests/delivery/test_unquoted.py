@@ -34,7 +34,7 @@ from trackcore_server import ConfigurationError, parse_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.delivery.service import check_destinations
 from trackcore_server.process.stderr_log import LOG_FORMAT, GunicornLogger, VisibleFormatter, log_to_stderr
-from trackcore_server.storage.logs import make_sink
+from trackcore_server.storage.backends import backend_of
 
 MARK = "s3cr3t"
 """Part of every secret: any output that shows a secret shows this part."""
@@ -139,7 +139,7 @@ def test_no_mistake_of_the_configuration_quotes_it(place: str, secret: str) -> N
             configuration = parse_configuration(place.replace("@", toml(secret)))
             check_destinations(configuration, environ={})
             read_debugger_token(configuration, {})
-            make_sink(configuration)
+            backend_of(configuration).make_sink()
         except ConfigurationError as mistake:
             check_mistake(mistake)
         else:

@@ -13,7 +13,7 @@ from fault_helpers import batch
 from support import SOURCE, WITH_KEY
 from trackcore_sqlite import SqliteLog, SqliteSink
 
-from trackcore import Collector
+from trackcore import Collector, Query
 
 NOON = datetime(2026, 5, 6, 12, tzinfo=UTC)
 STEPS = [timedelta(hours=1), timedelta(days=400), timedelta(milliseconds=1)]
@@ -44,8 +44,8 @@ def test_stepped_back(log_path: Path, step: timedelta) -> None:
     (late,) = log.messages(after=seen[-1])
     assert (late.seq, late.message["messageId"], late.received_at) == (3, "c", NOON - step)
     assert [entry.seq for entry in log.messages()] == [1, 2, 3]
-    assert [entry.seq for entry in log.messages(since=NOON)] == [1, 2]
-    assert [entry.seq for entry in log.messages(limit=1)] == [3], "the newest is what came last"
+    assert [entry.seq for entry in log.messages(Query(since=NOON))] == [1, 2]
+    assert [entry.seq for entry in log.messages(Query(limit=1))] == [3], "the newest is what came last"
 
 
 def test_the_rate_of_a_source_is_counted_anew(log_path: Path) -> None:

@@ -22,8 +22,8 @@ from served import COMMAND, Served
 from trackcore_delivery import DeliveredDestination, RetryLater, RetryQueue, State
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.sending import MessageRefused
-from trackcore_kafka import KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics
-from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue, place_at, position_of
+from trackcore_kafka import KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, place_of, seq_of
+from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
 OFFSET_COMMIT = 8
 QUICK = {"session.timeout.ms": 3_000, "heartbeat.interval.ms": 200}
@@ -214,7 +214,7 @@ class TestLane:
             for stored in KafkaLog(bench.cluster.address, bench.topics).messages()
             if stored.message["messageId"] == "m1"
         )
-        assert (letter.message.message_id, place_at(letter.message.position)) == ("m1", stored.seq)
+        assert (letter.message.message_id, place_of(letter.message.position)) == ("m1", place_of(stored.seq))
         there.behaviour = lambda _: []
         worker.state.retry_dead_letters("There", bench.clock())
         stepped(worker, lambda: "m1" in there.taken)
@@ -282,7 +282,7 @@ class TestLane:
             return list(reader.turns.values()) == [turn + 1]
 
         eventually(has_come_again)
-        stepped(worker, lambda: reader._shares[0].given == 6 and not queue._waiting)
+        stepped(worker, lambda: reader._shares[0].returned == 6 and not queue._waiting)
         assert there.taken == ["m0", "m1", "m2", "m3", "m4", "m5"]
         for opened in bench.opened:
             opened.close()
@@ -312,9 +312,9 @@ class TestLane:
 
 
 def test_places_and_positions() -> None:
-    assert place_at(position_of(0, 0)) == "0-0"
-    assert place_at(position_of(4_095, 2**43)) == f"4095-{2**43}"
-    assert position_of(4_095, 2**43) < 2**63
+    assert place_of(seq_of(0, 0)) == "0-0"
+    assert place_of(seq_of(4_095, 2**43)) == f"4095-{2**43}"
+    assert seq_of(4_095, 2**43) < 2**63
 
 
 class TestCommands:

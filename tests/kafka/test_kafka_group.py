@@ -17,9 +17,11 @@ from trackcore_kafka import (
     KafkaSink,
     KafkaTopics,
     NotAcknowledged,
-    StoredPayload,
     UnusableCluster,
+    partition_of,
 )
+
+from trackcore import StoredPayload
 
 PRODUCE = 0
 OFFSET_FETCH = 9
@@ -60,7 +62,7 @@ class TestGroup:
             sent.payload,
             sent.received_at,
         )
-        assert found.partition in reader.partitions
+        assert partition_of(found.seq) in reader.partitions
         reader.close()
 
     def test_what_was_committed_is_not_given_again(self, cluster: MockCluster) -> None:

@@ -25,7 +25,8 @@ from trackcore_kafka.masking import ClientSetting, MaskingLogger
 from trackcore_server import Configuration, ConfigurationError, KafkaLogSettings, LogSettings, parse_configuration
 from trackcore_server.config.configuration import rebase
 from trackcore_server.config.kafka_log import ClientSettings
-from trackcore_server.storage.logs import make_sink, open_log
+from trackcore_server.storage.backend import Unsupported
+from trackcore_server.storage.backends import backend_of
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Envelope, SinkUnavailable
@@ -54,8 +55,8 @@ queued.min.messages = 1000
 
 def test_sqlite_is_the_default() -> None:
     assert parse_configuration("").log == parse_configuration('[log]\nkind = "sqlite"').log == LogSettings()
-    assert isinstance(make_sink(Configuration()), SqliteSink)
-    assert isinstance(open_log(Configuration()), SqliteLog)
+    assert isinstance(backend_of(Configuration()).make_sink(), SqliteSink)
+    assert isinstance(backend_of(Configuration()).open_log(), SqliteLog)
 
 
 def test_everything_said() -> None:
@@ -86,7 +87,7 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without contacting the cluster."""
     monkeypatch.setenv("KAFKA_PASSWORD", "hunter2")
     configuration = parse_configuration(KAFKA + WHOLE)
-    sink, log = make_sink(configuration), open_log(configuration)
+    sink, log = backend_of(configuration).make_sink(), backend_of(configuration).open_log()
     assert isinstance(sink, KafkaSink)
     assert isinstance(log, KafkaLog)
     assert sink._topics == log._topics
@@ -130,10 +131,10 @@ def test_mistakes_are_reported_with_their_path(text: str, path: str, detail: str
     ],
 )
 def test_mistakes_in_what_goes_to_librdkafka(client: str, path: str, detail: str) -> None:
-    configuration = parse_configuration(f"{KAFKA}[log.client]\n{client}")
-    for use in (make_sink, open_log):
+    backend = backend_of(parse_configuration(f"{KAFKA}[log.client]\n{client}"))
+    for use in (backend.make_sink, backend.open_log):
         with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
-            use(configuration)
+            use()
 
 
 class TestEmbedded:
@@ -209,8 +210,10 @@ def test_an_address_has_no_password() -> None:
 
 
 def test_what_needs_the_embedded_log_says_so() -> None:
-    with pytest.raises(ConfigurationError, match="'sqlite'"):
-        _ = parse_configuration(KAFKA).log_path
+    backend = backend_of(parse_configuration(KAFKA))
+    for use in (backend.browser, backend.feed, backend.require_reprocessing):
+        with pytest.raises(Unsupported, match=r"log\.kind: this needs a log of the kind 'sqlite'"):
+            use()
 
 
 def test_the_state_of_delivery_lies_beside_the_configuration(tmp_path: Path) -> None:

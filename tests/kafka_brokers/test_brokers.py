@@ -18,7 +18,7 @@ from kafka_helpers import configure, lines, run, send, start
 from served import Served
 from trackcore_kafka import KafkaDestination, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 
-from trackcore import Outcome, SinkUnavailable
+from trackcore import Outcome, Query, SinkUnavailable
 
 UNDER_LOAD = 300
 """The number of acknowledged messages before something is killed, and again before the next event."""
@@ -90,11 +90,11 @@ class TestReading:
         log = KafkaLog(whole.address, topics)
         assert [stored.message["messageId"] for stored in log.messages()] == [str(n) for n in range(20)]
         since = times[12]
-        assert [stored.received_at for stored in log.messages(since=since)] == times[12:]
-        assert [stored.received_at for stored in log.messages(since=since, limit=3)] == times[17:]
-        assert list(log.messages(since=times[-1] + timedelta(seconds=1))) == []
-        assert len(list(log.rejected(since=NOON))) == 1
-        assert list(log.rejected(since=NOON + timedelta(seconds=1))) == []
+        assert [stored.received_at for stored in log.messages(Query(since=since))] == times[12:]
+        assert [stored.received_at for stored in log.messages(Query(since=since, limit=3))] == times[17:]
+        assert list(log.messages(Query(since=times[-1] + timedelta(seconds=1)))) == []
+        assert len(list(log.rejected(Query(since=NOON)))) == 1
+        assert list(log.rejected(Query(since=NOON + timedelta(seconds=1)))) == []
 
     def test_what_retention_has_deleted_is_counted(self, whole: Brokers, topics: KafkaTopics, sink: KafkaSink) -> None:
         sink.store([envelope("a"), envelope("b"), envelope("a")], rejected=[rejected_record()])

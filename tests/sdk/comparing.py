@@ -9,9 +9,8 @@ from typing import Any
 from sdk.cases import VISITOR, Case
 from sdk.sdks import IDS, Sdk
 from sdk.servers import DESTINATIONS, WRITE_KEY
-from trackcore_sqlite import StoredMessage
 
-from trackcore import JSONObject
+from trackcore import JSONObject, StoredMessage
 
 # The fields that the server sets on every message with a time and a sentAt.
 SET_BY_SERVER = frozenset({"type", "messageId", "timestamp", "originalTimestamp", "receivedAt", "sentAt"})

@@ -44,7 +44,7 @@ _UNRECORDED = frozenset({"/health", "/ready"})
 def recorded_app(configuration: Configuration, one_time_token: OneTimeToken | None = None) -> Recorder:
     """Make the app as `trackcore serve` makes it, with the recorder and the sink of the tests."""
     app = create_app(configuration, one_time_token)
-    folder = configuration.log_path.parent
+    folder = configuration.folder
     app.collector.sink = RefusingSink(app.collector.sink, folder / OUTAGE)
     return Recorder(app, folder)
 

@@ -15,9 +15,8 @@ from sdk.checks import check_no_retry, check_nothing_else
 from sdk.comparing import check_browser_message
 from sdk.results import record
 from sdk.servers import WRITE_KEY, RecordedRequest, Server, run_server, wait_until
-from trackcore_sqlite import StoredMessage
 
-from trackcore import JSONObject
+from trackcore import JSONObject, Query, StoredMessage
 
 # Where analytics-next sends each call.
 PATHS = {"identify": "/v1/i", "track": "/v1/t", "page": "/v1/p", "screen": "/v1/s", "group": "/v1/g", "alias": "/v1/a"}
@@ -149,7 +148,7 @@ def _check_report(report: JSONObject, cases: tuple[Case, ...]) -> None:
 
 
 def _check_log(sdk: BrowserSdk, server: Server, cases: tuple[Case, ...], integrations: JSONObject) -> None:
-    stored = {_identity(found): found for found in server.log.messages(source="live")}
+    stored = {_identity(found): found for found in server.log.messages(Query(source="live"))}
     assert len({found.message["anonymousId"] for found in stored.values()}) == 1
     check_nothing_else(server, len(cases))
     page = _page_of(server)
@@ -200,4 +199,4 @@ def _origin_host(request: RecordedRequest) -> str:
 
 
 def _stored_calls(server: Server) -> list[str]:
-    return sorted(found.call for found in server.log.messages(source="live"))
+    return sorted(found.call for found in server.log.messages(Query(source="live")))

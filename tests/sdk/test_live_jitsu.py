@@ -12,6 +12,8 @@ from sdk.running import run_client
 from sdk.sdks import JITSU
 from sdk.servers import WRITE_KEY, Server
 
+from trackcore import Query
+
 CALLS: dict[str, dict[str, Any]] = {
     "identify": {"userId": f"user {EMOJI}", "traits": {"plan": "Pro"} | AWKWARD},
     "track": {"event": f"Gekauft {EMOJI}", "properties": AWKWARD},
@@ -28,7 +30,7 @@ def test_jitsu(server: Server) -> None:
     assert report["made"] == len(CALLS)
     check_nothing_else(server, len(CALLS))
 
-    for stored in server.log.messages(source="live"):
+    for stored in server.log.messages(Query(source="live")):
         given = spoken("Node", CALLS[stored.call])
         assert {name: stored.message.get(name) for name in given} == given
         assert stored.message["userId"] == CALLS["identify"]["userId"]

@@ -17,6 +17,8 @@ from sdk.running import run_client
 from sdk.sdks import SERVER_SDKS, Sdk
 from sdk.servers import WRITE_KEY, Server
 
+from trackcore import Query
+
 
 @pytest.mark.parametrize("sdk", SERVER_SDKS, ids=lambda sdk: sdk.name)
 def test_server_sdk(sdk: Sdk, server: Server) -> None:
@@ -27,7 +29,7 @@ def test_server_sdk(sdk: Sdk, server: Server) -> None:
     assert report["made"] == report["calls"] == len(cases)
     assert report.get("called_back", len(cases)) == len(cases)
 
-    for case, stored in match(sdk, cases, server.log.messages(source="live")):
+    for case, stored in match(sdk, cases, server.log.messages(Query(source="live"))):
         check_message(sdk, case, stored)
     check_nothing_else(server, len(cases))
 

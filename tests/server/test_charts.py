@@ -21,9 +21,9 @@ from trackcore_server.debugger.deadline import Deadline
 from trackcore_server.debugger.delivery_lag import DeliveryLag
 from trackcore_server.debugger.histogram import MessageHistogram
 from trackcore_server.debugger.rejection_counts import MAX_REJECTIONS, RecentRejections
-from trackcore_sqlite import Part, SqliteBrowser, SqliteSink, UnusableLog, prune
+from trackcore_sqlite import SqliteBrowser, SqliteSink, UnusableLog, prune
 
-from trackcore import JSONObject, RejectedRecord
+from trackcore import JSONObject, Part, RejectedRecord
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 WIDTH = 60

@@ -150,7 +150,7 @@ class TestCheck:
         assert "`trackcore check --mend` rebuilds the id index" in result.stderr
         result = run("check", "--mend")
         assert result.exit_code == 0
-        assert "its ids were made anew from its messages" in result.stderr
+        assert "its ids were rebuilt from its messages" in result.stderr
         assert run("check").stderr.endswith(f"trackcore.db: sound, {LOG.stat().st_size:,} bytes\n")
 
     def test_a_damaged_log(self, run: Callable[..., Result], fill: Callable[..., None]) -> None:
@@ -183,7 +183,7 @@ class TestServe:
         fill(*[MESSAGE | {"messageId": f"m{number}"} for number in range(3)])
         lose_an_id(LOG)
         server = serve("--write-key", "key")
-        assert "its ids were made anew from its messages" in server.stderr()
+        assert "its ids were rebuilt from its messages" in server.stderr()
         assert not list(LOG.parent.glob("*damaged*"))
         assert check_log(LOG).inconsistency == CONSISTENT
         assert len(list(SqliteLog(LOG).messages())) == 3

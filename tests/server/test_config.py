@@ -146,25 +146,26 @@ def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
 class TestWhereTheLogIs:
     def test_a_relative_path_is_relative_to_the_configuration(self, tmp_path: Path) -> None:
         (tmp_path / "c.toml").write_text('[log]\npath = "logs/all.db"')
-        assert load_configuration(tmp_path / "c.toml").log_path == tmp_path / "logs/all.db"
+        assert load_configuration(tmp_path / "c.toml").log.paths == (tmp_path / "logs/all.db",)
 
     def test_an_absolute_path_stands(self, tmp_path: Path) -> None:
         (tmp_path / "c.toml").write_text('[log]\npath = "/var/lib/all.db"')
-        assert load_configuration(tmp_path / "c.toml").log_path == Path("/var/lib/all.db")
+        assert load_configuration(tmp_path / "c.toml").log.paths == (Path("/var/lib/all.db"),)
 
     def test_data_folder_with_and_without_configuration(self, tmp_path: Path) -> None:
-        assert find_deployment(config=None, data=tmp_path).configuration.log_path == tmp_path / "trackcore.db"
+        assert find_deployment(config=None, data=tmp_path).configuration.log.paths == (tmp_path / "trackcore.db",)
         (tmp_path / "trackcore.toml").write_text('[log]\npath = "other.db"')
-        assert find_deployment(config=None, data=tmp_path).configuration.log_path == tmp_path / "other.db"
+        assert find_deployment(config=None, data=tmp_path).configuration.log.paths == (tmp_path / "other.db",)
 
     def test_data_folder_beside_a_named_configuration(self, tmp_path: Path) -> None:
         (tmp_path / "c.toml").write_text("")
         found = find_deployment(config=tmp_path / "c.toml", data=tmp_path / "data")
-        assert found.configuration.log_path == tmp_path / "data" / "trackcore.db"
+        assert found.configuration.log.paths == (tmp_path / "data" / "trackcore.db",)
 
     def test_order_of_the_places(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def log_path() -> Path:
-            return find_deployment(config=None, data=None).configuration.log_path.relative_to(tmp_path)
+            (path,) = find_deployment(config=None, data=None).configuration.log.paths
+            return path.relative_to(tmp_path)
 
         assert log_path() == Path("trackcore-data/trackcore.db")
         (tmp_path / "trackcore-data").mkdir()

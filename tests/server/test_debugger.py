@@ -18,13 +18,13 @@ import pytest
 from adapter_helpers import back_up, put_in_place
 from trackcore_debugger import OneTimeToken, SessionAuth
 from trackcore_debugger.auth import COOKIE, SESSION_SECONDS
-from trackcore_debugger.reader import Wanted
 from trackcore_server import create_app, parse_configuration
 from trackcore_server.app import _reader, create_collector
 from trackcore_server.config.configuration import ConfigurationError, rebase
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.debugger.deadline import Deadline
 from trackcore_server.debugger.recent import RecordingSink
+from trackcore_server.storage.backends import backend_of
 from trackcore_sqlite import SqliteSink, prune
 from werkzeug.test import Client, EnvironBuilder, TestResponse
 from werkzeug.wrappers import Request
@@ -36,6 +36,7 @@ from trackcore import (
     MessageWarning,
     Outcome,
     QuarantinedRequest,
+    Query,
     RejectedRecord,
     SinkUnavailable,
     WarningCode,
@@ -684,14 +685,15 @@ def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
     sink.store([envelope(number) for number in range(2_000)])
     sink.close()
     configuration = rebase(parse_configuration(CONFIGURATION), tmp_path)
-    reader = _reader(configuration, create_collector(configuration, RecordingSink))
+    recording = RecordingSink(backend_of(configuration).make_sink())
+    reader = _reader(configuration, create_collector(configuration, recording), recording)
     reader = attrs.evolve(reader, budget=lambda: Deadline(0))
     cursors = {"messages": 2_001, "duplicates": 0, "rejected": 0, "quarantine": 0}
     answers = 0
     rows: list[Any] = []
     is_end = False
     while not is_end:
-        found = reader.older(cursors, Wanted(text='"number":3}'))
+        found = reader.older(cursors, Query(text='"number":3}'))
         rows += found.rows
         cursors, is_end, answers = dict(found.cursors), found.is_end, answers + 1
     assert answers == 20

@@ -114,7 +114,7 @@ class TestPrefixOfTheServer:
     @pytest.mark.parametrize("prefix", ["/v1", "/debugger", "/health", "/beacon/v1", "/api", "/v1/projects"])
     def test_a_prefix_that_is_a_path_of_the_api(self, prefix: str) -> None:
         """Otherwise `/v1/b` could be `/b` below `/v1`, or itself."""
-        with pytest.raises(ConfigurationError, match=r"server\.prefix: .* cannot be told from the path"):
+        with pytest.raises(ConfigurationError, match=r"server\.prefix: .* cannot be distinguished from the path"):
             parse_configuration(f'{CONFIGURATION}prefix = "{prefix}"')
 
     @pytest.mark.parametrize("prefix", ["/api/segment", "/ingest/v2", "/v2", "/a.b~c_d-e"])

@@ -8,7 +8,7 @@ import click
 
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
-from trackcore_server.delivery.service import delivery_lock
+from trackcore_server.storage.delivery_state import delivery_lock
 
 
 def check_destination(name: str, known: Iterable[str]) -> None:

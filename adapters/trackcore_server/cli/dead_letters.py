@@ -17,9 +17,8 @@ from trackcore_server.cli._delivery import check_destination, when_delivered
 from trackcore_server.cli._options import format_option, location_options
 from trackcore_server.cli._output import Column, field_cell, listing_limit, make_writer, time_cell
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.kafka_queue import place_at
-from trackcore_server.delivery.service import open_state
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import open_state
 
 _PAGE = 1_000
 
@@ -60,7 +59,8 @@ def dead_letters(
     if (retry or drop) and limit is not None:
         raise click.UsageError("--limit only applies to listing; --retry and --drop apply to all dead letters")
     configuration = find_deployment(config=config, data=data).configuration
-    with closing(open_state(configuration)) as state:
+    backend = backend_of(configuration)
+    with closing(open_state(configuration, backend)) as state:
         if destination is not None:
             check_destination(destination, {item.name for item in configuration.delivered}.union(state.names()))
         if drop:
@@ -69,8 +69,7 @@ def dead_letters(
             count = state.retry_dead_letters(destination, datetime.now(UTC))
             click.echo(f"{count:,} will be sent again{when_delivered(configuration)}", err=True)
         else:
-            is_kafka = isinstance(configuration.log, KafkaLogSettings)
-            _list(state, destination, limit, output_format, place_at if is_kafka else None)
+            _list(state, destination, limit, output_format, backend.place)
 
 
 def _list(
@@ -78,7 +77,7 @@ def _list(
     destination: str | None,
     limit: int | None,
     output_format: str | None,
-    place: Callable[[int], str] | None,
+    place: Callable[[int], int | str],
 ) -> None:
     writer = make_writer(output_format, _COLUMNS)
     for letter in islice(_all(state, destination), listing_limit(limit)):
@@ -93,15 +92,14 @@ def _all(state: State, destination: str | None) -> Iterator[DeadLetter]:
         after = page[-1].id
 
 
-def _record(letter: DeadLetter, place: Callable[[int], str] | None) -> JSONObject:
-    position = letter.message.position
+def _record(letter: DeadLetter, place: Callable[[int], int | str]) -> JSONObject:
     return {
         "id": letter.id,
         "destination": letter.destination,
         "diedAt": format_timestamp(letter.died_at),
         "reason": letter.reason,
         "isRetried": letter.retried_at is not None,
-        "seq": position if place is None else place(position),
+        "seq": place(letter.message.position),
         "source": letter.message.source,
         "message": msgspec.json.decode(letter.message.payload),
     }

@@ -12,7 +12,7 @@ from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.service import DeliveryRun, check_destinations, run_until_signal
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
-from trackcore_server.storage.logs import open_log
+from trackcore_server.storage.backends import backend_of
 
 _EXAMPLES = """\b
 Examples:
@@ -40,7 +40,7 @@ def deliver(context: click.Context, *, config: Path | None, data: Path | None) -
         raise Failure(
             f"{deployment.file or deployment.folder}: no destination has a kind, so there is nothing to deliver"
         )
-    open_log(configuration)  # reports wrong settings of its client now
+    backend_of(configuration).open_log()  # reports wrong settings of its client now
     check_destinations(configuration, deployment.file)
     click.echo(f"Log: {configuration.log.location}", err=True)
     click.echo(f"State: {configuration.delivery_path}", err=True)

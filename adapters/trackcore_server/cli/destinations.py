@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import attrs
 import click
-from trackcore_delivery import DeliveredDestination, DestinationStatus, Feed, State
-from trackcore_sqlite import SqliteLog
+from trackcore_delivery import DeliveredDestination, DestinationStatus, State
 
-from trackcore import Destination, JSONObject, LogChanged, Mark, format_timestamp
+from trackcore import Destination, JSONObject, Mark, format_timestamp
 from trackcore_server.cli._delivery import is_delivering
 from trackcore_server.cli._options import format_option, location_options
 from trackcore_server.cli._output import Column, field_cell, make_writer, to_the_second
-from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.service import log_feed, open_state
-from trackcore_server.storage.log_changes import confirmed
-from trackcore_server.storage.logs import group_of, open_log
-
-
-@attrs.frozen(kw_only=True)
-class _Backlog:
-    """How many messages wait, when the first of them was received, and whether the log changed under its position."""
-
-    waiting: int
-    oldest: datetime | None = None
-    change: LogChanged | None = None
-
-
-Backlog: TypeAlias = Callable[[str, Mark], _Backlog]
+from trackcore_server.storage.backend import Backend
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import open_state
 
 _EXAMPLES = """\b
 Examples:
@@ -61,39 +43,23 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     """
     configuration = find_deployment(config=config, data=data).configuration
     is_running = is_delivering(configuration)
-    idle = "not here" if isinstance(configuration.log, KafkaLogSettings) else "stopped"
-    backlog = _backlog_in(configuration)
+    backend = backend_of(configuration)
     writer = make_writer(output_format, _COLUMNS)
-    with closing(open_state(configuration)) as state:
+    with closing(open_state(configuration, backend)) as state:
         for destination in configuration.destinations:
-            writer.write(_record(destination, backlog, state, idle=None if is_running else idle))
+            writer.write(_record(destination, backend, state, idle=None if is_running else backend.idle))
     writer.flush()
     if not configuration.destinations:
         click.echo("the configuration has no destinations", err=True)
 
 
-def _backlog_in(configuration: Configuration) -> Backlog:
-    """Return the function that counts the messages after a destination's position."""
-    log, settings = open_log(configuration), configuration.log
-    if isinstance(log, SqliteLog):
-        return partial(_backlog_in_file, log, log_feed(configuration))
-    assert isinstance(settings, KafkaLogSettings)
-    return lambda name, _: _Backlog(waiting=log.behind(group_of(settings, name)))
-
-
-def _backlog_in_file(log: SqliteLog, feed: Feed, name: str, mark: Mark) -> _Backlog:
-    position, change = confirmed(feed, mark)
-    waiting, oldest = log.backlog(name, after=position)
-    return _Backlog(waiting=waiting, oldest=oldest, change=change)
-
-
-def _record(destination: Destination, backlog: Backlog, state: State, *, idle: str | None) -> JSONObject:
+def _record(destination: Destination, backend: Backend, state: State, *, idle: str | None) -> JSONObject:
     record: JSONObject = {"destination": destination.name, "kind": None, "state": "not delivered"}
     if not isinstance(destination, DeliveredDestination):
         return record
     now = datetime.now(UTC)
     status = state.status(destination.name, now) or DestinationStatus(name=destination.name)
-    behind = backlog(destination.name, state.mark(destination.name) or Mark())
+    behind = backend.backlog(destination.name, state.mark(destination.name) or Mark())
     waiting, oldest = behind.waiting, behind.oldest
     lag = 0.0 if oldest is None else round(max(0.0, (now - oldest).total_seconds()), 1)
     log_change, log_changed_at = state.log_change(destination.name) or (None, None)

@@ -10,13 +10,13 @@ from typing import get_args
 
 import click
 
-from trackcore import Call, JSONObject
+from trackcore import Call, JSONObject, Query
 from trackcore_server.cli._options import listing_options, location_options
 from trackcore_server.cli._output import Column, cell_text, field_cell, listing_limit, make_writer, time_cell
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.json_lines import event_record
-from trackcore_server.storage.logs import open_log
+from trackcore_server.storage.backends import backend_of
 
 POLL_SECONDS = 0.5
 """How often `--follow` looks for new messages."""
@@ -57,15 +57,15 @@ def events(
     number of the message; with a log in Kafka it is a string of partition and offset: "3-1042".
     """
     deployment = find_deployment(config=config, data=data)
-    log = open_log(deployment.configuration)
+    backend = backend_of(deployment.configuration)
     explainer = Explainer(deployment.configuration) if explain else None
     writer = make_writer(output_format, _EXPLAINED_COLUMNS if explain else _EVENT_COLUMNS)
 
-    tail = log.tail(source=source, call=call, user=user, since=since, limit=listing_limit(limit))
+    tail = backend.open_log().tail(Query(source=source, call=call, user=user, since=since, limit=listing_limit(limit)))
 
     def show() -> None:
         for stored in tail.read():
-            record = event_record(stored)
+            record = event_record(stored, backend.place(stored.seq))
             writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
         writer.flush()
 

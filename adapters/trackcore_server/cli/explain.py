@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import get_args
 
 import click
-from trackcore_sqlite import Part, SqliteBrowser, UnusableLog
 
-from trackcore import Call, JSONObject, RejectionExplanation
+from trackcore import Call, JSONObject, LogUnavailable, Part, RejectionExplanation
 from trackcore.masking import mask_write_keys
 from trackcore.text.jsontext import parse_value
 from trackcore_server.cli._options import FINDINGS, Failure, location_options
@@ -26,6 +25,8 @@ from trackcore_server.inspection.json_lines import (
     quarantined_record,
     rejected_record,
 )
+from trackcore_server.storage.backend import Browser
+from trackcore_server.storage.backends import backend_of
 
 _STDIN = "-"
 
@@ -103,7 +104,7 @@ def _write(explanation: JSONObject, *, is_text: bool) -> None:
 
 def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONObject]:
     """Find a message in the log by its number or its id."""
-    log = SqliteBrowser(deployment.configuration.log_path)
+    log = backend_of(deployment.configuration).browser()
     explainer = Explainer(deployment.configuration)
     # Only stored messages have a messageId that can be looked up: it is not unique, so it may find several.  Each other
     # part is found by its number alone.  A number that finds nothing among the messages is tried as a messageId.
@@ -115,7 +116,7 @@ def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONOb
     return found
 
 
-def _messages(log: SqliteBrowser, explainer: Explainer, seq: int | None, message_id: str) -> list[JSONObject]:
+def _messages(log: Browser, explainer: Explainer, seq: int | None, message_id: str) -> list[JSONObject]:
     """Explain the message with a number, else the messages with an id, which may be a number too."""
     numbered = None if seq is None else log.one("messages", seq)
     return [
@@ -124,7 +125,7 @@ def _messages(log: SqliteBrowser, explainer: Explainer, seq: int | None, message
     ]
 
 
-def _records(log: SqliteBrowser, explainer: Explainer, part: Part, seq: int | None) -> list[JSONObject]:
+def _records(log: Browser, explainer: Explainer, part: Part, seq: int | None) -> list[JSONObject]:
     """Explain the record with a number in another part of the log than the messages."""
     stored = None if seq is None else log.one(part, seq)
     if stored is None:
@@ -150,7 +151,7 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
     names = [known.name for known in deployment.configuration.sources]
     if source is not None and source not in names:
         raise Failure(f"unknown source {source!r}; configured sources: {', '.join(names) or 'none'}")
-    log = SqliteBrowser(deployment.configuration.log_path)
+    log = backend_of(deployment.configuration).browser()
     explainer = Explainer(deployment.configuration)
     documents = list(read_documents(sys.stdin.buffer))
     if not documents:
@@ -161,7 +162,7 @@ def _unsent(deployment: Deployment, call: Call | None, source: str | None) -> It
             return None
         try:
             return log.seq_of(source_name, message_id)
-        except UnusableLog:  # the log does not exist yet
+        except LogUnavailable:  # the log does not exist yet
             return None
 
     for document in documents:

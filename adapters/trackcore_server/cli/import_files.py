@@ -21,9 +21,9 @@ from typing import NamedTuple, get_args
 import attrs
 import click
 import msgspec
-from trackcore_sqlite import Head, SqliteBrowser, UnusableLog
+from trackcore_sqlite import Head
 
-from trackcore import Call, Sink, SinkUnavailable, Source, resolvers_for
+from trackcore import Call, LogUnavailable, Sink, SinkUnavailable, Source, resolvers_for
 from trackcore.text.visible import visible
 from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, location_options
 from trackcore_server.cli._progress import ReadingProgress
@@ -33,7 +33,8 @@ from trackcore_server.config.deployment import find_deployment
 from trackcore_server.files.documents import Document
 from trackcore_server.files.importer import ImportCounts, Importer, Occurrences
 from trackcore_server.files.inputs import STDIN, ForeignEncoding, opened
-from trackcore_server.storage.logs import make_sink
+from trackcore_server.storage.backend import Browser
+from trackcore_server.storage.backends import backend_of
 
 _CHUNK_DOCUMENTS = 2_000
 _CHUNK_BYTES = 8 << 20
@@ -74,7 +75,8 @@ def import_files(
     compressed file is truncated, 2 if a file cannot be read (the others are imported) or the log cannot be written.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    sink = make_sink(configuration)
+    backend = backend_of(configuration)
+    sink = backend.make_sink()
     importer = Importer(
         source=(found := _source(configuration, source)),
         resolver=resolvers_for([found], configuration.destinations)[found.name],
@@ -82,10 +84,8 @@ def import_files(
         limits=configuration.limits,
         call=call,
     )
-    notes = _Notes(
-        configuration.log_path.with_name(f"{configuration.log_path.stem}-import.json"),
-        SqliteBrowser(configuration.log_path),
-    )
+    browser = backend.browser()
+    notes = _Notes(browser.path.with_name(f"{browser.path.stem}-import.json"), browser)
     exit_code = 0
     is_whole = True
     with closing(sink):
@@ -98,9 +98,7 @@ def import_files(
                 exit_code = UNUSABLE
                 Failure(f"{visible(name)}: {getattr(error, 'strerror', None) or error}").show()
             except SinkUnavailable as error:
-                detail = (
-                    f"{configuration.log_path}: {error}; {_summary(importer.counts)} so far; run it again to continue"
-                )
+                detail = f"{browser.path}: {error}; {_summary(importer.counts)} so far; run it again to continue"
                 raise Failure(detail) from error
     click.echo(_summary(importer.counts), err=True)
     for code, count in importer.counts.rejected.most_common():
@@ -187,7 +185,7 @@ class _Notes:
     """Notes of the progress of files, in a file beside the log.  A lost note only costs time."""
 
     _path: Path
-    _log: SqliteBrowser
+    _log: Browser
 
     @staticmethod
     def key(file: Path, importer: Importer) -> str:
@@ -201,7 +199,7 @@ class _Notes:
         """Make a note that a file is imported up to a line into the current log; None if the log cannot be read."""
         try:
             return _Note(line, self._log.head())
-        except UnusableLog:
+        except LogUnavailable:
             return None
 
     def line(self, key: str, sink: Sink) -> int:
@@ -216,7 +214,7 @@ class _Notes:
         sink.check_ready()  # it keeps the log open from here on, so it detects a replaced one
         try:
             return note.line if self._log.has_grown_from(note.log.stretch, note.log.ends) else 0
-        except UnusableLog:
+        except LogUnavailable:
             return 0
 
     def set(self, key: str, note: _Note | None) -> None:

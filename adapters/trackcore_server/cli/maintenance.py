@@ -11,13 +11,14 @@ import attrs
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from trackcore_sqlite import CONSISTENT, SqliteLog, check_log, prune
+from trackcore_sqlite import CONSISTENT, check_log, prune
 
 from trackcore_server.cli._options import FINDINGS, location_options
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.units import parse_age
+from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.log_changes import delivered_up_to
-from trackcore_server.storage.recovery import describe, mend
+from trackcore_server.storage.recovery import describe, rebuild
 
 _PRUNE_EXAMPLES = """\b
 Examples:
@@ -51,9 +52,10 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
     stored again. To prune continuously, set `keep` in the table [log] of the configuration.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    path = configuration.log_path
-    SqliteLog(path).totals()  # raises if the log does not exist: pruning must not create it
-    up_to = delivered_up_to(configuration)
+    backend = backend_of(configuration)
+    path = backend.browser().path
+    backend.require_log()  # pruning must not create it
+    up_to = delivered_up_to(configuration, backend.feed())
     deleted: Counter[str] = Counter()
     with _progress() as progress:
         task = progress.add_task("Deleting")
@@ -79,8 +81,9 @@ def check(*, config: Path | None, data: Path | None, repairs: bool) -> None:
 
     Exit code: 0 if the log is sound, 1 if it is damaged or its index does not match, 2 if it is missing or unreadable.
     """
-    path = find_deployment(config=config, data=data).configuration.log_path
-    SqliteLog(path).totals()
+    backend = backend_of(find_deployment(config=config, data=data).configuration)
+    path = backend.browser().path
+    backend.require_log()
     with _progress() as progress:
         task = progress.add_task("Reading")
         condition = check_log(path, on_progress=lambda: progress.advance(task))
@@ -88,7 +91,7 @@ def check(*, config: Path | None, data: Path | None, repairs: bool) -> None:
         click.echo(line, err=True)
     inconsistency = condition.inconsistency
     if inconsistency.can_be_rebuilt and repairs:
-        mend(path)
+        rebuild(path)
         inconsistency = attrs.evolve(CONSISTENT, doubled=inconsistency.doubled)
     elif inconsistency.can_be_rebuilt:
         click.echo("`trackcore check --mend` rebuilds the id index", err=True)

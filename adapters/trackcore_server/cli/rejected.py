@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from trackcore_sqlite import SqliteBrowser, SqliteLog
 
-from trackcore import StoredQuarantined
+from trackcore import Log, Query
 from trackcore_server.cli._options import listing_options, location_options
 from trackcore_server.cli._output import Column, field_cell, is_terminal, listing_limit, make_writer, time_cell
 from trackcore_server.cli._retry import retry
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.json_lines import quarantined_record, rejected_record
-from trackcore_server.storage.logs import Log, open_log
+from trackcore_server.storage.backends import backend_of
 
 _EXAMPLES = """\b
 Examples:
@@ -70,18 +68,20 @@ def rejected(
     if quarantine and (source or code):
         raise click.UsageError("quarantined requests have neither source nor code; leave out --source and --code")
     configuration = find_deployment(config=config, data=data).configuration
-    log = SqliteLog(configuration.log_path) if again else open_log(configuration)
+    backend = backend_of(configuration)
+    log = backend.open_log()
 
     def find(limit: int | None) -> Iterable[Any]:
         if seq is not None:
-            record = SqliteBrowser(configuration.log_path).one("quarantine" if quarantine else "rejected", seq)
+            record = backend.browser().one("quarantine" if quarantine else "rejected", seq)
             return [] if record is None else [record]
         if quarantine:
-            return _newest(_received_since(log.quarantined(), since), limit)
-        return log.rejected(source=source, code=code, since=since, limit=limit)
+            return log.quarantined(Query(since=since, limit=limit))
+        return log.rejected(Query(source=source, code=code, since=since, limit=limit))
 
     found = find(limit if again else listing_limit(limit))
     if again:
+        backend.require_reprocessing()
         retry(configuration, found, output_format)
         return
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
@@ -91,14 +91,6 @@ def rejected(
     writer.flush()
     if is_terminal():
         _show_dropped(log, quarantine=quarantine)
-
-
-def _received_since(requests: Iterator[StoredQuarantined], since: datetime | None) -> Iterator[StoredQuarantined]:
-    return (request for request in requests if since is None or request.received_at >= since)
-
-
-def _newest(requests: Iterator[StoredQuarantined], limit: int | None) -> Iterable[StoredQuarantined]:
-    return requests if limit is None else deque(requests, maxlen=limit)
 
 
 def _show_dropped(log: Log, *, quarantine: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 import click
-from trackcore_delivery import Replay, Selection, State
+from trackcore_delivery import LogFeed, Replay, Selection, State
 
 from trackcore import Call
 from trackcore_server.cli._delivery import check_destination, is_delivering, when_delivered
@@ -17,8 +17,8 @@ from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._progress import CountProgress
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.delivery.log_feed import LogFeed
-from trackcore_server.delivery.service import log_feed, open_state
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import open_state
 
 _LOOK_SECONDS = 0.2
 _PAGE_MESSAGES = 5_000
@@ -66,11 +66,12 @@ def replay(
     configuration = find_deployment(config=config, data=data).configuration
     check_destination(destination, [item.name for item in configuration.delivered])
     selection = Selection(since=since, until=until, call=call, user=user)
-    feed = log_feed(configuration)
+    backend = backend_of(configuration)
+    feed = backend.feed()
     if dry_run:
         click.echo(f"{_count(feed, destination, selection):,} messages would be sent to {destination}")
         return
-    with closing(open_state(configuration)) as state:
+    with closing(open_state(configuration, backend)) as state:
         mark = feed.mark()
         number = state.ask_for_replay(destination, selection, last=mark.position, now=datetime.now(UTC), mark=mark)
         if later := when_delivered(configuration):

@@ -15,7 +15,7 @@ from trackcore.credentials import write_key_fault
 from trackcore_server.app import create_collector
 from trackcore_server.cli._delivery import show_delivered
 from trackcore_server.cli._options import Failure, location_options, read_bind
-from trackcore_server.config.configuration import Configuration, LogSettings, ServerSettings, check_configuration
+from trackcore_server.config.configuration import Configuration, ServerSettings, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.config.units import parse_bind
@@ -24,9 +24,7 @@ from trackcore_server.hosting.application import ServerApplication
 from trackcore_server.hosting.exposure import find_exposed
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
-from trackcore_server.storage.log_changes import examine_positions
-from trackcore_server.storage.logs import make_sink
-from trackcore_server.storage.recovery import examine_log
+from trackcore_server.storage.backends import backend_of
 
 _EXAMPLES = """\b
 Examples:
@@ -117,9 +115,9 @@ def _check_log(configuration: Configuration) -> None:
     A full disk does not prevent the start: the server answers that it cannot store, and recovers by itself.
     """
     create_collector(configuration)
-    if isinstance(configuration.log, LogSettings):
-        examine_log(configuration.log.path)
-    sink = make_sink(configuration)
+    backend = backend_of(configuration)
+    backend.prepare()
+    sink = backend.make_sink()
     location = configuration.log.location
     try:
         sink.check_ready()
@@ -129,7 +127,7 @@ def _check_log(configuration: Configuration) -> None:
         click.echo(f"{location}: {error}; nothing can be stored until space is free", err=True)
     finally:
         sink.close()  # the workers must not inherit a connection of SQLite or Kafka
-    examine_positions(configuration)
+    backend.examine_positions()
 
 
 def _check_free(bind: str) -> None:

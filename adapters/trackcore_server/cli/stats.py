@@ -13,15 +13,17 @@ from statistics import quantiles
 import click
 from rich.table import Table
 from rich.text import Text
-from trackcore_sqlite import GroupCount, SqliteBrowser, StoredMessage, spread
+from trackcore_sqlite import GroupCount, spread
 
-from trackcore import JSONObject, KeyLocation, format_timestamp
+from trackcore import JSONObject, KeyLocation, StoredMessage, format_timestamp
 from trackcore.explanation.explain import duration_text, explain_time
 from trackcore.text.visible import visible
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._output import is_terminal, text_console, write_line
 from trackcore_server.config.deployment import find_deployment
+from trackcore_server.storage.backend import Browser
+from trackcore_server.storage.backends import backend_of
 
 BUCKETS = 48
 _SAMPLE = 2_000
@@ -56,7 +58,7 @@ def stats(*, config: Path | None, data: Path | None, since: datetime, output_for
     Counts are exact. Warnings and the quantiles of sizes (in bytes, as stored) and clock skew (sentAt - receivedAt in
     seconds, network latency included) come from a sample of up to 2,000 messages, spread evenly over the time.
     """
-    log = SqliteBrowser(find_deployment(config=config, data=data).configuration.log_path)
+    log = backend_of(find_deployment(config=config, data=data).configuration).browser()
     until = truncate_to_milliseconds(datetime.now(UTC))
     if since > until:
         raise click.BadParameter(f"{format_timestamp(since)} is in the future", param_hint="--since")
@@ -71,7 +73,7 @@ def stats(*, config: Path | None, data: Path | None, since: datetime, output_for
         console.print()
 
 
-def _gather(log: SqliteBrowser, *, since: datetime, until: datetime) -> JSONObject:
+def _gather(log: Browser, *, since: datetime, until: datetime) -> JSONObject:
     edges = [since + (until - since) * place / BUCKETS for place in range(BUCKETS)]
     seqs = [*log.seqs_at(edges), log.ends()["messages"]]
     sampled = spread(seqs[0], seqs[-1], _SAMPLE)
@@ -104,7 +106,7 @@ def _gather(log: SqliteBrowser, *, since: datetime, until: datetime) -> JSONObje
     }
 
 
-def _groups(log: SqliteBrowser, after: int, to: int) -> list[GroupCount]:
+def _groups(log: Browser, after: int, to: int) -> list[GroupCount]:
     """Count page by page, so that no reader holds the log for long and the progress can be shown."""
     found: dict[tuple[str, str], GroupCount] = {}
     with click.progressbar(

@@ -1,7 +1,7 @@
 """The configuration: TOML, read into attrs classes by cattrs, without guessing.
 
 A value of another type than expected is a mistake, not something to convert; so is a name that nobody reads.  Each
-mistake is told with its path (`sources[0].write_kyes`) and, where there is one, the nearest valid name.
+error has the path of the mistake (`sources[0].write_kyes`) and, if there is one, the nearest valid name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 from attrs import validators
@@ -58,7 +58,7 @@ def _check_prefix(_: object, __: object, prefix: str) -> None:
         raise ValueError("expected a path such as '/endpoint', without a slash at its end")
     taken = next((path for path in (*ROUTES, "/v1/projects", "/debugger") if f"{path}/".startswith(f"{prefix}/")), None)
     if prefix and taken is not None:
-        raise ValueError(f"it cannot be told from the path {taken!r} of the API; choose another")
+        raise ValueError(f"it cannot be distinguished from the path {taken!r} of the API; choose another")
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -71,9 +71,9 @@ def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
 
 @attrs.frozen(kw_only=True)
 class LogSettings:
-    """Where the log is, for how long it keeps what it has, and how many bytes of what was not accepted.
+    """Where the log is, how long it keeps its records, and how many bytes of rejected and quarantined ones.
 
-    Without `keep` messages are kept for good.
+    Without `keep` messages are kept forever.
     """
 
     kind: str = attrs.field(default="sqlite", validator=_check_kind)
@@ -82,10 +82,31 @@ class LogSettings:
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
 
+    has_debugger: ClassVar[bool] = True
+    """Whether the debugger can read such a log."""
+
     @property
     def location(self) -> str:
         """Where the log is, for people."""
         return str(self.path)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files on this machine that have the log."""
+        return (self.path,)
+
+    @property
+    def delivery_path(self) -> Path:
+        """The file for the state of delivery, unless another one is configured."""
+        return self.path.with_name(f"{self.path.stem}-delivery.db")
+
+    def rebased(self, base: Path) -> LogSettings:
+        """Return the settings with paths that are absolute, or relative to a folder."""
+        return attrs.evolve(self, path=base / self.path)
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield the path and the detail of each fault that no single setting shows."""
+        yield from ()
 
 
 @attrs.frozen(kw_only=True)
@@ -93,8 +114,8 @@ class ServerSettings:
     """How HTTP is served.
 
     One worker (a process) is the default: its threads commit together, so that many clients share one fsync. More
-    workers use more processors; they take turns at the log. `proxy_hops` is how many reverse proxies stand in front,
-    whose word on the client's address is believed.  With a `prefix` such as `/endpoint`, everything is also served
+    workers use more processors; they take turns at the log. `proxy_hops` is how many reverse proxies are in front,
+    whose headers on the client's address are trusted.  With a `prefix` such as `/endpoint`, everything is also served
     below that path.
     """
 
@@ -107,18 +128,18 @@ class ServerSettings:
 
 @attrs.frozen(kw_only=True)
 class DebuggerSettings:
-    """Who may look at the debugger: whoever has the token.  Without one there is no debugger."""
+    """Access to the debugger: it needs the token.  Without one the debugger is off."""
 
     token: Secret | None = None
 
 
 @attrs.frozen(kw_only=True)
 class DeliverySettings:
-    """Where it is kept how far delivery has come, and how many bytes of dead letters each destination may have.
+    """The file for the progress of delivery, and how many bytes of dead letters each destination may have.
 
-    Without a path that is beside the log: `trackcore-delivery.db` for `trackcore.db`.  With a log in Kafka it is a file
+    Without a path it is next to the log: `trackcore-delivery.db` for `trackcore.db`.  With a log in Kafka it is a file
     of that name in the folder of the configuration, or in the data folder; then each process that delivers has its own,
-    for its counters and dead letters, while how far it has come is known to the consumer group.
+    for its counters and dead letters, while the consumer group knows its progress.
     """
 
     path: Path | None = None
@@ -127,10 +148,10 @@ class DeliverySettings:
 
 @attrs.frozen(kw_only=True)
 class Configuration:
-    """All that a server is told.  Paths are as written; `load_configuration` makes them absolute.
+    """The whole configuration of a server.  Paths are as written; `load_configuration` makes them absolute.
 
-    A destination of a kind, a `DeliveredDestination`, is delivered to; for any other it is only decided which messages
-    it would get.
+    Messages are delivered to a destination of a kind, a `DeliveredDestination`; for any other the server only decides
+    which messages it would get.
     """
 
     sources: tuple[Source, ...] = ()
@@ -148,24 +169,13 @@ class Configuration:
 
     @property
     def delivery_path(self) -> Path:
-        """The file that keeps how far delivery has come, or with a log in Kafka, what has become of messages."""
-        if self.delivery.path is not None:
-            return self.delivery.path
-        if isinstance(self.log, KafkaLogSettings):
-            return Path("trackcore-delivery.db")
-        return self.log.path.with_name(f"{self.log.path.stem}-delivery.db")
+        """The file for the progress of delivery, or with a log in Kafka, for the outcome of messages."""
+        return self.log.delivery_path if self.delivery.path is None else self.delivery.path
 
     @property
     def folder(self) -> Path:
-        """What paths in the settings of destinations are relative to: the folder of the log, or of that file."""
-        return (self.delivery_path if isinstance(self.log, KafkaLogSettings) else self.log.path).parent
-
-    @property
-    def log_path(self) -> Path:
-        """The file of the embedded log.  Raises `ConfigurationError` where the log is another."""
-        if isinstance(self.log, KafkaLogSettings):
-            raise ConfigurationError(path="log.kind", detail="this needs a log of the kind 'sqlite'")
-        return self.log.path
+        """The base of paths in the settings of destinations: the folder of the log, or of the file for delivery."""
+        return (*self.log.paths, self.delivery_path)[0].parent
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
@@ -173,10 +183,10 @@ def load_configuration(file: Path, *, folder: Path | None = None) -> Configurati
 
     Args:
         file: the TOML file.
-        folder: what a relative `log.path` is relative to; the folder of the file unless given.
+        folder: the base of a relative `log.path`; if None, the folder of the file.
 
     Raises:
-        ConfigurationError: it cannot be read, is no TOML, or says something that makes no sense.
+        ConfigurationError: it cannot be read, is not TOML, or has a setting that makes no sense.
     """
     try:
         configuration = parse_configuration(file.read_text(encoding="utf-8"))
@@ -199,31 +209,26 @@ def parse_configuration(text: str) -> Configuration:
         configuration = _converter.structure(document, Configuration)
     except BaseValidationError as error:
         path, detail = describe_error(error)
-        raise ConfigurationError(path=path, detail=detail) from None  # what libraries raise quotes settings
+        raise ConfigurationError(path=path, detail=detail) from None  # errors of libraries quote settings
     check_configuration(configuration)
     return configuration
 
 
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
-    """Make paths absolute, taking them as relative to `folder`."""
+    """Make paths absolute; relative ones start at `folder`."""
     base = Path.cwd() / folder
-    log = configuration.log
-    if isinstance(log, LogSettings):
-        log = attrs.evolve(log, path=base / log.path)
-    delivery = configuration.delivery
-    if delivery.path is not None or isinstance(log, KafkaLogSettings):
-        delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
-    return attrs.evolve(configuration, log=log, delivery=delivery)
+    delivery = attrs.evolve(configuration.delivery, path=base / configuration.delivery_path)
+    return attrs.evolve(configuration, log=configuration.log.rebased(base), delivery=delivery)
 
 
 def check_configuration(configuration: Configuration) -> None:
-    """Check what no single field can know.  Raises `ConfigurationError` for the first thing that is wrong."""
+    """Check rules across fields.  Raises `ConfigurationError` for the first mistake."""
     wrong_destinations = _wrong_destinations(configuration.destinations)
-    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *_wrong_log(configuration)):
+    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *configuration.log.faults()):
         raise ConfigurationError(path=path, detail=detail)
 
 
-# Checks across fields: each gives the path and the detail of what is wrong.
+# Checks across fields: each yields the path and the detail of a mistake.
 
 
 def _wrong_destinations(destinations: Sequence[Destination]) -> Iterator[tuple[str, str]]:
@@ -250,14 +255,6 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
                 yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
 
 
-def _wrong_log(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    log = configuration.log
-    if not isinstance(log, KafkaLogSettings):
-        return
-    if log.min_insync_replicas > log.replication:
-        yield "log.min_insync_replicas", f"there are only {log.replication} replicas, by `log.replication`"
-
-
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     for index, name in enumerate(names):
         if not name:
@@ -266,11 +263,11 @@ def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield f"{path}[{index}].name", f"{name!r} is already the name of {path}[{names.index(name)}]"
 
 
-# What is structured by its `kind`
+# Settings that are structured by their `kind`
 
 
 def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a destination by its `kind`, or as one that nothing is delivered to."""
+    """Structure a destination by its `kind`, or as one without delivery."""
     plain = class_hook(Destination, converter)
     of_kind = {name: class_hook(kind, converter) for name, kind in KINDS.items()}
 
@@ -291,7 +288,7 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _log_hook(converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure the log by its `kind`.  A wrong kind is told by the default one."""
+    """Structure the log by its `kind`.  The class of the default kind reports a wrong one."""
 
     def structure(value: Any, _: Any) -> Any:
         is_kafka = type(value) is dict and value.get("kind") == "kafka"

@@ -1,4 +1,4 @@
-"""The token of the debugger, as the configuration, or the environment variable that it names, has it."""
+"""The token of the debugger, from the configuration or from the environment variable that it names."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pathlib import Path
 
 from trackcore_delivery import UnusableSecret
 
-from trackcore_server.config.configuration import Configuration, ConfigurationError, LogSettings
+from trackcore_server.config.configuration import Configuration, ConfigurationError
 
 TOKEN_CHARS = 12
-"""How short a token may be."""
+"""The least length of a token."""
 
 
 def read_debugger_token(
     configuration: Configuration, environ: Mapping[str, str] = os.environ, *, file: Path | None = None
 ) -> str | None:
-    """Return the token; None where none is configured, so that there is no debugger.
+    """Return the token; None if none is configured, so that the debugger is off.
 
     Args:
-        configuration: what has the token, or names the variable that has it.
+        configuration: contains the token, or names the variable that contains it.
         environ: the environment.
         file: the file that the configuration came from, named by errors.
 
     Raises:
-        ConfigurationError: the variable that it stands in cannot be used, it can be guessed too soon, or the log is
-            none that can be looked into.
+        ConfigurationError: the variable cannot be used, the token is too easy to guess, or the debugger cannot read
+            the kind of log.
     """
     if configuration.debugger.token is None:
         return None
-    if not isinstance(configuration.log, LogSettings):
+    if not configuration.log.has_debugger:
         detail = "the debugger looks into the embedded log, and the configured one is in Kafka"
         raise ConfigurationError(file=file, path="debugger.token", detail=detail)
     try:

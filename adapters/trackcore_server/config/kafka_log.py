@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, NewType, TypeAlias, TypeGuard
+from pathlib import Path
+from typing import Any, ClassVar, NewType, TypeAlias, TypeGuard
 
 import attrs
 from attrs import validators
@@ -65,11 +67,33 @@ class KafkaLogSettings:
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
     client: ClientSettings = attrs.field(factory=lambda: ClientSettings({}), repr=False)  # it may have secrets
+    has_debugger: ClassVar[bool] = False
+    """Whether the debugger can read such a log."""
 
     @property
     def location(self) -> str:
         """The location of the log, in words."""
         return f"Kafka at {self.bootstrap_servers}, topics {self.topic_prefix}.*"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files on this machine that have the log: none."""
+        return ()
+
+    @property
+    def delivery_path(self) -> Path:
+        """The file for the state of delivery, unless another one is configured."""
+        return Path("trackcore-delivery.db")
+
+    def rebased(self, base: Path) -> KafkaLogSettings:
+        """Return the settings, in which there are no paths."""
+        del base
+        return self
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield the path and the detail of each fault that no single setting shows."""
+        if self.min_insync_replicas > self.replication:
+            yield "log.min_insync_replicas", f"there are only {self.replication} replicas, by `log.replication`"
 
 
 def is_named(value: ClientSetting) -> TypeGuard[str]:

@@ -15,7 +15,8 @@ from trackcore_sqlite import SqliteBrowser
 
 from trackcore import JSONObject, Mark
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.delivery.service import log_feed, open_state
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import open_state
 from trackcore_server.storage.log_changes import confirmed
 
 
@@ -31,9 +32,10 @@ class DeliveryLag:
         if not self._configuration.delivered:
             return []
         end = self._log.ends()["messages"]
-        feed = log_feed(self._configuration)
+        backend = backend_of(self._configuration)
+        feed = backend.feed()
         lags = []
-        with closing(open_state(self._configuration)) as state:
+        with closing(open_state(self._configuration, backend)) as state:
             for destination in self._configuration.delivered:
                 status = state.status(destination.name, now) or DestinationStatus(name=destination.name)
                 position, _ = confirmed(feed, state.mark(destination.name) or Mark())

@@ -1,9 +1,9 @@
-"""What the debugger looks into: the log, by bounded queries, with the configuration to explain it by.
+"""The log as the debugger reads it: bounded queries, and the configuration for explanations.
 
-Theory.  A listing mixes parts of the log that have numbers of their own, so it goes back in time by all of them at
-once: each part is looked at some way back, and rows are given down to the *latest* of the times that were so reached,
-since only down to there nothing of another part can be missing.  What lies below is looked at again with the next
-question.  Where something is looked for, each part is gone through step by step, until the time for an answer is over.
+Theory.  A listing mixes parts of the log that are numbered separately, so it goes back in time in all of them at once:
+each part is read some way back, and the answer has the rows down to the *latest* of the times that were reached, since
+only down to there no row of another part can be missing.  Rows below it are read again with the next question.  With a
+filter each part is searched step by step, until the time for an answer is over.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import attrs
 import msgspec
-from trackcore_debugger import Cursors, Listing, Wanted
-from trackcore_sqlite import Filter, Head, Part, SqliteBrowser
+from trackcore_debugger import Cursors, Listing
+from trackcore_sqlite import Head, SqliteBrowser
 
-from trackcore import CATALOG, JSONObject, SinkUnavailable, format_timestamp
+from trackcore import CATALOG, EVERYTHING, PARTS, JSONObject, Part, Query, SinkUnavailable, format_timestamp
 from trackcore.masking import mask_write_keys
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.deadline import Deadline
@@ -34,24 +34,24 @@ from trackcore_server.inspection.json_lines import (
 from trackcore_server.inspection.reprocess import Reprocessor
 
 WINDOW = 4_000
-"""How many records of a part are looked at for one answer, where something is looked for."""
+"""How many records of a part are examined for one answer, if there is a filter."""
 
 STEPS: Mapping[Part, int] = {"messages": 100, "duplicates": 100, "rejected": 50, "quarantine": 20}
-"""How many of them at once: fewer where one may be large, and up to eight times as many while that is quick."""
+"""How many of them at once: fewer if one may be large, and up to eight times as many while that is quick."""
 
 _QUICK_SECONDS = 0.002
 
 SECONDS = 0.02
-"""How long is looked for one answer.  A step that was begun is ended."""
+"""How long one answer may search.  A step that has begun is finished."""
 
 _SEQ_DIGITS = 15
 
 
 @attrs.frozen(kw_only=True)
 class _Look:
-    """What was found in a part on the way back: rows, newest first, down to the number `reached`.
+    """The rows that were found in a part on the way back, newest first, down to the number `reached`.
 
-    `floor` is the time of what lies there, None where nothing lies below.
+    `floor` is the time of the record below it, None if there is none.
     """
 
     part: str
@@ -60,9 +60,9 @@ class _Look:
     floor: datetime | None
 
     def down_to(self, floor: datetime | None) -> tuple[list[TailRow], int]:
-        """Give the rows that are not older than `floor`, with their times, and the number to go on from.
+        """Return the rows that are not older than `floor`, with their times, and the number to continue from.
 
-        The time of a row is at least that of the rows before it: a message that was received again has an earlier one.
+        The time of a row is at least that of the rows before it: a reprocessed message has an earlier one.
         """
         latest = self.floor
         timed: list[TailRow] = []
@@ -98,17 +98,19 @@ class LogReader:
             "codes": {code: entry.title for code, entry in CATALOG.items()},
         }
 
-    def newer(self, cursors: Cursors, wanted: Wanted, log: str = "") -> Listing:
+    def newer(
+        self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS, log: str = ""
+    ) -> Listing:
         """See `trackcore_debugger.Reader.newer`."""
-        if _is_filtered(wanted):
-            return self._newer_that_are(wanted, cursors, log)
+        if query != EVERYTHING:
+            return self._newer_that_match(cursors, query, parts, log)
         newest = self._tail.newest(log)
         is_doubtful = _lie_beyond(cursors, newest.ends) or log not in {"", newest.stretch}
         if is_doubtful and self._is_another_log(cursors, log, self._log.head()):
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
-        for part in wanted.parts:
+        for part in parts:
             fresh = [row for row in newest.rows[part] if row.seq > cursors[part]]
             rows.extend(reversed(fresh))
             skipped += max(newest.ends[part] - cursors[part] - len(fresh), 0)
@@ -116,10 +118,10 @@ class LogReader:
         further = {part: max(end, cursors[part]) for part, end in newest.ends.items()}
         return Listing(rows=_newest_first(rows), cursors=further, skipped=skipped, log=newest.stretch)
 
-    def older(self, cursors: Cursors, wanted: Wanted) -> Listing:
+    def older(self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS) -> Listing:
         """See `trackcore_debugger.Reader.older`."""
         budget = self._budget()
-        looks = [self._look(cast("Part", part), cursors[part], wanted, budget) for part in wanted.parts]
+        looks = [self._look(part, cursors[part], query, budget) for part in parts]
         floor = max((look.floor for look in looks if look.floor is not None), default=None)
         rows: list[TailRow] = []
         next_cursors = dict(cursors)
@@ -140,12 +142,12 @@ class LogReader:
         if is_number:
             seqs.append(int(message_id))
         unique = dict.fromkeys(seqs)
-        found = (self._log.listed("messages", after=seq - 1, to=seq, wanted=Filter(), limit=1).rows for seq in unique)
+        found = (self._log.listed("messages", after=seq - 1, to=seq).rows for seq in unique)
         return [ROWS["messages"](row) for rows in found for row in rows]
 
-    def detail(self, part: str, seq: int) -> JSONObject | None:
+    def detail(self, part: Part, seq: int) -> JSONObject | None:
         """See `trackcore_debugger.Reader.detail`."""
-        record = self._log.one(cast("Part", part), seq)
+        record = self._log.one(part, seq)
         if record is None:
             return None
         if part == "messages":
@@ -154,20 +156,20 @@ class LogReader:
             original = self._log.seq_of(record.source, record.message["messageId"])
             return {**duplicate_record(record, self._explainer, original), **self._texts(part, record)}
         if part == "rejected":
-            told = rejected_record(record) | self._explainer.rejected(record).as_json()
+            shown = rejected_record(record) | self._explainer.rejected(record).as_json()
         else:
-            told = quarantined_record(record) | self._explainer.quarantined(record).as_json()
-        return told | {"repairedAs": self._repairer.find_reprocessed(record, self._log), "part": part}
+            shown = quarantined_record(record) | self._explainer.quarantined(record).as_json()
+        return shown | {"repairedAs": self._repairer.find_reprocessed(record, self._log), "part": part}
 
     def charts(self, seconds: int) -> JSONObject:
         """See `trackcore_debugger.Reader.charts`."""
         return self._charts.of_last(seconds)
 
-    def repair(self, part: str, seq: int) -> JSONObject | None:
+    def repair(self, part: Part, seq: int) -> JSONObject | None:
         """See `trackcore_debugger.Reader.repair`."""
         if part not in ("rejected", "quarantine"):
             return None
-        record = self._log.one(cast("Part", part), seq)
+        record = self._log.one(part, seq)
         if record is None:
             return None
         try:
@@ -184,7 +186,7 @@ class LogReader:
             return True
         return bool(log) and not self._log.has_grown_from(log, cursors)
 
-    def _newer_that_are(self, wanted: Wanted, cursors: Cursors, log: str) -> Listing:
+    def _newer_that_match(self, cursors: Cursors, query: Query, parts: Sequence[Part], log: str) -> Listing:
         budget = self._budget()
         head = self._log.head()
         ends = head.ends
@@ -192,8 +194,8 @@ class LogReader:
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
-        for part in (cast("Part", part) for part in wanted.parts):
-            found, reached = self._search(part, cursors[part], ends[part], wanted, budget)
+        for part in parts:
+            found, reached = self._search(part, cursors[part], ends[part], query, budget)
             rows.extend(reversed(found))
             skipped += max(reached - 1 - cursors[part], 0)
         return Listing(
@@ -203,32 +205,29 @@ class LogReader:
             log=head.stretch,
         )
 
-    def _look(self, part: Part, cursor: int, wanted: Wanted, budget: Deadline) -> _Look:
-        rows, reached = self._search(part, 0, cursor - 1, wanted, budget)
+    def _look(self, part: Part, cursor: int, query: Query, budget: Deadline) -> _Look:
+        rows, reached = self._search(part, 0, cursor - 1, query, budget)
         floor = self._log.time_before(part, reached) if reached > 1 else None
         return _Look(part=part, rows=rows, reached=reached if floor else 0, floor=floor)
 
-    def _search(
-        self, part: Part, after: int, to: int, wanted: Wanted, budget: Deadline
-    ) -> tuple[Sequence[TailRow], int]:
-        """Look from `to` down to above `after`: give the rows that are wanted, newest first, and how far it came.
+    def _search(self, part: Part, after: int, to: int, query: Query, budget: Deadline) -> tuple[Sequence[TailRow], int]:
+        """Search from `to` down to above `after`; return the rows that match, newest first, and how far it came.
 
         Without a filter that is one step of `LISTED`; with one, steps until there are as many rows, `WINDOW` records
-        have been looked at, or the time is over.
+        have been examined, or the time is over.
         """
-        wanted_rows = _filter(wanted)
-        lowest = max(after, to - (WINDOW if _is_filtered(wanted) else LISTED))
+        is_filtered = query != EVERYTHING
+        lowest = max(after, to - (WINDOW if is_filtered else LISTED))
         found: list[TailRow] = []
-        least = step = STEPS[part] if _is_filtered(wanted) else LISTED
+        least = step = STEPS[part] if is_filtered else LISTED
         reached = to + 1
         while reached - 1 > lowest and len(found) < LISTED:
             quick = Deadline(_QUICK_SECONDS)
             window = self._log.listed(
                 part,
+                attrs.evolve(query, limit=LISTED - len(found)),
                 after=max(reached - 1 - step, lowest),
                 to=reached - 1,
-                wanted=wanted_rows,
-                limit=LISTED - len(found),
             )
             found.extend(tail_row(part, record) for record in window.rows)
             reached = window.reached
@@ -238,13 +237,13 @@ class LogReader:
         return found, reached
 
     def _texts(self, part: str, record: Any) -> JSONObject:
-        """Give the text of a message as it is stored, and as it came, where this process remembers that."""
+        """Return the text of a message as it is stored, and as it came if this process remembers that."""
         payload = self._log.payload(cast("Any", part), record.seq) or b""
-        told = {"payload": payload.decode("utf-8", "replace"), "storedBytes": len(payload)}
+        texts = {"payload": payload.decode("utf-8", "replace"), "storedBytes": len(payload)}
         received = self._watched.received(record.message["messageId"], payload)
         if received is None:
-            return told
-        return {**told, "received": {**payload_text(mask_write_keys(received)), "bytes": len(received)}}
+            return texts
+        return {**texts, "received": {**payload_text(mask_write_keys(received)), "bytes": len(received)}}
 
 
 def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:
@@ -255,11 +254,3 @@ def _lie_beyond(cursors: Cursors, ends: Mapping[Any, int]) -> bool:
 def _newest_first(rows: list[TailRow]) -> list[msgspec.Raw]:
     rows.sort(key=lambda row: row.received_at)
     return [row.row for row in reversed(rows)]
-
-
-def _is_filtered(wanted: Wanted) -> bool:
-    return _filter(wanted) != Filter()
-
-
-def _filter(wanted: Wanted) -> Filter:
-    return Filter(source=wanted.source, call=wanted.call, user=wanted.user, code=wanted.code, text=wanted.text)

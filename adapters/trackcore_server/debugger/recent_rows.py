@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import attrs
 import msgspec
 from trackcore_forks import renew_in_forks
-from trackcore_sqlite import PARTS, Filter, SqliteBrowser
+from trackcore_sqlite import SqliteBrowser
 
+from trackcore import PARTS, Query
 from trackcore.text.jsontext import encode_json
 from trackcore_server.debugger.rows import ROWS
 
@@ -98,7 +99,7 @@ class RecentRows:
             rows[part] = self._newest.rows.get(part, ())
             if ends[part] != known:
                 after = max(known, ends[part] - LISTED) if known < ends[part] else 0
-                found = self._log.listed(part, after=after, to=ends[part], wanted=Filter(), limit=LISTED).rows
+                found = self._log.listed(part, Query(limit=LISTED), after=after, to=ends[part]).rows
                 fresh = [tail_row(part, record) for record in found]
                 rows[part] = [*fresh, *(rows[part] if after else ())][:LISTED]
         return Newest(ends, rows, stretch)

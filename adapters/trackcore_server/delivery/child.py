@@ -1,7 +1,7 @@
 """The process that delivers for a server, to be run by `python -m`.
 
-The configuration comes over standard input.  The end of that input, which is the end of the server however it came,
-ends it too.  Ctrl-C does not, which a terminal sends to all processes: the server tells this one.
+It reads the configuration from standard input.  The end of that input, which comes with any end of the server, ends it
+too.  Ctrl-C does not, since a terminal sends it to all processes: the server stops this one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from trackcore_server.delivery.service import DeliveryRun, run_until_signal
 from trackcore_server.process.stderr_log import log_to_stderr
 
 _NICENESS = 5
-"""Beside a server that has not enough processor for both, receiving comes first: what waits is safe in the log."""
+"""If the server has not enough processor for both, receiving comes first: waiting messages are safe in the log."""
 
 
 def main() -> None:
-    """Deliver until told to stop."""
+    """Deliver until it is stopped."""
     log_to_stderr()
     os.nice(_NICENESS)
     try:
         configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    except EOFError:  # that one has ended before it wrote it
+    except EOFError:  # it ended before it wrote the configuration
         return
     run = DeliveryRun(configuration, "trackcore serve")
     threading.Thread(target=_wait_for_end, args=(run.stop,), daemon=True).start()

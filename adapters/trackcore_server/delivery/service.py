@@ -1,9 +1,9 @@
-"""Delivery as a process: it becomes the owner, or waits until it can, delivers, and stops when it is told to.
+"""Delivery as a process: it becomes the owner of the state file, or waits until it can, and delivers until stopped.
 
-`trackcore deliver` runs it in its own process, `trackcore serve` in one beside its workers (see `delivery_process`).
+`trackcore deliver` runs it in its own process, `trackcore serve` in one more process than its workers (see `child`).
 
-What is owned is the state file.  With the embedded log that is the right to deliver at all; with a log in Kafka the
-consumer groups say who delivers what, and processes that have state files of their own share it.
+With the embedded log only the owner of the state file delivers.  With a log in Kafka the consumer groups divide the
+work among processes, each of which owns another state file.
 """
 
 from __future__ import annotations
@@ -17,66 +17,38 @@ from functools import partial
 from pathlib import Path
 
 from trackcore_delivery import (
-    NEWEST,
     DeliveredDestination,
     Delivery,
     DeliveryLock,
     DeliveryQueue,
-    RetryQueue,
     SamePlace,
     SenderContext,
     State,
     UnusableSecret,
     check_places,
-    make_queues,
 )
-from trackcore_sqlite import SqliteLog
 
 from trackcore_server.config.configuration import Configuration, ConfigurationError
-from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.kafka_queue import ConsumerGroupQueue
-from trackcore_server.delivery.log_feed import LogFeed, make_feed
 from trackcore_server.process.signals import StopFlag, ignore_stops
-from trackcore_server.storage.logs import join_group
+from trackcore_server.storage.backends import backend_of
+from trackcore_server.storage.delivery_state import delivery_lock, make_state
 
 GRACEFUL_SECONDS = 10
-"""How long batches in flight may take to be settled once delivery is told to stop."""
+"""How long batches in flight may take to be settled once delivery is to stop."""
 
 _LOOK_SECONDS = 1.0
-"""How often one that stands by looks whether the owner is gone."""
+"""How often a process that stands by checks whether the owner is gone."""
 
 _log = logging.getLogger("trackcore.delivery")
-
-
-def open_state(configuration: Configuration) -> State:
-    """Open the configured state of delivery, making it beside a log that is there.
-
-    Raises:
-        UnusableLog: there is no embedded log.
-        UnusableState: it cannot be used.
-    """
-    if not isinstance(configuration.log, KafkaLogSettings):
-        SqliteLog(configuration.log_path).last_seq()
-    return State(configuration.delivery_path, dead_letter_bytes=configuration.delivery.dead_letter_bytes)
-
-
-def delivery_lock(configuration: Configuration) -> DeliveryLock:
-    """Give the right to deliver with the configured state, not yet taken."""
-    return DeliveryLock(configuration.delivery_path.with_suffix(".lock"))
-
-
-def log_feed(configuration: Configuration) -> LogFeed:
-    """Give the configured log as a feed."""
-    return make_feed(SqliteLog(configuration.log_path), configuration.sources, configuration.destinations)
 
 
 def check_destinations(
     configuration: Configuration, file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> None:
-    """Check what only shows when a destination is opened, such as secrets.  Raises `ConfigurationError`."""
+    """Check settings that only matter when a destination is opened, such as secrets.  Raises `ConfigurationError`."""
     if not configuration.delivered:
         return
-    surroundings = _surroundings(configuration, environ)
+    context = _context(configuration, environ)
     for index, destination in enumerate(configuration.destinations):
         if destination not in configuration.delivered:
             continue
@@ -87,7 +59,7 @@ def check_destinations(
                 path = f"destinations[{index}].{name}"
                 raise ConfigurationError(file=file, path=path, detail=str(error)) from None
         try:
-            destination.make_sender(surroundings).close()
+            destination.make_sender(context).close()
         except UnusableSecret as error:
             path = f"destinations[{index}].{error.setting}".rstrip(".")
             raise ConfigurationError(file=file, path=path, detail=str(error)) from None
@@ -95,7 +67,7 @@ def check_destinations(
             detail = str(error) if type(error) is ValueError else _detail_of(error)
             raise ConfigurationError(file=file, path=f"destinations[{index}]", detail=detail) from None
     try:
-        check_places(configuration.delivered, surroundings)
+        check_places(configuration.delivered, context)
     except SamePlace as error:
         names = [destination.name for destination in configuration.destinations]
         raise ConfigurationError(
@@ -104,7 +76,7 @@ def check_destinations(
 
 
 def _detail_of(error: OSError | ValueError) -> str:
-    """Return what went wrong without the words of a library, which may quote a setting."""
+    """Return the failure without the words of a library, which may quote a setting."""
     return getattr(error, "strerror", None) or f"cannot be used ({type(error).__name__})"
 
 
@@ -115,55 +87,48 @@ class DeliveryRun:
         self._configuration = configuration
         self._name = name
         self._stopping = StopFlag()
-        self._group_queues: list[ConsumerGroupQueue] = []
+        self._queues: list[DeliveryQueue] = []
 
     def stop(self) -> None:
-        """Tell it to stop; may be called from a signal handler or another thread."""
+        """Make `run` return; may be called from a signal handler or another thread."""
         self._stopping.set()
 
     def run(self) -> None:
-        """Deliver until told to stop."""
-        right = delivery_lock(self._configuration)
-        if not self._own(right):
+        """Deliver until `stop` is called."""
+        lock = delivery_lock(self._configuration)
+        if not self._acquire(lock):
             return
-        state = State(
-            self._configuration.delivery_path, dead_letter_bytes=self._configuration.delivery.dead_letter_bytes
-        )
+        state = make_state(self._configuration)
         delivery = Delivery(
             make_queues=partial(self._make_queues, state=state),
             state=state,
             destinations=self._configuration.delivered,
-            context=_surroundings(self._configuration, os.environ),
+            context=_context(self._configuration, os.environ),
         )
         delivery.start()
         self._stopping.wait()
         if delivery.stop(GRACEFUL_SECONDS):
-            for lane in self._group_queues:
-                lane.close()
+            for queue in self._queues:
+                queue.close()
             state.close()
         else:
-            _log.warning("stopped in the midst of a batch; it will be sent again")
-        right.release()
+            _log.warning("stopped during a batch; it will be sent again")
+        lock.release()
 
     def _make_queues(self, destination: DeliveredDestination, *, state: State) -> Sequence[DeliveryQueue]:
-        log = self._configuration.log
-        if not isinstance(log, KafkaLogSettings):
-            return make_queues(destination, log_feed(self._configuration), state)
-        begin_at_end = destination.start == NEWEST
-        join = partial(join_group, log, self._configuration.limits, destination.name, begin_at_end=begin_at_end)
-        lane = ConsumerGroupQueue(destination, state, join)
-        self._group_queues.append(lane)
-        return lane, RetryQueue(destination, state)
+        queues = backend_of(self._configuration).queues(destination, state)
+        self._queues.extend(queues)
+        return queues
 
-    def _own(self, right: DeliveryLock) -> bool:
-        told = False
-        while not right.acquire(self._name):
-            if not told:
-                _log.warning("%s delivers already; standing by until it ends", right.holder() or "another process")
-                told = True
+    def _acquire(self, lock: DeliveryLock) -> bool:
+        is_waiting = False
+        while not lock.acquire(self._name):
+            if not is_waiting:
+                _log.warning("%s delivers already; standing by until it ends", lock.holder() or "another process")
+                is_waiting = True
             if self._stopping.wait(_LOOK_SECONDS):
                 return False
-        if told:
+        if is_waiting:
             _log.warning("the other one is gone; delivering now")
         return True
 
@@ -176,5 +141,5 @@ def run_until_signal(run: DeliveryRun) -> None:
     ignore_stops()
 
 
-def _surroundings(configuration: Configuration, environ: Mapping[str, str]) -> SenderContext:
+def _context(configuration: Configuration, environ: Mapping[str, str]) -> SenderContext:
     return SenderContext(clock=lambda: datetime.now(UTC), environ=environ, folder=configuration.folder)

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from trackcore_server.config.configuration import Configuration, LogSettings
+from trackcore_server.config.configuration import Configuration
 
 _SUFFIXES = ("", "-wal", "-shm")
 _LIST, _READ, _ENTER = stat.S_IROTH | stat.S_IWOTH, stat.S_IROTH, stat.S_IXOTH
@@ -21,8 +21,7 @@ def find_exposed(configuration: Configuration, file: Path | None) -> Iterator[st
     as are shared folders such as /tmp.
     """
     files = [] if file is None else [file]
-    if isinstance(configuration.log, LogSettings):
-        path = configuration.log.path
+    for path in configuration.log.paths:
         if _is_open(path.parent, _LIST) and _is_ours(path.parent):
             yield f"others can read the data folder {path.parent}; run: chmod 700 {shlex.quote(str(path.parent))}"
         files += [path.with_name(path.name + suffix) for suffix in _SUFFIXES]

@@ -23,6 +23,7 @@ from trackcore import (
     Resolver,
     Source,
     SourceRegistry,
+    StoredMessage,
     StoredQuarantined,
     StoredRejected,
     WriteKey,
@@ -38,7 +39,6 @@ from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.wire.request import hint_of_write_key, parse_request
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.files.documents import Document, read_request
-from trackcore_server.storage.logs import StoredMessage
 
 NEW_ID = "(made by the server)"
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import base64
 
-from trackcore import JSONObject, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
+from trackcore import JSONObject, StoredMessage, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
 from trackcore.masking import mask_write_keys
 from trackcore_server.inspection.explainer import Explainer
-from trackcore_server.storage.logs import StoredMessage
 
 
-def event_record(stored: StoredMessage) -> JSONObject:
-    """Return a line of `trackcore events`."""
+def event_record(stored: StoredMessage, place: int | str) -> JSONObject:
+    """Return a line of `trackcore events`; `place` is its number as people read it."""
     return {
-        "seq": stored.seq,
+        "seq": place,
         "source": stored.source,
         "destinations": stored.destinations,
         "warnings": stored.warnings,

@@ -1,1 +1,1 @@
-"""The kinds of log that a configuration can name: opening, recovering and bounding them."""
+"""The one room that knows which kind of log there is: opening, recovering and bounding it, and what is read of it."""

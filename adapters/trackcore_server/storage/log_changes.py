@@ -1,7 +1,7 @@
-"""A log that is another one than that in which destinations have reached their positions, or that was rewound.
+"""Positions of delivery that were reached in another log, or in one that was rewound since.
 
-Who delivers finds that out by itself, at whatever time (see `trackcore_delivery.queues`).  Here are the others: the
-server looks before it listens, retention and pruning before they delete, and commands before they count what waits.
+Delivery notices that by itself, at any time (see `trackcore_delivery.queues`).  These functions are for the others: the
+server checks before it listens, retention and pruning before they delete, and commands before they count.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState
 from trackcore import LogChanged, Mark
 from trackcore.text.visible import visible
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.config.kafka_log import KafkaLogSettings
-from trackcore_server.delivery.service import delivery_lock, log_feed
+from trackcore_server.storage.delivery_state import delivery_lock
 
 
 def confirmed(feed: Feed, mark: Mark) -> tuple[int, LogChanged | None]:
-    """Return the position up to which a mark holds in a log, and what was found where that is not its own.
+    """Return the position up to which a mark holds in a log, and the change of the log if that is not its own.
 
     Raises:
         FeedUnavailable: the log cannot be read now.
@@ -32,10 +31,10 @@ def confirmed(feed: Feed, mark: Mark) -> tuple[int, LogChanged | None]:
     return mark.position, None
 
 
-def delivered_up_to(configuration: Configuration) -> int | None:
-    """Return the position up to which every destination has what it should get; None when nothing is delivered.
+def delivered_up_to(configuration: Configuration, feed: Feed) -> int | None:
+    """Return the position up to which every destination has its messages; None if nothing is delivered.
 
-    What lies behind it must stay in the log.  A position that was reached in another log protects nothing, so it counts
+    Messages behind it must stay in the log.  A position that was reached in another log protects nothing, so it counts
     only as far as both logs agree.
 
     Raises:
@@ -46,20 +45,18 @@ def delivered_up_to(configuration: Configuration) -> int | None:
         return None
     if not configuration.delivery_path.exists():
         return 0
-    feed = log_feed(configuration)
     with closing(State(configuration.delivery_path, must_exist=True)) as state:
         marks = [state.mark(destination.name) or Mark() for destination in configuration.delivered]
     return min(confirmed(feed, mark)[0] for mark in marks)
 
 
-def examine_positions(configuration: Configuration) -> None:
-    """Look whether the log is the one in which each destination has come so far, and say on standard error if not.
+def examine_positions(configuration: Configuration, feed: Feed) -> None:
+    """Check that each destination reached its position in this log, and report on standard error if not.
 
-    Where no process delivers, the positions are set to where both logs agree; who delivers does that by itself.
+    If no process delivers, positions are set to where both logs agree; a process that delivers does that by itself.
     """
-    if isinstance(configuration.log, KafkaLogSettings) or not configuration.delivery_path.exists():
+    if not configuration.delivery_path.exists():
         return
-    feed = log_feed(configuration)
     is_owned = delivery_lock(configuration).holder() is not None
     try:
         with closing(State(configuration.delivery_path, must_exist=True)) as state:
@@ -67,7 +64,7 @@ def examine_positions(configuration: Configuration) -> None:
                 if change := _examine(name, feed, state, is_owned=is_owned):
                     click.echo(f"{configuration.delivery_path}: {name}: {change}", err=True)
     except (UnusableState, FeedUnavailable) as error:
-        click.echo(f"Whether this is the log that was delivered so far is not known: {visible(str(error))}", err=True)
+        click.echo(f"Cannot check whether this is the log that was delivered so far: {visible(str(error))}", err=True)
 
 
 def _examine(name: str, feed: Feed, state: State, *, is_owned: bool) -> LogChanged | None:

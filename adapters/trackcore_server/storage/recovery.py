@@ -1,8 +1,8 @@
-"""What `trackcore serve` does with the log before it listens: look at it, and say what was found.
+"""Recovery of the log before `trackcore serve` listens, with a report of what was found.
 
-After a crash SQLite brings the log to its last commit by itself.  A log that is damaged is moved aside and a new one is
-begun, so that messages are collected again at once; nothing of the old one is changed or lost.  Ids that do not fit
-the messages are made anew from them.
+After a crash SQLite recovers the log up to its last commit.  A damaged log is moved aside and a new one is started, so
+that messages are collected again at once; nothing in the old one is changed or lost.  If the ids do not fit the
+messages, they are rebuilt from them.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from trackcore_sqlite import Condition, Inconsistency, check_log, rebuild_ids, s
 from trackcore import SinkUnavailable
 
 MOST_CHECKED_BYTES = 1 << 30
-"""A larger log is not read as a whole at the start, which would take more than seconds; `trackcore check` does."""
+"""A larger log is not read completely at the start, which would take too long; `trackcore check` reads it."""
 
 _MIGRATION_SECONDS = 10
-"""What bringing a log up to date takes at the most, on a slow machine, for each gigabyte."""
+"""The longest time of a migration for each gigabyte, on a slow machine."""
 
 
 def examine_log(path: Path) -> None:
-    """Look at the log, tell on standard error what was found, and move it aside when it is damaged.
+    """Check the log, report on standard error, and move it aside if it is damaged.
 
     Raises:
-        UnusableLog: the file is no log of ours, or from a newer trackcore.
+        UnusableLog: the file is not a log, or from a newer trackcore.
     """
     if not path.exists():
         return
     try:
         condition = check_log(path, most_bytes=MOST_CHECKED_BYTES)
     except SinkUnavailable:
-        return  # it cannot be read now; whoever writes it next will hear why
+        return  # it cannot be read now; the next attempt to write it raises the reason
     for line in describe(condition):
         click.echo(f"{path}: {line}", err=True)
     if condition.faults:
         aside = set_aside(path, datetime.now(UTC))
         click.echo(
-            f"It was moved to {aside}, and a new log is begun. What can be saved of the old one:\n"
+            f"It was moved to {aside}, and a new log was started. To recover data from the old one:\n"
             f"  sqlite3 '{aside}' .recover",
             err=True,
         )
     elif condition.inconsistency.can_be_rebuilt:
         try:
-            mend(path)
+            rebuild(path)
         except SinkUnavailable as error:
-            click.echo(f"{path}: its ids stay as they are for now: {error}", err=True)
+            click.echo(f"{path}: its ids cannot be rebuilt now: {error}", err=True)
 
 
-def mend(path: Path) -> None:
-    """Make the ids of a log anew, and say so.  Raises `SinkUnavailable` when it cannot be written now."""
+def rebuild(path: Path) -> None:
+    """Rebuild the ids of a log, and report it on standard error.  Raises `SinkUnavailable`."""
     rebuild_ids(path)
-    click.echo(f"{path}: its ids were made anew from its messages", err=True)
+    click.echo(f"{path}: its ids were rebuilt from its messages", err=True)
 
 
 def describe(condition: Condition) -> list[str]:
-    """Say in sentences what is remarkable about a log."""
+    """Return sentences on a log that is not as usual."""
     lines = []
     if condition.unfinished:
         lines.append(
@@ -67,25 +67,25 @@ def describe(condition: Condition) -> list[str]:
     if condition.faults:
         lines.append(f"THE LOG IS DAMAGED: {'; '.join(condition.faults)}")
     elif condition.inconsistency:
-        lines.append(f"its ids do not fit its messages: {'; '.join(_describe_inconsistency(condition.inconsistency))}")
+        lines.append(f"its ids do not fit its messages: {'; '.join(_describe(condition.inconsistency))}")
     elif not condition.is_checked:
-        lines.append(f"it has {condition.size:,} bytes, so it was not read as a whole; `trackcore check` does that")
+        lines.append(f"it has {condition.size:,} bytes, so it was not read completely; `trackcore check` does that")
     if condition.is_older:
         lines.append(
-            "it is of an older trackcore, and is brought up to date when it is first written; that may take"
+            "it is of an older trackcore, and is migrated when it is first written; that may take"
             f" {_MIGRATION_SECONDS} seconds for each gigabyte"
         )
     return lines
 
 
-def _describe_inconsistency(inconsistency: Inconsistency) -> list[str]:
+def _describe(inconsistency: Inconsistency) -> list[str]:
     lines = []
     if inconsistency.lacking:
         lines.append(f"{inconsistency.lacking:,} messages are not among them, and could be stored twice")
     if inconsistency.surplus:
         lines.append(f"{inconsistency.surplus:,} of them belong to no message")
     if inconsistency.miscounted:
-        lines.append(f"not counted rightly: {', '.join(inconsistency.miscounted)}")
+        lines.append(f"wrong counters: {', '.join(inconsistency.miscounted)}")
     if inconsistency.doubled:
-        lines.append(f"{inconsistency.doubled:,} messages are there more than once")
+        lines.append(f"{inconsistency.doubled:,} messages are stored more than once")
     return lines

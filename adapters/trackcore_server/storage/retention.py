@@ -1,17 +1,17 @@
-"""Retention by configuration: what is older than `log.keep` is deleted while the server runs.
+"""Retention by configuration: records older than `log.keep` are deleted while the server runs.
 
-Each worker looks at the log now and then, from a thread of its own.  Two that do so at once do not harm each other:
-each deletes what is the oldest by then.
+Each worker checks the log now and then, in a separate thread.  Two at once do no harm: each deletes the records that
+are the oldest at that moment.
 
 Theory.  A clock that is a year ahead makes everything a year old, and deleting cannot be undone.  So a clock that has
 jumped ahead by more than a day is not believed before it has stood there for a day: until then time goes on from where
-it was.  Where it was, a process that starts reads from the log: the time of the newest message.  If messages of less
-than a day lie behind a gap of more than one, the log does not show yet that the clock was right about the gap; then it
-is the time before the gap, and what has passed since.  A clock that is put back is believed at once, so messages that
-are later than the newest one say nothing.
+it was.  A process that starts reads that time from the log: it is the time of the newest message.  If a gap of more
+than a day is followed by messages of less than a day, the log does not show yet that the clock was right about the gap;
+then the time is that before the gap, plus the time since.  A clock that is set back is believed at once, so messages
+that are later than the newest one do not count.
 
-The price is that after a quiet time, or a stop, of more than a day it takes up to a day until all that is old enough is
-deleted.  For who restarts more often than that it takes until messages of more than a day have come.
+The price is that after a quiet time, or a stop, of more than a day it takes up to a day until everything that is old
+enough is deleted.  If the server restarts more often than that, it takes until messages of more than a day have come.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ EVERY = timedelta(minutes=10)
 def start_retention(
     path: Path, keep: timedelta, *, up_to: Callable[[], int | None] = lambda: None, every: timedelta = EVERY
 ) -> Callable[[], None]:
-    """Start to delete what was received longer ago than `keep`, again and again; return what stops it.
+    """Start to delete records received longer ago than `keep`, repeatedly; return the function that stops it.
 
-    Messages behind the sequence number that `up_to` gives are kept, whatever their age.
+    Messages behind the sequence number that `up_to` returns are kept, whatever their age.
     """
     stopped = threading.Event()
     believed = BelievedTime(time_of_log(path) or datetime.now(UTC), time.monotonic())
@@ -62,7 +62,7 @@ def start_retention(
 
 @attrs.define
 class BelievedTime:
-    """The time by which ages are told, see above.  `_ticks` and `_doubted_since` are of the monotonic clock."""
+    """The time by which ages are measured, see above.  `_ticks` and `_doubted_since` are of the monotonic clock."""
 
     _time: datetime
     _ticks: float
@@ -84,7 +84,7 @@ class BelievedTime:
 
 
 def time_of_log(path: Path) -> datetime | None:
-    """Return the time up to which a log shows that its clock was right; None where there are no messages."""
+    """Return the time up to which a log shows that its clock was right; None if it has no messages."""
     try:
         browser = SqliteBrowser(path)
         end = browser.ends()["messages"]
@@ -93,7 +93,7 @@ def time_of_log(path: Path) -> datetime | None:
             return None
         last, first = _around(browser, newest, end)
     except TrackcoreError:
-        return None  # whoever deletes will hear why
+        return None  # the next deletion reports the reason
     if last is None or first - last <= _DAY:
         return newest
     return last + (newest - first)
@@ -102,8 +102,8 @@ def time_of_log(path: Path) -> datetime | None:
 def _around(browser: SqliteBrowser, newest: datetime, end: int) -> tuple[datetime | None, datetime]:
     """Return the times of the last message from before the day that ends with the newest one, and of the first since.
 
-    Messages of a time after the newest one, of a clock that was ahead and was put right, are passed over: bisection
-    takes them for messages of that day, also where others from before it lie behind them.
+    Messages of a time after the newest one, of a clock that was ahead and was corrected, are skipped: bisection takes
+    them for messages of that day, even if messages from before that day follow them.
     """
     known = browser.first_seq() - 1
     while True:

@@ -1,4 +1,4 @@
-"""The embedded log as a feed for delivery."""
+"""A log as a feed for delivery."""
 
 from __future__ import annotations
 
@@ -8,17 +8,29 @@ from datetime import timedelta
 
 import attrs
 import msgspec
-from trackcore_delivery import FedMessage, FeedUnavailable, Page, Selection
-from trackcore_sqlite import Snapshot, SqliteLog, StoredPayload, UnusableLog
 
-from trackcore import Destination, JSONObject, Mark, Resolver, Source, parse_timestamp, resolvers_for
+from trackcore import (
+    Destination,
+    JSONObject,
+    LogSnapshot,
+    LogUnavailable,
+    Mark,
+    Query,
+    Resolver,
+    SnapshotLog,
+    Source,
+    StoredPayload,
+    parse_timestamp,
+    resolvers_for,
+)
+from trackcore_delivery.feed import FedMessage, FeedUnavailable, Page, Selection
 
 _SPAN = 20_000
-"""How many messages are looked at for one page: a bound on the time of a read that finds little."""
+"""How many messages are examined for one page: a bound on the time of a read that finds little."""
 
 
 class _Routed(msgspec.Struct, rename="camel"):
-    """What of a stored message decides where it goes."""
+    """The fields of a stored message that decide where it goes."""
 
     timestamp: str = ""
     received_at: str = ""
@@ -30,9 +42,9 @@ _routed = msgspec.json.Decoder(_Routed)
 
 @attrs.frozen
 class LogFeed:
-    """Reads a log.  Sources and destinations are those of today's configuration: replays are chosen by it."""
+    """Reads a log.  A replay selects messages by the sources and destinations of today's configuration."""
 
-    _log: SqliteLog
+    _log: SnapshotLog
     _resolvers: Mapping[str, Resolver]
     _others: Resolver
 
@@ -79,28 +91,21 @@ class LogFeed:
             return snapshot.mark(mark.position)
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Snapshot]:
+    def _snapshot(self) -> Iterator[LogSnapshot]:
         try:
             with self._log.snapshot() as snapshot:
                 yield snapshot
-        except UnusableLog as error:
+        except LogUnavailable as error:
             raise FeedUnavailable(detail=str(error)) from error
 
     def _found(
-        self, snapshot: Snapshot, destination: str, after: int, last: int, selection: Selection | None
+        self, snapshot: LogSnapshot, destination: str, after: int, last: int, selection: Selection | None
     ) -> Generator[StoredPayload, None, None]:
         if selection is None:
-            yield from snapshot.payloads(after=after, last=last, destination=destination)
+            yield from snapshot.payloads(Query(destination=destination), after=after, last=last)
             return
-        past = snapshot.payloads(
-            after=after,
-            last=last,
-            call=selection.call,
-            user=selection.user,
-            since=selection.since,
-            until=selection.until,
-        )
-        for stored in past:
+        past = Query(call=selection.call, user=selection.user, since=selection.since, until=selection.until)
+        for stored in snapshot.payloads(past, after=after, last=last):
             if self._goes_to(destination, stored):
                 yield stored
 
@@ -111,8 +116,8 @@ class LogFeed:
         return destination in resolver.resolve(routed.integrations).names_at_age(age)
 
 
-def make_feed(log: SqliteLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
-    """Make the feed of a log."""
+def make_feed(log: SnapshotLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
+    """Build the feed of a log."""
     return LogFeed(log, resolvers_for(sources, destinations), Resolver(destinations))
 
 
@@ -123,15 +128,16 @@ def _first_of(found: Iterator[StoredPayload], last: int, *, count: int, size: in
         total += len(stored.payload) + 1
         if len(messages) == count or (messages and total > size):
             return Page(messages, messages[-1].position, has_more=True)
-        messages.append(_as_fed(stored))
+        messages.append(fed_message(stored))
     return Page(messages, last, has_more=len(messages) == count)
 
 
-def _as_fed(stored: StoredPayload) -> FedMessage:
+def fed_message(stored: StoredPayload) -> FedMessage:
+    """Return a stored message as a feed provides it; its position is its `seq`."""
     return FedMessage(
         stored.seq,
         stored.source,
-        stored.user_id or stored.anonymous_id or "",
+        stored.user or "",
         stored.call,
         stored.message_id,
         stored.received_at,

@@ -1,14 +1,15 @@
-"""Delivery from a log in Kafka: a lane that is a member of a consumer group, one group for each destination.
+"""Delivery from a log in Kafka: a queue that is a member of a consumer group, one group for each destination.
 
-Taking is polling the group, settling is committing its offsets once the state file knows what became of the messages.
-So delivery is spread over as many processes as there are partitions: each delivers what is in its own, in their order.
+To take messages is to poll the group; to settle them is to commit its offsets, once the state file has the outcome.  So
+delivery is spread over as many processes as there are partitions: each delivers its partitions in order.
 
-- A partition changes hands only while nothing of this destination is in flight here: the group is heard between
-  batches alone.  What was taken but not settled of a partition that has gone is let go; its new owner is given it.
+- A partition changes hands only while nothing of this destination is in flight here: the group is polled only between
+  batches.  Messages of a revoked partition that were taken but not settled are dropped; its new owner gets them.
 - At least once.  The state file comes first and the offsets second, so a crash between the two sends a batch again.
-- The whole topic passes by each group, for who else should choose?  What is meant for other destinations is passed
-  over and its offsets are committed now and then.
-- While a destination is not tried the group is rested, so that the partitions stay for as long as it fails.
+- Each group reads the whole topic, since nothing else can select messages.  Those for other destinations are skipped,
+  and their offsets are committed now and then.
+- While a destination is not tried the group rests, so that it keeps its partitions for as long as the destination
+  fails.
 - No user is held back: a partition may go to another process at any time, which would then send the user's later
   messages before those that are held here.  So a message that fails alone blocks the partitions of its process until
   the retry window ends.
@@ -22,7 +23,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING
 
 import attrs
 from trackcore_delivery import (
@@ -30,48 +30,33 @@ from trackcore_delivery import (
     DeliveredDestination,
     DeliveryQueue,
     DeliveryResult,
-    FedMessage,
     FeedUnavailable,
     Place,
     State,
     Waiting,
+    fed_message,
 )
+from trackcore_kafka import KafkaGroupReader, offset_of, partition_of
 
-from trackcore import TrackcoreError
-
-if TYPE_CHECKING:
-    from trackcore_kafka import KafkaGroupReader, StoredPayload
-
-_OFFSET_BITS = 44
-"""A position is a partition and an offset in one number, of at most 63 bits."""
+from trackcore import StoredPayload, TrackcoreError
 
 _LOOKED_AT = 20_000
-"""How many messages are looked at before others have their turn, where few are for the destination."""
+"""How many messages are examined before other queues have their turn, if few are for the destination."""
 
-_HEARD_SECONDS = 5.0
-"""How often the group is heard while there is no need to poll it."""
+_CONTACT_SECONDS = 5.0
+"""How often the group is contacted while it need not be polled."""
 
 _COMMIT_SECONDS = 5.0
-"""How long what was only passed over may stay uncommitted."""
+"""How long messages that were only skipped may stay uncommitted."""
 
 _log = logging.getLogger("trackcore.delivery")
 
 
-def position_of(partition: int, offset: int) -> int:
-    """Give the position of a message in Kafka."""
-    return partition << _OFFSET_BITS | offset
-
-
-def place_at(position: int) -> str:
-    """Give the place of a message by its position, as other commands show it: `partition-offset`."""
-    return f"{position >> _OFFSET_BITS}-{position & ((1 << _OFFSET_BITS) - 1)}"
-
-
 @attrs.define(eq=False)
 class ConsumerGroupQueue(DeliveryQueue):
-    """What comes in for one destination, from the partitions that are this process's.
+    """The messages for one destination, from the partitions of this process.
 
-    `join` makes the reader; it is called by the thread that takes, when it first does.
+    `join` builds the reader; the thread that takes messages calls it when it first does.
     """
 
     _destination: DeliveredDestination
@@ -83,9 +68,9 @@ class ConsumerGroupQueue(DeliveryQueue):
     _waiting: list[StoredPayload] = attrs.field(init=False, factory=list)
     _seen: dict[int, StoredPayload] = attrs.field(init=False, factory=dict)
     _uncommitted: dict[int, StoredPayload] = attrs.field(init=False, factory=dict)
-    _heard_at: float = attrs.field(init=False, default=-inf)
+    _contacted_at: float = attrs.field(init=False, default=-inf)
     _committed_at: float = attrs.field(init=False, default=-inf)
-    _is_troubled: bool = attrs.field(init=False, default=False)
+    _has_failed: bool = attrs.field(init=False, default=False)
     _wait: BatchWait = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -100,7 +85,7 @@ class ConsumerGroupQueue(DeliveryQueue):
         if self._monotonic() - self._committed_at >= _COMMIT_SECONDS:
             self._commit()
         taken, is_full = self._first(count, size)
-        waiting = [Waiting(_as_fed(stored), Place(str(stored.partition), stored.offset)) for stored in taken]
+        waiting = [Waiting(fed_message(stored), _place(stored)) for stored in taken]
         return waiting if waiting and (is_full or self._wait.is_over(waiting[0], now)) else ()
 
     def ends(self) -> Mapping[str, int]:
@@ -117,8 +102,8 @@ class ConsumerGroupQueue(DeliveryQueue):
         self._state.settle(self._destination.name, settled)
         count = len(settled.messages)
         done, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._uncommitted |= {stored.partition: stored for stored in done}
-        self._pass(stored.partition for stored in done)
+        self._uncommitted |= {partition_of(stored.seq): stored for stored in done}
+        self._pass(partition_of(stored.seq) for stored in done)
         self._commit()
 
     def keep_alive(self, now: datetime) -> None:
@@ -126,50 +111,50 @@ class ConsumerGroupQueue(DeliveryQueue):
         if self._reader is None:
             return
         del now
-        self._heard_at = self._monotonic()
+        self._contacted_at = self._monotonic()
         try:
             self._reader.rest()
         except TrackcoreError as error:
             raise FeedUnavailable(detail=str(error)) from error
-        self._let_go()
+        self._drop_revoked()
 
     def close(self) -> None:
-        """Leave the group; others take over at once."""
+        """See `DeliveryQueue.close`.  It leaves the group; others take over at once."""
         if self._reader is not None:
             self._commit()
             self._reader.close()
 
     def _fill(self, count: int, now: datetime) -> None:
-        """Let enough messages wait for a batch, if there are so many."""
+        """Read enough messages for a batch, if there are so many."""
         if self._reader is None:
-            self._state.begin(self._destination.name, 0)  # where its counters are kept; positions are the group's
+            self._state.begin(self._destination.name, 0)  # its counters are there; the group has the positions
             self._reader = self._join()
         looked_at = 0
         while len(self._waiting) < count and looked_at < _LOOKED_AT:
-            self._heard_at = self._monotonic()
+            self._contacted_at = self._monotonic()
             found = self._reader.poll(count - len(self._waiting), timeout=0)
-            self._let_go()
+            self._drop_revoked()
             if not found:
                 return
             self._add(found)
             looked_at += len(found)
-        if self._monotonic() - self._heard_at >= _HEARD_SECONDS:
+        if self._monotonic() - self._contacted_at >= _CONTACT_SECONDS:
             self.keep_alive(now)
 
     def _add(self, found: Sequence[StoredPayload]) -> None:
         name = self._destination.name
         self._waiting += [stored for stored in found if name in stored.destinations]
-        self._seen |= {stored.partition: stored._replace(payload=b"") for stored in found}
-        self._pass({stored.partition for stored in found})
+        self._seen |= {partition_of(stored.seq): stored._replace(payload=b"") for stored in found}
+        self._pass({partition_of(stored.seq) for stored in found})
 
-    def _let_go(self) -> None:
-        """Forget what belongs to partitions that have gone, or that went and came again."""
+    def _drop_revoked(self) -> None:
+        """Forget the messages of partitions that were revoked, even if they were assigned again."""
         assert self._reader is not None
         turns = self._reader.turns
         if turns == self._turns:
             return
         kept = {number for number, turn in turns.items() if self._turns.get(number) == turn}
-        self._waiting = [stored for stored in self._waiting if stored.partition in kept]
+        self._waiting = [stored for stored in self._waiting if partition_of(stored.seq) in kept]
         for marks in (self._seen, self._uncommitted):
             for number in marks.keys() - kept:
                 del marks[number]
@@ -177,27 +162,27 @@ class ConsumerGroupQueue(DeliveryQueue):
         _log.info("%s: delivers partitions %s", self._destination.name, ", ".join(map(str, sorted(turns))) or "none")
 
     def _pass(self, partitions: Iterable[int]) -> None:
-        """Go on to the last message that was seen in partitions of which nothing waits."""
-        waiting = Counter(stored.partition for stored in self._waiting)
+        """Advance to the last message that was seen in partitions without a waiting message."""
+        waiting = Counter(partition_of(stored.seq) for stored in self._waiting)
         self._uncommitted |= {number: self._seen[number] for number in partitions if not waiting[number]}
 
     def _commit(self) -> None:
-        """Commit what is settled.  Where that fails it is tried again later: what has arrived must not go twice."""
+        """Commit the settled messages.  A failure is retried later: delivered messages must not be sent twice."""
         self._committed_at = self._monotonic()
         if self._reader is None or not self._uncommitted:
             return
         try:
             self._reader.commit(self._uncommitted.values())
         except TrackcoreError as error:
-            if not self._is_troubled:
+            if not self._has_failed:
                 _log.warning("%s: offsets are not committed: %s; trying again", self._destination.name, error)
-            self._is_troubled = True
+            self._has_failed = True
         else:
-            self._is_troubled = False
+            self._has_failed = False
             self._uncommitted = {}
 
     def _first(self, count: int, size: int) -> tuple[list[StoredPayload], bool]:
-        """Give the first messages that wait, within both bounds, and tell whether they reach one of these."""
+        """Return the first waiting messages within both bounds, and whether they reach one of these."""
         total = 0
         for index, stored in enumerate(self._waiting[:count]):
             total += len(stored.payload) + 1
@@ -206,13 +191,5 @@ class ConsumerGroupQueue(DeliveryQueue):
         return self._waiting[:count], len(self._waiting) >= count
 
 
-def _as_fed(stored: StoredPayload) -> FedMessage:
-    return FedMessage(
-        position_of(stored.partition, stored.offset),
-        stored.source,
-        stored.user or "",
-        stored.call,
-        stored.message_id,
-        stored.received_at,
-        stored.payload,
-    )
+def _place(stored: StoredPayload) -> Place:
+    return Place(str(partition_of(stored.seq)), offset_of(stored.seq))

@@ -1,0 +1,101 @@
+"""The shape of a backend: a kind of log with everything that the rest of the server needs of it.
+
+Commands and the app ask the backend of their configuration (see `backends`) and never which kind of log it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import ClassVar, Protocol, TypeAlias
+
+import attrs
+from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State
+from trackcore_sqlite import SqliteBrowser
+
+from trackcore import Log, LogChanged, Mark, Sink
+from trackcore_server.config.configuration import ConfigurationError
+
+Browser: TypeAlias = SqliteBrowser
+"""Bounded queries for looking into a log; only the embedded log has them."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class Unsupported(ConfigurationError):
+    """The configured kind of log cannot do what was asked for."""
+
+    detail: str = "this needs a log of the kind 'sqlite'"
+    path: str = "log.kind"
+
+
+@attrs.frozen(kw_only=True)
+class Backlog:
+    """How many messages wait for a destination.
+
+    `oldest` is when the first of them was received, None if it is not known; `change` is set if the position of the
+    destination does not hold in the log.
+    """
+
+    waiting: int
+    oldest: datetime | None = None
+    change: LogChanged | None = None
+
+
+class ClosableSink(Sink, Protocol):
+    """A sink that holds files or connections."""
+
+    def close(self) -> None:
+        """Release them.  A later call opens them again."""
+
+
+class Backend(Protocol):
+    """A kind of log, as it is configured.
+
+    `idle` is the state of a destination to which no process delivers with this data folder.
+    """
+
+    idle: ClassVar[str]
+
+    def make_sink(self) -> ClosableSink:
+        """Build the sink that writes the log; nothing is opened yet.
+
+        Raises:
+            ConfigurationError: the settings of its client cannot be used.
+        """
+
+    def open_log(self) -> Log:
+        """Open the log for reading.
+
+        Raises:
+            ConfigurationError: the settings of its client cannot be used.
+        """
+
+    def browser(self, *, keep_open: bool = False) -> Browser:
+        """Return the bounded queries of the log.  Raises `Unsupported`."""
+
+    def feed(self) -> LogFeed:
+        """Return the log as a feed for delivery, from which the past can be replayed.  Raises `Unsupported`."""
+
+    def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
+        """Build the queues of a destination."""
+
+    def backlog(self, destination: str, mark: Mark) -> Backlog:
+        """Count the messages that wait for a destination behind its position."""
+
+    def place(self, seq: int) -> int | str:
+        """Return the number of a message as people read it."""
+
+    def require_log(self) -> None:
+        """Raise `LogUnavailable` if the log does not exist yet."""
+
+    def require_reprocessing(self) -> None:
+        """Raise `Unsupported` if rejected records of the log cannot be received again."""
+
+    def prepare(self) -> None:
+        """Examine the log before it is first written, and report on standard error what was found or repaired."""
+
+    def examine_positions(self) -> None:
+        """Report on standard error if the positions of delivery were reached in another log, and correct them."""
+
+    def start_retention(self) -> Callable[[], None]:
+        """Start to delete what is older than configured, in the background; return the function that stops it."""

@@ -1,0 +1,82 @@
+"""The embedded log as a backend: one SQLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import attrs
+from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State, make_feed, make_queues
+from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink
+
+from trackcore import Mark
+from trackcore_server.config.configuration import Configuration, LogSettings
+from trackcore_server.storage.backend import Backlog
+from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
+from trackcore_server.storage.recovery import examine_log
+from trackcore_server.storage.retention import start_retention
+
+
+@attrs.frozen
+class SqliteBackend:
+    """The `Backend` of a log in a file."""
+
+    idle: ClassVar[str] = "stopped"
+    _configuration: Configuration
+    _settings: LogSettings
+
+    def make_sink(self) -> SqliteSink:
+        """See `Backend.make_sink`."""
+        log = self._settings
+        return SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
+
+    def open_log(self) -> SqliteLog:
+        """See `Backend.open_log`."""
+        return SqliteLog(self._settings.path)
+
+    def browser(self, *, keep_open: bool = False) -> SqliteBrowser:
+        """See `Backend.browser`."""
+        return SqliteBrowser(self._settings.path, keep_open=keep_open)
+
+    def feed(self) -> LogFeed:
+        """See `Backend.feed`."""
+        return make_feed(self.open_log(), self._configuration.sources, self._configuration.destinations)
+
+    def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
+        """See `Backend.queues`."""
+        return make_queues(destination, self.feed(), state)
+
+    def backlog(self, destination: str, mark: Mark) -> Backlog:
+        """See `Backend.backlog`."""
+        position, change = confirmed(self.feed(), mark)
+        waiting, oldest = self.open_log().backlog(destination, after=position)
+        return Backlog(waiting=waiting, oldest=oldest, change=change)
+
+    def place(self, seq: int) -> int:
+        """See `Backend.place`."""
+        return seq
+
+    def require_log(self) -> None:
+        """See `Backend.require_log`."""
+        self.open_log().totals()
+
+    def require_reprocessing(self) -> None:
+        """See `Backend.require_reprocessing`."""
+
+    def prepare(self) -> None:
+        """See `Backend.prepare`."""
+        examine_log(self._settings.path)
+
+    def examine_positions(self) -> None:
+        """See `Backend.examine_positions`."""
+        examine_positions(self._configuration, self.feed())
+
+    def start_retention(self) -> Callable[[], None]:
+        """See `Backend.start_retention`."""
+        if self._settings.keep is None:
+            return lambda: None
+
+        def up_to() -> int | None:
+            return delivered_up_to(self._configuration, self.feed())
+
+        return start_retention(self._settings.path, self._settings.keep, up_to=up_to)

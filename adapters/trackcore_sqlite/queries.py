@@ -1,0 +1,137 @@
+"""The rows of each part of the log: how they are selected, by which conditions, and how they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import msgspec
+
+from trackcore import Part, Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected
+from trackcore_sqlite.times import from_milliseconds, milliseconds
+
+WITH_SOURCE = "JOIN sources ON sources.id = source_id"
+_MESSAGE = "seq, name, call, received_at, destinations, cautions, payload, inherited, found_by"
+_REJECTED = "seq, name, received_at, code, message, path, payload, batch, endpoint"
+
+MESSAGES = f"SELECT {_MESSAGE} FROM messages {WITH_SOURCE}"
+SELECT: Mapping[Part, str] = {
+    "messages": MESSAGES,
+    "duplicates": f"SELECT {_MESSAGE} FROM duplicates {WITH_SOURCE}",
+    "rejected": f"SELECT {_REJECTED} FROM rejected {WITH_SOURCE}",
+    "quarantine": "SELECT seq, received_at, endpoint, write_key, client_ip, client_side, payload FROM quarantine",
+}
+"""The query for the rows of each part; `READ` reads them."""
+
+PAYLOADS = f"""
+    SELECT seq, name, message_id, call, coalesce(nullif(user_id, ''), anonymous_id), received_at, destinations, payload
+    FROM messages {WITH_SOURCE}
+"""
+"""The rows that `read_payload` reads."""
+
+
+def where(part: Part, query: Query, *, after: int, last: int | None = None) -> tuple[str, list[Any]]:
+    """Build the condition for the rows of a part that match a query with `after < seq <= last`, the limit aside.
+
+    Returns:
+        The SQL, and its values; the first value is `after`.
+    """
+    columns = _CONDITIONS[part]
+    wanted = [(columns.get(name, _IN_PAYLOAD), value) for name, value in _values(query).items()]
+    given = [(sql, value) for sql, value in [("seq > ?", after), ("seq <= ?", last), *wanted] if value is not None]
+    return f"WHERE {' AND '.join(sql for sql, _ in given)}", [value for _, value in given]
+
+
+def _values(query: Query) -> Mapping[str, object]:
+    """Return the values of the conditions in a query as the log keeps them."""
+    return attrs.asdict(query, filter=lambda field, _: field.name != "limit") | {
+        # A JSON array of strings: a quoted name is found nowhere else in it.
+        "destination": None if query.destination is None else msgspec.json.encode(query.destination).decode(),
+        "since": None if query.since is None else milliseconds(query.since),
+        "until": None if query.until is None else milliseconds(query.until),
+    }
+
+
+_IN_PAYLOAD = "instr(payload, CAST(? AS BLOB)) > 0"
+"""A condition that a part has no column for is applied to its payload."""
+
+_NOTHING = "? IS NULL"
+_OF_SOURCE = "source_id = (SELECT id FROM sources WHERE name = ?)"
+_IN_TIME = {"since": "received_at >= ?", "until": "received_at < ?"}
+_OF_MESSAGES = {
+    **_IN_TIME,
+    "source": _OF_SOURCE,
+    "destination": "instr(destinations, ?) > 0",
+    "call": "call = ?",
+    "user": "? IN (user_id, anonymous_id)",
+    "code": "instr(cautions, '\"' || ? || '\"') > 0",
+}
+_CONDITIONS: Mapping[Part, Mapping[str, str]] = {
+    "messages": _OF_MESSAGES,
+    "duplicates": _OF_MESSAGES,
+    "rejected": {**_IN_TIME, "source": _OF_SOURCE, "destination": _NOTHING, "code": "code = ?"},
+    "quarantine": {**_IN_TIME, "source": _NOTHING, "destination": _NOTHING, "code": "? = 'unknown_source'"},
+}
+
+
+def read_message(row: tuple[Any, ...]) -> StoredMessage:
+    """Read a row of the messages, or of the duplicates."""
+    seq, name, call, received_at, destinations, warnings, payload, inherited, found_by = row
+    return StoredMessage(
+        seq=seq,
+        source=name,
+        call=call,
+        received_at=from_milliseconds(received_at),
+        destinations=tuple(msgspec.json.decode(destinations)),
+        warnings=tuple(msgspec.json.decode(warnings)) if warnings else (),
+        message=msgspec.json.decode(payload),
+        inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
+        found_by=found_by,
+    )
+
+
+def read_payload(row: tuple[Any, ...]) -> StoredPayload:
+    """Read a row of `PAYLOADS`."""
+    received_at, destinations, payload = row[5:]
+    return StoredPayload._make(
+        (*row[:5], from_milliseconds(received_at), tuple(msgspec.json.decode(destinations)), payload)
+    )
+
+
+def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
+    """Read a row of the rejected."""
+    seq, name, received_at, code, message, path, payload, batch, endpoint = row
+    return StoredRejected(
+        seq=seq,
+        source=name,
+        received_at=from_milliseconds(received_at),
+        code=code,
+        message=message,
+        path=path,
+        payload=payload,
+        batch=batch,
+        endpoint=endpoint,
+    )
+
+
+def read_quarantined(row: tuple[Any, ...]) -> StoredQuarantined:
+    """Read a row of the quarantine."""
+    seq, received_at, endpoint, write_key, client_ip, client_side, payload = row
+    return StoredQuarantined(
+        seq=seq,
+        received_at=from_milliseconds(received_at),
+        endpoint=endpoint,
+        write_key=write_key,
+        client_ip=client_ip,
+        client_side=bool(client_side),
+        payload=payload,
+    )
+
+
+READ: Mapping[Part, Callable[[tuple[Any, ...]], Any]] = {
+    "messages": read_message,
+    "duplicates": read_message,
+    "rejected": read_rejected,
+    "quarantine": read_quarantined,
+}

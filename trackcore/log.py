@@ -1,0 +1,234 @@
+"""The shape of a log: how stored messages, rejected messages and quarantined requests are read back.
+
+`Log` is the reading side of what a `Sink` writes.  `trackcore_sqlite` and `trackcore_kafka` implement it, and so does
+the log of a `MemorySink`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import attrs
+
+from trackcore.errors import TrackcoreError
+from trackcore.marks import Mark, Stretch
+from trackcore.sinks import QuarantinedRequest, RejectedRecord
+from trackcore.timestamps import truncate_to_milliseconds
+from trackcore.typing import Call, JSONObject
+
+Part: TypeAlias = Literal["messages", "duplicates", "rejected", "quarantine"]
+PARTS: tuple[Part, ...] = ("messages", "duplicates", "rejected", "quarantine")
+"""The parts of a log.  Records of each are numbered on their own, by a rising `seq`."""
+
+
+@attrs.frozen(kw_only=True)
+class StoredMessage:
+    """A message as a log holds it, under its number.
+
+    `message` is the wire object; `warnings` are `{code, message, path}`; `inherited` lists the paths in `context` and
+    `integrations` that came from the batch.  `found_by` is a `KeyLocation`, None for a message that was stored before
+    that was kept.
+    """
+
+    seq: int
+    source: str
+    call: Call
+    received_at: datetime
+    destinations: tuple[str, ...]
+    warnings: tuple[JSONObject, ...]
+    message: JSONObject
+    inherited: tuple[str, ...] = ()
+    found_by: str | None = None
+
+
+class StoredPayload(NamedTuple):
+    """A message as a log holds it, with its text not decoded, for code that passes it on.
+
+    `user` is its userId, else its anonymousId.
+    """
+
+    seq: int
+    source: str
+    message_id: str
+    call: Call
+    user: str | None
+    received_at: datetime
+    destinations: tuple[str, ...]
+    payload: bytes
+
+
+@attrs.frozen(kw_only=True)
+class StoredRejected(RejectedRecord):
+    """A `RejectedRecord` as a log holds it, under its number."""
+
+    seq: int
+
+
+@attrs.frozen(kw_only=True)
+class StoredQuarantined(QuarantinedRequest):
+    """A `QuarantinedRequest` as a log holds it, under its number."""
+
+    seq: int
+
+
+@attrs.frozen(kw_only=True)
+class Totals:
+    """How many records a log holds, and how many were dropped from its bounded parts to make room."""
+
+    messages: int
+    rejected: int
+    rejected_dropped: int
+    quarantined: int
+    quarantined_dropped: int
+
+
+def _in_milliseconds(time: datetime | None) -> datetime | None:
+    return None if time is None else truncate_to_milliseconds(time)
+
+
+@attrs.frozen(kw_only=True)
+class Query:
+    """Which records to read; None matches any.
+
+    `user` matches the userId or the anonymousId, `destination` the ones that were selected when the message came, and
+    `code` the code of a rejection, or of a warning on a message; quarantined requests have the code `unknown_source`.
+    `text` is searched for in the payload, literally; so are `call` and `user` in what was not accepted.  Records were
+    received at `since` or later, and before `until`.  With a `limit`, only the newest so many match.
+    """
+
+    source: str | None = None
+    destination: str | None = None
+    call: str | None = None
+    user: str | None = None
+    code: str | None = None
+    text: str | None = None
+    since: datetime | None = attrs.field(default=None, converter=_in_milliseconds)
+    until: datetime | None = attrs.field(default=None, converter=_in_milliseconds)
+    limit: int | None = None
+
+    def matches_message(self, stored: StoredMessage, payload: bytes) -> bool:
+        """Return whether a message matches, the limit aside."""
+        return (
+            self.source in (None, stored.source)
+            and self.call in (None, stored.call)
+            and self.user in (None, stored.message.get("userId"), stored.message.get("anonymousId"))
+            and self.code in (None, *(warning["code"] for warning in stored.warnings))
+            and self.destination in (None, *stored.destinations)
+            and self._matches(stored.received_at, payload, self.text)
+        )
+
+    def matches_rejected(self, record: RejectedRecord) -> bool:
+        """Return whether a rejected message or request matches, the limit aside."""
+        return (
+            self.source in (None, record.source)
+            and self.code in (None, record.code)
+            and self.destination is None
+            and self._matches(record.received_at, record.payload, self.call, self.user, self.text)
+        )
+
+    def matches_quarantined(self, request: QuarantinedRequest) -> bool:
+        """Return whether a quarantined request matches, the limit aside."""
+        return (
+            self.source is None
+            and self.code in (None, UNKNOWN_SOURCE)
+            and self.destination is None
+            and self._matches(request.received_at, request.payload, self.call, self.user, self.text)
+        )
+
+    def _matches(self, received_at: datetime, payload: bytes, *texts: str | None) -> bool:
+        is_in_time = (self.since is None or self.since <= received_at) and (
+            self.until is None or received_at < self.until
+        )
+        return is_in_time and all(text.encode() in payload for text in texts if text is not None)
+
+
+UNKNOWN_SOURCE = "unknown_source"
+"""The code of quarantined requests."""
+
+EVERYTHING = Query()
+"""The query that matches every record."""
+
+
+class LogUnavailable(TrackcoreError):
+    """A log cannot be read now, or as it is.  Each kind of log raises subclasses of this error."""
+
+
+class Tail(Protocol):
+    """A reader that stays where it was left."""
+
+    def read(self) -> Iterator[StoredMessage]:
+        """Yield the messages that were not yielded before; the first time those that `Log.messages` yields.
+
+        Raises:
+            LogUnavailable: the log cannot be read.
+        """
+
+    def close(self) -> None:
+        """Release the files or connections that it holds."""
+
+
+class Log(Protocol):
+    """Reads a log, from any process and while it is written.  Iterators yield records in their order.
+
+    Every method, and every iterator that it returns, raises `LogUnavailable` where the log cannot be read.
+    """
+
+    def messages(self, query: Query = EVERYTHING) -> Iterator[StoredMessage]:
+        """Yield the messages that match."""
+
+    def payloads(self, query: Query = EVERYTHING) -> Iterator[StoredPayload]:
+        """Yield the messages that match, not decoded."""
+
+    def tail(self, query: Query = EVERYTHING) -> Tail:
+        """Return a reader of the messages that match, which can be asked again for those that came since."""
+
+    def rejected(self, query: Query = EVERYTHING) -> Iterator[StoredRejected]:
+        """Yield the rejected messages and requests that match."""
+
+    def quarantined(self, query: Query = EVERYTHING) -> Iterator[StoredQuarantined]:
+        """Yield the quarantined requests that match."""
+
+    def totals(self) -> Totals:
+        """Count the records of the log."""
+
+
+class LogSnapshot(Protocol):
+    """A log as it is at one moment.  A position in it is the `seq` of a message (see `trackcore.marks`)."""
+
+    @property
+    def end(self) -> int:
+        """The position of the last message that there ever was, 0 for none yet."""
+
+    @property
+    def beginning(self) -> int:
+        """The position behind which the oldest stretch begins; the log has nothing before it."""
+
+    def check(self, mark: Mark) -> None:
+        """Raise `LogChanged` if a mark does not hold; the error names the position from which to go on."""
+
+    def mark(self, position: int) -> Mark:
+        """Return the mark of a position, or that of 0 if the log has nothing before the position."""
+
+    def stretches(self, position: int, last: int | None = None) -> Sequence[Stretch]:
+        """Return the stretches from which the marks of positions are made, in order.
+
+        Args:
+            position: the first of these positions.
+            last: the last one, if there are more.
+        """
+
+    def message_at(self, position: int) -> str:
+        """Return the identity of the message at a position, empty if there is none."""
+
+    def payloads(self, query: Query = EVERYTHING, *, after: int, last: int) -> Iterator[StoredPayload]:
+        """Yield the messages that match with `after < seq <= last`; a limit does not apply."""
+
+
+class SnapshotLog(Log, Protocol):
+    """A log in one sequence, which can prove that a position was reached in it."""
+
+    def snapshot(self) -> AbstractContextManager[LogSnapshot]:
+        """Open the log as it is at one moment.  Raises `LogUnavailable`."""
