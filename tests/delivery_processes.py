@@ -20,7 +20,7 @@ import attrs
 from click.testing import CliRunner
 from patience import PATIENCE, wait_for
 from trackcore_delivery import DestinationStatus, State
-from trackcore_server.cli.main import main
+from trackcore_server.cli._main import main
 from trackcore_sqlite import SqliteLog
 
 from trackcore import JSONObject

@@ -34,7 +34,7 @@ from trackcore_server import (
     create_collector,
     parse_configuration,
 )
-from trackcore_server.cli.main import main
+from trackcore_server.cli._main import main
 from trackcore_server.config.configuration import DebuggerSettings, DeliverySettings, rebase
 from trackcore_server.config.debugger_token import TOKEN_CHARS, read_debugger_token
 from trackcore_server.config.kinds import KINDS

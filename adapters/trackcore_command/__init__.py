@@ -13,7 +13,7 @@ def main() -> None:
     """Run the command, or exit with 2 and a message that names the missing package."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C would print the traceback of an import
     try:
-        from trackcore_server.cli.main import main as run  # noqa: PLC0415 - its imports may be missing
+        from trackcore_server.cli import main as run  # noqa: PLC0415 - its imports may be missing
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         if missing.startswith("trackcore"):

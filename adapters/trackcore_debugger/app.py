@@ -23,9 +23,8 @@ from werkzeug.http import quote_etag
 from werkzeug.wrappers import Request, Response
 
 from trackcore import PARTS, JSONObject, Part, Query, TrackcoreError
-from trackcore.failures import failure_body
-from trackcore.text.jsontext import encode_json
-from trackcore.text.unexpected import describe_unexpected
+from trackcore.support import failure_body
+from trackcore.text import describe_unexpected, encode_json
 from trackcore_debugger.assets import load_assets
 from trackcore_debugger.auth import COOKIE, SESSION_SECONDS, SessionAuth, is_foreign
 from trackcore_debugger.reader import Cursors, Listing, Reader

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from trackcore import TrackcoreError
-from trackcore.text.unexpected import describe_unexpected
+from trackcore.text import describe_unexpected
 from trackcore_delivery.destination import DeliveredDestination, check_places
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.queues import DeliveryQueue

@@ -31,7 +31,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from trackcore import Clock
-from trackcore.text.unexpected import describe_unexpected
+from trackcore.text import describe_unexpected
 from trackcore_delivery.backoff import FIRST_SECONDS, backoff_seconds, capped_retry_after
 from trackcore_delivery.destination import DeliveredDestination
 from trackcore_delivery.feed import FedMessage, FeedUnavailable

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import attrs
 
 from trackcore import Call, Mark, Stretch, TrackcoreError
-from trackcore.marks import mark_at, message_identity
+from trackcore.support import mark_at, message_identity
 
 
 class FedMessage(NamedTuple):

@@ -39,8 +39,8 @@ from urllib3.exceptions import (
 )
 
 from trackcore import Clock
-from trackcore.limits import MEBIBYTE
-from trackcore.text.visible import visible
+from trackcore.support import MEBIBYTE
+from trackcore.text import visible
 from trackcore_delivery.deadline import Deadline, NotConnectedInTime, make_pool
 from trackcore_delivery.retry_after import retry_after_seconds
 from trackcore_delivery.secret import secret_fault

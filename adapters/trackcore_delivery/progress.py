@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trackcore import LogChanged, Mark
-from trackcore.marks import decode_mark, encode_mark
+from trackcore.support import decode_mark, encode_mark
 from trackcore_delivery.results import Replay
 
 

@@ -21,7 +21,7 @@ from typing import Protocol
 import attrs
 
 from trackcore import Clock, TrackcoreError
-from trackcore.text.visible import visible
+from trackcore.text import visible
 from trackcore_delivery.feed import FedMessage
 
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from trackcore_sqlitefile import SharedConnection
 
-from trackcore.limits import MEBIBYTE
-from trackcore.marks import Mark, encode_mark
+from trackcore import Mark
+from trackcore.support import MEBIBYTE, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.feed import FedMessage, Selection

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from trackcore.marks import decode_mark
+from trackcore.support import decode_mark
 from trackcore_delivery.feed import FedMessage, Selection
 from trackcore_delivery.results import Attempts, DeadLetter, DeliveryResult, HeldUser, Replay
 

@@ -12,7 +12,7 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException
 
 from trackcore import TrackcoreError
-from trackcore.limits import MEBIBYTE
+from trackcore.support import MEBIBYTE
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, explain
 from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record

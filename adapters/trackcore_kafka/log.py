@@ -19,7 +19,7 @@ import msgspec
 from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 
 from trackcore import EVERYTHING, Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
-from trackcore.timestamps import EPOCH, MILLISECOND
+from trackcore.support import EPOCH, MILLISECOND
 from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.duplicate_window import DuplicateWindow, identity
 from trackcore_kafka.forks import OwnConsumer, is_of_a_parent

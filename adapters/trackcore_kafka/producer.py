@@ -21,7 +21,7 @@ import attrs
 from confluent_kafka import KafkaError, KafkaException, Message
 from trackcore_forks import notice_fork, renew_in_forks
 
-from trackcore.limits import MEBIBYTE
+from trackcore.support import MEBIBYTE
 from trackcore_kafka.cluster import KafkaCluster
 from trackcore_kafka.forks import OwnProducer
 from trackcore_kafka.masking import ClientSetting

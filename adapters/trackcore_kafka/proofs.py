@@ -13,7 +13,7 @@ import msgspec
 from confluent_kafka import Message
 
 from trackcore import StoredPayload
-from trackcore.marks import message_identity
+from trackcore.support import message_identity
 from trackcore_kafka.records import offset_of, stored_payload
 
 

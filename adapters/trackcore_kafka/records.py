@@ -33,8 +33,7 @@ from trackcore import (
     WriteKey,
     format_timestamp,
 )
-from trackcore.timestamps import EPOCH, MILLISECOND
-from trackcore.typing import SentAs
+from trackcore.support import EPOCH, MILLISECOND, SentAs
 
 Headers: TypeAlias = list[tuple[str, str | bytes | None]]
 """As the client accepts them; the values here are all bytes."""

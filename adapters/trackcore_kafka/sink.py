@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError, KafkaException
 from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
-from trackcore.limits import MEBIBYTE
+from trackcore.support import MEBIBYTE
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
 from trackcore_kafka.duplicate_window import Acknowledged, identity
 from trackcore_kafka.producer import AcknowledgedProducer

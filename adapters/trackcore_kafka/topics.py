@@ -29,7 +29,7 @@ from confluent_kafka.admin import (
     TopicMetadata,
 )
 
-from trackcore.limits import MEBIBYTE
+from trackcore.support import MEBIBYTE
 from trackcore_kafka.cluster import KafkaCluster, explain
 from trackcore_kafka.masking import log
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from trackcore_debugger import DebuggerApp, OneTimeToken, SessionAuth
-from trackcore_wsgi import TrackingApp
-from trackcore_wsgi.mounting import behind_proxies, under_prefix
+from trackcore_wsgi import TrackingApp, behind_proxies, under_prefix
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Collector, Sink

@@ -17,7 +17,7 @@ from trackcore_sqlite.browse import (
 from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
-from trackcore_sqlite.prune import PruneStep, prune
+from trackcore_sqlite.pruning import PruneStep, prune
 from trackcore_sqlite.sink import SqliteSink
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog

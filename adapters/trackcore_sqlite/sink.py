@@ -13,7 +13,7 @@ from pathlib import Path
 from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
-from trackcore.limits import MEBIBYTE
+from trackcore.support import MEBIBYTE
 from trackcore_sqlite.committer import GroupCommitter, WriteRequest
 from trackcore_sqlite.writer import LogWriter
 

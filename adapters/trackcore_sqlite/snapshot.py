@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from trackcore import EVERYTHING, LogChanged, Mark, Query, StoredPayload, Stretch
-from trackcore.marks import mark_at, message_identity, thinned
+from trackcore.support import mark_at, message_identity, thinned
 from trackcore_sqlite.queries import PAYLOADS, WITH_SOURCE, read_payload, where
 from trackcore_sqlite.times import from_milliseconds
 

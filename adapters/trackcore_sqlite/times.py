@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from trackcore.timestamps import EPOCH, MILLISECOND
+from trackcore.support import EPOCH, MILLISECOND
 
 
 def milliseconds(time: datetime) -> int:

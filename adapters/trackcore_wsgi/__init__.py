@@ -8,5 +8,12 @@ handles proxies and prefixes, `openapi` describes the API, and `app` puts them t
 """
 
 from trackcore_wsgi.app import TrackingApp
+from trackcore_wsgi.mounting import behind_proxies, under_prefix
+from trackcore_wsgi.routes import ROUTES
 
-__all__ = ["TrackingApp"]
+__all__ = [
+    "ROUTES",
+    "TrackingApp",
+    "behind_proxies",
+    "under_prefix",
+]

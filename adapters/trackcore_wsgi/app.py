@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request
 
 from trackcore import Collector, InvalidRequest, Origin, Receipt, SinkUnavailable
-from trackcore.text.addresses import canonical_address
-from trackcore.text.unexpected import describe_unexpected
+from trackcore.text import canonical_address, describe_unexpected
 from trackcore_wsgi import responses
 from trackcore_wsgi.bodies import RefusedBody, UnsupportedTransferCoding, UnterminatedBody, read_body
 from trackcore_wsgi.credentials import header_write_key, other_header_write_key, query_of, query_write_key

@@ -15,7 +15,7 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_content_length, get_input_stream
 
 from trackcore import InvalidRequest, Reason
-from trackcore.wire.request import body_too_large
+from trackcore.wire import body_too_large
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

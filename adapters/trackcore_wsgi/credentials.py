@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from trackcore import WriteKey, write_key_from_authorization
-from trackcore.credentials import write_key
+from trackcore.support import write_key
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

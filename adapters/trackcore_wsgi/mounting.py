@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from trackcore.paths import normalize_path, single_slashes
+from trackcore.support import normalize_path, single_slashes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

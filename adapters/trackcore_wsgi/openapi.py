@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from trackcore import JSONObject, Limits, batch_schema, message_schema
-from trackcore.errors import Reason
-from trackcore.messages import MESSAGE_TYPES
+from trackcore import JSONObject, Limits, Reason, batch_schema, message_schema
+from trackcore.support import MESSAGE_TYPES
 from trackcore_wsgi import responses
 from trackcore_wsgi.responses import Failure
 from trackcore_wsgi.routes import ROUTES, SETTINGS_PATH, Action, Route

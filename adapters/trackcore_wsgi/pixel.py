@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 
 from trackcore import JSONObject
-from trackcore.text.jsontext import BYTE_ORDER_MARK
+from trackcore.text import BYTE_ORDER_MARK
 from trackcore_wsgi.credentials import SURROGATE
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")

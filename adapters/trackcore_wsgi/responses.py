@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from trackcore import Cause, InvalidRequest, JSONObject, Receipt, Rejection, SinkUnavailable
-from trackcore.failures import failure_body
-from trackcore.text.jsontext import encode_json
+from trackcore.support import failure_body
+from trackcore.text import encode_json
 from trackcore_wsgi.pixel import GIF
 
 if TYPE_CHECKING:

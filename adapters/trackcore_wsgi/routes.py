@@ -17,7 +17,7 @@ from typing import get_args
 import attrs
 
 from trackcore import Call, Endpoint, WriteKey
-from trackcore.paths import BODY_PATHS, BodyPath, normalize_path
+from trackcore.support import BODY_PATHS, BodyPath, normalize_path
 
 SETTINGS_PATH = "/v1/projects/{write_key}/settings"
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from delivery_processes import COMMAND
 from patience import wait_for
 from trackcore_server.cli import import_files as import_module
-from trackcore_server.cli.main import main
+from trackcore_server.cli._main import main
 from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink
 
 from trackcore import SinkUnavailable, StoredMessage

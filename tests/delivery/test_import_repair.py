@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_server.cli.main import main
+from trackcore_server.cli._main import main
 from trackcore_server.files.documents import Document
 from trackcore_server.files.importer import Importer, Occurrences
 from trackcore_server.inspection.reprocess import Reprocessed, Reprocessor

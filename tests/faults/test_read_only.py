@@ -39,7 +39,7 @@ import os, sys
 import trackcore_server.cli.main
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
-trackcore_server.cli.main.main(prog_name="trackcore")
+trackcore_server.cli._main.main(prog_name="trackcore")
 """
 """The `trackcore` command, run by an unprivileged user."""
 

@@ -119,7 +119,7 @@ class TestRefusedStarts:
         config = configure(tmp_path, "127.0.0.1:9", prefix="p")
         code = (
             "import sys; sys.modules['confluent_kafka'] = None\n"
-            "from trackcore_server.cli.main import main\n"
+            "from trackcore_server.cli._main import main\n"
             f"main(['events', '--config', {str(config)!r}])\n"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from trackcore_debugger import OneTimeToken
 from trackcore_server import Configuration, create_app, load_configuration
-from trackcore_server.cli.main import main
+from trackcore_server.cli._main import main
 
 from trackcore import (
     Cause,

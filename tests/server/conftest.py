@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from patience import wait_for
 from served import Served
-from trackcore_server.cli.main import main
+from trackcore_server.cli._main import main
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Collector, Destination, Source

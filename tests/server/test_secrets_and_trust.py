@@ -30,7 +30,7 @@ from trackcore_server.hosting.worker import Worker
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Cause, Destination, MemorySink, Source, SourceRegistry, WriteKey
-from trackcore.text.visible import visible
+from trackcore.text.printable import visible
 
 SECRET = "sEcReT-write-key-0123456789"  # noqa: S105 - it is none
 CONTROLS = "\n\r\x1b[31m\x07\x7f\x9b31m\u2028\u202e"

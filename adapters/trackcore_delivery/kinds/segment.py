@@ -31,9 +31,8 @@ import msgspec
 from attrs import validators
 
 from trackcore import JSONObject, format_timestamp, parse_timestamp
-from trackcore.credentials import write_key_fault
-from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES
-from trackcore.text.jsontext import raw_fields
+from trackcore.support import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES, write_key_fault
+from trackcore.text import raw_fields
 from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
 from trackcore_delivery.http import (
     EndpointResponse,

@@ -2,3 +2,9 @@
 
 `main` collects the subcommands and turns errors into one line and an exit code.
 """
+
+from trackcore_server.cli._main import main
+
+__all__ = [
+    "main",
+]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from trackcore import parse_timestamp
-from trackcore.text.visible import visible
+from trackcore.text import visible
 from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, DEFAULT_FOLDER
 from trackcore_server.config.units import parse_age, parse_bind
 

@@ -20,8 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trackcore import JSONObject
-from trackcore.text.jsontext import encode_json
-from trackcore.text.visible import visible
+from trackcore.text import encode_json, visible
 
 _ON_TERMINAL = 50
 _PAGE_ROWS = 50

@@ -10,8 +10,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from trackcore.limits import MEBIBYTE
-from trackcore.text.visible import visible
+from trackcore.support import MEBIBYTE
+from trackcore.text import visible
 
 _LONG_BYTES = 16 << 20
 """The size from which reading takes long enough to show a bar."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trackcore import JSONObject
-from trackcore.text.visible import visible
+from trackcore.text import visible
 from trackcore_server.cli._output import text_console
 
 _MAX_LINES = 60

@@ -11,8 +11,8 @@ from typing import get_args
 import click
 
 from trackcore import Call, JSONObject, LogUnavailable, Part, RejectionExplanation
-from trackcore.masking import mask_write_keys
-from trackcore.text.jsontext import parse_value
+from trackcore.support import mask_write_keys
+from trackcore.text import parse_value
 from trackcore_server.cli._options import FINDINGS, Failure, location_options
 from trackcore_server.cli._output import is_terminal, write_line
 from trackcore_server.cli._render import render

@@ -24,7 +24,7 @@ import msgspec
 from trackcore_sqlite import Head
 
 from trackcore import Call, LogUnavailable, Sink, SinkUnavailable, Source, resolvers_for
-from trackcore.text.visible import visible
+from trackcore.text import visible
 from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, location_options
 from trackcore_server.cli._progress import ReadingProgress
 from trackcore_server.config.configuration import Configuration

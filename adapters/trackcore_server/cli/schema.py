@@ -8,10 +8,9 @@ from typing import get_args
 import click
 import msgspec
 
-from trackcore import JSONObject, Limits, any_message_schema, batch_schema, message_schema
-from trackcore.text.jsontext import encode_json
-from trackcore.typing import Endpoint
-from trackcore.wire.schema import with_dialect
+from trackcore import Endpoint, JSONObject, Limits, any_message_schema, batch_schema, message_schema
+from trackcore.text import encode_json
+from trackcore.wire import with_dialect
 from trackcore_server.cli._options import location_options
 from trackcore_server.config.deployment import find_deployment
 

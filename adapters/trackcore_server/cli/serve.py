@@ -11,7 +11,7 @@ import attrs
 import click
 
 from trackcore import Cause, SinkUnavailable
-from trackcore.credentials import write_key_fault
+from trackcore.support import write_key_fault
 from trackcore_server.app import create_collector
 from trackcore_server.cli._delivery import show_delivered
 from trackcore_server.cli._options import Failure, location_options, read_bind

@@ -16,9 +16,9 @@ from rich.text import Text
 from trackcore_sqlite import GroupCount, spread
 
 from trackcore import JSONObject, KeyLocation, StoredMessage, format_timestamp
-from trackcore.explanation.explain import duration_text, explain_time
-from trackcore.text.visible import visible
-from trackcore.timestamps import truncate_to_milliseconds
+from trackcore.explanation import duration_text, explain_time
+from trackcore.support import truncate_to_milliseconds
+from trackcore.text import visible
 from trackcore_server.cli._options import location_options, read_since
 from trackcore_server.cli._output import is_terminal, text_console, write_line
 from trackcore_server.config.deployment import find_deployment

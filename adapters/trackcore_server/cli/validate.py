@@ -9,7 +9,7 @@ import attrs
 import click
 
 from trackcore import Call, JSONObject
-from trackcore.text.visible import visible
+from trackcore.text import visible
 from trackcore_server.cli._options import FINDINGS, UNUSABLE
 from trackcore_server.cli._output import write_line
 from trackcore_server.cli._progress import ReadingProgress

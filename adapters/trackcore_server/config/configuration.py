@@ -17,11 +17,10 @@ import attrs
 from attrs import validators
 from cattrs import AttributeValidationNote, BaseValidationError, ClassValidationError, Converter
 from trackcore_delivery import ByteCount, DeliveredDestination, Secret
-from trackcore_wsgi.routes import ROUTES
+from trackcore_wsgi import ROUTES
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
-from trackcore.integrations import ALL
-from trackcore.limits import MEBIBYTE
+from trackcore.support import ALL, MEBIBYTE
 from trackcore_server.config.converter import class_hook, describe_error, exactly, nearest, strict_converter
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS

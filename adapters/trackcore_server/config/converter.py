@@ -25,7 +25,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from trackcore_delivery import ByteCount, Secret
 
 from trackcore import Destination, JSONObject, TrackcoreError, WriteKey
-from trackcore.credentials import write_key_fault
+from trackcore.support import write_key_fault
 from trackcore_server.config.units import parse_age, parse_size
 
 

@@ -14,7 +14,7 @@ from cattrs import AttributeValidationNote, ClassValidationError
 from trackcore_delivery import ByteCount, Secret
 
 from trackcore import JSONObject
-from trackcore.limits import MEBIBYTE
+from trackcore.support import MEBIBYTE
 
 ClientSetting: TypeAlias = str | int | float | bool
 

@@ -18,7 +18,7 @@ from trackcore_forks import renew_in_forks
 from trackcore_sqlite import Head, SqliteBrowser
 
 from trackcore import JSONObject, format_timestamp
-from trackcore.timestamps import EPOCH
+from trackcore.support import EPOCH
 from trackcore_server.debugger.deadline import Deadline
 from trackcore_server.debugger.delivery_lag import DeliveryLag
 from trackcore_server.debugger.histogram import Bucket, MessageHistogram

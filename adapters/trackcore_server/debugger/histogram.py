@@ -18,7 +18,7 @@ import attrs
 from trackcore_sqlite import Sampled, SqliteBrowser, spread
 
 from trackcore import correct_clock_skew, parse_timestamp
-from trackcore.timestamps import EPOCH
+from trackcore.support import EPOCH
 from trackcore_server.debugger.deadline import Deadline
 
 _SAMPLED = 20

@@ -18,7 +18,7 @@ from trackcore_debugger import Cursors, Listing
 from trackcore_sqlite import Head, SqliteBrowser
 
 from trackcore import CATALOG, EVERYTHING, PARTS, JSONObject, Part, Query, SinkUnavailable, format_timestamp
-from trackcore.masking import mask_write_keys
+from trackcore.support import mask_write_keys
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.deadline import Deadline
 from trackcore_server.debugger.recent import RecordingSink

@@ -14,7 +14,7 @@ from trackcore_forks import renew_in_forks
 from trackcore_sqlite import SqliteBrowser
 
 from trackcore import PARTS, Query
-from trackcore.text.jsontext import encode_json
+from trackcore.text import encode_json
 from trackcore_server.debugger.rows import ROWS
 
 LISTED = 100

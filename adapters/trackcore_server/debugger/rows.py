@@ -17,7 +17,7 @@ from trackcore import (
     format_timestamp,
     mask_write_key,
 )
-from trackcore.text.jsontext import clean_text, parse
+from trackcore.text import clean_text, parse
 
 _CHARS = 120
 

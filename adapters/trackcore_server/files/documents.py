@@ -17,8 +17,8 @@ import attrs
 import msgspec
 
 from trackcore import Call, InvalidRequest, Limits
-from trackcore.text.jsontext import BYTE_ORDER_MARK, clean_text, parse, raw_fields, raw_value
-from trackcore.wire.request import Request, parse_request
+from trackcore.text import BYTE_ORDER_MARK, clean_text, parse, raw_fields, raw_value
+from trackcore.wire import Request, parse_request
 
 DOCUMENT_BYTES = 256 << 20
 """How much is read to find the end of a document that spans several lines."""

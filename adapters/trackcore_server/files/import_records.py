@@ -28,9 +28,9 @@ from trackcore import (
     Resolver,
     Source,
 )
-from trackcore.rejected import record_of
-from trackcore.text.jsontext import clean_text, encode_json, parse, raw_fields
-from trackcore.wire.request import Request, parse_request
+from trackcore.support import record_of
+from trackcore.text import clean_text, encode_json, parse, raw_fields
+from trackcore.wire import Request, parse_request
 
 NOT_KEPT = b""
 """The `batch` of a record that lacks something, so that only its file can be imported again."""

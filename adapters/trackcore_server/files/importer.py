@@ -35,10 +35,9 @@ from trackcore import (
     Sink,
     Source,
 )
-from trackcore.text.blanks import is_blank
-from trackcore.text.jsontext import encode_json, raw_fields, replace_surrogates
-from trackcore.timestamps import truncate_to_milliseconds
-from trackcore.wire.request import Request, peek
+from trackcore.support import truncate_to_milliseconds
+from trackcore.text import encode_json, is_blank, raw_fields, replace_surrogates
+from trackcore.wire import Request, peek
 from trackcore_server.files.documents import Document, read_request
 from trackcore_server.files.import_records import NOT_KEPT, examine_history, extra_fields, import_record
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import attrs
 
-from trackcore.text.jsontext import foreign_encoding
+from trackcore.text import foreign_encoding
 from trackcore_server.files.documents import Document, read_documents
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from trackcore import (
     Source,
     SourceRegistry,
 )
-from trackcore.origins import find_source
-from trackcore.timestamps import truncate_to_milliseconds
+from trackcore.support import find_source, truncate_to_milliseconds
 from trackcore_server.files.documents import Document, Reading, read_request
 
 Severity: TypeAlias = Literal["rejected", "warning"]

@@ -16,7 +16,7 @@ from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
 
 from trackcore import TrackcoreError
-from trackcore.text.visible import visible
+from trackcore.text import visible
 from trackcore_server.app import DEBUGGER_PATH, ServerApp, create_app, create_collector
 from trackcore_server.config.configuration import ServerSettings
 from trackcore_server.config.debugger_token import read_debugger_token

@@ -34,9 +34,8 @@ from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import PollableMethodQueue, ThreadWorker
 
-from trackcore.failures import failure_body
-from trackcore.text.jsontext import encode_json
-from trackcore.text.unexpected import describe_unexpected
+from trackcore.support import failure_body
+from trackcore.text import describe_unexpected, encode_json
 from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, ignore_stops
 
 REQUEST_SECONDS = 30.0

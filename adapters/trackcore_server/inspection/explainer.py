@@ -32,11 +32,10 @@ from trackcore import (
     explain_rejection,
     resolvers_for,
 )
-from trackcore.explanation.explain import explain_error
-from trackcore.origins import find_source, write_keys_in_body
-from trackcore.text.jsontext import parse_value
-from trackcore.timestamps import truncate_to_milliseconds
-from trackcore.wire.request import hint_of_write_key, parse_request
+from trackcore.explanation import explain_error
+from trackcore.support import find_source, truncate_to_milliseconds, write_keys_in_body
+from trackcore.text import parse_value
+from trackcore.wire import hint_of_write_key, parse_request
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.files.documents import Document, read_request
 

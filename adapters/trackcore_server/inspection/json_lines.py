@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from trackcore import JSONObject, StoredMessage, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
-from trackcore.masking import mask_write_keys
+from trackcore.support import mask_write_keys
 from trackcore_server.inspection.explainer import Explainer
 
 

@@ -27,8 +27,8 @@ from trackcore import (
     StoredRejected,
     WriteKey,
 )
-from trackcore.credentials import write_key
-from trackcore.wire.request import peek
+from trackcore.support import write_key
+from trackcore.wire import peek
 from trackcore_server.files.import_records import batch_of_one, examine_history, request_of
 
 Record = StoredRejected | StoredQuarantined

@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 
 from gunicorn.glogging import Logger
 
-from trackcore.text.unexpected import describe_unexpected
-from trackcore.text.visible import visible
+from trackcore.text import describe_unexpected, visible
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

@@ -12,8 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import attrs
-from trackcore_delivery import DeliveredDestination, DeliveryQueue, RetryQueue, State, UnusableSecret
-from trackcore_delivery.destination import NEWEST
+from trackcore_delivery import NEWEST, DeliveredDestination, DeliveryQueue, RetryQueue, State, UnusableSecret
 
 from trackcore import Mark
 from trackcore_server.config.configuration import Configuration, ConfigurationError

@@ -13,7 +13,7 @@ import click
 from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState
 
 from trackcore import LogChanged, Mark
-from trackcore.text.visible import visible
+from trackcore.text import visible
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.storage.delivery_state import delivery_lock
 

@@ -1,0 +1,42 @@
+"""For adapters: names of the core that a log, a destination or an HTTP adapter needs beside the API of applications."""
+
+from trackcore.credentials import write_key, write_key_fault
+from trackcore.failures import failure_body
+from trackcore.integrations import ALL
+from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES, MEBIBYTE
+from trackcore.marks import decode_mark, encode_mark, mark_at, message_identity, thinned
+from trackcore.masking import mask_write_keys
+from trackcore.messages import MESSAGE_TYPES
+from trackcore.origins import find_source, write_keys_in_body
+from trackcore.paths import BODY_PATHS, BodyPath, normalize_path, single_slashes
+from trackcore.rejected import record_of
+from trackcore.timestamps import EPOCH, MILLISECOND, truncate_to_milliseconds
+from trackcore.typing import SentAs
+
+__all__ = [
+    "ALL",
+    "BODY_PATHS",
+    "EPOCH",
+    "MAX_BATCH_MESSAGES",
+    "MAX_MESSAGE_BYTES",
+    "MEBIBYTE",
+    "MESSAGE_TYPES",
+    "MILLISECOND",
+    "BodyPath",
+    "SentAs",
+    "decode_mark",
+    "encode_mark",
+    "failure_body",
+    "find_source",
+    "mark_at",
+    "mask_write_keys",
+    "message_identity",
+    "normalize_path",
+    "record_of",
+    "single_slashes",
+    "thinned",
+    "truncate_to_milliseconds",
+    "write_key",
+    "write_key_fault",
+    "write_keys_in_body",
+]
