@@ -26,8 +26,8 @@ PHRASES = (
     r"(?i:\bhears?\b|\bheard\b|\b(?:is|are|was|were|be|been) told\b(?! to\b| apart\b))",  # receives, is reported
 )
 HABITS = re.compile("|".join(PHRASES).replace(" ", r"\s+"))
-CODE = re.compile(r"^```.*?^```|`[^`]*`|^#+ .*?$|^ +", re.DOTALL | re.MULTILINE)
-"""Fences, code spans and headings; and indentation."""
+CODE = re.compile(r"^```.*?^```|`[^`]*`|^#+ .*?$|^ +|^\s*CREATE TABLE .*", re.DOTALL | re.MULTILINE)
+"""Fences, code spans and headings; indentation; and SQL, whose comments are in the files of users."""
 
 
 def texts_of(path: Path) -> Iterator[tuple[int, str]]:

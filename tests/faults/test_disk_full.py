@@ -124,7 +124,7 @@ def expect_full(answered: Answered) -> None:
     assert answered.status == 507, answered
     assert 1 <= int(answered.headers["Retry-After"]) <= 300
     assert (answered.body["success"], answered.body["code"]) == (False, "disk_full")
-    assert "room" in answered.body["message"]
+    assert "No space" in answered.body["message"]
 
 
 def _not_ready(served: Served) -> Answered | None:
