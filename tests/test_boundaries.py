@@ -159,6 +159,15 @@ class TestAdapters:
         foreign = {root for root in roots if root not in sys.stdlib_module_names or root in LIBRARIES_OF_ONE}
         assert foreign <= {"trackcore", adapter} | CORE_LIBRARIES | FOR_TYPES_ONLY | ADAPTER_LIBRARIES[adapter]
 
+    @pytest.mark.parametrize("path", adapter_files(), ids=lambda path: str(path.relative_to(ADAPTERS)))
+    def test_an_adapter_imports_only_exported_names_of_other_packages(self, path: Path) -> None:
+        """Public is what a package exports; the modules inside are private."""
+        for name in imported(path):
+            package = name.partition(".")[0]
+            if package.startswith("trackcore") and package != in_adapter(path):
+                folder = (CORE.parent if package == "trackcore" else ADAPTERS) / name.replace(".", "/")
+                assert folder.is_dir(), f"{name} is a module, not a package"
+
 
 def server_files() -> list[Path]:
     return [path for path in adapter_files() if in_adapter(path) == "trackcore_server"]

@@ -4,7 +4,7 @@ The caller commits a position when its messages are processed.  If a reader dies
 that were not committed yet (at least once, in order for each user).
 
 A reader that is assigned a partition begins `duplicate_window` positions before the committed one, and reads only the
-ids of these; so a duplicate is found no matter who read its original (see `trackcore_kafka.duplicate_window`).
+ids of these; so a duplicate is found no matter who read its original (see `trackcore_kafka.deduplication`).
 
 The identity of the message is committed with the position (see `trackcore_kafka.proofs`).  If it shows that the topic
 is another one than before, or if the position is behind the end, the partition is read from its first message.
@@ -25,7 +25,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from trackcore import StoredPayload
 from trackcore_kafka.cluster import KafkaCluster, explain
-from trackcore_kafka.duplicate_window import DuplicateWindow, identity
+from trackcore_kafka.deduplication import DuplicateWindow, identity
 from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
 from trackcore_kafka.log import DUPLICATE_WINDOW, FOREIGN_RECORD
 from trackcore_kafka.masking import log

@@ -1,6 +1,6 @@
 """Reading the log, from any process and while it is written.
 
-Each message is read once, by the rule of `trackcore_kafka.duplicate_window`.  Within a partition, and so for each user
+Each message is read once, by the rule of `trackcore_kafka.deduplication`.  Within a partition, and so for each user
 of a source, messages come in the order in which they were stored; messages of different partitions are put in the order
 of their receivedAt.
 """
@@ -21,7 +21,7 @@ from confluent_kafka import OFFSET_END, KafkaException, Message, TopicPartition
 from trackcore import EVERYTHING, Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore.support import EPOCH, MILLISECOND
 from trackcore_kafka.cluster import KafkaCluster
-from trackcore_kafka.duplicate_window import DuplicateWindow, identity
+from trackcore_kafka.deduplication import DuplicateWindow, identity
 from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
 from trackcore_kafka.masking import log
 from trackcore_kafka.merging import MergedReader

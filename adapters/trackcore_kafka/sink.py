@@ -7,7 +7,7 @@ replication allows.
 Kafka has no transaction that would suit one request, so "everything or nothing" becomes: *acknowledged, or reported as
 not acknowledged*.  After `SinkUnavailable` some messages of the call may be in the log all the same.  Senders then
 repeat the request with the same messageIds; messages that were acknowledged to this process are not written again, and
-the readers find the other duplicates (see `trackcore_kafka.duplicate_window` for the exact guarantee).  Rejected
+the readers find the other duplicates (see `trackcore_kafka.deduplication` for the exact guarantee).  Rejected
 messages and quarantined requests have no ids: after a failure they may be listed twice.
 
 While the cluster does not answer, one call probes it and all others fail at once, since waiting threads would be
@@ -28,7 +28,7 @@ from trackcore_forks import notice_fork, renew_in_forks
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore.support import MEBIBYTE
 from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, UnusableCluster, unavailable
-from trackcore_kafka.duplicate_window import Acknowledged, identity
+from trackcore_kafka.deduplication import Acknowledged, identity
 from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record, message_record, quarantined_record, rejected_record
 from trackcore_kafka.topics import KafkaTopics

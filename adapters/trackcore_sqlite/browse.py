@@ -24,7 +24,7 @@ import attrs
 import msgspec
 
 from trackcore import EVERYTHING, PARTS, Part, Query, StoredMessage
-from trackcore_sqlite import ids
+from trackcore_sqlite import deduplication
 from trackcore_sqlite.pool import ReaderPool
 from trackcore_sqlite.queries import MESSAGES, READ, SELECT, WITH_SOURCE, read_message, where
 from trackcore_sqlite.times import from_milliseconds, milliseconds
@@ -279,7 +279,7 @@ _GROUPS = """
 """
 _MAX_KEPT = 4
 
-_SEQS_OF_ID = ids.seqs_of("SELECT message_id_hash(id, :message_id) FROM sources")
+_SEQS_OF_ID = deduplication.seqs_of("SELECT message_id_hash(id, :message_id) FROM sources")
 """The messages whose id this may be, of whatever source."""
 
 _LAST: Mapping[Part, str] = {

@@ -20,7 +20,7 @@ import attrs
 import msgspec
 from trackcore_sqlitefile import used_once
 
-from trackcore_sqlite import ids
+from trackcore_sqlite import deduplication
 from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.tables import open_to_tidy
 
@@ -108,7 +108,7 @@ def _count_doubled(connection: sqlite3.Connection, seqs: list[int]) -> int:
     array = msgspec.json.encode(seqs).decode()
     count: int
     (count,) = connection.execute(_COUNT_MESSAGES, (array,)).fetchone()
-    return count - len(ids.known_among(connection, array))
+    return count - len(deduplication.known_among(connection, array))
 
 
 _BOUNDED = ("duplicates", "rejected", "quarantine")
@@ -127,14 +127,17 @@ _SUMS = "count(*), sum(seq), sum(hash >> 16), sum(((hash & 0xffffff) * (seq & 0x
 _WANTED = "SELECT seq, message_id_hash(source_id, message_id) AS hash FROM messages LIMIT -1"
 """The correct entries.  The limit keeps SQLite from computing a hash as often as the query mentions it."""
 
-_ENTRIES = " UNION ALL ".join(f"SELECT hash, seq FROM {table}" for table in ids.TABLES)
+_ENTRIES = " UNION ALL ".join(f"SELECT hash, seq FROM {table}" for table in deduplication.TABLES)
 _LACKING = f"SELECT count(*) FROM ({_WANTED}) AS wanted WHERE " + " AND ".join(
     f"NOT EXISTS (SELECT 1 FROM {table} WHERE {table}.hash = wanted.hash AND {table}.seq = wanted.seq)"
-    for table in reversed(ids.TABLES)
+    for table in reversed(deduplication.TABLES)
 )
 _REBUILD = [
-    *(f"DELETE FROM {table}" for table in ids.TABLES),
-    f"INSERT INTO {ids.TABLES[-1]} SELECT message_id_hash(source_id, message_id), seq FROM messages ORDER BY 1, 2",
+    *(f"DELETE FROM {table}" for table in deduplication.TABLES),
+    (
+        f"INSERT INTO {deduplication.TABLES[-1]}"
+        " SELECT message_id_hash(source_id, message_id), seq FROM messages ORDER BY 1, 2"
+    ),
     "INSERT INTO id_moves SELECT coalesce(max(number), 0) + 1, NULL FROM id_moves",
     f"INSERT OR REPLACE INTO counters {_NUMBERS}",
 ]

@@ -10,7 +10,7 @@ from itertools import chain
 import msgspec
 
 from trackcore import Envelope
-from trackcore_sqlite import ids
+from trackcore_sqlite import deduplication
 from trackcore_sqlite.times import milliseconds
 
 _COLUMNS = 12
@@ -24,7 +24,7 @@ _INSERT_MESSAGES = {
 }
 
 
-def message_row(seq: int, key: ids.Key, envelope: Envelope) -> tuple[object, ...]:
+def message_row(seq: int, key: deduplication.Key, envelope: Envelope) -> tuple[object, ...]:
     """Return a message as a row of `messages`."""
     return (
         seq,

@@ -20,7 +20,7 @@ import attrs
 from trackcore_sqlitefile import SharedConnection
 
 from trackcore import PARTS
-from trackcore_sqlite import ids
+from trackcore_sqlite import deduplication
 from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.stretches import check_schema, schema_of
 from trackcore_sqlite.tables import open_to_tidy
@@ -147,14 +147,14 @@ class _Pruning:
         where, values = "WHERE seq BETWEEN ? AND ? AND received_at < ?", (first, last, self._before)
         with self._shared.use() as connection:
             # Entries are spread over their tables: they are read from the disk before anybody has to wait.
-            entries = ids.read_entries(connection, where, values) if self._part == "messages" else ""
+            entries = deduplication.read_entries(connection, where, values) if self._part == "messages" else ""
             connection.execute("BEGIN IMMEDIATE")
             started = time.monotonic()
             try:
                 # The window was read from the log as it was: in another log these numbers are of other messages.
                 check_schema(self._schema, schema_of(connection))
                 if self._part == "messages":
-                    ids.remove(connection, entries)
+                    deduplication.remove(connection, entries)
                 else:
                     size = f"SELECT coalesce(sum(size), 0) FROM {self._part} {where}"
                     self._count_less(connection, "bytes", size, values)

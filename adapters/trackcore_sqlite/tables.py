@@ -11,7 +11,7 @@ import attrs
 from trackcore_sqlitefile import Format, UnusableFile, make_private_file, primary_code, use_write_ahead_log
 
 from trackcore import LogUnavailable
-from trackcore_sqlite import ids
+from trackcore_sqlite import deduplication
 
 APPLICATION_ID = int.from_bytes(b"trkc")
 """Marks the file as a log, so that the files of other programs are neither read nor changed."""
@@ -75,7 +75,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE messages ADD COLUMN inherited TEXT;  -- JSON array of wire paths, NULL for none
     """,
     """
-    -- The index of ids; see `trackcore_sqlite.ids`, which has the function `message_id_hash`, and `.bloom`.
+    -- The index of ids; see `trackcore_sqlite.deduplication`, which has the function `message_id_hash`, and `.bloom`.
     CREATE TABLE message_ids_0 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
     CREATE TABLE message_ids_1 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
     CREATE TABLE message_ids_2 (hash INTEGER NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (hash, seq)) WITHOUT ROWID;
@@ -216,7 +216,7 @@ def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
     try:
-        connection.create_function("message_id_hash", 2, ids.hash_of, deterministic=True)
+        connection.create_function("message_id_hash", 2, deduplication.hash_of, deterministic=True)
         connection.execute("PRAGMA user_version")
     except BaseException as error:
         connection.close()

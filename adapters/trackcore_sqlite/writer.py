@@ -17,9 +17,9 @@ from pathlib import Path
 from trackcore_sqlitefile import SharedConnection, shorten_write_ahead_log
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
-from trackcore_sqlite import ids
+from trackcore_sqlite import deduplication
 from trackcore_sqlite.committer import WriteRequest
-from trackcore_sqlite.duplicates import DuplicateKeeper
+from trackcore_sqlite.duplicate_records import DuplicateKeeper
 from trackcore_sqlite.failures import is_busy, is_fault_of_log, unavailable
 from trackcore_sqlite.message_rows import insert_messages, message_row
 from trackcore_sqlite.stretches import StretchWriter, schema_of
@@ -54,7 +54,7 @@ class LogWriter:
 
     _duplicates: DuplicateKeeper
     _stretch: StretchWriter
-    _stored_ids: ids.StoredIds  # of the connection
+    _stored_ids: deduplication.StoredIds  # of the connection
     _source_ids: dict[str, int]  # of the connection
 
     def __init__(self, path: Path, *, bounds: Mapping[str, int], busy_timeout: float) -> None:
@@ -127,7 +127,7 @@ class LogWriter:
             self._stretch.forget()
         self._inode = inode
         connection.execute("PRAGMA busy_timeout = 0")
-        self._stored_ids = ids.StoredIds(connection)
+        self._stored_ids = deduplication.StoredIds(connection)
         self._stretch.open(connection)
         self._source_ids = {}
         return connection
@@ -155,7 +155,7 @@ class LogWriter:
     def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
         """Store the messages whose ids are neither in the log nor earlier among these."""
         keys = [(self._source_id(connection, envelope.source), envelope.message_id) for envelope in envelopes]
-        hashes = [ids.hash_of(*key) for key in keys]
+        hashes = [deduplication.hash_of(*key) for key in keys]
         found = self._stored_ids.find(hashes)
         self._stretch.check(found.schema)
         again: list[tuple[object, ...]] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 from adapter_helpers import envelope
 from trackcore_sqlite import Listed, SqliteBrowser, SqliteLog, SqliteSink
-from trackcore_sqlite.duplicates import AT_ONCE, PER_SECOND, DuplicateKeeper
+from trackcore_sqlite.duplicate_records import AT_ONCE, PER_SECOND, DuplicateKeeper
 from trackcore_sqlite.tables import open_for_writing
 
 from trackcore import Query

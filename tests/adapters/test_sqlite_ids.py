@@ -34,8 +34,8 @@ from trackcore_sqlite import (
     rebuild_ids,
 )
 from trackcore_sqlite import bloom as bloom_module
-from trackcore_sqlite import ids as ids_module
-from trackcore_sqlite.ids import TABLES, hash_of
+from trackcore_sqlite import deduplication as ids_module
+from trackcore_sqlite.deduplication import TABLES, hash_of
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 
 from trackcore import Outcome, Query
@@ -230,9 +230,9 @@ class TestFinding:
 WRITER = """
 import sys
 from adapter_helpers import envelope
-from trackcore_sqlite import SqliteSink, bloom, ids
+from trackcore_sqlite import SqliteSink, bloom, deduplication
 
-ids.STEP, ids.FILTERED_FROM, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
+deduplication.STEP, deduplication.FILTERED_FROM, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
 sink = SqliteSink(sys.argv[1], busy_timeout=20)
 stored = 0
 for start in range(0, 1500, 10):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_kafka.duplicate_window import Acknowledged, DuplicateWindow, identity
+from trackcore_kafka.deduplication import Acknowledged, DuplicateWindow, identity
 
 _LOGS = st.lists(st.sampled_from("abcdef"), max_size=40)
 _SIZES = st.integers(1, 12)
