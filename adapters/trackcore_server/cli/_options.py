@@ -85,11 +85,11 @@ def call_option(call_help: str) -> Callable[[_Command], _Command]:
 
 
 def format_option(
-    code: str = "jsonl", people: str = "table", *, unit: str = "one JSON object per line"
+    program: str = "jsonl", people: str = "table", *, unit: str = "one JSON object per line"
 ) -> Callable[[_Command], _Command]:
     """Add `--format` to a command: one format for programs, and one for people."""
-    format_help = f"{code}: {unit}.  [default: {people} on a terminal, else {code}]"
-    return click.option("--format", "output_format", type=click.Choice([code, people]), help=format_help)
+    format_help = f"{program}: {unit}.  [default: {people} on a terminal, else {program}]"
+    return click.option("--format", "output_format", type=click.Choice([program, people]), help=format_help)
 
 
 def _ago(text: str) -> datetime | None:

@@ -29,7 +29,7 @@ _PIPED_WIDTH = 160
 
 @attrs.frozen(kw_only=True)
 class Column:
-    """A column of a table.  Columns without a `width` share the remaining width in proportion to `ratio`."""
+    """A column, by default of the field `title`.  Those without a `width` share the rest in proportion to `ratio`."""
 
     title: str
     cell: Callable[[JSONObject], str] = attrs.field()
