@@ -86,12 +86,7 @@ _FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Internal error; 
 
 
 class DebuggerApp:
-    """The debugger as a WSGI app.  Mount it under any path; its page only uses relative addresses.
-
-    Args:
-        reader: the data source.
-        auth: checks tokens and sessions.
-    """
+    """The debugger as a WSGI app.  Mount it under any path; its page only uses relative addresses."""
 
     def __init__(self, reader: Reader, auth: SessionAuth) -> None:
         self._reader = reader

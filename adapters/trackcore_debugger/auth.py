@@ -25,16 +25,14 @@ SESSION_SECONDS = 12 * 3_600
 COOKIE = "trackcore_debugger"
 
 _SLACK_SECONDS = 300  # a clock may be set by a little without ending a session
-_TOKEN_BYTES = 24
-_OWN_SITES = frozenset({"same-origin"})
-_PAGE_DESTINATIONS = frozenset({"document", "empty", ""})
+_DIGITS = 12
 
 
 class OneTimeToken:
     """A token that is valid once, in any one of the processes that are forked after it was made."""
 
     def __init__(self) -> None:
-        self.text = secrets.token_urlsafe(_TOKEN_BYTES)
+        self.text = secrets.token_urlsafe(24)
         self._unused = multiprocessing.get_context("fork").Semaphore(1)
 
     def open(self, given: str) -> bool:
@@ -85,9 +83,6 @@ class SessionAuth:
         return f"{expires}.{hmac.new(self._key, str(expires).encode(), sha256).hexdigest()}"
 
 
-_DIGITS = 12
-
-
 def is_foreign(request: Request, *, is_page: bool) -> bool:
     """Return whether a request was made by another site, or would be shown inside another page.
 
@@ -97,12 +92,11 @@ def is_foreign(request: Request, *, is_page: bool) -> bool:
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         return True
-    site = request.headers.get("Sec-Fetch-Site")
     if is_page:
-        return request.headers.get("Sec-Fetch-Dest", "") not in _PAGE_DESTINATIONS
+        return request.headers.get("Sec-Fetch-Dest", "") not in ("document", "empty", "")
     if request.method not in ("GET", "HEAD") and origin is None:
         return True
-    return site is not None and site not in _OWN_SITES
+    return request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
 
 
 def _equal(one: str, other: str) -> bool:

@@ -39,14 +39,9 @@ DEBUGGER_PATH = "/debugger"
 
 
 def create_collector(configuration: Configuration, sink: Sink | None = None) -> Collector:
-    """Build a collector that stores in the configured log.
+    """Build a collector that stores in `sink`; by default, in the configured log, closed when the process ends.
 
-    Args:
-        configuration: the configuration.
-        sink: stores the messages; if None, a sink of the log that is closed when the process ends.
-
-    Raises:
-        ConfigurationError: no source is configured, so nothing could be collected, or the log has wrong settings.
+    Raises `ConfigurationError` if no source is configured, or the log has wrong settings.
     """
     if not configuration.sources:
         raise ConfigurationError(path="sources", detail="no source is configured, so no message could be stored")
@@ -61,10 +56,7 @@ def create_collector(configuration: Configuration, sink: Sink | None = None) -> 
 
 
 class ServerApp:
-    """The tracking API as a WSGI app, with the debugger mounted next to it if there is one.
-
-    Both are mounted under the prefix of the server, behind its proxies.
-    """
+    """The tracking API and the debugger, if there is one, under the prefix of the server and behind its proxies."""
 
     def __init__(self, tracking: TrackingApp, debugger: WSGIApplication | None, server: ServerSettings) -> None:
         self.collector = tracking.collector
@@ -82,11 +74,10 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
     """Build the WSGI app, with the debugger at `/debugger` if a token for it is configured or passed.
 
     Args:
-        configuration: the configuration; if None, it is read from the file that TRACKCORE_CONFIG names.
+        configuration: if None, it is read from the file that TRACKCORE_CONFIG names.
         one_time_token: opens the debugger once, if no token is configured.
 
-    Raises:
-        ConfigurationError: the file does not exist, or cannot be used.
+    Raises `ConfigurationError` if the file does not exist, or cannot be used.
     """
     file = None
     if configuration is None:
@@ -105,8 +96,7 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
 def _session_auth(
     configuration: Configuration, one_time_token: OneTimeToken | None, file: Path | None
 ) -> SessionAuth | None:
-    token = read_debugger_token(configuration, file=file)
-    if token is not None:
+    if token := read_debugger_token(configuration, file=file):
         return SessionAuth.for_token(token)
     return None if one_time_token is None else SessionAuth.for_one_time(one_time_token)
 

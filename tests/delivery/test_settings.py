@@ -14,7 +14,7 @@ from trackcore_delivery import DeliveryResult, FileDestination, Secret, SegmentD
 from trackcore_server import Configuration, ConfigurationError, load_configuration, parse_configuration
 from trackcore_server.config.configuration import rebase
 from trackcore_server.config.debugger_token import read_debugger_token
-from trackcore_server.config.kafka_log import as_secret
+from trackcore_server.config.kafka_log import ClientSettings, named_secrets
 from trackcore_server.delivery.service import check_destinations
 from trackcore_server.process.stderr_log import LOG_FORMAT, VisibleFormatter
 
@@ -268,8 +268,8 @@ class TestSecrets:
             read_debugger_token(configuration, {"VALUE": "long-enough-token\n"})
 
     def test_a_certificate_for_kafka_may_have_lines(self) -> None:
-        pem = as_secret("ssl.key.pem", "env:VALUE").reveal({"VALUE": "-----BEGIN\nx\n"})
-        assert pem == "-----BEGIN\nx\n"
+        ((_, secret),) = named_secrets(ClientSettings({"ssl.key.pem": "env:VALUE"}))
+        assert secret.reveal({"VALUE": "-----BEGIN\nx\n"}) == "-----BEGIN\nx\n"
 
     def test_write_keys_may_be_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         text = '[[sources]]\nname = "website"\nwrite_keys = ["plain", "env:SITE_KEY"]'

@@ -211,7 +211,7 @@ def test_an_address_has_no_password() -> None:
 
 def test_what_needs_the_embedded_log_says_so() -> None:
     backend = backend_of(parse_configuration(KAFKA))
-    for use in (backend.browser, backend.feed, backend.require_reprocessing):
+    for use in (backend.browser, backend.feed):
         with pytest.raises(Unsupported, match=r"log\.kind: this needs a log of the kind 'sqlite'"):
             use()
 

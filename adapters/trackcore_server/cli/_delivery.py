@@ -8,18 +8,13 @@ import click
 
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
-from trackcore_server.storage.delivery_state import delivery_lock
+from trackcore_server.storage.delivery_state import is_delivering
 
 
 def check_destination(name: str, known: Iterable[str]) -> None:
-    """Check that a destination of this name is delivered to.  Raises `click.UsageError`."""
+    """Raise `click.UsageError` unless a destination of this name is delivered to."""
     if name not in known:
         raise click.UsageError(f"no delivered destination is named {name!r}{nearest(name, sorted(known))}")
-
-
-def is_delivering(configuration: Configuration) -> bool:
-    """Return whether a process delivers now."""
-    return delivery_lock(configuration).holder() is not None
 
 
 def when_delivered(configuration: Configuration) -> str:

@@ -1,8 +1,4 @@
-"""The `trackcore` command.
-
-Machine-readable output goes to stdout, everything else to stderr.  Exit codes: 0 success, 1 findings, 2 wrong usage or
-configuration, or an unusable log.
-"""
+"""The `trackcore` command.  Machine-readable output goes to stdout, everything else to stderr."""
 
 from __future__ import annotations
 

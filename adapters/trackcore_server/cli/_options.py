@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-from trackcore import parse_timestamp
+from trackcore import Call, parse_timestamp
 from trackcore.text import visible
 from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, DEFAULT_FOLDER
-from trackcore_server.config.units import parse_age, parse_bind
+from trackcore_server.config.units import parse_age
 
 FINDINGS = 1
 """The exit code of a command that ran and found something wrong in its input."""
@@ -32,24 +32,23 @@ class Failure(click.ClickException):
         super().__init__("\n".join(map(visible, message.split("\n"))))
 
 
-def read_bind(_: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    """Check an address to listen on (a click callback)."""
-    try:
-        if text is not None:
-            parse_bind(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=parameter) from error
-    return text
+def parsed_by(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Return a click callback that parses the text of an option.  `parse` raises `ValueError`."""
+
+    def read(_: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param=parameter) from error
+
+    return read
 
 
-def read_since(_: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
-    """Parse an ISO 8601 time, in UTC unless it has an offset, or an age (a click callback)."""
-    if text is None:
-        return None
+def parse_since(text: str) -> datetime:
+    """Parse an ISO 8601 time, in UTC unless it has an offset, or an age."""
     time = parse_timestamp(text) or _ago(text)
     if time is None:
-        detail = f"expected a time such as 2026-01-31T12:00Z or an age such as 15m, 2h, 7d, found {text!r}"
-        raise click.BadParameter(detail, param=parameter)
+        raise ValueError(f"expected a time such as 2026-01-31T12:00Z or an age such as 15m, 2h, 7d, found {text!r}")
     return time
 
 
@@ -68,18 +67,29 @@ def location_options(command: _Command) -> _Command:
 
 def listing_options(command: _Command) -> _Command:
     """Add `--since`, `--limit` and `--format` to a command that lists part of the log."""
-    since_help = "Only records received since T: an ISO time, or an age such as 15m, 2h, 7d."
     limit_help = "Only the newest N.  [default: 50 on a terminal, else all]"
-    command = format_option(command)
+    command = format_option()(command)
     command = click.option("--limit", type=click.IntRange(min=1), metavar="N", help=limit_help)(command)
-    return click.option("--since", callback=read_since, metavar="T", help=since_help)(command)
+    return since_option("Only records")(command)
 
 
-def format_option(command: _Command) -> _Command:
-    """Add `--format` to a command that lists something."""
-    format_help = "jsonl: one JSON object per line.  [default: table on a terminal, else jsonl]"
-    formats = click.Choice(["jsonl", "table"])
-    return click.option("--format", "output_format", type=formats, help=format_help)(command)
+def since_option(what: str, default_help: str = "", **settings: Any) -> Callable[[_Command], _Command]:
+    """Add `--since` to a command."""
+    since_help = f"{what} received since T: an ISO time, or an age such as 15m, 2h, 7d.{default_help}"
+    return click.option("--since", callback=parsed_by(parse_since), metavar="T", help=since_help, **settings)
+
+
+def call_option(call_help: str) -> Callable[[_Command], _Command]:
+    """Add `--type` to a command."""
+    return click.option("--type", "call", type=click.Choice(get_args(Call)), help=call_help)
+
+
+def format_option(
+    program: str = "jsonl", people: str = "table", *, unit: str = "one JSON object per line"
+) -> Callable[[_Command], _Command]:
+    """Add `--format` to a command: one format for programs, and one for people."""
+    format_help = f"{program}: {unit}.  [default: {people} on a terminal, else {program}]"
+    return click.option("--format", "output_format", type=click.Choice([program, people]), help=format_help)
 
 
 def _ago(text: str) -> datetime | None:

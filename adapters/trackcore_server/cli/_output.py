@@ -12,7 +12,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, Protocol, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import attrs
 from rich.console import Console
@@ -27,28 +27,21 @@ _PAGE_ROWS = 50
 _PIPED_WIDTH = 160
 
 
-class Writer(Protocol):
-    """Writes records to standard output."""
-
-    def write(self, record: JSONObject) -> None:
-        """Write a record, now or with the next `flush`."""
-
-    def flush(self) -> None:
-        """Write the records that are buffered."""
-
-
 @attrs.frozen(kw_only=True)
 class Column:
-    """A column of a table.  Columns without a `width` share the remaining width in proportion to `ratio`."""
+    """A column, by default of the field `title`.  Those without a `width` share the rest in proportion to `ratio`."""
 
     title: str
-    cell: Callable[[JSONObject], str]
+    cell: Callable[[JSONObject], str] = attrs.field()
     width: int | None = None
     ratio: int | None = None
 
+    @cell.default
+    def _(self) -> Callable[[JSONObject], str]:
+        return field_cell(self.title)
+
 
 def is_terminal() -> bool:
-    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
@@ -68,7 +61,6 @@ def time_cell(cell: Callable[[JSONObject], str]) -> Callable[[JSONObject], str]:
 
 
 def cell_text(value: object) -> str:
-    """Return a value as the text of a cell."""
     return "" if value is None else str(value)
 
 
@@ -77,7 +69,7 @@ def to_the_second(time: str) -> str:
     return time[:19].replace("T", " ")
 
 
-def make_writer(output_format: str | None, columns: Sequence[Column]) -> Writer:
+def make_writer(output_format: str | None, columns: Sequence[Column]) -> LineWriter | TableWriter:
     """Make a writer for a format; by default, a table on a terminal and JSON lines elsewhere."""
     stream = sys.stdout.buffer
     if output_format == "table" or (output_format is None and is_terminal()):
@@ -86,12 +78,7 @@ def make_writer(output_format: str | None, columns: Sequence[Column]) -> Writer:
 
 
 def write_line(stream: BinaryIO, record: JSONObject) -> None:
-    """Write a record as one line of JSON."""
-    stream.write(_CONTROLS.sub(_escaped, encode_json(record)) + b"\n")
-
-
-def _escaped(match: re.Match[bytes]) -> bytes:
-    return b"\\u%04x" % ord(match[0].decode("utf-8"))
+    stream.write(_CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), encode_json(record)) + b"\n")
 
 
 _CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
@@ -104,11 +91,9 @@ class LineWriter:
     _stream: BinaryIO
 
     def write(self, record: JSONObject) -> None:
-        """See `Writer.write`."""
         write_line(self._stream, record)
 
     def flush(self) -> None:
-        """See `Writer.flush`."""
         self._stream.flush()
 
 
@@ -126,27 +111,18 @@ class TableWriter:
     _has_header: bool = attrs.field(init=False, default=False)
 
     def write(self, record: JSONObject) -> None:
-        """See `Writer.write`."""
         self._rows.append([visible(column.cell(record)) for column in self._columns])
         if len(self._rows) >= _PAGE_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """See `Writer.flush`."""
         if self._rows:
             self._stream.write(self._rendered().encode("utf-8", "replace"))
             self._stream.flush()
             self._rows.clear()
 
     def _rendered(self) -> str:
-        table = Table(
-            box=None,
-            padding=(0, 1, 0, 0),
-            expand=True,
-            show_header=not self._has_header,
-            pad_edge=False,
-            header_style="bold",
-        )
+        table = text_table(padding=(0, 1, 0, 0), expand=True, show_header=not self._has_header)
         for column in self._columns:
             table.add_column(
                 column.title, width=column.width, ratio=column.ratio, no_wrap=True, overflow="ellipsis", min_width=4
@@ -159,10 +135,12 @@ class TableWriter:
         return page.getvalue()
 
 
+def text_table(**settings: Any) -> Table:
+    """Make a table without lines."""
+    return Table(box=None, pad_edge=False, header_style="bold", **settings)
+
+
 def text_console(stream: TextIO) -> Console:
     """Make a console without markup, as wide as the terminal, or of a fixed width for a pipe."""
-    return Console(file=stream, width=_width(), force_terminal=is_terminal(), highlight=False, markup=False)
-
-
-def _width() -> int:
-    return Console().width if is_terminal() else _PIPED_WIDTH
+    width = Console().width if is_terminal() else _PIPED_WIDTH
+    return Console(file=stream, width=width, force_terminal=is_terminal(), highlight=False, markup=False)

@@ -12,21 +12,28 @@ from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, T
 
 from trackcore.support import MEBIBYTE
 from trackcore.text import visible
+from trackcore_server.files.inputs import OpenFile
 
 _LONG_BYTES = 16 << 20
 """The size from which reading takes long enough to show a bar."""
 
-_STEP_BYTES = MEBIBYTE
 
+class _ProgressBar:
+    """A bar on standard error, shown only on a terminal and only if the work takes long."""
 
-class ReadingProgress:
-    """A bar on standard error, shown only for long files and only on a terminal."""
-
-    def __init__(self, name: str, size: int) -> None:
-        self._bar = _make_bar(DownloadColumn())
-        self._task = self._bar.add_task(visible(name), total=size)
-        self._is_shown = size >= _LONG_BYTES and sys.stderr.isatty()
-        self._waiting = 0
+    def __init__(self, name: str, total: int | None, column: ProgressColumn, *, is_long: bool = True) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            column,
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task(visible(name), total=total, text="")
+        self._is_shown = is_long and sys.stderr.isatty()
 
     def __enter__(self) -> Self:
         if self._is_shown:
@@ -37,12 +44,19 @@ class ReadingProgress:
         if self._is_shown:
             self._bar.stop()
 
-    def advance(self, count: int) -> None:
-        """Report that `count` more bytes were read."""
-        self._waiting += count
-        if self._waiting >= _STEP_BYTES:
-            self._bar.advance(self._task, self._waiting)
-            self._waiting = 0
+
+class ReadingProgress(_ProgressBar):
+    """How much of a file has been read."""
+
+    def __init__(self, name: str, file: OpenFile) -> None:
+        super().__init__(name, file.size, DownloadColumn(), is_long=file.size >= _LONG_BYTES)
+        self._file = file
+        self._shown = 0
+
+    def update(self) -> None:
+        if self._is_shown and (position := self._file.position()) - self._shown >= MEBIBYTE:
+            self._bar.update(self._task, completed=position)
+            self._shown = position
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -56,35 +70,11 @@ class ReadingProgress:
             self._bar.start()
 
 
-class CountProgress:
-    """A bar on standard error for work that counts towards a total, shown only on a terminal."""
+class CountProgress(_ProgressBar):
+    """The progress of work that counts towards a total, as a bar and as text."""
 
     def __init__(self, name: str, total: int | None) -> None:
-        self._bar = _make_bar(TextColumn("{task.fields[text]}", markup=False))
-        self._task = self._bar.add_task(visible(name), total=total, text="")
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if sys.stderr.isatty():
-            self._bar.stop()
+        super().__init__(name, total, TextColumn("{task.fields[text]}", markup=False))
 
     def show(self, completed: int, text: str, *, total: int | None = None) -> None:
-        """Show the progress, as a bar and as text."""
         self._bar.update(self._task, completed=completed, text=text, total=total)
-
-
-def _make_bar(column: ProgressColumn) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        column,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )

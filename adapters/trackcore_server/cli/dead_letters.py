@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
@@ -38,7 +38,7 @@ Examples:
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only the oldest N.  [default: 50 on a terminal, else all]"
 )
-@format_option
+@format_option()
 def dead_letters(
     *,
     config: Path | None,
@@ -69,20 +69,10 @@ def dead_letters(
             count = state.retry_dead_letters(destination, datetime.now(UTC))
             click.echo(f"{count:,} will be sent again{when_delivered(configuration)}", err=True)
         else:
-            _list(state, destination, limit, output_format, backend.place)
-
-
-def _list(
-    state: State,
-    destination: str | None,
-    limit: int | None,
-    output_format: str | None,
-    place: Callable[[int], int | str],
-) -> None:
-    writer = make_writer(output_format, _COLUMNS)
-    for letter in islice(_all(state, destination), listing_limit(limit)):
-        writer.write(_record(letter, place))
-    writer.flush()
+            writer = make_writer(output_format, _COLUMNS)
+            for letter in islice(_all(state, destination), listing_limit(limit)):
+                writer.write(_record(letter, backend.place(letter.message.position)))
+            writer.flush()
 
 
 def _all(state: State, destination: str | None) -> Iterator[DeadLetter]:
@@ -92,14 +82,14 @@ def _all(state: State, destination: str | None) -> Iterator[DeadLetter]:
         after = page[-1].id
 
 
-def _record(letter: DeadLetter, place: Callable[[int], int | str]) -> JSONObject:
+def _record(letter: DeadLetter, place: int | str) -> JSONObject:
     return {
         "id": letter.id,
         "destination": letter.destination,
         "diedAt": format_timestamp(letter.died_at),
         "reason": letter.reason,
         "isRetried": letter.retried_at is not None,
-        "seq": place(letter.message.position),
+        "seq": place,
         "source": letter.message.source,
         "message": msgspec.json.decode(letter.message.payload),
     }
@@ -111,11 +101,11 @@ def _what(record: JSONObject) -> str:
 
 
 _COLUMNS = (
-    Column(title="id", cell=field_cell("id"), width=7),
+    Column(title="id", width=7),
     Column(title="died (UTC)", cell=time_cell(field_cell("diedAt")), width=19),
-    Column(title="destination", cell=field_cell("destination"), ratio=2),
-    Column(title="seq", cell=field_cell("seq"), width=9),
+    Column(title="destination", ratio=2),
+    Column(title="seq", width=9),
     Column(title="type / event", cell=_what, ratio=2),
     Column(title="retry", cell=lambda record: "waits" if record["isRetried"] else "", width=5),
-    Column(title="reason", cell=field_cell("reason"), ratio=6),
+    Column(title="reason", ratio=6),
 )

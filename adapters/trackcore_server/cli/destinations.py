@@ -11,13 +11,12 @@ import click
 from trackcore_delivery import DeliveredDestination, DestinationStatus, State
 
 from trackcore import Destination, JSONObject, Mark, format_timestamp
-from trackcore_server.cli._delivery import is_delivering
 from trackcore_server.cli._options import format_option, location_options
-from trackcore_server.cli._output import Column, field_cell, make_writer, to_the_second
+from trackcore_server.cli._output import Column, make_writer, to_the_second
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.storage.backend import Backend
 from trackcore_server.storage.backends import backend_of
-from trackcore_server.storage.delivery_state import open_state
+from trackcore_server.storage.delivery_state import is_delivering, open_state
 
 _EXAMPLES = """\b
 Examples:
@@ -28,7 +27,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES, short_help="Show the delivery status of each destination.")
 @location_options
-@format_option
+@format_option()
 def destinations(*, config: Path | None, data: Path | None, output_format: str | None) -> None:
     """Show the state, the lag and the last error of each destination.
 
@@ -117,9 +116,9 @@ def _held(record: JSONObject) -> str:
 
 
 _COLUMNS = (
-    Column(title="destination", cell=field_cell("destination"), ratio=2),
-    Column(title="kind", cell=field_cell("kind"), width=8),
-    Column(title="state", cell=field_cell("state"), width=13),
+    Column(title="destination", ratio=2),
+    Column(title="kind", width=8),
+    Column(title="state", width=13),
     Column(title="waiting", cell=_number("lagMessages"), width=10),
     Column(title="lag", cell=_number("lagSeconds", " s"), width=11),
     Column(title="rate", cell=_number("rate", "/s"), width=9),

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from trackcore import Call, JSONObject, Query
-from trackcore_server.cli._options import listing_options, location_options
-from trackcore_server.cli._output import Column, cell_text, field_cell, listing_limit, make_writer, time_cell
+from trackcore import JSONObject, Query
+from trackcore_server.cli._options import call_option, listing_options, location_options
+from trackcore_server.cli._output import Column, cell_text, listing_limit, make_writer, time_cell
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.json_lines import event_record
@@ -32,7 +31,7 @@ Examples:
 @click.command(epilog=_EXAMPLES, short_help="List stored messages.")
 @location_options
 @click.option("--source", metavar="NAME", help="Only messages of this source.")
-@click.option("--type", "call", type=click.Choice(get_args(Call)), help="Only messages of this type.")
+@call_option("Only messages of this type.")
 @click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
 @listing_options
 @click.option("--follow", is_flag=True, help="Keep listing new messages until interrupted.")
@@ -87,10 +86,6 @@ def _message_field(*names: str) -> Callable[[JSONObject], str]:
     return lambda record: next((cell_text(value) for name in names if (value := record["message"].get(name))), "")
 
 
-def _destinations(record: JSONObject) -> str:
-    return ", ".join(record["destinations"])
-
-
 def _warnings(record: JSONObject) -> str:
     return ", ".join(f"{warning['code']} ({warning['path']})".removesuffix(" ()") for warning in record["warnings"])
 
@@ -104,9 +99,9 @@ def _decisions(record: JSONObject) -> str:
 
 def _event_columns(destinations: Column) -> tuple[Column, ...]:
     return (
-        Column(title="seq", cell=field_cell("seq"), width=10),
+        Column(title="seq", width=10),
         Column(title="received (UTC)", cell=time_cell(_message_field("receivedAt")), width=19),
-        Column(title="source", cell=field_cell("source"), width=9),
+        Column(title="source", width=9),
         Column(title="type", cell=_message_field("type"), width=8),
         Column(title="event / name", cell=_message_field("event", "name", "groupId", "previousId"), ratio=3),
         Column(title="user", cell=_message_field("userId", "anonymousId"), ratio=3),
@@ -115,5 +110,7 @@ def _event_columns(destinations: Column) -> tuple[Column, ...]:
     )
 
 
-_EVENT_COLUMNS = _event_columns(Column(title="destinations", cell=_destinations, ratio=3))
+_EVENT_COLUMNS = _event_columns(
+    Column(title="destinations", cell=lambda record: ", ".join(record["destinations"]), ratio=3)
+)
 _EXPLAINED_COLUMNS = _event_columns(Column(title="destinations (because)", cell=_decisions, ratio=6))

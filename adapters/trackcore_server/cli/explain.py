@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import click
 
 from trackcore import Call, JSONObject, LogUnavailable, Part, RejectionExplanation
 from trackcore.support import mask_write_keys
 from trackcore.text import parse_value
-from trackcore_server.cli._options import FINDINGS, Failure, location_options
+from trackcore_server.cli._options import FINDINGS, Failure, call_option, format_option, location_options
 from trackcore_server.cli._output import is_terminal, write_line
 from trackcore_server.cli._render import render
 from trackcore_server.config.deployment import Deployment, find_deployment
 from trackcore_server.files.documents import read_documents
 from trackcore_server.inspection.explainer import NEW_ID, Explainer
-from trackcore_server.inspection.json_lines import (
-    duplicate_record,
-    payload_text,
-    quarantined_record,
-    rejected_record,
-)
-from trackcore_server.storage.backend import Browser
+from trackcore_server.inspection.json_lines import explained_record, payload_text
 from trackcore_server.storage.backends import backend_of
 
 _STDIN = "-"
@@ -47,15 +41,8 @@ Examples:
 @click.option("--duplicate", "part", flag_value="duplicates", help="SEQ is the number of a duplicate.")
 @click.option("--quarantine", "part", flag_value="quarantine", help="SEQ is the number of a quarantined request.")
 @click.option("--source", metavar="NAME", help="With -: the source of the messages.  [default: by their write key]")
-@click.option(
-    "--type", "call", type=click.Choice(get_args(Call)), help="With -: the type of messages that omit `type`."
-)
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["json", "text"]),
-    help="json: one JSON object per line.  [default: text on a terminal, else json]",
-)
+@call_option("With -: the type of messages that omit `type`.")
+@format_option("json", "text")
 def explain(
     *,
     what: str,
@@ -109,38 +96,22 @@ def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONOb
     # Only stored messages have a messageId that can be looked up: it is not unique, so it may find several.  Each other
     # part is found by its number alone.  A number that finds nothing among the messages is tried as a messageId.
     seq = int(what) if what.isascii() and what.isdecimal() and len(what) <= _SEQ_DIGITS else None
-    found = _messages(log, explainer, seq, what) if part is None else _records(log, explainer, part, seq)
+    numbered = None if seq is None else log.one(part or "messages", seq)
+    found: Sequence[Any] = [numbered] if numbered else []
+    if part is None and not found:
+        found = log.with_message_id(what)
     if not found:
         known = "" if part else " or the messageId"
-        raise Failure(f"{log.path}: no {_NAMES[part]} with the number{known} {what!r}")
-    return found
-
-
-def _messages(log: Browser, explainer: Explainer, seq: int | None, message_id: str) -> list[JSONObject]:
-    """Explain the message with a number, else the messages with an id, which may be a number too."""
-    numbered = None if seq is None else log.one("messages", seq)
-    return [
-        {"part": "messages", "seq": stored.seq, **explainer.message(stored).as_json(), "message": stored.message}
-        for stored in ([numbered] if numbered else log.with_message_id(message_id))
-    ]
-
-
-def _records(log: Browser, explainer: Explainer, part: Part, seq: int | None) -> list[JSONObject]:
-    """Explain the record with a number in another part of the log than the messages."""
-    stored = None if seq is None else log.one(part, seq)
-    if stored is None:
-        return []
-    if part == "duplicates":
-        original = log.seq_of(stored.source, stored.message["messageId"])
-        return [duplicate_record(stored, explainer, original) | {"message": stored.message}]
-    if part == "rejected":
-        return [rejected_record(stored) | explainer.rejected(stored).as_json() | {"part": part}]
-    return [quarantined_record(stored) | explainer.quarantined(stored).as_json() | {"part": part}]
+        raise Failure(f"{log.path}: no {_NAMES[part or 'messages']} with the number{known} {what!r}")
+    explained = [explained_record(part or "messages", stored, explainer, log) for stored in found]
+    if part in (None, "duplicates"):
+        return [one | {"message": stored.message} for one, stored in zip(explained, found, strict=True)]
+    return explained
 
 
 _SEQ_DIGITS = 15
 _NAMES = {
-    None: "stored message",
+    "messages": "stored message",
     "duplicates": "duplicate",
     "rejected": "rejected message",
     "quarantine": "quarantined request",

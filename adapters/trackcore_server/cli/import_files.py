@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import attrs
 import click
@@ -25,7 +25,7 @@ from trackcore_sqlite import Head
 
 from trackcore import Call, LogUnavailable, Sink, SinkUnavailable, Source, resolvers_for
 from trackcore.text import visible
-from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, location_options
+from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, call_option, location_options
 from trackcore_server.cli._progress import ReadingProgress
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
@@ -51,9 +51,7 @@ Examples:
 @click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
 @location_options
 @click.option("--source", metavar="NAME", help="The source of the messages.  [default: the only source]")
-@click.option(
-    "--type", "call", type=click.Choice(get_args(Call)), help="The type of single messages.  [default: their `type`]"
-)
+@call_option("The type of single messages.  [default: their `type`]")
 def import_files(
     *, files: tuple[str, ...], config: Path | None, data: Path | None, source: str | None, call: Call | None
 ) -> None:
@@ -126,11 +124,10 @@ def _import_file(name: str, importer: Importer, notes: _Notes) -> bool:
     with ExitStack() as stack:
         file = stack.enter_context(opened(name))
         key = "" if name == STDIN else _Notes.key(Path(name), importer)
-        progress = stack.enter_context(ReadingProgress(name, file.size))
+        progress = stack.enter_context(ReadingProgress(name, file))
         done = notes.line(key, importer.sink)
         if done:
             click.echo(f"{visible(name)}: continuing after line {done:,}", err=True)
-        at = 0
         occurrences = Occurrences()
         stored: _Note | None = None
         for documents in _chunks(file.documents()):
@@ -143,9 +140,7 @@ def _import_file(name: str, importer: Importer, notes: _Notes) -> bool:
                     if stored is not None:
                         notes.set(key, stored)
                     stored = notes.after(waiting[-1].line)
-            if file.size:
-                at, before = file.position(), at
-                progress.advance(at - before)
+            progress.update()
         notes.set(key, None)
     if file.fault is not None:
         click.echo(f"{visible(name)}: {file.fault}; {_summary(importer.counts)} so far", err=True)
@@ -166,7 +161,7 @@ def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def _summary(counts: ImportCounts) -> str:
-    rejected = sum(counts.rejected.values())
+    rejected = counts.rejected.total()
     return f"{counts.stored:,} stored, {counts.duplicates:,} in the log already, {rejected:,} rejected"
 
 
@@ -203,11 +198,7 @@ class _Notes:
             return None
 
     def line(self, key: str, sink: Sink) -> int:
-        """Return the last line of a file that is imported into the log of a sink, 0 if none is.
-
-        Raises:
-            SinkUnavailable: the log cannot be written now.
-        """
+        """Return the last line of a file that is in the log of a sink, 0 if none is.  Raises `SinkUnavailable`."""
         note = self._read().get(key)
         if note is None:
             return 0

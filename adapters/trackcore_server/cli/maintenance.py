@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from trackcore_sqlite import CONSISTENT, check_log, prune
 
-from trackcore_server.cli._options import FINDINGS, location_options
+from trackcore_server.cli._options import FINDINGS, location_options, parsed_by
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.units import parse_age
 from trackcore_server.storage.backends import backend_of
@@ -27,20 +27,13 @@ Examples:
 """
 
 
-def _read_age(_: click.Context, parameter: click.Parameter, text: str) -> timedelta:
-    try:
-        return parse_age(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=parameter) from error
-
-
 @click.command("prune", epilog=_PRUNE_EXAMPLES, short_help="Delete old messages.")
 @location_options
 @click.option(
     "--older-than",
     "age",
     required=True,
-    callback=_read_age,
+    callback=parsed_by(parse_age),
     metavar="AGE",
     help="Minimum age by receivedAt, such as 30d, 36h, 90m.",
 )

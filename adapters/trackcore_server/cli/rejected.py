@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 import click
 
 from trackcore import Log, Query
-from trackcore_server.cli._options import listing_options, location_options
+from trackcore_server.app import create_collector
+from trackcore_server.cli._options import FINDINGS, listing_options, location_options
 from trackcore_server.cli._output import Column, field_cell, is_terminal, listing_limit, make_writer, time_cell
-from trackcore_server.cli._retry import retry
+from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.json_lines import quarantined_record, rejected_record
+from trackcore_server.inspection.reprocess import Reprocessor
 from trackcore_server.storage.backends import backend_of
 
 _EXAMPLES = """\b
@@ -81,8 +85,8 @@ def rejected(
 
     found = find(limit if again else listing_limit(limit))
     if again:
-        backend.require_reprocessing()
-        retry(configuration, found, output_format)
+        backend.browser()  # only a log that has one can be reprocessed
+        _retry(configuration, found, output_format)
         return
     writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
     to_record = quarantined_record if quarantine else rejected_record
@@ -93,6 +97,27 @@ def rejected(
         _show_dropped(log, quarantine=quarantine)
 
 
+def _retry(configuration: Configuration, records: Iterable[Any], output_format: str | None) -> None:
+    """Reprocess records, write the result of each as soon as it is stored, and exit with 1 if any is still rejected."""
+    reprocessor = Reprocessor(create_collector(configuration))
+    writer = make_writer(output_format, _RETRY_COLUMNS)
+    outcomes: Counter[str] = Counter()
+    try:
+        for record in records:
+            result = reprocessor.repair(record)
+            outcomes[result.outcome] += 1
+            writer.write(result.as_json())
+    finally:
+        writer.flush()
+    summary = ", ".join(f"{outcomes[outcome]} {words}" for outcome, words in _OUTCOMES.items() if outcomes[outcome])
+    click.echo(summary or "nothing to reprocess", err=True)
+    if outcomes["refused"] or outcomes["partial"]:
+        sys.exit(FINDINGS)
+
+
+_OUTCOMES = {"repaired": "repaired", "partial": "partly repaired", "refused": "still rejected"}
+
+
 def _show_dropped(log: Log, *, quarantine: bool) -> None:
     totals = log.totals()
     dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
@@ -100,20 +125,27 @@ def _show_dropped(log: Log, *, quarantine: bool) -> None:
         click.echo(f"{dropped} older records were dropped to make room", err=True)
 
 
-_REJECTED_COLUMNS = (
-    Column(title="seq", cell=field_cell("seq"), width=7),
+_BEGINNING = (
+    Column(title="seq", width=7),
     Column(title="received (UTC)", cell=time_cell(field_cell("receivedAt")), width=19),
-    Column(title="source", cell=field_cell("source"), width=9),
-    Column(title="code", cell=field_cell("code"), width=22),
-    Column(title="path", cell=field_cell("path"), ratio=1),
-    Column(title="message", cell=field_cell("message"), ratio=3),
-    Column(title="payload", cell=field_cell("payload"), ratio=3),
+)
+_REJECTED_COLUMNS = (
+    *_BEGINNING,
+    Column(title="source", width=9),
+    Column(title="code", width=22),
+    Column(title="path", ratio=1),
+    Column(title="message", ratio=3),
+    Column(title="payload", ratio=3),
 )
 _QUARANTINE_COLUMNS = (
-    Column(title="seq", cell=field_cell("seq"), width=7),
-    Column(title="received (UTC)", cell=time_cell(field_cell("receivedAt")), width=19),
-    Column(title="endpoint", cell=field_cell("endpoint"), width=8),
+    *_BEGINNING,
+    Column(title="endpoint", width=8),
     Column(title="write key", cell=field_cell("writeKey"), width=9),
     Column(title="client", cell=field_cell("clientIp"), width=15),
-    Column(title="payload", cell=field_cell("payload"), ratio=1),
+    Column(title="payload", ratio=1),
+)
+_RETRY_WIDTHS = {"part": 10, "seq": 7, "outcome": 8, "stored": 6, "duplicates": 10, "rejected": 8, "code": 22}
+_RETRY_COLUMNS = (
+    *(Column(title=name, width=width) for name, width in _RETRY_WIDTHS.items()),
+    Column(title="detail", ratio=1),
 )

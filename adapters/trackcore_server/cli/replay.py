@@ -6,19 +6,18 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
 
 import click
 from trackcore_delivery import LogFeed, Replay, Selection, State
 
 from trackcore import Call
-from trackcore_server.cli._delivery import check_destination, is_delivering, when_delivered
-from trackcore_server.cli._options import location_options, read_since
+from trackcore_server.cli._delivery import check_destination, when_delivered
+from trackcore_server.cli._options import call_option, location_options, parse_since, parsed_by, since_option
 from trackcore_server.cli._progress import CountProgress
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.storage.backends import backend_of
-from trackcore_server.storage.delivery_state import open_state
+from trackcore_server.storage.delivery_state import is_delivering, open_state
 
 _LOOK_SECONDS = 0.2
 _PAGE_MESSAGES = 5_000
@@ -34,15 +33,11 @@ Examples:
 @click.command(epilog=_EXAMPLES, short_help="Send past messages to a destination again.")
 @location_options
 @click.option("--destination", required=True, metavar="NAME", help="The destination.")
+@since_option("Messages", required=True)
 @click.option(
-    "--since",
-    callback=read_since,
-    required=True,
-    metavar="T",
-    help="Messages received since T: an ISO time, or an age such as 15m, 2h, 7d.",
+    "--until", callback=parsed_by(parse_since), metavar="T", help="Messages received before T.  [default: now]"
 )
-@click.option("--until", callback=read_since, metavar="T", help="Messages received before T.  [default: now]")
-@click.option("--type", "call", type=click.Choice(get_args(Call)), help="Only messages of this type.")
+@call_option("Only messages of this type.")
 @click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
 @click.option("--dry-run", is_flag=True, help="Only count the messages.")
 def replay(

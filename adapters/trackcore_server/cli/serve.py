@@ -14,7 +14,7 @@ from trackcore import Cause, SinkUnavailable
 from trackcore.support import write_key_fault
 from trackcore_server.app import create_collector
 from trackcore_server.cli._delivery import show_delivered
-from trackcore_server.cli._options import Failure, location_options, read_bind
+from trackcore_server.cli._options import Failure, location_options, parsed_by
 from trackcore_server.config.configuration import Configuration, ServerSettings, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
@@ -38,7 +38,10 @@ Examples:
 @click.command(epilog=_EXAMPLES, short_help="Receive messages over HTTP.")
 @location_options
 @click.option(
-    "--bind", callback=read_bind, metavar="HOST:PORT", help="Address to listen on.  [default: 127.0.0.1:8080]"
+    "--bind",
+    callback=parsed_by(lambda text: parse_bind(text) and text),
+    metavar="HOST:PORT",
+    help="Address to listen on.  [default: 127.0.0.1:8080]",
 )
 @click.option(
     "--write-key",

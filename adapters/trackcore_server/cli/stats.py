@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import quantiles
 
+import attrs
 import click
 from rich.table import Table
 from rich.text import Text
@@ -19,8 +20,8 @@ from trackcore import JSONObject, KeyLocation, StoredMessage, format_timestamp
 from trackcore.explanation import duration_text, explain_time
 from trackcore.support import truncate_to_milliseconds
 from trackcore.text import visible
-from trackcore_server.cli._options import location_options, read_since
-from trackcore_server.cli._output import is_terminal, text_console, write_line
+from trackcore_server.cli._options import format_option, location_options, since_option
+from trackcore_server.cli._output import is_terminal, text_console, text_table, write_line
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.storage.backend import Browser
 from trackcore_server.storage.backends import backend_of
@@ -39,19 +40,8 @@ Examples:
 
 @click.command(epilog=_EXAMPLES, short_help="Count and measure messages.")
 @location_options
-@click.option(
-    "--since",
-    callback=read_since,
-    metavar="T",
-    default="1d",
-    help="Only records received since T: an ISO time, or an age such as 15m, 2h, 7d.  [default: 1d]",
-)
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["json", "table"]),
-    help="json: one JSON object.  [default: table on a terminal, else json]",
-)
+@since_option("Only records", "  [default: 1d]", default="1d")
+@format_option("json", unit="one JSON object")
 def stats(*, config: Path | None, data: Path | None, since: datetime, output_format: str | None) -> None:
     """Count messages by source and type, and rejections by code; measure rates, sizes and clock skew.
 
@@ -123,21 +113,15 @@ def _groups(log: Browser, after: int, to: int) -> list[GroupCount]:
 
 
 def _together(one: GroupCount, other: GroupCount) -> GroupCount:
-    return GroupCount(
-        source=one.source,
-        call=one.call,
-        count=one.count + other.count,
-        size=one.size + other.size,
-        largest=max(one.largest, other.largest),
-    )
+    largest = max(one.largest, other.largest)
+    return attrs.evolve(one, count=one.count + other.count, size=one.size + other.size, largest=largest)
 
 
 def _skews(messages: Sequence[StoredMessage]) -> Iterator[float]:
     for stored in messages:
         if stored.found_by == KeyLocation.FILE:  # messages of an import were sent long ago
             continue
-        skew = explain_time(stored.message).clock_skew
-        if skew is not None:
+        if (skew := explain_time(stored.message).clock_skew) is not None:
             yield skew.total_seconds()
 
 
@@ -174,7 +158,11 @@ def _tables(found: JSONObject) -> Iterator[Table | Text]:
     scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, maximum {max(rate['counts']):,}"
     yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
     if found["groups"]:
-        yield _table(("source", "type", ">messages", ">bytes", ">largest"), _group_rows(found["groups"]))
+        rows = [
+            (group["source"], group["type"], *(f"{group[name]:,}" for name in ("count", "bytes", "largest")))
+            for group in found["groups"]
+        ]
+        yield _table(("source", "type", ">messages", ">bytes", ">largest"), rows)
     measured = [(name, found[key], unit) for name, key, unit in _MEASURED if found[key] is not None]
     if measured:
         titles = ("sample", ">p1", ">p10", ">median", ">p90", ">p99", ">max", "p1 to p99")
@@ -196,13 +184,6 @@ def spark(counts: Sequence[int]) -> str:
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
-def _group_rows(groups: Sequence[JSONObject]) -> list[tuple[str, ...]]:
-    return [
-        (group["source"], group["type"], f"{group['count']:,}", f"{group['bytes']:,}", f"{group['largest']:,}")
-        for group in groups
-    ]
-
-
 def _measured_row(name: str, values: JSONObject, unit: str) -> tuple[str, ...]:
     digits = 3 if unit == "s" else 0
     shown = (f"{values[key]:,.{digits}f}" for key in ("p1", "p10", "median", "p90", "p99", "most"))
@@ -210,7 +191,7 @@ def _measured_row(name: str, values: JSONObject, unit: str) -> tuple[str, ...]:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = text_table(padding=(0, 2, 0, 0))
     for title in titles:
         table.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left")
     for row in rows:

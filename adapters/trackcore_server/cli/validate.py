@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import BinaryIO, get_args
+from typing import BinaryIO
 
 import attrs
 import click
 
-from trackcore import Call, JSONObject
+from trackcore import Call
 from trackcore.text import visible
-from trackcore_server.cli._options import FINDINGS, UNUSABLE
+from trackcore_server.cli._options import FINDINGS, UNUSABLE, call_option
 from trackcore_server.cli._output import write_line
 from trackcore_server.cli._progress import ReadingProgress
 from trackcore_server.files.inputs import ForeignEncoding, opened
@@ -26,9 +26,7 @@ Examples:
 
 @click.command(epilog=_EXAMPLES, short_help="Check messages and batches in files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
-@click.option(
-    "--type", "call", type=click.Choice(get_args(Call)), help="The type of single messages.  [default: their `type`]"
-)
+@call_option("The type of single messages.  [default: their `type`]")
 @click.option("--json", "as_json", is_flag=True, help="Write each finding as a line of JSON.")
 def validate(*, files: tuple[str, ...], call: Call | None, as_json: bool) -> None:
     """Check messages and batches against the rules of the API, as the server does.
@@ -62,14 +60,11 @@ def validate(*, files: tuple[str, ...], call: Call | None, as_json: bool) -> Non
 
 def _validate_file(name: str, call: Call | None, report: _Report) -> bool:
     """Validate the documents of a file; return whether it was read to its end."""
-    with opened(name) as file, ReadingProgress(name, file.size) as progress:
-        at = 0
+    with opened(name) as file, ReadingProgress(name, file) as progress:
         for document in file.documents():
             result = validate_document(document, call)
             report.count(result)
-            if file.size:
-                at, before = file.position(), at
-                progress.advance(at - before)
+            progress.update()
             if result.findings:
                 with progress.aside():
                     report.write(name, document.line, result)
@@ -96,7 +91,8 @@ class _Report:
     def write(self, file: str, line: int, result: ValidationResult) -> None:
         for finding in result.findings:
             if self.as_json:
-                write_line(self.stream, _finding_record(file, line, finding))
+                known = {name: value for name, value in attrs.asdict(finding).items() if value is not None}
+                write_line(self.stream, {"file": file, "line": line, **known})
             else:
                 text = _finding_text(file, line, finding, is_batch=result.is_batch)
                 self.stream.write(f"{visible(text)}\n".encode("utf-8", "replace"))
@@ -107,21 +103,6 @@ class _Report:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _finding_record(file: str, line: int, finding: Finding) -> JSONObject:
-    record: JSONObject = {
-        "file": file,
-        "line": line,
-        "index": finding.index,
-        "path": finding.path,
-        "code": finding.code,
-        "message": finding.message,
-        "limit": finding.limit,
-        "actual": finding.actual,
-        "severity": finding.severity,
-    }
-    return {name: value for name, value in record.items() if value is not None}
 
 
 def _finding_text(file: str, line: int, finding: Finding, *, is_batch: bool) -> str:

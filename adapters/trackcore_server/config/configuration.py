@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,10 +47,6 @@ def _check_kind(_: object, __: object, kind: str) -> None:
     if kind not in LOG_KINDS:
         hint = nearest(kind, LOG_KINDS) or f"; there are {', '.join(LOG_KINDS)}"
         raise ValueError(f"there is no such kind of log{hint}")
-
-
-def _check_bind(_: object, __: object, bind: str) -> None:
-    parse_bind(bind)
 
 
 def _check_prefix(_: object, __: object, prefix: str) -> None:
@@ -118,7 +115,7 @@ class ServerSettings:
     below that path.
     """
 
-    bind: str = attrs.field(default="127.0.0.1:8080", validator=_check_bind)
+    bind: str = attrs.field(default="127.0.0.1:8080", validator=lambda _, __, bind: parse_bind(bind))
     workers: int = attrs.field(default=1, validator=validators.ge(1))
     threads: int = attrs.field(default=16, validator=validators.ge(1))
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
@@ -178,14 +175,9 @@ class Configuration:
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
-    """Read a configuration file.
+    """Read a TOML file.  A relative `log.path` starts at `folder`; if that is None, at the folder of the file.
 
-    Args:
-        file: the TOML file.
-        folder: the base of a relative `log.path`; if None, the folder of the file.
-
-    Raises:
-        ConfigurationError: it cannot be read, is not TOML, or has a setting that makes no sense.
+    Raises `ConfigurationError` if it cannot be read, is not TOML, or has a setting that makes no sense.
     """
     try:
         configuration = parse_configuration(file.read_text(encoding="utf-8"))
@@ -222,8 +214,8 @@ def rebase(configuration: Configuration, folder: Path) -> Configuration:
 
 def check_configuration(configuration: Configuration) -> None:
     """Check rules across fields.  Raises `ConfigurationError` for the first mistake."""
-    wrong_destinations = _wrong_destinations(configuration.destinations)
-    for path, detail in (*wrong_destinations, *_wrong_sources(configuration), *configuration.log.faults()):
+    wrong_names = _wrong_destinations(configuration.destinations)
+    for path, detail in chain(wrong_names, _wrong_sources(configuration), configuration.log.faults()):
         raise ConfigurationError(path=path, detail=detail)
 
 
@@ -271,10 +263,9 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
     of_kind = {name: class_hook(kind, converter) for name, kind in KINDS.items()}
 
     def structure(value: Any, _: Any) -> Any:
-        table: JSONObject = exactly(dict)(value, Destination)
-        if "kind" not in table:
-            return plain(table, Destination)
-        settings = {**table}
+        settings: JSONObject = {**exactly(dict)(value, Destination)}
+        if "kind" not in settings:
+            return plain(settings, Destination)
         kind = settings.pop("kind")
         if not isinstance(kind, str) or kind not in KINDS:
             hint = nearest(str(kind), list(KINDS)) or f"; there are {', '.join(KINDS)}"
@@ -286,22 +277,13 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
-def _log_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+def _structure_log(value: Any, _: Any) -> Any:
     """Structure the log by its `kind`.  The class of the default kind reports a wrong one."""
-
-    def structure(value: Any, _: Any) -> Any:
-        is_kafka = type(value) is dict and value.get("kind") == "kafka"
-        return converter.structure(value, KafkaLogSettings if is_kafka else LogSettings)
-
-    return structure
+    is_kafka = type(value) is dict and value.get("kind") == "kafka"
+    return _converter.structure(value, KafkaLogSettings if is_kafka else LogSettings)
 
 
-def _make_converter() -> Converter:
-    converter = strict_converter()
-    converter.register_structure_hook(Destination, _destination_hook(converter))
-    converter.register_structure_hook(ClientSettings, as_client_settings)
-    converter.register_structure_hook(LogSettings | KafkaLogSettings, _log_hook(converter))
-    return converter
-
-
-_converter = _make_converter()
+_converter = strict_converter()
+_converter.register_structure_hook(Destination, _destination_hook(_converter))
+_converter.register_structure_hook(ClientSettings, as_client_settings)
+_converter.register_structure_hook(LogSettings | KafkaLogSettings, _structure_log)

@@ -1,7 +1,4 @@
-"""Strict conversion of TOML tables into attrs classes with cattrs, and errors with the path of the setting.
-
-cattrs coerces values; here a value of an unexpected type is an error, as is an unknown name.
-"""
+"""Strict conversion of TOML tables into attrs classes, where cattrs would coerce, and errors with their path."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from cattrs import (
 from cattrs.gen import make_dict_structure_fn, override
 from trackcore_delivery import ByteCount, Secret
 
-from trackcore import Destination, JSONObject, TrackcoreError, WriteKey
+from trackcore import Destination, TrackcoreError, WriteKey
 from trackcore.support import write_key_fault
 from trackcore_server.config.units import parse_age, parse_size
 
@@ -49,11 +46,6 @@ def _kind_of(value: object) -> str:
     return _KINDS.get(type(value), "a date or time")
 
 
-def _found(value: object) -> str:
-    """Describe a value found instead of a number; a string is not quoted."""
-    return str(value) if type(value) is int else _kind_of(value)
-
-
 def exactly(kind: type) -> Callable[[Any, Any], Any]:
     """Return a hook that accepts only values of exactly this type."""
 
@@ -73,17 +65,14 @@ def _from_text(read: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
 def _as_byte_count(value: Any, _: Any) -> int:
     if type(value) is int and value >= 0:
         return value
-    if type(value) is not str:
-        raise ValueError(f"expected a number of bytes or a size such as '64 MiB', found {_found(value)}")
+    if type(value) is not str:  # a string is not quoted
+        found = value if type(value) is int else _kind_of(value)
+        raise ValueError(f"expected a number of bytes or a size such as '64 MiB', found {found}")
     return parse_size(value)
 
 
-def _is_tuple(kind: Any) -> bool:
-    return get_origin(kind) is tuple
-
-
-def _is_table(kind: Any) -> bool:
-    return get_origin(kind) is dict
+def _comes_from(origin: type) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) is origin
 
 
 def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
@@ -93,8 +82,7 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
         if type(value) is not list:
             expected = "an array of tables, `[[...]]`" if attrs.has(item_type) else "an array"
             raise ValueError(f"expected {expected}, found {_kind_of(value)}")
-        items: list[Any] = converter.structure(value, list[item_type])  # type: ignore[valid-type]
-        return tuple(items)
+        return tuple(converter.structure(value, list[item_type]))  # type: ignore[valid-type]
 
     return structure
 
@@ -115,8 +103,7 @@ def class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     structure_table = make_dict_structure_fn(cls, converter, **overrides)
 
     def structure(value: Any, kind: Any) -> Any:
-        table: JSONObject = exactly(dict)(value, kind)
-        return structure_table(table, kind)
+        return structure_table(exactly(dict)(value, kind), kind)
 
     return structure
 
@@ -133,8 +120,7 @@ def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
             raise ClassValidationError("", [error], dict) from None
 
     def structure(value: Any, _: Any) -> Any:
-        table: JSONObject = exactly(dict)(value, kind)
-        return {name: structure_item(name, item) for name, item in table.items()}
+        return {name: structure_item(name, item) for name, item in exactly(dict)(value, kind).items()}
 
     return structure
 
@@ -153,8 +139,8 @@ def strict_converter() -> Converter:
     """Make a converter for attrs classes of strings, booleans, integers, sizes, ages, paths, tuples and tables."""
     converter = Converter(forbid_extra_keys=True)
     converter.register_structure_hook_factory(attrs.has, class_hook)
-    converter.register_structure_hook_factory(_is_tuple, _tuple_hook)
-    converter.register_structure_hook_factory(_is_table, _table_hook)
+    converter.register_structure_hook_factory(_comes_from(tuple), _tuple_hook)
+    converter.register_structure_hook_factory(_comes_from(dict), _table_hook)
     converter.register_structure_hook(Secret, _from_text(Secret))
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, exactly(kind))
@@ -169,10 +155,7 @@ def strict_converter() -> Converter:
 
 
 def describe_error(error: BaseException, path: str = "") -> tuple[str, str]:
-    """Return the path of the first error and a description of it.
-
-    An unknown name comes first: it may be the reason that another is missing.
-    """
+    """Return the path of the first error and its description.  An unknown name may be why another is missing."""
     if isinstance(error, BaseValidationError):
         causes = sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError))
         return describe_error(causes[0], path + _step(causes[0], is_first=not path))

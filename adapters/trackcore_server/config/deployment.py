@@ -11,6 +11,8 @@ import os
 import secrets
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 import attrs
@@ -24,7 +26,6 @@ CONFIG_NAME = "trackcore.toml"
 DEFAULT_FOLDER = Path("trackcore-data")
 
 _DEFAULT_SOURCE = "default"
-_KEY_BYTES = 18
 
 _NEW_CONFIGURATION = """\
 # Created by `trackcore serve`.  After a change, restart it or send it SIGHUP.
@@ -57,11 +58,7 @@ def find_configuration_file(environ: Mapping[str, str] = os.environ) -> Path | N
 
 
 def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
-    """Find the configuration and the data folder from the command line, the environment and the working folder.
-
-    Raises:
-        ConfigurationError: the configuration is invalid.
-    """
+    """Find the configuration and the data folder; see the module.  Raises `ConfigurationError`."""
     file = config or (None if data else find_configuration_file())
     if file is not None:
         folder = data or file.parent
@@ -77,12 +74,10 @@ def create_configuration(folder: Path) -> Deployment:
     """Create a data folder with a configuration of one source and a random write key, accessible only to the owner."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / CONFIG_NAME
-    text = _NEW_CONFIGURATION.format(name=_DEFAULT_SOURCE, key=secrets.token_urlsafe(_KEY_BYTES))
-    with held_back(*STOP_SIGNALS, signal.SIGHUP):  # an empty file would prevent the next start
-        try:
-            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        except FileExistsError:  # another `trackcore serve` was faster
-            return find_deployment(config=None, data=folder)
+    text = _NEW_CONFIGURATION.format(name=_DEFAULT_SOURCE, key=secrets.token_urlsafe(18))
+    # An empty file would prevent the next start.  If there is one already, another `trackcore serve` was faster.
+    with held_back(*STOP_SIGNALS, signal.SIGHUP), suppress(FileExistsError):
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
     return find_deployment(config=None, data=folder)
@@ -98,8 +93,5 @@ def with_write_keys(configuration: Configuration, write_keys: Sequence[str]) -> 
 
 
 def _free_name(taken: set[str]) -> str:
-    name, count = _DEFAULT_SOURCE, 1
-    while name in taken:
-        count += 1
-        name = f"{_DEFAULT_SOURCE}-{count}"
-    return name
+    names = chain([_DEFAULT_SOURCE], (f"{_DEFAULT_SOURCE}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)

@@ -13,21 +13,14 @@ when a sender is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryBatch, MessageRefused, RetryLater, Secret, SenderContext
 
-from trackcore_server.config.kafka_log import (
-    ClientSettings,
-    as_secret,
-    check_servers,
-    check_timeout,
-    check_topic,
-    is_named,
-)
+from trackcore_server.config.kafka_log import ClientSettings, check_servers, check_timeout, check_topic, named_secrets
 
 if TYPE_CHECKING:
     from trackcore_kafka import KafkaDestination
@@ -47,30 +40,20 @@ class KafkaTopicDestination(DeliveredDestination):
     def make_sender(self, context: SenderContext) -> KafkaSender:
         """See `DeliveredDestination.make_sender`."""
         try:
-            from trackcore_kafka import (  # noqa: PLC0415 - see the module
-                ClientSettingRefused,
-                KafkaCluster,
-                KafkaDestination,
-                user_key,
-            )
+            from trackcore_kafka import ClientSettingRefused, KafkaCluster, KafkaDestination  # noqa: PLC0415 - see above
         except ModuleNotFoundError as error:
             raise ValueError(f"the kind 'kafka' needs {error.name}: pip install 'trackcore[kafka]'") from error
-        client = {**self.client, **{name: value.reveal(context.environ) for name, value in self._named()}}
+        secrets = {name: secret.reveal(context.environ) for name, secret in named_secrets(self.client)}
         try:
-            cluster = KafkaCluster(bootstrap_servers=self.bootstrap_servers, client=client)
+            cluster = KafkaCluster(bootstrap_servers=self.bootstrap_servers, client={**self.client, **secrets})
             cluster.check_settings()
         except ClientSettingRefused as error:
             raise ValueError(f"client.{error}" if error.name else f"client: {error}") from None
-        return KafkaSender(KafkaDestination(cluster, self.topic, timeout=self.timeout.total_seconds()), user_key)
+        return KafkaSender(KafkaDestination(cluster, self.topic, timeout=self.timeout.total_seconds()))
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
         """See `DeliveredDestination.secrets`."""
-        yield from ((f"client.{name}", value) for name, value in self._named())
-
-    def _named(self) -> Iterator[tuple[str, Secret]]:
-        for name, value in self.client.items():
-            if is_named(value):
-                yield name, as_secret(name, value)
+        yield from ((f"client.{name}", secret) for name, secret in named_secrets(self.client))
 
 
 @attrs.define
@@ -78,16 +61,14 @@ class KafkaSender:
     """Sends batches to a topic."""
 
     _destination: KafkaDestination
-    _user_key: Callable[[str, str | None], bytes]
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
-        from trackcore_kafka import NotAcknowledged  # noqa: PLC0415 - see the module
+        from trackcore_kafka import NotAcknowledged, user_key  # noqa: PLC0415 - see the module
 
+        records = [(user_key(message.source, message.user), message.payload) for message in batch.messages]
         try:
-            self._destination.send(
-                [(self._user_key(message.source, message.user), message.payload) for message in batch.messages]
-            )
+            self._destination.send(records)
         except NotAcknowledged as error:
             if error.unsettled:
                 raise RetryLater(detail=str(error), of_destination=True) from None

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, NewType, TypeAlias, TypeGuard
+from typing import Any, ClassVar, NewType, TypeAlias
 
 import attrs
 from attrs import validators
@@ -22,7 +22,6 @@ ClientSettings = NewType("ClientSettings", dict[str, ClientSetting])
 """Settings of librdkafka by their names.  In TOML `sasl.username = "me"` may be written with quotes or without."""
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_ENVIRONMENT = "env:"
 _SERVERS = re.compile(r"[^\s,]+:\d{1,5}(,\s*[^\s,]+:\d{1,5})*")
 
 
@@ -67,22 +66,22 @@ class KafkaLogSettings:
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
     client: ClientSettings = attrs.field(factory=lambda: ClientSettings({}), repr=False)  # it may have secrets
+
     has_debugger: ClassVar[bool] = False
-    """Whether the debugger can read such a log."""
 
     @property
     def location(self) -> str:
-        """The location of the log, in words."""
+        """See `LogSettings.location`."""
         return f"Kafka at {self.bootstrap_servers}, topics {self.topic_prefix}.*"
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files on this machine that have the log: none."""
+        """See `LogSettings.paths`: there are none."""
         return ()
 
     @property
     def delivery_path(self) -> Path:
-        """The file for the state of delivery, unless another one is configured."""
+        """See `LogSettings.delivery_path`."""
         return Path("trackcore-delivery.db")
 
     def rebased(self, base: Path) -> KafkaLogSettings:
@@ -91,19 +90,19 @@ class KafkaLogSettings:
         return self
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        """Yield the path and the detail of each fault that no single setting shows."""
+        """See `LogSettings.faults`."""
         if self.min_insync_replicas > self.replication:
             yield "log.min_insync_replicas", f"there are only {self.replication} replicas, by `log.replication`"
 
 
-def is_named(value: ClientSetting) -> TypeGuard[str]:
-    """Return whether a setting only names an environment variable: `env:NAME`."""
-    return isinstance(value, str) and value.startswith(_ENVIRONMENT)
+def named_secrets(client: ClientSettings) -> Iterator[tuple[str, Secret]]:
+    """Yield the settings that only name an environment variable: `env:NAME`.
 
-
-def as_secret(name: str, value: str) -> Secret:
-    """Return the secret that a setting names.  Certificates and keys in PEM have several lines."""
-    return Secret(value, has_lines=name.endswith(".pem"))
+    Certificates and keys in PEM have several lines.
+    """
+    for name, value in client.items():
+        if isinstance(value, str) and value.startswith("env:"):
+            yield name, Secret(value, has_lines=name.endswith(".pem"))
 
 
 def as_client_settings(value: Any, _: object) -> ClientSettings:

@@ -8,10 +8,6 @@ from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDes
 
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
 
-_ALL: tuple[type[DeliveredDestination], ...] = (
-    FileDestination,
-    KafkaTopicDestination,
-    SegmentDestination,
-    WebhookDestination,
-)
-KINDS: Mapping[str, type[DeliveredDestination]] = {kind.kind: kind for kind in _ALL}
+KINDS: Mapping[str, type[DeliveredDestination]] = {
+    kind.kind: kind for kind in (FileDestination, KafkaTopicDestination, SegmentDestination, WebhookDestination)
+}

@@ -108,6 +108,7 @@ class Charts:
         return {
             "since": format_timestamp(EPOCH + timedelta(seconds=_places(width, now)[0] * width)),
             "bucketSeconds": width,
+            "isPartial": True,
             "messages": {},
             "rejected": {},
             "rejectedAreCut": False,
@@ -124,8 +125,7 @@ class Charts:
         buckets = [counted.get(place) for place in places]
         rejected, is_whole = self._rejections.since(since, self._log.ends()["rejected"], deadline)
         return {
-            "since": format_timestamp(since),
-            "bucketSeconds": width,
+            **self._nothing(width, now),
             "isPartial": len(counted) < BUCKETS or not is_whole,
             "messages": _by_source(buckets),
             "rejected": _by_code(rejected, since, timedelta(seconds=width)),

@@ -24,7 +24,6 @@ from trackcore_server.debugger.deadline import Deadline
 _SAMPLED = 20
 _SKEWS = 5
 _REMEMBERED = 5_000
-_LEAST_AT_ONCE = 1
 _SECONDS_AT_ONCE = 30
 """How many buckets are counted at once: those of this time, whose messages are close together, and at least one.
 For a wide bucket each message of the sample may have to be read from disk."""
@@ -67,7 +66,7 @@ class MessageHistogram:
         seqs = {edge: self._seqs[edge] for place in (*places, places[-1] + 1) if (edge := place * width) in self._seqs}
         rest = [place for place in reversed(places) if self._pair(place, width, seqs) not in self._counted]
         settled = (now - _SETTLED - EPOCH).total_seconds()
-        count = max(_SECONDS_AT_ONCE // width, _LEAST_AT_ONCE)
+        count = max(_SECONDS_AT_ONCE // width, 1)
         seqs[(places[-1] + 1) * width] = bounds[1]
         while rest:
             group, rest = rest[:count], rest[count:]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Literal
 
 import attrs
 import msgspec
@@ -25,12 +25,7 @@ from trackcore_server.debugger.recent import RecordingSink
 from trackcore_server.debugger.recent_rows import LISTED, RecentRows, TailRow, tail_row
 from trackcore_server.debugger.rows import ROWS
 from trackcore_server.inspection.explainer import Explainer
-from trackcore_server.inspection.json_lines import (
-    duplicate_record,
-    payload_text,
-    quarantined_record,
-    rejected_record,
-)
+from trackcore_server.inspection.json_lines import explained_record, payload_text
 from trackcore_server.inspection.reprocess import Reprocessor
 
 WINDOW = 4_000
@@ -138,11 +133,9 @@ class LogReader:
     def find(self, message_id: str) -> Sequence[JSONObject]:
         """See `trackcore_debugger.Reader.find`."""
         seqs = [stored.seq for stored in self._log.with_message_id(message_id)]
-        is_number = message_id.isascii() and message_id.isdecimal() and len(message_id) <= _SEQ_DIGITS
-        if is_number:
+        if message_id.isascii() and message_id.isdecimal() and len(message_id) <= _SEQ_DIGITS:
             seqs.append(int(message_id))
-        unique = dict.fromkeys(seqs)
-        found = (self._log.listed("messages", after=seq - 1, to=seq).rows for seq in unique)
+        found = (self._log.listed("messages", after=seq - 1, to=seq).rows for seq in dict.fromkeys(seqs))
         return [ROWS["messages"](row) for rows in found for row in rows]
 
     def detail(self, part: Part, seq: int) -> JSONObject | None:
@@ -150,16 +143,10 @@ class LogReader:
         record = self._log.one(part, seq)
         if record is None:
             return None
-        if part == "messages":
-            return {"part": part, "seq": seq, **self._explainer.message(record).as_json(), **self._texts(part, record)}
-        if part == "duplicates":
-            original = self._log.seq_of(record.source, record.message["messageId"])
-            return {**duplicate_record(record, self._explainer, original), **self._texts(part, record)}
-        if part == "rejected":
-            shown = rejected_record(record) | self._explainer.rejected(record).as_json()
-        else:
-            shown = quarantined_record(record) | self._explainer.quarantined(record).as_json()
-        return shown | {"repairedAs": self._repairer.find_reprocessed(record, self._log), "part": part}
+        shown = explained_record(part, record, self._explainer, self._log)
+        if part in ("messages", "duplicates"):
+            return shown | self._texts(part, record)
+        return shown | {"repairedAs": self._repairer.find_reprocessed(record, self._log)}
 
     def charts(self, seconds: int) -> JSONObject:
         """See `trackcore_debugger.Reader.charts`."""
@@ -182,28 +169,20 @@ class LogReader:
 
         Within one log the last numbers never fall, and each stretch begins behind what was there before.
         """
-        if _lie_beyond(cursors, head.ends):
-            return True
-        return bool(log) and not self._log.has_grown_from(log, cursors)
+        return _lie_beyond(cursors, head.ends) or (bool(log) and not self._log.has_grown_from(log, cursors))
 
     def _newer_that_match(self, cursors: Cursors, query: Query, parts: Sequence[Part], log: str) -> Listing:
         budget = self._budget()
         head = self._log.head()
-        ends = head.ends
         if self._is_another_log(cursors, log, head):
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
         for part in parts:
-            found, reached = self._search(part, cursors[part], ends[part], query, budget)
+            found, reached = self._search(part, cursors[part], head.ends[part], query, budget)
             rows.extend(reversed(found))
             skipped += max(reached - 1 - cursors[part], 0)
-        return Listing(
-            rows=_newest_first(rows),
-            cursors=ends,
-            skipped=skipped,
-            log=head.stretch,
-        )
+        return Listing(rows=_newest_first(rows), cursors=head.ends, skipped=skipped, log=head.stretch)
 
     def _look(self, part: Part, cursor: int, query: Query, budget: Deadline) -> _Look:
         rows, reached = self._search(part, 0, cursor - 1, query, budget)
@@ -223,12 +202,8 @@ class LogReader:
         reached = to + 1
         while reached - 1 > lowest and len(found) < LISTED:
             quick = Deadline(_QUICK_SECONDS)
-            window = self._log.listed(
-                part,
-                attrs.evolve(query, limit=LISTED - len(found)),
-                after=max(reached - 1 - step, lowest),
-                to=reached - 1,
-            )
+            missing = attrs.evolve(query, limit=LISTED - len(found))
+            window = self._log.listed(part, missing, after=max(reached - 1 - step, lowest), to=reached - 1)
             found.extend(tail_row(part, record) for record in window.rows)
             reached = window.reached
             step = least if quick.is_spent() else min(2 * step, 8 * least)
@@ -236,9 +211,9 @@ class LogReader:
                 break
         return found, reached
 
-    def _texts(self, part: str, record: Any) -> JSONObject:
+    def _texts(self, part: Literal["messages", "duplicates"], record: Any) -> JSONObject:
         """Return the text of a message as it is stored, and as it came if this process remembers that."""
-        payload = self._log.payload(cast("Any", part), record.seq) or b""
+        payload = self._log.payload(part, record.seq) or b""
         texts = {"payload": payload.decode("utf-8", "replace"), "storedBytes": len(payload)}
         received = self._watched.received(record.message["messageId"], payload)
         if received is None:

@@ -60,12 +60,8 @@ class RecordingSink:
         """Return a message as received, found by its stored form; None if it is not in memory."""
         with self._lock:
             requests = list(self._requests)
-        found = (
-            kept.received
-            for _, messages in reversed(requests)
-            for kept in messages
-            if kept.message_id == message_id and kept.payload == payload
-        )
+        kept = (message for _, messages in reversed(requests) for message in messages)
+        found = (one.received for one in kept if one.message_id == message_id and one.payload == payload)
         return next(found, None) or None
 
     def renew_after_fork(self) -> None:

@@ -54,7 +54,7 @@ class RecentRows:
     """Caches the newest `LISTED` rows of each part as text, so that all pages of a process cost as much as one."""
 
     _log: SqliteBrowser
-    _newest: Newest = attrs.field(init=False, factory=lambda: _NOTHING)
+    _newest: Newest = attrs.field(init=False, default=_NOTHING)
     _version: tuple[int, int] | None = attrs.field(init=False, default=None)
     _fresh_seconds: float = attrs.field(init=False, default=_FRESH_SECONDS)
     _read_at: float = attrs.field(init=False, default=-_FRESH_SECONDS)

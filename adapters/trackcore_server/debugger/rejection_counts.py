@@ -25,10 +25,7 @@ class RecentRejections:
     def since(self, time: datetime, end: int, deadline: Deadline) -> tuple[list[tuple[datetime, str]], bool]:
         """Return time and code of the rejections since a time, newest first, and whether the list is complete.
 
-        Args:
-            time: the earliest time of reception.
-            end: the last sequence number of the rejected part.
-            deadline: when to stop looking further back.
+        `end` is the last sequence number of the rejected part.
         """
         newest = self._found[0][0] if self._found else 0
         if end > newest:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 from msgspec import structs
 from trackcore_sqlite import Listed
 
-from trackcore import (
-    InvalidRequest,
-    JSONObject,
-    StoredQuarantined,
-    StoredRejected,
-    format_timestamp,
-    mask_write_key,
-)
+from trackcore import InvalidRequest, JSONObject, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
 from trackcore.text import clean_text, parse
 
 _CHARS = 120
@@ -42,45 +36,35 @@ _fields_decoder = msgspec.json.Decoder(_Fields)
 _codes = msgspec.json.Decoder(list[_Coded]).decode
 
 
-def message_row(listed: Listed) -> JSONObject:
-    """Make the row of a stored message."""
-    return _listed_row("messages", "accepted", listed)
-
-
-def duplicate_row(listed: Listed) -> JSONObject:
-    """Make the row of a duplicate."""
-    return _listed_row("duplicates", "duplicate", listed)
-
-
 def _listed_row(part: str, outcome: str, listed: Listed) -> JSONObject:
     codes = [warning.code for warning in _codes(listed.warnings)] if listed.warnings else []
-    row = _row((part, listed.seq), outcome, listed.source, _fields(listed.payload.encode()), codes)
-    return row | {"at": format_timestamp(listed.received_at)}
+    return _row(part, listed, outcome, source=listed.source, payload=listed.payload.encode(), codes=codes)
 
 
-def rejected_row(stored: StoredRejected) -> JSONObject:
-    """Make the row of a rejected message or request."""
-    row = _row(("rejected", stored.seq), "rejected", stored.source, _fields(stored.payload), [stored.code])
-    return row | {"at": format_timestamp(stored.received_at), "path": stored.path}
+def _rejected_row(stored: StoredRejected) -> JSONObject:
+    row = _row("rejected", stored, "rejected", source=stored.source, payload=stored.payload, codes=[stored.code])
+    return row | {"path": stored.path}
 
 
-def quarantined_row(stored: StoredQuarantined) -> JSONObject:
+def _quarantined_row(stored: StoredQuarantined) -> JSONObject:
     """Make the row of a quarantined request; it has the masked write key instead of a source."""
     key = "no write key" if stored.write_key is None else mask_write_key(stored.write_key)
-    row = _row(("quarantine", stored.seq), "quarantined", key, _fields(stored.payload), ["unknown_source"])
-    return row | {"at": format_timestamp(stored.received_at), "type": stored.endpoint}
+    row = _row("quarantine", stored, "quarantined", source=key, payload=stored.payload, codes=["unknown_source"])
+    return row | {"type": stored.endpoint}
 
 
-def _row(place: tuple[str, int], outcome: str, source: str, message: JSONObject, codes: list[str]) -> JSONObject:
+def _row(part: str, record: Any, outcome: str, *, source: str, payload: bytes, codes: list[str]) -> JSONObject:
+    message = _fields(payload)
     return {
-        "part": place[0],
-        "seq": place[1],
+        "part": part,
+        "seq": record.seq,
         "outcome": outcome,
         "source": source,
         "type": _text(message.get("type")),
         "name": _first(message, "event", "name", "group_id", "previous_id"),
         "user": _first(message, "user_id", "anonymous_id"),
         "codes": codes,
+        "at": format_timestamp(record.received_at),
     }
 
 
@@ -101,9 +85,9 @@ def _text(value: Any) -> str | None:
 
 
 ROWS: Mapping[str, Callable[[Any], JSONObject]] = {
-    "messages": message_row,
-    "duplicates": duplicate_row,
-    "rejected": rejected_row,
-    "quarantine": quarantined_row,
+    "messages": partial(_listed_row, "messages", "accepted"),
+    "duplicates": partial(_listed_row, "duplicates", "duplicate"),
+    "rejected": _rejected_row,
+    "quarantine": _quarantined_row,
 }
 """The function that makes the row of a record, for each part of the log."""

@@ -13,7 +13,6 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from trackcore_delivery import (
@@ -23,7 +22,6 @@ from trackcore_delivery import (
     DeliveryQueue,
     SamePlace,
     SenderContext,
-    State,
     UnusableSecret,
     check_places,
 )
@@ -52,31 +50,29 @@ def check_destinations(
     for index, destination in enumerate(configuration.destinations):
         if destination not in configuration.delivered:
             continue
+        path = f"destinations[{index}]"
         for name, secret in destination.secrets():
             try:
                 secret.reveal(environ)
             except UnusableSecret as error:
-                path = f"destinations[{index}].{name}"
-                raise ConfigurationError(file=file, path=path, detail=str(error)) from None
+                raise ConfigurationError(file=file, path=f"{path}.{name}", detail=str(error)) from None
         try:
             destination.make_sender(context).close()
         except UnusableSecret as error:
-            path = f"destinations[{index}].{error.setting}".rstrip(".")
-            raise ConfigurationError(file=file, path=path, detail=str(error)) from None
+            raise ConfigurationError(file=file, path=f"{path}.{error.setting}".rstrip("."), detail=str(error)) from None
         except (OSError, ValueError) as error:
-            detail = str(error) if type(error) is ValueError else _detail_of(error)
-            raise ConfigurationError(file=file, path=f"destinations[{index}]", detail=detail) from None
+            raise ConfigurationError(file=file, path=path, detail=_detail_of(error)) from None
     try:
         check_places(configuration.delivered, context)
     except SamePlace as error:
-        names = [destination.name for destination in configuration.destinations]
-        raise ConfigurationError(
-            file=file, path=f"destinations[{names.index(error.name)}]", detail=str(error)
-        ) from None
+        path = f"destinations[{[destination.name for destination in configuration.destinations].index(error.name)}]"
+        raise ConfigurationError(file=file, path=path, detail=str(error)) from None
 
 
 def _detail_of(error: OSError | ValueError) -> str:
     """Return the failure without the words of a library, which may quote a setting."""
+    if type(error) is ValueError:
+        return str(error)
     return getattr(error, "strerror", None) or f"cannot be used ({type(error).__name__})"
 
 
@@ -87,7 +83,6 @@ class DeliveryRun:
         self._configuration = configuration
         self._name = name
         self._stopping = StopFlag()
-        self._queues: list[DeliveryQueue] = []
 
     def stop(self) -> None:
         """Make `run` return; may be called from a signal handler or another thread."""
@@ -99,8 +94,16 @@ class DeliveryRun:
         if not self._acquire(lock):
             return
         state = make_state(self._configuration)
+        backend = backend_of(self._configuration)
+        opened: list[DeliveryQueue] = []
+
+        def make_queues(destination: DeliveredDestination) -> Sequence[DeliveryQueue]:
+            queues = backend.queues(destination, state)
+            opened.extend(queues)
+            return queues
+
         delivery = Delivery(
-            make_queues=partial(self._make_queues, state=state),
+            make_queues=make_queues,
             state=state,
             destinations=self._configuration.delivered,
             context=_context(self._configuration, os.environ),
@@ -108,17 +111,12 @@ class DeliveryRun:
         delivery.start()
         self._stopping.wait()
         if delivery.stop(GRACEFUL_SECONDS):
-            for queue in self._queues:
+            for queue in opened:
                 queue.close()
             state.close()
         else:
             _log.warning("stopped during a batch; it will be sent again")
         lock.release()
-
-    def _make_queues(self, destination: DeliveredDestination, *, state: State) -> Sequence[DeliveryQueue]:
-        queues = backend_of(self._configuration).queues(destination, state)
-        self._queues.extend(queues)
-        return queues
 
     def _acquire(self, lock: DeliveryLock) -> bool:
         is_waiting = False

@@ -80,8 +80,7 @@ def read_request(document: Document, call: Call | None, limits: Limits, single: 
         limits: those in force; an array is not a request, so it may be of any size.
         single: those for reading a single message, if others than `limits`.
 
-    Raises:
-        InvalidRequest: it is none of these.
+    Raises `InvalidRequest` if it is none of these.
     """
     text = document.text.removeprefix(BYTE_ORDER_MARK)
     if document.is_only and text.startswith(b"["):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from functools import partial
 from typing import cast
 
 import attrs
@@ -46,10 +45,15 @@ def examine_history(
     limits: Limits,
 ) -> IntakeResult:
     """Make an envelope of each message of a file.  `message_id` is for one without an id, None if each has one."""
+
+    def new_message_id() -> str:
+        assert message_id is not None, "every message has an id here"
+        return message_id
+
     pipeline = Pipeline(
         source=source,
         resolver=resolver,
-        new_message_id=_no_id if message_id is None else partial(str, message_id),
+        new_message_id=new_message_id,
         limits=attrs.evolve(limits, batch_messages=sys.maxsize),
     )
     return pipeline.run(request, Reception(received_at=received_at, found_by=KeyLocation.FILE, is_history=True))
@@ -58,10 +62,7 @@ def examine_history(
 def extra_fields(batch_fields: bytes | None, *, call: Call | None, message_id: str | None) -> bytes:
     """Return the fields of a message that are not in its text, as a JSON object.
 
-    Args:
-        batch_fields: see `Request.batch_fields`.
-        call: the call of single messages, by `--type`.
-        message_id: the id that was made for it, if it has none itself.
+    These are the fields of its batch, the call given by `--type`, and the id that was made for it if it has none.
     """
     if batch_fields == NOT_KEPT:
         return NOT_KEPT
@@ -103,7 +104,3 @@ def request_of(record: RejectedRecord, limits: Limits) -> tuple[Request, str | N
 
 def _text(fields: dict[str, msgspec.Raw], name: str) -> str | None:
     return msgspec.json.decode(fields[name], type=str) if name in fields else None
-
-
-def _no_id() -> str:
-    raise AssertionError("every message has an id here")

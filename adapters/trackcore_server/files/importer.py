@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 @attrs.define
 class ImportCounts:
-    """The outcomes of the messages of an import; `rejected` is by reason code."""
+    """The outcomes of the messages of an import; `rejected` and `warnings` are by code."""
 
     stored: int = 0
     duplicates: int = 0
@@ -56,7 +56,7 @@ class ImportCounts:
 
     @property
     def messages(self) -> int:
-        """The number of messages."""
+        """How many messages there were."""
         return self.stored + self.duplicates + self.rejected.total()
 
 
@@ -101,8 +101,7 @@ class Importer:
     def store(self, documents: Sequence[Document], occurrences: Occurrences) -> None:
         """Store the messages in the documents of a file, in transactions of bounded size.
 
-        Raises:
-            SinkUnavailable: not all of them were stored; at the next attempt the stored ones are duplicates.
+        Raises `SinkUnavailable` if not all of them were stored; at the next attempt the stored ones are duplicates.
         """
         received_at = truncate_to_milliseconds(datetime.now(UTC))
         envelopes: list[Envelope] = []
@@ -125,7 +124,8 @@ class Importer:
             )
             envelopes.extend(intake.envelopes)
             for rejection in intake.rejections:
-                reject(rejection.error, rejection.payload, part.extra_fields())
+                extra = extra_fields(part.batch_fields, call=part.request.call, message_id=part.message_id)
+                reject(rejection.error, rejection.payload, extra)
             if len(envelopes) + len(rejected) >= _TRANSACTION_MESSAGES:
                 self._commit(envelopes, rejected)
         self._commit(envelopes, rejected)
@@ -178,10 +178,6 @@ class _Part:
     request: Request
     batch_fields: bytes | None
     message_id: str | None
-
-    def extra_fields(self) -> bytes:
-        """Return the fields of a rejected message that are not in its text."""
-        return extra_fields(self.batch_fields, call=self.request.call, message_id=self.message_id)
 
 
 def _divided(request: Request, occurrences: Occurrences, limits: Limits) -> Iterator[_Part]:

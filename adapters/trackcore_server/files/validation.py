@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import attrs
 
@@ -26,9 +26,6 @@ from trackcore import (
 from trackcore.support import find_source, truncate_to_milliseconds
 from trackcore_server.files.documents import Document, Reading, read_request
 
-Severity: TypeAlias = Literal["rejected", "warning"]
-
-_NO_SOURCES = SourceRegistry(())
 _SOURCE = Source(name="validate")
 
 
@@ -39,18 +36,18 @@ class Finding:
     `index` is the position of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
     """
 
-    severity: Severity
+    index: int | None
+    path: str
     code: str
     message: str
-    path: str
-    index: int | None = None
     limit: int | None = None
     actual: int | None = None
+    severity: Literal["rejected", "warning"]
 
 
 @attrs.frozen(kw_only=True)
 class ValidationResult:
-    """The findings in a document: how many messages it contains, how many are rejected, and why."""
+    """How many messages a document contains, how many are rejected, and why."""
 
     messages: int
     rejected: int
@@ -82,7 +79,7 @@ def validate_document(document: Document, call: Call | None = None) -> Validatio
 
 def _run(reading: Reading) -> IntakeResult:
     pipeline = Pipeline(source=_SOURCE, resolver=Resolver(()), new_message_id=lambda: "new", limits=reading.limits)
-    _, write_key, _ = find_source(reading.request, Origin(), _NO_SOURCES, reading.limits)
+    _, write_key, _ = find_source(reading.request, Origin(), SourceRegistry(()), reading.limits)
     received_at = truncate_to_milliseconds(datetime.now(UTC))
     return pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))
 

@@ -66,28 +66,24 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
 
     def load_config(self) -> None:
         """Set the settings of gunicorn."""
-        settings = {
-            **_gunicorn_settings(self._configuration.server),
-            "when_ready": self._show_ready,
-            "post_fork": _release_delivery,
-        }
-        for name, value in settings.items():
+        for name, value in _gunicorn_settings(self._configuration.server).items():
             self.cfg.set(name, value)
+        self.cfg.set("when_ready", self._show_ready)
+        self.cfg.set("post_fork", lambda arbiter, _: arbiter.release_delivery())
 
     def load(self) -> ServerApp:
         """Build the app of one worker."""
         return create_app(self._configuration, self._one_time_token)
 
     def run(self) -> None:
-        """Serve until a signal stops the server."""
-        _share_arenas()
+        """Serve until a signal stops the server.  The threads of each worker share heaps, if the C library can."""
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
         DeliveringArbiter(self).run()
 
     def make_delivery_process(self) -> DeliveryProcess | None:
         """Make the process that delivers, not yet started; None if there is nothing to deliver."""
-        if not self._deliver or not self._configuration.delivered:
-            return None
-        return DeliveryProcess(self._configuration)
+        return DeliveryProcess(self._configuration) if self._deliver and self._configuration.delivered else None
 
     def reload(self) -> None:
         """Reload the configuration; an invalid one changes nothing."""
@@ -110,31 +106,20 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         click.echo(f"Listening on {url}", err=True)
         if not _is_loopback(host):
             click.echo("Listening on a public address over plain HTTP; put a TLS proxy in front.", err=True)
-        self._show_debugger(f"{url}{DEBUGGER_PATH}/")
-        key = "YOUR_WRITE_KEY" if self._example_key is None else self._example_key
-        click.echo(f"Try:\n  {_curl(url, key)}", err=True)
-
-    def _show_debugger(self, url: str) -> None:
         if self._configuration.debugger.token is not None:
-            click.echo(f"Debugger: {url} (sign in with the configured token)", err=True)
+            click.echo(f"Debugger: {url}{DEBUGGER_PATH}/ (sign in with the configured token)", err=True)
         elif self._one_time_token is not None:
-            click.echo(f"Debugger: {url}#{self._one_time_token.text} (opens once)", err=True)
-
-
-def _release_delivery(arbiter: DeliveringArbiter, _: object) -> None:
-    arbiter.release_delivery()
+            click.echo(f"Debugger: {url}{DEBUGGER_PATH}/#{self._one_time_token.text} (opens once)", err=True)
+        user = shlex.quote(f"{self._example_key or 'YOUR_WRITE_KEY'}:")
+        message = '{"userId": "user-1", "event": "Signed Up", "properties": {"plan": "Pro"}}'
+        curl = f"curl -u {user} -H 'Content-Type: application/json' -d '{message}' {url}/v1/track"
+        click.echo(f"Try:\n  {curl}", err=True)
 
 
 def _is_private(deployment: Deployment) -> bool:
     """Return whether nothing is configured and only this machine reaches the server: then a link may sign in."""
     host, _ = parse_bind(deployment.configuration.server.bind)
     return deployment.is_own and deployment.configuration.debugger.token is None and _is_loopback(host)
-
-
-def _share_arenas() -> None:
-    """Let the threads of each worker share heaps, if the C library can."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
 
 
 def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
@@ -178,8 +163,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _curl(url: str, key: str) -> str:
-    message = '{"userId": "user-1", "event": "Signed Up", "properties": {"plan": "Pro"}}'
-    return f"curl -u {shlex.quote(key + ':')} -H 'Content-Type: application/json' -d '{message}' {url}/v1/track"

@@ -20,13 +20,12 @@ def find_exposed(configuration: Configuration, file: Path | None) -> Iterator[st
     Each ends with the command that removes the permission.  Files below a folder that others cannot enter are left out,
     as are shared folders such as /tmp.
     """
-    files = [] if file is None else [file]
     for path in configuration.log.paths:
         if _is_open(path.parent, _LIST) and _is_ours(path.parent):
             yield f"others can read the data folder {path.parent}; run: chmod 700 {shlex.quote(str(path.parent))}"
-        files += [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
-    files += [configuration.delivery_path.with_name(configuration.delivery_path.name + suffix) for suffix in _SUFFIXES]
-    for one in files:
+    databases = (*configuration.log.paths, configuration.delivery_path)
+    files = (path.with_name(path.name + suffix) for path in databases for suffix in _SUFFIXES)
+    for one in files if file is None else (file, *files):
         if _is_open(one, _READ):
             yield f"others can read {one}; run: chmod 600 {shlex.quote(str(one))}"
 

@@ -72,23 +72,20 @@ class DeliveryProcess:
                 return False
             self._process.kill()
             self._process.wait()
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._close_input(self._process)
         return True
-
-    def wait(self) -> None:
-        """Wait until the process has ended."""
-        while not self.has_ended():
-            time.sleep(_POLL_SECONDS)
 
     def release(self) -> None:
         """Release the process in a forked worker: it must end with the server, not with the worker."""
         if self._process is not None:
-            assert self._process.stdin is not None
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+            self._close_input(self._process)
             self._process.returncode = 0  # a worker cannot wait for it, and must not warn about that
+
+    @staticmethod
+    def _close_input(process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
     def _start(self, now: float) -> None:
         self._started_at = now
@@ -166,8 +163,8 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         for process in processes:
             process.ask_to_stop()
         super().stop(graceful)
-        for process in processes:
-            process.wait()
+        while not all(process.has_ended() for process in processes):
+            time.sleep(_POLL_SECONDS)
         ignore_stops()
 
     def _delivering(self) -> list[DeliveryProcess]:

@@ -115,13 +115,9 @@ class Explainer:
     def unsent(
         self, document: Document, *, call: Call | None, source: str | None, find_duplicate: FindDuplicate
     ) -> Iterator[Unsent]:
-        """Explain the messages of a document as if it were sent now.
+        """Explain the messages of a document as if it were sent now; see `read_request`.
 
-        Args:
-            document: a message, a batch, or an array of messages.
-            call: the call of single messages; without it each must contain its `type`.
-            source: the name of their source; without it the write key decides, else the first source is used.
-            find_duplicate: looks a message up in the log.
+        `source` is the name of their source; without it the write key decides, else the first source is used.
         """
         limits = self.configuration.limits
         try:

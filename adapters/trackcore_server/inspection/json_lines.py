@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
-from trackcore import JSONObject, StoredMessage, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
+from trackcore_sqlite import SqliteBrowser
+
+from trackcore import (
+    JSONObject,
+    Part,
+    StoredMessage,
+    StoredQuarantined,
+    StoredRejected,
+    format_timestamp,
+    mask_write_key,
+)
 from trackcore.support import mask_write_keys
 from trackcore_server.inspection.explainer import Explainer
 
@@ -37,12 +48,6 @@ def rejected_record(stored: StoredRejected) -> JSONObject:
 _NOTHING = (None, b"", b"{}")
 
 
-def duplicate_record(stored: StoredMessage, explainer: Explainer, original: int | None) -> JSONObject:
-    """Explain a duplicate, with the number of the message that it repeats; None if that is gone."""
-    explanation = explainer.message(stored).as_json()
-    return {"part": "duplicates", "seq": stored.seq, **explanation, "outcome": "duplicate", "duplicateOf": original}
-
-
 def quarantined_record(stored: StoredQuarantined) -> JSONObject:
     """Return a line of `trackcore rejected --quarantine`; write keys are masked."""
     return {
@@ -53,6 +58,19 @@ def quarantined_record(stored: StoredQuarantined) -> JSONObject:
         "clientIp": stored.client_ip,
         **payload_text(mask_write_keys(stored.payload)),
     }
+
+
+def explained_record(part: Part, stored: Any, explainer: Explainer, log: SqliteBrowser) -> JSONObject:
+    """Return a record with its explanation.  A duplicate has the number of the message that it repeats, if any."""
+    if part == "rejected":
+        return rejected_record(stored) | explainer.rejected(stored).as_json() | {"part": part}
+    if part == "quarantine":
+        return quarantined_record(stored) | explainer.quarantined(stored).as_json() | {"part": part}
+    explanation = {"part": part, "seq": stored.seq, **explainer.message(stored).as_json()}
+    if part == "messages":
+        return explanation
+    original = log.seq_of(stored.source, stored.message["messageId"])
+    return explanation | {"outcome": "duplicate", "duplicateOf": original}
 
 
 def payload_text(payload: bytes) -> JSONObject:

@@ -74,10 +74,8 @@ class Reprocessor:
         """Reprocess a record and return the result.  Raises `SinkUnavailable`."""
         try:
             receipt = self._collector.store_reprocessed(self._examine(record))
-        except InvalidRequest as error:
+        except (InvalidRequest, _CannotBeReceived) as error:
             return _refused(record, error.reason, error.detail)
-        except _CannotBeReceived as error:
-            return _refused(record, error.code, error.detail)
         return _reprocessed(record, receipt)
 
     def find_reprocessed(self, record: Record, log: SqliteBrowser) -> list[int] | None:
@@ -93,10 +91,7 @@ class Reprocessor:
         return found if len(found) == len(seqs) else None
 
     def _examine(self, record: Record) -> IntakeResult:
-        """Return the result of a record under the current configuration.
-
-        Raises `InvalidRequest` and `_CannotBeReceived`.
-        """
+        """Examine a record by the current configuration.  Raises `InvalidRequest` and `_CannotBeReceived`."""
         if isinstance(record, StoredQuarantined):
             return self._collector.preview(
                 record.payload,
@@ -148,7 +143,7 @@ _MAX_LOOKED_UP = 100
 
 @attrs.define
 class _CannotBeReceived(Exception):
-    code: str
+    reason: str
     detail: str
 
 
@@ -163,7 +158,7 @@ def _key(record: StoredRejected, source: Source) -> WriteKey:
 
 
 def _endpoint(record: StoredRejected) -> Endpoint:
-    """Return the kind of a rejected record: a batch, or the call of its message."""
+    """Return the endpoint of a rejected record: a batch, or the call of its message."""
     if record.batch is not None:
         return "batch"
     if record.endpoint is not None and record.endpoint != "import":

@@ -49,7 +49,7 @@ class ClosableSink(Sink, Protocol):
 
 
 class Backend(Protocol):
-    """A kind of log, as it is configured.
+    """A kind of log, as it is configured.  Whatever a kind does not define, it cannot do or need not do.
 
     `idle` is the state of a destination to which no process delivers with this data folder.
     """
@@ -57,24 +57,19 @@ class Backend(Protocol):
     idle: ClassVar[str]
 
     def make_sink(self) -> ClosableSink:
-        """Build the sink that writes the log; nothing is opened yet.
-
-        Raises:
-            ConfigurationError: the settings of its client cannot be used.
-        """
+        """Build the sink that writes the log; nothing is opened yet.  Raises `ConfigurationError`."""
 
     def open_log(self) -> Log:
-        """Open the log for reading.
-
-        Raises:
-            ConfigurationError: the settings of its client cannot be used.
-        """
+        """Open the log for reading.  Raises `ConfigurationError` if the settings of its client cannot be used."""
 
     def browser(self, *, keep_open: bool = False) -> Browser:
         """Return the bounded queries of the log.  Raises `Unsupported`."""
+        del keep_open
+        raise Unsupported
 
     def feed(self) -> LogFeed:
         """Return the log as a feed for delivery, from which the past can be replayed.  Raises `Unsupported`."""
+        raise Unsupported
 
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
         """Build the queues of a destination."""
@@ -84,18 +79,20 @@ class Backend(Protocol):
 
     def place(self, seq: int) -> int | str:
         """Return the number of a message as people read it."""
+        return seq
 
     def require_log(self) -> None:
         """Raise `LogUnavailable` if the log does not exist yet."""
-
-    def require_reprocessing(self) -> None:
-        """Raise `Unsupported` if rejected records of the log cannot be received again."""
+        return
 
     def prepare(self) -> None:
         """Examine the log before it is first written, and report on standard error what was found or repaired."""
+        return
 
     def examine_positions(self) -> None:
         """Report on standard error if the positions of delivery were reached in another log, and correct them."""
+        return
 
     def start_retention(self) -> Callable[[], None]:
         """Start to delete what is older than configured, in the background; return the function that stops it."""
+        return lambda: None

@@ -14,12 +14,7 @@ def make_state(configuration: Configuration) -> State:
 
 
 def open_state(configuration: Configuration, backend: Backend) -> State:
-    """Open the configured state of delivery, creating it only beside a log that exists.
-
-    Raises:
-        LogUnavailable: the embedded log does not exist yet.
-        UnusableState: it cannot be used.
-    """
+    """Open the state of delivery, creating it only beside a log.  Raises `LogUnavailable` and `UnusableState`."""
     backend.require_log()
     return make_state(configuration)
 
@@ -27,3 +22,8 @@ def open_state(configuration: Configuration, backend: Backend) -> State:
 def delivery_lock(configuration: Configuration) -> DeliveryLock:
     """Return the lock that a process holds to deliver with the configured state, not yet acquired."""
     return DeliveryLock(configuration.delivery_path.with_suffix(".lock"))
+
+
+def is_delivering(configuration: Configuration) -> bool:
+    """Return whether a process delivers now."""
+    return delivery_lock(configuration).holder() is not None

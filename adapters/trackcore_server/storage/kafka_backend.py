@@ -1,26 +1,29 @@
-"""A log in Kafka as a backend.
-
-The client of Kafka is imported where a configuration asks for it, so that nobody else has to install it.
-"""
+"""A log in Kafka as a backend.  The group knows positions, the brokers delete, and the sink checks its topics."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import ClassVar
 
 import attrs
 from trackcore_delivery import NEWEST, DeliveredDestination, DeliveryQueue, RetryQueue, State, UnusableSecret
+from trackcore_kafka import (
+    ClientSettingRefused,
+    KafkaCluster,
+    KafkaGroupReader,
+    KafkaLog,
+    KafkaSink,
+    KafkaTopics,
+    place_of,
+)
 
 from trackcore import Mark
 from trackcore_server.config.configuration import Configuration, ConfigurationError
-from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, as_secret, is_named
-from trackcore_server.storage.backend import Backlog, Unsupported
-
-if TYPE_CHECKING:
-    from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics
+from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, named_secrets
+from trackcore_server.storage.backend import Backend, Backlog
+from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
 _RECORD_BYTES = 1 << 20
 _OVERHEAD_BYTES = 1 << 16
@@ -28,8 +31,8 @@ _OVERHEAD_BYTES = 1 << 16
 
 
 @attrs.frozen
-class KafkaBackend:
-    """The `Backend` of a log in a cluster."""
+class KafkaBackend(Backend):
+    """A log in a cluster."""
 
     idle: ClassVar[str] = "not here"  # other processes may deliver
     _configuration: Configuration
@@ -37,34 +40,16 @@ class KafkaBackend:
 
     def make_sink(self) -> KafkaSink:
         """See `Backend.make_sink`."""
-        with _client_installed():
-            from trackcore_kafka import KafkaSink  # noqa: PLC0415 - see the module
-
-            return KafkaSink(self._cluster(), self._topics(), timeout=self._settings.timeout.total_seconds())
+        return KafkaSink(self._cluster(), self._topics(), timeout=self._settings.timeout.total_seconds())
 
     def open_log(self) -> KafkaLog:
         """See `Backend.open_log`."""
-        with _client_installed():
-            from trackcore_kafka import KafkaLog  # noqa: PLC0415 - see the module
-
-            return KafkaLog(self._cluster(), self._topics(), duplicate_window=self._settings.duplicate_window)
-
-    def browser(self, *, keep_open: bool = False) -> NoReturn:
-        """See `Backend.browser`."""
-        del keep_open
-        raise Unsupported
-
-    def feed(self) -> NoReturn:
-        """See `Backend.feed`."""
-        raise Unsupported
+        return KafkaLog(self._cluster(), self._topics(), duplicate_window=self._settings.duplicate_window)
 
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
         """See `Backend.queues`."""
-        with _client_installed():
-            from trackcore_server.storage.kafka_queue import ConsumerGroupQueue  # noqa: PLC0415 - see the module
-
-            incoming = ConsumerGroupQueue(destination, state, partial(self._join_group, destination))
-            return incoming, RetryQueue(destination, state)
+        incoming = ConsumerGroupQueue(destination, state, partial(self._join_group, destination))
+        return incoming, RetryQueue(destination, state)
 
     def backlog(self, destination: str, mark: Mark) -> Backlog:
         """See `Backend.backlog`.  The group knows the position, and messages for all destinations count."""
@@ -73,34 +58,12 @@ class KafkaBackend:
 
     def place(self, seq: int) -> str:
         """See `Backend.place`.  It is `partition-offset`."""
-        with _client_installed():
-            from trackcore_kafka import place_of  # noqa: PLC0415 - see the module
-
-            return place_of(seq)
-
-    def require_log(self) -> None:
-        """See `Backend.require_log`.  The cluster is not asked."""
-
-    def require_reprocessing(self) -> NoReturn:
-        """See `Backend.require_reprocessing`."""
-        raise Unsupported
-
-    def prepare(self) -> None:
-        """See `Backend.prepare`.  The sink checks its topics itself."""
-
-    def examine_positions(self) -> None:
-        """See `Backend.examine_positions`.  The members of a group do that when they get a partition."""
-
-    def start_retention(self) -> Callable[[], None]:
-        """See `Backend.start_retention`.  The brokers delete."""
-        return lambda: None
+        return place_of(seq)
 
     def _group_of(self, destination: str) -> str:
         return f"{self._settings.topic_prefix}.delivery.{destination}"
 
     def _join_group(self, destination: DeliveredDestination) -> KafkaGroupReader:
-        from trackcore_kafka import KafkaGroupReader  # noqa: PLC0415 - see the module
-
         return KafkaGroupReader(
             self._cluster(),
             self._topics(),
@@ -110,9 +73,12 @@ class KafkaBackend:
         )
 
     def _cluster(self) -> KafkaCluster:
-        from trackcore_kafka import ClientSettingRefused, KafkaCluster  # noqa: PLC0415 - see the module
-
-        client = {name: _revealed(name, value, os.environ) for name, value in self._settings.client.items()}
+        client: dict[str, ClientSetting] = {**self._settings.client}
+        for name, secret in named_secrets(self._settings.client):
+            try:
+                client[name] = secret.reveal(os.environ)
+            except UnusableSecret as error:
+                raise ConfigurationError(path=f"log.client.{name}", detail=str(error)) from None
         try:
             cluster = KafkaCluster(bootstrap_servers=self._settings.bootstrap_servers, client=client)
             cluster.check_settings()
@@ -121,8 +87,6 @@ class KafkaBackend:
         return cluster
 
     def _topics(self) -> KafkaTopics:
-        from trackcore_kafka import KafkaTopics  # noqa: PLC0415 - see the module
-
         log = self._settings
         return KafkaTopics(
             prefix=log.topic_prefix,
@@ -134,22 +98,3 @@ class KafkaBackend:
             retention=log.retention,
             record_bytes=max(_RECORD_BYTES, self._configuration.limits.request_bytes + _OVERHEAD_BYTES),
         )
-
-
-def _revealed(name: str, value: ClientSetting, environ: Mapping[str, str]) -> ClientSetting:
-    """Look up a value that only names an environment variable: `env:NAME`."""
-    if not is_named(value):
-        return value
-    try:
-        return as_secret(name, value).reveal(environ)
-    except UnusableSecret as error:
-        raise ConfigurationError(path=f"log.client.{name}", detail=str(error)) from None
-
-
-@contextmanager
-def _client_installed() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        detail = f"a log in Kafka needs {error.name}: pip install 'trackcore[kafka]'"
-        raise ConfigurationError(path="log.kind", detail=detail) from error

@@ -85,7 +85,8 @@ class ConsumerGroupQueue(DeliveryQueue):
         if self._monotonic() - self._committed_at >= _COMMIT_SECONDS:
             self._commit()
         taken, is_full = self._first(count, size)
-        waiting = [Waiting(fed_message(stored), _place(stored)) for stored in taken]
+        places = [Place(str(partition_of(stored.seq)), offset_of(stored.seq)) for stored in taken]
+        waiting = [Waiting(fed_message(stored), place) for stored, place in zip(taken, places, strict=True)]
         return waiting if waiting and (is_full or self._wait.is_over(waiting[0], now)) else ()
 
     def ends(self) -> Mapping[str, int]:
@@ -189,7 +190,3 @@ class ConsumerGroupQueue(DeliveryQueue):
             if index and total > size:
                 return self._waiting[:index], True
         return self._waiting[:count], len(self._waiting) >= count
-
-
-def _place(stored: StoredPayload) -> Place:
-    return Place(str(partition_of(stored.seq)), offset_of(stored.seq))

@@ -15,15 +15,11 @@ from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState
 from trackcore import LogChanged, Mark
 from trackcore.text import visible
 from trackcore_server.config.configuration import Configuration
-from trackcore_server.storage.delivery_state import delivery_lock
+from trackcore_server.storage.delivery_state import is_delivering
 
 
 def confirmed(feed: Feed, mark: Mark) -> tuple[int, LogChanged | None]:
-    """Return the position up to which a mark holds in a log, and the change of the log if that is not its own.
-
-    Raises:
-        FeedUnavailable: the log cannot be read now.
-    """
+    """Return how far a mark holds in a log, and the change of the log if there is one.  Raises `FeedUnavailable`."""
     try:
         feed.check(mark)
     except LogChanged as change:
@@ -35,11 +31,7 @@ def delivered_up_to(configuration: Configuration, feed: Feed) -> int | None:
     """Return the position up to which every destination has its messages; None if nothing is delivered.
 
     Messages behind it must stay in the log.  A position that was reached in another log protects nothing, so it counts
-    only as far as both logs agree.
-
-    Raises:
-        UnusableState: the state of delivery cannot be used.
-        FeedUnavailable: the log cannot be read now.
+    only as far as both logs agree.  Raises `UnusableState` and `FeedUnavailable`.
     """
     if not configuration.delivered:
         return None
@@ -57,7 +49,7 @@ def examine_positions(configuration: Configuration, feed: Feed) -> None:
     """
     if not configuration.delivery_path.exists():
         return
-    is_owned = delivery_lock(configuration).holder() is not None
+    is_owned = is_delivering(configuration)
     try:
         with closing(State(configuration.delivery_path, must_exist=True)) as state:
             for name in state.names():

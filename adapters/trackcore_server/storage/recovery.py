@@ -23,11 +23,7 @@ _MIGRATION_SECONDS = 10
 
 
 def examine_log(path: Path) -> None:
-    """Check the log, report on standard error, and move it aside if it is damaged.
-
-    Raises:
-        UnusableLog: the file is not a log, or from a newer trackcore.
-    """
+    """Check the log, report on standard error, and move it aside if it is damaged.  Raises `UnusableLog`."""
     if not path.exists():
         return
     try:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,20 +123,13 @@ def _first_up_to(browser: SqliteBrowser, newest: datetime, low: int, high: int) 
     It is found by bisection.  With several blocks it may be one behind the last: then the gap seems the longer.
     """
 
-    def is_later(seq: int) -> bool:
+    def is_in_order(seq: int) -> bool:
         at = browser.time_after("messages", seq - 1)
-        return at is not None and at > newest
+        return at is None or at <= newest
 
-    middle = low
-    while low < high:
-        if is_later(middle):
-            low = middle + 1
-        elif middle == low:
-            break
-        else:
-            high = middle
-        middle = (low + high) // 2
-    return low
+    if low >= high or is_in_order(low):
+        return low
+    return bisect_left(range(high), True, low + 1, key=is_in_order)  # noqa: FBT003 - the value to look for
 
 
 def _prune_once(path: Path, before: datetime, up_to: Callable[[], int | None], stopped: threading.Event) -> None:

@@ -11,15 +11,15 @@ from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink
 
 from trackcore import Mark
 from trackcore_server.config.configuration import Configuration, LogSettings
-from trackcore_server.storage.backend import Backlog
+from trackcore_server.storage.backend import Backend, Backlog
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log
 from trackcore_server.storage.retention import start_retention
 
 
 @attrs.frozen
-class SqliteBackend:
-    """The `Backend` of a log in a file."""
+class SqliteBackend(Backend):
+    """A log in a file."""
 
     idle: ClassVar[str] = "stopped"
     _configuration: Configuration
@@ -52,16 +52,9 @@ class SqliteBackend:
         waiting, oldest = self.open_log().backlog(destination, after=position)
         return Backlog(waiting=waiting, oldest=oldest, change=change)
 
-    def place(self, seq: int) -> int:
-        """See `Backend.place`."""
-        return seq
-
     def require_log(self) -> None:
         """See `Backend.require_log`."""
         self.open_log().totals()
-
-    def require_reprocessing(self) -> None:
-        """See `Backend.require_reprocessing`."""
 
     def prepare(self) -> None:
         """See `Backend.prepare`."""
