@@ -122,10 +122,7 @@ class Collector:
 
     def __attrs_post_init__(self) -> None:
         self._pipelines = Pipelines(
-            sources=self.sources,
-            destinations=self.destinations,
-            new_message_id=self.new_message_id,
-            limits=self.limits,
+            sources=self.sources, destinations=self.destinations, new_message_id=self.new_message_id, limits=self.limits
         )
 
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:

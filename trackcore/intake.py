@@ -40,10 +40,7 @@ class Pipelines:
         resolvers = resolvers_for(self.sources.sources, self.destinations)
         return {
             source.name: Pipeline(
-                source=source,
-                resolver=resolvers[source.name],
-                new_message_id=self.new_message_id,
-                limits=self.limits,
+                source=source, resolver=resolvers[source.name], new_message_id=self.new_message_id, limits=self.limits
             )
             for source in self.sources.sources
         }

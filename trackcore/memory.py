@@ -10,15 +10,7 @@ from typing import Generic, TypeVar
 import attrs
 import msgspec
 
-from trackcore.log import (
-    EVERYTHING,
-    Query,
-    StoredMessage,
-    StoredPayload,
-    StoredQuarantined,
-    StoredRejected,
-    Totals,
-)
+from trackcore.log import EVERYTHING, Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore.sinks import Envelope, Outcome, QuarantinedRequest, RejectedRecord
 
 T = TypeVar("T")

@@ -274,12 +274,7 @@ def _destination(decision: Decision, age: timedelta, *, chosen: bool) -> Destina
         return _changed(name, chosen=chosen)
     key, sentence = _why(decision, age)
     return DestinationExplanation(
-        destination=name,
-        chosen=chosen,
-        because=decision.because,
-        sentence=sentence,
-        key=key,
-        options=decision.options,
+        destination=name, chosen=chosen, because=decision.because, sentence=sentence, key=key, options=decision.options
     )
 
 

@@ -29,14 +29,7 @@ from trackcore.text.jsontext import (
 )
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
-from trackcore.wire.rules import (
-    hint,
-    is_near_miss,
-    message_too_large,
-    near_misses,
-    object_or_absent,
-    too_deep,
-)
+from trackcore.wire.rules import hint, is_near_miss, message_too_large, near_misses, object_or_absent, too_deep
 
 
 @attrs.frozen(kw_only=True)
@@ -101,10 +94,7 @@ def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
 def body_too_large(limit: int, actual: int | None) -> InvalidRequest:
     """Build the error for an oversized body; `actual` is None where reading stopped before its end."""
     return InvalidRequest(
-        reason=Reason.BODY_TOO_LARGE,
-        detail=f"the request is larger than {limit} bytes",
-        limit=limit,
-        actual=actual,
+        reason=Reason.BODY_TOO_LARGE, detail=f"the request is larger than {limit} bytes", limit=limit, actual=actual
     )
 
 
