@@ -96,20 +96,12 @@ class WarningCode(_Coded):
     REPAIRED = "repaired", "The message was rejected at first and accepted on retry, after the cause was fixed."
 
 
-def _cut(text: str, most: int) -> str:
+def _cut_message(text: str, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _cut_message(text: str) -> str:
-    return _cut(text, _MESSAGE_CHARS)
-
-
 def _cut_path(text: str) -> str:
-    return _cut(text, _PATH_CHARS)
-
-
-_MESSAGE_CHARS = 160
-_PATH_CHARS = 60
+    return _cut_message(text, 60)
 
 
 @attrs.frozen(kw_only=True)

@@ -42,10 +42,10 @@ class Field:
     sentence: str
     wrong_type: Reason | None
     missing: Reason | None
-    wire_name: str = attrs.field(init=False)
 
-    @wire_name.default
-    def _(self) -> str:
+    @property
+    def wire_name(self) -> str:
+        """Its name on the wire."""
         return wire_name(self.name)
 
 

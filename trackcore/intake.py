@@ -1,7 +1,4 @@
-"""Intake: from the bytes of a request to envelopes, through the pipeline of its source.
-
-A request is one source's, found by the first write key that belongs to a source: see `trackcore.origins`.
-"""
+"""Intake: from the bytes of a request to envelopes, through the pipeline of its source (see `trackcore.origins`)."""
 
 from __future__ import annotations
 
@@ -23,11 +20,7 @@ from trackcore.wire.request import hint_of_write_key, parse_request
 
 @attrs.frozen(kw_only=True)
 class Pipelines:
-    """A pipeline for each source.
-
-    Raises:
-        ValueError: a source names a destination that does not exist.
-    """
+    """A pipeline for each source.  Raises `ValueError` if a source names a destination that does not exist."""
 
     sources: SourceRegistry
     new_message_id: NewMessageId

@@ -23,14 +23,18 @@ class MessageTimes:
     def __init__(self, received_at: datetime, sent_at: str | None) -> None:
         self.received_at, self.sent_at = received_at, sent_at
         self._received_text = format_timestamp(received_at)
-        self._remember_correction(sent_at)
+        self._last_sent: str | None = ""  # of no message: an empty `sentAt` counts as absent
 
     def set(self, message: MessageStruct, _: JSONObject | None, warnings: list[MessageWarning]) -> datetime:
         """Set the four times of a message and return its corrected one."""
+        original = None
         original_text = message.timestamp or message.original_timestamp
-        original, warning = _parsed(WarningCode.TIMESTAMP_UNPARSABLE, "timestamp", original_text)
-        if warning is not None:
-            warnings.append(warning)
+        if original_text is not None:
+            original = parse_timestamp(original_text)
+            if original is None:
+                warnings.append(_unparsable(WarningCode.TIMESTAMP_UNPARSABLE, "timestamp", original_text))
+            elif original_text[-1] != "Z" and not has_offset(original_text):
+                warnings.append(_without_offset("timestamp", original_text))
         sent_text = message.sent_at
         if sent_text is None:
             sent_text = message.sent_at = self.sent_at
@@ -48,9 +52,14 @@ class MessageTimes:
 
     def _remember_correction(self, sent_text: str | None) -> None:
         """Find the clock correction for a `sentAt`, and the warning about it: most messages of a request share it."""
+        sent_at = parse_timestamp(sent_text)
         self._last_sent = sent_text
-        sent_at, self._sent_warning = _parsed(WarningCode.SENT_AT_UNPARSABLE, "sentAt", sent_text)
         self._last_correction = ClockCorrection.between(self.received_at, sent_at)
+        self._sent_warning: MessageWarning | None = None
+        if sent_text is not None and sent_at is None:
+            self._sent_warning = _unparsable(WarningCode.SENT_AT_UNPARSABLE, "sentAt", sent_text)
+        elif sent_text is not None and sent_text[-1] != "Z" and not has_offset(sent_text):
+            self._sent_warning = _without_offset("sentAt", sent_text)
 
 
 @attrs.frozen
@@ -112,14 +121,8 @@ _OUT_OF_RANGE = MessageWarning(
 )
 
 
-def _parsed(unparsable: WarningCode, path: str, text: str | None) -> tuple[datetime | None, MessageWarning | None]:
-    """Parse the time of a client, None if it is absent, and return it with the warning about it."""
-    if text is None:
-        return None, None
-    time = parse_timestamp(text)
-    if time is None:
-        return None, MessageWarning(code=unparsable, message=f"{text[:40]!r} is not a time", path=path)
-    return time, None if text[-1] == "Z" or has_offset(text) else _without_offset(path, text)
+def _unparsable(code: WarningCode, path: str, text: str) -> MessageWarning:
+    return MessageWarning(code=code, message=f"{text[:40]!r} is not a time", path=path)
 
 
 def _without_offset(path: str, text: str) -> MessageWarning:
