@@ -46,9 +46,7 @@ class Pipelines:
 def receive(
     body: bytes, *, pipelines: Pipelines, endpoint: Endpoint, origin: Origin, received_at: datetime
 ) -> IntakeResult:
-    """Parse a request body, find its source, and run it through the source's pipeline.
-
-    `received_at` is cut to milliseconds.
+    """Parse a request body, find its source, and run the source's pipeline.  `received_at` is cut to milliseconds.
 
     Raises:
         InvalidRequest: the request body is unusable as a whole.

@@ -113,20 +113,18 @@ class Query:
 
     def matches_rejected(self, record: RejectedRecord) -> bool:
         """Return whether a rejected message or request matches, the limit aside."""
-        return (
-            self.source in (None, record.source)
-            and self.code in (None, record.code)
-            and self.destination is None
-            and self._matches(record.received_at, record.payload, self.call, self.user, self.text)
-        )
+        return self._matches_unaccepted(record, record.source, record.code)
 
     def matches_quarantined(self, request: QuarantinedRequest) -> bool:
         """Return whether a quarantined request matches, the limit aside."""
+        return self._matches_unaccepted(request, None, UNKNOWN_SOURCE)
+
+    def _matches_unaccepted(self, record: RejectedRecord | QuarantinedRequest, source: str | None, code: str) -> bool:
         return (
-            self.source is None
-            and self.code in (None, UNKNOWN_SOURCE)
+            self.source in (None, source)
+            and self.code in (None, code)
             and self.destination is None
-            and self._matches(request.received_at, request.payload, self.call, self.user, self.text)
+            and self._matches(record.received_at, record.payload, self.call, self.user, self.text)
         )
 
     def _matches(self, received_at: datetime, payload: bytes, *texts: str | None) -> bool:

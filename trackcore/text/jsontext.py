@@ -114,9 +114,9 @@ def clean_text(body: bytes) -> bytes:
 def _check_utf8(text: bytes) -> None:
     """Decode a text in pieces and drop the result: pieces stay in the processor's cache, and cost a fourth."""
     pieces = memoryview(text)
-    start, end = 0, len(text)
-    while start < end:
-        is_last = start + _PIECE_BYTES >= end
+    start = 0
+    while start < len(text):
+        is_last = start + _PIECE_BYTES >= len(text)
         try:
             start += codecs.utf_8_decode(pieces[start : start + _PIECE_BYTES], "strict", is_last)[1]
         except UnicodeDecodeError as error:
@@ -160,11 +160,8 @@ def parse_value(text: bytes | msgspec.Raw) -> Any:
     try:
         return any_value.decode(text)
     except msgspec.ValidationError:
-        raise _number_out_of_range() from None
-
-
-def _number_out_of_range() -> InvalidMessage:
-    return InvalidMessage(reason=Reason.NUMBER_OUT_OF_RANGE, detail="a number is too large or has too many digits")
+        detail = "a number is too large or has too many digits"
+        raise InvalidMessage(reason=Reason.NUMBER_OUT_OF_RANGE, detail=detail) from None
 
 
 def is_deeper(text: bytes, levels: int) -> bool:
