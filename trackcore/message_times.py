@@ -11,7 +11,8 @@ import attrs
 
 from trackcore.clock_skew import ClockCorrection, TimeRule
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
-from trackcore.timestamps import format_timestamp, has_offset, parse_timestamp, time_text
+from trackcore.text.timetext import has_offset, parse_timestamp
+from trackcore.timestamps import format_timestamp, time_text
 from trackcore.typing import JSONObject
 from trackcore.wire.fast import MessageStruct
 from trackcore.wire.rules import is_near_miss
@@ -95,25 +96,18 @@ class HistoricalTimes:
 
 
 def _historical_text(message: MessageStruct, extra: JSONObject) -> tuple[str, str]:
-    """Find the time of a message of an archive, by its wire name.  Raises `InvalidMessage` where it has none."""
-    own = {
-        "timestamp": message.timestamp,
-        **_nearly("timestamp", extra),
-        "originalTimestamp": message.original_timestamp,
-        **_nearly("originalTimestamp", extra),
-        "receivedAt": message.received_at,
-        **_nearly("receivedAt", extra),
-    }
-    found = next(((name, text) for name, text in own.items() if text is not None), None)
-    if found is None:
-        detail = "an imported message needs a `timestamp`"
-        raise InvalidMessage(reason=Reason.HISTORICAL_TIME_MISSING, detail=detail, path="timestamp")
-    return found
+    """Find the time of a message of an archive, by its wire name or almost: `received_at` of a warehouse, `timeStamp`.
 
-
-def _nearly(known: str, extra: JSONObject) -> dict[str, str | None]:
-    """Return the times that an archive has under almost this name: `received_at` of a warehouse, `timeStamp`."""
-    return {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
+    Raises `InvalidMessage` where it has none.
+    """
+    own = (message.timestamp, message.original_timestamp, message.received_at)
+    for known, own_text in zip(("timestamp", "originalTimestamp", "receivedAt"), own, strict=True):
+        near = {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
+        for name, text in {known: own_text, **near}.items():
+            if text is not None:
+                return name, text
+    detail = "an imported message needs a `timestamp`"
+    raise InvalidMessage(reason=Reason.HISTORICAL_TIME_MISSING, detail=detail, path="timestamp")
 
 
 _OUT_OF_RANGE = MessageWarning(

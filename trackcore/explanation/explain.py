@@ -33,16 +33,16 @@ from trackcore.masking import mask_write_keys, masked_halves
 from trackcore.sinks import KeyLocation
 from trackcore.text.jsontext import (
     BYTE_ORDER_MARK,
-    STRING,
     any_value,
     clean_text,
+    depth_of,
     encode_json,
     kind_of,
     parse,
     raw_fields,
     raw_value,
 )
-from trackcore.timestamps import parse_timestamp
+from trackcore.text.timetext import parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
 
 CONFIGURATION_CHANGED = "configuration_changed"
@@ -300,25 +300,13 @@ def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
     if code == Reason.MESSAGE_TOO_LARGE:
         return max(len(payload.removeprefix(BYTE_ORDER_MARK).strip()), _shared_size(batch or b"{}"))
     if code == Reason.TOO_DEEP:
-        return max(_depth(payload), _depth(batch or b"{}"))
+        return max(depth_of(payload), depth_of(batch or b"{}")) - 1  # the levels below the outermost one
     return None
 
 
 def _shared_size(batch: bytes) -> int:
     fields, _ = parse(raw_fields, batch)
     return sum(len(bytes(part)) for name, part in fields.items() if name in _SHARED)
-
-
-def _depth(text: bytes) -> int:
-    """Return the number of levels below the outermost one."""
-    depth = deepest = 0
-    for byte in STRING.sub(b"", text):
-        if byte in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"}]":
-            depth -= 1
-    return max(deepest - 1, 0)
 
 
 def _found(payload: bytes, path: str) -> str | None:

@@ -57,7 +57,6 @@ _KINDS: Mapping[type, str] = {
 _PIECE_BYTES = 4_096
 
 any_value = msgspec.json.Decoder()
-"""Decodes any JSON value into Python objects."""
 
 raw_value = msgspec.json.Decoder(msgspec.Raw)
 """Checks a JSON text and leaves it as text."""
@@ -167,13 +166,14 @@ def parse_value(text: bytes | msgspec.Raw) -> Any:
 def is_deeper(text: bytes, levels: int) -> bool:
     """Return whether well-formed JSON nests more than `levels` brackets.
 
-    Most texts have fewer opening brackets than that, so two counts suffice.  Otherwise the brackets outside of strings
-    become steps of one level up or down, which are added up.
+    Most texts have fewer opening brackets than that, so two counts suffice.
     """
-    if text.count(b"{") + text.count(b"[") <= levels:
-        return False
-    steps = array("b", STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS))
-    return max(accumulate(steps), default=0) > levels
+    return text.count(b"{") + text.count(b"[") > levels and depth_of(text) > levels
+
+
+def depth_of(text: bytes) -> int:
+    """Return how deep brackets nest: those outside of strings become steps of one level, up or down, to be added up."""
+    return max(accumulate(array("b", STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS))), default=0)
 
 
 def replace_surrogates(text: bytes) -> bytes:
