@@ -188,7 +188,8 @@ class _Run:
         """
         shared = self._shared_context
         if self._may_want_ip and self._wants_ip(own):
-            return self._context_with_ip(own)
+            filled = merge_onto(self.request.context or {}, own or {}) | {"ip": self.reception.origin.client_ip}
+            return filled, () if shared is None else inherited_paths("context", shared.value, own)
         return (own, ()) if shared is None else shared.merged_with(own)
 
     def _wants_ip(self, own: JSONObject | None) -> bool:
@@ -201,11 +202,6 @@ class _Run:
             return False
         direct = context.get("direct", (self.request.context or {}).get("direct"))
         return self.reception.origin.client_side or direct is True
-
-    def _context_with_ip(self, own: JSONObject | None) -> tuple[JSONObject, Inherited]:
-        shared = self.request.context
-        filled = merge_onto(shared or {}, own or {}) | {"ip": self.reception.origin.client_ip}
-        return filled, () if shared is None else inherited_paths("context", shared, own)
 
     def _resolve(self, text: bytes) -> tuple[msgspec.Raw, Inherited, Resolution]:
         """Parse the message's integrations, merge them onto the batch's, resolve them, and remember the result."""

@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-_PLACES = 8
-"""How many places of one error are shown: the innermost ones."""
-
-_ERRORS = 8
-"""How many errors are shown of those that led to one or are grouped in it."""
+_PLACES = 8  # of one error: the innermost ones
+_ERRORS = 8  # that led to one or are grouped in it
 
 
 def describe_unexpected(error: BaseException) -> str:

@@ -255,11 +255,8 @@ def is_write_key(name: str) -> bool:
 def hint(names: Iterable[str], *wanted: str) -> str:
     """Return a hint for an error about the first near miss of a wanted name; empty where there is none."""
     by_folded = {_folded(name): name for name in wanted}
-    for name in names:
-        known = _near_miss(name, by_folded)
-        if known is not None:
-            return f"; found {name!r}; did you mean `{known}`?"
-    return ""
+    near = ((name, _near_miss(name, by_folded)) for name in names)
+    return next((f"; found {name!r}; did you mean `{known}`?" for name, known in near if known is not None), "")
 
 
 def _did_you_mean(message: JSONObject, *wanted: str) -> str:
