@@ -45,10 +45,7 @@ _EMPTY: Any = attrs.Factory(lambda sink: _Newest(sink.keep_rejected), takes_self
 
 @attrs.define
 class MemorySink:
-    """A sink that forgets everything when the process ends.
-
-    It keeps all messages, and the newest `keep_rejected` of the rejected and of the quarantined.  `log` reads them.
-    """
+    """A sink of all messages, and of the newest `keep_rejected` of the rejected and of the quarantined."""
 
     keep_rejected: int = 10_000
     envelopes: list[Envelope] = attrs.field(init=False, factory=list)

@@ -38,8 +38,7 @@ Inherited: TypeAlias = tuple[str, ...]
 class IntakeResult:
     """The envelopes and rejections of one request.  If no source matched, only the write key was examined.
 
-    `batch_fields` is set if a message of a batch was rejected: see `Request.batch_fields`.  `hint` completes the
-    sentence about a request without a write key: it names a field that is almost `writeKey`.
+    `batch_fields` is set if a message of a batch was rejected (see `Request.batch_fields`); `hint`: see `Receipt`.
     """
 
     source: Source | None

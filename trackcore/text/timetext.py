@@ -125,7 +125,6 @@ _UNITS: Mapping[int, int] = {9: 0, 10: 0, 12: 3, 13: 3, 15: 6, 16: 6, 18: 9, 19:
 """By the digits of a count since 1970: the power of ten of its unit below a second."""
 
 _COMPACT_DIGITS = frozenset({14, 17, 20})
-_MINUTE_DIGITS = 12
 _YEARS_OF_MINUTES = range(1990, 2100)
 
 
@@ -134,7 +133,7 @@ def _read_number(sign: str, digits: str, fraction: str) -> _Reading:
     if not sign:
         if count in _COMPACT_DIGITS:
             return _read_compact(digits[:14], digits[14:] + fraction)
-        if not fraction and count == _MINUTE_DIGITS and int(digits[:4]) in _YEARS_OF_MINUTES:
+        if not fraction and count == len("YYYYMMDDhhmm") and int(digits[:4]) in _YEARS_OF_MINUTES:
             minute = _read_compact(digits + "00", "")
             if minute is not None:
                 return minute
@@ -153,12 +152,9 @@ def _read_compact(digits: str, fraction: str) -> _Reading:
 def _digits_date(digits: str) -> date | None:
     """Return the date of digits: `YYYYMMDD`, `YYYYDDD`, or `YYYY` for its first day."""
     year, rest = int(digits[:4]), digits[4:]
-    if len(rest) == _ORDINAL_DIGITS:
+    if len(digits) == len("YYYYDDD"):
         return _day_of_year(year, int(rest))
     return _calendar_date(year, int(rest[:2] or 1), int(rest[2:] or 1))
-
-
-_ORDINAL_DIGITS = 3
 
 
 # ISO 8601, and what is close to it
@@ -282,8 +278,7 @@ def _instant(day: date | None, match: re.Match[str]) -> _Reading:
 def _since_midnight(hour: int, minute: int | None, second: int | None, fraction: str) -> timedelta | None:
     """Return the time of day as the time since midnight, or None if it is not valid.
 
-    The fraction belongs to the last part that is present.  `24:00` and a second 60 are times of the next day and
-    minute.
+    The fraction belongs to the last part that is present.  `24:00` and a second 60 belong to the next day and minute.
     """
     if (minute or 0) > _LAST_MINUTE or (second or 0) > _LEAP_SECOND:
         return None

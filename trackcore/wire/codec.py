@@ -82,9 +82,9 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode_as_given(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
-    """Encode one message as SDKs do: an unpaired surrogate stays, as an escape.
+    """Encode one message as SDKs do, with unpaired surrogates as escapes, and return warnings about replaced values.
 
-    Returns the text, and warnings about replaced values.  Raises `InvalidMessage` as `encode_message` does.
+    Raises as `encode_message` does.
     """
     not_finite: list[str] = []
     text = _encode(_as_plain(message, not_finite))

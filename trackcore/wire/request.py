@@ -64,8 +64,7 @@ class Request:
     def batch_fields(self, limits: Limits, times: int) -> bytes | None:
         """Return the batch-level fields as a JSON object; None for a single message.
 
-        They are stored with each of `times` messages.  The result is empty (not even `{}`) where that would exceed
-        `Limits.shared_bytes`.
+        It is empty (not even `{}`) where storing them with each of `times` messages would exceed `Limits.shared_bytes`.
         """
         if self.call is not None:
             return None
@@ -98,10 +97,7 @@ def peek(item: bytes | msgspec.Raw, field: str) -> Any:
 
 
 def hint_of_write_key(body: bytes, request: Request, limits: Limits) -> str:
-    """Return a hint for a request without a write key that has one under a similar name; empty if there is none.
-
-    `body` is the one that `request` was parsed from.
-    """
+    """Return a hint for a request, parsed from `body`, that has a write key under a similar name only; else empty."""
     of_request, _ = parse(raw_fields, clean_text(body))
     for fields in chain([of_request], map(_fields, request.items[: limits.batch_messages])):
         near = (name for name in fields if is_near_miss(name, "writeKey"))
