@@ -45,7 +45,7 @@ _EMPTY: Any = attrs.Factory(lambda sink: _Newest(sink.keep_rejected), takes_self
 
 @attrs.define
 class MemorySink:
-    """A sink of all messages, and of the newest `keep_rejected` of the rejected and of the quarantined."""
+    """A sink that keeps, in memory, all messages and the newest `keep_rejected` of the rejected and the quarantined."""
 
     keep_rejected: int = 10_000
     envelopes: list[Envelope] = attrs.field(init=False, factory=list)
