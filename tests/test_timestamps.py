@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from strategies import millisecond_times, offsets, time_values, times
 
 from trackcore import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
-from trackcore.text.timetext import _read_text
-from trackcore.timestamps import has_offset, time_text, truncate_to_milliseconds
+from trackcore.text.timetext import _read_text, has_offset
+from trackcore.timestamps import time_text, truncate_to_milliseconds
 
 MICROSECOND = timedelta(microseconds=1)
 FIRST = datetime(1, 1, 1, tzinfo=UTC)

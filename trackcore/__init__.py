@@ -68,7 +68,8 @@ from trackcore.sinks import (
     Sink,
     SinkUnavailable,
 )
-from trackcore.timestamps import format_timestamp, parse_timestamp
+from trackcore.text.timetext import parse_timestamp
+from trackcore.timestamps import format_timestamp
 from trackcore.typing import Call, Clock, Endpoint, JSONObject, NewMessageId, WriteKey
 from trackcore.wire.codec import (
     decode_batch,

@@ -1,8 +1,8 @@
 """The collector: the class that applications embed.
 
-It holds sources, destinations and a sink, and turns a request body, or a message made in Python, into a `Receipt`:
-which messages were stored, which were duplicates, which were rejected and why.  The clock and the maker of message ids
-are passed in, so it behaves the same in a test, in a worker and behind HTTP.
+It turns a request body, or a message made in Python, into a `Receipt`: which messages were stored, which were
+duplicates, which were rejected and why.  The clock and the maker of message ids are passed in, so it behaves the same
+in a test, in a worker and behind HTTP.
 """
 
 from __future__ import annotations
@@ -122,10 +122,7 @@ class Collector:
 
     def __attrs_post_init__(self) -> None:
         self._pipelines = Pipelines(
-            sources=self.sources,
-            destinations=self.destinations,
-            new_message_id=self.new_message_id,
-            limits=self.limits,
+            sources=self.sources, destinations=self.destinations, new_message_id=self.new_message_id, limits=self.limits
         )
 
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
@@ -160,16 +157,10 @@ class Collector:
     ) -> Receipt:
         """Receive a rejected request, or message, again, after the cause of the rejection was fixed.
 
-        Its messages keep the time at which they were first received, and are marked with the warning `repaired`.  One
-        without an id gets an id made from `record`, so that reprocessing twice stores nothing twice.  Messages rejected
-        again are reported but not stored again; the original record remains.
-
-        Args:
-            body: the bytes as they were received.
-            record: names the record that is reprocessed, such as `quarantine:12`.
-            endpoint: the kind of body.
-            origin: where it came from, or the write key of the source that it belongs to.
-            received_at: when it was received first.
+        Its messages keep `received_at`, the time at which they were first received, and are marked with the warning
+        `repaired`.  One without an id gets an id made from `record`, the name of the record such as `quarantine:12`, so
+        that reprocessing twice stores nothing twice.  Messages rejected again are reported but not stored again; the
+        original record remains.  `origin` is where it came from, or has the write key of the source that it belongs to.
 
         Raises:
             InvalidRequest: the body is still unusable as a whole.
@@ -180,10 +171,7 @@ class Collector:
         )
 
     def store_reprocessed(self, intake: IntakeResult) -> Receipt:
-        """Store the result of `preview`, as `reprocess` does.  An imported message stays marked as imported.
-
-        Raises `SinkUnavailable`.
-        """
+        """Store the result of `preview`; an imported message stays marked as imported.  Raises `SinkUnavailable`."""
         envelopes = [
             replace(
                 envelope,

@@ -60,9 +60,7 @@ class Source:
 
     `destinations` names those that may receive its messages, None means all.  A strict source answers a rejected
     message with 400 and is meant for tests.  One without write keys accepts messages made in process only.
-
-    Raises:
-        ValueError: a write key is of a form that no request can carry.
+    Raises `ValueError` for a write key of a form that no request can carry.
     """
 
     name: str
@@ -130,10 +128,7 @@ def write_key_from_authorization(header: str | None) -> WriteKey | None:
 
 
 def write_key(value: object) -> WriteKey | None:
-    """Return a value from a header, a query or a body as a write key, without white space around it.
-
-    None when it cannot be a write key.
-    """
+    """Return a value from a header, a query or a body as a write key, stripped; None when it cannot be one."""
     if not isinstance(value, str):
         return None
     key = value.strip()  # `echo KEY | base64` and files of secrets add a line break

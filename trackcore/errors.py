@@ -74,14 +74,8 @@ class WarningCode(_Coded):
 
     ID_FROM_NUMBER = "id_from_number", "A numeric id was converted to a string."
     SURROGATE_REPLACED = "surrogate_replaced", "An unpaired UTF-16 surrogate was replaced with U+FFFD."
-    TIMESTAMP_UNPARSABLE = (
-        "timestamp_unparsable",
-        "The timestamp could not be parsed; receivedAt is used instead.",
-    )
-    TIMESTAMP_WITHOUT_OFFSET = (
-        "timestamp_without_offset",
-        "A time has no offset from UTC; UTC was assumed.",
-    )
+    TIMESTAMP_UNPARSABLE = ("timestamp_unparsable", "The timestamp could not be parsed; receivedAt is used instead.")
+    TIMESTAMP_WITHOUT_OFFSET = ("timestamp_without_offset", "A time has no offset from UTC; UTC was assumed.")
     TIMESTAMP_OUT_OF_RANGE = "timestamp_out_of_range", "The corrected time lies outside the years 1 to 9999."
     SENT_AT_UNPARSABLE = "sent_at_unparsable", "`sentAt` could not be parsed, so clock skew was not corrected."
     WRITE_KEY_MISMATCH = "write_key_mismatch", "The request names another write key than the one that was used."
@@ -93,10 +87,7 @@ class WarningCode(_Coded):
         "integration_says_no",
         "An object in `integrations` seems to exclude its destination, but an object selects it.",
     )
-    INTEGRATION_CASE = (
-        "integration_case",
-        "A name in `integrations` matches a destination except for case.",
-    )
+    INTEGRATION_CASE = ("integration_case", "A name in `integrations` matches a destination except for case.")
     FIELD_NEAR_MISS = (
         "field_near_miss",
         "A field name almost matches a known one; the field was kept as it is, or dropped if it is a write key.",
@@ -105,20 +96,12 @@ class WarningCode(_Coded):
     REPAIRED = "repaired", "The message was rejected at first and accepted on retry, after the cause was fixed."
 
 
-def _cut(text: str, most: int) -> str:
+def _cut_message(text: str, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _cut_message(text: str) -> str:
-    return _cut(text, _MESSAGE_CHARS)
-
-
 def _cut_path(text: str) -> str:
-    return _cut(text, _PATH_CHARS)
-
-
-_MESSAGE_CHARS = 160
-_PATH_CHARS = 60
+    return _cut_message(text, 60)
 
 
 @attrs.frozen(kw_only=True)

@@ -33,32 +33,37 @@ class Kind(IntEnum):
 class Field:
     """One field of a message or of a batch.
 
-    `wrong_type` is the reason code of a value that cannot be converted, None where any value is accepted.  `missing` is
-    the reason code of a message without the field, None where the field is optional.
+    `missing` is the reason code of a message without the field, None where the field is optional.
     """
 
     name: str
     kind: Kind
     sentence: str
-    wrong_type: Reason | None
     missing: Reason | None
-    wire_name: str = attrs.field(init=False)
 
-    @wire_name.default
-    def _(self) -> str:
+    @property
+    def wire_name(self) -> str:
+        """Its name on the wire."""
         return wire_name(self.name)
 
+    @property
+    def wrong_type(self) -> Reason | None:
+        """The reason code of a value that cannot be converted, None where any value is accepted."""
+        if self.kind in (Kind.MESSAGE_ID, Kind.USER_ID, Kind.ID):
+            return Reason.ID_NOT_STRING
+        if self.kind in (Kind.OBJECT, Kind.CONTEXT, Kind.INTEGRATIONS):
+            return Reason(f"{self.name}_not_object")
+        return Reason(f"{self.name}_not_string") if self.kind is Kind.TEXT else None
 
-def described(
-    kind: Kind, sentence: str, wrong_type: Reason | None = None, *, missing: Reason | None = None
-) -> Mapping[str, Any]:
+
+def described(kind: Kind, sentence: str, missing: Reason | None = None) -> Mapping[str, Any]:
     """Return the metadata that describes a field on its attrs class."""
-    return {"kind": kind, "sentence": sentence, "wrong_type": wrong_type, "missing": missing}
+    return {"kind": kind, "sentence": sentence, "missing": missing}
 
 
-def optional(kind: Kind, sentence: str, wrong_type: Reason | None = None) -> Any:
+def optional(kind: Kind, sentence: str) -> Any:
     """Return the attrs field of a value that may be absent (None)."""
-    return attrs.field(default=None, metadata=described(kind, sentence, wrong_type))
+    return attrs.field(default=None, metadata=described(kind, sentence))
 
 
 def fields_of(described_class: type[attrs.AttrsInstance]) -> tuple[Field, ...]:

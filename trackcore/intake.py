@@ -1,7 +1,4 @@
-"""Intake: from the bytes of a request to envelopes, through the pipeline of its source.
-
-A request is one source's, found by the first write key that belongs to a source: see `trackcore.origins`.
-"""
+"""Intake: from the bytes of a request to envelopes, through the pipeline of its source (see `trackcore.origins`)."""
 
 from __future__ import annotations
 
@@ -23,11 +20,7 @@ from trackcore.wire.request import hint_of_write_key, parse_request
 
 @attrs.frozen(kw_only=True)
 class Pipelines:
-    """A pipeline for each source.
-
-    Raises:
-        ValueError: a source names a destination that does not exist.
-    """
+    """A pipeline for each source.  Raises `ValueError` if a source names a destination that does not exist."""
 
     sources: SourceRegistry
     new_message_id: NewMessageId
@@ -40,10 +33,7 @@ class Pipelines:
         resolvers = resolvers_for(self.sources.sources, self.destinations)
         return {
             source.name: Pipeline(
-                source=source,
-                resolver=resolvers[source.name],
-                new_message_id=self.new_message_id,
-                limits=self.limits,
+                source=source, resolver=resolvers[source.name], new_message_id=self.new_message_id, limits=self.limits
             )
             for source in self.sources.sources
         }
@@ -56,9 +46,7 @@ class Pipelines:
 def receive(
     body: bytes, *, pipelines: Pipelines, endpoint: Endpoint, origin: Origin, received_at: datetime
 ) -> IntakeResult:
-    """Parse a request body, find its source, and run it through the source's pipeline.
-
-    `received_at` is cut to milliseconds.
+    """Parse a request body, find its source, and run the source's pipeline.  `received_at` is cut to milliseconds.
 
     Raises:
         InvalidRequest: the request body is unusable as a whole.

@@ -26,7 +26,6 @@ from trackcore.timestamps import MILLISECOND
 from trackcore.typing import JSONObject
 
 ALL = "All"
-
 WAREHOUSES = "Warehouses"
 """The name whose object selects warehouses: by `all`, a boolean, or `warehouseIds`, an array."""
 
@@ -107,7 +106,7 @@ class Resolution:
 
     def at_age(self, age: timedelta) -> tuple[Decision, ...]:
         """Return the decisions for a message of this age."""
-        return tuple(_refused(decision) if _is_too_old(decision, age) else decision for decision in self.decisions)
+        return tuple(_at_age(decision, age) for decision in self.decisions)
 
 
 @attrs.define
@@ -138,9 +137,8 @@ def resolve_destinations(integrations: JSONObject | None, destinations: Sequence
         rest = len(warnings) - _MAX_WARNINGS
         more = MessageWarning(code=warnings[-1].code, message=f"and {rest} more like these", path="integrations")
         warnings[_MAX_WARNINGS:] = [more]
-    return Resolution(
-        decisions=tuple(_decide(flags, destination) for destination in destinations), warnings=tuple(warnings)
-    )
+    decisions = tuple(_decide(flags, destination) for destination in destinations)
+    return Resolution(decisions=decisions, warnings=tuple(warnings))
 
 
 def _usable_flags(integrations: JSONObject) -> tuple[JSONObject, list[MessageWarning]]:
@@ -151,9 +149,8 @@ def _usable_flags(integrations: JSONObject) -> tuple[JSONObject, list[MessageWar
             flags[name] = value
         else:
             expected = "a boolean" if name == ALL else "a boolean or an object"
-            ignored.append(
-                _warning(WarningCode.INTEGRATION_IGNORED, name, f"expected {expected}, found {kind_of(value)}")
-            )
+            text = f"expected {expected}, found {kind_of(value)}"
+            ignored.append(_warning(WarningCode.INTEGRATION_IGNORED, name, text))
     return flags, ignored
 
 
@@ -164,14 +161,10 @@ def _decide(flags: JSONObject, destination: Destination) -> Decision:
         return Decision(destination=destination, chosen=flags.get(ALL, True), because=because)
     if value.__class__ is bool:
         return Decision(destination=destination, chosen=value, because=DecisionReason.BY_NAME)
-    if _excludes(destination.name, value):
+    # The object of the warehouses may exclude them all, but warehouses that it names override `all`.
+    if destination.name == WAREHOUSES and value.get("all") is False and not value.get("warehouseIds"):
         return Decision(destination=destination, chosen=False, because=DecisionReason.BY_OPTIONS)
     return Decision(destination=destination, chosen=True, because=DecisionReason.BY_OPTIONS, options=copied(value))
-
-
-def _excludes(name: str, options: JSONObject) -> bool:
-    """Return whether the object of the warehouses excludes them all.  Warehouses that it names override `all`."""
-    return name == WAREHOUSES and options.get("all") is False and not options.get("warehouseIds")
 
 
 def _no_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> list[MessageWarning]:
@@ -191,11 +184,9 @@ def _case_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> li
     exact = [ALL, *(destination.name for destination in destinations)]
     folded = {name.casefold(): name for name in reversed(exact)}
     return [
-        _warning(
-            WarningCode.INTEGRATION_CASE, name, f"names are case sensitive; did you mean {folded[name.casefold()]!r}?"
-        )
+        _warning(WarningCode.INTEGRATION_CASE, name, f"names are case sensitive; did you mean {meant!r}?")
         for name in flags
-        if name not in exact and name.casefold() in folded
+        if name not in exact and (meant := folded.get(name.casefold())) is not None
     ]
 
 
@@ -203,15 +194,13 @@ def _warning(code: WarningCode, name: str, message: str) -> MessageWarning:
     return MessageWarning(code=code, message=message, path=f"integrations.{name}")
 
 
-def _is_too_old(decision: Decision, age: timedelta) -> bool:
+def _at_age(decision: Decision, age: timedelta) -> Decision:
     max_age = decision.destination.max_age
-    return decision.chosen and max_age is not None and _to_the_millisecond(age) > max_age
+    if not decision.chosen or max_age is None or _to_the_millisecond(age) <= max_age:
+        return decision
+    return attrs.evolve(decision, chosen=False, because=DecisionReason.TOO_OLD)
 
 
 def _to_the_millisecond(age: timedelta) -> timedelta:
     """Return the age of the stored message, whose timestamp is cut to milliseconds, so that both agree."""
     return -(-age // MILLISECOND) * MILLISECOND
-
-
-def _refused(decision: Decision) -> Decision:
-    return attrs.evolve(decision, chosen=False, because=DecisionReason.TOO_OLD)

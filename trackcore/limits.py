@@ -9,30 +9,8 @@ from __future__ import annotations
 
 import attrs
 
-MAX_REQUEST_BYTES = 524_288
-"""Bytes of one request body.  Documented: "500KB per batch request".  SDKs build more than 500,000 (Python up to
-508,100; Kotlin and Swift 507,100; React Native 513,100; Rust 524,288), and a 400 is a permanent loss: hence 512 KiB."""
-
 MAX_MESSAGE_BYTES = 32_768
-"""Bytes of one message, measured on its own source text.  Documented: "32KB per call".  The Python, Java, Ruby and Rust
-SDKs check 32,768; Go and PHP 32,000."""
-
-MAX_SHARED_BYTES = 8_388_608
-"""Bytes of `context`, `integrations` and `sentAt` of a batch, counted once for each of its messages.
-Undocumented; without it a request of 500 KB could become a gigabyte.  Eight MiB is 3 KB for each of 2,500 messages."""
-
 MAX_BATCH_MESSAGES = 2_500
-"""Messages in one batch.  Documented since 2024; the excess is rejected, the rest accepted."""
-
-MAX_MESSAGE_ID_CHARS = 100
-"""Characters of a messageId.  One page has "limited to 100 characters", another "fewer than 100": 100 are allowed."""
-
-MAX_DEPTH = 64
-"""Levels of objects and arrays below a message.  Undocumented; deeper nesting only serves to exhaust a stack."""
-
-ADVISED_REQUESTS_PER_SECOND = 500
-"""Requests per second and source.  Documented as advice, not as a hard limit: more is counted and logged."""
-
 MEBIBYTE = 1 << 20
 """Bytes."""
 
@@ -43,13 +21,29 @@ _positive = attrs.validators.gt(0)
 class Limits:
     """The limits in force.  The defaults are the API's; a deployment may set its own."""
 
-    request_bytes: int = attrs.field(default=MAX_REQUEST_BYTES, validator=_positive)
+    request_bytes: int = attrs.field(default=524_288, validator=_positive)
+    """Bytes of one request body.  Documented: "500KB per batch request".  SDKs build more (Python up to 508,100; Kotlin
+    and Swift 507,100; React Native 513,100; Rust 524,288), and a 400 is a permanent loss: hence 512 KiB."""
+
     message_bytes: int = attrs.field(default=MAX_MESSAGE_BYTES, validator=_positive)
-    shared_bytes: int = attrs.field(default=MAX_SHARED_BYTES, validator=_positive)
+    """Bytes of one message, measured on its own source text.  Documented: "32KB per call".  The Python, Java, Ruby and
+    Rust SDKs check 32,768; Go and PHP 32,000."""
+
+    shared_bytes: int = attrs.field(default=8_388_608, validator=_positive)
+    """Bytes of `context`, `integrations` and `sentAt` of a batch, counted once for each of its messages.  Undocumented;
+    without it 500 KB could become a gigabyte.  Eight MiB is 3 KB for each of 2,500 messages."""
+
     batch_messages: int = attrs.field(default=MAX_BATCH_MESSAGES, validator=_positive)
-    message_id_chars: int = attrs.field(default=MAX_MESSAGE_ID_CHARS, validator=_positive)
-    depth: int = attrs.field(default=MAX_DEPTH, validator=[_positive, attrs.validators.le(128)])
-    advised_requests_per_second: int = attrs.field(default=ADVISED_REQUESTS_PER_SECOND, validator=_positive)
+    """Messages in one batch.  Documented since 2024; the excess is rejected, the rest accepted."""
+
+    message_id_chars: int = attrs.field(default=100, validator=_positive)
+    """Characters of a messageId.  One page has "limited to 100 characters", another "fewer than 100": 100 pass."""
+
+    depth: int = attrs.field(default=64, validator=[_positive, attrs.validators.le(128)])
+    """Levels of objects and arrays below a message.  Undocumented; deeper nesting only serves to exhaust a stack."""
+
+    advised_requests_per_second: int = attrs.field(default=500, validator=_positive)
+    """Requests per second and source.  Documented as advice, not as a hard limit: more is counted and logged."""
 
 
 DEFAULT_LIMITS = Limits()

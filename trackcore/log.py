@@ -1,7 +1,6 @@
-"""The shape of a log: how stored messages, rejected messages and quarantined requests are read back.
+"""The shape of a log: how the messages, rejected messages and quarantined requests that a `Sink` stored are read back.
 
-`Log` is the reading side of what a `Sink` writes.  `trackcore_sqlite` and `trackcore_kafka` implement it, and so does
-the log of a `MemorySink`.
+`trackcore_sqlite` and `trackcore_kafka` implement it, and so does the log of a `MemorySink`.
 """
 
 from __future__ import annotations
@@ -28,9 +27,8 @@ PARTS: tuple[Part, ...] = ("messages", "duplicates", "rejected", "quarantine")
 class StoredMessage:
     """A message as a log holds it, under its number.
 
-    `message` is the wire object; `warnings` are `{code, message, path}`; `inherited` lists the paths in `context` and
-    `integrations` that came from the batch.  `found_by` is a `KeyLocation`, None for a message that was stored before
-    that was kept.
+    `message` is the wire object; `warnings` are `{code, message, path}`; `inherited` is that of an `Envelope`.
+    `found_by` is a `KeyLocation`, None for a message that was stored before that was kept.
     """
 
     seq: int
@@ -45,10 +43,7 @@ class StoredMessage:
 
 
 class StoredPayload(NamedTuple):
-    """A message as a log holds it, with its text not decoded, for code that passes it on.
-
-    `user` is its userId, else its anonymousId.
-    """
+    """A message as a log holds it, not decoded, for code that passes it on.  `user` is its userId or anonymousId."""
 
     seq: int
     source: str
@@ -85,10 +80,6 @@ class Totals:
     quarantined_dropped: int
 
 
-def _in_milliseconds(time: datetime | None) -> datetime | None:
-    return None if time is None else truncate_to_milliseconds(time)
-
-
 @attrs.frozen(kw_only=True)
 class Query:
     """Which records to read; None matches any.
@@ -105,8 +96,8 @@ class Query:
     user: str | None = None
     code: str | None = None
     text: str | None = None
-    since: datetime | None = attrs.field(default=None, converter=_in_milliseconds)
-    until: datetime | None = attrs.field(default=None, converter=_in_milliseconds)
+    since: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(truncate_to_milliseconds))
+    until: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(truncate_to_milliseconds))
     limit: int | None = None
 
     def matches_message(self, stored: StoredMessage, payload: bytes) -> bool:
@@ -122,27 +113,26 @@ class Query:
 
     def matches_rejected(self, record: RejectedRecord) -> bool:
         """Return whether a rejected message or request matches, the limit aside."""
+        return self._matches_unaccepted(record, record.source, record.code)
+
+    def matches_quarantined(self, request: QuarantinedRequest) -> bool:
+        """Return whether a quarantined request matches, the limit aside."""
+        return self._matches_unaccepted(request, None, UNKNOWN_SOURCE)
+
+    def _matches_unaccepted(self, record: RejectedRecord | QuarantinedRequest, source: str | None, code: str) -> bool:
         return (
-            self.source in (None, record.source)
-            and self.code in (None, record.code)
+            self.source in (None, source)
+            and self.code in (None, code)
             and self.destination is None
             and self._matches(record.received_at, record.payload, self.call, self.user, self.text)
         )
 
-    def matches_quarantined(self, request: QuarantinedRequest) -> bool:
-        """Return whether a quarantined request matches, the limit aside."""
-        return (
-            self.source is None
-            and self.code in (None, UNKNOWN_SOURCE)
-            and self.destination is None
-            and self._matches(request.received_at, request.payload, self.call, self.user, self.text)
-        )
-
     def _matches(self, received_at: datetime, payload: bytes, *texts: str | None) -> bool:
-        is_in_time = (self.since is None or self.since <= received_at) and (
-            self.until is None or received_at < self.until
+        return (
+            (self.since is None or self.since <= received_at)
+            and (self.until is None or received_at < self.until)
+            and all(text.encode() in payload for text in texts if text is not None)
         )
-        return is_in_time and all(text.encode() in payload for text in texts if text is not None)
 
 
 UNKNOWN_SOURCE = "unknown_source"
@@ -162,8 +152,7 @@ class Tail(Protocol):
     def read(self) -> Iterator[StoredMessage]:
         """Yield the messages that were not yielded before; the first time those that `Log.messages` yields.
 
-        Raises:
-            LogUnavailable: the log cannot be read.
+        Raises `LogUnavailable`.
         """
 
     def close(self) -> None:
@@ -213,12 +202,7 @@ class LogSnapshot(Protocol):
         """Return the mark of a position, or that of 0 if the log has nothing before the position."""
 
     def stretches(self, position: int, last: int | None = None) -> Sequence[Stretch]:
-        """Return the stretches from which the marks of positions are made, in order.
-
-        Args:
-            position: the first of these positions.
-            last: the last one, if there are more.
-        """
+        """Return the stretches from which the marks of the positions from `position` to `last` are made, in order."""
 
     def message_at(self, position: int) -> str:
         """Return the identity of the message at a position, empty if there is none."""

@@ -69,11 +69,8 @@ class Mark:
     def holds(self, *, end: int, stretch: str, message: str, beginning: int = 0) -> bool:
         """Return whether the position was reached in a log, or is before everything that the log has.
 
-        Args:
-            end: the position of the last message that the log ever had.
-            stretch: the id of its stretch that contains the position.
-            message: the identity of its message there, empty if there is none.
-            beginning: the position behind which its oldest stretch begins; above 0 where those before were pruned.
+        `end` and `beginning` are those of its `LogSnapshot`, `stretch` is the id of its stretch that contains the
+        position, and `message` the identity of its message there, empty if there is none.
         """
         if self.position <= beginning:
             return True
@@ -87,8 +84,7 @@ class Mark:
     def agrees_up_to(self, stretches: Iterable[Stretch]) -> int:
         """Return the position up to which a log in which the mark does not hold is still the same; 0 for another log.
 
-        Args:
-            stretches: those of the log, at least the ones whose ids the mark has too.
+        `stretches` are those of the log, at least the ones whose ids the mark has too.
         """
         ends = {stretch.id: stretch.end for stretch in stretches}
         for stretch in reversed(self.stretches):
@@ -114,12 +110,9 @@ def mark_at(position: int, stretches: Sequence[Stretch], message: str) -> Mark:
 
 
 def thinned(position: int, oldest: Stretch, newest: Callable[[int, int], Sequence[Stretch]]) -> Sequence[Stretch]:
-    """Choose which stretches are kept in the mark of a position, above 0.
+    """Choose which stretches are kept in the mark of a position, above 0, of a log with this oldest stretch.
 
-    Args:
-        position: the position.
-        oldest: the oldest stretch of the log.
-        newest: returns, of those that begin before a position, the newest so many, in order.
+    `newest` returns, of the stretches that begin before a position, the newest so many, in order.
     """
     kept = list(newest(position, NEWEST_STRETCHES))
     while kept[0].after > oldest.after:
@@ -162,12 +155,9 @@ class LogChanged(TrackcoreError):
     end: int
 
     def __str__(self) -> str:
-        if self.found.position:
-            what = f"was rewound: it agrees with what was read of it up to {self.found.position:,}"
-            where = f"behind {self.found.position:,}"
-        else:
-            what = "is another one than before"
-            where = "with its oldest message"
+        what, where = "is another one than before", "with its oldest message"
+        if found := self.found.position:
+            what, where = f"was rewound: it agrees with what was read of it up to {found:,}", f"behind {found:,}"
         old = f"{self.mark.position:,} is not a position in it any more" if self.mark.position else "it was read before"
         return f"the log {what} ({old}; it ends at {self.end:,}); going on {where}"
 

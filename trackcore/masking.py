@@ -1,4 +1,4 @@
-"""Masking: write keys removed from a text that is shown, whatever it was meant to be.
+"""Masking: write keys removed from a text that is shown.
 
 A rejected body is shown as it was received, and may not be JSON at all: cut, encoded twice, or printed by Python.  So
 keys are looked for as text: behind `writeKey`, and behind each name that is almost that, since a client that writes

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 import msgspec
 
-from trackcore.log import (
-    EVERYTHING,
-    Query,
-    StoredMessage,
-    StoredPayload,
-    StoredQuarantined,
-    StoredRejected,
-    Totals,
-)
+from trackcore.log import EVERYTHING, Query, StoredMessage, StoredPayload, StoredQuarantined, StoredRejected, Totals
 from trackcore.sinks import Envelope, Outcome, QuarantinedRequest, RejectedRecord
 
-T = TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T", bound=attrs.AttrsInstance)
 
 
 class _Newest(Generic[T]):
@@ -32,43 +25,43 @@ class _Newest(Generic[T]):
         self._numbers = count(1)
 
     @property
-    def records(self) -> list[T]:
-        return [record for record, _ in self.numbered]
-
-    @property
     def dropped(self) -> int:
         return self.numbered[0][1] - 1 if self.numbered else 0
 
     def extend(self, records: Sequence[T]) -> None:
         self.numbered.extend(zip(records, self._numbers, strict=False))
 
+    def read(self, kind: Callable[..., S], matches: Callable[[T], bool], limit: int | None) -> Iterator[S]:
+        found = (
+            kind(seq=seq, **attrs.asdict(record, recurse=False))
+            for record, seq in tuple(self.numbered)
+            if matches(record)
+        )
+        return _newest(found, limit)
+
+
+_EMPTY: Any = attrs.Factory(lambda sink: _Newest(sink.keep_rejected), takes_self=True)
+
 
 @attrs.define
 class MemorySink:
-    """A sink that forgets everything when the process ends.
-
-    It keeps all messages, and the newest `keep_rejected` of the rejected and of the quarantined.  `log` reads them.
-    """
+    """A sink that keeps, in memory, all messages and the newest `keep_rejected` of the rejected and the quarantined."""
 
     keep_rejected: int = 10_000
     envelopes: list[Envelope] = attrs.field(init=False, factory=list)
-    _rejected: _Newest[RejectedRecord] = attrs.field(init=False)
-    _quarantined: _Newest[QuarantinedRequest] = attrs.field(init=False)
+    _rejected: _Newest[RejectedRecord] = attrs.field(init=False, default=_EMPTY)
+    _quarantined: _Newest[QuarantinedRequest] = attrs.field(init=False, default=_EMPTY)
     _claims: dict[tuple[str, str], object] = attrs.field(init=False, factory=dict)
-
-    def __attrs_post_init__(self) -> None:
-        self._rejected = _Newest(self.keep_rejected)
-        self._quarantined = _Newest(self.keep_rejected)
 
     @property
     def rejected(self) -> list[RejectedRecord]:
         """The rejected messages and requests, the oldest first."""
-        return self._rejected.records
+        return [record for record, _ in self._rejected.numbered]
 
     @property
     def quarantined(self) -> list[QuarantinedRequest]:
         """The quarantined requests, the oldest first."""
-        return self._quarantined.records
+        return [request for request, _ in self._quarantined.numbered]
 
     @property
     def log(self) -> MemoryLog:
@@ -120,21 +113,11 @@ class MemoryLog:
 
     def rejected(self, query: Query = EVERYTHING) -> Iterator[StoredRejected]:
         """See `Log.rejected`."""
-        found = (
-            StoredRejected(seq=seq, **attrs.asdict(record, recurse=False))
-            for record, seq in tuple(self._rejected.numbered)
-            if query.matches_rejected(record)
-        )
-        return _newest(found, query.limit)
+        return self._rejected.read(StoredRejected, query.matches_rejected, query.limit)
 
     def quarantined(self, query: Query = EVERYTHING) -> Iterator[StoredQuarantined]:
         """See `Log.quarantined`."""
-        found = (
-            StoredQuarantined(seq=seq, **attrs.asdict(request, recurse=False))
-            for request, seq in tuple(self._quarantined.numbered)
-            if query.matches_quarantined(request)
-        )
-        return _newest(found, query.limit)
+        return self._quarantined.read(StoredQuarantined, query.matches_quarantined, query.limit)
 
     def totals(self) -> Totals:
         """See `Log.totals`."""
@@ -171,7 +154,7 @@ class MemoryTail:
         """See `Tail.close`."""
 
 
-def _newest(found: Iterable[T], limit: int | None) -> Iterator[T]:
+def _newest(found: Iterable[S], limit: int | None) -> Iterator[S]:
     return iter(found if limit is None else deque(found, maxlen=limit))
 
 

@@ -50,7 +50,6 @@ def merge_onto(base: JSONObject, override: JSONObject) -> JSONObject:
     return merged
 
 
-@attrs.define
 class SharedContext:
     """The context of a batch, prepared for merging the context of each message onto it.
 
@@ -58,14 +57,11 @@ class SharedContext:
     inherit the same part of the batch, which is computed and encoded once, and joined as text to each message's own.
     """
 
-    value: JSONObject
-    _text: msgspec.Raw = attrs.field(init=False)
-    _objects: frozenset[str] = attrs.field(init=False)
-    _rests: dict[tuple[str, ...], tuple[bytes, tuple[str, ...]]] = attrs.field(init=False, factory=dict)
-
-    def __attrs_post_init__(self) -> None:
-        self._text = msgspec.Raw(encode_json(self.value))
-        self._objects = frozenset(key for key, value in self.value.items() if value.__class__ is dict)
+    def __init__(self, value: JSONObject) -> None:
+        self.value = value
+        self._text = msgspec.Raw(encode_json(value))
+        self._objects = frozenset(key for key, inner in value.items() if inner.__class__ is dict)
+        self._rests: dict[tuple[str, ...], tuple[bytes, tuple[str, ...]]] = {}
 
     def merged_with(self, own: JSONObject | None) -> tuple[msgspec.Raw, tuple[str, ...]]:
         """Return the result of `merge_onto` as JSON text, and that of `inherited_paths`."""
@@ -113,9 +109,7 @@ def _add_inherited(paths: list[str], prefix: str, shared: JSONObject, own: JSONO
 
 
 def _merge_absent(base: JSONObject | None, override: JSONObject | None) -> JSONObject | None:
-    if base is None:
-        return override
-    return merge_objects(base, override or {})
+    return override if base is None else merge_objects(base, override or {})
 
 
 def copied(value: Any) -> Any:

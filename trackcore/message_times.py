@@ -11,25 +11,20 @@ import attrs
 
 from trackcore.clock_skew import ClockCorrection, TimeRule
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
-from trackcore.timestamps import format_timestamp, has_offset, parse_timestamp, time_text
+from trackcore.text.timetext import has_offset, parse_timestamp
+from trackcore.timestamps import format_timestamp, time_text
 from trackcore.typing import JSONObject
 from trackcore.wire.fast import MessageStruct
 from trackcore.wire.rules import is_near_miss
 
 
-@attrs.define
 class MessageTimes:
     """Sets the times of the messages of one request.  `sent_at` is that of the batch."""
 
-    received_at: datetime
-    sent_at: str | None
-    _received_text: str = attrs.field(init=False)
-    _last_sent: str | None = attrs.field(init=False, default="")  # of no message: an empty `sentAt` counts as absent
-    _last_correction: ClockCorrection = attrs.field(init=False)
-    _sent_warning: MessageWarning | None = attrs.field(init=False, default=None)
-
-    def __attrs_post_init__(self) -> None:
-        self._received_text = format_timestamp(self.received_at)
+    def __init__(self, received_at: datetime, sent_at: str | None) -> None:
+        self.received_at, self.sent_at = received_at, sent_at
+        self._received_text = format_timestamp(received_at)
+        self._last_sent: str | None = ""  # of no message: an empty `sentAt` counts as absent
 
     def set(self, message: MessageStruct, _: JSONObject | None, warnings: list[MessageWarning]) -> datetime:
         """Set the four times of a message and return its corrected one."""
@@ -61,7 +56,7 @@ class MessageTimes:
         sent_at = parse_timestamp(sent_text)
         self._last_sent = sent_text
         self._last_correction = ClockCorrection.between(self.received_at, sent_at)
-        self._sent_warning = None
+        self._sent_warning: MessageWarning | None = None
         if sent_text is not None and sent_at is None:
             self._sent_warning = _unparsable(WarningCode.SENT_AT_UNPARSABLE, "sentAt", sent_text)
         elif sent_text is not None and sent_text[-1] != "Z" and not has_offset(sent_text):
@@ -101,25 +96,18 @@ class HistoricalTimes:
 
 
 def _historical_text(message: MessageStruct, extra: JSONObject) -> tuple[str, str]:
-    """Find the time of a message of an archive, by its wire name.  Raises `InvalidMessage` where it has none."""
-    own = {
-        "timestamp": message.timestamp,
-        **_nearly("timestamp", extra),
-        "originalTimestamp": message.original_timestamp,
-        **_nearly("originalTimestamp", extra),
-        "receivedAt": message.received_at,
-        **_nearly("receivedAt", extra),
-    }
-    found = next(((name, text) for name, text in own.items() if text is not None), None)
-    if found is None:
-        detail = "an imported message needs a `timestamp`"
-        raise InvalidMessage(reason=Reason.HISTORICAL_TIME_MISSING, detail=detail, path="timestamp")
-    return found
+    """Find the time of a message of an archive, by its wire name or almost: `received_at` of a warehouse, `timeStamp`.
 
-
-def _nearly(known: str, extra: JSONObject) -> dict[str, str | None]:
-    """Return the times that an archive has under almost this name: `received_at` of a warehouse, `timeStamp`."""
-    return {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
+    Raises `InvalidMessage` where it has none.
+    """
+    own = (message.timestamp, message.original_timestamp, message.received_at)
+    for known, own_text in zip(("timestamp", "originalTimestamp", "receivedAt"), own, strict=True):
+        near = {name: time_text(value) for name, value in extra.items() if is_near_miss(name, known)}
+        for name, text in {known: own_text, **near}.items():
+            if text is not None:
+                return name, text
+    detail = "an imported message needs a `timestamp`"
+    raise InvalidMessage(reason=Reason.HISTORICAL_TIME_MISSING, detail=detail, path="timestamp")
 
 
 _OUT_OF_RANGE = MessageWarning(

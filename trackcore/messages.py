@@ -36,10 +36,10 @@ def _as_text(time: str | datetime | None) -> str | None:
 
 # The fields that more than one class has
 
-_PROPERTIES = described(Kind.OBJECT, "Facts about the action, the page or the screen.", Reason.PROPERTIES_NOT_OBJECT)
-_TRAITS = described(Kind.OBJECT, "Facts about the user or the group.", Reason.TRAITS_NOT_OBJECT)
-_NAME = described(Kind.TEXT, "The name of the page or screen.", Reason.NAME_NOT_STRING)
-_CATEGORY = described(Kind.TEXT, "The category of the page or screen.", Reason.CATEGORY_NOT_STRING)
+_PROPERTIES = described(Kind.OBJECT, "Facts about the action, the page or the screen.")
+_TRAITS = described(Kind.OBJECT, "Facts about the user or the group.")
+_NAME = described(Kind.TEXT, "The name of the page or screen.")
+_CATEGORY = described(Kind.TEXT, "The category of the page or screen.")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,13 +49,12 @@ class _Common:
     user_id: str | None = optional(
         Kind.USER_ID,
         "The user's id in your own database; each message needs it or an anonymousId. A number is kept as text.",
-        Reason.ID_NOT_STRING,
     )
     anonymous_id: str | None = optional(
-        Kind.USER_ID, "Identifies a user whose userId is not known. A number is kept as text.", Reason.ID_NOT_STRING
+        Kind.USER_ID, "Identifies a user whose userId is not known. A number is kept as text."
     )
     message_id: str | None = optional(
-        Kind.MESSAGE_ID, "The id by which duplicates are found; made by the server when absent.", Reason.ID_NOT_STRING
+        Kind.MESSAGE_ID, "The id by which duplicates are found; made by the server when absent."
     )
     timestamp: str | None = attrs.field(
         default=None,
@@ -83,12 +82,10 @@ class _Common:
         metadata=described(Kind.TIME, "Always set by the server, which overwrites the client's value."),
     )
     context: JSONObject | None = optional(
-        Kind.CONTEXT, "The circumstances of the message: ip, locale, library and so on.", Reason.CONTEXT_NOT_OBJECT
+        Kind.CONTEXT, "The circumstances of the message: ip, locale, library and so on."
     )
     integrations: JSONObject | None = optional(
-        Kind.INTEGRATIONS,
-        "Which destinations get the message: names, and `All` for those not named, case sensitive.",
-        Reason.INTEGRATIONS_NOT_OBJECT,
+        Kind.INTEGRATIONS, "Which destinations get the message: names, and `All` for those not named, case sensitive."
     )
     extra: JSONObject = attrs.field(factory=dict)
 
@@ -104,11 +101,7 @@ class Identify(_Common):
 class Track(_Common):
     """An action of a user: https://segment.com/docs/connections/spec/track/"""
 
-    event: str = attrs.field(
-        metadata=described(
-            Kind.TEXT, "The name of the action.", Reason.EVENT_NOT_STRING, missing=Reason.EVENT_NOT_DEFINED
-        )
-    )
+    event: str = attrs.field(metadata=described(Kind.TEXT, "The name of the action.", Reason.EVENT_NOT_DEFINED))
     properties: JSONObject | None = attrs.field(default=None, metadata=_PROPERTIES)
 
 
@@ -135,12 +128,7 @@ class Group(_Common):
     """The company or account that a user belongs to: https://segment.com/docs/connections/spec/group/"""
 
     group_id: str = attrs.field(
-        metadata=described(
-            Kind.ID,
-            "The id of the company or account. A number is kept as text.",
-            Reason.ID_NOT_STRING,
-            missing=Reason.NO_GROUP_ID,
-        )
+        metadata=described(Kind.ID, "The id of the company or account. A number is kept as text.", Reason.NO_GROUP_ID)
     )
     traits: JSONObject | None = attrs.field(default=None, metadata=_TRAITS)
 
@@ -150,12 +138,7 @@ class Alias(_Common):
     """An earlier identity of a user: https://segment.com/docs/connections/spec/alias/"""
 
     previous_id: str = attrs.field(
-        metadata=described(
-            Kind.ID,
-            "The user's earlier id. A number is kept as text.",
-            Reason.ID_NOT_STRING,
-            missing=Reason.NO_PREVIOUS_ID,
-        )
+        metadata=described(Kind.ID, "The user's earlier id. A number is kept as text.", Reason.NO_PREVIOUS_ID)
     )
 
 
@@ -186,13 +169,9 @@ class Batch:
     """
 
     messages: tuple[Message, ...] = attrs.field(converter=_as_messages)
-    context: JSONObject | None = optional(
-        Kind.CONTEXT, "Merged into the `context` of each message; the message wins.", Reason.CONTEXT_NOT_OBJECT
-    )
+    context: JSONObject | None = optional(Kind.CONTEXT, "Merged into the `context` of each message; the message wins.")
     integrations: JSONObject | None = optional(
-        Kind.INTEGRATIONS,
-        "Merged into the `integrations` of each message; the message wins.",
-        Reason.INTEGRATIONS_NOT_OBJECT,
+        Kind.INTEGRATIONS, "Merged into the `integrations` of each message; the message wins."
     )
     sent_at: str | None = attrs.field(
         default=None,

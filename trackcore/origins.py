@@ -51,8 +51,8 @@ def find_source(
         source = sources.find(key)
         if source is not None:
             return source, key, found_by
-        if in_body is None and found_by in _IN_BODY:
-            in_body = key
+        if found_by in (KeyLocation.BODY, KeyLocation.MESSAGE):
+            in_body = in_body or key
     return None, origin.other_header_key or origin.query_key or in_body or origin.header_key, None
 
 
@@ -72,6 +72,3 @@ def _other_write_keys(request: Request, origin: Origin, limits: Limits) -> Itera
     yield from write_keys_in_body(request, limits)
     if origin.query_key:
         yield origin.query_key, KeyLocation.QUERY
-
-
-_IN_BODY = frozenset({KeyLocation.BODY, KeyLocation.MESSAGE})

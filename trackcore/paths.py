@@ -45,15 +45,6 @@ def single_slashes(path: str) -> str:
 
 _SLASHES = re.compile(r"/{2,}")
 
-_SHORT_NAMES: Mapping[Call, str] = {
-    "identify": "i",
-    "track": "t",
-    "page": "p",
-    "screen": "s",
-    "group": "g",
-    "alias": "a",
-}
-
 _SERVER_BATCHES = (
     "/v1/batch",
     "/v1/import",  # Ruby, Java, Android (classic), .NET
@@ -71,7 +62,7 @@ _CLIENT_BATCHES = (
 def _body_paths() -> Iterator[tuple[str, BodyPath]]:
     for call in get_args(Call):
         yield f"/v1/{call}", BodyPath(endpoint=call)
-        yield f"/v1/{_SHORT_NAMES[call]}", BodyPath(endpoint=call, client_side=True)
+        yield f"/v1/{call[0]}", BodyPath(endpoint=call, client_side=True)
         # Jitsu, in a page and in Node
         yield f"/api/s/{call}", BodyPath(endpoint=call, client_side=True)
         yield f"/api/s/s2s/{call}", BodyPath(endpoint=call)

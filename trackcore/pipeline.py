@@ -8,7 +8,7 @@ nothing is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -33,15 +33,12 @@ from trackcore.wire.rules import check_message_id, checked_id, object_or_absent,
 Inherited: TypeAlias = tuple[str, ...]
 """The wire paths of what a message has from its batch."""
 
-_NO_REQUEST = Origin()
-
 
 @attrs.frozen(kw_only=True)
 class IntakeResult:
     """The envelopes and rejections of one request.  If no source matched, only the write key was examined.
 
-    `batch_fields` is set if a message of a batch was rejected: see `Request.batch_fields`.  `hint` completes the
-    sentence about a request without a write key: it names a field that is almost `writeKey`.
+    `batch_fields` is set if a message of a batch was rejected (see `Request.batch_fields`); `hint`: see `Receipt`.
     """
 
     source: Source | None
@@ -53,10 +50,7 @@ class IntakeResult:
     hint: str = ""
 
     def by_index(self) -> Iterator[tuple[int, Envelope | Rejection]]:
-        """Yield the result of each message with its index in the request.
-
-        Only a rejection knows its index: the envelopes are those of the other messages, in order.
-        """
+        """Yield the result of each message with its index in the request, which only a rejection knows itself."""
         rejections = {rejection.index: rejection for rejection in self.rejections}
         envelopes = iter(self.envelopes)
         for index in range(len(self.envelopes) + len(rejections)):
@@ -73,7 +67,7 @@ class Reception:
     """
 
     received_at: datetime
-    origin: Origin = _NO_REQUEST
+    origin: Origin = attrs.field(factory=Origin)
     write_key: WriteKey | None = None
     found_by: KeyLocation | None = None
     is_history: bool = False
@@ -91,8 +85,7 @@ class Pipeline:
     def run(self, request: Request, reception: Reception) -> IntakeResult:
         """Make an envelope of each message that keeps the rules, and a rejection of each other one.
 
-        Raises:
-            TypeError, ValueError: `new_message_id` returned something that is not a message id.
+        Raises `TypeError` or `ValueError` if `new_message_id` returned something that is not a message id.
         """
         envelopes, rejections = _Run(self, request, reception).envelopes()
         return IntakeResult(
@@ -105,31 +98,14 @@ class Pipeline:
         )
 
 
-@attrs.define
 class _Run:
-    """One run of a pipeline, with what the messages of its request share, computed once.
+    """One run of a pipeline, with what the messages of its request share, computed once."""
 
-    `_resolutions` are kept by the message's own `integrations`, as text, which the messages of a client often share.
-    """
-
-    pipeline: Pipeline
-    request: Request
-    reception: Reception
-    _source: str = attrs.field(init=False)
-    _received_at: datetime = attrs.field(init=False)
-    _limits: Limits = attrs.field(init=False)
-    _found_by: str | None = attrs.field(init=False)
-    _set_times: Callable[[MessageStruct, JSONObject | None, list[MessageWarning]], datetime] = attrs.field(init=False)
-    _shared_warnings: tuple[MessageWarning, ...] = attrs.field(init=False)
-    _shared_context: SharedContext | None = attrs.field(init=False)
-    _may_want_ip: bool = attrs.field(init=False)
-    _resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = attrs.field(init=False, factory=dict)
-
-    def __attrs_post_init__(self) -> None:
-        request, reception = self.request, self.reception
-        self._source = self.pipeline.source.name
+    def __init__(self, pipeline: Pipeline, request: Request, reception: Reception) -> None:
+        self.pipeline, self.request, self.reception = pipeline, request, reception
+        self._source = pipeline.source.name
         self._received_at = reception.received_at
-        self._limits = self.pipeline.limits
+        self._limits = pipeline.limits
         self._found_by = None if reception.found_by is None else str(reception.found_by)
         times = HistoricalTimes if reception.is_history else MessageTimes
         self._set_times = times(reception.received_at, request.sent_at).set
@@ -140,9 +116,11 @@ class _Run:
             shared.append(_MISMATCH)
         if request.shared_surrogate:
             shared.append(_SURROGATE)
-        self._shared_warnings = tuple(shared)
+        self._shared_warnings = shared
         self._shared_context = None if request.context is None else SharedContext(request.context)
         self._may_want_ip = origin.client_ip is not None and "ip" not in (request.context or ())
+        # By the own `integrations` of a message, as text, which the messages of a client often share.
+        self._resolutions: dict[bytes, tuple[msgspec.Raw, Inherited, Resolution]] = {}
 
     def envelopes(self) -> tuple[list[Envelope], list[Rejection]]:
         envelopes = []
@@ -209,7 +187,8 @@ class _Run:
         """
         shared = self._shared_context
         if self._may_want_ip and self._wants_ip(own):
-            return self._context_with_ip(own)
+            filled = merge_onto(self.request.context or {}, own or {}) | {"ip": self.reception.origin.client_ip}
+            return filled, () if shared is None else inherited_paths("context", shared.value, own)
         return (own, ()) if shared is None else shared.merged_with(own)
 
     def _wants_ip(self, own: JSONObject | None) -> bool:
@@ -223,29 +202,18 @@ class _Run:
         direct = context.get("direct", (self.request.context or {}).get("direct"))
         return self.reception.origin.client_side or direct is True
 
-    def _context_with_ip(self, own: JSONObject | None) -> tuple[JSONObject, Inherited]:
-        shared = self.request.context
-        filled = merge_onto(shared or {}, own or {}) | {"ip": self.reception.origin.client_ip}
-        return filled, () if shared is None else inherited_paths("context", shared, own)
-
     def _resolve(self, text: bytes) -> tuple[msgspec.Raw, Inherited, Resolution]:
-        """Merge the message's integrations onto the batch's, resolve them, and remember the result."""
+        """Parse the message's integrations, merge them onto the batch's, resolve them, and remember the result."""
+        if is_deeper(text, self._limits.depth):
+            raise too_deep("the message", self._limits.depth)
         shared = self.request.integrations
-        flags = own = self._own_integrations(text)
+        flags = own = object_or_absent("integrations", parse_value(text)) if text else None
         inherited: Inherited = ()
         if shared is not None:
             flags, inherited = merge_onto(shared, own or {}), inherited_paths("integrations", shared, own)
         merged = ABSENT if flags is None else msgspec.Raw(encode_json(flags))
         found = self._resolutions[text] = merged, inherited, self.pipeline.resolver.resolve(flags)
         return found
-
-    def _own_integrations(self, text: bytes) -> JSONObject | None:
-        """Parse the integrations of a message, which `read_message` left as text.  Raises `InvalidMessage`."""
-        if not text:
-            return None
-        if is_deeper(text, self._limits.depth):
-            raise too_deep("the message", self._limits.depth)
-        return object_or_absent("integrations", parse_value(text))
 
     def _remove_write_key(self, message: MessageStruct, warnings: list[MessageWarning]) -> None:
         reception = self.reception

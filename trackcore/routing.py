@@ -11,8 +11,7 @@ from trackcore.integrations import Destination, Resolver
 def resolvers_for(sources: Iterable[Source], destinations: Iterable[Destination]) -> dict[str, Resolver]:
     """Return the resolver of each source, by the source's name.
 
-    Raises:
-        ValueError: a source names a destination that does not exist.
+    Raises `ValueError` if a source names a destination that does not exist.
     """
     existing = tuple(destinations)
     return {source.name: Resolver(_destinations_of(source, existing)) for source in sources}

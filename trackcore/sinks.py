@@ -1,7 +1,4 @@
-"""The shape of a sink: the values that the core passes to it to be stored, and those that it returns.
-
-Storing is an adapter's business (`trackcore_sqlite`); this module holds only the protocol and the values that cross it.
-"""
+"""The shape of a sink: the values that the core passes to it to be stored, and those that it returns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Times on the wire: reading and writing them.  The clock itself is always an argument.
-
-The forms that are read are in `trackcore.text.timetext`, the correction of clock skew in `trackcore.clock_skew`.
-"""
+"""Times as they are written on the wire.  They are parsed in `trackcore.text.timetext`."""
 
 from __future__ import annotations
 
@@ -9,20 +6,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from trackcore.text.jsontext import encode_json
-from trackcore.text.timetext import EPOCH, has_offset, parse_timestamp
+from trackcore.text.timetext import EPOCH
 
 MILLISECOND = timedelta(milliseconds=1)
-
-__all__ = [
-    "EPOCH",
-    "MILLISECOND",
-    "format_timestamp",
-    "has_offset",
-    "parse_timestamp",
-    "time_text",
-    "truncate_to_milliseconds",
-]
-
 _MILLISECOND_TEXTS = tuple(f".{count:03d}Z" for count in range(1000))
 
 

@@ -2,8 +2,4 @@
 
 from trackcore.explanation.explain import duration_text, explain_error, explain_time
 
-__all__ = [
-    "duration_text",
-    "explain_error",
-    "explain_time",
-]
+__all__ = ["duration_text", "explain_error", "explain_time"]

@@ -1,7 +1,6 @@
-"""The catalog: one entry for each code, from which every place that explains a code takes its text.
+"""The catalog: one entry for each code; the command line, the debugger, the API and the README take its text.
 
-The command line, the debugger, the description of the API and the README agree, since all of them read it.  The entries
-of rejections are in `rejections`, for their length.
+The entries of rejections are in `rejections`, for their length.
 """
 
 from __future__ import annotations

@@ -33,21 +33,19 @@ from trackcore.masking import mask_write_keys, masked_halves
 from trackcore.sinks import KeyLocation
 from trackcore.text.jsontext import (
     BYTE_ORDER_MARK,
-    STRING,
     any_value,
     clean_text,
+    depth_of,
     encode_json,
     kind_of,
     parse,
     raw_fields,
     raw_value,
 )
-from trackcore.timestamps import parse_timestamp
+from trackcore.text.timetext import parse_timestamp
 from trackcore.typing import JSONObject, WriteKey
 
 CONFIGURATION_CHANGED = "configuration_changed"
-"""The reason of a destination about which the current configuration would decide differently."""
-
 _IDS = ("messageId", "userId", "anonymousId", "groupId", "previousId")
 _FOUND_CHARS = 200
 _EXCERPT_BYTES = 40
@@ -64,17 +62,9 @@ def explain_message(
     found_by: str | None = None,
     duplicate_of: int | None = None,
 ) -> MessageExplanation:
-    """Explain a message as it is stored.
+    """Explain a message as it is stored; the arguments are those of `StoredMessage` and `MessageExplanation`.
 
-    Args:
-        message: the stored wire object.
-        source: the name of its source.
-        destinations: the names of the destinations that were selected when it came.
-        warnings: those that are stored with it.
-        resolver: decides by the current configuration.
-        inherited: the wire paths of the subtrees that come only from the batch.
-        found_by: how its source was found, a `KeyLocation`; None if that was not kept.
-        duplicate_of: the sequence number of the message that made this one a duplicate.
+    `destinations` were selected when it came; `resolver` decides by the current configuration.
     """
     return MessageExplanation(
         source=source,
@@ -83,7 +73,7 @@ def explain_message(
         call=str(message.get("type", "")),
         ids={name: str(message[name]) for name in _IDS if message.get(name) is not None},
         coerced=tuple(warning.path for warning in warnings if warning.code == WarningCode.ID_FROM_NUMBER),
-        time=explain_historical_time(message) if found_by == KeyLocation.FILE else explain_time(message),
+        time=_explain_historical_time(message) if found_by == KeyLocation.FILE else explain_time(message),
         inherited=tuple(inherited),
         warnings=tuple(map(_explained, warnings)),
         destinations=tuple(_destinations(message, destinations, resolver)),
@@ -112,7 +102,7 @@ def explain_time(message: JSONObject) -> TimeExplanation:
     )
 
 
-def explain_historical_time(message: JSONObject) -> TimeExplanation:
+def _explain_historical_time(message: JSONObject) -> TimeExplanation:
     """Explain the `timestamp` of an imported message: its `sentAt` is historical and corrected nothing."""
     sentence = "The message was imported from a file, so its time in the file was kept."
     return attrs.evolve(explain_time(message), rule=TimeRule.ORIGINAL, sentence=sentence, clock_skew=None)
@@ -129,20 +119,13 @@ def explain_rejection(
     actual: int | None = None,
     batch: bytes | None = None,
 ) -> RejectionExplanation:
-    """Explain a rejected message, or a request that was refused as a whole.
+    """Explain a rejected message, or a request that was refused as a whole; the arguments are those of its record.
 
-    Args:
-        code: its reason code.
-        detail: the sentence in the response.
-        path: the wire path of the wrong value.
-        payload: the text as received.
-        source: the name of its source, if it has one.
-        limits: the current limits.
-        actual: the measured size, in the unit of the limit; else it is measured on the payload, if possible.
-        batch: the batch-level fields, if they were kept.
+    `limits` are the current ones.  `actual` is the measured size, in the unit of the limit; without it the size is
+    measured on the payload, if possible.
     """
     entry = CATALOG.get(code)
-    limit, unit = _limit(code, limits)
+    limited, unit = _LIMITED.get(code, (None, None))
     position = _position(payload) if code == Reason.INVALID_JSON else None
     return RejectionExplanation(
         source=source,
@@ -152,7 +135,7 @@ def explain_rejection(
         entry=entry,
         allowed="" if entry is None else entry.allowed_within(limits),
         found=(_found(payload, path) or (batch and _found(batch, path)) or "nothing") if path else None,
-        limit=limit,
+        limit=None if limited is None else getattr(limits, limited),
         actual=_measured(code, payload, batch) if actual is None and unit else actual,
         unit=unit,
         position=position,
@@ -176,13 +159,10 @@ def explain_error(error: Invalid, payload: bytes, *, source: str | None, limits:
 def explain_quarantined(
     write_key: str | None, sources: SourceRegistry, other_keys: Iterable[WriteKey] = (), hint: str = ""
 ) -> QuarantineExplanation:
-    """Explain why a request is in quarantine, and whether the current sources would put it there.
+    """Explain why a request is in quarantine, and whether the current `sources` would put it there.
 
-    Args:
-        write_key: the key that is kept with the request, one of those that it contains.
-        sources: the current sources.
-        other_keys: the keys in its body, any of which may belong to a source now.
-        hint: the result of `trackcore.wire.request.hint_of_write_key` for its body.
+    `write_key` is kept with the request; any of the `other_keys` in its body may belong to a source now.  `hint` is the
+    result of `trackcore.wire.request.hint_of_write_key`.
     """
     key = None if write_key is None else WriteKey(write_key)
     source = next(filter(None, map(sources.find, (key, *other_keys))), None)
@@ -204,7 +184,6 @@ def duration_text(duration: timedelta) -> str:
 
 _UNITS = ((0.001, 0.9995, "ms"), (1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h"))
 
-
 _PLACES: Mapping[str, str] = {
     KeyLocation.HEADER: "the write key in a header (Authorization or X-Write-Key) belongs to it",
     KeyLocation.BODY: "the `writeKey` of the batch belongs to it",
@@ -225,9 +204,8 @@ def _why_source(found_by: str | None, warnings: Sequence[MessageWarning]) -> str
 
 
 def _explained(warning: MessageWarning) -> ExplainedWarning:
-    return ExplainedWarning(
-        code=warning.code, detail=warning.message, path=warning.path, entry=CATALOG.get(warning.code)
-    )
+    entry = CATALOG.get(warning.code)
+    return ExplainedWarning(code=warning.code, detail=warning.message, path=warning.path, entry=entry)
 
 
 # Time
@@ -242,16 +220,11 @@ def _time_sentence(rule: TimeRule, message: JSONObject, skew: timedelta | None, 
         return f"sentAt {had}, so the error of the client's clock is unknown: its own time was kept."
     if rule is TimeRule.UNREPRESENTABLE:
         return "The corrected time lies outside the years 1 to 9999, so the client's own time was kept."
-    clock = "" if skew is None else f"The client's clock was {_ahead(skew)} (network latency included). "
+    ahead = f"{duration_text(skew)} {'ahead' if skew > timedelta() else 'behind'}" if skew else "exact"
+    clock = "" if skew is None else f"The client's clock was {ahead} (network latency included). "
     made = "" if age is None else f"The message was {duration_text(age)} old when it was sent"
     note = "" if age is not None and age >= timedelta() else " (its timestamp is in the future)"
     return f"{clock}{made}{note}, so it has receivedAt - (sentAt - originalTimestamp)."
-
-
-def _ahead(skew: timedelta) -> str:
-    if not skew:
-        return "exact"
-    return f"{duration_text(skew)} {'ahead' if skew > timedelta() else 'behind'}"
 
 
 # Destinations
@@ -274,12 +247,7 @@ def _destination(decision: Decision, age: timedelta, *, chosen: bool) -> Destina
         return _changed(name, chosen=chosen)
     key, sentence = _why(decision, age)
     return DestinationExplanation(
-        destination=name,
-        chosen=chosen,
-        because=decision.because,
-        sentence=sentence,
-        key=key,
-        options=decision.options,
+        destination=name, chosen=chosen, because=decision.because, sentence=sentence, key=key, options=decision.options
     )
 
 
@@ -319,11 +287,6 @@ _LIMITED: Mapping[str, tuple[str, str]] = {
 _SHARED = ("context", "integrations", "sentAt")
 
 
-def _limit(code: str, limits: Limits) -> tuple[int | None, str | None]:
-    name, unit = _LIMITED.get(code, (None, None))
-    return (None if name is None else getattr(limits, name)), unit
-
-
 def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
     """Measure the text that broke a limit, if all of it was kept: the message, or the fields of its batch.
 
@@ -337,25 +300,13 @@ def _measured(code: str, payload: bytes, batch: bytes | None) -> int | None:
     if code == Reason.MESSAGE_TOO_LARGE:
         return max(len(payload.removeprefix(BYTE_ORDER_MARK).strip()), _shared_size(batch or b"{}"))
     if code == Reason.TOO_DEEP:
-        return max(_depth(payload), _depth(batch or b"{}"))
+        return max(depth_of(payload), depth_of(batch or b"{}")) - 1  # the levels below the outermost one
     return None
 
 
 def _shared_size(batch: bytes) -> int:
     fields, _ = parse(raw_fields, batch)
     return sum(len(bytes(part)) for name, part in fields.items() if name in _SHARED)
-
-
-def _depth(text: bytes) -> int:
-    """Return the number of levels below the outermost one."""
-    depth = deepest = 0
-    for byte in STRING.sub(b"", text):
-        if byte in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"}]":
-            depth -= 1
-    return max(deepest - 1, 0)
 
 
 def _found(payload: bytes, path: str) -> str | None:

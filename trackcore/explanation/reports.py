@@ -1,7 +1,4 @@
-"""The report types returned by the explain functions: about a stored, a rejected or a quarantined item.
-
-Each has `as_json`, the form in which the command line writes it and the debugger shows it.
-"""
+"""The report types returned by the explain functions, with the JSON that the command line and the debugger show."""
 
 from __future__ import annotations
 
@@ -165,17 +162,15 @@ class QuarantineExplanation:
 
     def as_json(self) -> JSONObject:
         """Return it as a JSON object; the write key is masked."""
+        message = f"No source has the write key {self.write_key!r}."
+        if self.source_now is not None:
+            message = f"The write key now belongs to {self.source_now!r}: the request can be reprocessed."
+        elif self.write_key is None:
+            message = f"The request came without a write key{self.hint or '.'}"
         return {
             "outcome": "quarantined",
             "writeKey": self.write_key,
             "sourceNow": self.source_now,
-            "message": self._sentence(),
+            "message": message,
             **self.entry.as_json(),
         }
-
-    def _sentence(self) -> str:
-        if self.source_now is not None:
-            return f"The write key now belongs to {self.source_now!r}: the request can be reprocessed."
-        if self.write_key is None:
-            return f"The request came without a write key{self.hint or '.'}"
-        return f"No source has the write key {self.write_key!r}."

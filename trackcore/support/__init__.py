@@ -10,7 +10,8 @@ from trackcore.messages import MESSAGE_TYPES
 from trackcore.origins import find_source, write_keys_in_body
 from trackcore.paths import BODY_PATHS, BodyPath, normalize_path, single_slashes
 from trackcore.rejected import record_of
-from trackcore.timestamps import EPOCH, MILLISECOND, truncate_to_milliseconds
+from trackcore.text.timetext import EPOCH
+from trackcore.timestamps import MILLISECOND, truncate_to_milliseconds
 from trackcore.typing import SentAs
 
 __all__ = [

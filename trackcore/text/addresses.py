@@ -6,8 +6,7 @@ import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-_MAX_CHARS = 200
-"""Longer text cannot be an address and is not cached."""
+_MAX_CHARS = 200  # longer text cannot be an address and is not cached
 
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("[^"]*"|[^;]*)', re.IGNORECASE)
 _V4 = re.compile(r"([0-9.]+)(?::[0-9]{1,5})?")

@@ -57,7 +57,6 @@ _KINDS: Mapping[type, str] = {
 _PIECE_BYTES = 4_096
 
 any_value = msgspec.json.Decoder()
-"""Decodes any JSON value into Python objects."""
 
 raw_value = msgspec.json.Decoder(msgspec.Raw)
 """Checks a JSON text and leaves it as text."""
@@ -114,9 +113,9 @@ def clean_text(body: bytes) -> bytes:
 def _check_utf8(text: bytes) -> None:
     """Decode a text in pieces and drop the result: pieces stay in the processor's cache, and cost a fourth."""
     pieces = memoryview(text)
-    start, end = 0, len(text)
-    while start < end:
-        is_last = start + _PIECE_BYTES >= end
+    start = 0
+    while start < len(text):
+        is_last = start + _PIECE_BYTES >= len(text)
         try:
             start += codecs.utf_8_decode(pieces[start : start + _PIECE_BYTES], "strict", is_last)[1]
         except UnicodeDecodeError as error:
@@ -160,23 +159,21 @@ def parse_value(text: bytes | msgspec.Raw) -> Any:
     try:
         return any_value.decode(text)
     except msgspec.ValidationError:
-        raise _number_out_of_range() from None
-
-
-def _number_out_of_range() -> InvalidMessage:
-    return InvalidMessage(reason=Reason.NUMBER_OUT_OF_RANGE, detail="a number is too large or has too many digits")
+        detail = "a number is too large or has too many digits"
+        raise InvalidMessage(reason=Reason.NUMBER_OUT_OF_RANGE, detail=detail) from None
 
 
 def is_deeper(text: bytes, levels: int) -> bool:
     """Return whether well-formed JSON nests more than `levels` brackets.
 
-    Most texts have fewer opening brackets than that, so two counts suffice.  Otherwise the brackets outside of strings
-    become steps of one level up or down, which are added up.
+    Most texts have fewer opening brackets than that, so two counts suffice.
     """
-    if text.count(b"{") + text.count(b"[") <= levels:
-        return False
-    steps = array("b", STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS))
-    return max(accumulate(steps), default=0) > levels
+    return text.count(b"{") + text.count(b"[") > levels and depth_of(text) > levels
+
+
+def depth_of(text: bytes) -> int:
+    """Return how deep brackets nest: those outside of strings become steps of one level, up or down, to be added up."""
+    return max(accumulate(array("b", STRING.sub(b"", text).translate(_STEPS, _NOT_BRACKETS))), default=0)
 
 
 def replace_surrogates(text: bytes) -> bytes:

@@ -54,10 +54,11 @@ def parse_timestamp(value: object) -> datetime | None:
         if (len(value) == _USUAL and value[10] == "T" and value[19] == "." and value[23] == "Z") or _is_regular(value):
             try:
                 time = _from_iso_format(value)
+                return time if time.tzinfo is UTC else time.astimezone(UTC)
             except ValueError:
                 pass
-            else:
-                return time if time.tzinfo is UTC else _in_utc(time)
+            except OverflowError:  # in UTC
+                return None
         reading = _read_text(value)
     else:
         reading = _read_other(value)
@@ -70,13 +71,6 @@ def has_offset(value: object) -> bool:
     return reading is not None and reading[1]
 
 
-def _in_utc(time: datetime) -> datetime | None:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        return None
-
-
 def _read_text(text: str) -> _Reading:
     if not text.isascii() or text[:1].isspace() or text[-1:].isspace():
         text = _plain(text)
@@ -86,8 +80,7 @@ def _read_text(text: str) -> _Reading:
         return _read_number(*match.groups(""))
     if _DATE_OF_DIGITS.fullmatch(text):
         return _with_time(_digits_date(text), timedelta(), None) if int(text[:4]) in _YEARS_OF_DIGITS else None
-    match = _ISO.fullmatch(text)
-    if match is not None:
+    if match := _ISO.fullmatch(text):
         return _instant(_iso_date(match), match)
     for pattern in _ENGLISH:
         if match := pattern.fullmatch(text):
@@ -111,10 +104,10 @@ _SAME: Mapping[str, str] = {
 
 
 def _read_other(value: object) -> _Reading:
-    if isinstance(value, bool) or not isinstance(value, int | float | dict):
-        return None
     if isinstance(value, dict):
         return _read_json_date(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
     try:
         return _read_text(encode_json(value).decode())
     except (ValueError, OverflowError, msgspec.MsgspecError):  # more digits than Python will write
@@ -132,7 +125,6 @@ _UNITS: Mapping[int, int] = {9: 0, 10: 0, 12: 3, 13: 3, 15: 6, 16: 6, 18: 9, 19:
 """By the digits of a count since 1970: the power of ten of its unit below a second."""
 
 _COMPACT_DIGITS = frozenset({14, 17, 20})
-_MINUTE_DIGITS = 12
 _YEARS_OF_MINUTES = range(1990, 2100)
 
 
@@ -141,7 +133,7 @@ def _read_number(sign: str, digits: str, fraction: str) -> _Reading:
     if not sign:
         if count in _COMPACT_DIGITS:
             return _read_compact(digits[:14], digits[14:] + fraction)
-        if not fraction and count == _MINUTE_DIGITS and int(digits[:4]) in _YEARS_OF_MINUTES:
+        if not fraction and count == len("YYYYMMDDhhmm") and int(digits[:4]) in _YEARS_OF_MINUTES:
             minute = _read_compact(digits + "00", "")
             if minute is not None:
                 return minute
@@ -160,12 +152,9 @@ def _read_compact(digits: str, fraction: str) -> _Reading:
 def _digits_date(digits: str) -> date | None:
     """Return the date of digits: `YYYYMMDD`, `YYYYDDD`, or `YYYY` for its first day."""
     year, rest = int(digits[:4]), digits[4:]
-    if len(rest) == _ORDINAL_DIGITS:
+    if len(digits) == len("YYYYDDD"):
         return _day_of_year(year, int(rest))
     return _calendar_date(year, int(rest[:2] or 1), int(rest[2:] or 1))
-
-
-_ORDINAL_DIGITS = 3
 
 
 # ISO 8601, and what is close to it
@@ -215,12 +204,9 @@ def _calendar_date(year: int, month: int, day: int) -> date | None:
 
 
 def _day_of_year(year: int, day: int) -> date | None:
-    first = _calendar_date(year, 1, 1)
-    if first is None or not day:
-        return None
     try:
-        found = first + timedelta(days=day - 1)
-    except OverflowError:
+        found = date(year, 1, 1) + timedelta(days=day - 1)
+    except (ValueError, OverflowError):
         return None
     return found if found.year == year else None
 
@@ -264,7 +250,6 @@ _LAST_MINUTE = 59
 _LEAP_SECOND = 60
 _NOON = 12
 _FRACTION_DIGITS = 20
-_DAY = timedelta(days=1)
 
 
 def _instant(day: date | None, match: re.Match[str]) -> _Reading:
@@ -278,25 +263,22 @@ def _instant(day: date | None, match: re.Match[str]) -> _Reading:
         if hour > _NOON:
             return None
         hour = hour % _NOON + (_NOON if part["half"] in "Pp" else 0)
-    since_midnight = _since_midnight(
+    passed = _since_midnight(
         hour, int(minute) if minute else None, int(second) if second else None, part["fraction"] or ""
     )
-    if part["utc"] is not None:
-        return _with_time(day, since_midnight, timedelta())
     if part["sign"] is None:
-        return _with_time(day, since_midnight, None)
+        return _with_time(day, passed, None if part["utc"] is None else timedelta())
     hours, minutes = int(part["hours"]), int(part["minutes"] or 0)
     if hours > _LAST_HOUR or minutes > _LAST_MINUTE:
         return None
     offset = timedelta(hours=hours, minutes=minutes)
-    return _with_time(day, since_midnight, -offset if part["sign"] == "-" else offset)
+    return _with_time(day, passed, -offset if part["sign"] == "-" else offset)
 
 
 def _since_midnight(hour: int, minute: int | None, second: int | None, fraction: str) -> timedelta | None:
     """Return the time of day as the time since midnight, or None if it is not valid.
 
-    The fraction belongs to the last part that is present.  `24:00` and a second 60 are times of the next day and
-    minute.
+    The fraction belongs to the last part that is present.  `24:00` and a second 60 belong to the next day and minute.
     """
     if (minute or 0) > _LAST_MINUTE or (second or 0) > _LEAP_SECOND:
         return None
@@ -304,8 +286,7 @@ def _since_midnight(hour: int, minute: int | None, second: int | None, fraction:
     digits = fraction[:_FRACTION_DIGITS]
     microseconds = int(digits or 0) * unit // 10 ** len(digits)
     passed = timedelta(hours=hour, minutes=minute or 0, seconds=second or 0, microseconds=microseconds)
-    is_within = hour <= _LAST_HOUR or passed == _DAY
-    return passed if is_within else None
+    return passed if hour <= _LAST_HOUR or passed == timedelta(days=1) else None
 
 
 def _with_time(day: date | None, since_midnight: timedelta | None, offset: timedelta | None) -> _Reading:
@@ -325,17 +306,11 @@ def _shifted(time: datetime, by: timedelta, *, has_offset: bool) -> _Reading:
 # MongoDB's extended JSON
 
 
-_MAX_JSON_CHARS = 200
-
-
 def _read_json(text: str) -> _Reading:
-    if len(text) > _MAX_JSON_CHARS:
-        return None
     try:
-        value = msgspec.json.decode(text)
+        return _read_json_date(msgspec.json.decode(text)) if len(text) <= _MAX_JSON_CHARS else None
     except (msgspec.MsgspecError, ValueError):
         return None
-    return _read_json_date(value)
 
 
 def _read_json_date(value: dict[str, Any]) -> _Reading:
@@ -354,5 +329,6 @@ def _read_json_date(value: dict[str, Any]) -> _Reading:
         return None
 
 
+_MAX_JSON_CHARS = 200
 _LONG = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _MAX_LONG = 2**63

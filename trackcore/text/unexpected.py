@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-_PLACES = 8
-"""How many places of one error are shown: the innermost ones."""
-
-_ERRORS = 8
-"""How many errors are shown of those that led to one or are grouped in it."""
+_PLACES = 8  # of one error: the innermost ones
+_ERRORS = 8  # that led to one or are grouped in it
 
 
 def describe_unexpected(error: BaseException) -> str:
@@ -29,13 +26,13 @@ def describe_unexpected(error: BaseException) -> str:
 
 
 def _shown(error: BaseException) -> str:
-    places = deque(_places(error), _PLACES)
-    return f"{_name(type(error))} at {', '.join(places)}" if places else _name(type(error))
+    places = ", ".join(deque(_places(error), _PLACES))
+    return _name(type(error)) + (f" at {places}" if places else "")
 
 
 def _name(kind: type[BaseException]) -> str:
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return _printable(name)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return _printable(module + kind.__qualname__)
 
 
 def _printable(text: str) -> str:

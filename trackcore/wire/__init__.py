@@ -3,11 +3,4 @@
 from trackcore.wire.request import Request, body_too_large, hint_of_write_key, parse_request, peek
 from trackcore.wire.schema import with_dialect
 
-__all__ = [
-    "Request",
-    "body_too_large",
-    "hint_of_write_key",
-    "parse_request",
-    "peek",
-    "with_dialect",
-]
+__all__ = ["Request", "body_too_large", "hint_of_write_key", "parse_request", "peek", "with_dialect"]

@@ -30,7 +30,7 @@ from trackcore.wire.plainjson import plain_object
 from trackcore.wire.request import Request, parse_request
 from trackcore.wire.rules import CALLS, check_message, check_message_id, decode_item, is_write_key, too_many_messages
 
-CALL_OF: dict[type[Message], Call] = {message_type: call for call, message_type in MESSAGE_TYPES.items()}
+_MESSAGE_TYPES = frozenset(MESSAGE_TYPES.values())
 
 
 def decode_message(body: bytes, call: Call | None = None, limits: Limits = DEFAULT_LIMITS) -> Message:
@@ -82,17 +82,17 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode_as_given(message: Message) -> tuple[bytes, tuple[MessageWarning, ...]]:
-    """Encode one message as SDKs do: an unpaired surrogate stays, as an escape.
+    """Encode one message as SDKs do, with unpaired surrogates as escapes, and return warnings about replaced values.
 
-    Returns the text, and warnings about replaced values.  Raises `InvalidMessage` as `encode_message` does.
+    Raises as `encode_message` does.
     """
     not_finite: list[str] = []
     text = _encode(_as_plain(message, not_finite))
     if not not_finite:
         return text, ()
-    return text, (
-        MessageWarning(code=WarningCode.NUMBER_NOT_FINITE, message=_not_finite_in(not_finite), path=not_finite[0]),
-    )
+    places = f", in {len(not_finite)} places" if len(not_finite) > 1 else ""
+    detail = f"null was written for a number that is not finite{places}"
+    return text, (MessageWarning(code=WarningCode.NUMBER_NOT_FINITE, message=detail, path=not_finite[0]),)
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -118,7 +118,7 @@ def structure_message(message: JSONObject) -> Message:
 
 def unstructure_message(message: Message) -> JSONObject:
     """Build a wire object from a typed message.  Raises `TypeError` for any other value."""
-    if message.__class__ not in CALL_OF:
+    if message.__class__ not in _MESSAGE_TYPES:
         _check_subclass(type(message))
     wire_object: JSONObject = _converter.unstructure(message)
     return wire_object
@@ -126,7 +126,7 @@ def unstructure_message(message: Message) -> JSONObject:
 
 def _check_subclass(kind: type) -> None:
     """Accept a subclass of a message if it adds no fields.  Raises `TypeError`."""
-    base = next((known for known in kind.__mro__ if known in CALL_OF), None)
+    base = next((known for known in kind.__mro__ if known in _MESSAGE_TYPES), None)
     if base is None:
         raise TypeError(f"{kind.__name__} is not a message; expected one of {_MESSAGE_LIST}")
     known = {field.name for field in attrs.fields(base)}
@@ -146,10 +146,6 @@ def _as_plain(message: Message, not_finite: list[str]) -> JSONObject:
             detail = f"`{name}` is text, not {type(value).__name__}: decode it first"
             raise InvalidMessage(reason=Reason.VALUE_NOT_JSON, detail=detail, path=name)
     return plain_object(wire_object, not_finite)
-
-
-def _not_finite_in(paths: list[str]) -> str:
-    return "null was written for a number that is not finite" + (f", in {len(paths)} places" if len(paths) > 1 else "")
 
 
 _converter = Converter(detailed_validation=False)

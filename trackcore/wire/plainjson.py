@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -33,8 +33,7 @@ _MAX_LEVELS = 200
 def plain_object(values: JSONObject, not_finite: list[str]) -> JSONObject:
     """Return `values` as plain JSON; the paths of numbers that became null are appended to `not_finite`.
 
-    Raises:
-        InvalidMessage: a value has no JSON form; its path names it.
+    Raises `InvalidMessage` with the path of a value that has no JSON form.
     """
     return _object(values.items(), "", 0, not_finite)
 
@@ -44,7 +43,9 @@ def _plain(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
     if kind is str or kind is bool or value is None:
         return value
     if kind is int:
-        return _checked_int(value, path)
+        if not -_INT_BOUND < value < _INT_BOUND:
+            raise _no_form(path, f"an integer of more than {_MAX_DIGITS} digits, which readers of JSON refuse")
+        return value
     if kind is float and math.isfinite(value):
         return value
     if kind is dict:
@@ -76,12 +77,6 @@ def _converted(value: Any, path: str, level: int, not_finite: list[str]) -> Any:
 
 
 _SCALARS = (str, float, bool, type(None))
-
-
-def _checked_int(value: int, path: str) -> int:
-    if not -_INT_BOUND < value < _INT_BOUND:
-        raise _no_form(path, f"an integer of more than {_MAX_DIGITS} digits, which readers of JSON refuse")
-    return value
 
 
 _MAX_DIGITS = 4300
@@ -149,15 +144,12 @@ def _fields_of(value: Any) -> list[tuple[str, Any]] | None:
 
 def _as_base(value: Any) -> str | int | float:
     """Return an instance of a subclass of a JSON type as that type: Markup, Django's SafeString, numpy's float64."""
-    bases: tuple[tuple[type, Callable[[Any], Any]], ...] = (
-        (str, str.__str__),
-        (int, int.__int__),
-        (float, float.__float__),
-    )
-    for base, convert in bases:
-        if isinstance(value, base):
-            converted: str | int | float = convert(value)
-            return converted
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

@@ -29,14 +29,7 @@ from trackcore.text.jsontext import (
 )
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
-from trackcore.wire.rules import (
-    hint,
-    is_near_miss,
-    message_too_large,
-    near_misses,
-    object_or_absent,
-    too_deep,
-)
+from trackcore.wire.rules import hint, is_near_miss, message_too_large, near_misses, object_or_absent, too_deep
 
 
 @attrs.frozen(kw_only=True)
@@ -71,8 +64,7 @@ class Request:
     def batch_fields(self, limits: Limits, times: int) -> bytes | None:
         """Return the batch-level fields as a JSON object; None for a single message.
 
-        They are stored with each of `times` messages.  The result is empty (not even `{}`) where that would exceed
-        `Limits.shared_bytes`.
+        It is empty (not even `{}`) where storing them with each of `times` messages would exceed `Limits.shared_bytes`.
         """
         if self.call is not None:
             return None
@@ -84,12 +76,7 @@ ENDPOINTS: frozenset[Endpoint] = frozenset(get_args(Endpoint))
 
 
 def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
-    """Parse a body.
-
-    Raises:
-        InvalidRequest: the body is unusable as a whole.
-        ValueError: the endpoint does not exist.
-    """
+    """Parse a body.  Raises `InvalidRequest` if it is unusable as a whole, `ValueError` for an unknown endpoint."""
     if endpoint not in ENDPOINTS:
         raise ValueError(f"{endpoint!r} is not an endpoint; expected one of {', '.join(sorted(ENDPOINTS))}")
     if len(body) > limits.request_bytes:
@@ -100,27 +87,17 @@ def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
 
 def body_too_large(limit: int, actual: int | None) -> InvalidRequest:
     """Build the error for an oversized body; `actual` is None where reading stopped before its end."""
-    return InvalidRequest(
-        reason=Reason.BODY_TOO_LARGE,
-        detail=f"the request is larger than {limit} bytes",
-        limit=limit,
-        actual=actual,
-    )
+    detail = f"the request is larger than {limit} bytes"
+    return InvalidRequest(reason=Reason.BODY_TOO_LARGE, detail=detail, limit=limit, actual=actual)
 
 
 def peek(item: bytes | msgspec.Raw, field: str) -> Any:
     """Return one field of a possibly malformed message, or None."""
-    try:
-        return msgspec.json.decode(raw_fields.decode(item)[field])
-    except (msgspec.MsgspecError, ValueError, RecursionError, KeyError):
-        return None
+    return _lenient_value(_fields(item).get(field, _NULL))
 
 
 def hint_of_write_key(body: bytes, request: Request, limits: Limits) -> str:
-    """Return a hint for a request without a write key that has one under a similar name; empty if there is none.
-
-    `body` is the one that `request` was parsed from.
-    """
+    """Return a hint for a request, parsed from `body`, that has a write key under a similar name only; else empty."""
     of_request, _ = parse(raw_fields, clean_text(body))
     for fields in chain([of_request], map(_fields, request.items[: limits.batch_messages])):
         near = (name for name in fields if is_near_miss(name, "writeKey"))
@@ -168,7 +145,8 @@ def _parse_single(body: bytes, call: Call, limits: Limits) -> Request:
 def _parse_batch(body: bytes, limits: Limits) -> Request:
     envelope, text, warnings = _parse_envelope(body)
     context = integrations = invalid = None
-    shared = {name: part for name, part in _shared_parts(envelope) if part is not _NULL}
+    parts = {"context": envelope.context, "integrations": envelope.integrations, "sentAt": envelope.sent_at}
+    shared: dict[str, bytes | msgspec.Raw] = {name: part for name, part in parts.items() if part is not _NULL}
     try:
         _check_growth(len(envelope.batch), shared.values(), limits)
         context = _shared_object("context", envelope.context, limits)
@@ -204,10 +182,6 @@ def _parse_envelope(body: bytes) -> tuple[_BatchEnvelope, Text, tuple[MessageWar
     except msgspec.ValidationError:
         raise _not_a_batch(body) from None
     return envelope, text, tuple(near_misses(raw_fields.decode(text.repaired), None))
-
-
-def _shared_parts(envelope: _BatchEnvelope) -> tuple[tuple[str, bytes | msgspec.Raw], ...]:
-    return ("context", envelope.context), ("integrations", envelope.integrations), ("sentAt", envelope.sent_at)
 
 
 def _items_as_received(items: list[msgspec.Raw], text: Text) -> Iterator[bytes]:
@@ -246,13 +220,10 @@ def _check_growth(messages: int, shared: Iterable[bytes | msgspec.Raw], limits: 
     size = sum(len(bytes(part)) for part in shared)
     if size > limits.message_bytes:
         raise message_too_large(limits.message_bytes, size)
-    if size * messages > limits.shared_bytes:
-        raise InvalidMessage(
-            reason=Reason.MESSAGE_TOO_LARGE,
-            detail=f"{size} bytes for each of {messages} messages come to more than {limits.shared_bytes} bytes",
-            limit=limits.shared_bytes,
-            actual=size * messages,
-        )
+    actual, limit = size * messages, limits.shared_bytes
+    if actual > limit:
+        detail = f"{size} bytes for each of {messages} messages come to more than {limit} bytes"
+        raise InvalidMessage(reason=Reason.MESSAGE_TOO_LARGE, detail=detail, limit=limit, actual=actual)
 
 
 def _shared_object(name: str, raw: msgspec.Raw, limits: Limits) -> JSONObject | None:

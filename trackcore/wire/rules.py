@@ -92,52 +92,37 @@ def object_or_absent(name: str, value: Any) -> JSONObject | None:
 
 def message_too_large(limit: int, actual: int) -> InvalidMessage:
     """Build the error for an oversized message (sizes in bytes)."""
-    return InvalidMessage(
-        reason=Reason.MESSAGE_TOO_LARGE,
-        detail=f"a message may have {limit} bytes, this one has {actual}",
-        limit=limit,
-        actual=actual,
-    )
+    detail = f"a message may have {limit} bytes, this one has {actual}"
+    return InvalidMessage(reason=Reason.MESSAGE_TOO_LARGE, detail=detail, limit=limit, actual=actual)
 
 
 def too_many_messages(limit: int, actual: int) -> InvalidMessage:
     """Build the error for a message in excess of the batch limit."""
-    return InvalidMessage(
-        reason=Reason.TOO_MANY_MESSAGES,
-        detail=f"a batch may have {limit} messages, this one has {actual}",
-        limit=limit,
-        actual=actual,
-    )
+    detail = f"a batch may have {limit} messages, this one has {actual}"
+    return InvalidMessage(reason=Reason.TOO_MANY_MESSAGES, detail=detail, limit=limit, actual=actual)
 
 
 def check_message_id(message_id: str, limits: Limits) -> None:
     """Check the length of a messageId, in characters.  Raises `InvalidMessage`."""
-    if len(message_id) > limits.message_id_chars:
-        raise InvalidMessage(
-            reason=Reason.MESSAGE_ID_TOO_LONG,
-            detail=f"a messageId may have {limits.message_id_chars} characters, this one has {len(message_id)}",
-            path="messageId",
-            limit=limits.message_id_chars,
-            actual=len(message_id),
-        )
+    limit, actual = limits.message_id_chars, len(message_id)
+    if actual > limit:
+        detail = f"a messageId may have {limit} characters, this one has {actual}"
+        error = Reason.MESSAGE_ID_TOO_LONG
+        raise InvalidMessage(reason=error, detail=detail, path="messageId", limit=limit, actual=actual)
 
 
 def checked_id(made: object, limits: Limits) -> str:
     """Check and return a message id that the embedding program made.
 
-    Raises:
-        TypeError: it is not a string.
-        ValueError: it is blank, longer than a message id may be, or not Unicode text.
+    Raises `TypeError` unless it is a string; `ValueError` if it is blank, too long or not Unicode text.
     """
     if not isinstance(made, str):
         raise TypeError(f"new_message_id returned {type(made).__name__}, not str; return str(...) of it")
     made = str.__str__(made)
     if is_blank(made):
         raise ValueError("new_message_id returned a blank string; return a unique one, such as str(uuid4())")
-    if len(made) > limits.message_id_chars:
-        raise ValueError(
-            f"new_message_id returned {len(made)} characters; a messageId may have {limits.message_id_chars}"
-        )
+    if len(made) > (limit := limits.message_id_chars):
+        raise ValueError(f"new_message_id returned {len(made)} characters; a messageId may have {limit}")
     if not made.isascii():
         made.encode()  # an unpaired surrogate is a UnicodeEncodeError, which is a ValueError
     return made
@@ -177,9 +162,8 @@ def _normalize_id(message: JSONObject, name: str, value: Any, warnings: list[Mes
             detail = f"{value!r} cannot be an id: written as a decimal, it has more than {MAX_ID_CHARS} characters"
             raise InvalidMessage(reason=_WRONG_TYPE[name], detail=detail, path=name)
         message[name] = text
-        warnings.append(
-            MessageWarning(code=WarningCode.ID_FROM_NUMBER, message=f"the number was kept as {text!r}", path=name)
-        )
+        detail = f"the number was kept as {text!r}"
+        warnings.append(MessageWarning(code=WarningCode.ID_FROM_NUMBER, message=detail, path=name))
     else:
         raise InvalidMessage(reason=_WRONG_TYPE[name], detail=f"an id is a string, not {kind_of(value)}", path=name)
 
@@ -209,11 +193,10 @@ def _normalize_object(message: JSONObject, name: str, value: Any, _: list[Messag
 
 
 def _normalize_text(message: JSONObject, name: str, value: Any, _: list[MessageWarning]) -> None:
-    if value is None or value == "":
-        del message[name]
-    else:
+    if value is not None and value != "":
         detail = f"`{name}` is a string, not {kind_of(value)}"
         raise InvalidMessage(reason=_WRONG_TYPE[name], detail=detail, path=name)
+    del message[name]
 
 
 _RULES: Mapping[Kind, tuple[type, _Normalize]] = {
@@ -224,15 +207,12 @@ _RULES: Mapping[Kind, tuple[type, _Normalize]] = {
     Kind.OBJECT: (dict, _normalize_object),
     Kind.CONTEXT: (dict, _normalize_object),
     Kind.INTEGRATIONS: (dict, _normalize_object),
-}
-"""Times have no rule: one that cannot be parsed is a warning."""
+}  # times have no rule: one that cannot be parsed is a warning
 
 _ALL_FIELDS = {field.wire_name: field for fields in FIELDS.values() for field in fields}
 _WRONG_TYPE = {name: field.wrong_type for name, field in _ALL_FIELDS.items() if field.wrong_type}
 _NEVER_BLANK = frozenset(
-    name
-    for name, field in _ALL_FIELDS.items()
-    if field.missing or field.kind in (Kind.MESSAGE_ID, Kind.USER_ID, Kind.ID)
+    name for name, field in _ALL_FIELDS.items() if field.missing or field.wrong_type is Reason.ID_NOT_STRING
 )
 _FIELDS: Mapping[Call, tuple[tuple[str, type, _Normalize], ...]] = {
     call: tuple((field.wire_name, *_RULES[field.kind]) for field in fields if field.kind in _RULES)
@@ -275,11 +255,8 @@ def is_write_key(name: str) -> bool:
 def hint(names: Iterable[str], *wanted: str) -> str:
     """Return a hint for an error about the first near miss of a wanted name; empty where there is none."""
     by_folded = {_folded(name): name for name in wanted}
-    for name in names:
-        known = _near_miss(name, by_folded)
-        if known is not None:
-            return f"; found {name!r}; did you mean `{known}`?"
-    return ""
+    near = ((name, _near_miss(name, by_folded)) for name in names)
+    return next((f"; found {name!r}; did you mean `{known}`?" for name, known in near if known is not None), "")
 
 
 def _did_you_mean(message: JSONObject, *wanted: str) -> str:
