@@ -155,7 +155,7 @@ class SqliteBrowser:
         high = self.ends()["messages"] if high is None else high
         if low >= high:
             return [low] * len(times)
-        (found,) = self._row(_BISECT, _array([milliseconds(time) for time in times]), low, high)
+        (found,) = self._row(_BISECT, ids.array([milliseconds(time) for time in times]), low, high)
         return msgspec.json.decode(found, type=list[int])
 
     def first_seq(self) -> int:
@@ -164,12 +164,12 @@ class SqliteBrowser:
 
     def sampled(self, seqs: Sequence[int], sent_of: Sequence[int]) -> list[Sampled]:
         """Return the fields for charts of the messages with these numbers, and `sent_at` of those in `sent_of`."""
-        (found,) = self._row(_SAMPLED, _array(sent_of), _array(seqs))
+        (found,) = self._row(_SAMPLED, ids.array(sent_of), ids.array(seqs))
         return [Sampled(seq, name, from_milliseconds(at), sent) for seq, name, at, sent in msgspec.json.decode(found)]
 
     def sample(self, seqs: Sequence[int]) -> list[StoredMessage]:
         """Return the messages with these sequence numbers."""
-        return [read_message(row) for row in self._rows(f"{MESSAGES} WHERE {_IN_ARRAY} ORDER BY seq", _array(seqs))]
+        return [read_message(row) for row in self._rows(f"{MESSAGES} WHERE {_IN_ARRAY} ORDER BY seq", ids.array(seqs))]
 
     def time_before(self, part: Part, seq: int) -> datetime | None:
         """Return the time of reception of the last record below a sequence number, or None."""
@@ -195,7 +195,7 @@ class SqliteBrowser:
 
     def sizes(self, seqs: Sequence[int]) -> list[int]:
         """Return the sizes in bytes of the messages with these sequence numbers, as they are stored."""
-        rows = self._rows(f"SELECT length(payload) FROM messages WHERE {_IN_ARRAY}", _array(seqs))
+        rows = self._rows(f"SELECT length(payload) FROM messages WHERE {_IN_ARRAY}", ids.array(seqs))
         return [size for (size,) in rows]
 
     def refused(self, since: datetime) -> dict[str, int]:
@@ -228,10 +228,6 @@ def spread(after: int, to: int, most: int) -> list[int]:
     if count <= most:
         return list(range(after + 1, to + 1))
     return [after + 1 + place * count // most for place in range(most)]
-
-
-def _array(seqs: Sequence[int]) -> str:
-    return msgspec.json.encode(list(seqs)).decode()
 
 
 _CODES = "SELECT code, count(*) FROM rejected WHERE received_at >= ? GROUP BY +code ORDER BY count(*) DESC"

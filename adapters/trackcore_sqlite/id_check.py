@@ -17,7 +17,6 @@ from operator import itemgetter
 from pathlib import Path
 
 import attrs
-import msgspec
 from trackcore_sqlitefile import used_once
 
 from trackcore_sqlite import ids
@@ -31,11 +30,8 @@ _BUSY_SECONDS = 30.0
 class Inconsistency:
     """Inconsistencies between the id index, the counters and the messages.
 
-    Attributes:
-        lacking: the number of messages without an entry.
-        surplus: the number of entries without a message, repeated entries included.
-        miscounted: the parts of the log whose number, or size where it is bounded, differs from their counter.
-        doubled: the number of messages with the id of an earlier one.
+    `lacking` messages have no entry, `surplus` entries (repeated ones included) have no message, `doubled` messages
+    have the id of an earlier one; `miscounted` parts have another number, or size where it is bounded, than counted.
     """
 
     lacking: int = 0
@@ -72,9 +68,7 @@ def compare_ids(connection: sqlite3.Connection) -> Inconsistency:
 def rebuild_ids(path: Path | str) -> None:
     """Rebuild the id index and the counters in one transaction: some seconds for each million messages.
 
-    Raises:
-        UnusableLog: the path does not have a log of trackcore.
-        SinkUnavailable: it cannot be written now.
+    Raises `UnusableLog` if the path does not have a log of trackcore, `SinkUnavailable` if it cannot be written now.
     """
     try:
         with used_once(partial(open_to_tidy, Path(path), _BUSY_SECONDS)) as connection:
@@ -87,7 +81,6 @@ def rebuild_ids(path: Path | str) -> None:
 
 
 def _compare_entries(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return how many messages lack an entry, and how many entries are surplus."""
     messages = connection.execute(f"SELECT {_SUMS} FROM ({_WANTED})").fetchone()
     entries = connection.execute(f"SELECT {_SUMS} FROM ({_ENTRIES})").fetchone()
     if messages == entries:
@@ -105,10 +98,9 @@ def _seqs_by_hash(connection: sqlite3.Connection) -> Iterator[list[int]]:
 
 
 def _count_doubled(connection: sqlite3.Connection, seqs: list[int]) -> int:
-    array = msgspec.json.encode(seqs).decode()
-    count: int
+    array = ids.array(seqs)
     (count,) = connection.execute(_COUNT_MESSAGES, (array,)).fetchone()
-    return count - len(ids.known_among(connection, array))
+    return int(count) - len(ids.known_among(connection, array))
 
 
 _BOUNDED = ("duplicates", "rejected", "quarantine")

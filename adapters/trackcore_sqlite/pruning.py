@@ -48,14 +48,9 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
 
     The work is done as the steps are iterated.
 
-    Args:
-        path: the log.
-        before: the oldest time that is kept.
-        up_to: delete messages only up to this sequence number, for a reader that has not seen those behind it.
-
-    Raises:
-        UnusableLog: the file is not a log.
-        SinkUnavailable: it cannot be written now, or was overwritten meanwhile.
+    Messages are deleted only up to the sequence number `up_to`, for a reader that has not seen those behind it.  Raises
+    `UnusableLog` if the file is not a log, and `SinkUnavailable` if it cannot be written now, or was overwritten
+    meanwhile.
     """
     shared = SharedConnection(partial(_open, Path(path)))
     try:
@@ -168,7 +163,6 @@ class _Pruning:
         return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
 
     def _count_less(self, connection: sqlite3.Connection, counter: str, query: str, values: tuple[int, ...]) -> None:
-        """Subtract deleted rows from a counter of the part."""
         connection.execute(
             f"UPDATE counters SET value = value - ({query}) WHERE name = ?", (*values, f"{self._part}.{counter}")
         )

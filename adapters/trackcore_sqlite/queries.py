@@ -94,9 +94,8 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
 def read_payload(row: tuple[Any, ...]) -> StoredPayload:
     """Read a row of `PAYLOADS`."""
     received_at, destinations, payload = row[5:]
-    return StoredPayload._make(
-        (*row[:5], from_milliseconds(received_at), tuple(msgspec.json.decode(destinations)), payload)
-    )
+    decoded = from_milliseconds(received_at), tuple(msgspec.json.decode(destinations)), payload
+    return StoredPayload._make(row[:5] + decoded)
 
 
 def read_rejected(row: tuple[Any, ...]) -> StoredRejected:

@@ -1,8 +1,4 @@
-"""Writing the log: `SqliteSink`, the facade of the committer and the writer.
-
-Requests that arrive together share one commit (`trackcore_sqlite.committer`); `trackcore_sqlite.writer` runs the
-transactions.
-"""
+"""Writing the log: `SqliteSink`, the facade of `trackcore_sqlite.committer` and `trackcore_sqlite.writer`."""
 
 from __future__ import annotations
 
@@ -16,9 +12,6 @@ from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sin
 from trackcore.support import MEBIBYTE
 from trackcore_sqlite.committer import GroupCommitter, WriteRequest
 from trackcore_sqlite.writer import LogWriter
-
-_TRANSACTION_BYTES = 16 * MEBIBYTE
-"""How much one transaction contains, so that no caller waits for very many requests of others."""
 
 _PROBE_SECONDS = 1.0
 """How long the result of `check_ready` holds, so that frequent calls do not cost an fsync each."""
@@ -68,9 +61,8 @@ class SqliteSink:
     ) -> Sequence[Outcome]:
         """See `trackcore.Sink.store`.  Returns after the commit that holds all of it.
 
-        Raises:
-            SinkUnavailable: nothing was stored: the disk is full, the file is damaged or cannot be written, or too much
-                is waiting.
+        Raises `SinkUnavailable` if nothing was stored: the disk is full, the file is damaged or cannot be written, or
+        too much is waiting.
         """
         if not (envelopes or rejected or quarantined):
             return ()
@@ -79,8 +71,7 @@ class SqliteSink:
     def check_ready(self) -> None:
         """Check that a message could be stored now, by a small transaction, at most once a second.
 
-        Raises:
-            SinkUnavailable: as `store` does.
+        Raises `SinkUnavailable` as `store` does.
         """
         if time.monotonic() - self._ready_at >= _PROBE_SECONDS:
             self._run(WriteRequest(probe=True))
@@ -101,7 +92,5 @@ class SqliteSink:
     def renew_after_fork(self) -> None:
         """Reset after a fork: the parent's locks and its calls must not be used."""
         self._writer.renew_after_fork()
-        self._committer = GroupCommitter(
-            self._writer, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
-        )
+        self._committer = GroupCommitter(self._writer, waiting_bytes=self._waiting_bytes)
         self._ready_at = -_PROBE_SECONDS

@@ -145,9 +145,7 @@ class UnusableLog(UnusableFile, LogUnavailable):
 def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
     """Open the log; create or migrate it as needed.  Folder and file are accessible to the owner alone.
 
-    Raises:
-        UnusableLog: the file is not a log of trackcore.
-        sqlite3.Error: it cannot be opened or written now.
+    Raises `UnusableLog` if the file is not a log of trackcore, `sqlite3.Error` if it cannot be opened or written now.
     """
     file_format = _format(migrations)
     make_private_file(path)

@@ -44,13 +44,7 @@ _INSERT_QUARANTINED = """
 
 
 class LogWriter:
-    """Writes the log, one transaction at a time.
-
-    Args:
-        path: the file.
-        bounds: the largest size in bytes of each bounded part.
-        busy_timeout: seconds to wait for another process to finish writing.
-    """
+    """Writes the log, one transaction at a time; `bounds` has the largest size in bytes of each bounded part."""
 
     _duplicates: DuplicateKeeper
     _stretch: StretchWriter
@@ -101,9 +95,7 @@ class LogWriter:
 
         A fork closes the file, but does not change its expected identity.
         """
-        inode = (
-            self._inode
-        )  # read once: another thread may close the file now, which does not mean that it was replaced
+        inode = self._inode  # read once: another thread may close the file now, without a replacement
         if inode is not None and inode_of(self._path) != inode:
             raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, reason="gone", retry_after=30)
 
