@@ -76,7 +76,7 @@ class GroupCommitter:
         self._leader: WriteRequest | None = None
 
     def run(self, request: WriteRequest) -> list[Outcome]:
-        """Return when the request is committed.  Raises `SinkUnavailable`: nothing was stored, as too much may wait."""
+        """Return when the request is committed.  Raises `SinkUnavailable` if nothing of it was stored."""
         try:
             if not self._enter(request):
                 request.wakeup.acquire()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -135,9 +135,8 @@ class SqliteLog:
         The first pages are small, since many readers want no more than a few rows.  If the query is bounded, nothing
         can come later; else rows that are stored meanwhile come too.
         """
-        shared = SharedConnection(partial(open_for_reading, self.path))
         size = _FIRST_PAGE
-        try:
+        with closing(SharedConnection(partial(open_for_reading, self.path))) as shared:
             while True:
                 with self._readable(), shared.use() as connection:
                     page = connection.execute(f"{sql} LIMIT ?", (*values, size)).fetchall()
@@ -146,8 +145,6 @@ class SqliteLog:
                     return
                 values[0] = page[-1][0]
                 size = min(_PAGE, 4 * size)
-        finally:
-            shared.close()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

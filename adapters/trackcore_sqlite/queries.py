@@ -98,15 +98,13 @@ def read_payload(row: tuple[Any, ...]) -> StoredPayload:
     return StoredPayload._make(row[:5] + decoded)
 
 
-def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
-    """Read a row of the rejected."""
+def _read_rejected(row: tuple[Any, ...]) -> StoredRejected:
     values = dict(zip(_REJECTED, row, strict=True))
     received_at = from_milliseconds(values.pop("received_at"))
     return StoredRejected(source=values.pop("name"), received_at=received_at, **values)
 
 
-def read_quarantined(row: tuple[Any, ...]) -> StoredQuarantined:
-    """Read a row of the quarantine."""
+def _read_quarantined(row: tuple[Any, ...]) -> StoredQuarantined:
     values = dict(zip(_QUARANTINED, row, strict=True))
     received_at, client_side = from_milliseconds(values.pop("received_at")), bool(values.pop("client_side"))
     return StoredQuarantined(received_at=received_at, client_side=client_side, **values)
@@ -115,6 +113,6 @@ def read_quarantined(row: tuple[Any, ...]) -> StoredQuarantined:
 READ: Mapping[Part, Callable[[tuple[Any, ...]], Any]] = {
     "messages": read_message,
     "duplicates": read_message,
-    "rejected": read_rejected,
-    "quarantine": read_quarantined,
+    "rejected": _read_rejected,
+    "quarantine": _read_quarantined,
 }

@@ -32,9 +32,6 @@ class SqliteSink:
         busy_timeout: seconds to wait for another process to finish writing.
     """
 
-    _committer: GroupCommitter
-    _ready_at: float
-
     def __init__(
         self,
         path: Path | str,
@@ -51,6 +48,12 @@ class SqliteSink:
         self._waiting_bytes = waiting_bytes
         self.renew_after_fork()
         renew_in_forks(self)
+
+    def renew_after_fork(self) -> None:
+        """Reset after a fork: the parent's locks and its calls must not be used."""
+        self._writer.renew_after_fork()
+        self._committer = GroupCommitter(self._writer, waiting_bytes=self._waiting_bytes)
+        self._ready_at: float = -_PROBE_SECONDS
 
     def store(
         self,
@@ -88,9 +91,3 @@ class SqliteSink:
         except SinkUnavailable:
             self._ready_at = -_PROBE_SECONDS  # the earlier result does not hold any more
             raise
-
-    def renew_after_fork(self) -> None:
-        """Reset after a fork: the parent's locks and its calls must not be used."""
-        self._writer.renew_after_fork()
-        self._committer = GroupCommitter(self._writer, waiting_bytes=self._waiting_bytes)
-        self._ready_at = -_PROBE_SECONDS

@@ -46,11 +46,6 @@ _INSERT_QUARANTINED = """
 class LogWriter:
     """Writes the log, one transaction at a time; `bounds` has the largest size in bytes of each bounded part."""
 
-    _duplicates: DuplicateKeeper
-    _stretch: StretchWriter
-    _stored_ids: ids.StoredIds  # of the connection
-    _source_ids: dict[str, int]  # of the connection
-
     def __init__(self, path: Path, *, bounds: Mapping[str, int], busy_timeout: float) -> None:
         self._path = path
         self._bounds = bounds
@@ -121,7 +116,7 @@ class LogWriter:
         connection.execute("PRAGMA busy_timeout = 0")
         self._stored_ids = ids.StoredIds(connection)
         self._stretch.open(connection)
-        self._source_ids = {}
+        self._source_ids: dict[str, int] = {}
         return connection
 
     def _leave(self, connection: sqlite3.Connection) -> None:

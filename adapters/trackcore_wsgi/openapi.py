@@ -78,21 +78,17 @@ def _operation(path: str, route: Route, method: str) -> JSONObject:
 
 def _parameters(route: Route) -> Iterator[JSONObject]:
     if route.action is Action.TRACK:
-        yield {
-            "name": "X-Strict-Mode",
-            "in": "header",
-            "schema": {"type": "string"},
-            "description": "`1`: 400 when a message is rejected, and 401 for an unknown write key. For tests.",
-        }
+        strict = "`1`: 400 when a message is rejected, and 401 for an unknown write key. For tests."
+        yield _parameter("X-Strict-Mode", "header", strict)
     if route.key_in_query:
-        yield {"name": "writeKey", "in": "query", "schema": {"type": "string"}, "description": "The write key."}
+        yield _parameter("writeKey", "query", "The write key.")
     if route.action is Action.PIXEL:
-        yield {
-            "name": "data",
-            "in": "query",
-            "schema": {"type": "string"},
-            "description": "The message, as base64 of JSON or as JSON; without it, the message is in dotted keys.",
-        }
+        data = "The message, as base64 of JSON or as JSON; without it, the message is in dotted keys."
+        yield _parameter("data", "query", data)
+
+
+def _parameter(name: str, place: str, description: str) -> JSONObject:
+    return {"name": name, "in": place, "schema": {"type": "string"}, "description": description}
 
 
 def _request_body(route: Route) -> JSONObject:
