@@ -83,20 +83,12 @@ class KafkaLog:
 
     def rejected(self, query: Query = EVERYTHING) -> Iterator[StoredRejected]:
         """See `trackcore.Log.rejected`."""
-
-        def pick(found: Message) -> StoredRejected | None:
-            stored = stored_rejected(found)
-            return stored if query.matches_rejected(stored) else None
-
+        pick = partial(_pick, stored_rejected, query.matches_rejected)
         return _read_once(self._tail(self._topics.rejected, pick, query))
 
     def quarantined(self, query: Query = EVERYTHING) -> Iterator[StoredQuarantined]:
         """See `trackcore.Log.quarantined`."""
-
-        def pick(found: Message) -> StoredQuarantined | None:
-            stored = stored_quarantined(found)
-            return stored if query.matches_quarantined(stored) else None
-
+        pick = partial(_pick, stored_quarantined, query.matches_quarantined)
         return _read_once(self._tail(self._topics.quarantine, pick, query))
 
     def totals(self) -> Totals:
@@ -218,6 +210,11 @@ class KafkaTail(Generic[T]):
 def _pick_message(found: Message, query: Query) -> StoredMessage | None:
     stored = stored_message(found)
     return stored if query.matches_message(stored, found.value() or b"") else None
+
+
+def _pick(read: Callable[[Message], T], matches: Callable[[T], bool], found: Message) -> T | None:
+    stored = read(found)
+    return stored if matches(stored) else None
 
 
 def _read_once(tail: KafkaTail[T]) -> Iterator[T]:

@@ -153,11 +153,8 @@ class KafkaTopics:
 
 
 def _create(cluster: KafkaCluster, admin: AdminClient, new: NewTopic) -> None:
-    def create() -> None:
-        _result(admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS))
-
     try:
-        _retry(create)
+        _retry(lambda: _result(admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS)))
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another server created it first

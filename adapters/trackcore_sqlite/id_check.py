@@ -23,8 +23,6 @@ from trackcore_sqlite import ids
 from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.tables import open_to_tidy
 
-_BUSY_SECONDS = 30.0
-
 
 @attrs.frozen(kw_only=True)
 class Inconsistency:
@@ -71,7 +69,7 @@ def rebuild_ids(path: Path | str) -> None:
     Raises `UnusableLog` if the path does not have a log of trackcore, `SinkUnavailable` if it cannot be written now.
     """
     try:
-        with used_once(partial(open_to_tidy, Path(path), _BUSY_SECONDS)) as connection:
+        with used_once(partial(open_to_tidy, Path(path))) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _REBUILD:
                 connection.execute(statement)

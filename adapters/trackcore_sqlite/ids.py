@@ -159,7 +159,7 @@ def _seqs_in(tables: Sequence[str], hashes: str) -> str:
 
 def array(values: Sequence[object]) -> str:
     """Return values as a JSON array, which a statement reads as many rows."""
-    return msgspec.json.encode(values).decode()
+    return msgspec.json.encode(list(values)).decode()
 
 
 _NOTHING = "[]"
