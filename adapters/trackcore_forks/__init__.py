@@ -36,7 +36,6 @@ PATIENCE_SECONDS = 30.0
 """How long a fork waits for the transactions under way."""
 
 _POLL_SECONDS = 0.001
-"""How often a fork checks whether they have ended."""
 
 
 class Renewable(Protocol):

@@ -31,7 +31,6 @@ _BASIS: Mapping[str, ClientSetting] = {
     "reconnect.backoff.max.ms": 1_000,  # 10 s by default, for which a recovered cluster would not be used
     "socket.keepalive.enable": True,
 }
-_RETRY_SOON = 1
 _RETRY = 5
 _RETRY_LATE = 60
 
@@ -68,8 +67,7 @@ def _check_names(_: object, __: object, client: Mapping[str, ClientSetting]) -> 
 class KafkaCluster:
     """The address of a cluster: `bootstrap_servers` as `host:port,host:port`, and further settings of librdkafka.
 
-    Raises:
-        ClientSettingRefused: `client` has a setting that may not be changed.
+    Raises `ClientSettingRefused` if `client` has a setting that may not be changed.
     """
 
     bootstrap_servers: str
@@ -126,7 +124,7 @@ _EXPLANATIONS: Mapping[int, str] = {
 }
 
 _CAUSES: Mapping[int, tuple[Cause, int]] = {
-    KafkaError._QUEUE_FULL: (Cause.OVERLOADED, _RETRY_SOON),  # noqa: SLF001
+    KafkaError._QUEUE_FULL: (Cause.OVERLOADED, 1),  # noqa: SLF001
     KafkaError.THROTTLING_QUOTA_EXCEEDED: (Cause.OVERLOADED, _RETRY),
     KafkaError.MSG_SIZE_TOO_LARGE: (Cause.UNAVAILABLE, _RETRY_LATE),
     KafkaError.TOPIC_AUTHORIZATION_FAILED: (Cause.UNAVAILABLE, _RETRY_LATE),

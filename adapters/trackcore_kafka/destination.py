@@ -17,9 +17,6 @@ from trackcore_kafka.cluster import ClientSettingRefused, KafkaCluster, explain
 from trackcore_kafka.producer import AcknowledgedProducer
 from trackcore_kafka.records import Record
 
-_NOW = 0
-"""A timestamp that makes the client use the time of sending."""
-
 _PERMANENT = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_MSG,
@@ -67,7 +64,8 @@ class KafkaDestination:
             NotAcknowledged: not all of them were.
         """
         try:
-            errors = self._producer.send([Record(self._topic, key, value, [], _NOW) for key, value in keyed])
+            # A timestamp of 0 makes the client use the time of sending.
+            errors = self._producer.send([Record(self._topic, key, value, [], 0) for key, value in keyed])
         except (KafkaException, ClientSettingRefused) as error:
             detail = explain(error.args[0]) if isinstance(error, KafkaException) else str(error)
             raise NotAcknowledged(detail=detail, refused={}, unsettled=tuple(range(len(keyed)))) from None

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import count
-from typing import cast
 
 import attrs
 import msgspec
@@ -30,7 +29,7 @@ from trackcore_kafka.forks import OwnConsumer, is_of_a_parent
 from trackcore_kafka.log import DUPLICATE_WINDOW, FOREIGN_RECORD
 from trackcore_kafka.masking import log
 from trackcore_kafka.proofs import Proof
-from trackcore_kafka.records import message_identity, offset_of, partition_of, stored_payload
+from trackcore_kafka.records import message_identity, offset_of, partition_of, place_in_topic, stored_payload
 from trackcore_kafka.topics import KafkaTopics
 
 _SECONDS = 10.0
@@ -60,12 +59,8 @@ class _Share:
 class KafkaGroupReader:
     """Reads messages as a member of a consumer group.  For one thread, and for the process that made it.
 
-    Args:
-        cluster: the cluster.
-        topics: its topics.
-        group: the name of the group; each group reads everything, its members share it.
-        duplicate_window: how many positions of a partition the reader looks back to find duplicates.
-        begin_at_end: a group that has committed nothing in a partition begins with its next message, not its oldest.
+    Each group reads everything, its members share it.  With `begin_at_end` a group that has committed nothing in a
+    partition begins with its next message, not its oldest.
     """
 
     def __init__(
@@ -104,9 +99,7 @@ class KafkaGroupReader:
         """Return up to `limit` messages, in order within each partition; wait up to `timeout` seconds for the first.
 
         Call it, or `rest`, again within five minutes (`max.poll.interval.ms`), or the partitions go to another member.
-
-        Raises:
-            UnusableCluster: the cluster refuses.
+        Raises `UnusableCluster` if the cluster refuses.
         """
         self._recover()
         if self._is_resting:
@@ -126,8 +119,7 @@ class KafkaGroupReader:
     def rest(self) -> None:
         """Stay a member without reading messages, while those that were read cannot be processed yet.
 
-        Raises:
-            UnusableCluster: the cluster has refused.
+        Raises `UnusableCluster` if the cluster has refused.
         """
         self._recover()
         if not self._is_resting:
@@ -141,10 +133,8 @@ class KafkaGroupReader:
     def commit(self, done: Iterable[StoredPayload]) -> None:
         """Record in the cluster that these messages, and all before them in their partitions, are processed.
 
-        Messages of a partition that has gone to another member are left to that member.
-
-        Raises:
-            UnusableCluster: the cluster does not answer; the messages may be returned again.
+        Messages of a partition that has gone to another member are left to that member.  Raises `UnusableCluster` if
+        the cluster does not answer; the messages may be returned again.
         """
         self._cluster.check_is_own(self._consumer)
         last: dict[int, StoredPayload] = {}
@@ -167,11 +157,7 @@ class KafkaGroupReader:
             self._to_restart -= last.keys()
 
     def ends(self) -> Mapping[int, int]:
-        """Return for each partition of this member the offset of its next message.
-
-        Raises:
-            UnusableCluster: the cluster does not answer.
-        """
+        """Return for each partition of this member the offset of its next message.  Raises `UnusableCluster`."""
         ends = {}
         try:
             for part in self._assigned():
@@ -225,7 +211,7 @@ class KafkaGroupReader:
             if error is not None:
                 self._error = KafkaException(error)
                 continue
-            share = self._shares.get(cast("int", message.partition()))
+            share = self._shares.get(place_in_topic(message)[0])
             stored = None if share is None else self._look_at(share, message)
             if share is not None and stored is not None:
                 ready.append((share, stored))
@@ -240,7 +226,7 @@ class KafkaGroupReader:
         return share.seen if end == share.returned else end
 
     def _look_at(self, share: _Share, found: Message) -> StoredPayload | None:
-        number, offset = cast("int", found.partition()), cast("int", found.offset())
+        number, offset = place_in_topic(found)
         share.seen = offset + 1
         if share.proof is not None and share.proof.is_refuted_by(found):
             self._restart(number)
@@ -264,12 +250,10 @@ class KafkaGroupReader:
         self._is_to_join_again = True
 
     def _warn_of_another(self, number: int) -> None:
-        log.warning(
-            "partition %d of topic %s is not the one that group %s has read so far; beginning with its oldest message",
-            number,
-            self._topic,
-            self._group,
+        text = (
+            "partition %d of topic %s is not the one that group %s has read so far; beginning with its oldest message"
         )
+        log.warning(text, number, self._topic, self._group)
 
     def _assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         """Start turns.  No error may leave a callback: the client would raise one that Python cannot catch as such."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Generic, TypeVar
@@ -27,6 +27,7 @@ from trackcore_kafka.masking import log
 from trackcore_kafka.merging import MergedReader
 from trackcore_kafka.records import (
     message_identity,
+    place_in_topic,
     stored_message,
     stored_payload,
     stored_quarantined,
@@ -52,13 +53,8 @@ class KafkaLog:
 
     The `seq` of a message is made of its partition and offset (see `seq_of`); that of other records is their number.
 
-    Args:
-        cluster: the cluster.
-        topics: its topics, as they were written.
-        duplicate_window: how many positions of a partition a reader looks back to find duplicates.
-
-    Raises:
-        UnusableCluster: from every method: it does not answer, or has no such topics.
+    A reader looks back `duplicate_window` positions of a partition to find duplicates.  Methods raise `UnusableCluster`
+    if the cluster does not answer, or has no such topics.
     """
 
     def __init__(
@@ -87,20 +83,12 @@ class KafkaLog:
 
     def rejected(self, query: Query = EVERYTHING) -> Iterator[StoredRejected]:
         """See `trackcore.Log.rejected`."""
-
-        def pick(found: Message) -> StoredRejected | None:
-            stored = stored_rejected(found)
-            return stored if query.matches_rejected(stored) else None
-
+        pick = partial(_pick, stored_rejected, query.matches_rejected)
         return _read_once(self._tail(self._topics.rejected, pick, query))
 
     def quarantined(self, query: Query = EVERYTHING) -> Iterator[StoredQuarantined]:
         """See `trackcore.Log.quarantined`."""
-
-        def pick(found: Message) -> StoredQuarantined | None:
-            stored = stored_quarantined(found)
-            return stored if query.matches_quarantined(stored) else None
-
+        pick = partial(_pick, stored_quarantined, query.matches_quarantined)
         return _read_once(self._tail(self._topics.quarantine, pick, query))
 
     def totals(self) -> Totals:
@@ -150,9 +138,8 @@ class KafkaTail(Generic[T]):
     def read(self) -> Iterator[T]:
         """See `trackcore.Tail.read`.
 
-        Raises:
-            UnusableCluster: the cluster does not answer, the topic does not exist, or a parent process has read from
-                this reader.
+        Raises `UnusableCluster` if the cluster does not answer, the topic does not exist, or a parent process has read
+        from this reader.
         """
         with _readable(self._cluster):
             if self._consumer is None:
@@ -196,9 +183,7 @@ class KafkaTail(Generic[T]):
 
     def _read_to(self, reader: MergedReader, ends: Mapping[int, int]) -> Iterator[T]:
         for found in reader.read_to(ends):
-            number, offset = found.partition(), found.offset()
-            assert number is not None
-            assert offset is not None
+            number, offset = place_in_topic(found)
             try:
                 if self._window and self._windows[number].is_duplicate(offset, identity(*message_identity(found))):
                     continue
@@ -227,11 +212,14 @@ def _pick_message(found: Message, query: Query) -> StoredMessage | None:
     return stored if query.matches_message(stored, found.value() or b"") else None
 
 
+def _pick(read: Callable[[Message], T], matches: Callable[[T], bool], found: Message) -> T | None:
+    stored = read(found)
+    return stored if matches(stored) else None
+
+
 def _read_once(tail: KafkaTail[T]) -> Iterator[T]:
-    try:
+    with closing(tail):
         yield from tail.read()
-    finally:
-        tail.close()
 
 
 def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> OwnConsumer:
@@ -249,12 +237,8 @@ def _consumer(cluster: KafkaCluster, group: str = "trackcore") -> OwnConsumer:
 
 @contextmanager
 def _reading(cluster: KafkaCluster, group: str = "trackcore") -> Iterator[OwnConsumer]:
-    with _readable(cluster):
-        consumer = _consumer(cluster, group)
-        try:
-            yield consumer
-        finally:
-            consumer.close()
+    with _readable(cluster), closing(_consumer(cluster, group)) as consumer:
+        yield consumer
 
 
 @contextmanager
@@ -270,8 +254,7 @@ def _bounds(cluster: KafkaCluster, consumer: OwnConsumer, topic: str) -> dict[in
     found = consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
     if not found.partitions:
         raise cluster.unusable(f"there is no topic {topic}; `trackcore serve` makes it")
-    bounds = {}
-    for number in sorted(found.partitions):
-        first, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS)
-        bounds[number] = first, end
-    return bounds
+    return {
+        number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS)
+        for number in sorted(found.partitions)
+    }

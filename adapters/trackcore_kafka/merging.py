@@ -10,10 +10,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush
-from typing import cast
 
 import attrs
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from trackcore_kafka.records import place_in_topic
 
 _PAGE = 1_000
 _POLL_SECONDS = 0.5
@@ -35,7 +36,7 @@ class _PartitionBuffer:
     waiting: deque[Message] = attrs.field(init=False, factory=deque)
 
     def has_next(self) -> bool:
-        return bool(self.waiting) and cast("int", self.waiting[0].offset()) < self.end
+        return bool(self.waiting) and place_in_topic(self.waiting[0])[1] < self.end
 
     def is_behind(self) -> bool:
         return not self.waiting and self.position < self.end
@@ -60,16 +61,11 @@ class MergedReader:
         consumer.assign([TopicPartition(topic, number, start) for number, start in starts.items()])
 
     def read_to(self, ends: Mapping[int, int]) -> Iterator[Message]:
-        """Yield the next records, in each partition up to an offset, which is not included.
-
-        Raises:
-            KafkaException: the cluster does not answer, or refuses.
-        """
+        """Yield the next records, in each partition up to an offset (not included).  Raises `KafkaException`."""
         for number, buffer in self._buffers.items():
             buffer.end = ends[number]
-        oldest = [
-            (buffer.next_timestamp(), buffer.number) for buffer in self._buffers.values() if self._await_next(buffer)
-        ]
+        buffers = self._buffers.values()
+        oldest = [(buffer.next_timestamp(), buffer.number) for buffer in buffers if self._await_next(buffer)]
         heapify(oldest)
         while oldest:
             _, number = heappop(oldest)
@@ -92,9 +88,8 @@ class MergedReader:
         self._pause_and_resume()
         found = consume_ready(self._consumer, _PAGE, _POLL_SECONDS)
         for message in found:
-            buffer = self._buffers[cast("int", message.partition())]
-            offset = cast("int", message.offset())
-            error = message.error()
+            number, offset = place_in_topic(message)
+            buffer, error = self._buffers[number], message.error()
             if error is None:
                 buffer.waiting.append(message)
                 buffer.position = offset + 1

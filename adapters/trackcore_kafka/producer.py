@@ -58,19 +58,9 @@ class _Awaited:
 class AcknowledgedProducer:
     """Sends records and returns when the cluster has acknowledged them.  Threads may share it.
 
-    Args:
-        cluster: the cluster to send to.
-        timeout: seconds after which an unacknowledged record is given up.
-        waiting_bytes: how much may wait for its acknowledgement before more is rejected.
-        record_bytes: the largest record.
-        prepare: called before the first record is sent; `send` raises its errors.
+    An unacknowledged record is given up after `timeout` seconds.  `waiting_bytes` may wait before more is rejected.
+    `prepare` is called before the first record is sent; `send` raises its errors.
     """
-
-    _lock: threading.Lock
-    _client: OwnProducer | None
-    _stop: threading.Event
-    _poller: threading.Thread | None
-    _waiting: int
 
     def __init__(
         self,
@@ -89,12 +79,17 @@ class AcknowledgedProducer:
         self.renew_after_fork()
         renew_in_forks(self)
 
+    def renew_after_fork(self) -> None:
+        """Reset after a fork: the parent's client, thread and lock must not be used."""
+        self._lock = threading.Lock()
+        self._client: OwnProducer | None = None
+        self._poller: threading.Thread | None = None
+        self._waiting = 0
+
     def send(self, records: Sequence[Record]) -> Sequence[KafkaError | None]:
         """Send records, and return for each of them None (it is acknowledged) or its error.
 
-        Raises:
-            KafkaException: nothing was sent: too much is waiting.
-            ClientSettingRefused: nothing was sent: librdkafka rejects its settings.
+        Nothing was sent if it raises `KafkaException` (too much is waiting) or `ClientSettingRefused`.
         """
         client = self.client()
         size = sum(record.size for record in records)
@@ -103,15 +98,9 @@ class AcknowledgedProducer:
             awaited = _Awaited([_NO_REPORT] * len(records), len(records))
             for index, record in enumerate(records):
                 report = partial(awaited.report, index)
+                topic, key, value, headers, timestamp = record
                 try:
-                    client.produce(
-                        record.topic,
-                        record.value,
-                        record.key,
-                        headers=record.headers,
-                        timestamp=record.timestamp,
-                        on_delivery=report,
-                    )
+                    client.produce(topic, value, key, headers=headers, timestamp=timestamp, on_delivery=report)
                 except (BufferError, KafkaException) as error:
                     report(_QUEUE_FULL if isinstance(error, BufferError) else error.args[0], None)
             errors = awaited.wait(self._timeout + _REPORT_SECONDS)
@@ -144,13 +133,6 @@ class AcknowledgedProducer:
         if client is not None:
             client.flush(self._timeout)
             self._drop(client)
-
-    def renew_after_fork(self) -> None:
-        """Reset after a fork: the parent's client, thread and lock must not be used."""
-        self._lock = threading.Lock()
-        self._client = None
-        self._poller = None
-        self._waiting = 0
 
     def _settings(self) -> dict[str, ClientSetting]:
         return {

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
 from confluent_kafka import Message
@@ -88,26 +88,22 @@ def message_record(topic: str, envelope: Envelope) -> Record:
         ("source", envelope.source.encode()),
         ("call", envelope.call.encode()),
         ("messageId", envelope.message_id.encode()),
-        ("destinations", _encode(envelope.destinations)),
+        ("destinations", msgspec.json.encode(envelope.destinations)),
         ("receivedAt", format_timestamp(envelope.received_at).encode()),
     ]
     if envelope.warnings:
-        headers.append(("cautions", _encode(envelope.warnings)))
+        headers.append(("cautions", msgspec.json.encode(envelope.warnings)))
     if envelope.inherited:
-        headers.append(("inherited", _encode(envelope.inherited)))
+        headers.append(("inherited", msgspec.json.encode(envelope.inherited)))
     if envelope.found_by is not None:
         headers.append(("foundBy", envelope.found_by.encode()))
-    return Record(topic, message_key(envelope), envelope.payload, headers, _milliseconds(envelope.received_at))
-
-
-def message_key(envelope: Envelope) -> bytes:
-    """Return the key that keeps a user's messages together and in order."""
-    return user_key(envelope.source, envelope.anonymous_id if envelope.user_id is None else envelope.user_id)
+    key = user_key(envelope.source, envelope.anonymous_id if envelope.user_id is None else envelope.user_id)
+    return Record(topic, key, envelope.payload, headers, _milliseconds(envelope.received_at))
 
 
 def user_key(source: str, user: str | None) -> bytes:
-    """Return the key of a user of a source."""
-    return _encode((source, user))
+    """Return the key that keeps the messages of a user of a source together and in order."""
+    return msgspec.json.encode((source, user))
 
 
 def rejected_record(topic: str, rejected: RejectedRecord) -> Record:
@@ -150,7 +146,7 @@ def stored_message(found: Message) -> StoredMessage:
     """Read a message from its record."""
     headers = _headers(found)
     return StoredMessage(
-        seq=_seq(found),
+        seq=seq_of(*place_in_topic(found)),
         source=headers["source"],
         call=cast("Call", headers["call"]),
         received_at=received_at(found),
@@ -167,7 +163,7 @@ def stored_payload(found: Message) -> StoredPayload:
     headers = _headers(found)
     _, user = msgspec.json.decode(found.key() or b"")
     return StoredPayload(
-        seq=_seq(found),
+        seq=seq_of(*place_in_topic(found)),
         source=headers["source"],
         message_id=headers["messageId"],
         call=cast("Call", headers["call"]),
@@ -217,10 +213,6 @@ def received_at(found: Message) -> datetime:
 _RECORD_OVERHEAD_BYTES = 512
 
 
-def _encode(value: Any) -> bytes:
-    return msgspec.json.encode(value)
-
-
 def _milliseconds(time: datetime) -> int:
     return (time - EPOCH) // MILLISECOND
 
@@ -230,14 +222,14 @@ def _headers(found: Message) -> Mapping[str, str]:
 
 
 def _value(found: Message) -> bytes:
-    """Return the value; Kafka's client returns None for an empty one."""
-    return found.value() or b""
+    return found.value() or b""  # Kafka's client returns None for an empty one
 
 
-def _seq(found: Message) -> int:
-    return seq_of(cast("int", found.partition()), cast("int", found.offset()))
+def place_in_topic(found: Message) -> tuple[int, int]:
+    """Return partition and offset, which every record has that was read."""
+    return cast("int", found.partition()), cast("int", found.offset())
 
 
 def _number(found: Message) -> int:
     """Number records from one on, as the embedded log does: these topics have one partition."""
-    return cast("int", found.offset()) + 1
+    return place_in_topic(found)[1] + 1

@@ -37,7 +37,6 @@ _READY_SECONDS = 1.0
 """How long the result of `check_ready` holds."""
 
 _METADATA_SECONDS = 3.0
-_NO_LEADER = -1
 
 
 @attrs.define(eq=False)
@@ -61,12 +60,6 @@ class KafkaSink:
         waiting_bytes: how much may wait to be acknowledged before further requests are rejected as an overload.
     """
 
-    _in_flight: dict[bytes, _Flight]
-    _lock: threading.Lock
-    _probing: threading.Lock
-    _is_failing: bool
-    _ready_at: float
-
     def __init__(
         self,
         cluster: KafkaCluster,
@@ -88,6 +81,14 @@ class KafkaSink:
         self.renew_after_fork()
         renew_in_forks(self)
 
+    def renew_after_fork(self) -> None:
+        """Reset after a fork: the parent's locks, and its messages in flight, must not be used."""
+        self._in_flight: dict[bytes, _Flight] = {}
+        self._lock = threading.Lock()
+        self._probing = threading.Lock()
+        self._is_failing = False
+        self._ready_at: float = -_READY_SECONDS
+
     def store(
         self,
         envelopes: Sequence[Envelope] = (),
@@ -97,9 +98,8 @@ class KafkaSink:
     ) -> Sequence[Outcome]:
         """See `trackcore.Sink.store`.  Returns after the last acknowledgement.
 
-        Raises:
-            SinkUnavailable: not all of it was acknowledged: the cluster does not answer, too few replicas are in sync,
-                or too much is waiting.
+        Raises `SinkUnavailable` if not all of it was acknowledged: the cluster does not answer, too few replicas are in
+        sync, or too much is waiting.
         """
         if not (envelopes or rejected or quarantined):
             return ()
@@ -118,8 +118,7 @@ class KafkaSink:
     def check_ready(self) -> None:
         """Check that a message could be stored now: some partition has a leader and enough replicas in sync.
 
-        Raises:
-            SinkUnavailable: no partition has them, or the cluster does not answer.
+        Raises `SinkUnavailable` if none has them, or the cluster does not answer.
         """
         notice_fork()
         if time.monotonic() - self._ready_at < _READY_SECONDS:
@@ -128,7 +127,7 @@ class KafkaSink:
         with _as_sink_errors():
             topic = self._producer.client().list_topics(name, timeout=_METADATA_SECONDS).topics[name]
         if not any(
-            partition.leader != _NO_LEADER and len(partition.isrs) >= self._topics.min_insync_replicas
+            partition.leader >= 0 and len(partition.isrs) >= self._topics.min_insync_replicas
             for partition in topic.partitions.values()
         ):
             raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail="no partition has enough replicas in sync")
@@ -183,9 +182,8 @@ class KafkaSink:
         """Send records; one call at a time while the cluster does not answer."""
         is_probe = self._is_failing
         if is_probe and not self._probing.acquire(blocking=False):
-            raise SinkUnavailable(
-                cause=Cause.UNAVAILABLE, detail="the cluster does not answer; another request probes it"
-            )
+            detail = "the cluster does not answer; another request probes it"
+            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=detail)
         try:
             with _as_sink_errors():
                 errors = self._producer.send(records)
@@ -198,14 +196,6 @@ class KafkaSink:
         finally:
             if is_probe:
                 self._probing.release()
-
-    def renew_after_fork(self) -> None:
-        """Reset after a fork: the parent's locks, and its messages in flight, must not be used."""
-        self._in_flight = {}
-        self._lock = threading.Lock()
-        self._probing = threading.Lock()
-        self._is_failing = False
-        self._ready_at = -_READY_SECONDS
 
 
 def _outcome(key: bytes, new: set[bytes]) -> Outcome:

@@ -21,13 +21,7 @@ from typing import Any, TypeVar
 import attrs
 from attrs import validators
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (
-    AdminClient,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-    TopicMetadata,
-)
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
 from trackcore.support import MEBIBYTE
 from trackcore_kafka.cluster import KafkaCluster, explain
@@ -97,9 +91,8 @@ class KafkaTopics:
     def prepare(self, cluster: KafkaCluster) -> None:
         """Create missing topics and check existing ones.
 
-        Raises:
-            UnusableCluster: a topic cannot be created, or differs from the configuration.
-            KafkaException: the cluster does not answer now.
+        Raises `UnusableCluster` if a topic cannot be created, or differs from the configuration, and `KafkaException`
+        if the cluster does not answer now.
         """
         try:
             self._prepare(cluster, cluster.admin())
@@ -112,15 +105,13 @@ class KafkaTopics:
         found = admin.list_topics(timeout=_SECONDS).topics
         for name in names:
             if name not in found:
-                _create(cluster, admin, self._new(name))
+                new = NewTopic(name, self._partitions(name), self.replication, config=self._config(name))
+                _create(cluster, admin, new)
         found = _retry(lambda: _found(admin, names))
         configs = _configs(admin, names)
         for name in names:
             for detail in self._problems(name, found[name], configs.get(name, {})):
                 raise cluster.unusable(f"topic {name} {detail}")
-
-    def _new(self, name: str) -> NewTopic:
-        return NewTopic(name, self._partitions(name), self.replication, config=self._config(name))
 
     def _partitions(self, name: str) -> int:
         return self.partitions if name == self.messages else 1
@@ -162,11 +153,8 @@ class KafkaTopics:
 
 
 def _create(cluster: KafkaCluster, admin: AdminClient, new: NewTopic) -> None:
-    def create() -> None:
-        _result(admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS))
-
     try:
-        _retry(create)
+        _retry(lambda: _result(admin.create_topics([new], operation_timeout=_SECONDS, request_timeout=2 * _SECONDS)))
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:  # another server created it first
@@ -203,7 +191,6 @@ def _configs(admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, st
 
 
 def _result(asked: dict[Any, Future[T]]) -> T:
-    """Return the one answer."""
     (answer,) = asked.values()
     return answer.result(3 * _SECONDS)
 

@@ -29,13 +29,7 @@ _UNKNOWN = -1
 
 
 class BloomFilter:
-    """Knows of most absent hashes that they are not in the large tables.  It belongs to one connection.
-
-    Args:
-        connection: the one that runs the transactions.
-        tables: the large tables.
-        hash_bits: how wide a hash is.
-    """
+    """Knows of most absent hashes that they are not in the large tables.  It belongs to one connection."""
 
     moved: int
     """The number of the newest move that it includes."""
@@ -56,7 +50,8 @@ class BloomFilter:
 
     def catch_up(self, moved: int) -> None:
         """Add the hashes that other processes have moved, up to the move of this number."""
-        moves = self._connection.execute(_MOVES, (self.moved,)).fetchall() if self.moved != _UNKNOWN else []
+        query = "SELECT hashes FROM id_moves WHERE number > ? ORDER BY number"
+        moves = self._connection.execute(query, (self.moved,)).fetchall() if self.moved != _UNKNOWN else []
         if len(moves) == moved - self.moved and all(hashes for (hashes,) in moves):
             for (hashes,) in moves:
                 self._add(hashes)
@@ -92,9 +87,6 @@ class BloomFilter:
     def _discard_all(self) -> None:
         self._slices: list[bytearray | None] = [None] * (1 << SLICES_BITS)
         self._missing = list(range(len(self._slices)))
-
-
-_MOVES = "SELECT hashes FROM id_moves WHERE number > ? ORDER BY number"
 
 
 def _places(id_hash: int) -> Iterable[int]:

@@ -13,9 +13,7 @@ releases the interpreter's lock, and takes it from the threads that store messag
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,7 +24,7 @@ import msgspec
 from trackcore import EVERYTHING, PARTS, Part, Query, StoredMessage
 from trackcore_sqlite import deduplication
 from trackcore_sqlite.pool import ReaderPool
-from trackcore_sqlite.queries import MESSAGES, READ, SELECT, WITH_SOURCE, read_message, where
+from trackcore_sqlite.queries import MESSAGES, READ, SELECT, WITH_SOURCE, json_array, read_message, where
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 
@@ -80,13 +78,9 @@ class Sampled(NamedTuple):
 class SqliteBrowser:
     """Inspects the log at `path`.
 
-    Args:
-        path: the log.
-        keep_open: keep connections between calls, until `close`; else every method opens the file itself, so no lock
-            outlives a call.
-
-    Raises:
-        UnusableLog: there is not a log, or it is damaged, or from a newer trackcore.
+    With `keep_open` it keeps connections between calls, until `close`; else every method opens the file itself, so no
+    lock outlives a call.  Each method raises `UnusableLog` if there is not a log, or it is damaged, or from a newer
+    trackcore.
     """
 
     def __init__(self, path: Path | str, *, keep_open: bool = False) -> None:
@@ -99,34 +93,29 @@ class SqliteBrowser:
 
     def version(self) -> tuple[int, int]:
         """Return a value that changes with every change of the log, and may change without one."""
-        with self._pool.connection() as kept:
-            return kept.number, kept.connection.execute("PRAGMA data_version").fetchone()[0]
+        with self._pool.connection() as (connection, number):
+            return number, connection.execute("PRAGMA data_version").fetchone()[0]
 
     def ends(self) -> dict[Part, int]:
         """Return the last sequence number of each part, even if its record was deleted; 0 for none yet."""
-        with self._open() as connection:
-            return dict(zip(PARTS, connection.execute(_ENDS).fetchone(), strict=True))
+        return dict(zip(PARTS, self._row(_ENDS), strict=True))
 
     def head(self) -> Head:
         """Return the ends of the log, and the stretch that identifies it."""
-        with self._open() as connection:
-            *ends, stretch = connection.execute(_HEAD).fetchone()
+        *ends, stretch = self._row(_HEAD)
         return Head({str(part): end for part, end in zip(PARTS, ends, strict=True)}, stretch)
 
     def has_grown_from(self, stretch: str, ends: Mapping[str, int]) -> bool:
         """Return whether this is the log that had these ends when this was its newest stretch, or a replaced one."""
-        with self._open() as connection:
-            limits = connection.execute(_LIMITS, (stretch,)).fetchone()
+        limits = self._row(_LIMITS, stretch)
         return limits is not None and all(ends[part] <= limit for part, limit in zip(PARTS, limits, strict=True))
 
     def listed(self, part: Part, query: Query = EVERYTHING, *, after: int, to: int) -> SeqRange:
         """Do what `between` does; messages and duplicates are `Listed`, and a large payload of others is not read."""
         if part not in _LISTED:
             return self._between(SELECT[part].replace("payload", _SMALL_PAYLOAD), part, query, after, to)
-        condition, values = where(part, query, after=after, last=to)
-        sql = _LISTED[part].format(f"{condition} ORDER BY seq DESC LIMIT ?")
-        with self._open() as connection:
-            (found,) = connection.execute(sql, (*values, _limit(query))).fetchone()
+        condition, values = _newest(part, query, after, to)
+        (found,) = self._row(_LISTED[part].format(condition), *values)
         rows = [Listed._make((*row[:3], from_milliseconds(row[3]), *row[4:])) for row in msgspec.json.decode(found)]
         return _range(rows, query, after)
 
@@ -135,11 +124,8 @@ class SqliteBrowser:
         return self._between(SELECT[part], part, query, after, to)
 
     def _between(self, select: str, part: Part, query: Query, after: int, to: int) -> SeqRange:
-        condition, values = where(part, query, after=after, last=to)
-        sql = f"{select} {condition} ORDER BY seq DESC LIMIT ?"
-        with self._open() as connection:
-            rows = list(map(READ[part], connection.execute(sql, (*values, _limit(query)))))
-        return _range(rows, query, after)
+        condition, values = _newest(part, query, after, to)
+        return _range([READ[part](row) for row in self._rows(f"{select} {condition}", *values)], query, after)
 
     def one(self, part: Part, seq: int) -> Any:
         """Return a row of a part by its sequence number, or None."""
@@ -147,32 +133,21 @@ class SqliteBrowser:
 
     def payload(self, part: Literal["messages", "duplicates"], seq: int) -> bytes | None:
         """Return the text of a message as it is stored, or None."""
-        with self._open() as connection:
-            row = connection.execute(f"SELECT payload FROM {part} WHERE seq = ?", (seq,)).fetchone()
+        row = self._row(f"SELECT payload FROM {part} WHERE seq = ?", seq)
         return None if row is None else bytes(row[0])
 
     def with_message_id(self, message_id: str) -> list[StoredMessage]:
         """Find the messages of this id, one for each source at most."""
-        query = f"""
-            {MESSAGES} WHERE messages.message_id = :message_id AND seq IN ({_SEQS_OF_ID}) ORDER BY seq
-        """
-        with self._open() as connection:
-            return list(map(read_message, connection.execute(query, {"message_id": message_id})))
+        return [read_message(row) for row in self._rows(f"{MESSAGES} WHERE {_OF_ID} ORDER BY seq", message_id)]
 
     def seq_of(self, source: str, message_id: str) -> int | None:
         """Find the sequence number of a message by what makes it unique."""
-        query = f"""
-            SELECT seq FROM messages {WITH_SOURCE}
-            WHERE name = :source AND messages.message_id = :message_id AND seq IN ({_SEQS_OF_ID})
-        """
-        with self._open() as connection:
-            row = connection.execute(query, {"message_id": message_id, "source": source}).fetchone()
+        row = self._row(f"SELECT seq FROM messages {WITH_SOURCE} WHERE {_OF_ID} AND name = ?2", message_id, source)
         return None if row is None else int(row[0])
 
     def sources(self) -> list[str]:
         """Return the names of the sources that have sent something."""
-        with self._open() as connection:
-            return [name for (name,) in connection.execute("SELECT name FROM sources ORDER BY id")]
+        return [name for (name,) in self._rows("SELECT name FROM sources ORDER BY id")]
 
     def seqs_at(self, times: Sequence[datetime], *, low: int | None = None, high: int | None = None) -> list[int]:
         """Return for each time the last sequence number received before it, by bisection between two that are known."""
@@ -180,28 +155,21 @@ class SqliteBrowser:
         high = self.ends()["messages"] if high is None else high
         if low >= high:
             return [low] * len(times)
-        values = {"times": _array([milliseconds(time) for time in times]), "low": low, "high": high}
-        with self._open() as connection:
-            found: list[int] = msgspec.json.decode(connection.execute(_BISECT, values).fetchone()[0])
-        return found
+        (found,) = self._row(_BISECT, json_array([milliseconds(time) for time in times]), low, high)
+        return msgspec.json.decode(found, type=list[int])
 
     def first_seq(self) -> int:
         """Return the sequence number of the oldest message that is there, or else of the next one to come."""
-        with self._open() as connection:
-            (first,) = connection.execute(_FIRST).fetchone()
-        return int(first)
+        return int(self._row(_FIRST)[0])
 
     def sampled(self, seqs: Sequence[int], sent_of: Sequence[int]) -> list[Sampled]:
         """Return the fields for charts of the messages with these numbers, and `sent_at` of those in `sent_of`."""
-        with self._open() as connection:
-            (found,) = connection.execute(_SAMPLED, (_array(sent_of), _array(seqs))).fetchone()
+        (found,) = self._row(_SAMPLED, json_array(sent_of), json_array(seqs))
         return [Sampled(seq, name, from_milliseconds(at), sent) for seq, name, at, sent in msgspec.json.decode(found)]
 
     def sample(self, seqs: Sequence[int]) -> list[StoredMessage]:
         """Return the messages with these sequence numbers."""
-        query = f"{MESSAGES} WHERE seq IN (SELECT value FROM json_each(?)) ORDER BY seq"
-        with self._open() as connection:
-            return list(map(read_message, connection.execute(query, (_array(seqs),))))
+        return [read_message(row) for row in self._rows(f"{MESSAGES} WHERE {_IN_ARRAY} ORDER BY seq", json_array(seqs))]
 
     def time_before(self, part: Part, seq: int) -> datetime | None:
         """Return the time of reception of the last record below a sequence number, or None."""
@@ -212,43 +180,42 @@ class SqliteBrowser:
         return self._time(f"SELECT received_at FROM {part} WHERE seq > ? ORDER BY seq LIMIT 1", seq)
 
     def _time(self, query: str, seq: int) -> datetime | None:
-        with self._open() as connection:
-            row = connection.execute(query, (seq,)).fetchone()
+        row = self._row(query, seq)
         return None if row is None else from_milliseconds(row[0])
 
     def codes(self, after: int, to: int, most: int) -> list[tuple[int, datetime, str]]:
         """Return number, time and code of rejected records with `after < seq <= to`, newest first, at most so many."""
-        with self._open() as connection:
-            (found,) = connection.execute(_REJECTED_CODES, (after, to, most)).fetchone()
+        (found,) = self._row(_REJECTED_CODES, after, to, most)
         return [(seq, from_milliseconds(at), code) for seq, at, code in msgspec.json.decode(found)]
 
     def counted(self, after: int, to: int) -> list[GroupCount]:
         """Count the messages with `after < seq <= to` by source and call.  Reads each, not its payload."""
-        with self._open() as connection:
-            rows = connection.execute(_GROUPS, (after, to)).fetchall()
-        return [GroupCount(source=row[0], call=row[1], count=row[2], size=row[3], largest=row[4]) for row in rows]
+        names = ("source", "call", "count", "size", "largest")
+        return [GroupCount(**dict(zip(names, row, strict=True))) for row in self._rows(_GROUPS, after, to)]
 
     def sizes(self, seqs: Sequence[int]) -> list[int]:
         """Return the sizes in bytes of the messages with these sequence numbers, as they are stored."""
-        query = "SELECT length(payload) FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
-        with self._open() as connection:
-            return [size for (size,) in connection.execute(query, (_array(seqs),))]
+        rows = self._rows(f"SELECT length(payload) FROM messages WHERE {_IN_ARRAY}", json_array(seqs))
+        return [size for (size,) in rows]
 
     def refused(self, since: datetime) -> dict[str, int]:
         """Count rejections since a time by code, the quarantined as `unknown_source`.  Both parts are bounded."""
-        with self._open() as connection:
-            found = dict(connection.execute(_CODES, (milliseconds(since),)))
-            (quarantined,) = connection.execute(_QUARANTINED_SINCE, (milliseconds(since),)).fetchone()
+        found = dict(self._rows(_CODES, milliseconds(since)))
+        (quarantined,) = self._row("SELECT count(*) FROM quarantine WHERE received_at >= ?", milliseconds(since))
         return found | ({"unknown_source": quarantined} if quarantined else {})
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        with self._pool.connection() as kept:
-            yield kept.connection
+    def _row(self, query: str, *values: object) -> Any:
+        with self._pool.connection() as (connection, _):
+            return connection.execute(query, values).fetchone()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._pool.connection() as (connection, _):
+            return connection.execute(query, values).fetchall()
 
 
-def _limit(query: Query) -> int:
-    return -1 if query.limit is None else query.limit
+def _newest(part: Part, query: Query, after: int, to: int) -> tuple[str, list[Any]]:
+    condition, values = where(part, query, after=after, last=to)
+    return f"{condition} ORDER BY seq DESC LIMIT ?", [*values, -1 if query.limit is None else query.limit]
 
 
 def _range(rows: Sequence[Any], query: Query, after: int) -> SeqRange:
@@ -263,14 +230,9 @@ def spread(after: int, to: int, most: int) -> list[int]:
     return [after + 1 + place * count // most for place in range(most)]
 
 
-def _array(seqs: Sequence[int]) -> str:
-    return msgspec.json.encode(list(seqs)).decode()
-
-
 _CODES = "SELECT code, count(*) FROM rejected WHERE received_at >= ? GROUP BY +code ORDER BY count(*) DESC"
 """The plus keeps SQLite from reading the part in the order of its index on the code."""
 
-_QUARANTINED_SINCE = "SELECT count(*) FROM quarantine WHERE received_at >= ?"
 _GROUPS = """
     SELECT name, call, n, bytes, largest FROM (
         SELECT source_id, call, count(*) AS n, sum(length(payload)) AS bytes, max(length(payload)) AS largest
@@ -279,8 +241,8 @@ _GROUPS = """
 """
 _MAX_KEPT = 4
 
-_SEQS_OF_ID = deduplication.seqs_of("SELECT message_id_hash(id, :message_id) FROM sources")
-"""The messages whose id this may be, of whatever source."""
+_IN_ARRAY = "seq IN (SELECT value FROM json_each(?))"
+_OF_ID = f"messages.message_id = ?1 AND seq IN ({deduplication.seqs_of('SELECT message_id_hash(id, ?1) FROM sources')})"
 
 _LAST: Mapping[Part, str] = {
     part: f"coalesce((SELECT max(seq) FROM {part}), ({given_out}), 0)"
@@ -316,9 +278,9 @@ _LISTED: Mapping[Part, str] = {
 }
 _SAMPLED = f"""
     SELECT json_group_array(json_array(seq, name, received_at,
-        iif(found_by IS NOT 'file' AND seq IN (SELECT value FROM json_each(?)),
+        iif(found_by IS NOT 'file' AND {_IN_ARRAY},
             json_extract(CAST(payload AS TEXT), '$.sentAt'), NULL)))
-    FROM messages {WITH_SOURCE} WHERE seq IN (SELECT value FROM json_each(?))
+    FROM messages {WITH_SOURCE} WHERE {_IN_ARRAY}
 """
 _REJECTED_CODES = """
     SELECT json_group_array(json_array(seq, received_at, code)) FROM (
@@ -330,12 +292,12 @@ _FURTHER = "iif(at < time.value, (middle + high + 1) / 2, (low + middle) / 2)"
 _BISECT = f"""
     SELECT json_group_array((
         WITH RECURSIVE bisected (low, middle, high, at) AS (
-            SELECT :low, (:low + :high + 1) / 2, :high, {_TIME_AT.format("(:low + :high + 1) / 2")}
+            SELECT ?2, (?2 + ?3 + 1) / 2, ?3, {_TIME_AT.format("(?2 + ?3 + 1) / 2")}
             UNION ALL
             SELECT iif(at < time.value, middle, low), {_FURTHER}, iif(at < time.value, high, middle - 1),
                 {_TIME_AT.format(_FURTHER)}
             FROM bisected WHERE low < high
         )
         SELECT low FROM bisected WHERE low >= high
-    )) FROM json_each(:times) AS time
+    )) FROM json_each(?1) AS time
 """

@@ -20,9 +20,6 @@ from trackcore_sqlite.failures import unavailable
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, compare_ids
 from trackcore_sqlite.tables import APPLICATION_ID, MIGRATIONS, UnusableLog, is_damage, open_for_checking
 
-_HEADER_BYTES = 72
-_MAGIC = b"SQLite format 3\0"
-_APPLICATION_ID_AT = 68
 _OPERATIONS_BETWEEN_CALLS = 100_000
 _MAX_FAULTS = 10
 _BESIDE = ("-wal", "-shm")
@@ -48,20 +45,13 @@ class Condition:
 def check_log(
     path: Path | str, *, most_bytes: int | None = None, on_progress: Callable[[], None] | None = None
 ) -> Condition:
-    """Check a log.
+    """Check a log; a file larger than `most_bytes` is not read completely.
 
-    Args:
-        path: the log.
-        most_bytes: a larger file is not read completely.
-        on_progress: called repeatedly while it is read.
-
-    Raises:
-        UnusableLog: there is not a log, or the file is of another program.
-        SinkUnavailable: it cannot be read now.
+    `on_progress` is called repeatedly while it is read.  Raises `UnusableLog` if there is not a log, or the file is of
+    another program, and `SinkUnavailable` if it cannot be read now.
     """
     path = Path(path)
-    size = path.stat().st_size if path.exists() else 0
-    unfinished = _size_of(path, "-wal")
+    size, unfinished = _size_of(path, ""), _size_of(path, "-wal")
     is_ours = _is_ours(path)
     is_checked = most_bytes is None or size + unfinished <= most_bytes
     condition = Condition(size=size, unfinished=unfinished, is_checked=is_checked)
@@ -102,8 +92,8 @@ def _is_ours(path: Path) -> bool:
     if not path.exists():
         return False
     with path.open("rb") as file:
-        head = file.read(_HEADER_BYTES)
-    return head.startswith(_MAGIC) and head[_APPLICATION_ID_AT:] == APPLICATION_ID.to_bytes(4)
+        head = file.read(72)  # the last field is the application id
+    return head.startswith(b"SQLite format 3\0") and head[68:] == APPLICATION_ID.to_bytes(4)
 
 
 def _examined(condition: Condition, path: Path, on_progress: Callable[[], None] | None) -> Condition:
@@ -117,6 +107,5 @@ def _examined(condition: Condition, path: Path, on_progress: Callable[[], None] 
             return condition
         rows = connection.execute(f"PRAGMA integrity_check({_MAX_FAULTS})").fetchall()
         faults = tuple(row[0] for row in rows if row[0] != "ok")
-        is_comparable = version == len(MIGRATIONS) and not faults
-        inconsistency = compare_ids(connection) if is_comparable else CONSISTENT
+        inconsistency = CONSISTENT if faults or version != len(MIGRATIONS) else compare_ids(connection)
         return attrs.evolve(condition, faults=faults, inconsistency=inconsistency)

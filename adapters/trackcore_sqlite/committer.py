@@ -18,6 +18,10 @@ from typing import Protocol
 import attrs
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
+from trackcore.support import MEBIBYTE
+
+_TRANSACTION_BYTES = 16 * MEBIBYTE
+"""How much one transaction contains, so that no thread waits for very many requests of others."""
 
 
 def _taken_lock() -> threading.Lock:
@@ -53,35 +57,26 @@ class Writer(Protocol):
     def transaction(self) -> AbstractContextManager[Callable[[Sequence[WriteRequest]], None]]:
         """Begin a transaction once no other process is writing, yield a function that writes requests, and commit.
 
-        Raises:
-            SinkUnavailable: nothing was stored.
+        Raises `SinkUnavailable` if nothing was stored.
         """
 
 
 class GroupCommitter:
     """Lets one thread at a time commit the requests of all that wait.
 
-    Args:
-        writer: runs the transactions.
-        waiting_bytes: how much may wait before further requests are rejected.
-        transaction_bytes: how much is committed at once, so that no thread waits for very many requests of others.
+    `waiting_bytes` is how much may wait before further requests are rejected.
     """
 
-    def __init__(self, writer: Writer, *, waiting_bytes: int, transaction_bytes: int) -> None:
+    def __init__(self, writer: Writer, *, waiting_bytes: int) -> None:
         self._writer = writer
         self._waiting_bytes = waiting_bytes
-        self._transaction_bytes = transaction_bytes
         self._lock = threading.Lock()
         self._queue: deque[WriteRequest] = deque()
         self._queued_bytes = 0
         self._leader: WriteRequest | None = None
 
     def run(self, request: WriteRequest) -> list[Outcome]:
-        """Return when the request is committed.
-
-        Raises:
-            SinkUnavailable: nothing of it was stored; too much may be waiting.
-        """
+        """Return when the request is committed.  Raises `SinkUnavailable` if nothing of it was stored."""
         try:
             if not self._enter(request):
                 request.wakeup.acquire()
@@ -125,7 +120,8 @@ class GroupCommitter:
                     request.error = SinkUnavailable(cause=Cause.UNAVAILABLE, detail="interrupted", retry_after=1)
             raise
         finally:
-            self._hand_over()
+            with self._lock:
+                self._choose_leader()
             for request in taken:
                 request.done = True
                 request.wakeup.release()
@@ -155,16 +151,12 @@ class GroupCommitter:
             return taken
         size = 0
         with self._lock:
-            while self._queue and size < self._transaction_bytes:
+            while self._queue and size < _TRANSACTION_BYTES:
                 request = self._queue.popleft()
                 size += request.size
                 taken.append(request)
             self._queued_bytes -= size
         return taken
-
-    def _hand_over(self) -> None:
-        with self._lock:
-            self._choose_leader()
 
     def _choose_leader(self) -> None:
         """Let the first waiting thread lead.  It still waits: only a leader takes its request, which is itself."""

@@ -24,12 +24,10 @@ import sqlite3
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
-from typing import TypeAlias
-
-import attrs
-import msgspec
+from typing import NamedTuple, TypeAlias
 
 from trackcore_sqlite.bloom import BloomFilter
+from trackcore_sqlite.queries import json_array
 
 HASH_BITS = 47
 """The most that SQLite keeps in six bytes.  Among a billion ids, one new id in 140,000 has the hash of another."""
@@ -75,15 +73,11 @@ def known_among(connection: sqlite3.Connection, seqs: str) -> set[Key]:
     return set(connection.execute(_KEYS, (seqs,)))
 
 
-@attrs.frozen(kw_only=True)
-class Found:
+class Found(NamedTuple):
     """The state of the log at the beginning of a transaction.
 
-    Attributes:
-        seq: the last sequence number.
-        stored: the number of stored messages.
-        known: the keys that were looked up and are stored.
-        schema: SQLite's number of the schema; another program that overwrites the log in place changes it.
+    `seq` is the last sequence number, `stored` the number of messages, `known` has the keys that were looked up and are
+    stored, and `schema` is SQLite's number of the schema (see `schema_of`).
     """
 
     seq: int
@@ -106,20 +100,19 @@ class StoredIds:
             self._bloom.catch_up(moved)
             _, _, _, hits, _ = self._look_up(hashes)
         known = known_among(self._connection, hits) if hits != _NOTHING else set()
-        return Found(seq=seq, stored=stored, known=known, schema=schema)
+        return Found(seq, stored, known, schema)
 
     def add(self, hashes: Sequence[int], found: Found) -> None:
         """Add the ids of the messages that follow those found, in their order."""
-        self._connection.execute(_ADD, (found.seq + 1, _array(hashes)))
+        self._connection.execute(_ADD, (found.seq + 1, json_array(hashes)))
         for step in range(found.seq // STEP, (found.seq + len(hashes)) // STEP):
             self._move_on(step, found.stored)
         if found.stored >= FILTERED_FROM:
             self._bloom.load(1 + len(hashes) // _MESSAGES_PER_SLICE)
 
     def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str, int]:
-        found: tuple[int, int, int, str, int]
-        looked_for = {"small": _array(hashes), "large": _array(self._bloom.candidates(hashes))}
-        found = self._connection.execute(_LOOK_UP, looked_for).fetchone()
+        looked_for = {"small": json_array(hashes), "large": json_array(self._bloom.candidates(hashes))}
+        found: tuple[int, int, int, str, int] = self._connection.execute(_LOOK_UP, looked_for).fetchone()
         return found
 
     def _move_on(self, step: int, stored: int) -> None:
@@ -135,10 +128,10 @@ class StoredIds:
 def read_entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> str:
     """Return the entries of the messages that an SQL condition selects, and load their pages into the cache."""
     entries = connection.execute(f"SELECT message_id_hash(source_id, message_id), seq FROM messages {where}", values)
-    array = msgspec.json.encode(entries.fetchall()).decode()
+    listed = json_array(entries.fetchall())
     for table in TABLES:
-        connection.execute(f"SELECT count(*) FROM {table} {_AMONG}", (array,)).fetchone()
-    return array
+        connection.execute(f"SELECT count(*) FROM {table} {_AMONG}", (listed,)).fetchone()
+    return listed
 
 
 def remove(connection: sqlite3.Connection, entries: str) -> None:
@@ -161,10 +154,6 @@ def _range(step: int, cycle: int) -> tuple[int, int]:
 
 def _seqs_in(tables: Sequence[str], hashes: str) -> str:
     return " UNION ALL ".join(f"SELECT seq FROM {table} WHERE hash IN ({hashes})" for table in tables)
-
-
-def _array(hashes: Sequence[int]) -> str:
-    return msgspec.json.encode(hashes).decode()
 
 
 _NOTHING = "[]"

@@ -37,11 +37,8 @@ class DuplicateKeeper:
 
     _clock: Callable[[], float] = time.monotonic
     _allowed: float = attrs.field(init=False, default=PER_SECOND)
-    _allowed_at: float = attrs.field(init=False)
+    _allowed_at: float = attrs.field(init=False, default=attrs.Factory(lambda self: self._clock(), takes_self=True))
     _dropped: int = attrs.field(init=False, default=0)
-
-    def __attrs_post_init__(self) -> None:
-        self._allowed_at = self._clock()
 
     def insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> list[int]:
         """Keep the last of these rows of `messages`, and return the size that each counts."""

@@ -8,7 +8,7 @@ import sqlite3
 from trackcore_sqlitefile import primary_code
 
 from trackcore import Cause, SinkUnavailable
-from trackcore_sqlite.tables import LOCKED, UnusableLog, is_damage
+from trackcore_sqlite.tables import UnusableLog, is_damage
 
 
 def is_busy(error: BaseException) -> bool:
@@ -29,6 +29,7 @@ def unavailable(error: BaseException) -> SinkUnavailable:
     if is_full or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return SinkUnavailable(cause=Cause.FULL, detail="the disk is full", retry_after=30)
     if is_busy(error):
-        return SinkUnavailable(cause=Cause.UNAVAILABLE, detail=LOCKED, reason="locked", retry_after=1)
+        detail = "another process holds the log"
+        return SinkUnavailable(cause=Cause.UNAVAILABLE, detail=detail, reason="locked", retry_after=1)
     reason = "damaged" if getattr(error, "is_damaged", False) or is_damage(error) else "unwritable"
     return SinkUnavailable(cause=Cause.UNAVAILABLE, detail=f"the log cannot be written ({error})", reason=reason)

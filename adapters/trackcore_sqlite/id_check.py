@@ -17,25 +17,20 @@ from operator import itemgetter
 from pathlib import Path
 
 import attrs
-import msgspec
 from trackcore_sqlitefile import used_once
 
 from trackcore_sqlite import deduplication
 from trackcore_sqlite.failures import unavailable
+from trackcore_sqlite.queries import json_array
 from trackcore_sqlite.tables import open_to_tidy
-
-_BUSY_SECONDS = 30.0
 
 
 @attrs.frozen(kw_only=True)
 class Inconsistency:
     """Inconsistencies between the id index, the counters and the messages.
 
-    Attributes:
-        lacking: the number of messages without an entry.
-        surplus: the number of entries without a message, repeated entries included.
-        miscounted: the parts of the log whose number, or size where it is bounded, differs from their counter.
-        doubled: the number of messages with the id of an earlier one.
+    `lacking` messages have no entry, `surplus` entries (repeated ones included) have no message, `doubled` messages
+    have the id of an earlier one; `miscounted` parts have another number, or size where it is bounded, than counted.
     """
 
     lacking: int = 0
@@ -72,12 +67,10 @@ def compare_ids(connection: sqlite3.Connection) -> Inconsistency:
 def rebuild_ids(path: Path | str) -> None:
     """Rebuild the id index and the counters in one transaction: some seconds for each million messages.
 
-    Raises:
-        UnusableLog: the path does not have a log of trackcore.
-        SinkUnavailable: it cannot be written now.
+    Raises `UnusableLog` if the path does not have a log of trackcore, `SinkUnavailable` if it cannot be written now.
     """
     try:
-        with used_once(partial(open_to_tidy, Path(path), _BUSY_SECONDS)) as connection:
+        with used_once(partial(open_to_tidy, Path(path))) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _REBUILD:
                 connection.execute(statement)
@@ -87,7 +80,6 @@ def rebuild_ids(path: Path | str) -> None:
 
 
 def _compare_entries(connection: sqlite3.Connection) -> tuple[int, int]:
-    """Return how many messages lack an entry, and how many entries are surplus."""
     messages = connection.execute(f"SELECT {_SUMS} FROM ({_WANTED})").fetchone()
     entries = connection.execute(f"SELECT {_SUMS} FROM ({_ENTRIES})").fetchone()
     if messages == entries:
@@ -105,10 +97,9 @@ def _seqs_by_hash(connection: sqlite3.Connection) -> Iterator[list[int]]:
 
 
 def _count_doubled(connection: sqlite3.Connection, seqs: list[int]) -> int:
-    array = msgspec.json.encode(seqs).decode()
-    count: int
+    array = json_array(seqs)
     (count,) = connection.execute(_COUNT_MESSAGES, (array,)).fetchone()
-    return count - len(deduplication.known_among(connection, array))
+    return int(count) - len(deduplication.known_among(connection, array))
 
 
 _BOUNDED = ("duplicates", "rejected", "quarantine")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -31,15 +31,7 @@ from trackcore import (
     StoredRejected,
     Totals,
 )
-from trackcore_sqlite.queries import (
-    PAYLOADS,
-    SELECT,
-    read_message,
-    read_payload,
-    read_quarantined,
-    read_rejected,
-    where,
-)
+from trackcore_sqlite.queries import PAYLOADS, READ, SELECT, read_payload, where
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog, open_for_reading
 from trackcore_sqlite.times import from_milliseconds
@@ -56,8 +48,7 @@ class SqliteLog:
     from one page to the next: a slow reader must not let the write-ahead log grow.  After a fork both processes may go
     on with an iterator, each from where it was.
 
-    Raises:
-        UnusableLog: there is not a log, or it is damaged, or from a newer trackcore.
+    Methods raise `UnusableLog` if there is not a log, or it is damaged, or from a newer trackcore.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -65,7 +56,7 @@ class SqliteLog:
 
     def messages(self, query: Query = EVERYTHING, *, after: int = 0) -> Iterator[StoredMessage]:
         """See `trackcore.Log.messages`; only those with a sequence number above `after`."""
-        return self._records(read_message, "messages", query, after)
+        return self._records(READ["messages"], "messages", query, after)
 
     def payloads(
         self, query: Query = EVERYTHING, *, after: int = 0, last: int | None = None
@@ -90,9 +81,8 @@ class SqliteLog:
 
     def last_seq(self) -> int:
         """Return the sequence number of the newest message, 0 if there never was one."""
-        with self._open() as connection:
-            (seq,) = connection.execute("SELECT value FROM counters WHERE name = 'messages.seq'").fetchone()
-        return int(seq)
+        with self.snapshot() as snapshot:
+            return snapshot.end
 
     def tail(self, query: Query = EVERYTHING) -> SqliteTail:
         """See `trackcore.Log.tail`."""
@@ -100,11 +90,11 @@ class SqliteLog:
 
     def rejected(self, query: Query = EVERYTHING, *, after: int = 0) -> Iterator[StoredRejected]:
         """See `trackcore.Log.rejected`; only those with a sequence number above `after`."""
-        return self._records(read_rejected, "rejected", query, after)
+        return self._records(READ["rejected"], "rejected", query, after)
 
     def quarantined(self, query: Query = EVERYTHING, *, after: int = 0) -> Iterator[StoredQuarantined]:
         """See `trackcore.Log.quarantined`; only those with a sequence number above `after`."""
-        return self._records(read_quarantined, "quarantine", query, after)
+        return self._records(READ["quarantine"], "quarantine", query, after)
 
     def totals(self) -> Totals:
         """See `trackcore.Log.totals`.  Writers keep count, so it costs the same for every log."""
@@ -145,9 +135,8 @@ class SqliteLog:
         The first pages are small, since many readers want no more than a few rows.  If the query is bounded, nothing
         can come later; else rows that are stored meanwhile come too.
         """
-        shared = SharedConnection(partial(open_for_reading, self.path))
         size = _FIRST_PAGE
-        try:
+        with closing(SharedConnection(partial(open_for_reading, self.path))) as shared:
             while True:
                 with self._readable(), shared.use() as connection:
                     page = connection.execute(f"{sql} LIMIT ?", (*values, size)).fetchall()
@@ -156,8 +145,6 @@ class SqliteLog:
                     return
                 values[0] = page[-1][0]
                 size = min(_PAGE, 4 * size)
-        finally:
-            shared.close()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 
-import msgspec
-
 from trackcore import Envelope
 from trackcore_sqlite import deduplication
+from trackcore_sqlite.queries import json_array
 from trackcore_sqlite.times import milliseconds
 
 _COLUMNS = 12
@@ -34,21 +33,17 @@ def message_row(seq: int, key: deduplication.Key, envelope: Envelope) -> tuple[o
         envelope.anonymous_id,
         milliseconds(envelope.received_at),
         _names_text(envelope.destinations),
-        _json_text(envelope.warnings) if envelope.warnings else None,
+        json_array(envelope.warnings) if envelope.warnings else None,
         envelope.payload,
         _names_text(envelope.inherited) if envelope.inherited else None,
         envelope.found_by,
     )
 
 
-def _json_text(value: object) -> str:
-    return msgspec.json.encode(value).decode()
-
-
 @lru_cache(maxsize=1_000)
 def _names_text(names: tuple[str, ...]) -> str:
-    """Return names as a JSON array.  Cached, since most messages of a source have the same ones."""
-    return _json_text(names)
+    """Cached, since most messages of a source have the same names."""
+    return json_array(names)
 
 
 def insert_messages(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:

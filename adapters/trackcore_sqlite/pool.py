@@ -37,33 +37,24 @@ class PooledConnection(NamedTuple):
     identity: _Identity
 
 
-class ReaderConnection(NamedTuple):
-    """A connection for reading, and its number: each connection that is opened has another one."""
-
-    connection: sqlite3.Connection
-    number: int
-
-
 class ReaderPool:
     """A pool of connections that read the log at `path`, each used by one thread at a time.
 
-    Args:
-        path: the log.
-        max_idle: how many stay open while no thread uses them; by default none, so that no open file outlives its use.
+    `max_idle` of them stay open while no thread uses them; with 0 no open file outlives its use.
     """
 
-    def __init__(self, path: Path, *, max_idle: int = 0) -> None:
+    def __init__(self, path: Path, *, max_idle: int) -> None:
         self._path = path
         self._max_idle = max_idle
         self._idle: deque[PooledConnection] = deque()
 
     @contextmanager
-    def connection(self) -> Iterator[ReaderConnection]:
-        """Open or reuse a connection for a block.  Raises `UnusableLog`."""
+    def connection(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        """Open or reuse a connection; yield it with its number, which no other one has.  Raises `UnusableLog`."""
         pooled = self._acquire()
         try:
             with pooled.shared.use() as connection:
-                yield ReaderConnection(connection, pooled.number)
+                yield connection, pooled.number
         except sqlite3.DatabaseError as error:
             pooled.shared.close()
             raise UnusableLog(path=self._path, detail=f"it cannot be read ({error})") from error
@@ -94,7 +85,6 @@ class ReaderPool:
 
 
 def _identity(path: Path) -> _Identity:
-    """Return a value that identifies a file among those of its name."""
     try:
         found = os.stat(path)  # noqa: PTH116 - called before each query, and a Path makes it twice as long
     except OSError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,6 @@ _STEP_SECONDS = 0.02
 
 _FIRST_ROWS = 100
 _MAX_ROWS = 10_000
-_BUSY_SECONDS = 30.0
 
 
 @attrs.frozen(kw_only=True)
@@ -48,29 +48,22 @@ def prune(path: Path | str, before: datetime, *, up_to: int | None = None) -> It
 
     The work is done as the steps are iterated.
 
-    Args:
-        path: the log.
-        before: the oldest time that is kept.
-        up_to: delete messages only up to this sequence number, for a reader that has not seen those behind it.
-
-    Raises:
-        UnusableLog: the file is not a log.
-        SinkUnavailable: it cannot be written now, or was overwritten meanwhile.
+    Messages are deleted only up to the sequence number `up_to`, for a reader that has not seen those behind it.  Raises
+    `UnusableLog` if the file is not a log, and `SinkUnavailable` if it cannot be written now, or was overwritten
+    meanwhile.
     """
-    shared = SharedConnection(partial(_open, Path(path)))
     try:
-        for part in PARTS:
-            last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
-            yield from _Pruning(shared, part, milliseconds(before), last).steps()
-        _drop_stretches(shared)
+        with closing(SharedConnection(partial(_open, Path(path)))) as shared:
+            for part in PARTS:
+                last = up_to if part == "messages" and up_to is not None else _LAST_SEQ
+                yield from _Pruning(shared, part, milliseconds(before), last).steps()
+            _drop_stretches(shared)
     except sqlite3.Error as error:
         raise unavailable(error) from error
-    finally:
-        shared.close()
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    connection = open_to_tidy(path, _BUSY_SECONDS)
+    connection = open_to_tidy(path)
     # SQLite would do this with a commit every now and then; here it is done between the steps.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     return connection
@@ -168,7 +161,6 @@ class _Pruning:
         return PruneStep(part=self._part, deleted=deleted, seconds=max(time.monotonic() - started, 1e-6))
 
     def _count_less(self, connection: sqlite3.Connection, counter: str, query: str, values: tuple[int, ...]) -> None:
-        """Subtract deleted rows from a counter of the part."""
         connection.execute(
             f"UPDATE counters SET value = value - ({query}) WHERE name = ?", (*values, f"{self._part}.{counter}")
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,14 +13,15 @@ from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 WITH_SOURCE = "JOIN sources ON sources.id = source_id"
 _MESSAGE = "seq, name, call, received_at, destinations, cautions, payload, inherited, found_by"
-_REJECTED = "seq, name, received_at, code, message, path, payload, batch, endpoint"
+_REJECTED = ("seq", "name", "received_at", "code", "message", "path", "payload", "batch", "endpoint")
+_QUARANTINED = ("seq", "received_at", "endpoint", "write_key", "client_ip", "client_side", "payload")
 
 MESSAGES = f"SELECT {_MESSAGE} FROM messages {WITH_SOURCE}"
 SELECT: Mapping[Part, str] = {
     "messages": MESSAGES,
     "duplicates": f"SELECT {_MESSAGE} FROM duplicates {WITH_SOURCE}",
-    "rejected": f"SELECT {_REJECTED} FROM rejected {WITH_SOURCE}",
-    "quarantine": "SELECT seq, received_at, endpoint, write_key, client_ip, client_side, payload FROM quarantine",
+    "rejected": f"SELECT {', '.join(_REJECTED)} FROM rejected {WITH_SOURCE}",
+    "quarantine": f"SELECT {', '.join(_QUARANTINED)} FROM quarantine",
 }
 """The query for the rows of each part; `READ` reads them."""
 
@@ -32,10 +33,9 @@ PAYLOADS = f"""
 
 
 def where(part: Part, query: Query, *, after: int, last: int | None = None) -> tuple[str, list[Any]]:
-    """Build the condition for the rows of a part that match a query with `after < seq <= last`, the limit aside.
+    """Return the condition for the rows of a part that match a query with `after < seq <= last`, the limit aside.
 
-    Returns:
-        The SQL, and its values; the first value is `after`.
+    Its values follow; the first is `after`.
     """
     columns = _CONDITIONS[part]
     wanted = [(columns.get(name, _IN_PAYLOAD), value) for name, value in _values(query).items()]
@@ -94,44 +94,30 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
 def read_payload(row: tuple[Any, ...]) -> StoredPayload:
     """Read a row of `PAYLOADS`."""
     received_at, destinations, payload = row[5:]
-    return StoredPayload._make(
-        (*row[:5], from_milliseconds(received_at), tuple(msgspec.json.decode(destinations)), payload)
-    )
+    decoded = from_milliseconds(received_at), tuple(msgspec.json.decode(destinations)), payload
+    return StoredPayload._make(row[:5] + decoded)
 
 
-def read_rejected(row: tuple[Any, ...]) -> StoredRejected:
-    """Read a row of the rejected."""
-    seq, name, received_at, code, message, path, payload, batch, endpoint = row
-    return StoredRejected(
-        seq=seq,
-        source=name,
-        received_at=from_milliseconds(received_at),
-        code=code,
-        message=message,
-        path=path,
-        payload=payload,
-        batch=batch,
-        endpoint=endpoint,
-    )
+def _read_rejected(row: tuple[Any, ...]) -> StoredRejected:
+    values = dict(zip(_REJECTED, row, strict=True))
+    received_at = from_milliseconds(values.pop("received_at"))
+    return StoredRejected(source=values.pop("name"), received_at=received_at, **values)
 
 
-def read_quarantined(row: tuple[Any, ...]) -> StoredQuarantined:
-    """Read a row of the quarantine."""
-    seq, received_at, endpoint, write_key, client_ip, client_side, payload = row
-    return StoredQuarantined(
-        seq=seq,
-        received_at=from_milliseconds(received_at),
-        endpoint=endpoint,
-        write_key=write_key,
-        client_ip=client_ip,
-        client_side=bool(client_side),
-        payload=payload,
-    )
+def _read_quarantined(row: tuple[Any, ...]) -> StoredQuarantined:
+    values = dict(zip(_QUARANTINED, row, strict=True))
+    received_at, client_side = from_milliseconds(values.pop("received_at")), bool(values.pop("client_side"))
+    return StoredQuarantined(received_at=received_at, client_side=client_side, **values)
 
 
 READ: Mapping[Part, Callable[[tuple[Any, ...]], Any]] = {
     "messages": read_message,
     "duplicates": read_message,
-    "rejected": read_rejected,
-    "quarantine": read_quarantined,
+    "rejected": _read_rejected,
+    "quarantine": _read_quarantined,
 }
+
+
+def json_array(values: Sequence[object]) -> str:
+    """Return values as a JSON array, which a statement reads as many rows."""
+    return msgspec.json.encode(list(values)).decode()

@@ -1,8 +1,4 @@
-"""Writing the log: `SqliteSink`, the facade of the committer and the writer.
-
-Requests that arrive together share one commit (`trackcore_sqlite.committer`); `trackcore_sqlite.writer` runs the
-transactions.
-"""
+"""Writing the log: `SqliteSink`, the facade of `trackcore_sqlite.committer` and `trackcore_sqlite.writer`."""
 
 from __future__ import annotations
 
@@ -16,9 +12,6 @@ from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sin
 from trackcore.support import MEBIBYTE
 from trackcore_sqlite.committer import GroupCommitter, WriteRequest
 from trackcore_sqlite.writer import LogWriter
-
-_TRANSACTION_BYTES = 16 * MEBIBYTE
-"""How much one transaction contains, so that no caller waits for very many requests of others."""
 
 _PROBE_SECONDS = 1.0
 """How long the result of `check_ready` holds, so that frequent calls do not cost an fsync each."""
@@ -39,9 +32,6 @@ class SqliteSink:
         busy_timeout: seconds to wait for another process to finish writing.
     """
 
-    _committer: GroupCommitter
-    _ready_at: float
-
     def __init__(
         self,
         path: Path | str,
@@ -59,6 +49,12 @@ class SqliteSink:
         self.renew_after_fork()
         renew_in_forks(self)
 
+    def renew_after_fork(self) -> None:
+        """Reset after a fork: the parent's locks and its calls must not be used."""
+        self._writer.renew_after_fork()
+        self._committer = GroupCommitter(self._writer, waiting_bytes=self._waiting_bytes)
+        self._ready_at: float = -_PROBE_SECONDS
+
     def store(
         self,
         envelopes: Sequence[Envelope] = (),
@@ -68,9 +64,8 @@ class SqliteSink:
     ) -> Sequence[Outcome]:
         """See `trackcore.Sink.store`.  Returns after the commit that holds all of it.
 
-        Raises:
-            SinkUnavailable: nothing was stored: the disk is full, the file is damaged or cannot be written, or too much
-                is waiting.
+        Raises `SinkUnavailable` if nothing was stored: the disk is full, the file is damaged or cannot be written, or
+        too much is waiting.
         """
         if not (envelopes or rejected or quarantined):
             return ()
@@ -79,8 +74,7 @@ class SqliteSink:
     def check_ready(self) -> None:
         """Check that a message could be stored now, by a small transaction, at most once a second.
 
-        Raises:
-            SinkUnavailable: as `store` does.
+        Raises `SinkUnavailable` as `store` does.
         """
         if time.monotonic() - self._ready_at >= _PROBE_SECONDS:
             self._run(WriteRequest(probe=True))
@@ -97,11 +91,3 @@ class SqliteSink:
         except SinkUnavailable:
             self._ready_at = -_PROBE_SECONDS  # the earlier result does not hold any more
             raise
-
-    def renew_after_fork(self) -> None:
-        """Reset after a fork: the parent's locks and its calls must not be used."""
-        self._writer.renew_after_fork()
-        self._committer = GroupCommitter(
-            self._writer, waiting_bytes=self._waiting_bytes, transaction_bytes=_TRANSACTION_BYTES
-        )
-        self._ready_at = -_PROBE_SECONDS

@@ -10,11 +10,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 import attrs
-import msgspec
 
 from trackcore import EVERYTHING, LogChanged, Mark, Query, StoredPayload, Stretch
 from trackcore.support import mark_at, message_identity, thinned
-from trackcore_sqlite.queries import PAYLOADS, WITH_SOURCE, read_payload, where
+from trackcore_sqlite.queries import PAYLOADS, WITH_SOURCE, json_array, read_payload, where
 from trackcore_sqlite.times import from_milliseconds
 
 
@@ -54,8 +53,7 @@ class Snapshot:
         stretch = "".join(stretch.id for stretch in self._newest(position, 1))
         message = self.message_at(position)
         if not mark.holds(end=end, stretch=stretch, message=message, beginning=self.beginning):
-            ids = msgspec.json.encode([stretch.id for stretch in mark.stretches]).decode()
-            common = mark.agrees_up_to(self._all(_OF_IDS, ids))
+            common = mark.agrees_up_to(self._all(_OF_IDS, json_array([stretch.id for stretch in mark.stretches])))
             raise LogChanged(mark=mark, found=self.mark(common), end=end)
 
     def message_at(self, position: int) -> str:

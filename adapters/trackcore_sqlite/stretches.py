@@ -8,8 +8,6 @@ import attrs
 
 from trackcore import Cause, SinkUnavailable
 
-_OVERWRITTEN = "another program has overwritten the log, or its schema, while in use; it is opened again"
-
 
 @attrs.define
 class StretchWriter:
@@ -49,13 +47,13 @@ class StretchWriter:
         """Begin a new stretch in any case: the file may be another one, or the last messages may be lost."""
         self._left = None
 
-    def _look(self, connection: sqlite3.Connection) -> tuple[object, ...]:
-        found: tuple[object, ...] = connection.execute(_LOOK).fetchone()
-        return found
-
     def check(self, schema: int) -> None:
         """Raise `SinkUnavailable` if the schema number has changed: the log must be opened again."""
         check_schema(self._schema, schema)
+
+    def _look(self, connection: sqlite3.Connection) -> tuple[object, ...]:
+        found: tuple[object, ...] = connection.execute(_LOOK).fetchone()
+        return found
 
 
 def schema_of(connection: sqlite3.Connection) -> int:
@@ -68,7 +66,8 @@ def schema_of(connection: sqlite3.Connection) -> int:
 def check_schema(known: int, schema: int) -> None:
     """Raise `SinkUnavailable` if the schema number is not the known one."""
     if known != schema:
-        raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=_OVERWRITTEN, retry_after=1)
+        detail = "another program has overwritten the log, or its schema, while in use; it is opened again"
+        raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=detail, retry_after=1)
 
 
 _LAST_OF = "coalesce((SELECT seq FROM sqlite_sequence WHERE name = '{}'), 0)"

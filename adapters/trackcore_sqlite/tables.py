@@ -14,9 +14,7 @@ from trackcore import LogUnavailable
 from trackcore_sqlite import deduplication
 
 APPLICATION_ID = int.from_bytes(b"trkc")
-"""Marks the file as a log, so that the files of other programs are neither read nor changed."""
-
-LOCKED = "another process holds the log"
+_TIDY_SECONDS = 30.0
 GONE = "the log was deleted, moved or replaced while in use; put it back or restart the server"
 """No new log is created: processes that have the old one open would share its -wal and -shm files with the new one."""
 
@@ -145,9 +143,7 @@ class UnusableLog(UnusableFile, LogUnavailable):
 def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] = MIGRATIONS) -> sqlite3.Connection:
     """Open the log; create or migrate it as needed.  Folder and file are accessible to the owner alone.
 
-    Raises:
-        UnusableLog: the file is not a log of trackcore.
-        sqlite3.Error: it cannot be opened or written now.
+    Raises `UnusableLog` if the file is not a log of trackcore, `sqlite3.Error` if it cannot be opened or written now.
     """
     file_format = _format(migrations)
     make_private_file(path)
@@ -164,11 +160,11 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
     return connection
 
 
-def open_to_tidy(path: Path, busy_timeout: float) -> sqlite3.Connection:
+def open_to_tidy(path: Path) -> sqlite3.Connection:
     """Open an existing log as `open_for_writing` does.  Raises `UnusableLog` also if there is none."""
     if not path.exists():
         raise UnusableLog(path=path, detail=_NO_LOG)
-    return open_for_writing(path, busy_timeout)
+    return open_for_writing(path, _TIDY_SECONDS)
 
 
 def inode_of(path: Path) -> int | None:

@@ -44,18 +44,7 @@ _INSERT_QUARANTINED = """
 
 
 class LogWriter:
-    """Writes the log, one transaction at a time.
-
-    Args:
-        path: the file.
-        bounds: the largest size in bytes of each bounded part.
-        busy_timeout: seconds to wait for another process to finish writing.
-    """
-
-    _duplicates: DuplicateKeeper
-    _stretch: StretchWriter
-    _stored_ids: deduplication.StoredIds  # of the connection
-    _source_ids: dict[str, int]  # of the connection
+    """Writes the log, one transaction at a time; `bounds` has the largest size in bytes of each bounded part."""
 
     def __init__(self, path: Path, *, bounds: Mapping[str, int], busy_timeout: float) -> None:
         self._path = path
@@ -101,9 +90,7 @@ class LogWriter:
 
         A fork closes the file, but does not change its expected identity.
         """
-        inode = (
-            self._inode
-        )  # read once: another thread may close the file now, which does not mean that it was replaced
+        inode = self._inode  # read once: another thread may close the file now, without a replacement
         if inode is not None and inode_of(self._path) != inode:
             raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail=GONE, reason="gone", retry_after=30)
 
@@ -129,7 +116,7 @@ class LogWriter:
         connection.execute("PRAGMA busy_timeout = 0")
         self._stored_ids = deduplication.StoredIds(connection)
         self._stretch.open(connection)
-        self._source_ids = {}
+        self._source_ids: dict[str, int] = {}
         return connection
 
     def _leave(self, connection: sqlite3.Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import ClassVar
 
 from trackcore_forks import close_before_forks, delay_forks, make_immortal, notice_fork
@@ -121,12 +121,8 @@ class SharedConnection:
 @contextmanager
 def used_once(open_: Callable[[], sqlite3.Connection]) -> Iterator[sqlite3.Connection]:
     """Open a connection for a block.  Forks wait for the end of the block."""
-    shared = SharedConnection(open_)
-    try:
-        with shared.use() as connection:
-            yield connection
-    finally:
-        shared.close()
+    with closing(SharedConnection(open_)) as shared, shared.use() as connection:
+        yield connection
 
 
 def _deny(*_: object) -> int:

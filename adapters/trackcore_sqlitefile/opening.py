@@ -137,11 +137,9 @@ def primary_code(error: BaseException) -> int:
 
 def _statements(script: str) -> list[str]:
     """Split a script into statements: `executescript` would commit the transaction that it is to run in."""
-    statements = []
-    statement = ""
+    statements = [""]
     for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            statements.append(statement)
-            statement = ""
-    return [*statements, statement] if statement.strip() else statements
+        statements[-1] += line
+        if sqlite3.complete_statement(statements[-1]):
+            statements.append("")
+    return [statement for statement in statements if statement.strip()]

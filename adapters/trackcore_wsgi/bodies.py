@@ -43,11 +43,11 @@ class RefusedBody(Exception):
 
 
 class UnsupportedTransferCoding(Exception):
-    """Transfer-Encoding is not `chunked`, and no server in front decodes it."""
+    """Transfer-Encoding is not `chunked`, and no server in front decodes it.  Nothing was read."""
 
 
 class UnterminatedBody(Exception):
-    """A body of unknown length, whose end the server in front does not mark: reading it could block forever."""
+    """The length is unknown, and the server in front does not mark the end: reading could block forever."""
 
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
@@ -55,10 +55,8 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
 
     Clients forget Content-Encoding, and proxies drop it: a body that begins like gzip is decompressed without it.
 
-    Raises:
-        RefusedBody: it is larger than `limit` bytes after decompression, or does not match its Content-Encoding.
-        UnsupportedTransferCoding: nothing was read.
-        UnterminatedBody: nothing was read.
+    Raises `RefusedBody` if it is larger than `limit` bytes after decompression, or does not match its Content-Encoding;
+    `UnsupportedTransferCoding`; and `UnterminatedBody`.
     """
     environ = _framed(environ)
     encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
@@ -83,8 +81,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
 def gunzip(data: bytes, limit: int) -> bytes:
     """Decompress a gzip stream of one or more members to at most `limit` bytes, without holding more than that.
 
-    Raises:
-        InvalidRequest: it is broken, cut short, or larger.
+    Raises `InvalidRequest` if it is broken, cut short, or larger.
     """
     inflated = bytearray()
     for _ in range(_MAX_MEMBERS):
@@ -109,7 +106,7 @@ def _framed(environ: WSGIEnvironment) -> WSGIEnvironment:
     HTTP/2 has bodies without length that are not chunked.  Raises if the end of the body cannot be found.
     """
     coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
-    if coding not in _KNOWN_CODINGS:
+    if coding not in {*_PLAIN, "chunked"}:
         raise UnsupportedTransferCoding
     is_known = environ.get("CONTENT_LENGTH") and coding != "chunked"
     may_follow = coding == "chunked" or environ.get("SERVER_PROTOCOL", "").startswith(("HTTP/2", "HTTP/3"))
@@ -155,7 +152,6 @@ def _invalid_encoding(detail: str) -> InvalidRequest:
     return InvalidRequest(reason=Reason.INVALID_ENCODING, detail=detail)
 
 
-_KNOWN_CODINGS = frozenset({"", "identity", "chunked"})
 _GZIP_START = b"\x1f\x8b"
 _PLAIN = frozenset({"", "identity"})
 _INFLATERS = {"gzip": gunzip, "x-gzip": gunzip}

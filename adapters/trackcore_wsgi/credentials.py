@@ -12,8 +12,6 @@ from trackcore.support import write_key
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-_KEY_HEADER = "HTTP_X_WRITE_KEY"  # Jitsu, as `key:secret`
-
 
 def header_write_key(environ: WSGIEnvironment) -> WriteKey | None:
     """Return the write key in the Authorization header, or None."""
@@ -21,8 +19,8 @@ def header_write_key(environ: WSGIEnvironment) -> WriteKey | None:
 
 
 def other_header_write_key(environ: WSGIEnvironment) -> WriteKey | None:
-    """Return the write key in the header that is only for write keys, or None."""
-    return write_key(environ.get(_KEY_HEADER, "").partition(":")[0])
+    """Return the write key in the header that is only for write keys, or None.  Jitsu sends `key:secret`."""
+    return write_key(environ.get("HTTP_X_WRITE_KEY", "").partition(":")[0])
 
 
 def query_write_key(environ: WSGIEnvironment) -> WriteKey | None:

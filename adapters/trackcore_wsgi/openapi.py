@@ -30,13 +30,16 @@ def openapi_document(limits: Limits, root: str) -> JSONObject:
 
 @lru_cache(maxsize=1)
 def _document(limits: Limits) -> JSONObject:
-    messages = {_batch_name(call): message_schema(call, limits=limits) for call in MESSAGE_TYPES}
+    messages = {f"{call.capitalize()}InBatch": message_schema(call, limits=limits) for call in MESSAGE_TYPES}
     calls = {call.capitalize(): message_schema(call, limits=limits, with_type=False) for call in MESSAGE_TYPES}
     one_of_them: JSONObject = {"anyOf": [_schema_ref(name) for name in messages]}
     return {
         "openapi": "3.1.0",
         "info": {"title": "trackcore", "version": "1", "description": _ABOUT},
-        "paths": {path: _path_item(path, route) for path, route in _paths()},
+        "paths": {
+            path: {method.lower(): _operation(path, route, method) for method in route.methods}
+            for path, route in {**ROUTES, SETTINGS_PATH: Route(action=Action.SETTINGS)}.items()
+        },
         "components": {
             "schemas": {
                 **calls,
@@ -58,19 +61,6 @@ def _document(limits: Limits) -> JSONObject:
     }
 
 
-def _batch_name(call: str) -> str:
-    return f"{call.capitalize()}InBatch"
-
-
-def _paths() -> Iterator[tuple[str, Route]]:
-    yield from ROUTES.items()
-    yield SETTINGS_PATH.format(write_key="{writeKey}"), Route(action=Action.SETTINGS)
-
-
-def _path_item(path: str, route: Route) -> JSONObject:
-    return {method.lower(): _operation(path, route, method) for method in route.methods}
-
-
 def _operation(path: str, route: Route, method: str) -> JSONObject:
     operation: JSONObject = {
         "summary": _SUMMARIES[route.action].format(endpoint=route.endpoint),
@@ -88,21 +78,17 @@ def _operation(path: str, route: Route, method: str) -> JSONObject:
 
 def _parameters(route: Route) -> Iterator[JSONObject]:
     if route.action is Action.TRACK:
-        yield {
-            "name": "X-Strict-Mode",
-            "in": "header",
-            "schema": {"type": "string"},
-            "description": "`1`: 400 when a message is rejected, and 401 for an unknown write key. For tests.",
-        }
+        strict = "`1`: 400 when a message is rejected, and 401 for an unknown write key. For tests."
+        yield _parameter("X-Strict-Mode", "header", strict)
     if route.key_in_query:
-        yield {"name": "writeKey", "in": "query", "schema": {"type": "string"}, "description": "The write key."}
+        yield _parameter("writeKey", "query", "The write key.")
     if route.action is Action.PIXEL:
-        yield {
-            "name": "data",
-            "in": "query",
-            "schema": {"type": "string"},
-            "description": "The message, as base64 of JSON or as JSON; without it, the message is in dotted keys.",
-        }
+        data = "The message, as base64 of JSON or as JSON; without it, the message is in dotted keys."
+        yield _parameter("data", "query", data)
+
+
+def _parameter(name: str, place: str, description: str) -> JSONObject:
+    return {"name": name, "in": place, "schema": {"type": "string"}, "description": description}
 
 
 def _request_body(route: Route) -> JSONObject:
@@ -114,8 +100,8 @@ def _request_body(route: Route) -> JSONObject:
 
 
 def _responses_of(route: Route) -> JSONObject:
-    found: JSONObject = {"200": {"$ref": f"#/components/responses/{_SUCCESSES[route.action]}"}}
-    for failure in _FAILURES[route.action]:
+    found: JSONObject = {"200": {"$ref": f"#/components/responses/{_SUCCESSES.get(route.action, 'document')}"}}
+    for failure in _FAILURES.get(route.action, ()):
         found[str(failure.status.value)] = {"$ref": f"#/components/responses/{failure.code}"}
     if route.action is Action.TRACK:
         found["400"] = {"$ref": "#/components/responses/bad_request"}
@@ -179,24 +165,11 @@ _SUMMARIES: Mapping[Action, str] = {
     Action.READY: "Whether a message could be stored now",
     Action.OPENAPI: "This description",
 }
-_SUCCESSES: Mapping[Action, str] = {
-    Action.TRACK: "stored",
-    Action.PIXEL: "image",
-    Action.DROP: "dropped",
-    Action.SETTINGS: "document",
-    Action.HEALTH: "document",
-    Action.READY: "document",
-    Action.OPENAPI: "document",
-}
+_SUCCESSES = {Action.TRACK: "stored", Action.PIXEL: "image", Action.DROP: "dropped"}
 _SINK_FAILURES = (*responses.UNAVAILABLE.values(), responses.INTERNAL_ERROR)
 _FAILURES: Mapping[Action, tuple[Failure, ...]] = {
     Action.TRACK: (responses.UNKNOWN_SOURCE, responses.UNSUPPORTED_TRANSFER_CODING, *_SINK_FAILURES),
-    Action.PIXEL: (),
-    Action.DROP: (),
-    Action.SETTINGS: (),
-    Action.HEALTH: (),
     Action.READY: _SINK_FAILURES,
-    Action.OPENAPI: (),
 }
 _ALL_FAILURES = (
     responses.NOT_FOUND,

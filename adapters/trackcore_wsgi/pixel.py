@@ -17,8 +17,7 @@ from trackcore import JSONObject
 from trackcore.text import BYTE_ORDER_MARK
 from trackcore_wsgi.credentials import SURROGATE
 
-GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
-"""A transparent image of one pixel."""
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # a transparent pixel
 
 _STANDARD_ALPHABET = str.maketrans("-_ ", "+/+")  # a query parser replaces plus signs with spaces
 _MAX_LEVELS = 64
@@ -55,7 +54,6 @@ _OPENING = frozenset({b"{", b"[", b'"'})
 
 
 def _escaped(text: str) -> bytes:
-    """Return JSON text with an escape for each byte that was not UTF-8, which is an unpaired surrogate here."""
     return SURROGATE.sub("\ufffd", _SURROGATE_OR_ESCAPE.sub(_escape, text)).encode()
 
 
@@ -90,7 +88,4 @@ def _undotted(query: Mapping[str, str]) -> JSONObject:
 
 def _value(key: str, text: str) -> str | bool:
     """Return a value as text; below `integrations`, where only booleans count, true and false as booleans."""
-    return _BOOLEANS.get(text.lower(), text) if key.startswith("integrations.") else text
-
-
-_BOOLEANS = {"true": True, "false": False}
+    return {"true": True, "false": False}.get(text.lower(), text) if key.startswith("integrations.") else text

@@ -22,63 +22,36 @@ from trackcore_wsgi.pixel import GIF
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-OK = b'{"success": true}'
-_JSON = "application/json"
-
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Failure:
     """One kind of failure: its status, its stable code, and a sentence without internals."""
 
-    status: HTTPStatus
+    status: HTTPStatus = attrs.field(converter=HTTPStatus)
     code: str
     message: str
 
 
-NOT_FOUND = Failure(status=HTTPStatus.NOT_FOUND, code="not_found", message="Not found; send messages to /v1/batch.")
-METHOD_NOT_ALLOWED = Failure(
-    status=HTTPStatus.METHOD_NOT_ALLOWED,
-    code="method_not_allowed",
-    message="Method not allowed; see the Allow header.",
-)
+NOT_FOUND = Failure(404, "not_found", "Not found; send messages to /v1/batch.")
+METHOD_NOT_ALLOWED = Failure(405, "method_not_allowed", "Method not allowed; see the Allow header.")
 UNKNOWN_SOURCE = Failure(
-    status=HTTPStatus.UNAUTHORIZED,
-    code="unknown_source",
-    message="The write key is missing or belongs to no source; the request is in quarantine.",
+    401, "unknown_source", "The write key is missing or belongs to no source; the request is in quarantine."
 )
-INTERNAL_ERROR = Failure(
-    status=HTTPStatus.INTERNAL_SERVER_ERROR,
-    code="internal_error",
-    message="Internal error; the request may not have been stored. Retry it.",
-)
+INTERNAL_ERROR = Failure(500, "internal_error", "Internal error; the request may not have been stored. Retry it.")
 UNSUPPORTED_TRANSFER_CODING = Failure(
-    status=HTTPStatus.NOT_IMPLEMENTED,
-    code="unsupported_transfer_coding",
-    message="Transfer-Encoding may only be chunked; compress with Content-Encoding.",
+    501, "unsupported_transfer_coding", "Transfer-Encoding may only be chunked; compress with Content-Encoding."
 )
 INPUT_NOT_TERMINATED = Failure(
-    status=HTTPStatus.SERVICE_UNAVAILABLE,
-    code="input_not_terminated",
-    message="This server cannot read a body without Content-Length; see `input_terminated` in the README.",
+    503,
+    "input_not_terminated",
+    "This server cannot read a body without Content-Length; see `input_terminated` in the README.",
 )
 UNAVAILABLE: Mapping[Cause, Failure] = {
-    Cause.FULL: Failure(
-        status=HTTPStatus.INSUFFICIENT_STORAGE,
-        code="disk_full",
-        message="No space is left to store messages; retry later.",
-    ),
-    Cause.OVERLOADED: Failure(
-        status=HTTPStatus.TOO_MANY_REQUESTS,
-        code="overloaded",
-        message="Too many requests are waiting to be stored; slow down and retry.",
-    ),
-    Cause.UNAVAILABLE: Failure(
-        status=HTTPStatus.SERVICE_UNAVAILABLE,
-        code="unavailable",
-        message="Nothing can be stored at the moment; retry later.",
-    ),
+    Cause.FULL: Failure(507, "disk_full", "No space is left to store messages; retry later."),
+    Cause.OVERLOADED: Failure(429, "overloaded", "Too many requests are waiting to be stored; slow down and retry."),
+    Cause.UNAVAILABLE: Failure(503, "unavailable", "Nothing can be stored at the moment; retry later."),
 }
 
 
@@ -88,7 +61,7 @@ class Response:
 
     body: bytes
     status: HTTPStatus = HTTPStatus.OK
-    media_type: str = _JSON
+    media_type: str = "application/json"
     headers: Headers = ()
 
     def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -110,7 +83,7 @@ def json_response(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Respo
     return Response(encode_json(body), status)
 
 
-SUCCESS = Response(OK)
+SUCCESS = Response(b'{"success": true}')
 """All of a request is stored."""
 
 
@@ -151,7 +124,7 @@ def not_ready(error: SinkUnavailable) -> Response:
 
 
 def retry_later(failure: Failure, retry_after: int) -> Response:
-    """Build the response for an entry of the table, with the number of seconds to retry after."""
+    """Build the response for an entry of the table, with the seconds to retry after."""
     seconds = str(retry_after)
     return attrs.evolve(failure_response(failure), headers=(("Retry-After", seconds), ("X-RateLimit-Reset", seconds)))
 
@@ -179,16 +152,8 @@ def method_not_allowed(methods: Iterable[str]) -> Response:
     return attrs.evolve(failure_response(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
 
 
-IMAGE = Response(
-    GIF,
-    media_type="image/gif",
-    headers=(
-        ("Cache-Control", "no-store, no-cache, must-revalidate, private"),
-        ("Expires", "0"),
-        ("Pragma", "no-cache"),
-    ),
-)
-"""The pixel, which must not be cached."""
+_NO_STORE = ("Cache-Control", "no-store, no-cache, must-revalidate, private")
+IMAGE = Response(GIF, media_type="image/gif", headers=(_NO_STORE, ("Expires", "0"), ("Pragma", "no-cache")))
 
 
 def _cross_origin(environ: WSGIEnvironment) -> Headers:
@@ -229,15 +194,12 @@ def _summary(accepted: int, rejections: Sequence[Rejection]) -> str:
 
 def _rejected(rejection: Rejection) -> JSONObject:
     error = rejection.error
-    shown: JSONObject = {
+    known = {"limit": error.limit, "actual": error.actual}
+    return {
         "index": rejection.index,
         "messageId": rejection.message_id,
         "code": error.reason,
         "message": error.detail,
         "path": error.path,
+        **{name: value for name, value in known.items() if value is not None},
     }
-    if error.limit is not None:
-        shown["limit"] = error.limit
-    if error.actual is not None:
-        shown["actual"] = error.actual
-    return shown

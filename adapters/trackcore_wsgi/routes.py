@@ -10,7 +10,7 @@ A *client-side* route is called by the user's own device, so the connection's ad
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum, auto
 from typing import get_args
 
@@ -19,7 +19,7 @@ import attrs
 from trackcore import Call, Endpoint, WriteKey
 from trackcore.support import BODY_PATHS, BodyPath, normalize_path
 
-SETTINGS_PATH = "/v1/projects/{write_key}/settings"
+SETTINGS_PATH = "/v1/projects/{writeKey}/settings"
 
 _BEACON = "/beacon/v1/batch"  # a page that is being unloaded cannot set headers
 _SETTINGS = re.compile(r"/v1(?:/projects)+/([^/]+)/settings")  # React Native repeats `projects` behind a proxy URL
@@ -78,4 +78,4 @@ def _track(body: BodyPath) -> Route:
     return Route(action=Action.TRACK, methods=("POST",), endpoint=body.endpoint, client_side=body.client_side)
 
 
-ROUTES: Mapping[str, Route] = dict(_routes())
+ROUTES = dict(_routes())
