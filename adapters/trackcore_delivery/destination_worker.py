@@ -86,6 +86,7 @@ class DestinationWorker:
         self._isolation = Isolation(
             send=self._send,
             deliver=self._deliver,
+            settled=lambda: self._done,
             hold=self._hold,
             is_held=lambda message: key_of(message) in self._held,
         )

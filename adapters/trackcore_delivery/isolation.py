@@ -66,13 +66,15 @@ class Isolation:
 
     Args:
         send: sends messages, and settles nothing.
-        deliver: sends messages, and settles them.
+        deliver: sends messages, and settles them in order; when it raises, it may have settled the first of them.
+        settled: how many messages of the batch are settled.
         hold: settles messages, the user of the last of which is held from then on.
         is_held: whether a message belongs to a user who is held already.
     """
 
     send: Callable[[Sequence[FedMessage]], Sequence[MessageRefused]]
     deliver: Callable[[QueueState, Sequence[FedMessage]], None]
+    settled: Callable[[], int]
     hold: Callable[[QueueState, Sequence[FedMessage], int], None]
     is_held: Callable[[FedMessage], bool]
     _arrived: dict[tuple[str, str], FedMessage] = attrs.field(init=False, factory=dict)
@@ -131,15 +133,16 @@ class Isolation:
         """Deliver the messages before the first one that fails alone, and hold its user."""
         while messages:
             half = messages[: max(1, len(messages) // 2)]
+            before = self.settled()
             try:
                 self.deliver(queue_state, half)
             except RetryLater as error:
                 if error.is_outage:
                     raise
-                if len(half) == 1:
-                    self.hold(queue_state, half, 0)
+                messages = half[self.settled() - before :]
+                if len(messages) == 1:
+                    self.hold(queue_state, messages, 0)
                     return
-                messages = half
             else:
                 messages = messages[len(half) :]
 
