@@ -102,7 +102,7 @@ class HeldCapacity:
     def add(self, message: FedMessage) -> None:
         """Count one more message of a user who is held."""
         user, size = self._users[key_of(message)], held_size(message)
-        self._users[user.key] = attrs.evolve(user, messages=user.messages + 1, size=user.size + size)
+        self._users[user.key] = user._replace(messages=user.messages + 1, size=user.size + size)
         self._messages += 1
         self._size += size
 

@@ -105,9 +105,8 @@ class LogFeed:
             yield from snapshot.payloads(Query(destination=destination), after=after, last=last)
             return
         past = Query(call=selection.call, user=selection.user, since=selection.since, until=selection.until)
-        for stored in snapshot.payloads(past, after=after, last=last):
-            if self._goes_to(destination, stored):
-                yield stored
+        found = snapshot.payloads(past, after=after, last=last)
+        yield from (stored for stored in found if self._goes_to(destination, stored))
 
     def _goes_to(self, destination: str, stored: StoredPayload) -> bool:
         routed = _routed.decode(stored.payload)
@@ -135,13 +134,7 @@ def _first_of(found: Iterator[StoredPayload], last: int, *, count: int, size: in
 def fed_message(stored: StoredPayload) -> FedMessage:
     """Return a stored message as a feed provides it; its position is its `seq`."""
     return FedMessage(
-        stored.seq,
-        stored.source,
-        stored.user or "",
-        stored.call,
-        stored.message_id,
-        stored.received_at,
-        stored.payload,
+        stored.seq, stored.source, stored.user or "", stored.call, stored.message_id, stored.received_at, stored.payload
     )
 
 

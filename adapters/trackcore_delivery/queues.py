@@ -126,7 +126,7 @@ class _IncomingQueue(DeliveryQueue):
         self._wait = BatchWait(self._destination.batch_wait, self._monotonic)
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """A batch that is not full waits until its first message is `batch_wait` old."""
+        """Return the next messages; a batch that is not full waits until its first message is `batch_wait` old."""
         page = self._read(count, size, now)
         while not page.messages:
             self._pass(page.mark_at_end())
@@ -254,7 +254,7 @@ class _ReplayQueue(DeliveryQueue):
         self._state.settle_replay(self._replay, result)
 
     def ends(self) -> Mapping[str, int]:
-        """All messages of a replay have waited since it became the first unfinished one."""
+        """Return the first unfinished replay as one place: all its messages have waited since it became that."""
         replay = self._state.next_replay(self._destination.name)
         return {} if replay is None else {str(replay.id): 0}
 

@@ -114,12 +114,12 @@ class State(StoredProgress):
         *,
         now: datetime,
         attempts: Sequence[Attempts],
-        failures: int | None = None,
-        next_try_at: datetime | None = None,
+        failures: int | None,
+        next_try_at: datetime,
     ) -> None:
         """Record a failed attempt, its reason, and when the next one is due.
 
-        Without `failures` the destination as such is not failing: the attempt was that of a held user.
+        If `failures` is None the destination as such is not failing: the attempt was that of a held user.
         """
         time = now.timestamp()
         with self._transaction() as connection:
@@ -127,7 +127,7 @@ class State(StoredProgress):
                 "UPDATE destinations SET last_error = ?, last_error_at = ? WHERE name = ?",
                 (detail[:_REASON_CHARS], time, destination),
             )
-            if failures is not None and next_try_at is not None:
+            if failures is not None:
                 connection.execute(
                     "UPDATE destinations SET failures = ?, failing_since = min(coalesce(failing_since, ?), ?),"
                     " next_try_at = ? WHERE name = ?",
@@ -137,13 +137,13 @@ class State(StoredProgress):
 
     def attempts(self, destination: str) -> Mapping[str, Attempts]:
         """Return the failed attempts of each queue that fails."""
-        return {row[0]: state_rows.as_attempts(row) for row in self._read(state_rows.ATTEMPTS, destination)}
+        return {row[0]: Attempts._make(row) for row in self._read(state_rows.ATTEMPTS, destination)}
 
     # Held users
 
     def held_users(self, destination: str) -> list[HeldUser]:
         """Return the users whose messages are held back from a destination."""
-        return list(map(state_rows.as_held_user, self._read(state_rows.HELD_USERS, destination)))
+        return list(map(HeldUser._make, self._read(state_rows.HELD_USERS, destination)))
 
     def held_messages(self, user: HeldUser, *, limit: int) -> list[tuple[int, FedMessage]]:
         """Return the first messages of a held user, each with the number that settles it."""
@@ -289,15 +289,7 @@ class State(StoredProgress):
             connection.execute(
                 "INSERT INTO dead_letters (destination, position, source, user, call, message_id, received_at, died_at,"
                 " reason, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    destination,
-                    *message[:5],
-                    message.received_at.timestamp(),
-                    now,
-                    last_reason,
-                    size,
-                    message.payload,
-                ),
+                (destination, *message[:5], message.received_at.timestamp(), now, last_reason, size, message.payload),
             )
             added += size
         connection.execute(

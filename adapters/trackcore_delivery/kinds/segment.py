@@ -43,13 +43,12 @@ from trackcore_delivery.http import (
     url_without_secrets,
 )
 from trackcore_delivery.secret import Secret, UnusableSecret
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderContext
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender, SenderContext
 
 REQUEST_BYTES = 500_000
 _ENVELOPE = b'{"batch":[%s]}'
 
 _not_above: Any = validators.le(REQUEST_BYTES - len(_ENVELOPE))
-
 
 _ROUTE = re.compile(r"(?:/+v1(?:/+(?:batch|b))?)?/*\Z", re.ASCII)
 
@@ -88,7 +87,7 @@ class SegmentDestination(DeliveredDestination):
     batch_messages: int = attrs.field(default=500, validator=[positive, validators.le(MAX_BATCH_MESSAGES)])
     batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[positive, _not_above])
 
-    def make_sender(self, context: SenderContext) -> SegmentSender:
+    def make_sender(self, context: SenderContext) -> Sender:
         """See `DeliveredDestination.make_sender`."""
         environ = context.environ
         key = self._revealed_key(environ)
@@ -104,7 +103,7 @@ class SegmentDestination(DeliveredDestination):
             secrets=[key, basic, *own.values()],
             clock=context.clock,
         )
-        return SegmentSender(endpoint, self.gzip)
+        return _SegmentSender(endpoint, self.gzip)
 
     def _revealed_key(self, environ: Mapping[str, str]) -> str:
         """Return the write key.  Raises `UnusableSecret` also if no request can carry it."""
@@ -116,44 +115,40 @@ class SegmentDestination(DeliveredDestination):
 
 
 @attrs.define
-class SegmentSender:
-    """Posts batches to `/v1/batch`."""
-
+class _SegmentSender:
     _endpoint: HttpEndpoint
     _gzip: bool
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
-        """See `Sender.send`."""
         refusals = []
-        items = []
-        places = []
+        items = {}
         for place, message in enumerate(batch.messages):
             item = forwarded(message.payload)
             if len(item) > MAX_MESSAGE_BYTES:
                 detail = f"the message has {len(item)} bytes, more than the {MAX_MESSAGE_BYTES} that can be forwarded"
                 refusals.append(MessageRefused(place, detail))
             else:
-                items.append(item)
-                places.append(place)
+                items[place] = item
         if items:
-            refusals.extend(MessageRefused(places[index], detail) for index, detail in self._post(items))
+            places = list(items)
+            rejections = self._post([*items.values()])
+            refusals.extend(MessageRefused(places[index], reason) for index, reason in rejections.items())
         return refusals
 
     def close(self) -> None:
-        """See `Sender.close`."""
         self._endpoint.close()
 
-    def _post(self, items: Sequence[bytes]) -> list[tuple[int, str]]:
+    def _post(self, items: Sequence[bytes]) -> dict[int, str]:
         answer = self._endpoint.post(*encoded(_ENVELOPE % b",".join(items), with_gzip=self._gzip))
         results = _decoded(answer)
         if answer.status in _STATUSES_WITH_RESULTS and (rejections := _rejections(results, len(items))):
-            return [(index, f"refused: {self._endpoint.quoted(reason)}") for index, reason in rejections.items()]
+            return {index: f"refused: {self._endpoint.quoted(reason)}" for index, reason in rejections.items()}
         self._endpoint.check(answer)
         if not answer.is_whole:
             raise self._endpoint.retry_later(answer, " and the results for its messages are incomplete")
         if results.get("success") is False or not _accepts_all(results, len(items)):
             raise self._endpoint.retry_later(answer, " and did not confirm each message")
-        return []
+        return {}
 
 
 def forwarded(payload: bytes) -> bytes:
@@ -180,8 +175,7 @@ def _is_same_time(original: str, timestamp: str | None) -> bool:
     return time is not None and format_timestamp(time) == timestamp
 
 
-_STATUSES_WITH_RESULTS = frozenset({200, 400})
-"""The statuses with which trackcore returns results for single messages: 400 is that of strict mode."""
+_STATUSES_WITH_RESULTS = frozenset({200, 400})  # 400 is that of strict mode
 
 
 def _decoded(answer: EndpointResponse) -> JSONObject:
