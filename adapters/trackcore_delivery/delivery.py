@@ -17,19 +17,12 @@ from trackcore_delivery.sending import SenderContext
 from trackcore_delivery.state import State
 
 _ERROR_PAUSE_SECONDS = 2.0
-"""How long to wait when the feed or the state cannot be used."""
 
 _log = logging.getLogger("trackcore.delivery")
 
 
 class Delivery:
     """Delivers to destinations until it is stopped.
-
-    Args:
-        make_queues: returns the queues of a destination, from which its messages come.
-        state: where the results of deliveries are kept.
-        destinations: the destinations to deliver to.
-        context: the runtime dependencies of their senders.
 
     Raises:
         UnusableSecret, ValueError: a destination cannot be opened.

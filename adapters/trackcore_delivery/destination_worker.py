@@ -18,7 +18,7 @@ destination failed all the time, go to the dead letters (see `retry_window`).
 Each queue counts its own failures, so that a dead letter or a replay that is not accepted delays only its own queue.
 While the destination as a whole cannot be reached, or has asked for a pause, no queue is tried (see `queue_state`).
 
-A worker has no thread and no clock.  `step` does the work that is due and returns how long to wait.
+A worker has no thread and no clock.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentE
 from trackcore_delivery.state import State
 
 POLL_SECONDS = 0.2
-"""How often the queues are polled."""
 
 _ISOLATE_AFTER = 2
 """After this many failures of a batch that one user's messages may cause, that user is searched for."""
@@ -104,8 +103,7 @@ class DestinationWorker:
     def step(self) -> float:
         """Do the work that is due, and return the seconds to wait before the next step.
 
-        Raises:
-            FeedUnavailable, UnusableState: the feed or the state cannot be used now; nothing is lost.
+        Raises `FeedUnavailable` or `UnusableState` if the feed or the state cannot be used now; nothing is lost.
         """
         self._settle_pending()
         now, ticks = self.clock(), self.monotonic()
@@ -246,10 +244,9 @@ class DestinationWorker:
         """Settle messages; `is_answer` means that the destination has just answered for them, or for others."""
         if is_answer:
             if queue_state.failures and not isinstance(queue_state.queue, HeldQueue):
-                seconds = queue_state.window.seconds
-                _log.info("%s: accepts messages again, after %d s", self.destination.name, seconds)
+                _log.info("%s: accepts messages again, after %d s", self.destination.name, queue_state.window.seconds)
             queue_state.reset()
-            self._outage.end()
+            self._outage = Outage()
             queue_state.count = min(2 * queue_state.count, self.destination.batch_messages)
         self._write(queue_state, messages, refused, is_answer=is_answer)
         self._done += len(messages)
@@ -266,7 +263,7 @@ class DestinationWorker:
             _log.warning("%s: %s; retrying", self.destination.name, error.detail)
         attempts = [queue_state.attempts(now=now, pause=pause)]
         if error.is_outage:
-            attempts.append(self._outage.attempts(now=now, pause=pause))
+            attempts.append(Attempts(OUTAGE, self._outage.failures, 0.0, "[]", now.timestamp(), pause))
         self.state.fail(
             self.destination.name,
             error.detail,
@@ -356,7 +353,7 @@ class DestinationWorker:
         kept.extend(self._state_of_held(user, attempts) for user in users.values() if user.queue_name not in known)
         self._queue_states = kept
         self._held = {user.key for user in users.values()}
-        self._capacity = HeldCapacity.of([*users.values()])
+        self._capacity = HeldCapacity({user.key: user for user in users.values()})
         self._must_reload_held = False
 
     def _state_of_held(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> QueueState:

@@ -47,7 +47,6 @@ from trackcore_delivery.secret import secret_fault
 from trackcore_delivery.sending import PermanentError, RetryLater
 
 ANSWER_BYTES = MEBIBYTE
-"""The limit of bytes read of a response."""
 
 _QUOTED_CHARS = 200
 _SEARCHED_BYTES = 1 << 16
@@ -107,12 +106,8 @@ class EndpointResponse:
 class HttpEndpoint:
     """An endpoint that batches are posted to, over persistent connections.
 
-    Args:
-        url: the address.
-        headers: sent with every request.
-        timeout: seconds that a request may take, from looking up the host to the end of the response.
-        secrets: texts that must not be shown.
-        clock: the reference for dates in responses.
+    `timeout` is the seconds that a request may take, from looking up the host to the end of the response.  `secrets`
+    must not be shown.  `clock` is the reference for dates in responses.
     """
 
     def __init__(
@@ -156,11 +151,7 @@ class HttpEndpoint:
         return EndpointResponse(status=response.status, body=received, is_whole=is_whole, retry_after=retry_after)
 
     def check(self, answer: EndpointResponse) -> None:
-        """Raise the error that a response means, unless the batch was accepted.
-
-        Raises:
-            PermanentError, RetryLater: see above.
-        """
+        """Raise the error that a response means (see above), unless the batch was accepted."""
         status = answer.status
         if status // 100 == 2:  # noqa: PLR2004 - a class of statuses
             return
@@ -233,8 +224,7 @@ def _secret_parts(url: urllib3.util.Url) -> Iterator[str]:
     yield url.query or ""
     yield from (pair.partition("=")[2] for pair in (url.query or "").split("&"))
     path = url.path or ""
-    yield path if len(path) >= _SECRET_PART_CHARS else ""
-    yield from (part for part in path.split("/") if len(part) >= _SECRET_PART_CHARS)
+    yield from (part for part in (path, *path.split("/")) if len(part) >= _SECRET_PART_CHARS)
 
 
 def _echoed_forms(secrets: Sequence[str]) -> list[str]:

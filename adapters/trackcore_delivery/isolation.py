@@ -97,8 +97,7 @@ class Isolation:
     def run(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> None:
         """Search a batch that has failed for one user, and hold that user.
 
-        Raises:
-            RetryLater: the destination fails as a whole, as far as is known.
+        Raises `RetryLater` if the destination fails as a whole, as far as is known.
         """
         first = next((index for index, message in enumerate(messages) if not self.is_skipped(message)), None)
         if first is None:

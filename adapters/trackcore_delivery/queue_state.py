@@ -72,15 +72,6 @@ class Outage:
         self.failures = attempts.failures
         self.next_try = ticks + _split(attempts, now)[1]
 
-    def end(self) -> None:
-        """Record that the destination has answered."""
-        self.failures = 0
-        self.next_try = None
-
-    def attempts(self, *, now: datetime, pause: float) -> Attempts:
-        """Return the part that is stored."""
-        return Attempts(OUTAGE, self.failures, 0.0, "[]", now.timestamp(), pause)
-
 
 def _split(attempts: Attempts, now: datetime) -> tuple[float, float]:
     """Split a planned wait into the seconds that have passed and those that are left."""

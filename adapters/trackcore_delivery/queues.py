@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import attrs
 
@@ -24,7 +24,6 @@ from trackcore_delivery.state import State
 
 _SKIP_STEPS = 1_000
 """How many positions without a message for the destination are passed before the position is written."""
-
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -39,18 +38,16 @@ class Waiting(NamedTuple):
 class DeliveryQueue(Protocol):
     """Messages that wait for one destination, in order.
 
-    `name` is unique among the queues of its destination.  If `can_hold`, the state can hold messages of it back.
+    `name` is unique among the queues of its destination.  If `can_hold`, messages of a single user may be held back, to
+    let the others pass.
     """
+
+    can_hold: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
         """The name in the state."""
         return INCOMING
-
-    @property
-    def can_hold(self) -> bool:
-        """Whether messages of a single user may be held back, to let the others pass."""
-        return False
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """Return the next messages; none if the queue is empty, or waits for a batch to fill."""
@@ -68,11 +65,7 @@ class DeliveryQueue(Protocol):
         return ()
 
     def ends(self) -> Mapping[str, int]:
-        """Return how far each part of the queue reaches now: the number of its last place.
-
-        Raises:
-            FeedUnavailable: that is unknown now.
-        """
+        """Return the number of the last place in each part of the queue.  Raises `FeedUnavailable` if unknown now."""
         return {}
 
     def close(self) -> None:

@@ -54,11 +54,7 @@ def secret_fault(text: str) -> str | None:
 
 @attrs.frozen
 class Secret:
-    """Text that must not be shown: `env:NAME`, or the text itself.
-
-    Raises:
-        ValueError: the text, or the name of the variable, cannot be used.
-    """
+    """Text that must not be shown: `env:NAME`, or the text itself.  Raises `ValueError` if it cannot be used."""
 
     _text: str = attrs.field(repr=False)
     _has_lines: bool = attrs.field(default=False, repr=False, kw_only=True)

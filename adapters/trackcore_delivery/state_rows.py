@@ -11,7 +11,7 @@ from trackcore.support import decode_mark
 from trackcore_delivery.feed import FedMessage, Selection
 from trackcore_delivery.results import Attempts, DeadLetter, DeliveryResult, HeldUser, Replay
 
-HELD_OVERHEAD_BYTES = 200
+_OVERHEAD_BYTES = 200
 
 HELD_USERS = """
     SELECT id, source, user, count(position), coalesce(sum(size), 0)
@@ -31,9 +31,9 @@ DEAD_COLUMNS = (
 REPLAY_COLUMNS = "id, destination, asked_at, since, until, call, user, position, last, sent, refused, finished_at, mark"
 
 
-def held_size(message: FedMessage) -> int:
-    """Return how many bytes a held message counts for."""
-    return len(message.payload) + HELD_OVERHEAD_BYTES
+def copy_size(message: FedMessage) -> int:
+    """Return how many bytes a held message or a dead letter counts for."""
+    return len(message.payload) + _OVERHEAD_BYTES
 
 
 def note_attempts(connection: sqlite3.Connection, destination: str, attempts: Iterable[Attempts]) -> None:
@@ -67,7 +67,7 @@ def hold(connection: sqlite3.Connection, destination: str, result: DeliveryResul
                 message.call,
                 message.message_id,
                 message.received_at.timestamp(),
-                held_size(message),
+                copy_size(message),
                 message.payload,
                 *values,
             ),

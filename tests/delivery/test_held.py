@@ -16,11 +16,11 @@ from trackcore_delivery import MessageRefused, PermanentError, RetryLater, Unusa
 from trackcore_delivery import held_queue as held_module
 from trackcore_delivery import isolation as isolation_module
 from trackcore_delivery.destination_worker import DestinationWorker
-from trackcore_delivery.state_rows import held_size
+from trackcore_delivery.state_rows import copy_size
 
 USERS = 6
 WINDOW = timedelta(hours=4)
-SIZE = held_size(fed(1)[0])
+SIZE = copy_size(fed(1)[0])
 
 
 def number(message_id: str) -> int:

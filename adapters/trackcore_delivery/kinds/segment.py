@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 import msgspec
@@ -47,8 +47,6 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender, Se
 
 REQUEST_BYTES = 500_000
 _ENVELOPE = b'{"batch":[%s]}'
-
-_not_above: Any = validators.le(REQUEST_BYTES - len(_ENVELOPE))
 
 _ROUTE = re.compile(r"(?:/+v1(?:/+(?:batch|b))?)?/*\Z", re.ASCII)
 
@@ -85,12 +83,17 @@ class SegmentDestination(DeliveredDestination):
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
     batch_messages: int = attrs.field(default=500, validator=[positive, validators.le(MAX_BATCH_MESSAGES)])
-    batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[positive, _not_above])
+    batch_bytes: ByteCount = attrs.field(
+        default=ByteCount(450_000), validator=[positive, validators.le(ByteCount(REQUEST_BYTES - len(_ENVELOPE)))]
+    )
 
     def make_sender(self, context: SenderContext) -> Sender:
         """See `DeliveredDestination.make_sender`."""
         environ = context.environ
-        key = self._revealed_key(environ)
+        key = self.write_key.reveal(environ)
+        if (fault := write_key_fault(key)) is not None:  # a literal one was checked before
+            variable = self.write_key.variable or ""
+            raise UnusableSecret(variable=variable, detail=f"is not usable: {fault}", setting="write_key")
         own = {name: value.reveal(environ) for name, value in self.headers.items()}
         basic = b64encode(f"{key}:".encode()).decode()
         # trackcore answers a wrong write key with 200 and quarantines the request, unless strict mode is requested; it
@@ -104,14 +107,6 @@ class SegmentDestination(DeliveredDestination):
             clock=context.clock,
         )
         return _SegmentSender(endpoint, self.gzip)
-
-    def _revealed_key(self, environ: Mapping[str, str]) -> str:
-        """Return the write key.  Raises `UnusableSecret` also if no request can carry it."""
-        key = self.write_key.reveal(environ)
-        if (fault := write_key_fault(key)) is not None:  # a literal one was checked before
-            variable = self.write_key.variable or ""
-            raise UnusableSecret(variable=variable, detail=f"is not usable: {fault}", setting="write_key")
-        return key
 
 
 @attrs.define
@@ -157,7 +152,8 @@ def forwarded(payload: bytes) -> bytes:
     timestamp, original = (_text(fields.get(name)) for name in ("timestamp", "originalTimestamp"))
     for name in _MADE_HERE:
         fields.pop(name, None)
-    if original is not None and _is_same_time(original, timestamp):
+    time = original and parse_timestamp(original)
+    if time and format_timestamp(time) == timestamp:
         fields["timestamp"] = msgspec.Raw(msgspec.json.encode(original))
     return msgspec.json.encode(fields)
 
@@ -168,11 +164,6 @@ _MADE_HERE = ("originalTimestamp", "sentAt", "receivedAt")
 def _text(raw: msgspec.Raw | None) -> str | None:
     value = None if raw is None else msgspec.json.decode(raw)
     return value if isinstance(value, str) else None
-
-
-def _is_same_time(original: str, timestamp: str | None) -> bool:
-    time = parse_timestamp(original)
-    return time is not None and format_timestamp(time) == timestamp
 
 
 _STATUSES_WITH_RESULTS = frozenset({200, 400})  # 400 is that of strict mode
