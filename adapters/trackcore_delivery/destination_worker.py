@@ -59,10 +59,7 @@ _log = logging.getLogger("trackcore.delivery")
 
 @attrs.define(kw_only=True)
 class DestinationWorker:
-    """Delivers the messages of one destination.
-
-    `jitter` draws evenly from 0 to 1; `monotonic` returns seconds by the monotonic clock.
-    """
+    """Delivers the messages of one destination.  `jitter` draws evenly from 0 to 1."""
 
     destination: DeliveredDestination
     sender: Sender

@@ -111,8 +111,7 @@ class LogFeed:
     def _goes_to(self, destination: str, stored: StoredPayload) -> bool:
         routed = _routed.decode(stored.payload)
         resolver = self._resolvers.get(stored.source, self._others)
-        age = _age(routed)
-        return destination in resolver.resolve(routed.integrations).names_at_age(age)
+        return destination in resolver.resolve(routed.integrations).names_at_age(_age(routed))
 
 
 def make_feed(log: SnapshotLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:

@@ -89,12 +89,11 @@ class SegmentDestination(DeliveredDestination):
 
     def make_sender(self, context: SenderContext) -> Sender:
         """See `DeliveredDestination.make_sender`."""
-        environ = context.environ
-        key = self.write_key.reveal(environ)
+        key = self.write_key.reveal(context.environ)
         if (fault := write_key_fault(key)) is not None:  # a literal one was checked before
             variable = self.write_key.variable or ""
             raise UnusableSecret(variable=variable, detail=f"is not usable: {fault}", setting="write_key")
-        own = {name: value.reveal(environ) for name, value in self.headers.items()}
+        own = {name: value.reveal(context.environ) for name, value in self.headers.items()}
         basic = b64encode(f"{key}:".encode()).decode()
         # trackcore answers a wrong write key with 200 and quarantines the request, unless strict mode is requested; it
         # returns a result for each message with either status.

@@ -45,9 +45,8 @@ class WebhookDestination(DeliveredDestination):
 
     def make_sender(self, context: SenderContext) -> Sender:
         """See `DeliveredDestination.make_sender`."""
-        environ = context.environ
-        headers = {name: value.reveal(environ) for name, value in self.headers.items()}
-        secret = None if self.secret is None else self.secret.reveal(environ)
+        headers = {name: value.reveal(context.environ) for name, value in self.headers.items()}
+        secret = None if self.secret is None else self.secret.reveal(context.environ)
         endpoint = HttpEndpoint(
             self.url,
             headers=headers,
