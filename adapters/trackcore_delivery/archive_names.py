@@ -13,15 +13,13 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Hashable
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import attrs
-
-Place: TypeAlias = tuple[object, ...]
-"""Identifies a set of files: equal for two destinations that would write the same files."""
 
 MAX_STEM_BYTES = 200
 """A file name may have 255 bytes on every common file system; day, number and suffix need the rest."""
@@ -77,7 +75,7 @@ def archive_names(destination: str) -> ArchiveNames:
     return ArchiveNames(stem)
 
 
-def place_of(folder: Path, names: ArchiveNames) -> Place:
+def place_of(folder: Path, names: ArchiveNames) -> Hashable:
     """Return where files are, so that two places are equal if a file of one could be a file of the other.
 
     Existing folders are compared by device and inode, with symbolic links resolved.  The part of the path that does not

@@ -31,11 +31,7 @@ CONNECT_SECONDS = 10.0
 
 
 class NotConnectedInTime(ConnectTimeoutError):
-    """The deadline passed before anything was sent.  `missing` is the step that used up the time."""
-
-    def __init__(self, missing: str) -> None:
-        super().__init__(missing)
-        self.missing = missing
+    """The deadline passed before anything was sent.  The text names what is missing."""
 
 
 class Deadline:

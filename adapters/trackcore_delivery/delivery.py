@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
 
 from trackcore import TrackcoreError
 from trackcore.text import describe_unexpected
@@ -18,21 +17,12 @@ from trackcore_delivery.sending import SenderContext
 from trackcore_delivery.state import State
 
 _ERROR_PAUSE_SECONDS = 2.0
-"""How long to wait when the feed or the state cannot be used."""
-
-MakeQueues: TypeAlias = Callable[[DeliveredDestination], Sequence[DeliveryQueue]]
 
 _log = logging.getLogger("trackcore.delivery")
 
 
 class Delivery:
     """Delivers to destinations until it is stopped.
-
-    Args:
-        make_queues: returns the queues of a destination, from which its messages come.
-        state: where the results of deliveries are kept.
-        destinations: the destinations to deliver to.
-        context: the runtime dependencies of their senders.
 
     Raises:
         UnusableSecret, ValueError: a destination cannot be opened.
@@ -42,7 +32,7 @@ class Delivery:
     def __init__(
         self,
         *,
-        make_queues: MakeQueues,
+        make_queues: Callable[[DeliveredDestination], Sequence[DeliveryQueue]],
         state: State,
         destinations: Iterable[DeliveredDestination],
         context: SenderContext,
@@ -50,20 +40,19 @@ class Delivery:
         destinations = tuple(destinations)
         check_places(destinations, context)
         self._stopping = threading.Event()
-        senders = [(destination, destination.make_sender(context)) for destination in destinations]
-        self._senders = [sender for _, sender in senders]
         workers = [
             DestinationWorker(
                 destination=destination,
-                sender=sender,
+                sender=destination.make_sender(context),
                 queues=make_queues(destination),
                 state=state,
                 clock=context.clock,
                 monotonic=context.monotonic,
                 jitter=random.random,
             )
-            for destination, sender in senders
+            for destination in destinations
         ]
+        self._senders = [worker.sender for worker in workers]
         self._threads = [
             threading.Thread(target=self._run, args=(worker,), name=f"delivery-{worker.destination.name}", daemon=True)
             for worker in workers

@@ -18,15 +18,16 @@ destination failed all the time, go to the dead letters (see `retry_window`).
 Each queue counts its own failures, so that a dead letter or a replay that is not accepted delays only its own queue.
 While the destination as a whole cannot be reached, or has asked for a pause, no queue is tried (see `queue_state`).
 
-A worker has no thread and no clock.  `step` does the work that is due and returns how long to wait.
+A worker has no thread and no clock.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 import attrs
 
@@ -44,7 +45,6 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentE
 from trackcore_delivery.state import State
 
 POLL_SECONDS = 0.2
-"""How often the queues are polled."""
 
 _ISOLATE_AFTER = 2
 """After this many failures of a batch that one user's messages may cause, that user is searched for."""
@@ -59,10 +59,7 @@ _log = logging.getLogger("trackcore.delivery")
 
 @attrs.define(kw_only=True)
 class DestinationWorker:
-    """Delivers the messages of one destination.
-
-    `jitter` draws evenly from 0 to 1; `monotonic` returns seconds by the monotonic clock.
-    """
+    """Delivers the messages of one destination.  `jitter` draws evenly from 0 to 1."""
 
     destination: DeliveredDestination
     sender: Sender
@@ -86,7 +83,9 @@ class DestinationWorker:
         self._isolation = Isolation(
             send=self._send,
             deliver=self._deliver,
+            settled=lambda: self._done,
             hold=self._hold,
+            peek=self._peek,
             is_held=lambda message: key_of(message) in self._held,
         )
         now, ticks = self.clock(), self.monotonic()
@@ -101,8 +100,7 @@ class DestinationWorker:
     def step(self) -> float:
         """Do the work that is due, and return the seconds to wait before the next step.
 
-        Raises:
-            FeedUnavailable, UnusableState: the feed or the state cannot be used now; nothing is lost.
+        Raises `FeedUnavailable` or `UnusableState` if the feed or the state cannot be used now; nothing is lost.
         """
         self._settle_pending()
         now, ticks = self.clock(), self.monotonic()
@@ -113,8 +111,8 @@ class DestinationWorker:
                 queue_state.queue.keep_alive(now)
                 pause = min(pause, wait)
                 continue
-            waiting = self._take(queue_state, self._count_for(queue_state), now)
-            if waiting:
+            count = self.destination.batch_messages if self._must_isolate(queue_state) else queue_state.count
+            if waiting := self._take(queue_state, count, now):
                 self._attempt(queue_state, waiting)
                 return 0.0
         return pause
@@ -126,9 +124,6 @@ class DestinationWorker:
             # While the incoming queue fails, that queue is the one that detects recovery.
             times += [self._held_next_try, *(other.next_try for other in self._queue_states if other.queue.can_hold)]
         return max((time - ticks for time in times if time is not None), default=0.0)
-
-    def _count_for(self, queue_state: QueueState) -> int:
-        return self.destination.batch_messages if self._must_isolate(queue_state) else queue_state.count
 
     def _must_isolate(self, queue_state: QueueState) -> bool:
         return queue_state.queue.can_hold and queue_state.ambiguous_failures >= _ISOLATE_AFTER
@@ -160,27 +155,22 @@ class DestinationWorker:
         try:
             if self._must_isolate(queue_state):
                 tried = 1
-                self._isolation.run(queue_state, messages, self._look_ahead(queue_state))
+                self._isolation.run(queue_state, messages)
             else:
                 self._deliver(queue_state, messages)
         except RetryLater as error:
             self._fail(queue_state, waiting[self._done : self._done + tried], error)
 
-    def _look_ahead(self, queue_state: QueueState) -> Callable[[int], Sequence[FedMessage]]:
-        """Return a function that peeks into a queue further than a batch reaches, by a factor."""
-
-        def look(factor: int) -> Sequence[FedMessage]:
-            count, size = self.destination.batch_messages * factor, self.destination.batch_bytes * factor
-            return queue_state.queue.peek(count=count, size=size)
-
-        return look
+    def _peek(self, queue_state: QueueState, factor: int) -> Sequence[FedMessage]:
+        count, size = self.destination.batch_messages * factor, self.destination.batch_bytes * factor
+        return queue_state.queue.peek(count=count, size=size)
 
     def _deliver(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> None:
         """Send messages, bisecting them if they are rejected, and settle them in order.  Raises `RetryLater`.
 
         Messages that are held back, or have arrived already, are settled with the others but not sent.
         """
-        sent = [index for index, message in enumerate(messages) if not self._is_skipped(queue_state, message)]
+        sent = self._to_send(queue_state, messages)
         try:
             refusals = self._send([messages[index] for index in sent]) if sent else ()
         except PermanentError as error:
@@ -194,8 +184,10 @@ class DestinationWorker:
             refused = {sent[refusal.index]: refusal.detail for refusal in refusals}
             self._settle(queue_state, messages, refused, is_answer=bool(sent))
 
-    def _is_skipped(self, queue_state: QueueState, message: FedMessage) -> bool:
-        return queue_state.queue.can_hold and (key_of(message) in self._held or self._isolation.has_arrived(message))
+    def _to_send(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> list[int]:
+        """Return the indices of the messages that neither are held back nor have arrived already."""
+        skips = queue_state.queue.can_hold
+        return [index for index, one in enumerate(messages) if not (skips and self._isolation.is_skipped(one))]
 
     def _send(self, messages: Sequence[FedMessage]) -> Sequence[MessageRefused]:
         try:
@@ -249,24 +241,12 @@ class DestinationWorker:
         """Settle messages; `is_answer` means that the destination has just answered for them, or for others."""
         if is_answer:
             if queue_state.failures and not isinstance(queue_state.queue, HeldQueue):
-                seconds = queue_state.window.seconds
-                _log.info("%s: accepts messages again, after %d s", self.destination.name, seconds)
+                _log.info("%s: accepts messages again, after %d s", self.destination.name, queue_state.window.seconds)
             queue_state.reset()
-            self._outage.end()
+            self._outage = Outage()
             queue_state.count = min(2 * queue_state.count, self.destination.batch_messages)
-        self._write(queue_state.queue, self._result(queue_state, messages, refused, is_answer=is_answer))
+        self._write(queue_state, messages, refused, is_answer=is_answer)
         self._done += len(messages)
-
-    def _result(
-        self, queue_state: QueueState, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
-    ) -> DeliveryResult:
-        return DeliveryResult(
-            messages=messages,
-            refused=refused,
-            now=self.clock(),
-            answered=is_answer,
-            held=frozenset(index for index, message in enumerate(messages) if self._must_hold(queue_state, message)),
-        )
 
     def _fail(self, queue_state: QueueState, waiting: Sequence[Waiting], error: RetryLater) -> None:
         """Record a failed attempt, schedule the next one, and give up messages that have been tried for long enough."""
@@ -280,7 +260,7 @@ class DestinationWorker:
             _log.warning("%s: %s; retrying", self.destination.name, error.detail)
         attempts = [queue_state.attempts(now=now, pause=pause)]
         if error.is_outage:
-            attempts.append(self._outage.attempts(now=now, pause=pause))
+            attempts.append(Attempts(OUTAGE, self._outage.failures, 0.0, "[]", now.timestamp(), pause))
         self.state.fail(
             self.destination.name,
             error.detail,
@@ -316,10 +296,9 @@ class DestinationWorker:
         too, so that the backlog does not grow for as long as the destination fails.
         """
         reason = f"not delivered within {self.destination.retry_window}; last: {error.detail}"
-        while expired := list(self._expired(queue_state, waiting)):
-            passed = [self._is_skipped(queue_state, message) for message in expired]
-            refused = {index: reason for index, is_passed in enumerate(passed) if not is_passed}
-            self._write(queue_state.queue, self._result(queue_state, expired, refused, is_answer=False))
+        while expired := self._expired(queue_state, waiting):
+            refused = dict.fromkeys(self._to_send(queue_state, expired), reason)
+            self._write(queue_state, expired, refused, is_answer=False)
             if isinstance(queue_state.queue, HeldQueue):  # each of its messages gets its own attempt
                 queue_state.next_try = self._held_next_try = self.monotonic() + FIRST_SECONDS
                 return
@@ -328,25 +307,27 @@ class DestinationWorker:
                 return
             waiting = self._take(queue_state, self.destination.batch_messages, now)
 
-    def _expired(self, queue_state: QueueState, waiting: Sequence[Waiting]) -> Iterator[FedMessage]:
-        """Yield the first messages, up to one whose retry window is not over."""
-        for message, place in waiting:
-            if not queue_state.window.is_over(place, self.destination.retry_window):
-                return
-            yield message
+    def _expired(self, queue_state: QueueState, waiting: Sequence[Waiting]) -> list[FedMessage]:
+        """Return the first messages, up to one whose retry window is not over."""
+        window = self.destination.retry_window
+        return [one.message for one in takewhile(lambda one: queue_state.window.is_over(one.place, window), waiting)]
 
-    def _write(self, queue: DeliveryQueue, result: DeliveryResult) -> None:
+    def _write(
+        self, queue_state: QueueState, messages: Sequence[FedMessage], refused: Mapping[int, str], *, is_answer: bool
+    ) -> None:
         """Settle, or keep the result for later if the state is not writable: no message that arrived is sent twice."""
-        self._pending = queue, result
+        held = frozenset(index for index, message in enumerate(messages) if self._must_hold(queue_state, message))
+        result = DeliveryResult(messages=messages, refused=refused, now=self.clock(), answered=is_answer, held=held)
+        self._pending = queue_state.queue, result
         self._settle_pending()
-        if result.refused:
-            reason = next(iter(result.refused.values()))
-            _log.warning("%s: %d moved to the dead letters: %s", self.destination.name, len(result.refused), reason)
+        if refused:
+            reason = next(iter(refused.values()))
+            _log.warning("%s: %d moved to the dead letters: %s", self.destination.name, len(refused), reason)
 
     def _settle_pending(self) -> None:
         if self._pending is not None:
             queue, result = self._pending
-            self._must_reload_held = self._must_reload_held or bool(result.held) or isinstance(queue, HeldQueue)
+            self._must_reload_held |= bool(result.held) or isinstance(queue, HeldQueue)
             queue.settle(result)
             self._pending = None
             if queue.can_hold:
@@ -369,19 +350,18 @@ class DestinationWorker:
         kept.extend(self._state_of_held(user, attempts) for user in users.values() if user.queue_name not in known)
         self._queue_states = kept
         self._held = {user.key for user in users.values()}
-        self._capacity = HeldCapacity.of([*users.values()])
+        self._capacity = HeldCapacity({user.key: user for user in users.values()})
         self._must_reload_held = False
 
     def _state_of_held(self, user: HeldUser, attempts: Mapping[str, Attempts]) -> QueueState:
         """Build the state of a user who was held by another process, or just now, since an attempt has failed."""
-        queue_state = QueueState(HeldQueue(self.destination.name, self.state, user), count=1)
+        queue_state = QueueState(HeldQueue(self.destination.name, self.state, user), count=1, failures=1)
         ticks = self.monotonic()
         if user.queue_name in attempts:
             queue_state.resume(attempts[user.queue_name], now=self.clock(), ticks=ticks)
-            return queue_state
-        queue_state.failures = 1
-        queue_state.window.count(ticks, self.destination.retry_window, queue_state.queue.ends)
-        queue_state.next_try = ticks + backoff_seconds(1, failing_seconds=0.0, jitter=self.jitter())
+        else:
+            queue_state.window.count(ticks, self.destination.retry_window, queue_state.queue.ends)
+            queue_state.next_try = ticks + backoff_seconds(1, failing_seconds=0.0, jitter=self.jitter())
         return queue_state
 
 

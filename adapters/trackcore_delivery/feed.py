@@ -114,7 +114,5 @@ class Feed(Protocol):
     def check(self, mark: Mark) -> Mark:
         """Return a mark of the same position that has a proof; a mark of 0 if the feed has nothing before it any more.
 
-        Raises:
-            FeedUnavailable: the feed cannot be read now.
-            LogChanged: the mark does not hold.
+        Raises as `read` does.
         """

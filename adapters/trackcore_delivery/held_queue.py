@@ -30,7 +30,7 @@ from trackcore_delivery.queues import DeliveryQueue, Waiting, count_within
 from trackcore_delivery.results import DeliveryResult, HeldUser
 from trackcore_delivery.retry_window import Place
 from trackcore_delivery.state import State
-from trackcore_delivery.state_rows import held_size
+from trackcore_delivery.state_rows import copy_size
 
 HELD_USERS = 100
 HELD_MESSAGES = 10_000
@@ -83,41 +83,31 @@ class HeldQueue(DeliveryQueue):
 
 @attrs.define
 class HeldCapacity:
-    """The messages that are held, against the limits."""
+    """The messages that are held, against the limits.  The user who has been held for the longest is first."""
 
     _users: dict[Key, HeldUser]
-    _messages: int
-    _size: int
-
-    @classmethod
-    def of(cls, held: Sequence[HeldUser]) -> HeldCapacity:
-        """Return the capacity used by these users, ordered by how long they have been held, longest first."""
-        users = {user.key: user for user in held}
-        return cls(users, sum(user.messages for user in held), sum(user.size for user in held))
 
     def copy(self) -> HeldCapacity:
         """Return a copy, to try out what can be added."""
-        return HeldCapacity(dict(self._users), self._messages, self._size)
+        return HeldCapacity(dict(self._users))
 
     def add(self, message: FedMessage) -> None:
         """Count one more message of a user who is held."""
-        user, size = self._users[key_of(message)], held_size(message)
-        self._users[user.key] = attrs.evolve(user, messages=user.messages + 1, size=user.size + size)
-        self._messages += 1
-        self._size += size
+        user, size = self._users[key_of(message)], copy_size(message)
+        self._users[user.key] = user._replace(messages=user.messages + 1, size=user.size + size)
 
     def user_to_evict(self, message: FedMessage) -> HeldUser | None:
         """Return the user to evict before a message is held; None if it can be held now, or nobody else is held."""
         if not self._users:
             return None
-        users, size = self._users.values(), held_size(message)
+        users, size = self._users.values(), copy_size(message)
         own = self._users.get(key_of(message))
         if own and (own.messages >= HELD_MESSAGES // _SHARE or own.size + size > HELD_BYTES // _SHARE):
             return own
         if own is None and len(users) >= HELD_USERS:
             return next(iter(users))
-        if self._messages >= HELD_MESSAGES:
+        if sum(user.messages for user in users) >= HELD_MESSAGES:
             return max(users, key=lambda user: user.messages)
-        if self._size + size > HELD_BYTES:
+        if sum(user.size for user in users) + size > HELD_BYTES:
             return max(users, key=lambda user: user.size)
         return None

@@ -46,10 +46,7 @@ from trackcore_delivery.retry_after import retry_after_seconds
 from trackcore_delivery.secret import secret_fault
 from trackcore_delivery.sending import PermanentError, RetryLater
 
-USER_AGENT = "trackcore"
-
 ANSWER_BYTES = MEBIBYTE
-"""The limit of bytes read of a response."""
 
 _QUOTED_CHARS = 200
 _SEARCHED_BYTES = 1 << 16
@@ -58,7 +55,6 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _RESERVED_HEADERS = frozenset({"content-length", "content-encoding", "transfer-encoding", "host", "connection"})
 _ENDPOINT_FAULTS = frozenset({401, 403, 404, 405, 407, 410})
 _RETRIED_STATUSES = frozenset({408, 425, 429})
-_TOO_MANY = 429
 _NOT_REACHED = (NewConnectionError, ConnectTimeoutError, SSLError, ProxyError)
 """Failures before a batch is sent: no message can be the cause."""
 
@@ -106,21 +102,12 @@ class EndpointResponse:
     is_whole: bool = True
     retry_after: str | None = None
 
-    @property
-    def is_success(self) -> bool:
-        """Whether the status is 2xx."""
-        return self.status // 100 == 2  # noqa: PLR2004 - a class of statuses
-
 
 class HttpEndpoint:
     """An endpoint that batches are posted to, over persistent connections.
 
-    Args:
-        url: the address.
-        headers: sent with every request.
-        timeout: seconds that a request may take, from looking up the host to the end of the response.
-        secrets: texts that must not be shown.
-        clock: the reference for dates in responses.
+    `timeout` is the seconds that a request may take, from looking up the host to the end of the response.  `secrets`
+    must not be shown.  `clock` is the reference for dates in responses.
     """
 
     def __init__(
@@ -129,7 +116,7 @@ class HttpEndpoint:
         parsed = urllib3.util.parse_url(url)
         self._target = parsed.request_uri
         self._name = f"{parsed.scheme}://{parsed.netloc}"
-        self._headers = {"User-Agent": USER_AGENT, "Content-Type": "application/json", **headers}
+        self._headers = {"User-Agent": "trackcore", "Content-Type": "application/json", **headers}
         self._timeout = timeout
         forms = _echoed_forms([*secrets, *_secret_parts(parsed)])
         self._masked = re.compile("|".join(map(re.escape, forms)) or "(?!)", re.IGNORECASE)
@@ -164,13 +151,9 @@ class HttpEndpoint:
         return EndpointResponse(status=response.status, body=received, is_whole=is_whole, retry_after=retry_after)
 
     def check(self, answer: EndpointResponse) -> None:
-        """Raise the error that a response means, unless the batch was accepted.
-
-        Raises:
-            PermanentError, RetryLater: see above.
-        """
+        """Raise the error that a response means (see above), unless the batch was accepted."""
         status = answer.status
-        if answer.is_success:
+        if status // 100 == 2:  # noqa: PLR2004 - a class of statuses
             return
         if status // 100 == 4 and status not in _RETRIED_STATUSES:  # noqa: PLR2004 - a class of statuses
             raise PermanentError(detail=self._describe(answer), divisible=status not in _ENDPOINT_FAULTS)
@@ -179,7 +162,7 @@ class HttpEndpoint:
     def retry_later(self, answer: EndpointResponse, reason: str = "") -> RetryLater:
         """Build the error for a batch that may be accepted later.  `reason` explains it where the status does not."""
         retry_after = None if answer.retry_after is None else retry_after_seconds(answer.retry_after, self._clock())
-        of_destination = answer.status == _TOO_MANY or answer.status // 100 == 3  # noqa: PLR2004 - a class of statuses
+        of_destination = answer.status == 429 or answer.status // 100 == 3  # noqa: PLR2004 - a status, a class of them
         detail = self._describe(answer, reason)
         return RetryLater(detail=detail, retry_after=retry_after, of_destination=of_destination)
 
@@ -241,8 +224,7 @@ def _secret_parts(url: urllib3.util.Url) -> Iterator[str]:
     yield url.query or ""
     yield from (pair.partition("=")[2] for pair in (url.query or "").split("&"))
     path = url.path or ""
-    yield path if len(path) >= _SECRET_PART_CHARS else ""
-    yield from (part for part in path.split("/") if len(part) >= _SECRET_PART_CHARS)
+    yield from (part for part in (path, *path.split("/")) if len(part) >= _SECRET_PART_CHARS)
 
 
 def _echoed_forms(secrets: Sequence[str]) -> list[str]:
@@ -251,10 +233,8 @@ def _echoed_forms(secrets: Sequence[str]) -> list[str]:
     for secret in secrets:
         for text in (secret, secret.partition(" ")[2], unquote(secret)):  # `Bearer TOKEN`: also the token by itself
             forms |= {text, quote(text), quote(text, safe=""), json.dumps(text)[1:-1], text.replace("/", "\\/")}
-            forms |= {
-                json.dumps(text, ensure_ascii=False)[1:-1],
-                text.encode("latin-1", "replace").decode("utf-8", "replace"),
-            }
+            as_utf_8 = text.encode("latin-1", "replace").decode("utf-8", "replace")
+            forms |= {json.dumps(text, ensure_ascii=False)[1:-1], as_utf_8}
     return sorted(forms - {""}, key=len, reverse=True)
 
 
@@ -268,7 +248,7 @@ def _describe_failure(error: BaseException) -> str:
         if isinstance(each, NewConnectionError):
             continue
         if isinstance(each, NotConnectedInTime):
-            return f"{each.missing} within the timeout"
+            return f"{each} within the timeout"
         if isinstance(each, TimeoutError | urllib3.exceptions.TimeoutError):
             return "no answer within the timeout"
         if isinstance(each, gaierror):

@@ -34,23 +34,16 @@ from trackcore_delivery.sending import MessageRefused, PermanentError, RetryLate
 
 _BATCHES_AHEAD = 8
 _MAX_DOUBLINGS = 3
-"""The number of batches from which the probe is chosen, and how often that is doubled while no probe is accepted.
-
-Many users with such messages may follow one another.
-"""
+"""From how many batches the probe is chosen, and how often that is doubled while no probe is accepted."""
 
 _MAX_ARRIVED = 50
 """The limit of messages sent before their turn, which only this process remembers."""
 
 _TRUST = 8
-"""For how many users in a row one accepted probe proves that the fault is theirs.
-
-Any wait ends that.  The probe was sent for the first of them.
-"""
+"""For how many users in a row one accepted probe proves that the fault is theirs.  Any wait ends that."""
 
 _STRIDE = 0.618034
-"""By which fraction of the candidates the choice moves on: the golden ratio spreads few choices evenly and skips none.
-"""
+"""The golden ratio: moving on by this fraction of the candidates spreads few choices evenly, and skips none."""
 
 Key: TypeAlias = tuple[str, str]
 
@@ -66,14 +59,18 @@ class Isolation:
 
     Args:
         send: sends messages, and settles nothing.
-        deliver: sends messages, and settles them.
+        deliver: sends messages, and settles them in order; when it raises, it may have settled the first of them.
+        settled: how many messages of the batch are settled.
         hold: settles messages, the user of the last of which is held from then on.
+        peek: returns messages further ahead than a batch reaches, by a factor.
         is_held: whether a message belongs to a user who is held already.
     """
 
     send: Callable[[Sequence[FedMessage]], Sequence[MessageRefused]]
     deliver: Callable[[QueueState, Sequence[FedMessage]], None]
+    settled: Callable[[], int]
     hold: Callable[[QueueState, Sequence[FedMessage], int], None]
+    peek: Callable[[QueueState, int], Sequence[FedMessage]]
     is_held: Callable[[FedMessage], bool]
     _arrived: dict[tuple[str, str], FedMessage] = attrs.field(init=False, factory=dict)
     _trust: int = attrs.field(init=False, default=0)
@@ -93,22 +90,23 @@ class Isolation:
         """Stop relying on the last probe: an attempt has failed, and the next one waits."""
         self._trust = 0
 
-    def run(
-        self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
-    ) -> None:
+    def is_skipped(self, message: FedMessage) -> bool:
+        """Return whether a message is not sent when its turn comes: it has arrived, or its user is held."""
+        return self.has_arrived(message) or self.is_held(message)
+
+    def run(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> None:
         """Search a batch that has failed for one user, and hold that user.
 
-        Raises:
-            RetryLater: the destination fails as a whole, as far as is known.
+        Raises `RetryLater` if the destination fails as a whole, as far as is known.
         """
-        first = next((index for index, message in enumerate(messages) if not self._is_skipped(message)), None)
+        first = next((index for index, message in enumerate(messages) if not self.is_skipped(message)), None)
         if first is None:
             self.deliver(queue_state, messages)
             return
         try:
             self.deliver(queue_state, messages[: first + 1])
         except RetryLater as error:
-            if error.is_outage or not self._is_working(queue_state, messages[first:], look_ahead):
+            if error.is_outage or not self._is_working(queue_state, key_of(messages[first])):
                 raise
             self.hold(queue_state, messages[: first + 1], queue_state.ambiguous_failures)
         else:
@@ -116,12 +114,10 @@ class Isolation:
             self._doublings = 0
             self._bisect(queue_state, messages[first + 1 :])
 
-    def _is_working(
-        self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
-    ) -> bool:
-        """Return whether the destination accepts messages of users other than the first one's, probing it if needed."""
+    def _is_working(self, queue_state: QueueState, user: Key) -> bool:
+        """Return whether the destination accepts messages of users other than this one, probing it if needed."""
         if self._trust == 0:
-            if not self._probe_succeeds(queue_state, messages, look_ahead):
+            if not self._probe_succeeds(queue_state, user):
                 return False
             self._trust = _TRUST
         self._trust -= 1
@@ -131,23 +127,22 @@ class Isolation:
         """Deliver the messages before the first one that fails alone, and hold its user."""
         while messages:
             half = messages[: max(1, len(messages) // 2)]
+            before = self.settled()
             try:
                 self.deliver(queue_state, half)
             except RetryLater as error:
                 if error.is_outage:
                     raise
-                if len(half) == 1:
-                    self.hold(queue_state, half, 0)
+                messages = half[self.settled() - before :]
+                if len(messages) == 1:
+                    self.hold(queue_state, messages, 0)
                     return
-                messages = half
             else:
                 messages = messages[len(half) :]
 
-    def _probe_succeeds(
-        self, queue_state: QueueState, messages: Sequence[FedMessage], look_ahead: Callable[[int], Sequence[FedMessage]]
-    ) -> bool:
-        """Send a message of another user than that of the first, and return whether the destination answers for it."""
-        others = self._probe_candidates(look_ahead(_BATCHES_AHEAD << self._doublings), key_of(messages[0]))
+    def _probe_succeeds(self, queue_state: QueueState, user: Key) -> bool:
+        """Send a message of another user than this one, and return whether the destination answers for it."""
+        others = self._probe_candidates(self.peek(queue_state, _BATCHES_AHEAD << self._doublings), user)
         if not others:
             return False
         chosen = others[int(queue_state.failures * _STRIDE * len(others)) % len(others)]
@@ -173,12 +168,9 @@ class Isolation:
         """Return the first waiting message of each user except one."""
         found: dict[Key, FedMessage] = {}
         for message in messages:
-            if key_of(message) != user and not self._is_skipped(message):
+            if key_of(message) != user and not self.is_skipped(message):
                 found.setdefault(key_of(message), message)
         return [*found.values()]
-
-    def _is_skipped(self, message: FedMessage) -> bool:
-        return self.has_arrived(message) or self.is_held(message)
 
 
 def _identity(message: FedMessage) -> tuple[str, str]:

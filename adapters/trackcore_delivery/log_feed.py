@@ -105,15 +105,13 @@ class LogFeed:
             yield from snapshot.payloads(Query(destination=destination), after=after, last=last)
             return
         past = Query(call=selection.call, user=selection.user, since=selection.since, until=selection.until)
-        for stored in snapshot.payloads(past, after=after, last=last):
-            if self._goes_to(destination, stored):
-                yield stored
+        found = snapshot.payloads(past, after=after, last=last)
+        yield from (stored for stored in found if self._goes_to(destination, stored))
 
     def _goes_to(self, destination: str, stored: StoredPayload) -> bool:
         routed = _routed.decode(stored.payload)
         resolver = self._resolvers.get(stored.source, self._others)
-        age = _age(routed)
-        return destination in resolver.resolve(routed.integrations).names_at_age(age)
+        return destination in resolver.resolve(routed.integrations).names_at_age(_age(routed))
 
 
 def make_feed(log: SnapshotLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
@@ -135,13 +133,7 @@ def _first_of(found: Iterator[StoredPayload], last: int, *, count: int, size: in
 def fed_message(stored: StoredPayload) -> FedMessage:
     """Return a stored message as a feed provides it; its position is its `seq`."""
     return FedMessage(
-        stored.seq,
-        stored.source,
-        stored.user or "",
-        stored.call,
-        stored.message_id,
-        stored.received_at,
-        stored.payload,
+        stored.seq, stored.source, stored.user or "", stored.call, stored.message_id, stored.received_at, stored.payload
     )
 
 

@@ -52,14 +52,8 @@ class QueueState:
 
     def attempts(self, *, now: datetime, pause: float) -> Attempts:
         """Return the part that is stored."""
-        return Attempts(
-            queue=self.queue.name,
-            failures=self.failures,
-            seconds=self.window.seconds,
-            marks=self.window.text(),
-            paused_at=now,
-            pause=pause,
-        )
+        window = self.window
+        return Attempts(self.queue.name, self.failures, window.seconds, window.text(), now.timestamp(), pause)
 
 
 OUTAGE = ""
@@ -78,19 +72,10 @@ class Outage:
         self.failures = attempts.failures
         self.next_try = ticks + _split(attempts, now)[1]
 
-    def end(self) -> None:
-        """Record that the destination has answered."""
-        self.failures = 0
-        self.next_try = None
-
-    def attempts(self, *, now: datetime, pause: float) -> Attempts:
-        """Return the part that is stored."""
-        return Attempts(queue=OUTAGE, failures=self.failures, seconds=0.0, marks="[]", paused_at=now, pause=pause)
-
 
 def _split(attempts: Attempts, now: datetime) -> tuple[float, float]:
     """Split a planned wait into the seconds that have passed and those that are left."""
-    passed = (now - attempts.paused_at).total_seconds()
+    passed = now.timestamp() - attempts.paused_at
     if passed < 0:
         return 0.0, 0.0
     passed = min(passed, attempts.pause)

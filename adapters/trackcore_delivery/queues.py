@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import attrs
 
@@ -24,7 +24,6 @@ from trackcore_delivery.state import State
 
 _SKIP_STEPS = 1_000
 """How many positions without a message for the destination are passed before the position is written."""
-
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -39,18 +38,16 @@ class Waiting(NamedTuple):
 class DeliveryQueue(Protocol):
     """Messages that wait for one destination, in order.
 
-    `name` is unique among the queues of its destination.  If `can_hold`, the state can hold messages of it back.
+    `name` is unique among the queues of its destination.  If `can_hold`, messages of a single user may be held back, to
+    let the others pass.
     """
+
+    can_hold: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
         """The name in the state."""
         return INCOMING
-
-    @property
-    def can_hold(self) -> bool:
-        """Whether messages of a single user may be held back, to let the others pass."""
-        return False
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """Return the next messages; none if the queue is empty, or waits for a batch to fill."""
@@ -68,11 +65,7 @@ class DeliveryQueue(Protocol):
         return ()
 
     def ends(self) -> Mapping[str, int]:
-        """Return how far each part of the queue reaches now: the number of its last place.
-
-        Raises:
-            FeedUnavailable: that is unknown now.
-        """
+        """Return the number of the last place in each part of the queue.  Raises `FeedUnavailable` if unknown now."""
         return {}
 
     def close(self) -> None:
@@ -102,7 +95,7 @@ class BatchWait:
 
 
 @attrs.define
-class IncomingQueue(DeliveryQueue):
+class _IncomingQueue(DeliveryQueue):
     """Incoming messages: the feed, after the destination's position.
 
     Each read of the feed checks that it is still the feed in which that position was reached.  If the log was replaced
@@ -110,10 +103,12 @@ class IncomingQueue(DeliveryQueue):
     sent twice by their messageId, but nobody could detect omitted ones.
     """
 
+    can_hold = True
+
     _destination: DeliveredDestination
     _feed: Feed
     _state: State
-    _monotonic: Callable[[], float] = time.monotonic
+    _monotonic: Callable[[], float]
     _wait: BatchWait = attrs.field(init=False)
     _mark: Mark | None = attrs.field(init=False, default=None)
     _part: str = attrs.field(init=False, default="")
@@ -123,13 +118,8 @@ class IncomingQueue(DeliveryQueue):
     def __attrs_post_init__(self) -> None:
         self._wait = BatchWait(self._destination.batch_wait, self._monotonic)
 
-    @property
-    def can_hold(self) -> bool:
-        """See `DeliveryQueue.can_hold`."""
-        return True
-
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """See `DeliveryQueue.take`.  A batch that is not full waits until its first message is `batch_wait` old."""
+        """Return the next messages; a batch that is not full waits until its first message is `batch_wait` old."""
         page = self._read(count, size, now)
         while not page.messages:
             self._pass(page.mark_at_end())
@@ -143,7 +133,6 @@ class IncomingQueue(DeliveryQueue):
         return waiting
 
     def peek(self, *, count: int, size: int) -> Sequence[FedMessage]:
-        """See `DeliveryQueue.peek`."""
         if self._mark is None:
             return ()
         try:
@@ -153,11 +142,9 @@ class IncomingQueue(DeliveryQueue):
             return ()  # the next `take` finds the position to go on from
 
     def ends(self) -> Mapping[str, int]:
-        """See `DeliveryQueue.ends`."""
         return {self._part: self._feed.end()}
 
     def settle(self, result: DeliveryResult) -> None:
-        """See `DeliveryQueue.settle`."""
         assert self._page is not None
         mark = self._page.mark(result.messages[-1])
         self._state.settle(self._destination.name, result, mark)
@@ -206,14 +193,11 @@ class IncomingQueue(DeliveryQueue):
 class RetryQueue(DeliveryQueue):
     """Dead letters that an operator wants to be sent again."""
 
+    name = RETRY
+
     _destination: DeliveredDestination
     _state: State
     _taken: Sequence[DeadLetter] = attrs.field(init=False, default=())
-
-    @property
-    def name(self) -> str:
-        """See `DeliveryQueue.name`."""
-        return RETRY
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
         """See `DeliveryQueue.take`."""
@@ -236,21 +220,17 @@ class RetryQueue(DeliveryQueue):
 
 
 @attrs.define
-class ReplayQueue(DeliveryQueue):
+class _ReplayQueue(DeliveryQueue):
     """Messages of the past that an operator wants to be sent again, one replay after the other."""
+
+    name = REPLAY
 
     _destination: DeliveredDestination
     _feed: Feed
     _state: State
     _replay: Replay | None = attrs.field(init=False, default=None)
 
-    @property
-    def name(self) -> str:
-        """See `DeliveryQueue.name`."""
-        return REPLAY
-
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """See `DeliveryQueue.take`."""
         while replay := self._state.next_replay(self._destination.name):
             self._replay = replay
             page = self._read(replay, count, size)
@@ -263,12 +243,11 @@ class ReplayQueue(DeliveryQueue):
         return ()
 
     def settle(self, result: DeliveryResult) -> None:
-        """See `DeliveryQueue.settle`."""
         assert self._replay is not None
         self._state.settle_replay(self._replay, result)
 
     def ends(self) -> Mapping[str, int]:
-        """See `DeliveryQueue.ends`.  All messages of a replay have waited since it became the first unfinished one."""
+        """Return the first unfinished replay as one place: all its messages have waited since it became that."""
         replay = self._state.next_replay(self._destination.name)
         return {} if replay is None else {str(replay.id): 0}
 
@@ -294,9 +273,9 @@ def make_queues(
 ) -> tuple[DeliveryQueue, ...]:
     """Build the queues of a destination."""
     return (
-        IncomingQueue(destination, feed, state, monotonic),
+        _IncomingQueue(destination, feed, state, monotonic),
         RetryQueue(destination, state),
-        ReplayQueue(destination, feed, state),
+        _ReplayQueue(destination, feed, state),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import attrs
 
@@ -85,23 +86,22 @@ class Replay:
     mark: Mark
 
 
-@attrs.frozen(kw_only=True)
-class Attempts:
-    """The failed attempts of a queue.  The planned wait is `pause` seconds, from the wall time `paused_at` on.
+class Attempts(NamedTuple):
+    """The failed attempts of a queue, as they are stored.
 
-    `seconds` and `marks` are those of its `RetryWindow`.
+    The planned wait is `pause` seconds, from `paused_at` on, a time in seconds since 1970.  `seconds` and `marks` are
+    those of its `RetryWindow`.
     """
 
     queue: str
     failures: int
     seconds: float
     marks: str
-    paused_at: datetime
+    paused_at: float
     pause: float
 
 
-@attrs.frozen(kw_only=True)
-class HeldUser:
+class HeldUser(NamedTuple):
     """A user whose messages are held back from a destination, with their number and size."""
 
     id: int

@@ -9,6 +9,7 @@ break at its end, as files and shells leave it, would make every request fail, o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import attrs
@@ -16,6 +17,8 @@ import attrs
 from trackcore import TrackcoreError
 
 _PREFIX = "env:"
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LAST_LATIN = "\xff"
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -42,26 +45,16 @@ def secret_fault(text: str) -> str | None:
     """Return why a text is unfit as a secret or as a header value, without quoting it; None if it is fit."""
     if text != text.strip():
         return "has white space around it, such as a line break at its end"
-    if any(ord(character) < _SPACE or _DEL <= ord(character) < _FIRST_LATIN for character in text):
+    if _CONTROLS.search(text):
         return "has control characters"
-    if any(ord(character) > _LAST_LATIN for character in text):
+    if max(text, default="") > _LAST_LATIN:
         return "has characters that are not Latin-1"
     return None
 
 
-_SPACE = 0x20
-_DEL = 0x7F
-_FIRST_LATIN = 0xA0
-_LAST_LATIN = 0xFF
-
-
 @attrs.frozen
 class Secret:
-    """Text that must not be shown: `env:NAME`, or the text itself.
-
-    Raises:
-        ValueError: the text, or the name of the variable, cannot be used.
-    """
+    """Text that must not be shown: `env:NAME`, or the text itself.  Raises `ValueError` if it cannot be used."""
 
     _text: str = attrs.field(repr=False)
     _has_lines: bool = attrs.field(default=False, repr=False, kw_only=True)

@@ -93,10 +93,7 @@ class Sender(Protocol):
 
 @attrs.frozen(kw_only=True)
 class SenderContext:
-    """Runtime dependencies of a destination: clock, environment, base folder for relative paths in its settings.
-
-    `monotonic` returns seconds by the monotonic clock, which measures waits.
-    """
+    """Runtime dependencies of a destination: clocks, environment, base folder for relative paths in its settings."""
 
     clock: Clock
     environ: Mapping[str, str]

@@ -39,20 +39,14 @@ from trackcore_delivery.state_file import UnusableState, open_state_file
 _RATE_SECONDS = 60.0
 """The time over which the rate is averaged: older deliveries weigh exponentially less."""
 
-_RECORD_OVERHEAD_BYTES = 200
 _REASON_CHARS = 500
 
 
 class State(StoredProgress):
     """The opened state file.  Threads share it, and so do forked processes, each with its own connection.
 
-    Args:
-        path: the file.
-        dead_letter_bytes: how many bytes of dead letters of each destination are kept before the oldest are dropped.
-        must_exist: do not create the file.
-
-    Raises:
-        UnusableState: from every method, when the file cannot be read or written.
+    At most `dead_letter_bytes` of dead letters are kept for each destination: beyond that the oldest are dropped.
+    Every method raises `UnusableState` when the file cannot be read or written.
     """
 
     def __init__(self, path: Path, *, dead_letter_bytes: int = 64 * MEBIBYTE, must_exist: bool = False) -> None:
@@ -79,23 +73,20 @@ class State(StoredProgress):
                 "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
                 (position, encode_mark(mark), destination),
             )
-            self._count(connection, destination, result, INCOMING)
-            self._dead_letter(connection, destination, result)
+            self._record(connection, destination, result, INCOMING)
             state_rows.hold(connection, destination, result)
 
     def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], result: DeliveryResult) -> None:
         """Settle messages of a held user; the last of them releases the user."""
         with self._transaction() as connection:
-            self._count(connection, destination, result, user.queue_name)
-            self._dead_letter(connection, destination, result)
+            self._record(connection, destination, result, user.queue_name)
             state_rows.release(connection, destination, user, numbers)
 
     def settle_retried(self, destination: str, ids: Sequence[int], result: DeliveryResult) -> None:
         """Settle dead letters that were sent again: those that arrived are deleted, the others stay."""
         with self._transaction() as connection:
-            self._count(connection, destination, result, RETRY)
             state_rows.delete_dead(connection, destination, ids)
-            self._dead_letter(connection, destination, result)
+            self._record(connection, destination, result, RETRY)
 
     def settle_replay(self, replay: Replay, result: DeliveryResult) -> None:
         """Settle messages that a replay sent again."""
@@ -104,8 +95,7 @@ class State(StoredProgress):
                 "UPDATE replays SET position = ?, sent = sent + ?, refused = refused + ? WHERE id = ?",
                 (result.messages[-1].position, result.delivered, len(result.refused), replay.id),
             )
-            self._count(connection, replay.destination, result, REPLAY)
-            self._dead_letter(connection, replay.destination, result)
+            self._record(connection, replay.destination, result, REPLAY)
 
     def fail(
         self,
@@ -114,12 +104,12 @@ class State(StoredProgress):
         *,
         now: datetime,
         attempts: Sequence[Attempts],
-        failures: int | None = None,
-        next_try_at: datetime | None = None,
+        failures: int | None,
+        next_try_at: datetime,
     ) -> None:
         """Record a failed attempt, its reason, and when the next one is due.
 
-        Without `failures` the destination as such is not failing: the attempt was that of a held user.
+        If `failures` is None the destination as such is not failing: the attempt was that of a held user.
         """
         time = now.timestamp()
         with self._transaction() as connection:
@@ -127,7 +117,7 @@ class State(StoredProgress):
                 "UPDATE destinations SET last_error = ?, last_error_at = ? WHERE name = ?",
                 (detail[:_REASON_CHARS], time, destination),
             )
-            if failures is not None and next_try_at is not None:
+            if failures is not None:
                 connection.execute(
                     "UPDATE destinations SET failures = ?, failing_since = min(coalesce(failing_since, ?), ?),"
                     " next_try_at = ? WHERE name = ?",
@@ -137,13 +127,13 @@ class State(StoredProgress):
 
     def attempts(self, destination: str) -> Mapping[str, Attempts]:
         """Return the failed attempts of each queue that fails."""
-        return {row[0]: state_rows.as_attempts(row) for row in self._read(state_rows.ATTEMPTS, destination)}
+        return {row[0]: Attempts._make(row) for row in self._read(state_rows.ATTEMPTS, destination)}
 
     # Held users
 
     def held_users(self, destination: str) -> list[HeldUser]:
         """Return the users whose messages are held back from a destination."""
-        return list(map(state_rows.as_held_user, self._read(state_rows.HELD_USERS, destination)))
+        return list(map(HeldUser._make, self._read(state_rows.HELD_USERS, destination)))
 
     def held_messages(self, user: HeldUser, *, limit: int) -> list[tuple[int, FedMessage]]:
         """Return the first messages of a held user, each with the number that settles it."""
@@ -235,17 +225,15 @@ class State(StoredProgress):
 
     def replay(self, number: int) -> Replay | None:
         """Return a replay by its number."""
-        rows = self._read(f"SELECT {state_rows.REPLAY_COLUMNS} FROM replays WHERE id = ?", number)
-        return state_rows.as_replay(rows[0]) if rows else None
+        return self._first_replay("id = ?", number)
 
     def next_replay(self, destination: str) -> Replay | None:
         """Return the first unfinished replay for a destination."""
-        rows = self._read(
-            f"SELECT {state_rows.REPLAY_COLUMNS} FROM replays WHERE destination = ? AND finished_at IS NULL"
-            " ORDER BY id LIMIT 1",
-            destination,
-        )
-        return state_rows.as_replay(rows[0]) if rows else None
+        return self._first_replay("destination = ? AND finished_at IS NULL", destination)
+
+    def _first_replay(self, condition: str, value: object) -> Replay | None:
+        query = f"SELECT {state_rows.REPLAY_COLUMNS} FROM replays WHERE {condition} ORDER BY id LIMIT 1"
+        return next(map(state_rows.as_replay, self._read(query, value)), None)
 
     def advance_replay(self, replay: Replay, position: int, now: datetime) -> None:
         """Record that a replay has nothing to send up to a position; at its last position it is finished."""
@@ -257,7 +245,8 @@ class State(StoredProgress):
 
     # Inside a transaction
 
-    def _count(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult, queue: str) -> None:
+    def _record(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult, queue: str) -> None:
+        """Update the counters of a destination, and store the rejected messages."""
         if result.answered:
             state_rows.forget_attempts(connection, destination, queue)
             connection.execute(
@@ -275,29 +264,21 @@ class State(StoredProgress):
                 " WHERE name = ?",
                 (result.delivered, now, rate, now, destination),
             )
+        if result.refused:
+            self._dead_letter(connection, destination, result)
 
     def _dead_letter(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult) -> None:
-        if not result.refused:
-            return
         now = result.now.timestamp()
         added = 0
         last_reason = ""
         for index, reason in sorted(result.refused.items()):
             message = result.messages[index]
-            size = len(message.payload) + _RECORD_OVERHEAD_BYTES
+            size = state_rows.copy_size(message)
             last_reason = reason[:_REASON_CHARS]
             connection.execute(
                 "INSERT INTO dead_letters (destination, position, source, user, call, message_id, received_at, died_at,"
                 " reason, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    destination,
-                    *message[:5],
-                    message.received_at.timestamp(),
-                    now,
-                    last_reason,
-                    size,
-                    message.payload,
-                ),
+                (destination, *message[:5], message.received_at.timestamp(), now, last_reason, size, message.payload),
             )
             added += size
         connection.execute(

@@ -123,8 +123,7 @@ _FORMAT = Format(application_id=_APPLICATION_ID, migrations=MIGRATIONS, error=Un
 def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
     """Open the state file, creating it (for its owner alone) or migrating it as needed.
 
-    Raises:
-        UnusableState: it is not a state file of trackcore, is from a newer version, or cannot be opened.
+    Raises `UnusableState` if it is not a state file of trackcore, is from a newer version, or cannot be opened.
     """
     try:
         if not must_exist:

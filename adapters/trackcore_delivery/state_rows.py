@@ -11,7 +11,7 @@ from trackcore.support import decode_mark
 from trackcore_delivery.feed import FedMessage, Selection
 from trackcore_delivery.results import Attempts, DeadLetter, DeliveryResult, HeldUser, Replay
 
-HELD_OVERHEAD_BYTES = 200
+_OVERHEAD_BYTES = 200
 
 HELD_USERS = """
     SELECT id, source, user, count(position), coalesce(sum(size), 0)
@@ -31,9 +31,9 @@ DEAD_COLUMNS = (
 REPLAY_COLUMNS = "id, destination, asked_at, since, until, call, user, position, last, sent, refused, finished_at, mark"
 
 
-def held_size(message: FedMessage) -> int:
-    """Return how many bytes a held message counts for."""
-    return len(message.payload) + HELD_OVERHEAD_BYTES
+def copy_size(message: FedMessage) -> int:
+    """Return how many bytes a held message or a dead letter counts for."""
+    return len(message.payload) + _OVERHEAD_BYTES
 
 
 def note_attempts(connection: sqlite3.Connection, destination: str, attempts: Iterable[Attempts]) -> None:
@@ -41,10 +41,7 @@ def note_attempts(connection: sqlite3.Connection, destination: str, attempts: It
     connection.executemany(
         "INSERT OR REPLACE INTO attempts (destination, lane, failures, seconds, marks, paused_at, pause)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (destination, one.queue, one.failures, one.seconds, one.marks, one.paused_at.timestamp(), one.pause)
-            for one in attempts
-        ],
+        [(destination, *one) for one in attempts],
     )
 
 
@@ -70,7 +67,7 @@ def hold(connection: sqlite3.Connection, destination: str, result: DeliveryResul
                 message.call,
                 message.message_id,
                 message.received_at.timestamp(),
-                held_size(message),
+                copy_size(message),
                 message.payload,
                 *values,
             ),
@@ -93,25 +90,6 @@ def delete_dead(connection: sqlite3.Connection, destination: str, numbers: Seque
         row = connection.execute("DELETE FROM dead_letters WHERE id = ? RETURNING size", (number,)).fetchone()
         freed += row[0] if row else 0
     connection.execute("UPDATE destinations SET dead_bytes = dead_bytes - ? WHERE name = ?", (freed, destination))
-
-
-def as_attempts(row: tuple[Any, ...]) -> Attempts:
-    """Build the value that `note_attempts` stored."""
-    queue, failures, seconds, marks, paused_at, pause = row
-    return Attempts(
-        queue=queue,
-        failures=failures,
-        seconds=seconds,
-        marks=marks,
-        paused_at=datetime.fromtimestamp(paused_at, UTC),
-        pause=pause,
-    )
-
-
-def as_held_user(row: tuple[Any, ...]) -> HeldUser:
-    """Build a row of `HELD_USERS`."""
-    number, source, user, messages, size = row
-    return HeldUser(id=number, source=source, user=user, messages=messages, size=size)
 
 
 def as_held_message(row: tuple[Any, ...]) -> tuple[int, FedMessage]:

@@ -16,11 +16,11 @@ from trackcore_delivery import MessageRefused, PermanentError, RetryLater, Unusa
 from trackcore_delivery import held_queue as held_module
 from trackcore_delivery import isolation as isolation_module
 from trackcore_delivery.destination_worker import DestinationWorker
-from trackcore_delivery.state_rows import held_size
+from trackcore_delivery.state_rows import copy_size
 
 USERS = 6
 WINDOW = timedelta(hours=4)
-SIZE = held_size(fed(1)[0])
+SIZE = copy_size(fed(1)[0])
 
 
 def number(message_id: str) -> int:
@@ -451,6 +451,15 @@ def test_everything_arrives_or_dies_and_the_order_of_each_user_holds(
     bound=st.sampled_from([2, 8, 10_000]),
 )
 @example(messages=[0, 1, 1, 2, 1], poisoned={0, 2}, refused=set(), weather=["ok"], size=50, users=100, bound=10_000)
+@example(
+    messages=[0, 0, 0, 0, 0, 0, 3, 0, 1],
+    poisoned={2},
+    refused={5, 6, 17},
+    weather=["500", "ok", "ok", "down", "ok", "ok", "ok", "ok", "ok", "500"],
+    size=50,
+    users=2,
+    bound=8,
+)
 def test_without_a_crash_nothing_is_lost_or_sent_twice_and_the_order_of_each_user_holds(
     tmp_path_factory: pytest.TempPathFactory,
     *,

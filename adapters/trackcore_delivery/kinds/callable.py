@@ -18,7 +18,7 @@ import msgspec
 
 from trackcore import JSONObject
 from trackcore_delivery.destination import DeliveredDestination
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderContext
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender, SenderContext
 
 
 @attrs.frozen(kw_only=True)
@@ -29,22 +29,19 @@ class CallableDestination(DeliveredDestination):
 
     call: Callable[[Sequence[JSONObject]], None]
 
-    def make_sender(self, context: SenderContext) -> CallableSender:
+    def make_sender(self, context: SenderContext) -> Sender:
         """See `DeliveredDestination.make_sender`."""
         del context
-        return CallableSender(self.call)
+        return _CallableSender(self.call)
 
 
 @attrs.define
-class CallableSender:
-    """Passes batches to a callable."""
-
+class _CallableSender:
     _call: Callable[[Sequence[JSONObject]], None]
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
-        """See `Sender.send`."""
         self._call([msgspec.json.decode(message.payload) for message in batch.messages])
         return ()
 
     def close(self) -> None:
-        """See `Sender.close`."""
+        pass

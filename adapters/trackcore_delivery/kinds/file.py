@@ -20,7 +20,7 @@ import gzip
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import BinaryIO, ClassVar
 import attrs
 
 from trackcore import Clock
-from trackcore_delivery.archive_names import ArchiveNames, Place, Slot, archive_names, place_of
+from trackcore_delivery.archive_names import ArchiveNames, Slot, archive_names, place_of
 from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, RetryLater, SenderContext
 
@@ -58,7 +58,7 @@ class FileDestination(DeliveredDestination):
             clock=context.clock,
         )
 
-    def place(self, context: SenderContext) -> Place:
+    def place(self, context: SenderContext) -> Hashable:
         """See `DeliveredDestination.place`."""
         return place_of(context.folder / self.folder, archive_names(self.name))
 
@@ -105,10 +105,8 @@ class FileSender:
     def _undo(self) -> None:
         """Cut off the written part of a batch that failed.  The next batch opens the file again."""
         file = self._open
+        self.close()
         if file is not None:
-            self._open = None
-            with suppress(OSError):
-                file.stream.close()
             with suppress(OSError):
                 os.truncate(file.path, file.size)
 

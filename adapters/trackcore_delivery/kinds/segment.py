@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 import msgspec
@@ -43,13 +43,10 @@ from trackcore_delivery.http import (
     url_without_secrets,
 )
 from trackcore_delivery.secret import Secret, UnusableSecret
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderContext
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender, SenderContext
 
 REQUEST_BYTES = 500_000
 _ENVELOPE = b'{"batch":[%s]}'
-
-_not_above: Any = validators.le(REQUEST_BYTES - len(_ENVELOPE))
-
 
 _ROUTE = re.compile(r"(?:/+v1(?:/+(?:batch|b))?)?/*\Z", re.ASCII)
 
@@ -86,13 +83,17 @@ class SegmentDestination(DeliveredDestination):
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
     batch_messages: int = attrs.field(default=500, validator=[positive, validators.le(MAX_BATCH_MESSAGES)])
-    batch_bytes: ByteCount = attrs.field(default=ByteCount(450_000), validator=[positive, _not_above])
+    batch_bytes: ByteCount = attrs.field(
+        default=ByteCount(450_000), validator=[positive, validators.le(ByteCount(REQUEST_BYTES - len(_ENVELOPE)))]
+    )
 
-    def make_sender(self, context: SenderContext) -> SegmentSender:
+    def make_sender(self, context: SenderContext) -> Sender:
         """See `DeliveredDestination.make_sender`."""
-        environ = context.environ
-        key = self._revealed_key(environ)
-        own = {name: value.reveal(environ) for name, value in self.headers.items()}
+        key = self.write_key.reveal(context.environ)
+        if (fault := write_key_fault(key)) is not None:  # a literal one was checked before
+            variable = self.write_key.variable or ""
+            raise UnusableSecret(variable=variable, detail=f"is not usable: {fault}", setting="write_key")
+        own = {name: value.reveal(context.environ) for name, value in self.headers.items()}
         basic = b64encode(f"{key}:".encode()).decode()
         # trackcore answers a wrong write key with 200 and quarantines the request, unless strict mode is requested; it
         # returns a result for each message with either status.
@@ -104,56 +105,44 @@ class SegmentDestination(DeliveredDestination):
             secrets=[key, basic, *own.values()],
             clock=context.clock,
         )
-        return SegmentSender(endpoint, self.gzip)
-
-    def _revealed_key(self, environ: Mapping[str, str]) -> str:
-        """Return the write key.  Raises `UnusableSecret` also if no request can carry it."""
-        key = self.write_key.reveal(environ)
-        if (fault := write_key_fault(key)) is not None:  # a literal one was checked before
-            variable = self.write_key.variable or ""
-            raise UnusableSecret(variable=variable, detail=f"is not usable: {fault}", setting="write_key")
-        return key
+        return _SegmentSender(endpoint, self.gzip)
 
 
 @attrs.define
-class SegmentSender:
-    """Posts batches to `/v1/batch`."""
-
+class _SegmentSender:
     _endpoint: HttpEndpoint
     _gzip: bool
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
-        """See `Sender.send`."""
         refusals = []
-        items = []
-        places = []
+        items = {}
         for place, message in enumerate(batch.messages):
             item = forwarded(message.payload)
             if len(item) > MAX_MESSAGE_BYTES:
                 detail = f"the message has {len(item)} bytes, more than the {MAX_MESSAGE_BYTES} that can be forwarded"
                 refusals.append(MessageRefused(place, detail))
             else:
-                items.append(item)
-                places.append(place)
+                items[place] = item
         if items:
-            refusals.extend(MessageRefused(places[index], detail) for index, detail in self._post(items))
+            places = list(items)
+            rejections = self._post([*items.values()])
+            refusals.extend(MessageRefused(places[index], reason) for index, reason in rejections.items())
         return refusals
 
     def close(self) -> None:
-        """See `Sender.close`."""
         self._endpoint.close()
 
-    def _post(self, items: Sequence[bytes]) -> list[tuple[int, str]]:
+    def _post(self, items: Sequence[bytes]) -> dict[int, str]:
         answer = self._endpoint.post(*encoded(_ENVELOPE % b",".join(items), with_gzip=self._gzip))
         results = _decoded(answer)
         if answer.status in _STATUSES_WITH_RESULTS and (rejections := _rejections(results, len(items))):
-            return [(index, f"refused: {self._endpoint.quoted(reason)}") for index, reason in rejections.items()]
+            return {index: f"refused: {self._endpoint.quoted(reason)}" for index, reason in rejections.items()}
         self._endpoint.check(answer)
         if not answer.is_whole:
             raise self._endpoint.retry_later(answer, " and the results for its messages are incomplete")
         if results.get("success") is False or not _accepts_all(results, len(items)):
             raise self._endpoint.retry_later(answer, " and did not confirm each message")
-        return []
+        return {}
 
 
 def forwarded(payload: bytes) -> bytes:
@@ -162,7 +151,8 @@ def forwarded(payload: bytes) -> bytes:
     timestamp, original = (_text(fields.get(name)) for name in ("timestamp", "originalTimestamp"))
     for name in _MADE_HERE:
         fields.pop(name, None)
-    if original is not None and _is_same_time(original, timestamp):
+    time = original and parse_timestamp(original)
+    if time and format_timestamp(time) == timestamp:
         fields["timestamp"] = msgspec.Raw(msgspec.json.encode(original))
     return msgspec.json.encode(fields)
 
@@ -175,13 +165,7 @@ def _text(raw: msgspec.Raw | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _is_same_time(original: str, timestamp: str | None) -> bool:
-    time = parse_timestamp(original)
-    return time is not None and format_timestamp(time) == timestamp
-
-
-_STATUSES_WITH_RESULTS = frozenset({200, 400})
-"""The statuses with which trackcore returns results for single messages: 400 is that of strict mode."""
+_STATUSES_WITH_RESULTS = frozenset({200, 400})  # 400 is that of strict mode
 
 
 def _decoded(answer: EndpointResponse) -> JSONObject:

@@ -23,7 +23,7 @@ from trackcore import Clock
 from trackcore_delivery.destination import DeliveredDestination
 from trackcore_delivery.http import HttpEndpoint, check_headers, check_url, encoded, url_without_secrets
 from trackcore_delivery.secret import Secret
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, SenderContext
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender, SenderContext
 
 
 def _check_secret(_: object, __: object, secret: Secret | None) -> None:
@@ -43,11 +43,10 @@ class WebhookDestination(DeliveredDestination):
     gzip: bool = False
     timeout: timedelta = attrs.field(default=timedelta(seconds=30), validator=validators.gt(timedelta()))
 
-    def make_sender(self, context: SenderContext) -> WebhookSender:
+    def make_sender(self, context: SenderContext) -> Sender:
         """See `DeliveredDestination.make_sender`."""
-        environ = context.environ
-        headers = {name: value.reveal(environ) for name, value in self.headers.items()}
-        secret = None if self.secret is None else self.secret.reveal(environ)
+        headers = {name: value.reveal(context.environ) for name, value in self.headers.items()}
+        secret = None if self.secret is None else self.secret.reveal(context.environ)
         endpoint = HttpEndpoint(
             self.url,
             headers=headers,
@@ -55,20 +54,17 @@ class WebhookDestination(DeliveredDestination):
             secrets=[*headers.values(), secret or ""],
             clock=context.clock,
         )
-        return WebhookSender(endpoint, secret, self.gzip, context.clock)
+        return _WebhookSender(endpoint, secret, self.gzip, context.clock)
 
 
 @attrs.define
-class WebhookSender:
-    """Posts batches to a webhook."""
-
+class _WebhookSender:
     _endpoint: HttpEndpoint
     _secret: str | None = attrs.field(repr=False)
     _gzip: bool
     _clock: Clock
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
-        """See `Sender.send`."""
         body = b"[%s]" % b",".join([message.payload for message in batch.messages])
         body, headers = encoded(body, with_gzip=self._gzip)
         headers["X-Trackcore-Delivery"] = batch.delivery_id
@@ -80,7 +76,6 @@ class WebhookSender:
         return ()
 
     def close(self) -> None:
-        """See `Sender.close`."""
         self._endpoint.close()
 
 
