@@ -17,7 +17,7 @@ from typing import Any
 from gunicorn.workers import gthread
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import ThreadWorker
-from trackcore_server.cli import main as cli
+from trackcore_server.cli import main as command
 from trackcore_server.delivery import child as delivery_child
 from trackcore_server.hosting import supervisor as delivery_process
 
@@ -160,7 +160,7 @@ def main() -> None:
     sys.modules["trackcore_server.hosting.application"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
     sys.modules["trackcore_server.hosting.supervisor"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
     MOMENTS[moment]()
-    cli.main(arguments, prog_name="trackcore")
+    command(arguments, prog_name="trackcore")
 
 
 if __name__ == "__main__":

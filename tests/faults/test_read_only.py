@@ -36,10 +36,10 @@ def _folder() -> Iterator[Path]:
 AS_NOBODY = f"""
 import os, sys
 # While they can be read: the interpreter may be the superuser's.
-import trackcore_server.cli.main
+import trackcore_server.cli
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
-trackcore_server.cli._main.main(prog_name="trackcore")
+trackcore_server.cli.main(prog_name="trackcore")
 """
 """The `trackcore` command, run by an unprivileged user."""
 
