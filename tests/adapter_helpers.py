@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -95,15 +94,6 @@ def quarantined_request(payload: bytes = b"{}", *, write_key: str | None = "nobo
 
 
 # Waiting and threads
-
-
-def eventually(condition: Callable[[], object], *, patience: float = PATIENCE) -> None:
-    """Wait until `condition` is true; fail after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("this did not happen in time")
-        time.sleep(0.001)
 
 
 class Workers:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
 import subprocess
-import sys
-from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -17,53 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from adapter_helpers import basic
 from click.testing import CliRunner
 from patience import PATIENCE, wait_for
+from served import COMMAND, Running
 from trackcore_delivery import DestinationStatus, State
 from trackcore_server.cli._main import main
 from trackcore_sqlite import SqliteLog
 
 from trackcore import JSONObject
 
-COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
 KEY = "web-key"
-
-
-def basic(key: str) -> dict[str, str]:
-    """Return the headers that carry a write key."""
-    return {"Authorization": "Basic " + b64encode(f"{key}:".encode()).decode(), "Content-Type": "application/json"}
-
-
-@attrs.define
-class Running:
-    """A running `trackcore` command, in its own process group."""
-
-    process: subprocess.Popen[bytes]
-    stderr_file: Path
-
-    def stderr(self) -> str:
-        return self.stderr_file.read_text()
-
-    def wait_for_output(self, pattern: str) -> re.Match[str]:
-        """Wait until it has written a line to standard error."""
-
-        def find() -> re.Match[str] | None:
-            found = re.search(pattern, self.stderr())
-            assert found or self.process.poll() is None, self.stderr()
-            return found
-
-        match: re.Match[str] = wait_for(find)
-        return match
-
-    def terminate(self) -> int:
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
-
-    def kill(self) -> None:
-        """Kill it and all its children at once."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE)
+HEADERS = {"Authorization": basic(KEY), "Content-Type": "application/json"}
 
 
 @attrs.define
@@ -99,7 +60,7 @@ class Deployed:
     def serve(self, *arguments: str) -> tuple[Running, int]:
         """Start a server on a free port, wait until it listens, and return the port too."""
         running = self.run("serve", "--bind", "127.0.0.1:0", *arguments)
-        return running, int(running.wait_for_output(r"Listening on http://127\.0\.0\.1:(\d+)\n")[1])
+        return running, running.wait_for_port()
 
     def ask(self, *arguments: str, code: int = 0) -> tuple[list[JSONObject], str]:
         """Run a command in this process to its end, and return its output: JSON lines, and text."""
@@ -144,7 +105,7 @@ def post(port: int, path: str, body: bytes, headers: Mapping[str, str]) -> tuple
 
 def send_batch(port: int, *messages: JSONObject) -> None:
     """Send messages to a server, and check that it accepts them."""
-    status, answer = post(port, "/v1/batch", json.dumps({"batch": messages}).encode(), basic(KEY))
+    status, answer = post(port, "/v1/batch", json.dumps({"batch": messages}).encode(), HEADERS)
     assert (status, answer) == (200, {"success": True})
 
 

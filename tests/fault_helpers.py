@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
+from adapter_helpers import basic
 from patience import PATIENCE, wait_for
-from served import Answered, Served, basic
+from served import Answered, Served
 from trackcore_sqlite import SqliteLog
 
 KEY = "fault-key"

@@ -9,12 +9,12 @@ from typing import Any
 PATIENCE = 60.0
 """Seconds after which a wait is given up.  Nothing should take that long, even on a loaded machine."""
 
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.005
 
 
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until `condition` returns a true value, and return that."""
-    end = time.monotonic() + PATIENCE
+def wait_for(condition: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
+    """Poll until `condition` returns a true value, and return that; fail after `patience` seconds."""
+    end = time.monotonic() + patience
     while not (found := condition()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(_PAUSE_SECONDS)

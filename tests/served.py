@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
@@ -16,15 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from adapter_helpers import basic
 from patience import PATIENCE, wait_for
 
 COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
 INTERRUPTED = [sys.executable, "-W", "error", str(Path(__file__).with_name("interrupted.py"))]
-
-
-def basic(key: str) -> str:
-    """Return the Authorization header of a write key."""
-    return "Basic " + b64encode(f"{key}:".encode()).decode()
 
 
 @attrs.frozen
@@ -41,11 +36,45 @@ class Answered:
 
 
 @attrs.define
-class Served:
-    """A running `trackcore serve`."""
+class Running:
+    """A running `trackcore` command, in its own process group."""
 
     process: subprocess.Popen[bytes]
     stderr_file: Path
+
+    def stderr(self) -> str:
+        return self.stderr_file.read_text()
+
+    def wait_for_output(self, pattern: str) -> re.Match[str]:
+        """Wait until it has written a line to standard error."""
+
+        def find() -> re.Match[str] | None:
+            found = re.search(pattern, self.stderr())
+            assert found or self.process.poll() is None, self.stderr()
+            return found
+
+        match: re.Match[str] = wait_for(find)
+        return match
+
+    def wait_for_port(self) -> int:
+        """Wait until a server listens."""
+        return int(self.wait_for_output(r"Listening on http://127\.0\.0\.1:(\d+)\n")[1])
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """Kill it and all its children at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+
+@attrs.define
+class Served(Running):
+    """A running `trackcore serve`."""
+
     port: int
 
     @classmethod
@@ -61,14 +90,7 @@ class Served:
         return cls(process, stderr_file, 0)
 
     def wait_until_listening(self) -> None:
-        def listening() -> re.Match[str] | None:
-            assert self.process.poll() is None, self.stderr()
-            return re.search(r"Listening on http://127\.0\.0\.1:(\d+)\n", self.stderr())
-
-        self.port = int(wait_for(listening)[1])
-
-    def stderr(self) -> str:
-        return self.stderr_file.read_text()
+        self.port = self.wait_for_port()
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
@@ -94,16 +116,6 @@ class Served:
 
     def get(self, path: str) -> int:
         return self.ask("GET", path).status
-
-    def kill(self) -> None:
-        """Kill the server and all its workers at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE)
-
-    def terminate(self) -> int:
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
 
     def is_ready(self) -> bool:
         with suppress(OSError, HTTPException):

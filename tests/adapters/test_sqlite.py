@@ -18,11 +18,11 @@ from adapter_helpers import (
     at_once,
     commits_held,
     envelope,
-    eventually,
     overwrite,
     quarantined_request,
     rejected_record,
 )
+from patience import wait_for
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog
 from trackcore_sqlite import log as log_module
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
@@ -148,7 +148,7 @@ class TestSequence:
             seen.extend(stored.seq for stored in log.messages(after=seen[-1] if seen else 0))
             return len(seen) == 1 + 4 * 40 * 3
 
-        eventually(read_on)
+        wait_for(read_on)
         writers.finish()
         assert seen == list(range(1, len(seen) + 1))
 
@@ -179,7 +179,7 @@ class TestGroups:
         _connection(sqlite_sink).set_trace_callback(lambda sql: begun.append(sql) if sql == "COMMIT" else None)
         with commits_held(sqlite_sink):
             workers = Workers(partial(sqlite_sink.store, [envelope(f"m{n}")]) for n in range(5))
-            eventually(lambda: len(sqlite_sink._committer._queue) == 5)
+            wait_for(lambda: len(sqlite_sink._committer._queue) == 5)
         assert workers.finish() == [[Outcome.STORED]] * 5
         assert len(begun) == 1
         assert len(_ids(log)) == 6
@@ -204,7 +204,7 @@ class TestGroups:
         _connection(sink).set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
         with commits_held(sink):
             workers = Workers(partial(sink.store, [envelope(f"m{n}", payload=large)]) for n in range(5))
-            eventually(lambda: len(sink._committer._queue) == 5)
+            wait_for(lambda: len(sink._committer._queue) == 5)
         assert workers.finish() == [[Outcome.STORED]] * 5
         assert len(commits) == 2
         assert _seqs(log) == [1, 2, 3, 4, 5, 6]

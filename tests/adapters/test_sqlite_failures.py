@@ -23,7 +23,6 @@ from adapter_helpers import (
     child_environment,
     commits_held,
     envelope,
-    eventually,
     is_sound,
     python_command,
     quarantined_request,
@@ -31,7 +30,7 @@ from adapter_helpers import (
     run_python,
     write_lock,
 )
-from patience import PATIENCE
+from patience import PATIENCE, wait_for
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog, prune, rebuild_ids, tables, writer
 from trackcore_sqlite.tables import open_for_writing
 from trackcore_sqlite.writer import LogWriter
@@ -88,11 +87,11 @@ class TestAllOrNothing:
         sqlite_sink.store([envelope("first")])
         with commits_held(sqlite_sink):
             good = [Workers([partial(sqlite_sink.store, [envelope("a")])])]
-            eventually(lambda: len(sqlite_sink._committer._queue) == 1)
+            wait_for(lambda: len(sqlite_sink._committer._queue) == 1)
             bad = Workers([partial(sqlite_sink.store, [envelope("x"), broken])])
-            eventually(lambda: len(sqlite_sink._committer._queue) == 2)
+            wait_for(lambda: len(sqlite_sink._committer._queue) == 2)
             good.append(Workers([partial(sqlite_sink.store, [envelope("b")])]))
-            eventually(lambda: len(sqlite_sink._committer._queue) == 3)
+            wait_for(lambda: len(sqlite_sink._committer._queue) == 3)
         bad.finish()
         for workers in good:
             assert workers.finish() == [[Outcome.STORED]], workers.errors
@@ -106,7 +105,7 @@ class TestAllOrNothing:
             for number, message_id in enumerate(("a", "interrupted", "b"), 1):
                 envelopes = _interrupting() if message_id == "interrupted" else [envelope(message_id)]
                 calls[message_id] = Workers([partial(sqlite_sink.store, envelopes)])
-                eventually(lambda number=number: len(sqlite_sink._committer._queue) == number)  # type: ignore[misc]
+                wait_for(lambda number=number: len(sqlite_sink._committer._queue) == number)  # type: ignore[misc]
         for call in calls.values():
             call.finish()
         assert {message_id for message_id, call in calls.items() if call.errors == [None]} <= set(_ids(log))
@@ -135,11 +134,11 @@ class TestAllOrNothing:
         queue = sqlite_sink._committer._queue
         with commits_held(sqlite_sink):
             leading = Workers([partial(sqlite_sink.store, [envelope("a")])])
-            eventually(lambda: len(queue) == 1)
+            wait_for(lambda: len(queue) == 1)
             with _interrupted_when(lambda: len(queue) == 2):
                 sqlite_sink.store([envelope("interrupted")])
             following = Workers([partial(sqlite_sink.store, [envelope("b")])])
-            eventually(lambda: len(queue) == 2)
+            wait_for(lambda: len(queue) == 2)
         assert leading.finish() == following.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["first", "a", "b"]
         assert sqlite_sink._committer._queued_bytes == 0
@@ -161,7 +160,7 @@ def _interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
             raise KeyboardInterrupt
 
     def interrupt() -> None:
-        eventually(condition)
+        wait_for(condition)
         while not handled.wait(0.01):
             signal.pthread_kill(main, signal.SIGINT)
 
@@ -249,7 +248,7 @@ class TestFull:
         stored, _ = self._fill(sqlite_sink)
         with commits_held(sqlite_sink):
             workers = Workers(partial(sqlite_sink.store, [_large(f"w{n}", 20_000)]) for n in range(3))
-            eventually(lambda: len(sqlite_sink._committer._queue) == 3)
+            wait_for(lambda: len(sqlite_sink._committer._queue) == 3)
         workers.finish()
         assert [error.cause for error in workers.errors if isinstance(error, SinkUnavailable)] == [Cause.FULL] * 3
         assert _ids(log) == stored
@@ -334,7 +333,7 @@ class TestLocked:
         sink.store([envelope("a")])
         with write_lock(log_path):
             writer = Workers([partial(sink.store, [envelope("b")])])
-            eventually(lambda: sink._writer._file.is_busy)
+            wait_for(lambda: sink._writer._file.is_busy)
         assert writer.finish() == [[Outcome.STORED]]
         assert _ids(log) == ["a", "b"]
         sink.close()
@@ -403,13 +402,13 @@ class TestOverload:
     def test_what_is_too_much_is_refused(self, sink: SqliteSink, log: SqliteLog) -> None:
         with commits_held(sink):
             waiting = Workers([partial(sink.store, [_large("a", 800)])])
-            eventually(lambda: sink._committer._queued_bytes)
+            wait_for(lambda: sink._committer._queued_bytes)
             with pytest.raises(SinkUnavailable) as caught:
                 sink.store([_large("b", 800)])
             assert caught.value.cause is Cause.OVERLOADED
             assert 1 <= caught.value.retry_after <= 300
             small = Workers([partial(sink.store, [envelope("c")])])
-            eventually(lambda: len(sink._committer._queue) == 2)
+            wait_for(lambda: len(sink._committer._queue) == 2)
         assert waiting.finish() == small.finish() == [[Outcome.STORED]]
         assert sink.store([_large("b", 800)]) == [Outcome.STORED]
         assert sorted(_ids(log)) == ["a", "b", "c"]
@@ -420,7 +419,7 @@ class TestOverload:
         records = {"rejected": [rejected_record(b"x" * 900)], "quarantined": [quarantined_request(b"x" * 900)]}
         with commits_held(sink):
             waiting = Workers([partial(sink.store, **{part: records[part]})])  # type: ignore[arg-type]
-            eventually(lambda: sink._committer._queue)
+            wait_for(lambda: sink._committer._queue)
             with pytest.raises(SinkUnavailable):
                 sink.store([_large("b", 800)])
         waiting.finish()

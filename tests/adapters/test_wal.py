@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from adapter_helpers import at_once, envelope, eventually, is_sound
+from adapter_helpers import at_once, envelope, is_sound
+from patience import wait_for
 from trackcore_sqlite import SqliteLog, SqliteSink
 from trackcore_sqlitefile import WAL_BYTES
 
@@ -60,7 +61,7 @@ class TestWriteAheadLog:
             count += writers
             return wal_bytes(log_path) <= WAL_BYTES
 
-        eventually(is_short_after_a_commit)
+        wait_for(is_short_after_a_commit)
         assert len(list(log.messages())) == 1 + count
         for sink in sinks:
             sink.close()

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from adapter_helpers import basic
 from delivery_helpers import EndpointServer, Reply, fed, sender_context
-from delivery_processes import KEY, Deployed, basic, post, track
+from delivery_processes import HEADERS, Deployed, post, track
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import wait_for
@@ -55,7 +56,7 @@ def recorded_requests() -> list[tuple[str, bytes, dict[str, str]]]:
         }
         requests.append((capture["request_line"].split()[1], body, kept))
     examples = json.loads((VECTORS / "api-page-examples.json").read_text("utf-8"))
-    page = [(f"/v1/{example['call']}", json.dumps(example["body"]).encode(), basic(KEY)) for example in examples]
+    page = [(f"/v1/{example['call']}", json.dumps(example["body"]).encode(), HEADERS) for example in examples]
     return requests + page
 
 
@@ -110,7 +111,7 @@ def test_integrations_decide_again_at_the_second(deploy: Callable[..., Deployed]
         track(4, integrations={"Mixpanel": False}),
         track(5, integrations={"Mirror": False}),
     ]
-    post(port, "/v1/batch", json.dumps({"batch": batch}).encode(), basic(KEY))
+    post(port, "/v1/batch", json.dumps({"batch": batch}).encode(), HEADERS)
     first.wait_until_delivered("Mirror")
     records, _ = second.ask("events")
     assert [(record["message"]["messageId"], record["destinations"]) for record in records] == [
@@ -126,7 +127,7 @@ def test_a_wrong_write_key_is_seen_and_not_taken_for_success(deploy: Callable[..
     _, second_port = second.serve()
     first = deploy(mirror(second_port), name="first", MIRROR_KEY="wrong-key")
     _, port = first.serve()
-    post(port, "/v1/batch", json.dumps({"batch": [track(1)]}).encode(), basic(KEY))
+    post(port, "/v1/batch", json.dumps({"batch": [track(1)]}).encode(), HEADERS)
     wait_for(lambda: first.status("Mirror").dead_letters)
     (letter,), _ = first.ask("dead-letters")
     assert "answered 401" in letter["reason"]
@@ -139,7 +140,7 @@ def test_what_the_second_refuses_dies_and_its_neighbours_arrive(deploy: Callable
     first = deploy(mirror(second_port), name="first", MIRROR_KEY=MIRROR_KEY)
     _, port = first.serve()
     batch = [track(1), track(2, properties={"pad": "x" * 2_000}), track(3)]
-    post(port, "/v1/batch", json.dumps({"batch": batch}).encode(), basic(KEY))
+    post(port, "/v1/batch", json.dumps({"batch": batch}).encode(), HEADERS)
     first.wait_until_delivered("Mirror")
     assert [message["messageId"] for message in second.messages] == ["m1", "m3"]
     (letter,), _ = first.ask("dead-letters")
@@ -184,7 +185,7 @@ class TestRequests:
         assert [refusal.index for refusal in refusals] == [2]
         (request,) = server.requests
         assert (request.path, len(request.messages)) == ("/v1/batch", 4)
-        assert request.headers["authorization"] == basic("k")["Authorization"]
+        assert request.headers["authorization"] == basic("k")
 
     @pytest.mark.parametrize("setting", [{"batch_messages": 2_501}, {"batch_bytes": 500_001}])
     def test_settings_beyond_the_limits_are_refused(self, setting: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import pytest
 from adapter_helpers import back_up, overwrite, put_in_place
 from click.testing import CliRunner, Result
-from delivery_processes import COMMAND
 from patience import wait_for
+from served import COMMAND
 from trackcore_server.cli import import_files as import_module
 from trackcore_server.cli._main import main
 from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink

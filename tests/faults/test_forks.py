@@ -17,10 +17,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from adapter_helpers import child_environment, is_sound, python_command, run_python
+from adapter_helpers import basic, child_environment, is_sound, python_command, run_python
 from fault_helpers import KEY
 from patience import PATIENCE, wait_for
-from served import basic
 from trackcore_sqlite import SqliteLog
 
 PREFORK = """

@@ -20,8 +20,9 @@ import attrs
 import pytest
 from adapter_helpers import back_up, put_in_place
 from delivery_helpers import EndpointServer
-from delivery_processes import KEY, Deployed, Running, basic, post, track
+from delivery_processes import HEADERS, Deployed, post, track
 from patience import wait_for
+from served import Running
 
 SEED = 5
 SHORT_ROUNDS = 1
@@ -57,7 +58,7 @@ class _Load:
             acknowledged = self.acknowledged  # the response of a server that has ended meanwhile counts for its log
             status = 0
             with suppress(OSError, HTTPException, ValueError):
-                status, _ = post(self.port, "/v1/track", json.dumps(track(number)).encode(), basic(KEY))
+                status, _ = post(self.port, "/v1/track", json.dumps(track(number)).encode(), HEADERS)
             if status == 200:
                 acknowledged.append(f"m{number}")
             else:

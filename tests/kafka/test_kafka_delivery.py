@@ -12,13 +12,12 @@ from typing import Any
 
 import attrs
 import pytest
-from adapter_helpers import eventually
 from confluent_kafka import KafkaError
 from delivery_helpers import Recipient, TurnedClock, envelopes
-from delivery_processes import Running
 from kafka_helpers import configure, lines, run, send, start
 from mock_cluster import MockCluster
-from served import COMMAND, Served
+from patience import wait_for
+from served import COMMAND, Running, Served
 from trackcore_delivery import DeliveredDestination, RetryLater, RetryQueue, State
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_delivery.sending import MessageRefused
@@ -90,7 +89,7 @@ def stepped(worker: DestinationWorker, is_done: Callable[[], object]) -> None:
         worker.step()
         return is_done()
 
-    eventually(step)
+    wait_for(step)
 
 
 def in_order(taken: list[str]) -> bool:
@@ -281,7 +280,7 @@ class TestLane:
             reader.rest()
             return list(reader.turns.values()) == [turn + 1]
 
-        eventually(has_come_again)
+        wait_for(has_come_again)
         stepped(worker, lambda: reader._shares[0].returned == 6 and not queue._waiting)
         assert there.taken == ["m0", "m1", "m2", "m3", "m4", "m5"]
         for opened in bench.opened:
@@ -298,7 +297,7 @@ class TestLane:
             sizes = [len(queue._turns) for queue in bench.queues]
             return all(sizes) and sum(sizes) == 6
 
-        eventually(are_shared, patience=60)
+        wait_for(are_shared, patience=60)
         bench.store(60, users=30)
 
         def is_done() -> bool:
@@ -306,7 +305,7 @@ class TestLane:
                 worker.step()
             return len({*one.taken, *other.taken}) == 60
 
-        eventually(is_done)
+        wait_for(is_done)
         assert one.taken
         assert other.taken
 
@@ -327,14 +326,14 @@ class TestCommands:
         assert "Delivering to: There (file)" in servers[0].stderr()
         batch = [{"type": "track", "userId": f"u{n}", "event": "E", "messageId": f"m{n}"} for n in range(9)]
         assert send(servers[0], {"batch": batch}).status == 200
-        eventually(lambda: len(arrived(tmp_path / "there")) == 9, patience=60)
+        wait_for(lambda: len(arrived(tmp_path / "there")) == 9, patience=60)
         assert {message["messageId"] for message in arrived(tmp_path / "there")} == {f"m{n}" for n in range(9)}
         assert (tmp_path / "trackcore-delivery.db").exists()
 
         def status() -> Any:
             return lines(run("destinations", "--config", config))[1]
 
-        eventually(lambda: status()["lagMessages"] == 0)
+        wait_for(lambda: status()["lagMessages"] == 0)
         there = status()
         assert (there["state"], there["delivered"], there["deadLetters"]) == ("delivering", 9, 0)
         assert servers[0].terminate() == 0
@@ -354,7 +353,7 @@ class TestCommands:
             command = [*COMMAND, "deliver", "--config", str(config)]
             running = Running(subprocess.Popen(command, stderr=stderr, start_new_session=True), stderr_file)
         try:
-            eventually(lambda: len(arrived(tmp_path / "there")) == 9, patience=60)
+            wait_for(lambda: len(arrived(tmp_path / "there")) == 9, patience=60)
             assert running.terminate() == 0
         finally:
             running.kill()

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import attrs
 import pytest
-from adapter_helpers import envelope, eventually
+from adapter_helpers import envelope
 from confluent_kafka import KafkaError, TopicPartition
 from mock_cluster import MockCluster
+from patience import wait_for
 from trackcore_kafka import (
     KafkaCluster,
     KafkaDestination,
@@ -40,7 +41,7 @@ def read(reader: KafkaGroupReader, is_enough: Callable[[list[StoredPayload]], bo
         found.extend(reader.poll(timeout=0.1))
         return is_enough(found)
 
-    eventually(poll)
+    wait_for(poll)
     return found
 
 

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adapter_helpers import eventually
 from kafka_helpers import configure, lines, run, send, start
 from mock_cluster import MockCluster
+from patience import wait_for
 from served import COMMAND, Served
 from trackcore_kafka import KafkaLog, KafkaTopics
 
@@ -67,8 +67,8 @@ def test_an_outage(own_cluster: MockCluster, tmp_path: Path, servers: list[Serve
         assert 1 <= int(answer.retry_after) <= 300
         assert servers[0].ask("GET", "/ready").status == 503
         assert servers[0].ask("GET", "/health").status == 200
-    eventually(lambda: send(servers[0], {"batch": [track("during")]}).status == 200)
-    eventually(servers[0].is_ready)
+    wait_for(lambda: send(servers[0], {"batch": [track("during")]}).status == 200)
+    wait_for(servers[0].is_ready)
     assert ids(lines(run("events", "--config", config))) == ["before", "during"]
 
 

@@ -6,9 +6,10 @@ import json
 from functools import partial
 
 import pytest
-from adapter_helpers import NOON, Workers, envelope, eventually, run_python
+from adapter_helpers import NOON, Workers, envelope, run_python
 from confluent_kafka import KafkaError, Message
 from mock_cluster import MockCluster
+from patience import wait_for
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 from trackcore_kafka.cluster import RESERVED, ClientSettingRefused
 
@@ -90,7 +91,7 @@ def connect(sink: KafkaSink) -> None:
         except SinkUnavailable:
             return False
 
-    eventually(is_stored)
+    wait_for(is_stored)
 
 
 class TestFailure:
@@ -111,7 +112,7 @@ class TestFailure:
             except SinkUnavailable:
                 return False
 
-        eventually(is_stored)
+        wait_for(is_stored)
         log = KafkaLog(own_cluster.address, topics)
         assert sorted(stored.message["messageId"] for stored in log.messages()) == ["before", "during", "too"]
         sink.close()
@@ -123,7 +124,7 @@ class TestFailure:
             with pytest.raises(SinkUnavailable):
                 sink.store([envelope("first")])
             trying = Workers([partial(sink.store, [envelope("trying")])])
-            eventually(sink._probing.locked)
+            wait_for(sink._probing.locked)
             with pytest.raises(SinkUnavailable, match="another request probes it"):
                 sink.store([envelope("turned away")])
             assert sink._probing.locked(), "it did not wait for the one that tries"
@@ -143,7 +144,7 @@ class TestFailure:
         connect(sink)
         with own_cluster.down():
             waiting = Workers([partial(sink.store, [envelope("waits")])])
-            eventually(lambda: sink._producer._waiting)
+            wait_for(lambda: sink._producer._waiting)
             with pytest.raises(SinkUnavailable) as raised:
                 sink.store([envelope("a"), envelope("b")])
             assert (raised.value.cause, raised.value.retry_after) == (Cause.OVERLOADED, 1)
@@ -184,7 +185,7 @@ class TestFailure:
             except SinkUnavailable:
                 return False
 
-        eventually(is_stored)
+        wait_for(is_stored)
         assert [stored.message["messageId"] for stored in KafkaLog(own_cluster.address, topics).messages()] == [
             "before",
             "a",
@@ -238,7 +239,7 @@ class TestDuplicates:
         connect(sink)
         with own_cluster.down():
             one = Workers([partial(sink.store, [envelope("a")])])
-            eventually(lambda: sink._in_flight)
+            wait_for(lambda: sink._in_flight)
             other = Workers([partial(sink.store, [envelope("a")])])
             for workers in (one, other):
                 workers.finish()

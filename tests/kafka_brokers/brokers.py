@@ -13,10 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import attrs
-from adapter_helpers import eventually
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from patience import PATIENCE
+from patience import PATIENCE, wait_for
 from trackcore_kafka import KafkaCluster
 
 POM = Path(__file__).with_name("pom.xml")
@@ -126,7 +125,7 @@ class Brokers:
 
     def await_whole(self) -> None:
         """Wait until all brokers are there and every partition has all its replicas in sync."""
-        eventually(self._is_whole, patience=3 * PATIENCE)
+        wait_for(self._is_whole, patience=3 * PATIENCE)
 
     def kill(self) -> None:
         """Kill all of them."""

@@ -10,11 +10,12 @@ from typing import Any
 
 import attrs
 import pytest
-from adapter_helpers import NOON, envelope, eventually, rejected_record
+from adapter_helpers import NOON, envelope, rejected_record
 from confluent_kafka.admin import ConfigResource, ResourceType
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
 from kafka_helpers import configure, lines, run, send, start
+from patience import wait_for
 from served import Served
 from trackcore_kafka import KafkaDestination, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 
@@ -119,14 +120,14 @@ class TestGroup:
             read()
             return all(len(reader.partitions) == 3 for reader in readers)
 
-        eventually(is_shared, patience=60)
+        wait_for(is_shared, patience=60)
         sink.store([envelope(f"{n}", user_id=f"u{n}") for n in range(60, 120)])
 
         def is_read() -> bool:
             read()
             return len({*seen[0], *seen[1]}) == 120
 
-        eventually(is_read, patience=60)
+        wait_for(is_read, patience=60)
         assert sorted([*seen[0], *seen[1]], key=int) == [str(n) for n in range(120)]
         left, right = readers
         left.close()
@@ -137,7 +138,7 @@ class TestGroup:
             taken.update(stored.message_id for stored in right.poll(timeout=0.2))
             return len(taken) == 60
 
-        eventually(is_taken_over, patience=60)
+        wait_for(is_taken_over, patience=60)
         right.close()  # without a commit
         again = KafkaGroupReader(whole.address, topics, group=topics.prefix)
         given: list[str] = []
@@ -146,7 +147,7 @@ class TestGroup:
             given.extend(stored.message_id for stored in again.poll(timeout=0.2))
             return len(given) >= 60
 
-        eventually(is_given_again, patience=60)
+        wait_for(is_given_again, patience=60)
         assert sorted(given, key=int) == [str(n) for n in range(120, 180)]
         again.close()
 
@@ -175,7 +176,7 @@ def _read(reader: KafkaGroupReader, count: int) -> list[str]:
         found.extend(stored.message_id for stored in given)
         return len(found) >= count
 
-    eventually(is_enough, patience=60)
+    wait_for(is_enough, patience=60)
     return found
 
 
@@ -256,7 +257,7 @@ class TestKilled:
         load.start()
         _await(load)
         whole.kill()
-        eventually(lambda: load.answers["503"] >= 3, patience=60)
+        wait_for(lambda: load.answers["503"] >= 3, patience=60)
         ready = servers[0].ask("GET", "/ready")
         assert (ready.status, servers[0].ask("GET", "/health").status) == (503, 200)
         assert ready.retry_after is not None
@@ -272,7 +273,7 @@ class TestKilled:
 def _await(load: Load) -> None:
     """Wait until so many more messages are acknowledged."""
     wanted = load.count + UNDER_LOAD
-    eventually(lambda: load.count >= wanted, patience=120)
+    wait_for(lambda: load.count >= wanted, patience=120)
 
 
 def _log(brokers: Brokers, prefix: str, *, partitions: int) -> KafkaLog:

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import attrs
 import pytest
-from adapter_helpers import eventually
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic
 from delivery_helpers import EndpointServer, envelopes
-from delivery_processes import Running
 from kafka_brokers.brokers import Brokers
 from kafka_brokers.load import Load
 from kafka_helpers import configure, start
-from patience import PATIENCE
-from served import COMMAND, Served
+from patience import PATIENCE, wait_for
+from served import COMMAND, Running, Served
 from trackcore_kafka import KafkaLog, KafkaSink, KafkaTopics, user_key
 
 PARTITIONS = 6
@@ -73,7 +71,7 @@ class Site:
     def await_arrivals(self, count: int) -> None:
         """Wait until so many more messages have arrived."""
         wanted = len(self.endpoint.ids) + count
-        eventually(lambda: len(self.endpoint.ids) >= wanted, patience=LONG_PATIENCE)
+        wait_for(lambda: len(self.endpoint.ids) >= wanted, patience=LONG_PATIENCE)
 
 
 @pytest.fixture(name="site")
@@ -103,7 +101,7 @@ def test_killed_under_load(whole: Brokers, prefix: str, site: Site, servers: lis
     whole.await_whole()
     load.finish()
     sent = {message_id for ids in load.acknowledged.values() for message_id in ids}
-    eventually(lambda: sent <= set(site.endpoint.ids), patience=LONG_PATIENCE)
+    wait_for(lambda: sent <= set(site.endpoint.ids), patience=LONG_PATIENCE)
     for running in delivering:
         assert running.terminate() == 0, running.stderr()
         assert "Traceback" not in running.stderr()
@@ -132,7 +130,7 @@ def test_from_the_log_to_a_topic(whole: Brokers, prefix: str, site: Site) -> Non
     config = site.configure("one", whole.servers, prefix, _TOPIC.format(servers=whole.servers, topic=onward))
     running = site.deliver(config)
     log = KafkaLog(whole.address, topics)
-    eventually(lambda: log.behind(f"{prefix}.delivery.There") == 0, patience=LONG_PATIENCE)
+    wait_for(lambda: log.behind(f"{prefix}.delivery.There") == 0, patience=LONG_PATIENCE)
     assert running.terminate() == 0
     found: dict[bytes | None, list[bytes | None]] = {}
     consumer = Consumer({"bootstrap.servers": whole.servers, "group.id": prefix})
