@@ -12,11 +12,11 @@ from mock_cluster import MockCluster
 from patience import wait_for
 from trackcore_kafka import (
     KafkaCluster,
-    KafkaDestination,
     KafkaGroupReader,
     KafkaLog,
     KafkaSink,
     KafkaTopics,
+    KafkaTopicWriter,
     NotAcknowledged,
     UnusableCluster,
     partition_of,
@@ -188,7 +188,7 @@ class TestDestination:
 
     def test_order_for_each_key(self, cluster: MockCluster) -> None:
         cluster.create("sent-on", 4)
-        destination = KafkaDestination(cluster.address, "sent-on")
+        destination = KafkaTopicWriter(cluster.address, "sent-on")
         destination.send([(f"user-{n % 3}".encode(), b"%d" % n) for n in range(30)])
         destination.send([(f"user-{n % 3}".encode(), b"%d" % n) for n in range(30, 60)])
         found: dict[str, list[int]] = {}
@@ -200,7 +200,7 @@ class TestDestination:
     def test_what_is_refused_for_good(self, cluster: MockCluster) -> None:
         """A record that is too large is distinguished from those that may be sent again."""
         cluster.create("refusing", 1)
-        destination = KafkaDestination(cluster.address, "refusing", record_bytes=1_000)
+        destination = KafkaTopicWriter(cluster.address, "refusing", record_bytes=1_000)
         with pytest.raises(NotAcknowledged, match="1 of 2 records") as raised:
             destination.send([(b"a", b"x" * 2_000), (b"a", b"small")])
         assert raised.value.refused.keys() == {0}
@@ -208,7 +208,7 @@ class TestDestination:
         destination.close()
 
     def test_no_broker_answers(self) -> None:
-        destination = KafkaDestination(KafkaCluster(bootstrap_servers="127.0.0.1:9"), "topic", timeout=1)
+        destination = KafkaTopicWriter(KafkaCluster(bootstrap_servers="127.0.0.1:9"), "topic", timeout=1)
         with pytest.raises(NotAcknowledged) as raised:
             destination.send([(b"a", b"1"), (b"b", b"2")])
         assert (raised.value.refused, raised.value.unsettled) == ({}, (0, 1))
@@ -216,7 +216,7 @@ class TestDestination:
 
     def test_a_broker_that_refuses_is_not_taken_for_an_answer(self, own_cluster: MockCluster) -> None:
         own_cluster.create("topic", 1)
-        destination = KafkaDestination(own_cluster.address, "topic")
+        destination = KafkaTopicWriter(own_cluster.address, "topic")
         destination.send([(b"a", b"1")])
         own_cluster.fail(PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED)
         with pytest.raises(NotAcknowledged) as raised:

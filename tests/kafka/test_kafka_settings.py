@@ -14,10 +14,10 @@ from trackcore_delivery import ByteCount
 from trackcore_kafka import (
     ClientSettingRefused,
     KafkaCluster,
-    KafkaDestination,
     KafkaLog,
     KafkaSink,
     KafkaTopics,
+    KafkaTopicWriter,
     NotAcknowledged,
 )
 from trackcore_kafka.cluster import explain
@@ -174,7 +174,7 @@ class TestEmbedded:
                 [Envelope("website", "m", "track", "u", None, datetime.now(UTC), (), (), b"{}")]
             )
         with pytest.raises(NotAcknowledged) as lost:
-            KafkaDestination(cluster, "topic").send([(None, b"{}")])
+            KafkaTopicWriter(cluster, "topic").send([(None, b"{}")])
         for error in (unavailable.value, lost.value):
             assert detail in str(error)
             assert SECRET not in "".join(traceback.format_exception(error))

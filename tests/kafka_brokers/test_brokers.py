@@ -17,7 +17,7 @@ from kafka_brokers.load import Load
 from kafka_helpers import configure, lines, run, send, start
 from patience import wait_for
 from served import Served
-from trackcore_kafka import KafkaDestination, KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
+from trackcore_kafka import KafkaGroupReader, KafkaLog, KafkaSink, KafkaTopics, KafkaTopicWriter, UnusableCluster
 
 from trackcore import Outcome, Query, SinkUnavailable
 
@@ -299,7 +299,7 @@ class TestCommands:
 
 class TestDestination:
     def test_a_topic_that_is_not_there(self, whole: Brokers) -> None:
-        destination = KafkaDestination(whole.address, "nowhere", timeout=2)
+        destination = KafkaTopicWriter(whole.address, "nowhere", timeout=2)
         with pytest.raises(Exception, match="not acknowledged"):
             destination.send([(b"key", b"{}")])
         destination.close()

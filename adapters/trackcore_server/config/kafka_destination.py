@@ -23,7 +23,7 @@ from trackcore_delivery import DeliveredDestination, DeliveryBatch, MessageRefus
 from trackcore_server.config.kafka_log import ClientSettings, check_servers, check_timeout, check_topic, named_secrets
 
 if TYPE_CHECKING:
-    from trackcore_kafka import KafkaDestination
+    from trackcore_kafka import KafkaTopicWriter
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +40,7 @@ class KafkaTopicDestination(DeliveredDestination):
     def make_sender(self, context: SenderContext) -> KafkaSender:
         """See `DeliveredDestination.make_sender`."""
         try:
-            from trackcore_kafka import ClientSettingRefused, KafkaCluster, KafkaDestination  # noqa: PLC0415 - see above
+            from trackcore_kafka import ClientSettingRefused, KafkaCluster, KafkaTopicWriter  # noqa: PLC0415 - see above
         except ModuleNotFoundError as error:
             raise ValueError(f"the kind 'kafka' needs {error.name}: pip install 'trackcore[kafka]'") from error
         secrets = {name: secret.reveal(context.environ) for name, secret in named_secrets(self.client)}
@@ -49,7 +49,7 @@ class KafkaTopicDestination(DeliveredDestination):
             cluster.check_settings()
         except ClientSettingRefused as error:
             raise ValueError(f"client.{error}" if error.name else f"client: {error}") from None
-        return KafkaSender(KafkaDestination(cluster, self.topic, timeout=self.timeout.total_seconds()))
+        return KafkaSender(KafkaTopicWriter(cluster, self.topic, timeout=self.timeout.total_seconds()))
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
         """See `DeliveredDestination.secrets`."""
@@ -60,7 +60,7 @@ class KafkaTopicDestination(DeliveredDestination):
 class KafkaSender:
     """Sends batches to a topic."""
 
-    _destination: KafkaDestination
+    _destination: KafkaTopicWriter
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""

@@ -59,7 +59,7 @@ def read_documents(stream: BinaryIO) -> Iterator[Document]:
 
 
 @attrs.frozen(kw_only=True)
-class Reading:
+class DocumentRequest:
     """A document as a request: a batch, a single message, else an array of messages.
 
     `limits` are those for its messages.
@@ -71,7 +71,9 @@ class Reading:
     is_single: bool = False
 
 
-def read_request(document: Document, call: Call | None, limits: Limits, single: Limits | None = None) -> Reading:
+def read_request(
+    document: Document, call: Call | None, limits: Limits, single: Limits | None = None
+) -> DocumentRequest:
     """Read a batch (an object with `batch`), an array of messages that is a whole file, or a single message.
 
     Args:
@@ -87,11 +89,11 @@ def read_request(document: Document, call: Call | None, limits: Limits, single: 
         parse(_raw_array, clean_text(text))  # so that an error has the position in the array, not in the batch below
         limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
         request = parse_request(b'{"batch":%s}' % text, "batch", limits)
-        return Reading(request=attrs.evolve(request, call=call), limits=limits)
+        return DocumentRequest(request=attrs.evolve(request, call=call), limits=limits)
     if _is_batch(document.text):
-        return Reading(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
+        return DocumentRequest(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
     request = parse_request(document.text, call or "track", single or limits)
-    return Reading(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
+    return DocumentRequest(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
 
 
 def _is_batch(text: bytes) -> bool:

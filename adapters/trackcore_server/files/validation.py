@@ -24,7 +24,7 @@ from trackcore import (
     SourceRegistry,
 )
 from trackcore.support import find_source, truncate_to_milliseconds
-from trackcore_server.files.documents import Document, Reading, read_request
+from trackcore_server.files.documents import Document, DocumentRequest, read_request
 
 _SOURCE = Source(name="validate")
 
@@ -77,7 +77,7 @@ def validate_document(document: Document, call: Call | None = None) -> Validatio
     )
 
 
-def _run(reading: Reading) -> IntakeResult:
+def _run(reading: DocumentRequest) -> IntakeResult:
     pipeline = Pipeline(source=_SOURCE, resolver=Resolver(()), new_message_id=lambda: "new", limits=reading.limits)
     _, write_key, _ = find_source(reading.request, Origin(), SourceRegistry(()), reading.limits)
     received_at = truncate_to_milliseconds(datetime.now(UTC))

@@ -38,7 +38,7 @@ class NotAcknowledged(TrackcoreError):
     unsettled: tuple[int, ...]
 
 
-class KafkaDestination:
+class KafkaTopicWriter:
     """A topic to send to.  Nothing is connected before the first `send`.
 
     Args:
