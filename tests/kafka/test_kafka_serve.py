@@ -43,6 +43,25 @@ def test_served_and_listed(cluster: MockCluster, tmp_path: Path, servers: list[S
     assert "Traceback" not in servers[0].stderr()
 
 
+def test_a_data_folder_with_a_log_in_kafka(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
+    """It has no debugger, so none is offered by a link that opens once."""
+    config = configure(tmp_path, cluster.servers, prefix=cluster.topics(partitions=3).prefix)
+    config.rename(tmp_path / "trackcore.toml")
+    servers.append(Served.start(tmp_path / "stderr", "--data", str(tmp_path)))
+    servers[0].wait_until_listening()
+    wait_for(servers[0].is_ready)
+    assert send(servers[0], {"batch": [track("m1")]}).status == 200
+    assert "Debugger" not in servers[0].stderr()
+
+
+def test_wrong_settings_of_the_client_are_reported_before_anything_else(tmp_path: Path) -> None:
+    config = configure(tmp_path, "127.0.0.1:1", prefix="p", more='[log.client]\nacks = "1"')
+    done = run("destinations", "--config", config)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "log.client.acks: " in done.stderr
+    assert not list(tmp_path.glob("*.db"))
+
+
 def test_any_number_of_servers(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
     """A message that one server has stored may reach the other again: it is listed once."""
     topics = cluster.topics(partitions=3)

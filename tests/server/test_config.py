@@ -1,6 +1,7 @@
 from datetime import timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from trackcore_delivery import ByteCount
 from trackcore_server import (
@@ -109,6 +110,9 @@ MISTAKES = {
         "sources[0].destinations[0]",
         "did you mean 'Mixpanel'?",
     ),
+    "a log that is a folder": ('[log]\npath = "."', "log.path", "expected the name of a file, found '.'"),
+    "a log without a name": ('[log]\npath = ""', "log.path", "expected the name of a file"),
+    "a state that is a folder": ('[delivery]\npath = "/"', "delivery.path", "expected the name of a file, found '/'"),
     "an age in words": ('[[destinations]]\nname = "a"\nmax_age = "5 days"', "destinations[0].max_age", "'5d'"),
     "a size of no unit": ('[log]\nrejected_bytes = "64"', "log.rejected_bytes", "'64 MiB'"),
     "a negative size": ("[log]\nquarantine_bytes = -1", "log.quarantine_bytes", "found -1"),
@@ -151,6 +155,13 @@ class TestWhereTheLogIs:
     def test_an_absolute_path_stands(self, tmp_path: Path) -> None:
         (tmp_path / "c.toml").write_text('[log]\npath = "/var/lib/all.db"')
         assert load_configuration(tmp_path / "c.toml").log.paths == (Path("/var/lib/all.db"),)
+
+    def test_the_state_of_delivery_is_beside_the_log_wherever_that_is(self, tmp_path: Path) -> None:
+        (tmp_path / "c.toml").write_text("")
+        configuration = load_configuration(tmp_path / "c.toml")
+        assert configuration.delivery_path == tmp_path / "trackcore-delivery.db"
+        moved = attrs.evolve(configuration, log=LogSettings(path=Path("/var/lib/all.db")))
+        assert moved.delivery_path == Path("/var/lib/all-delivery.db")
 
     def test_data_folder_with_and_without_configuration(self, tmp_path: Path) -> None:
         assert find_deployment(config=None, data=tmp_path).configuration.log.paths == (tmp_path / "trackcore.db",)

@@ -43,6 +43,7 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     configuration = find_deployment(config=config, data=data).configuration
     is_running = is_delivering(configuration)
     backend = backend_of(configuration)
+    backend.open_log()  # reports wrong settings of its client now
     writer = make_writer(output_format, _COLUMNS)
     with closing(open_state(configuration, backend)) as state:
         for destination in configuration.destinations:

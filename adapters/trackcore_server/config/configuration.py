@@ -65,6 +65,11 @@ def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
         raise ValueError("expected an age of at least a second: nothing would be kept")
 
 
+def _check_file(_: object, __: object, path: Path | None) -> None:
+    if path is not None and not path.name:
+        raise ValueError(f"expected the name of a file, found {str(path)!r}")
+
+
 @attrs.frozen(kw_only=True)
 class LogSettings:
     """Where the log is, how long it keeps its records, and how many bytes of rejected and quarantined ones.
@@ -73,7 +78,7 @@ class LogSettings:
     """
 
     kind: str = attrs.field(default="sqlite", validator=_check_kind)
-    path: Path = Path("trackcore.db")
+    path: Path = attrs.field(default=Path("trackcore.db"), validator=_check_file)
     keep: timedelta | None = attrs.field(default=None, validator=_check_keep)
     rejected_bytes: ByteCount = ByteCount(256 * MEBIBYTE)
     quarantine_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
@@ -138,7 +143,7 @@ class DeliverySettings:
     for its counters and dead letters, while the consumer group knows its progress.
     """
 
-    path: Path | None = None
+    path: Path | None = attrs.field(default=None, validator=_check_file)
     dead_letter_bytes: ByteCount = ByteCount(64 * MEBIBYTE)
 
 
@@ -208,8 +213,10 @@ def parse_configuration(text: str) -> Configuration:
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
     """Make paths absolute; relative ones start at `folder`."""
     base = Path.cwd() / folder
-    delivery = attrs.evolve(configuration.delivery, path=base / configuration.delivery_path)
-    return attrs.evolve(configuration, log=configuration.log.rebased(base), delivery=delivery)
+    log, delivery = configuration.log.rebased(base), configuration.delivery
+    if delivery.path is not None or not log.paths:  # else its file is beside that of the log, wherever that is
+        delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
+    return attrs.evolve(configuration, log=log, delivery=delivery)
 
 
 def check_configuration(configuration: Configuration) -> None:

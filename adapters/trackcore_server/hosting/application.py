@@ -118,8 +118,9 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
 
 def _is_private(deployment: Deployment) -> bool:
     """Return whether nothing is configured and only this machine reaches the server: then a link may sign in."""
-    host, _ = parse_bind(deployment.configuration.server.bind)
-    return deployment.is_own and deployment.configuration.debugger.token is None and _is_loopback(host)
+    configuration = deployment.configuration
+    has_no_token = configuration.log.has_debugger and configuration.debugger.token is None
+    return deployment.is_own and has_no_token and _is_loopback(parse_bind(configuration.server.bind)[0])
 
 
 def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
