@@ -46,3 +46,15 @@ class TestTheTwoPathsAgree:
         message: JSONObject = {"userId": "u", "event": "e", "groupId": "g", "previousId": "p", "name": "n"}
         message |= {"traits": extra, "properties": extra, "_metadata": extra, "channel": None, "version": 2}
         assert received(message | {"unknown": 1}, call) == received(message, call)
+
+
+def test_a_stored_message_has_its_fields_in_one_order() -> None:
+    """The same on both paths, and for every call: readers of the log may compare texts."""
+    names = "type messageId userId anonymousId event name category groupId previousId properties traits context"
+    names += " integrations timestamp originalTimestamp sentAt receivedAt _metadata channel version projectId"
+    objects = {name: {"a": True} for name in ("properties", "traits", "context", "integrations", "_metadata")}
+    times = dict.fromkeys(("timestamp", "sentAt"), "2026-01-31T12:00:00.000Z")
+    message = {name: "track" if name == "type" else "x" for name in reversed(names.split())} | objects | times
+    for extra in ({}, {"unknown": 1}):
+        (envelope,) = take_in({"batch": [message | extra]}).envelopes
+        assert list(msgspec.json.decode(envelope.payload)) == [*names.split(), *extra]

@@ -22,7 +22,8 @@ class Kind(IntEnum):
     USER_ID = auto()  # each message needs one of these
     TEXT = auto()
     ID = auto()
-    OBJECT = auto()
+    PROPERTIES = auto()
+    TRAITS = auto()
     CONTEXT = auto()
     INTEGRATIONS = auto()
     TIME = auto()
@@ -51,7 +52,7 @@ class Field:
         """The reason code of a value that cannot be converted, None where any value is accepted."""
         if self.kind in (Kind.MESSAGE_ID, Kind.USER_ID, Kind.ID):
             return Reason.ID_NOT_STRING
-        if self.kind in (Kind.OBJECT, Kind.CONTEXT, Kind.INTEGRATIONS):
+        if Kind.PROPERTIES <= self.kind <= Kind.INTEGRATIONS:
             return Reason(f"{self.name}_not_object")
         return Reason(f"{self.name}_not_string") if self.kind is Kind.TEXT else None
 

@@ -36,8 +36,8 @@ def _as_text(time: str | datetime | None) -> str | None:
 
 # The fields that more than one class has
 
-_PROPERTIES = described(Kind.OBJECT, "Facts about the action, the page or the screen.")
-_TRAITS = described(Kind.OBJECT, "Facts about the user or the group.")
+_PROPERTIES = described(Kind.PROPERTIES, "Facts about the action, the page or the screen.")
+_TRAITS = described(Kind.TRAITS, "Facts about the user or the group.")
 _NAME = described(Kind.TEXT, "The name of the page or screen.")
 _CATEGORY = described(Kind.TEXT, "The category of the page or screen.")
 

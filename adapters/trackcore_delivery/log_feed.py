@@ -115,7 +115,7 @@ class LogFeed:
 
 
 def make_feed(log: SnapshotLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:
-    """Build the feed of a log."""
+    """Build the feed of a log.  Raises `ValueError` if a source names an unknown destination."""
     return LogFeed(log, resolvers_for(sources, destinations), Resolver(destinations))
 
 

@@ -48,7 +48,8 @@ Object: TypeAlias = dict[str, Value] | None
 ABSENT = msgspec.Raw()
 
 _TYPES: Mapping[Kind, tuple[Any, Any]] = dict.fromkeys(Kind, (Text, None)) | {
-    Kind.OBJECT: (Object, None),
+    Kind.PROPERTIES: (Object, None),
+    Kind.TRAITS: (Object, None),
     Kind.CONTEXT: (Object, None),
     Kind.INTEGRATIONS: (msgspec.Raw, ABSENT),
 }

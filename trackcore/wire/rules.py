@@ -204,7 +204,8 @@ _RULES: Mapping[Kind, tuple[type, _Normalize]] = {
     Kind.USER_ID: (str, _normalize_id),
     Kind.ID: (str, _normalize_id),
     Kind.TEXT: (str, _normalize_text),
-    Kind.OBJECT: (dict, _normalize_object),
+    Kind.PROPERTIES: (dict, _normalize_object),
+    Kind.TRAITS: (dict, _normalize_object),
     Kind.CONTEXT: (dict, _normalize_object),
     Kind.INTEGRATIONS: (dict, _normalize_object),
 }  # times have no rule: one that cannot be parsed is a warning

@@ -116,7 +116,8 @@ _ACCEPTED: Mapping[Kind, JSONObject] = {
     Kind.USER_ID: _ANY_ID,
     Kind.ID: _ANY_ID,
     Kind.TEXT: {"type": ["string", "null"]},
-    Kind.OBJECT: _FREE_FORM,
+    Kind.PROPERTIES: _FREE_FORM,
+    Kind.TRAITS: _FREE_FORM,
     Kind.CONTEXT: _FREE_FORM,
     Kind.INTEGRATIONS: _FREE_FORM,
 }
