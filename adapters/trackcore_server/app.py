@@ -89,7 +89,7 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
         return ServerApp(TrackingApp(create_collector(configuration)), None, configuration.server)
     recording = RecordingSink(_open_sink(backend))
     collector = create_collector(configuration, recording)
-    debugger = DebuggerApp(_reader(configuration, collector, recording), auth)
+    debugger = DebuggerApp(_reader(configuration, backend, collector, recording), auth)
     return ServerApp(TrackingApp(collector), debugger, configuration.server)
 
 
@@ -108,8 +108,10 @@ def _open_sink(backend: Backend) -> ClosableSink:
     return sink
 
 
-def _reader(configuration: Configuration, collector: Collector, recording: RecordingSink) -> LogReader:
-    log = backend_of(configuration).browser(keep_open=True)
+def _reader(
+    configuration: Configuration, backend: Backend, collector: Collector, recording: RecordingSink
+) -> LogReader:
+    log = backend.browser(keep_open=True)
     atexit.register(log.close)
     return LogReader(
         log,

@@ -686,7 +686,7 @@ def test_a_search_goes_on_where_the_time_was_over(tmp_path: Path) -> None:
     sink.close()
     configuration = rebase(parse_configuration(CONFIGURATION), tmp_path)
     recording = RecordingSink(backend_of(configuration).make_sink())
-    reader = _reader(configuration, create_collector(configuration, recording), recording)
+    reader = _reader(configuration, backend_of(configuration), create_collector(configuration, recording), recording)
     reader = attrs.evolve(reader, budget=lambda: Deadline(0))
     cursors = {"messages": 2_001, "duplicates": 0, "rejected": 0, "quarantine": 0}
     answers = 0

@@ -17,10 +17,11 @@ import attrs
 import msgspec
 
 from trackcore import Call, InvalidRequest, Limits
+from trackcore.support import MEBIBYTE
 from trackcore.text import BYTE_ORDER_MARK, clean_text, parse, raw_fields, raw_value
 from trackcore.wire import Request, parse_request
 
-DOCUMENT_BYTES = 256 << 20
+DOCUMENT_BYTES = 256 * MEBIBYTE
 """How much is read to find the end of a document that spans several lines."""
 
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import ClassVar
 
 import attrs
@@ -20,12 +20,12 @@ from trackcore_kafka import (
 )
 
 from trackcore import Mark
+from trackcore.support import MEBIBYTE
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, named_secrets
 from trackcore_server.storage.backend import Backend, Backlog
 from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
-_RECORD_BYTES = 1 << 20
 _OVERHEAD_BYTES = 1 << 16
 """The room in a record for more than the text of a request: headers, key and the overhead of Kafka."""
 
@@ -40,11 +40,11 @@ class KafkaBackend(Backend):
 
     def make_sink(self) -> KafkaSink:
         """See `Backend.make_sink`."""
-        return KafkaSink(self._cluster(), self._topics(), timeout=self._settings.timeout.total_seconds())
+        return KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
 
     def open_log(self) -> KafkaLog:
         """See `Backend.open_log`."""
-        return KafkaLog(self._cluster(), self._topics(), duplicate_window=self._settings.duplicate_window)
+        return KafkaLog(self._cluster, self._topics(), duplicate_window=self._settings.duplicate_window)
 
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
         """See `Backend.queues`."""
@@ -65,14 +65,16 @@ class KafkaBackend(Backend):
 
     def _join_group(self, destination: DeliveredDestination) -> KafkaGroupReader:
         return KafkaGroupReader(
-            self._cluster(),
+            self._cluster,
             self._topics(),
             group=self._group_of(destination.name),
             duplicate_window=self._settings.duplicate_window,
             begin_at_end=destination.start == NEWEST,
         )
 
+    @cached_property
     def _cluster(self) -> KafkaCluster:
+        """The cluster, whose settings librdkafka has checked; that takes a client, so it is done once."""
         client: dict[str, ClientSetting] = {**self._settings.client}
         for name, secret in named_secrets(self._settings.client):
             try:
@@ -96,5 +98,5 @@ class KafkaBackend(Backend):
             rejected_bytes=log.rejected_bytes,
             quarantine_bytes=log.quarantine_bytes,
             retention=log.retention,
-            record_bytes=max(_RECORD_BYTES, self._configuration.limits.request_bytes + _OVERHEAD_BYTES),
+            record_bytes=max(MEBIBYTE, self._configuration.limits.request_bytes + _OVERHEAD_BYTES),
         )
