@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
@@ -222,7 +223,9 @@ class TestRefusedRequests:
 
     def test_an_adapter_can_keep_what_it_refused_itself(self, collector: Collector, sink: MemorySink) -> None:
         error = InvalidRequest(reason=Reason.INVALID_ENCODING, detail="not gzip")
-        collector.store_rejected(b"\x1f", error, origin=WITH_KEY)
+        pending = collector.prepare_refused(b"\x1f", error, origin=WITH_KEY, endpoint="batch")
+        with pytest.raises(InvalidRequest, match="not gzip"):
+            collector.store(pending)
         assert [(record.code, record.payload, record.received_at) for record in sink.rejected] == [
             ("invalid_encoding", b"\x1f", RECEIVED_AT)
         ]
@@ -308,6 +311,31 @@ class TestSubmit:
             deep = [deep]
         receipt = collector.submit(Page(user_id="u", properties={"x": deep}), source="website")
         assert [rejection.error.reason for rejection in receipt.rejections] == [Reason.TOO_DEEP]
+
+
+class TestAsync:
+    """Receive one request body as `receive` does, without blocking the event loop."""
+
+    @given(any_bytes())
+    def test_the_receipt_and_the_records_are_those_of_receive(self, body: bytes) -> None:
+        sinks = MemorySink(), MemorySink()
+        receipt = outcome(lambda: make_collector(sinks[0]).receive(body, origin=WITH_KEY))
+        assert outcome(lambda: asyncio.run(make_collector(sinks[1]).receive_async(body, origin=WITH_KEY))) == receipt
+        assert sinks[0].envelopes == sinks[1].envelopes
+        assert sinks[0].rejected == sinks[1].rejected
+        assert sinks[0].quarantined == sinks[1].quarantined
+
+    @given(st.lists(messages(), max_size=4))
+    def test_submit_async_is_like_submit(self, given_messages: list[Message]) -> None:
+        receipt = make_collector().submit(*given_messages, source="website")
+        assert asyncio.run(make_collector().submit_async(*given_messages, source="website")) == receipt
+
+    def test_a_request_without_records_is_not_passed_to_the_sink(self) -> None:
+        assert asyncio.run(make_collector(BrokenSink()).receive_async(b'{"batch":[]}', origin=WITH_KEY)).accepted == 0
+
+    def test_a_sink_that_only_blocks_is_a_mistake(self) -> None:
+        with pytest.raises(TypeError, match=r"BrokenSink has no `store_async`; wrap it: trackcore_asgi.ThreadedSink"):
+            asyncio.run(make_collector(BrokenSink()).receive_async(BODY, origin=WITH_KEY))
 
 
 class TestDestinations:

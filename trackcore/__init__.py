@@ -8,14 +8,14 @@ field), `messages`, `marks` (positions in a log, with their proof), `paths` (whi
 through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema`
 (the rules as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`, `log` (how stored records are
 read), `memory` (a sink and its log, for tests); `origins` (the source of a request), `rejected` (rejections and their
-records), `message_times`, `pipeline` (the order of the steps) and `intake` (from a body to the pipeline of its source);
-`collector` (the class that applications embed); the room `explanation`: `explanation.entries`, `explanation.rejections`
-and `explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about
-single messages).
+records), `receipts` (the result of a request), `message_times`, `pipeline` (the order of the steps) and `intake` (from
+a body to the pipeline of its source); `collector` (the class that applications embed); the room `explanation`:
+`explanation.entries`, `explanation.rejections` and `explanation.catalog` (the meaning of each code),
+`explanation.reports` and `explanation.explain` (reports about single messages).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
-from trackcore.collector import Collector, MessagesRejected, Receipt
+from trackcore.collector import Collector
 from trackcore.credentials import Source, SourceRegistry, mask_write_key, write_key_from_authorization
 from trackcore.errors import (
     Invalid,
@@ -56,9 +56,11 @@ from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Scr
 from trackcore.origins import Origin
 from trackcore.paths import endpoint_of
 from trackcore.pipeline import IntakeResult, Pipeline, Reception
+from trackcore.receipts import MessagesRejected, PendingReceipt, Receipt
 from trackcore.rejected import Rejection
 from trackcore.routing import resolvers_for
 from trackcore.sinks import (
+    AsyncSink,
     Cause,
     Envelope,
     KeyLocation,
@@ -87,6 +89,7 @@ __all__ = [
     "EVERYTHING",
     "PARTS",
     "Alias",
+    "AsyncSink",
     "Batch",
     "Call",
     "CatalogEntry",
@@ -124,6 +127,7 @@ __all__ = [
     "Outcome",
     "Page",
     "Part",
+    "PendingReceipt",
     "Pipeline",
     "Pipelines",
     "QuarantineExplanation",

@@ -16,15 +16,16 @@ import attrs
 from msgspec.structs import replace
 
 from trackcore.credentials import Source, SourceRegistry, key_in_broken_body
-from trackcore.errors import InvalidRequest, MessageWarning, TrackcoreError, WarningCode
+from trackcore.errors import InvalidRequest, MessageWarning, WarningCode
 from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.pipeline import IntakeResult, Reception
-from trackcore.rejected import Rejection, record_of
-from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, Sink
+from trackcore.receipts import PendingReceipt, Receipt
+from trackcore.rejected import record_of
+from trackcore.sinks import KeyLocation, QuarantinedRequest, Sink
 from trackcore.text.jsontext import replace_surrogates
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
@@ -35,53 +36,6 @@ SERVER = Origin()
 
 _SEED_DIGITS = 24
 _REPAIRED = MessageWarning(code=WarningCode.REPAIRED, message="it was rejected at first and accepted on retry")
-
-
-@attrs.define(kw_only=True, eq=False)
-class MessagesRejected(TrackcoreError):
-    """Not every message of a request was accepted; the accepted ones are stored.
-
-    Without `rejections` no message was examined, since the write key is missing or belongs to no source.
-    """
-
-    accepted: int
-    rejections: tuple[Rejection, ...]
-    hint: str = ""
-
-    def __str__(self) -> str:
-        if not self.rejections:
-            return f"nothing was accepted: the write key is missing, or belongs to no source{self.hint}"
-        first = self.rejections[0]
-        return f"{self.accepted} accepted, {len(self.rejections)} rejected; first: message {first.index}: {first.error}"
-
-
-@attrs.frozen(kw_only=True)
-class Receipt:
-    """The result of one request, returned only once everything in it is durably stored.
-
-    `source` is None if the write key is missing or unknown: then the request is in quarantine.  `outcomes` has one
-    entry for each envelope, in their order.  `requests_this_second` is how many requests of the source this collector
-    has seen within the second: shown when it exceeds the advised rate, never a reason to refuse.  `hint` completes the
-    sentence about a request without a write key: it names a field that is almost `writeKey`.
-    """
-
-    source: Source | None
-    received_at: datetime
-    envelopes: Sequence[Envelope] = ()
-    outcomes: Sequence[Outcome] = ()
-    rejections: Sequence[Rejection] = ()
-    requests_this_second: int = 0
-    hint: str = ""
-
-    @property
-    def accepted(self) -> int:
-        """How many messages are in the log now, duplicates included."""
-        return len(self.envelopes)
-
-    def raise_for_rejections(self) -> None:
-        """Raise `MessagesRejected`, as in strict mode, unless every message of the request is in the log."""
-        if self.source is None or self.rejections:
-            raise MessagesRejected(accepted=self.accepted, rejections=tuple(self.rejections), hint=self.hint)
 
 
 @attrs.define
@@ -128,19 +82,31 @@ class Collector:
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
         """Receive one request body: a batch, or one message of the call that `endpoint` names.
 
+        It waits until everything is stored; in an event loop, use `receive_async`.
+
         Raises:
             InvalidRequest: the body is unusable as a whole (it is kept among the rejected if its source is known).
             SinkUnavailable: nothing was stored; the sender should try again.
             ValueError: the endpoint is unknown; `trackcore.endpoint_of` finds that of an HTTP path.
         """
+        return self.store(self.prepare(body, endpoint=endpoint, origin=origin))
+
+    async def receive_async(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
+        """Receive one request body as `receive` does, without blocking the event loop.
+
+        Raises the same errors, and `TypeError` if the sink is not a `trackcore.AsyncSink`.
+        """
+        return await self.store_async(self.prepare(body, endpoint=endpoint, origin=origin))
+
+    def prepare(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> PendingReceipt:
+        """Do everything that `receive` does, except for storing.  Raises `ValueError` if the endpoint is unknown."""
         received_at = self._now()
         try:
             intake = receive(body, pipelines=self._pipelines, endpoint=endpoint, origin=origin, received_at=received_at)
         except InvalidRequest as error:
-            self.store_rejected(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
-            raise
+            return self._refusal(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
         if intake.source is not None:
-            return self._store(intake.source, intake, endpoint)
+            return self._pending(intake.source, intake, endpoint)
         request = QuarantinedRequest(
             received_at=intake.received_at,
             endpoint=endpoint,
@@ -149,8 +115,37 @@ class Collector:
             client_side=origin.client_side,
             payload=body,
         )
-        self.sink.store(quarantined=[request])
-        return Receipt(source=None, received_at=intake.received_at, hint=intake.hint)
+        return PendingReceipt(source=None, received_at=intake.received_at, quarantined=(request,), hint=intake.hint)
+
+    def prepare_refused(
+        self, body: bytes, error: InvalidRequest, *, origin: Origin, endpoint: Endpoint
+    ) -> PendingReceipt:
+        """Prepare a request that an adapter refuses before it has a body to receive; storing it raises `error`.
+
+        It is kept among the rejected, with the part of its body that was received, if its source can be found.
+        """
+        return self._refusal(body, error, origin=origin, endpoint=endpoint, received_at=self._now())
+
+    def store(self, pending: PendingReceipt) -> Receipt:
+        """Store what was prepared, and return its receipt.  Raises as `receive` does."""
+        if not pending.has_records:
+            return pending.receipt(())
+        return pending.receipt(
+            self.sink.store(pending.envelopes, rejected=pending.rejected, quarantined=pending.quarantined)
+        )
+
+    async def store_async(self, pending: PendingReceipt) -> Receipt:
+        """Store what was prepared, and return its receipt.  Raises as `receive_async` does."""
+        if not pending.has_records:
+            return pending.receipt(())
+        store = getattr(self.sink, "store_async", None)
+        if store is None:
+            raise TypeError(
+                f"{type(self.sink).__name__} has no `store_async`; wrap it: trackcore_asgi.ThreadedSink(sink)"
+            )
+        return pending.receipt(
+            await store(pending.envelopes, rejected=pending.rejected, quarantined=pending.quarantined)
+        )
 
     def reprocess(
         self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime
@@ -200,7 +195,8 @@ class Collector:
     def submit(self, *messages: Message, source: str) -> Receipt:
         """Receive messages made in this process, as one request.  They are subject to the same rules as any other.
 
-        NaN and infinity become null, with the warning `number_not_finite`.
+        It waits until everything is stored, so it would block an event loop: use `submit_async` there.  NaN and
+        infinity become null, with the warning `number_not_finite`.
 
         Raises:
             InvalidMessage: a message holds something that has no JSON form; nothing was stored.
@@ -208,6 +204,20 @@ class Collector:
             LookupError: no source has that name.
             TypeError: something is not a message; a list of messages is submitted as `submit(*messages)`.
         """
+        return self.store(self._prepare_own(messages, source))
+
+    async def submit_async(self, *messages: Message, source: str) -> Receipt:
+        """Receive messages made in this process as `submit` does, without blocking the event loop.
+
+        Raises the same errors, and `TypeError` if the sink is not a `trackcore.AsyncSink`.
+        """
+        return await self.store_async(self._prepare_own(messages, source))
+
+    def resolver(self, source: str) -> Resolver:
+        """Return the resolver of a source, by the source's name.  Raises `KeyError`."""
+        return self._pipelines.of(source).resolver
+
+    def _prepare_own(self, messages: Sequence[Message], source: str) -> PendingReceipt:
         found = self.sources.by_name(source)
         if found is None:
             raise LookupError(f"no source is named {source!r}")
@@ -220,39 +230,22 @@ class Collector:
             own_warnings=tuple(warnings for _, warnings in encoded),
         )
         reception = Reception(received_at=truncate_to_milliseconds(self._now()), found_by=KeyLocation.PROCESS)
-        intake = self._pipelines.of(source).run(request, reception)
-        return self._store(found, intake)
+        return self._pending(found, self._pipelines.of(source).run(request, reception))
 
-    def resolver(self, source: str) -> Resolver:
-        """Return the resolver of a source, by the source's name.  Raises `KeyError`."""
-        return self._pipelines.of(source).resolver
-
-    def store_rejected(
-        self,
-        body: bytes,
-        error: InvalidRequest,
-        *,
-        origin: Origin,
-        endpoint: Endpoint | None = None,
-        received_at: datetime | None = None,
-    ) -> None:
-        """Store a request that was refused as a whole among the rejected, if its source can be found.
-
-        An adapter calls this for a request that it refuses before it has a body to receive.
-        """
+    def _refusal(
+        self, body: bytes, error: InvalidRequest, *, origin: Origin, endpoint: Endpoint, received_at: datetime
+    ) -> PendingReceipt:
+        received_at = truncate_to_milliseconds(received_at)
         keys = (origin.header_key, origin.other_header_key, key_in_broken_body(body), origin.query_key)
         source = next(filter(None, map(self.sources.find, keys)), None)
-        if source is not None:
-            record = record_of(
-                error,
-                body[: self.limits.request_bytes],
-                source=source,
-                received_at=truncate_to_milliseconds(received_at or self._now()),
-                endpoint=endpoint,
-            )
-            self.sink.store(rejected=[record])
+        if source is None:
+            return PendingReceipt(source=None, received_at=received_at, error=error)
+        record = record_of(
+            error, body[: self.limits.request_bytes], source=source, received_at=received_at, endpoint=endpoint
+        )
+        return PendingReceipt(source=source, received_at=received_at, rejected=(record,), error=error)
 
-    def _store(self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None) -> Receipt:
+    def _pending(self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None) -> PendingReceipt:
         rejected = [
             record_of(
                 rejection.error,
@@ -264,12 +257,11 @@ class Collector:
             )
             for rejection in intake.rejections
         ]
-        outcomes = self.sink.store(intake.envelopes, rejected=rejected)
-        return Receipt(
+        return PendingReceipt(
             source=source,
             received_at=intake.received_at,
             envelopes=intake.envelopes,
-            outcomes=outcomes,
+            rejected=rejected,
             rejections=intake.rejections,
             requests_this_second=self._rates.count(source.name, intake.received_at),
         )

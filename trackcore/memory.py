@@ -83,6 +83,19 @@ class MemorySink:
     def check_ready(self) -> None:
         """Memory is always ready."""
 
+    async def store_async(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """See `AsyncSink.store_async`."""
+        return self.store(envelopes, rejected=rejected, quarantined=quarantined)
+
+    async def check_ready_async(self) -> None:
+        """Memory is always ready."""
+
     def _store_one(self, envelope: Envelope) -> Outcome:
         claim = object()
         if self._claims.setdefault((envelope.source, envelope.message_id), claim) is not claim:

@@ -145,3 +145,22 @@ class Sink(Protocol):
 
     def check_ready(self) -> None:
         """Return if a message could be stored now, else raise `SinkUnavailable`."""
+
+
+class AsyncSink(Sink, Protocol):
+    """A sink that also stores messages for event loops, without blocking them."""
+
+    async def store_async(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """Store everything or nothing, as `Sink.store` does.
+
+        A call that is cancelled may be stored nevertheless, as one whose answer is lost.
+        """
+
+    async def check_ready_async(self) -> None:
+        """Return if a message could be stored now, else raise `SinkUnavailable`."""

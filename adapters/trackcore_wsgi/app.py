@@ -100,9 +100,12 @@ class TrackingApp:
         try:
             body = read_body(environ, self.collector.limits.request_bytes)
         except RefusedBody as refused:
-            self.collector.store_rejected(refused.received, refused.error, origin=origin, endpoint=route.endpoint)
-            raise refused.error from None
-        receipt = self.collector.receive(body, endpoint=route.endpoint, origin=origin)
+            pending = self.collector.prepare_refused(
+                refused.received, refused.error, origin=origin, endpoint=route.endpoint
+            )
+        else:
+            pending = self.collector.prepare(body, endpoint=route.endpoint, origin=origin)
+        receipt = self.collector.store(pending)
         self._log_rate(receipt)
         strict = environ.get("HTTP_X_STRICT_MODE") == "1"
         if receipt.source is None:
