@@ -339,6 +339,10 @@ class Server:
     app: TrackingApp
     sink: Sink
 
+    def with_collector(self, **changes: Any) -> Server:
+        """Return a server on the same sink whose collector has other attributes."""
+        return attrs.evolve(self, app=TrackingApp(attrs.evolve(self.app.collector, **changes)))
+
     def post(self, path: str, body: Any = b"", **options: Any) -> Answer:
         """Post a body, given as bytes or as the object to send; with a known write key unless headers are given."""
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -33,26 +33,30 @@ IMPURE_CALLS = frozenset(
 
 # The one library of each adapter.  `trackcore_server` puts the pieces together, so it may import the other adapters.
 ADAPTER_LIBRARIES = {
+    "trackcore_asgi": {"a2wsgi", "trackcore_http"},
     "trackcore_command": {"trackcore_server"},  # the entry point, which reports missing libraries
     "trackcore_debugger": {"werkzeug"},
     "trackcore_delivery": {"sqlite3", "urllib3", "trackcore_forks", "trackcore_sqlitefile"},  # its state, and HTTP out
     "trackcore_forks": set(),  # shared by all that must not use what a parent has open
+    "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
     "trackcore_server": {
         "click",
         "gunicorn",
         "rich",
         "werkzeug",
+        "trackcore_asgi",
         "trackcore_debugger",
         "trackcore_delivery",
         "trackcore_forks",
+        "trackcore_http",
         "trackcore_kafka",
         "trackcore_sqlite",
         "trackcore_wsgi",
     },
     "trackcore_sqlite": {"sqlite3", "trackcore_forks", "trackcore_sqlitefile"},
     "trackcore_sqlitefile": {"sqlite3", "trackcore_forks"},  # shared by those who keep a SQLite file
-    "trackcore_wsgi": {"werkzeug"},
+    "trackcore_wsgi": {"werkzeug", "trackcore_http"},
 }
 LIBRARIES_OF_ONE = {"sqlite3"}  # in the standard library, yet not for everybody
 FOR_TYPES_ONLY = {"_typeshed"}  # known to type checkers alone

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from strategies import messages, wire_messages
 from support import RECEIVED_AT, WITH_KEY, json_bytes, make_collector, read_payload
+from trackcore_http.routes import ROUTES, Action
 from trackcore_sqlite import SqliteSink
-from trackcore_wsgi.routes import ROUTES, Action
 
 from trackcore import (
     Batch,

@@ -26,6 +26,8 @@ from markdown_it.token import Token
 from patience import PATIENCE
 from sdk.report import END, SDKS, START
 from trackcore_delivery import DeliveredDestination, Secret
+from trackcore_http import responses
+from trackcore_http.routes import ROUTES, Action, find_route
 from trackcore_server import (
     Configuration,
     KafkaLogSettings,
@@ -41,8 +43,6 @@ from trackcore_server.config.kinds import KINDS
 from trackcore_server.delivery.service import check_destinations
 from trackcore_server.hosting.worker import _CODES
 from trackcore_sqlite import SqliteLog, SqliteSink
-from trackcore_wsgi import responses
-from trackcore_wsgi.routes import ROUTES, Action, find_route
 
 from trackcore import (
     DEFAULT_LIMITS,

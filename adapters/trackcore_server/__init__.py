@@ -1,9 +1,10 @@
 """The server put together: configuration, composition and the `trackcore` command.
 
-`gunicorn 'trackcore_server:create_app()'` serves the configuration that `TRACKCORE_CONFIG` names.
+`create_app()` builds the WSGI app and `create_asgi_app()` the ASGI app of the configuration that `TRACKCORE_CONFIG`
+names, for any server: `uvicorn --factory trackcore_server:create_asgi_app`.
 """
 
-from trackcore_server.app import create_app, create_collector
+from trackcore_server.app import create_app, create_asgi_app, create_collector
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
@@ -21,6 +22,7 @@ __all__ = [
     "LogSettings",
     "ServerSettings",
     "create_app",
+    "create_asgi_app",
     "create_collector",
     "load_configuration",
     "parse_configuration",

@@ -1,4 +1,4 @@
-"""The composition: the core, the log and the WSGI app, put together by a configuration."""
+"""The composition: the core, the log and the app, put together by a configuration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import trackcore_asgi
+import trackcore_wsgi
 from trackcore_debugger import DebuggerApp, OneTimeToken, SessionAuth
-from trackcore_wsgi import TrackingApp, behind_proxies, under_prefix
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Collector, Sink
@@ -34,6 +35,7 @@ from trackcore_server.storage.backends import backend_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from trackcore_asgi import Receive, Scope, Send
 
 DEBUGGER_PATH = "/debugger"
 
@@ -56,18 +58,34 @@ def create_collector(configuration: Configuration, sink: Sink | None = None) -> 
 
 
 class ServerApp:
-    """The tracking API and the debugger, if there is one, under the prefix of the server and behind its proxies."""
+    """The WSGI app: the tracking API and the debugger, if there is one, under the prefix of the server."""
 
-    def __init__(self, tracking: TrackingApp, debugger: WSGIApplication | None, server: ServerSettings) -> None:
-        self.collector = tracking.collector
-        app: WSGIApplication = tracking
+    def __init__(self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings) -> None:
+        self.collector = collector
+        app: WSGIApplication = trackcore_wsgi.TrackingApp(collector)
         if debugger is not None:
-            app = DispatcherMiddleware(tracking, {DEBUGGER_PATH: debugger})
-        self._app = behind_proxies(under_prefix(app, server.prefix), server.proxy_hops)
+            app = DispatcherMiddleware(app, {DEBUGGER_PATH: debugger})
+        under_prefix = trackcore_wsgi.under_prefix(app, server.prefix)
+        self._app = trackcore_wsgi.behind_proxies(under_prefix, server.proxy_hops)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         return self._app(environ, start_response)
+
+
+class AsgiServerApp:
+    """The same as `ServerApp`, as an ASGI app.  Threads serve the debugger, which may wait for the disk."""
+
+    def __init__(self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings) -> None:
+        tracking = trackcore_asgi.TrackingApp(collector)
+        self.collector = tracking.collector
+        app = tracking if debugger is None else trackcore_asgi.with_wsgi_app(tracking, DEBUGGER_PATH, debugger)
+        under_prefix = trackcore_asgi.under_prefix(app, server.prefix)
+        self._app = trackcore_asgi.behind_proxies(under_prefix, server.proxy_hops)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or follow the life of the server."""
+        await self._app(scope, receive, send)
 
 
 def create_app(configuration: Configuration | None = None, one_time_token: OneTimeToken | None = None) -> ServerApp:
@@ -79,6 +97,19 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
 
     Raises `ConfigurationError` if the file does not exist, or cannot be used.
     """
+    return ServerApp(*_compose(configuration, one_time_token))
+
+
+def create_asgi_app(
+    configuration: Configuration | None = None, one_time_token: OneTimeToken | None = None
+) -> AsgiServerApp:
+    """Build the ASGI app; everything else is as in `create_app`."""
+    return AsgiServerApp(*_compose(configuration, one_time_token))
+
+
+def _compose(
+    configuration: Configuration | None, one_time_token: OneTimeToken | None
+) -> tuple[Collector, DebuggerApp | None, ServerSettings]:
     file = None
     if configuration is None:
         file, configuration = _configuration_of_environment()
@@ -86,11 +117,11 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
     atexit.register(backend.start_retention())
     auth = _session_auth(configuration, one_time_token, file)
     if auth is None:
-        return ServerApp(TrackingApp(create_collector(configuration)), None, configuration.server)
+        return create_collector(configuration), None, configuration.server
     recording = RecordingSink(_open_sink(backend))
     collector = create_collector(configuration, recording)
     debugger = DebuggerApp(_reader(configuration, backend, collector, recording), auth)
-    return ServerApp(TrackingApp(collector), debugger, configuration.server)
+    return collector, debugger, configuration.server
 
 
 def _session_auth(

@@ -18,8 +18,8 @@ from adapter_helpers import (
     unavailable,
 )
 from jsonschema import Draft202012Validator
-from trackcore_wsgi.openapi import openapi_document
-from trackcore_wsgi.routes import ROUTES
+from trackcore_http.openapi import openapi_document
+from trackcore_http.routes import ROUTES
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Cause, JSONObject, Limits, MemorySink, Reason

@@ -276,7 +276,7 @@ class TestInternalErrors:
         assert isinstance(answer.json["message"], str)
         for internal in (b"secret", b"RuntimeError", b"Traceback", b".py"):
             assert internal not in answer.body
-        assert "RuntimeError at app.py:" in caplog.text, "the operator must see the type of the error, and its place"
+        assert "RuntimeError at exchange.py:" in caplog.text, "the operator must see the error and its place"
         assert "secret detail" not in caplog.text, "the text of an exception may quote a setting"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 from fuzz.raw import RawRequest, format_raw, parse_raw
-from trackcore_wsgi.routes import ROUTES
+from trackcore_http.routes import ROUTES
 
 _MAX_BYTES = 40_000
 

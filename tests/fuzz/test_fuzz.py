@@ -15,6 +15,7 @@ from fuzz.raw import RawRequest, format_raw, found_cases, honest_requests, parse
 from fuzz.run import replay, run_mutations
 from hypothesis import given
 from hypothesis import strategies as st
+from trackcore_wsgi import TrackingApp
 
 FEW = 4_000
 
@@ -67,7 +68,7 @@ class TestTheOracleSees:
         def fail() -> str:
             raise ZeroDivisionError
 
-        oracle.app.collector = attrs.evolve(oracle.app.collector, new_message_id=fail)
+        oracle.app = TrackingApp(attrs.evolve(oracle.app.collector, new_message_id=fail))
         with pytest.raises(Finding, match="an error was logged"):
             oracle.check(
                 RawRequest(target="/v1/track?x", headers=seeds()[0].headers, body=b'{"userId":"u","event":"e"}')

@@ -104,8 +104,7 @@ class AppAndLog(RuleBasedStateMachine):
         self.server = self._start()
 
     def _start(self) -> Server:
-        server = serve(SqliteSink(self.path))
-        server.app.collector = attrs.evolve(server.app.collector, new_message_id=lambda: f"server-{next(self.ids)}")
+        server = serve(SqliteSink(self.path)).with_collector(new_message_id=lambda: f"server-{next(self.ids)}")
         self.next_id = getattr(self, "next_id", 1)
         return server
 

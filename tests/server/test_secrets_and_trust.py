@@ -140,8 +140,7 @@ class TestWriteKeysAreMasked:
         """Send a message with its key in every place; a broken body too, which is kept when the key is known."""
         headers = {"Authorization": basic(key)} if name != "writeKey" and key == SECRET else {}
         sink = SqliteSink(folder / "trackcore-data" / "trackcore.db")
-        server = serve_app(sink)
-        server.app.collector = attrs.evolve(server.app.collector, sources=[Source(name="website", write_keys=(key,))])
+        server = serve_app(sink).with_collector(sources=[Source(name="website", write_keys=(key,))])
         server.post("/v1/track", message, headers={"Authorization": basic(SECRET)})
         server.post("/v1/batch", {"batch": [message], name: SECRET}, headers=headers)
         server.post("/v1/batch", {"batch": [message]}, headers=headers)
@@ -262,9 +261,7 @@ class TestForwardedHeaders:
 
 
 def test_a_client_sets_neither_time_of_arrival_nor_source_nor_destinations(sink: SqliteSink) -> None:
-    server = serve_app(sink)
-    server.app.collector = attrs.evolve(
-        server.app.collector,
+    server = serve_app(sink).with_collector(
         destinations=(Destination(name="Mixpanel"), Destination(name="Amplitude")),
         sources=[Source(name="website", write_keys=("abc123",), destinations=("Mixpanel",)), Source(name="app")],
     )

@@ -18,7 +18,7 @@ import attrs
 from attrs import validators
 from cattrs import AttributeValidationNote, BaseValidationError, ClassValidationError, Converter
 from trackcore_delivery import ByteCount, DeliveredDestination, Secret
-from trackcore_wsgi import ROUTES
+from trackcore_http import ROUTES
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.support import ALL, MEBIBYTE

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
 from trackcore import Cause, InvalidRequest, JSONObject, Receipt, Rejection, SinkUnavailable
 from trackcore.support import failure_body
 from trackcore.text import encode_json
-from trackcore_wsgi.pixel import GIF
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+from trackcore_http.pixel import GIF
+from trackcore_http.request import HttpRequest
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -57,25 +55,25 @@ UNAVAILABLE: Mapping[Cause, Failure] = {
 
 @attrs.frozen
 class Response:
-    """The response to a request.  (A Werkzeug response does more than is needed, and takes longer than intake.)"""
+    """The response to a request."""
 
     body: bytes
     status: HTTPStatus = HTTPStatus.OK
     media_type: str = "application/json"
     headers: Headers = ()
 
-    def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Send the response, with CORS headers for any origin."""
-        start_response(
-            f"{self.status.value} {self.status.phrase}",
-            [
-                ("Content-Type", self.media_type),
-                ("Content-Length", str(len(self.body))),
-                *self.headers,
-                *_cross_origin(environ),
-            ],
+    def headers_for(self, request: HttpRequest) -> Headers:
+        """Return all headers of the response to a request, with those that let pages of any origin read it."""
+        origin, asked = request.headers.get("origin"), None
+        is_preflight = request.method == "OPTIONS"
+        if is_preflight:
+            asked = request.headers.get("access-control-request-headers")
+        return (
+            ("Content-Type", self.media_type),
+            ("Content-Length", str(len(self.body))),
+            *self.headers,
+            *_cross_origin(_one_line(origin), _one_line(asked), is_preflight=is_preflight),
         )
-        return () if environ["REQUEST_METHOD"] == "HEAD" else (self.body,)
 
 
 def json_response(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -156,19 +154,17 @@ _NO_STORE = ("Cache-Control", "no-store, no-cache, must-revalidate, private")
 IMAGE = Response(GIF, media_type="image/gif", headers=(_NO_STORE, ("Expires", "0"), ("Pragma", "no-cache")))
 
 
-def _cross_origin(environ: WSGIEnvironment) -> Headers:
+def _cross_origin(origin: str | None, asked: str | None, *, is_preflight: bool) -> Headers:
     """Return headers that let pages of any origin send requests and read the responses.
 
     A write key is public and cookies are not used, so nothing needs protection from another origin.  The headers
     that a preflight asks for are echoed: a literal `*` does not cover Authorization.
     """
-    origin = _one_line(environ.get("HTTP_ORIGIN"))
     headers = _ANY_ORIGIN
     if origin:
         allowed = ("Access-Control-Allow-Origin", origin)
         headers = (allowed, _EXPOSED, ("Access-Control-Allow-Credentials", "true"), ("Vary", "Origin"))
-    if environ["REQUEST_METHOD"] == "OPTIONS":
-        asked = _one_line(environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS"))
+    if is_preflight:
         headers += (
             ("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
             ("Access-Control-Allow-Headers", asked or "Authorization, Content-Type, Content-Encoding"),

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from trackcore import JSONObject
 from trackcore.text import BYTE_ORDER_MARK
-from trackcore_wsgi.credentials import SURROGATE
+from trackcore_http.credentials import SURROGATE
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")  # a transparent pixel
 

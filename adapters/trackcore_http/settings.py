@@ -7,12 +7,11 @@ reprocessed.
 
 from __future__ import annotations
 
-from werkzeug.wrappers import Request
-
 from trackcore import JSONObject, WriteKey
+from trackcore_http.request import HttpRequest
 
 
-def settings_document(request: Request, write_key: WriteKey | None) -> JSONObject:
+def settings_document(request: HttpRequest, write_key: WriteKey | None) -> JSONObject:
     """Build the document for one write key."""
     return {
         "integrations": {

@@ -11,9 +11,9 @@ from functools import lru_cache
 
 from trackcore import JSONObject, Limits, Reason, batch_schema, message_schema
 from trackcore.support import MESSAGE_TYPES
-from trackcore_wsgi import responses
-from trackcore_wsgi.responses import Failure
-from trackcore_wsgi.routes import ROUTES, SETTINGS_PATH, Action, Route
+from trackcore_http import responses
+from trackcore_http.responses import Failure
+from trackcore_http.routes import ROUTES, SETTINGS_PATH, Action, Route
 
 _ABOUT = """\
 A Segment-compatible tracking API. Every request that can be parsed gets a 200, once all of it is on disk; the \
