@@ -19,9 +19,12 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-with atheris.instrument_imports(include=["trackcore", "trackcore_wsgi", "trackcore_sqlite"]):
+with atheris.instrument_imports(
+    include=["trackcore", "trackcore_asgi", "trackcore_http", "trackcore_sqlite", "trackcore_wsgi"]
+):
     from fuzz.mutations import mutate
     from fuzz.oracle import Oracle, check_codec
+    from fuzz.run import TARGETS
 
 from fuzz.raw import format_raw, parse_raw, seeds
 
@@ -32,7 +35,7 @@ def main() -> None:
     """Run the command.  libFuzzer ends the process, with 0 if it found nothing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--requests", type=int, default=100_000, help="how many (default: %(default)s)")
-    parser.add_argument("--target", choices=("app", "codec"), default="app", help="(default: %(default)s)")
+    parser.add_argument("--target", choices=TARGETS, default="WSGI", help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
     parser.add_argument("--crashes", type=Path, default=Path("fuzz-crashes"), help="folder (default: %(default)s)")
     arguments = parser.parse_args()
@@ -41,7 +44,7 @@ def main() -> None:
         corpus = Path(folder) / "corpus"
         corpus.mkdir()
         for number, request in enumerate(seeds()):
-            (corpus / str(number)).write_bytes(format_raw(request) if arguments.target == "app" else request.body)
+            (corpus / str(number)).write_bytes(format_raw(request) if arguments.target != "codec" else request.body)
         options = [
             f"-runs={arguments.requests}",
             f"-seed={arguments.seed}",
@@ -55,11 +58,11 @@ def main() -> None:
 
 def run(target: str, options: list[str], folder: Path) -> None:
     """Let libFuzzer call the target, half of the time with a request that was mutated structurally."""
-    oracle = Oracle(folder)
+    oracle = Oracle(folder, "WSGI" if target == "codec" else target)
     known = seeds()
 
     def test_one(data: bytes) -> None:
-        if target == "app":
+        if target != "codec":
             oracle.check(parse_raw(data))
         else:
             check_codec(data)

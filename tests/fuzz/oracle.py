@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from fuzz.raw import RawRequest, environ_of
+from faces import FACES
+from fuzz.raw import RawRequest
 from trackcore_sqlite import SqliteSink
-from trackcore_wsgi import TrackingApp
 
 from trackcore import (
     Call,
@@ -21,6 +20,7 @@ from trackcore import (
     Destination,
     Invalid,
     InvalidMessage,
+    NewMessageId,
     Source,
     decode_batch,
     decode_message,
@@ -53,12 +53,12 @@ class _Errors(logging.Handler):
 
 
 class Oracle:
-    """The whole app on a real log in `folder`, with a check of each answer."""
+    """The whole app on a real log in `folder`, called by one of its faces, with a check of each answer."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, face: str = "WSGI", new_message_id: NewMessageId | None = None) -> None:
         self.sink = SqliteSink(folder / "trackcore.db", rejected_bytes=1 << 20, quarantine_bytes=1 << 20)
         ids = count()
-        self.app = TrackingApp(
+        self._face = FACES[face](
             Collector(
                 sources=[
                     Source(name="website", write_keys=("WRITEKEY123",), destinations=("Mixpanel",)),
@@ -68,7 +68,7 @@ class Oracle:
                 destinations=[Destination(name="Mixpanel"), Destination(name="KISSmetrics")],
                 sink=self.sink,
                 clock=lambda: datetime(2024, 5, 6, 12, tzinfo=UTC),
-                new_message_id=lambda: f"server-{next(ids)}",
+                new_message_id=new_message_id or (lambda: f"server-{next(ids)}"),
             )
         )
         self._errors = _Errors()
@@ -78,31 +78,22 @@ class Oracle:
 
     def close(self) -> None:
         """Close the log."""
+        self._face.close()
         self.sink.close()
 
     def check(self, request: RawRequest) -> int:
         """Send a request, check the response and return its status.  Raises `Finding`."""
         self._errors.last = None
-        status, headers, body = self._call(request)
+        reply = self._face.ask(request)
+        status, headers, body = reply.status, reply.headers, reply.body
         if self._errors.last is not None:
             raise Finding(f"an error was logged: {self._errors.last.getMessage()}")
         _require(status in STATUSES, f"the status is {status}")
         lines = [part for pair in headers for part in pair]
         _require(not any(bad in line for line in lines for bad in "\r\n\0"), "a header holds a line break")
         if request.method != "HEAD":
-            _check_body(status, dict(headers)["Content-Type"], body)
+            _check_body(status, dict(headers)["content-type"], body)
         return status
-
-    def _call(self, request: RawRequest) -> tuple[int, list[tuple[str, str]], bytes]:
-        started: list[tuple[str, list[tuple[str, str]]]] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Callable[[bytes], object]:
-            started.append((status, headers))
-            return lambda _: None
-
-        body = b"".join(self.app(environ_of(request), start_response))
-        status, headers = started[0]
-        return int(status.split()[0]), headers, body
 
 
 def check_codec(data: bytes) -> None:

@@ -68,7 +68,11 @@ def environ_of(request: RawRequest) -> dict[str, Any]:
     }
     for name, value in request.headers:
         variable = name.upper().replace("-", "_")
-        environ[variable if variable in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{variable}"] = value
+        if variable in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            environ[variable] = value
+        else:  # a server joins the values of a repeated header
+            variable = f"HTTP_{variable}"
+            environ[variable] = f"{environ[variable]},{value}" if variable in environ else value
     if "HTTP_TRANSFER_ENCODING" in environ:
         environ["wsgi.input_terminated"] = True
         del environ["CONTENT_LENGTH"]

@@ -1,4 +1,4 @@
-"""Fuzz the whole app, or the codec, for a long time:
+"""Fuzz a face of the app, or the codec, for a long time:
 
     python tests/fuzz/run.py --requests 1000000
 
@@ -35,13 +35,16 @@ _FRESH_LOG_REQUESTS = 20_000
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made there
 
 
+TARGETS = ("WSGI", "ASGI", "codec")
+
+
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n", 1)[0], epilog="A case that breaks a promise is kept in --crashes."
     )
     parser.add_argument("--requests", type=int, default=1_000_000, help="how many (default: %(default)s)")
-    parser.add_argument("--target", choices=("app", "codec"), default="app", help="(default: %(default)s)")
+    parser.add_argument("--target", choices=TARGETS, default="WSGI", help="a face, or the codec (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the random numbers (default: %(default)s)")
     parser.add_argument("--crashes", type=Path, default=Path("fuzz-crashes"), help="folder (default: %(default)s)")
     arguments = parser.parse_args()
@@ -58,7 +61,7 @@ def run_mutations(target: str, requests: int, seed: int, crashes: Path) -> int:
     done = 0
     while done < requests:
         with tempfile.TemporaryDirectory(dir=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None) as folder:
-            oracle = Oracle(Path(folder))
+            oracle = Oracle(Path(folder), "WSGI" if target == "codec" else target)
             for _ in range(min(_FRESH_LOG_REQUESTS, requests - done)):
                 request = mutate(rng.choice(known), rng, known)
                 counts[_outcome(target, oracle, request, crashes)] += 1
