@@ -10,7 +10,6 @@ from trackcore_http import (
     CUT_OFF,
     UNREADABLE,
     BodyReader,
-    CheckReady,
     Headers,
     HttpRequest,
     ReadBody,
@@ -93,13 +92,11 @@ class TrackingApp:
             return response
 
     async def _perform(self, step: Step, receive: Receive) -> Any:
-        match step:
-            case ReadBody(reader):
-                return await _read_into(reader, receive)
-            case Store(pending):
-                return await self.collector.store_async(pending)
-            case CheckReady():
-                return await cast("AsyncSink", self.collector.sink).check_ready_async()
+        if isinstance(step, ReadBody):
+            return await _read_into(step.reader, receive)
+        if isinstance(step, Store):
+            return await self.collector.store_async(step.pending)
+        return await cast("AsyncSink", self.collector.sink).check_ready_async()
 
 
 async def _read_into(reader: BodyReader, receive: Receive) -> str | None:

@@ -16,19 +16,28 @@ from trackcore_http.routes import Route
 def origin_of(request: HttpRequest, route: Route) -> Origin:
     """Return where a request came from: its write keys outside of the body, and the address of the client."""
     headers = request.headers
-    return Origin(
-        header_key=_header_write_key(headers.get("authorization")),
-        other_header_key=_other_header_write_key(headers.get("x-write-key")),
-        query_key=_query_write_key(request) if route.key_in_query else None,
-        client_ip=canonical_address(request.client),
-        client_side=route.client_side,
+    query_key = _query_write_key(request) if route.key_in_query else None
+    return _origin(
+        headers.get("authorization"), headers.get("x-write-key"), query_key, request.client, route.client_side
     )
 
 
 @lru_cache(maxsize=256)
-def _header_write_key(header: str | None) -> WriteKey | None:
-    """Return the write key in an Authorization header.  Cached, since the clients of a source send the same one."""
-    return write_key_from_authorization(header)
+def _origin(
+    authorization: str | None,
+    x_write_key: str | None,
+    query_key: WriteKey | None,
+    client: str | None,
+    client_side: bool,
+) -> Origin:
+    """Cached, since a client sends the same again and again."""
+    return Origin(
+        header_key=write_key_from_authorization(authorization),
+        other_header_key=_other_header_write_key(x_write_key),
+        query_key=query_key,
+        client_ip=canonical_address(client),
+        client_side=client_side,
+    )
 
 
 def _other_header_write_key(header: str | None) -> WriteKey | None:

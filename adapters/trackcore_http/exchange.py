@@ -89,13 +89,13 @@ class TrackingApi:
 
     def _dispatch(self, request: HttpRequest) -> Exchange:
         if request.method == "OPTIONS":
-            return responses.SUCCESS
+            return _at_once(responses.SUCCESS)
         route = find_route(request.path)
         if route is None:
-            return responses.failure_response(responses.NOT_FOUND)
+            return _at_once(responses.failure_response(responses.NOT_FOUND))
         if request.method not in route.methods:
-            return responses.method_not_allowed((*route.methods, "OPTIONS"))
-        return (yield from self._actions[route.action](request, route))
+            return _at_once(responses.method_not_allowed((*route.methods, "OPTIONS")))
+        return self._actions[route.action](request, route)
 
     def _track(self, request: HttpRequest, route: Route) -> Exchange:
         origin = origin_of(request, route)
@@ -136,12 +136,10 @@ class TrackingApi:
         return responses.SUCCESS
 
     def _settings(self, request: HttpRequest, route: Route) -> Exchange:
-        yield from ()
-        return responses.json_response(settings_document(request, route.write_key))
+        return _at_once(responses.json_response(settings_document(request, route.write_key)))
 
     def _health(self, _request: HttpRequest, _: Route) -> Exchange:
-        yield from ()
-        return responses.json_response({"status": "ok"})
+        return _at_once(responses.json_response({"status": "ok"}))
 
     def _ready(self, _request: HttpRequest, _: Route) -> Exchange:
         try:
@@ -152,10 +150,15 @@ class TrackingApi:
         return responses.json_response({"status": "ready"})
 
     def _openapi(self, request: HttpRequest, _: Route) -> Exchange:
-        yield from ()
-        return responses.json_response(openapi_document(self.collector.limits, request.root_path))
+        return _at_once(responses.json_response(openapi_document(self.collector.limits, request.root_path)))
 
     def _log_rate(self, receipt: Receipt) -> None:
         advised = self.collector.limits.advised_requests_per_second
         if receipt.source is not None and receipt.requests_this_second == advised + 1:
             log.warning("source %r sends more than %d requests a second to this process", receipt.source.name, advised)
+
+
+def _at_once(response: Response) -> Exchange:
+    """Return the exchange of a request for which nothing has to be done."""
+    yield from ()
+    return response

@@ -64,16 +64,11 @@ class Response:
 
     def headers_for(self, request: HttpRequest) -> Headers:
         """Return all headers of the response to a request, with those that let pages of any origin read it."""
-        origin, asked = request.headers.get("origin"), None
-        is_preflight = request.method == "OPTIONS"
-        if is_preflight:
-            asked = request.headers.get("access-control-request-headers")
-        return (
-            ("Content-Type", self.media_type),
-            ("Content-Length", str(len(self.body))),
-            *self.headers,
-            *_cross_origin(_one_line(origin), _one_line(asked), is_preflight=is_preflight),
-        )
+        allowed = _cross_origin(_one_line(request.headers.get("origin")))
+        if request.method == "OPTIONS":
+            allowed += _preflight(_one_line(request.headers.get("access-control-request-headers")))
+        own = (("Content-Type", self.media_type), ("Content-Length", str(len(self.body))))
+        return own + self.headers + allowed
 
 
 def json_response(body: JSONObject, status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -154,23 +149,24 @@ _NO_STORE = ("Cache-Control", "no-store, no-cache, must-revalidate, private")
 IMAGE = Response(GIF, media_type="image/gif", headers=(_NO_STORE, ("Expires", "0"), ("Pragma", "no-cache")))
 
 
-def _cross_origin(origin: str | None, asked: str | None, *, is_preflight: bool) -> Headers:
+def _cross_origin(origin: str | None) -> Headers:
     """Return headers that let pages of any origin send requests and read the responses.
 
-    A write key is public and cookies are not used, so nothing needs protection from another origin.  The headers
-    that a preflight asks for are echoed: a literal `*` does not cover Authorization.
+    A write key is public and cookies are not used, so nothing needs protection from another origin.
     """
-    headers = _ANY_ORIGIN
-    if origin:
-        allowed = ("Access-Control-Allow-Origin", origin)
-        headers = (allowed, _EXPOSED, ("Access-Control-Allow-Credentials", "true"), ("Vary", "Origin"))
-    if is_preflight:
-        headers += (
-            ("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
-            ("Access-Control-Allow-Headers", asked or "Authorization, Content-Type, Content-Encoding"),
-            ("Access-Control-Max-Age", "86400"),
-        )
-    return headers
+    if not origin:
+        return _ANY_ORIGIN
+    allowed = ("Access-Control-Allow-Origin", origin)
+    return allowed, _EXPOSED, ("Access-Control-Allow-Credentials", "true"), ("Vary", "Origin")
+
+
+def _preflight(asked: str | None) -> Headers:
+    """Return headers that allow what a page asks for.  They are echoed: a literal `*` does not cover Authorization."""
+    return (
+        ("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
+        ("Access-Control-Allow-Headers", asked or "Authorization, Content-Type, Content-Encoding"),
+        ("Access-Control-Max-Age", "86400"),
+    )
 
 
 _EXPOSED = ("Access-Control-Expose-Headers", "Retry-After, X-RateLimit-Reset")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from trackcore_http import CheckReady, HttpRequest, ReadBody, Response, Step, Store, TrackingApi, UnterminatedBody
+from trackcore_http import HttpRequest, ReadBody, Response, Step, Store, TrackingApi, UnterminatedBody
 
 from trackcore import Collector
 from trackcore_wsgi.bodies import read_into
@@ -73,17 +73,15 @@ class TrackingApp:
             return response
 
     def _perform(self, step: Step, environ: WSGIEnvironment) -> Any:
-        match step:
-            case ReadBody(reader):
-                try:
-                    return read_into(reader, environ)
-                except UnterminatedBody:
-                    self._warn_of_input()
-                    raise
-            case Store(pending):
-                return self.collector.store(pending)
-            case CheckReady():
-                return self.collector.sink.check_ready()
+        if isinstance(step, ReadBody):
+            try:
+                return read_into(step.reader, environ)
+            except UnterminatedBody:
+                self._warn_of_input()
+                raise
+        if isinstance(step, Store):
+            return self.collector.store(step.pending)
+        return self.collector.sink.check_ready()
 
     def _warn_of_input(self) -> None:
         """Log once how to mount this app: until then each chunked body gets a 503."""
