@@ -90,7 +90,7 @@ def make_request(
 
     Args:
         target: the path, with or without a query.
-        body: its UUIDs in fields named `id_field` are the ids to be replaced.
+        body: compact JSON, in which the UUIDs in fields named `id_field` are replaced.
         key: the write key, sent as the user name of Basic.
         host: the header Host.
         id_field: the name of the id of a message.

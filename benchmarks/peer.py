@@ -2,8 +2,8 @@
 
     python benchmarks/peer.py http://127.0.0.1:8080 --key KEY --process 4711 --process 4712 --count 'psql -tAc ...'
 
-A collector with another API gets bodies from files.  Each UUID in a field `--id-field` there is an id of a message, and
-is replaced in each request.  `peers.md` describes how to compare fairly.
+A collector with another API gets bodies from files, in compact JSON.  Each UUID in a field `--id-field` there is an id
+of a message, and is replaced in each request.  `peers.md` describes how to compare fairly.
 """
 
 from __future__ import annotations
