@@ -145,8 +145,8 @@ class _Generator:
 
     def close(self) -> None:
         """Close all connections."""
-        for connection in self._connections:
-            connection.socket.close()
+        for key in tuple(self._selector.get_map().values()):
+            key.data.socket.close()
         self._selector.close()
 
     def _go_on(self, connection: _Connection, events: int, until: float) -> None:
