@@ -1,229 +1,266 @@
-"""Servers to be measured, and the load from wrk.
+"""A closed-loop HTTP load, generated in a process of its own.
 
-The load is wrk's (https://github.com/wg/wrk, `apt-get install wrk`): it is written in C, so that on a small machine
-nearly all processor time is left to the server.  It sends the bodies of the corpus in turn, over connections that
-stay open.  They have no messageId, so that the server makes one for each and no message is a duplicate.
+Each connection has one request in flight, and sends the next when the answer has arrived: so the server sets the pace,
+and a slow one is not flooded.  At the end no request is cut off: those in flight are awaited, so the number of
+acknowledged messages is exact, and can be compared with that of the stored ones.  Each message gets a new random id,
+written into prepared bytes: equal ids would be duplicates, and rising ones would spare an index the work that real ids
+cause.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import re
-import shutil
-import signal
+import selectors
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from http.client import HTTPConnection
-from pathlib import Path
+from base64 import b64encode
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from itertools import cycle
+from multiprocessing import get_context
+from os import urandom
 
 import attrs
-import psutil
-from corpus import DESTINATIONS, KEY
-from trackcore_server.hosting.application import KEEPALIVE_SECONDS
 
-HERE = Path(__file__).parent
 PATIENCE_SECONDS = 30.0
-MEGABYTE = 1_000_000
+"""How long the answers to requests in flight are awaited at the end."""
 
-_SAMPLE_SECONDS = 0.5
-
-_SCRIPT = """
-local requests = {}
-local files = {%(files)s}
-for number, name in ipairs(files) do
-  local file = assert(io.open(name, "rb"))
-  local headers = {["Content-Type"] = "application/json", ["Authorization"] = "Basic %(key)s"}
-  local path = assert(file:read("*l"))
-  requests[number] = wrk.format("POST", path, headers, file:read("*a"))
-  file:close()
-end
-local last = 0
-request = function()
-  last = last %% #requests + 1
-  return requests[last]
-end
-done = function(summary, latency, _)
-  local errors = summary.errors
-  io.stderr:write(string.format(
-    '{"requests": %%d, "seconds": %%f, "p50": %%f, "p99": %%f, "refused": %%d, "broken": %%d}\\n',
-    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
-    errors.status, errors.connect + errors.read + errors.write + errors.timeout))
-end
-"""
+_READ_BYTES = 65_536
+_ERROR = 300
+_UUID = rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 
 
-@attrs.frozen(kw_only=True)
-class Load:
-    """The result of one period of load.  Times are in milliseconds, memory in MB, CPU in cores kept busy."""
+@attrs.frozen
+class Request:
+    """The bytes of a request, divided at the ids of its messages."""
 
-    requests_per_second: float
-    p50: float
-    p99: float
-    refused: int
-    broken: int
-    cpu: float
-    rss: float
-
-
-@attrs.frozen(kw_only=True)
-class RunningServer:
-    """A gunicorn with its workers."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    port: int
+    parts: tuple[bytes, ...]
 
     @property
-    def workers(self) -> list[psutil.Process]:
-        """The worker processes."""
-        return psutil.Process(self.process.pid).children()
+    def messages(self) -> int:
+        """The number of messages in it."""
+        return len(self.parts) - 1
 
-    def largest_worker(self) -> float:
-        """Return the memory of the largest worker, in MB."""
-        return max(worker.memory_info().rss for worker in self.workers) / MEGABYTE
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU seconds of all its processes."""
-        processes = [psutil.Process(self.process.pid), *self.workers]
-        return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-@contextmanager
-def trackcore(folder: Path, *, workers: int, threads: int) -> Iterator[RunningServer]:
-    """Run `trackcore serve` with 10 destinations on a log in `folder`."""
-    config = folder / "trackcore.toml"
-    config.write_text(_configuration())
-    command = [sys.executable, "-m", "trackcore_server.cli", "serve", "--config", str(config)]
-    with _running("trackcore", [*command, "--workers", str(workers), "--threads", str(threads)], folder) as server:
-        yield server
+    def with_new_ids(self) -> bytes:
+        """Build the bytes to send, with a new random UUID for each message."""
+        digits = urandom(16 * self.messages).hex()
+        pieces = [b""] * (2 * self.messages + 1)
+        pieces[::2] = self.parts
+        pieces[1::2] = [_uuid(digits[start : start + 32]) for start in range(0, len(digits), 32)]
+        return b"".join(pieces)
 
 
-@contextmanager
-def bare(folder: Path, *, workers: int, threads: int) -> Iterator[RunningServer]:
-    """Run the bare app under gunicorn with the settings of `trackcore serve`."""
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--log-level", "warning"]
-    command += ["--chdir", str(HERE), "--keep-alive", str(KEEPALIVE_SECONDS), "--worker-tmp-dir", "/dev/shm"]  # noqa: S108
-    command += ["--workers", str(workers), "--threads", str(threads), "bare:app"]
-    with _running("bare Werkzeug", command, folder) as server:
-        yield server
+@attrs.frozen(kw_only=True)
+class Plan:
+    """A load to be generated: the requests are sent in turn, each over the next connection that is free."""
+
+    address: tuple[str, int]
+    requests: Sequence[Request]
+    connections: int
+    seconds: float
 
 
-def put_load(
-    server: RunningServer, requests: Sequence[tuple[str, bytes]], *, folder: Path, connections: int, seconds: float
-) -> Load:
-    """Send requests with wrk, `(path, body)` in turn, for `seconds`."""
-    script = _write_script(requests, folder)
-    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:.0f}s"]
-    command += ["--timeout", "30s", "--script", str(script), f"http://127.0.0.1:{server.port}/"]
-    used = server.cpu_seconds()
-    started = time.monotonic()
-    with _watching(server.largest_worker) as sizes:
-        done = subprocess.run(command, capture_output=True, check=True, text=True)
-    took = time.monotonic() - started
-    found = json.loads(done.stderr.splitlines()[-1])
-    return Load(
-        requests_per_second=found["requests"] / found["seconds"],
-        p50=found["p50"],
-        p99=found["p99"],
-        refused=found["refused"],
-        broken=found["broken"],
-        cpu=(server.cpu_seconds() - used) / took,
-        rss=max(sizes),
+@attrs.frozen(kw_only=True)
+class Tally:
+    """The result of a load.  `seconds` end with the last answer; the other times are in milliseconds.
+
+    A request is acknowledged by a 2xx; `requests` and `messages` count only these.  A refused one has another status.
+    A broken one has no answer, because the connection ended or time ran out, so it may be stored or not.
+    """
+
+    seconds: float
+    requests: int
+    messages: int
+    refused: int
+    broken: int
+    p50: float
+    p99: float
+    longest: float
+    first_refusal: str
+
+
+def make_request(
+    target: str, body: bytes, *, key: str, host: str = "127.0.0.1", id_field: str = "messageId"
+) -> Request:
+    """Prepare a POST of a JSON body.
+
+    Args:
+        target: the path, with or without a query.
+        body: compact JSON, in which the UUIDs in fields named `id_field` are replaced.
+        key: the write key, sent as the user name of Basic.
+        host: the header Host.
+        id_field: the name of the id of a message.
+    """
+    user = b64encode(f"{key}:".encode()).decode()
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nAuthorization: Basic {user}\r\n"
     )
+    whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return Request(tuple(re.split(rb'(?<="%b":")%b(?=")' % (id_field.encode(), _UUID), whole)))
 
 
-def check_tools() -> None:
-    """Exit with a message if wrk is not installed."""
-    if shutil.which("wrk") is None:
-        sys.exit("This benchmark needs wrk: apt-get install wrk, brew install wrk, or https://github.com/wg/wrk")
+def put_load(plan: Plan) -> Tally:
+    """Generate the load in another process, so that its work is not mixed with that of this one."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        return executor.submit(generate, plan).result()
 
 
-@contextmanager
-def _watching(measure: Callable[[], float]) -> Iterator[list[float]]:
-    """Measure twice a second during the block, and once at its end."""
-    found: list[float] = []
-    is_over = threading.Event()
-
-    def watch() -> None:
-        while not is_over.wait(_SAMPLE_SECONDS):
-            found.append(measure())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield found
-    finally:
-        is_over.set()
-        thread.join()
-        found.append(measure())
+def generate(plan: Plan) -> Tally:
+    """Generate the load in this process."""
+    with closing(_Generator(plan)) as generator:
+        return generator.run(plan.seconds)
 
 
-@contextmanager
-def _running(name: str, command: Sequence[str], folder: Path) -> Iterator[RunningServer]:
-    port = _free_port()
-    log = folder / f"{name}.stderr".replace(" ", "-")
-    with log.open("wb") as stderr:
-        process = subprocess.Popen([*command, "--bind", f"127.0.0.1:{port}"], stderr=stderr, start_new_session=True)
-    try:
-        _wait_for(process, port, log)
-        yield RunningServer(name=name, process=process, port=port)
-    finally:
-        process.terminate()
+class _Generator:
+    """One thread that serves all connections."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._address = plan.address
+        self._requests = cycle(plan.requests)
+        self._selector = selectors.DefaultSelector()
+        self._connections = [_Connection() for _ in range(plan.connections)]
+        self._in_flight = 0
+        self._messages = self._refused = self._broken = 0
+        self._times: list[float] = []
+        self._first_refusal = b""
+
+    def run(self, seconds: float) -> Tally:
+        """Send until `seconds` have passed, then wait for what is in flight."""
+        for connection in self._connections:
+            self._open(connection)
+        began = last = time.perf_counter()
+        until = began + seconds
+        for connection in self._connections:
+            self._send_next(connection)
+        while self._in_flight and last < until + PATIENCE_SECONDS:
+            for key, events in self._selector.select(1.0):
+                self._go_on(key.data, events, until)
+            last = time.perf_counter()
+        self._broken += self._in_flight
+        return self._tally(last - began)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for key in tuple(self._selector.get_map().values()):
+            key.data.socket.close()
+        self._selector.close()
+
+    def _go_on(self, connection: _Connection, events: int, until: float) -> None:
+        """Send the rest of a request, or read its answer and send the next one."""
         try:
-            process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            if events & selectors.EVENT_WRITE and connection.send_rest():
+                self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
+            if not (events & selectors.EVENT_READ and connection.receive()):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            self._broken += 1
+            connection.is_over = True
+        else:
+            self._count(connection)
+        self._in_flight -= 1
+        has_time = time.perf_counter() < until
+        if connection.is_over:
+            self._selector.unregister(connection.socket)
+            connection.socket.close()
+            if has_time:
+                self._open(connection)
+        if has_time:
+            self._send_next(connection)
+
+    def _open(self, connection: _Connection) -> None:
+        connection.open(self._address)
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+    def _send_next(self, connection: _Connection) -> None:
+        self._in_flight += 1
+        if not connection.send(next(self._requests)):
+            self._selector.modify(connection.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
+
+    def _count(self, connection: _Connection) -> None:
+        if connection.status < _ERROR:
+            self._times.append(time.perf_counter() - connection.started)
+            self._messages += connection.messages
+            return
+        self._refused += 1
+        self._first_refusal = self._first_refusal or connection.answer
+
+    def _tally(self, seconds: float) -> Tally:
+        times = sorted(self._times) or [0.0]
+        return Tally(
+            seconds=seconds,
+            requests=len(self._times),
+            messages=self._messages,
+            refused=self._refused,
+            broken=self._broken,
+            p50=1e3 * times[len(times) // 2],
+            p99=1e3 * times[len(times) * 99 // 100],
+            longest=1e3 * times[-1],
+            first_refusal=self._first_refusal.decode(errors="replace"),
+        )
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not _answers(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            sys.exit(f"the server did not start: {re.sub(r'^$', 'no message', log.read_text())}")
-        time.sleep(0.05)
+class _Connection:
+    """A connection, and the request that it sent last."""
+
+    socket: socket.socket
+    started: float
+    messages: int
+    status: int
+    answer: bytes
+    is_over: bool
+    """Whether the connection ends with this answer, because the server ends it or has not read the whole request."""
+
+    def open(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address, PATIENCE_SECONDS)
+        self.socket.settimeout(0)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, request: Request) -> bool:
+        """Send a request with new ids, and return whether all of it was sent."""
+        self.messages = request.messages
+        self.answer = b""
+        self._unsent = request.with_new_ids()
+        self.started = time.perf_counter()
+        return self.send_rest()
+
+    def send_rest(self) -> bool:
+        """Send what can be sent at once, and return whether that was all."""
+        try:
+            self._unsent = self._unsent[self.socket.send(self._unsent) :]
+        except BlockingIOError:
+            return False
+        except OSError:  # the connection has ended; there may be an answer, otherwise reading fails too
+            return True
+        return not self._unsent
+
+    def receive(self) -> bool:
+        """Read what has arrived, and return whether the answer is complete.
+
+        Raises:
+            OSError: the connection has ended.
+        """
+        data = self.socket.recv(_READ_BYTES)
+        if not data:
+            raise ConnectionResetError
+        self.answer += data
+        head, end, body = self.answer.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        if length := _LENGTH.search(head):
+            is_complete = len(body) >= int(length[1])
+        else:
+            is_complete = not _CHUNKED.search(head) or body.endswith(b"0\r\n\r\n")
+        self.status = int(head[9:12])
+        self.is_over = bool(self._unsent) or _CLOSES.search(head) is not None
+        return is_complete
 
 
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status < 500  # noqa: PLR2004
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _write_script(requests: Sequence[tuple[str, bytes]], folder: Path) -> Path:
-    bodies = folder / "requests"
-    bodies.mkdir(exist_ok=True)
-    for old in bodies.iterdir():
-        old.unlink()
-    files = []
-    for number, (path, body) in enumerate(requests):
-        file = bodies / f"{number}"
-        file.write_bytes(path.encode() + b"\n" + body)
-        files.append(f'"{file}"')
-    script = folder / "load.lua"
-    key = base64.b64encode(f"{KEY}:".encode()).decode()
-    script.write_text(_SCRIPT % {"files": ", ".join(files), "key": key})
-    return script
-
-
-def _configuration() -> str:
-    destinations = "".join(f'[[destinations]]\nname = "{destination.name}"\n' for destination in DESTINATIONS)
-    return f'[[sources]]\nname = "website"\nwrite_keys = ["{KEY}"]\n{destinations}[log]\npath = "trackcore.db"\n'
+def _uuid(digits: str) -> bytes:
+    """Write 32 random digits as a UUID of version 4."""
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-8{digits[17:20]}-{digits[20:]}".encode()

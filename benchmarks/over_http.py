@@ -1,43 +1,52 @@
-"""Durable intake over HTTP: `trackcore serve` under wrk, compared with a bare Werkzeug app and SQLite alone.
+"""Durable intake over HTTP: `trackcore serve`, beside other installed versions of it, a bare app, and SQLite alone.
 
-The rounds are interleaved, so that other load on the machine affects all alike; the results are medians.
+    python benchmarks/over_http.py
+    python benchmarks/over_http.py --against previous=../previous/.venv/bin --minutes 5
+
+`comparison.py` describes how servers are measured, and `peers.md` why so.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
-from contextlib import ExitStack
-from functools import partial
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import attrs
 import click
-from corpus import BATCH_MESSAGES, make_bodies, make_singles
-from load import Load, RunningServer, bare, check_tools, put_load, trackcore
+from comparison import COST, MEMORY, MESSAGES, P99, REQUESTS, Results, batches, compare, rows, singles
+from servers import CURRENT, Bare, Trackcore, against_option, file_system
 from sqlite_alone import SqliteAlone
 from tables import Goal, Report, middle
-from trackcore_server.config.configuration import ServerSettings
 
-MOST_RSS_MB = 80
+MOST_WORKER_MB = 100
 MOST_GROWTH_PERCENT = 5
-MOST_P99_MS = 25
 LEAST_OF_BARE = 0.5
 LEAST_OF_SQLITE = 0.5
 
-_SINGLES = 500
-_BODIES = 50
-_WARM_UP_SECONDS = 2
+AGAINST_BASELINE = (
+    ("", singles(64), COST, 4.0),
+    (", aimed at", singles(64), COST, 6.0),
+    ("", singles(64), REQUESTS, 3.0),
+    ("", singles(64), P99, 1.0),
+    ("", singles(8), COST, 2.0),
+    ("", batches(64), COST, 1.4),
+    (", aimed at", batches(64), COST, 2.0),
+)
+"""The ratios to the baseline that are wanted: at least, and of p99 at most."""
+
+_BARE_THREADS = 16
+_HALF_A_MINUTE = 30.0
 
 
 @click.command()
-@click.option("--workers", default=2, show_default=True, metavar="N", help="Worker processes of both servers.")
-@click.option("--threads", default=None, type=int, metavar="N", help="Threads of each.  [default: that of serve]")
-@click.option("--connections", default=64, show_default=True, metavar="N", help="Connections for single messages.")
-@click.option("--batch-connections", default=16, show_default=True, metavar="N", help="Connections for batches.")
-@click.option("--seconds", default=8.0, show_default=True, metavar="S", help="Length of one round.")
+@against_option
+@click.option("--workers", default=1, show_default=True, metavar="N", help="Worker processes of each server.")
+@click.option("--threads", type=int, metavar="N", help="Threads of each.  [default: that of serve]")
+@click.option("--connections", multiple=True, default=(8, 64), show_default=True, metavar="N", help="Can be repeated.")
+@click.option("--seconds", default=5.0, show_default=True, metavar="S", help="Length of one round.")
 @click.option("--rounds", default=3, show_default=True, metavar="N", help="Rounds of each kind.")
 @click.option(
     "--minutes",
@@ -46,186 +55,107 @@ _WARM_UP_SECONDS = 2
     metavar="M",
     help="Minutes of further load, to see whether memory grows.",
 )
-@click.option("--compare", is_flag=True, help="Compare numbers of workers and threads instead (singles).")
 @click.option("--folder", type=click.Path(path_type=Path), help="The folder of the log: the disk to be measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def main(
     *,
+    against: list[Trackcore],
     workers: int,
     threads: int | None,
-    connections: int,
-    batch_connections: int,
+    connections: Sequence[int],
     seconds: float,
     rounds: int,
     minutes: int,
-    compare: bool,
     folder: Path | None,
     as_json: bool,
 ) -> None:
     """Measure durable intake over HTTP, with single messages and with batches of 100."""
-    check_tools()
-    with TemporaryDirectory(prefix="trackcore-bench-", dir=folder) as name:
-        setting = _Setting(
-            folder=Path(name),
-            workers=workers,
-            threads=threads or ServerSettings().threads,
-            connections=connections,
-            batch_connections=batch_connections,
-            seconds=seconds,
-            rounds=rounds,
-        )
-        report = _compare(setting) if compare else _measure(setting, minutes)
-    report.tell(as_json=as_json)
-
-
-@attrs.frozen(kw_only=True)
-class _Setting:
-    """The settings of the measurement."""
-
-    folder: Path
-    workers: int
-    threads: int
-    connections: int
-    batch_connections: int
-    seconds: float
-    rounds: int
-
-    def told(self) -> dict[str, Any]:
-        return {name: value for name, value in attrs.asdict(self).items() if name != "folder"} | {"load": "wrk"}
-
-
-def _measure(setting: _Setting, minutes: int) -> Report:
-    with ExitStack() as stack:
-        size = {"workers": setting.workers, "threads": setting.threads}
-        server = stack.enter_context(trackcore(setting.folder, **size))
-        floor = stack.enter_context(bare(setting.folder, **size))
-        alone = SqliteAlone(setting.folder / "alone.db")
-        stack.callback(alone.close)
-        rounds = _rounds(setting, server, floor, alone)
-        sizes = _watch_growth(setting, server, minutes)
-    sqlite = middle(rounds.pop("sqlite"))
-    loads = {kind: _middle_of(found) for kind, found in rounds.items()}
-    return Report(
+    options = ("--workers", str(workers), *(("--threads", str(threads)) if threads else ()))
+    bare = Bare(workers=workers, threads=threads or _BARE_THREADS)
+    servers = [attrs.evolve(server, options=options) for server in (*against, CURRENT)]
+    cases = [make(count) for make in (singles, batches) for count in connections]
+    results = compare([*servers, bare], cases, seconds=seconds, rounds=rounds, folder=folder)
+    sqlite = _sqlite_alone(seconds, rounds, folder)
+    sizes = _grow(servers[-1], max(connections), minutes, folder)
+    Report(
         title="Durable intake over HTTP",
-        rows=_rows(setting, loads, sqlite),
-        goals=[*_goals(loads, sqlite), *_memory_goals(loads, sizes)],
-        settings=setting.told(),
-    )
+        rows=[*rows(results, servers[0].name), {"load": "SQLite alone, 100 rows a transaction", "messages/s": sqlite}],
+        goals=[
+            *(_goals_against(results, against[0].name) if against else ()),
+            *_goals(results, bare.name, max(connections), sqlite),
+            *_memory_goals(results, sizes),
+        ],
+        settings={
+            "workers": workers,
+            "threads": threads or "those of serve",
+            "seconds": seconds,
+            "rounds": rounds,
+            "file system": file_system(folder),
+        },
+    ).tell(as_json=as_json)
+    sys.exit(any(result.failures for result in results.values()))
 
 
-def _rows(setting: _Setting, loads: dict[str, Load], sqlite: float) -> list[dict[str, Any]]:
-    few, many = setting.batch_connections, setting.connections
-    return [
-        _row("trackcore, single messages", loads["single"], 1, many),
-        _row("bare Werkzeug, the same requests", loads["bare"], 1, many),
-        _row("trackcore, batches of 100", loads["batch"], BATCH_MESSAGES, few),
-        _row("bare Werkzeug, the same requests", loads["bare batch"], BATCH_MESSAGES, few),
-        {"what": "SQLite alone, 100 rows a transaction", "messages/s": sqlite},
-    ]
+def _goals_against(results: Results, baseline: str) -> Iterator[Goal]:
+    for remark, case, column, bound in AGAINST_BASELINE:
+        if (case, baseline) in results:
+            before, now = (results[case, name].medians[column] for name in (baseline, CURRENT.name))
+            name = f"{case.name}, {case.connections} connections: times the {column} of {baseline}{remark}"
+            yield Goal(name=name, measured=now / before, bound=bound, at_most=column == P99)
 
 
-def _goals(loads: dict[str, Load], sqlite: float) -> list[Goal]:
-    single, batch, floor = loads["single"], loads["batch"], loads["bare"]
+def _goals(results: Results, bare: str, connections: int, sqlite: float) -> list[Goal]:
+    single, floor = (results[singles(connections), name].medians for name in (CURRENT.name, bare))
+    batch = results[batches(connections), CURRENT.name].medians
     return [
         Goal(
-            name="single messages: requests/s of bare Werkzeug's",
-            measured=single.requests_per_second / floor.requests_per_second,
+            name=f"single messages: {COST} of bare Werkzeug's",
+            measured=single[COST] / floor[COST],
             bound=LEAST_OF_BARE,
         ),
-        Goal(name="single messages: p99", measured=single.p99, bound=MOST_P99_MS, at_most=True, unit=" ms"),
         Goal(
-            name="batches: messages/s of SQLite alone's",
-            measured=batch.requests_per_second * BATCH_MESSAGES / sqlite,
+            name=f"batches: {MESSAGES} of SQLite alone's",
+            measured=batch[MESSAGES] / sqlite,
             bound=LEAST_OF_SQLITE,
+        ),
+        Goal(
+            name="requests and messages not acknowledged, or not stored",
+            measured=sum(result.failures for result in results.values()),
+            bound=0,
+            at_most=True,
         ),
     ]
 
 
-def _memory_goals(loads: dict[str, Load], sizes: list[float]) -> list[Goal]:
-    largest = max(loads["single"].rss, loads["batch"].rss, *sizes)
-    goal = Goal(name="memory of a worker", measured=largest, bound=MOST_RSS_MB, at_most=True, unit=" MB")
-    if len(sizes) < 2:  # noqa: PLR2004 - a first and a last
-        return [goal]
-    percent = (sizes[-1] / sizes[0] - 1) * 100
-    name = f"memory of a worker, growth from minute 1 to {len(sizes)}"
-    return [goal, Goal(name=name, measured=percent, bound=MOST_GROWTH_PERCENT, at_most=True, unit=" %")]
+def _memory_goals(results: Results, sizes: Sequence[float]) -> Iterator[Goal]:
+    measured = [result.medians[MEMORY] for (_, name), result in results.items() if name == CURRENT.name]
+    name = "memory of a worker"
+    yield Goal(name=name, measured=max(*measured, *sizes), bound=MOST_WORKER_MB, at_most=True, unit=" MB")
+    if len(sizes) > 1:
+        percent = (sizes[-1] / sizes[0] - 1) * 100
+        name = f"memory of a worker, growth from minute 1 to {len(sizes)}"
+        yield Goal(name=name, measured=percent, bound=MOST_GROWTH_PERCENT, at_most=True, unit=" %")
 
 
-def _rounds(setting: _Setting, server: RunningServer, floor: RunningServer, alone: SqliteAlone) -> dict[str, list[Any]]:
-    singles, batches = _requests()
-    put = partial(put_load, folder=setting.folder)
-    kinds: dict[str, Callable[[float], Any]] = {
-        "bare": lambda seconds: put(floor, singles, connections=setting.connections, seconds=seconds),
-        "single": lambda seconds: put(server, singles, connections=setting.connections, seconds=seconds),
-        "sqlite": alone.messages_per_second,
-        "batch": lambda seconds: put(server, batches, connections=setting.batch_connections, seconds=seconds),
-        "bare batch": lambda seconds: put(floor, batches, connections=setting.batch_connections, seconds=seconds),
-    }
-    for measure in kinds.values():
-        measure(_WARM_UP_SECONDS)
-    found = defaultdict(list)
-    for number in range(setting.rounds):
-        for kind, measure in kinds.items():
-            click.echo(f"round {number + 1} of {setting.rounds}: {kind}", err=True)
-            found[kind].append(measure(setting.seconds))
-    return found
+def _sqlite_alone(seconds: float, rounds: int, folder: Path | None) -> float:
+    click.echo("SQLite alone", err=True)
+    with (
+        TemporaryDirectory(prefix="trackcore-bench-", dir=folder) as name,
+        closing(SqliteAlone(Path(name) / "alone.db")) as alone,
+    ):
+        return middle([alone.messages_per_second(seconds) for _ in range(rounds)])
 
 
-def _requests() -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
-    singles = [(f"/v1/{call}", body) for call, body in make_singles(_SINGLES, message_ids=False)]
-    return singles, [("/v1/batch", body) for body in make_bodies(_BODIES, message_ids=False)]
-
-
-def _watch_growth(setting: _Setting, server: RunningServer, minutes: int) -> list[float]:
-    """Load singles and batches in turn, and return the memory at the end of each minute, in MB."""
-    singles, batches = _requests()
-    sizes = []
-    for minute in range(1, minutes + 1):
-        put_load(server, singles, folder=setting.folder, connections=setting.connections, seconds=30)
-        put_load(server, batches, folder=setting.folder, connections=setting.batch_connections, seconds=30)
-        sizes.append(server.largest_worker())
-        click.echo(f"minute {minute}: {sizes[-1]:.1f} MB", err=True)
+def _grow(server: Trackcore, connections: int, minutes: int, folder: Path | None) -> list[float]:
+    """Load one server with singles and batches in turn; return the memory of a worker after each minute, in MB."""
+    sizes: list[float] = []
+    with TemporaryDirectory(prefix="trackcore-bench-", dir=folder) as name, server.serve(Path(name)) as running:
+        for minute in range(1, minutes + 1):
+            for case in (singles(connections), batches(connections)):
+                case.put(running, _HALF_A_MINUTE)
+            sizes.append(running.processes.megabytes()[0])
+            click.echo(f"minute {minute}: {sizes[-1]:.1f} MB", err=True)
     return sizes
-
-
-def _compare(setting: _Setting) -> Report:
-    singles, _ = _requests()
-    rows = []
-    for workers in (1, 2):
-        for threads in (8, 16, 32, 64):
-            for make in (bare, trackcore):
-                with make(setting.folder, workers=workers, threads=threads) as server:
-                    put = partial(put_load, server, singles, folder=setting.folder, connections=setting.connections)
-                    put(seconds=_WARM_UP_SECONDS)
-                    load = put(seconds=setting.seconds)
-                click.echo(f"{server.name}: {workers} workers, {threads} threads", err=True)
-                row = _row(server.name, load, 1, setting.connections)
-                rows.append({"workers": workers, "threads": threads, **row})
-    return Report(title="Workers and threads, single messages", rows=rows, settings=setting.told())
-
-
-def _middle_of(loads: list[Load]) -> Load:
-    """Return the medians, and the sum of the failures."""
-    columns = {name: [getattr(load, name) for load in loads] for name in attrs.fields_dict(Load)}
-    return Load(
-        **{name: sum(values) if name in ("refused", "broken") else middle(values) for name, values in columns.items()}
-    )
-
-
-def _row(what: str, load: Load, messages: int, connections: int) -> dict[str, Any]:
-    return {
-        "what": what,
-        "connections": connections,
-        "requests/s": load.requests_per_second,
-        "messages/s": load.requests_per_second * messages,
-        "p50 ms": load.p50,
-        "p99 ms": load.p99,
-        "CPU cores": load.cpu,
-        "CPU us/request": load.cpu / load.requests_per_second * 1e6,
-        "RSS MB": load.rss,
-        "refused": load.refused,
-        "broken": load.broken,
-    }
 
 
 if __name__ == "__main__":
