@@ -144,9 +144,12 @@ class TestExit:
 
     @pytest.mark.parametrize("wait", ["0", "0.05"])
     @pytest.mark.parametrize("run", ENDS.values(), ids=ENDS)
-    def test_while_another_process_writes(self, run: str, wait: str, log_path: Path, log: SqliteLog) -> None:
+    def test_while_another_process_writes(
+        self, run: str, wait: str, sqlite_sink: SqliteSink, log_path: Path, log: SqliteLog
+    ) -> None:
         """The commit cannot even begin."""
-        SqliteSink(log_path).store([envelope("first")])
+        sqlite_sink.store([envelope("first")])
+        sqlite_sink.close()
         script = AT_EXIT.format(run=run, end="", wait=wait)
         with write_lock(log_path):
             assert run_python(script, log_path).split() == ["ended"]
@@ -154,8 +157,9 @@ class TestExit:
         assert is_sound(log_path)
 
     @pytest.mark.parametrize("run", ENDS.values(), ids=ENDS)
-    def test_at_any_time(self, run: str, log_path: Path) -> None:
-        SqliteSink(log_path).store([envelope("first")])
+    def test_at_any_time(self, run: str, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        sqlite_sink.store([envelope("first")])
+        sqlite_sink.close()
         assert run_python(AT_EXIT.format(run=run, end="", wait="0.001"), log_path).split() == ["ended"]
         assert is_sound(log_path)
 
