@@ -93,6 +93,23 @@ def quarantined_request(payload: bytes = b"{}", *, write_key: str | None = "nobo
     )
 
 
+class _Interrupting(list[Envelope]):
+    """Envelopes during whose writing a signal arrives."""
+
+    written = False
+
+    def __iter__(self) -> Iterator[Envelope]:
+        yield from super().__iter__()
+        if self.written:
+            raise KeyboardInterrupt
+        self.written = True  # the first iteration sums up their sizes
+
+
+def interrupting() -> list[Envelope]:
+    """Return an envelope, named so, during whose writing a signal arrives."""
+    return _Interrupting([envelope("interrupted")])
+
+
 # Waiting and threads
 
 

@@ -6,14 +6,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import attrs
+from loops import AsyncFace, running_loop
 from mock_cluster import MockCluster
 from trackcore_kafka import KafkaLog, KafkaSink
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import (
+    AsyncSink,
     Envelope,
     Log,
     MemorySink,
@@ -27,6 +29,10 @@ from trackcore import (
 
 T = TypeVar("T")
 KINDS = ["MemorySink", "SqliteSink", "KafkaSink"]
+ASYNC = "asynchronously: "
+FACES = [*KINDS, ASYNC + "MemorySink", ASYNC + "SqliteSink"]
+"""Each kind of sink as threads call it, and those that event loops can call too."""
+
 CODES = {str(code): code for code in WarningCode}
 
 
@@ -51,6 +57,14 @@ class Kept:
 
     def ids(self, source: str = "website") -> list[str]:
         return [kept.message_id for kept in self.messages if kept.source == source]
+
+
+@contextmanager
+def kept_by(face: str, folder: Path, cluster: MockCluster) -> Iterator[Kept]:
+    """Make an empty sink that is called in one of the `FACES`, with its log."""
+    with kept_in(face.removeprefix(ASYNC), folder, cluster) as kept, running_loop() as loop:
+        sink = cast("AsyncSink", kept.sink)
+        yield attrs.evolve(kept, sink=AsyncFace(sink, loop)) if face.startswith(ASYNC) else kept
 
 
 @contextmanager

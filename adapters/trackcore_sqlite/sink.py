@@ -10,7 +10,7 @@ from trackcore_forks import notice_fork, renew_in_forks
 
 from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
 from trackcore.support import MEBIBYTE
-from trackcore_sqlite.committer import GroupCommitter, WriteRequest
+from trackcore_sqlite.committer import GroupCommitter, LoopRequest, ThreadRequest, WriteRequest
 from trackcore_sqlite.writer import LogWriter
 
 _PROBE_SECONDS = 1.0
@@ -18,10 +18,10 @@ _PROBE_SECONDS = 1.0
 
 
 class SqliteSink:
-    """A `trackcore.Sink` that stores everything in one SQLite file.  Threads and processes may share the file.
+    """A `trackcore.AsyncSink` that stores everything in one SQLite file.
 
-    It may be used before and after a fork (see `trackcore_forks`): the parent stores the requests that its threads have
-    under way.
+    Threads, event loops and processes may share the file, and threads and loops one sink.  It may be used before and
+    after a fork (see `trackcore_forks`): the parent stores the requests that its threads and loops have under way.
 
     Args:
         path: the file; its folder is created if missing, readable by the owner alone.
@@ -69,25 +69,55 @@ class SqliteSink:
         """
         if not (envelopes or rejected or quarantined):
             return ()
-        return self._run(WriteRequest(envelopes, rejected, quarantined))
+        return self._run(ThreadRequest(envelopes, rejected, quarantined))
+
+    async def store_async(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """See `trackcore.AsyncSink.store_async`.  Raises as `store` does; the event loop is one of asyncio."""
+        if not (envelopes or rejected or quarantined):
+            return ()
+        return await self._run_async(LoopRequest(envelopes, rejected, quarantined))
 
     def check_ready(self) -> None:
         """Check that a message could be stored now, by a small transaction, at most once a second.
 
         Raises `SinkUnavailable` as `store` does.
         """
-        if time.monotonic() - self._ready_at >= _PROBE_SECONDS:
-            self._run(WriteRequest(probe=True))
+        if not self._is_known_ready():
+            self._run(ThreadRequest(probe=True))
+            self._ready_at = time.monotonic()
+
+    async def check_ready_async(self) -> None:
+        """Check as `check_ready` does, without blocking the event loop."""
+        if not self._is_known_ready():
+            await self._run_async(LoopRequest(probe=True))
             self._ready_at = time.monotonic()
 
     def close(self) -> None:
-        """Close the file.  A later call opens it again."""
+        """Store what waits, and close the file.  A later call opens it again."""
+        notice_fork()
+        self._committer.drain()
         self._writer.close()
 
-    def _run(self, request: WriteRequest) -> list[Outcome]:
+    def _is_known_ready(self) -> bool:
+        return time.monotonic() - self._ready_at < _PROBE_SECONDS
+
+    def _run(self, request: ThreadRequest) -> Sequence[Outcome]:
         notice_fork()
-        try:
-            return self._committer.run(request)
-        except SinkUnavailable:
-            self._ready_at = -_PROBE_SECONDS  # the earlier result does not hold any more
-            raise
+        self._committer.run(request)
+        return self._result(request)
+
+    async def _run_async(self, request: LoopRequest) -> Sequence[Outcome]:
+        notice_fork()
+        await self._committer.gather(request)
+        return self._result(request)
+
+    def _result(self, request: WriteRequest) -> Sequence[Outcome]:
+        if isinstance(request.error, SinkUnavailable):
+            self._ready_at = -_PROBE_SECONDS  # the earlier result of `check_ready` does not hold any more
+        return request.result()

@@ -199,20 +199,22 @@ NESTED = {
 }
 
 FORK_OF_ANOTHER_LANGUAGE = """
-import ctypes, os, sys
+import asyncio, ctypes, os, sys
 from functools import partial
 from adapter_helpers import Workers, envelope
 from trackcore_sqlite import SqliteSink
 
 sink = SqliteSink(sys.argv[1])
-sink.store([envelope("before")])
+asyncio.run(sink.store_async([envelope("before")]))
 if sys.argv[2] == "closed":
     sink.close()
 child = ctypes.PyDLL(None).fork()
 if not child:
-    workers = Workers([partial(sink.store, [envelope(f"child-{n}")]) for n in range(4)])
+    calls = [partial(sink.store, [envelope(f"child-{n}")]) for n in range(4)]
+    calls += [lambda n=n: asyncio.run(sink.store_async([envelope(f"child-{n}")])) for n in range(4, 8)]
+    workers = Workers(calls)
     workers.finish()
-    if workers.errors == [None] * 4:
+    if workers.errors == [None] * 8:
         print("stored", flush=True)
     else:
         print("refused", all("this process was forked" in str(error) for error in workers.errors), flush=True)
@@ -393,7 +395,7 @@ class TestForks:
     ) -> None:
         """An application server in C may fork without Python's handlers.  Threads of the child begin at once."""
         assert run_python(FORK_OF_ANOTHER_LANGUAGE, log_path, open_at_the_fork).splitlines() == printed
-        children = {f"child-{n}" for n in range(4)} if open_at_the_fork == "closed" else set()
+        children = {f"child-{n}" for n in range(8)} if open_at_the_fork == "closed" else set()
         assert {entry.message["messageId"] for entry in log.messages()} == {"before", "after", *children}
         assert is_sound(log_path)
 

@@ -1,9 +1,10 @@
-"""The contract of a sink, kept by each of them alike."""
+"""The contract of a sink, kept by each of them alike, for threads and for event loops."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import pytest
 from adapter_helpers import NOON, at_once, envelope, quarantined_request, rejected_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kept import Kept, kept_in
+from kept import FACES, Kept, kept_by
 from mock_cluster import MockCluster
 
 from trackcore import (
@@ -26,6 +27,13 @@ from trackcore import (
 )
 
 STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
+
+
+@pytest.fixture(name="kept", params=FACES)
+def _kept(request: pytest.FixtureRequest, tmp_path: Path, mock_cluster: MockCluster) -> Iterator[Kept]:
+    """An empty sink of each kind, with its log, as threads and as event loops use it."""
+    with kept_by(request.param, tmp_path, mock_cluster) as kept:
+        yield kept
 
 
 class TestOutcomes:
@@ -224,23 +232,24 @@ _CALLS = st.lists(
 Calls = list[tuple[list[Envelope], list[RejectedRecord], list[QuarantinedRequest]]]
 
 
-@pytest.mark.parametrize("kind", ["MemorySink", "SqliteSink"])
+@pytest.mark.parametrize("face", [face for face in FACES if "Kafka" not in face])
 @given(calls=_CALLS)
-def test_any_sequence_of_calls_is_that_of_a_dict(mock_cluster: MockCluster, kind: str, calls: Calls) -> None:
+def test_any_sequence_of_calls_is_that_of_a_dict(mock_cluster: MockCluster, face: str, calls: Calls) -> None:
     """A sink is a dict from (source, message id) to the first message of it, and two lists."""
-    _check_against_a_dict(kind, mock_cluster, calls)
+    _check_against_a_dict(face, mock_cluster, calls)
 
 
+@pytest.mark.parametrize("face", [face for face in FACES if "Kafka" in face])
 @settings(max_examples=15)  # each makes a log, which takes a while
 @given(calls=_CALLS)
-def test_any_sequence_of_calls_is_that_of_a_dict_in_kafka(mock_cluster: MockCluster, calls: Calls) -> None:
+def test_any_sequence_of_calls_is_that_of_a_dict_in_kafka(mock_cluster: MockCluster, face: str, calls: Calls) -> None:
     """The same law as above."""
-    _check_against_a_dict("KafkaSink", mock_cluster, calls)
+    _check_against_a_dict(face, mock_cluster, calls)
 
 
-def _check_against_a_dict(kind: str, mock_cluster: MockCluster, calls: Calls) -> None:
+def _check_against_a_dict(face: str, mock_cluster: MockCluster, calls: Calls) -> None:
     model: dict[tuple[str, str], Envelope] = {}
-    with TemporaryDirectory() as folder, kept_in(kind, Path(folder), mock_cluster) as kept:
+    with TemporaryDirectory() as folder, kept_by(face, Path(folder), mock_cluster) as kept:
         for envelopes, rejected, quarantined in calls:
             expected = []
             for sent in envelopes:

@@ -23,6 +23,7 @@ from adapter_helpers import (
     child_environment,
     commits_held,
     envelope,
+    interrupting,
     is_sound,
     python_command,
     quarantined_request,
@@ -103,7 +104,7 @@ class TestAllOrNothing:
         with commits_held(sqlite_sink):
             calls = {}
             for number, message_id in enumerate(("a", "interrupted", "b"), 1):
-                envelopes = _interrupting() if message_id == "interrupted" else [envelope(message_id)]
+                envelopes = interrupting() if message_id == "interrupted" else [envelope(message_id)]
                 calls[message_id] = Workers([partial(sqlite_sink.store, envelopes)])
                 wait_for(lambda number=number: len(sqlite_sink._committer._queue) == number)  # type: ignore[misc]
         for call in calls.values():
@@ -114,7 +115,7 @@ class TestAllOrNothing:
         """Nothing of the interrupted call is stored, and the next one works."""
         sqlite_sink.store([envelope("first")])
         with pytest.raises(KeyboardInterrupt):
-            sqlite_sink.store(_interrupting())
+            sqlite_sink.store(interrupting())
         assert sqlite_sink.store([envelope("next")]) == [Outcome.STORED]
         assert _ids(log) == ["first", "next"]
 
@@ -172,22 +173,6 @@ def _interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
         interrupting.finish()
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class _Interrupting(list[Envelope]):
-    """Envelopes during whose writing a signal arrives."""
-
-    written = False
-
-    def __iter__(self) -> Iterator[Envelope]:
-        yield from super().__iter__()
-        if self.written:
-            raise KeyboardInterrupt
-        self.written = True  # the first iteration sums up their sizes
-
-
-def _interrupting() -> _Interrupting:
-    return _Interrupting([envelope("interrupted")])
 
 
 class TestFull:

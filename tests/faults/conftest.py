@@ -1,7 +1,9 @@
-"""Fixtures of the fault tests: real servers of two workers on a log."""
+"""Fixtures of the fault tests: real servers of two workers on a log, and a small disk."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,9 @@ from patience import wait_for
 from served import Served
 
 Start = Callable[..., Served]
+
+DISK_BYTES = 6 << 20
+BALLAST_BYTES = 4 << 20
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # the tests read /proc
 
@@ -53,3 +58,19 @@ def _start(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     yield start
     for served in started:
         served.kill()
+
+
+@pytest.fixture(name="disk")
+def _disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MiB, of which 4 are taken by `ballast`."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = f"size={DISK_BYTES},mode=700,uid={os.getuid()}"
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    try:
+        subprocess.run([*sudo, "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a disk can be mounted by the superuser only; tests/adapters has the same with a limit on pages")
+    (folder / "ballast").write_bytes(bytes(BALLAST_BYTES))
+    yield folder
+    subprocess.run([*sudo, "umount", "--lazy", folder], check=True)

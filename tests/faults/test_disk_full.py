@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -22,26 +20,8 @@ from trackcore_sqlite import SqliteSink, prune
 
 from trackcore import Cause, SinkUnavailable
 
-DISK_BYTES = 6 << 20
-BALLAST_BYTES = 4 << 20
 ROOM_TO_BEGIN_BYTES = 64 << 10
 """Room for the -wal and -shm files of the log, but not for a step of pruning."""
-
-
-@pytest.fixture(name="disk")
-def _disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 6 MiB, of which 4 are taken by `ballast`."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = f"size={DISK_BYTES},mode=700,uid={os.getuid()}"
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    try:
-        subprocess.run([*sudo, "mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a disk can be mounted by the superuser only; tests/adapters has the same with a limit on pages")
-    (folder / "ballast").write_bytes(bytes(BALLAST_BYTES))
-    yield folder
-    subprocess.run([*sudo, "umount", "--lazy", folder], check=True)
 
 
 def test_filled_under_load_and_freed_again(start: Any, disk: Path) -> None:

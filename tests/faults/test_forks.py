@@ -95,6 +95,50 @@ print(failures)
 print(sum(acknowledged))
 """
 
+BUSY_LOOP = """
+import asyncio, os, signal, sys, threading
+from adapter_helpers import envelope
+from trackcore_sqlite import SqliteSink
+
+path, forks, place = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+sink = SqliteSink(path)
+over = False
+acknowledged = [0] * 16
+children = []
+
+async def store(number):
+    while not over:
+        await sink.store_async([envelope(f"parent-{number}-{acknowledged[number]}")])
+        acknowledged[number] += 1
+
+def fork(number):
+    child = os.fork()
+    if not child:
+        signal.alarm(25)
+        asyncio.run(sink.store_async([envelope(f"async-{number}")]))
+        sink.store([envelope(f"child-{number}")])
+        os._exit(0)
+    children.append(child)
+
+async def main():
+    global over
+    tasks = [asyncio.create_task(store(number)) for number in range(16)]
+    for number in range(forks):
+        so_far = sum(acknowledged)
+        while sum(acknowledged) < so_far + 20 + number % 16:  # another moment each time
+            await asyncio.sleep(0)
+        if place == "in the loop":
+            fork(number)
+        else:
+            await asyncio.to_thread(fork, number)
+    over = True
+    await asyncio.gather(*tasks)
+
+asyncio.run(main())
+print({os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children})
+print(sum(acknowledged))
+"""
+
 MULTIPROCESSING = """
 import multiprocessing, sys
 import preloaded
@@ -207,6 +251,18 @@ class TestForks:
         stored = ids_of(path)
         assert {f"child-{number}" for number in range(forks)} <= stored
         assert len(stored) == 1 + forks + int(count)
+        assert is_sound(path)
+
+    @pytest.mark.parametrize("place", ["in the loop", "beside the loop"])
+    def test_forks_of_a_process_with_a_busy_event_loop(self, place: str, tmp_path: Path, is_long: bool) -> None:
+        """The children store by an event loop of their own, and without one."""
+        path = tmp_path / "log.db"
+        forks = 400 if is_long else 20
+        codes, count = run_python(BUSY_LOOP, path, forks, place).splitlines()
+        assert codes == "{0}"
+        stored = ids_of(path)
+        assert {f"{face}-{number}" for face in ("child", "async") for number in range(forks)} <= stored
+        assert len(stored) == 2 * forks + int(count)
         assert is_sound(path)
 
     @pytest.mark.parametrize("method", ["fork", "forkserver"])
