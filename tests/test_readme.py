@@ -41,7 +41,7 @@ from trackcore_server.config.configuration import DebuggerSettings, DeliverySett
 from trackcore_server.config.debugger_token import TOKEN_CHARS, read_debugger_token
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.delivery.service import check_destinations
-from trackcore_server.hosting.worker import _CODES
+from trackcore_server.hosting import rejections
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import (
@@ -352,7 +352,8 @@ class TestTables:
 
     def test_the_answers_of_the_worker(self) -> None:
         listed = {code: int(status) for code, status in re.findall(r"`(\w+)`\s\((\d{3})\)", TEXT)}
-        ours = {code: status.value for status, (code, _) in _CODES.items()}
+        found = [each for each in vars(rejections).values() if isinstance(each, rejections.Rejection)]
+        ours = {rejection.code: rejection.status for rejection in found}
         assert listed | {"internal_error": HTTPStatus.INTERNAL_SERVER_ERROR} == ours
 
     def test_reason_codes(self) -> None:
