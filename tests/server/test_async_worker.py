@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import ssl
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE, wait_for
 from served import Served
+from trackcore_server.hosting.async_worker import _loop_factory
 
 Start = Callable[..., Served]
 
@@ -109,6 +112,25 @@ def test_a_worker_whose_loop_is_blocked_is_replaced(start: Start) -> None:
     os.kill(worker, signal.SIGSTOP)
     wait_for(lambda: served.workers() not in ([], [worker]))
     assert ask_once(served).split()[0] != str(worker)
+
+
+def test_without_uvloop_the_loop_is_that_of_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not available on every platform."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert _loop_factory("auto") is asyncio.new_event_loop
+
+
+def test_the_limit_of_open_files_is_raised() -> None:
+    """The usual one is 1,024, and a connection is a file."""
+    program = (
+        "import resource; from trackcore_server.hosting.async_worker import raise_file_limit\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 1_000))\n"
+        "for wanted in (100, 500, 5_000):\n"
+        "    raise_file_limit(wanted)\n"
+        "    print(*resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["256 1000", "500 1000", "1000 1000"]
 
 
 def test_it_ends_with_its_server(start: Start) -> None:

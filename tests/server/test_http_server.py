@@ -33,6 +33,21 @@ HOST = b"Host: x\r\n"
 CLOSE = b"Connection: close\r\n"
 
 
+START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+END: dict[str, Any] = {"type": "http.response.body", "body": b"abc"}
+WRONG: dict[str, list[dict[str, Any]]] = {
+    "/nothing": [],
+    "/body-first": [END],
+    "/two-starts": [START, START],
+    "/two-lines": [START | {"headers": [(b"x", b"a\r\nSet-Cookie: b")]}, END],
+    "/too-short": [START | {"headers": [(b"content-length", b"4")]}, END],
+    "/too-long": [START | {"headers": [(b"content-length", b"2")]}, END],
+    "/unknown": [{"type": "http.response.push"}],
+}
+HALF: list[dict[str, Any]] = [START | {"headers": [(b"content-length", b"9")]}, END | {"more_body": True}]
+"""Responses that HTTP cannot express, by their paths."""
+
+
 class Mirror:
     """An app that answers with what it was asked; `goes_on` lets those of `/wait` go on."""
 
@@ -59,6 +74,10 @@ class Mirror:
             raise ValueError("a secret")
         if path == "/early":
             await respond(send, b"early")
+            return
+        if path in WRONG or path == "/half":
+            for event in WRONG.get(path, HALF):
+                await send(dict(event))
             return
         if path == "/flood":
             await self.flood(send)
@@ -523,6 +542,21 @@ class TestResponses:
         assert (status, body["code"]) == (500, "internal_error")
         assert "ValueError" in caplog.text
         assert "a secret" not in caplog.text
+        caplog.clear()
+
+    @pytest.mark.parametrize("path", WRONG)
+    def test_an_app_that_answers_wrongly(self, server: Running, caplog: pytest.LogCaptureFixture, path: str) -> None:
+        assert [found[0] for found in answers(server.exchange(get(path.encode())))] == [500]
+        assert "a request failed" in caplog.text
+        caplog.clear()
+
+    def test_a_response_that_goes_wrong_after_its_start_is_cut(
+        self, server: Running, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its client sees that it is not whole."""
+        data = server.exchange(get(b"/half"))
+        assert data.endswith(b"\r\n\r\nabc")
+        assert b"content-length: 9" in data
         caplog.clear()
 
 
