@@ -81,7 +81,7 @@ class AsyncWorker(StoppableWorker):
 
         def tick() -> None:
             self.notify()
-            if self.ppid != os.getppid():
+            if not self.alive or self.ppid != os.getppid():
                 server.stop()
 
         server = AsyncServer(
