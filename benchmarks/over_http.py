@@ -44,7 +44,6 @@ _HALF_A_MINUTE = 30.0
 @click.command()
 @against_option
 @click.option("--workers", default=1, show_default=True, metavar="N", help="Worker processes of each server.")
-@click.option("--threads", type=int, metavar="N", help="Threads of each.  [default: that of serve]")
 @click.option("--connections", multiple=True, default=(8, 64), show_default=True, metavar="N", help="Can be repeated.")
 @click.option("--seconds", default=5.0, show_default=True, metavar="S", help="Length of one round.")
 @click.option("--rounds", default=3, show_default=True, metavar="N", help="Rounds of each kind.")
@@ -61,7 +60,6 @@ def main(
     *,
     against: list[Trackcore],
     workers: int,
-    threads: int | None,
     connections: Sequence[int],
     seconds: float,
     rounds: int,
@@ -70,8 +68,8 @@ def main(
     as_json: bool,
 ) -> None:
     """Measure durable intake over HTTP, with single messages and with batches of 100."""
-    options = ("--workers", str(workers), *(("--threads", str(threads)) if threads else ()))
-    bare = Bare(workers=workers, threads=threads or _BARE_THREADS)
+    options = ("--workers", str(workers))
+    bare = Bare(workers=workers, threads=_BARE_THREADS)
     servers = [attrs.evolve(server, options=options) for server in (*against, CURRENT)]
     cases = [make(count) for make in (singles, batches) for count in connections]
     results = compare([*servers, bare], cases, seconds=seconds, rounds=rounds, folder=folder)
@@ -87,7 +85,6 @@ def main(
         ],
         settings={
             "workers": workers,
-            "threads": threads or "those of serve",
             "seconds": seconds,
             "rounds": rounds,
             "file system": file_system(folder),

@@ -88,8 +88,7 @@ class Trackcore:
     @contextmanager
     def serve(self, data: Path) -> Iterator[RunningServer]:
         """Run `trackcore serve` with 10 destinations, on a log in a folder."""
-        config = data / "trackcore.toml"
-        config.write_text(_configuration())
+        config = write_configuration(data)
         command = [str(self.folder / "trackcore"), "serve", "--config", str(config), *self.options, "--bind"]
         with running(command, data) as server:
             yield server
@@ -198,6 +197,10 @@ def _free_port() -> int:
         return port
 
 
-def _configuration() -> str:
+def write_configuration(data: Path) -> Path:
+    """Write a configuration with 10 destinations, and a log in the same folder."""
+    config = data / "trackcore.toml"
     destinations = "".join(f'[[destinations]]\nname = "{destination.name}"\n' for destination in DESTINATIONS)
-    return f'[[sources]]\nname = "website"\nwrite_keys = ["{KEY}"]\n{destinations}[log]\npath = "{_LOG}"\n'
+    source = f'[[sources]]\nname = "website"\nwrite_keys = ["{KEY}"]\n'
+    config.write_text(f'{source}{destinations}[log]\npath = "{_LOG}"\n')
+    return config

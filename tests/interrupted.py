@@ -17,12 +17,14 @@ from typing import Any
 from gunicorn.workers import gthread
 from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import ThreadWorker
+from trackcore_server import create_app
 from trackcore_server.cli import main as command
 from trackcore_server.delivery import child as delivery_child
 from trackcore_server.hosting import supervisor as delivery_process
 
 HOUR = 3_600
 AT_ANY_TIME = "whenever the test likes"
+WITH_THREADS = "whenever the test likes, with threads"
 _PAUSE_SECONDS = 0.01
 
 
@@ -64,6 +66,7 @@ def while_its_first_configuration_is_written() -> None:
 
 def while_a_request_is_handed_over() -> None:
     """A worker passes a request to its thread pool."""
+    serve_with_threads()
     get_thread_pool = ThreadWorker.get_thread_pool
 
     def get_interrupted_pool(worker: ThreadWorker) -> Any:
@@ -98,13 +101,24 @@ def while_a_worker_loads() -> None:
     Worker.load_wsgi = load_in_vain
 
 
+def serve_with_threads() -> None:
+    """Serve with the threaded worker, which only gunicorn's own command uses otherwise."""
+    application = sys.modules["trackcore_server.hosting.application"]
+    gunicorn_settings = application._gunicorn_settings
+    threads = {"worker_class": "trackcore_server.worker.Worker", "threads": 16}
+    application._gunicorn_settings = lambda server: gunicorn_settings(server) | threads  # type: ignore[attr-defined]
+    application.create_asgi_app = create_app  # type: ignore[attr-defined]
+
+
 def while_a_thread_waits_for_bytes() -> None:
     """A connection has sent nothing, and a thread waits for its bytes."""
+    serve_with_threads()
     gthread.DEFAULT_WORKER_DATA_TIMEOUT = HOUR
 
 
 def while_a_connection_is_set_aside() -> None:
     """A connection has sent nothing for so long that its thread was released; it may stay open without limit."""
+    serve_with_threads()
     murder_pending = ThreadWorker.murder_pending
 
     def report_pending(worker: ThreadWorker) -> None:
@@ -146,6 +160,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "while a connection is set aside": while_a_connection_is_set_aside,
     "while delivery starts": while_delivery_starts,
     "at the end": at_the_end,
+    WITH_THREADS: serve_with_threads,
     AT_ANY_TIME: lambda: None,
 }
 

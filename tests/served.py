@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -57,8 +57,8 @@ class Running:
         return match
 
     def wait_for_port(self) -> int:
-        """Wait until a server listens."""
-        return int(self.wait_for_output(r"Listening on http://127\.0\.0\.1:(\d+)\n")[1])
+        """Wait until a server listens: `trackcore serve`, or gunicorn."""
+        return int(self.wait_for_output(r"Listening (?:on|at:) http://127\.0\.0\.1:(\d+)\b")[1])
 
     def terminate(self) -> int:
         self.process.terminate()
@@ -81,12 +81,18 @@ class Served(Running):
     def start(cls, stderr_file: Path, *arguments: str, moment: str | None = None) -> Served:
         """Start a server, which may fail.  With a `moment` of `interrupted.py` it has an hour to stop."""
         command = COMMAND if moment is None else [*INTERRUPTED, moment]
+        return cls._run(stderr_file, [*command, "serve", "--bind", "127.0.0.1:0", *arguments])
+
+    @classmethod
+    def start_gunicorn(cls, stderr_file: Path, *arguments: str) -> Served:
+        """Start gunicorn, which may fail."""
+        command = [sys.executable, "-W", "error", "-m", "gunicorn", "--no-control-socket"]
+        return cls._run(stderr_file, [*command, "--bind", "127.0.0.1:0", *arguments])
+
+    @classmethod
+    def _run(cls, stderr_file: Path, command: Sequence[str]) -> Served:
         with stderr_file.open("wb") as stderr:
-            process = subprocess.Popen(
-                [*command, "serve", "--bind", "127.0.0.1:0", *arguments],
-                stderr=stderr,
-                start_new_session=True,
-            )
+            process = subprocess.Popen(command, stderr=stderr, start_new_session=True)
         return cls(process, stderr_file, 0)
 
     def wait_until_listening(self) -> None:

@@ -43,6 +43,8 @@ ADAPTER_LIBRARIES = {
     "trackcore_server": {
         "click",
         "gunicorn",
+        "httptools",
+        "uvloop",
         "rich",
         "werkzeug",
         "trackcore_asgi",

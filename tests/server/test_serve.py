@@ -129,6 +129,16 @@ def test_hang_up_reads_the_configuration_again(serve: Serve, tmp_path: Path, run
     assert is_stored("second")
 
 
+@pytest.mark.parametrize("place", ["the command line", "the configuration"])
+def test_the_obsolete_number_of_threads_is_accepted_with_a_warning(serve: Serve, tmp_path: Path, place: str) -> None:
+    in_file = place == "the configuration"
+    server = "[server]\nthreads = 4\n" if in_file else ""
+    (tmp_path / "trackcore.toml").write_text(f'{server}[[sources]]\nname = "a"\nwrite_keys = ["key"]\n')
+    served = serve(*(() if in_file else ("--threads", "4")))
+    assert "WARNING: the setting `threads` has no effect any more" in served.stderr()
+    assert served.post("/v1/track", TRACK, "key")[0] == 200
+
+
 class TestRefusedStarts:
     def start(self, *arguments: str) -> str:
         """Expect that a start fails, and return the error output."""
@@ -192,8 +202,8 @@ def test_nothing_that_was_answered_is_lost_when_everything_is_killed(serve: Serv
 
 
 def test_many_clients_at_once(serve: Serve, run: Run, lines: Lines) -> None:
-    """Two processes of eight threads on one log, 64 clients: each message is stored once, in an order without gaps."""
-    served = serve("--write-key", "key", "--workers", "2", "--threads", "8")
+    """Two processes on one log, 64 clients: each message is stored once, in an order without gaps."""
+    served = serve("--write-key", "key", "--workers", "2")
     start = threading.Barrier(64)
 
     def client(number: int) -> list[int]:

@@ -22,7 +22,7 @@ import pytest
 from delivery_helpers import EndpointServer, Received, Reply
 from fault_helpers import being_served, hold_write_lock
 from gunicorn.workers.gthread import PollableMethodQueue
-from interrupted import AT_ANY_TIME
+from interrupted import AT_ANY_TIME, WITH_THREADS
 from patience import PATIENCE, wait_for
 from served import Served
 from trackcore_server.hosting.worker import WakeUp
@@ -169,8 +169,16 @@ class TestConnections:
             served.process.send_signal(how)
             check_end(served)
 
-    def test_one_that_is_kept(self, start: Start, how: signal.Signals) -> None:
+    def test_one_that_has_sent_nothing_to_a_loop(self, start: Start, how: signal.Signals) -> None:
         served = start(AT_ANY_TIME, "--write-key", "key")
+        with socket.create_connection(("127.0.0.1", served.port), PATIENCE):
+            assert served.get("/ready") == 200  # accepted after that one
+            served.process.send_signal(how)
+            check_end(served)
+
+    @pytest.mark.parametrize("host", [AT_ANY_TIME, WITH_THREADS])
+    def test_one_that_is_kept(self, start: Start, how: signal.Signals, host: str) -> None:
+        served = start(host, "--write-key", "key")
         with socket.create_connection(("127.0.0.1", served.port), PATIENCE) as connection:
             connection.sendall(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(12) == b"HTTP/1.1 200"
@@ -184,10 +192,11 @@ class TestConnections:
     ids=lambda signals: "-".join(each.name for each in signals),
 )
 @pytest.mark.parametrize("to_all", [False, True], ids=["the first process", "all"])
-def test_signals(start: Start, run: Any, signals: tuple[signal.Signals, ...], to_all: bool) -> None:
+@pytest.mark.parametrize("host", [AT_ANY_TIME, WITH_THREADS], ids=["loop", "threads"])
+def test_signals(start: Start, run: Any, signals: tuple[signal.Signals, ...], to_all: bool, host: str) -> None:
     """A terminal sends Ctrl-C to all processes of a server; a service manager may do the same with SIGTERM."""
     Path("trackcore.toml").write_text(WEBSITE + HOOK.format(url="http://127.0.0.1:9"))
-    served = start(AT_ANY_TIME, "--workers", "2", "--data", ".")
+    served = start(host, "--workers", "2", "--data", ".")
     assert served.post("/v1/track", TRACK, "key")[0] == 200
     for number in signals:
         (os.killpg if to_all else os.kill)(served.process.pid, number)
@@ -212,8 +221,9 @@ def test_a_request_that_ends_too_late_writes_into_no_file(tmp_path: Path) -> Non
 class TestReload:
     """SIGHUP waits for the requests in progress of the previous workers; a stop ends that wait."""
 
-    def test_requests(self, start: Start, run: Any) -> None:
-        served = start(AT_ANY_TIME, "--write-key", "key", "--data", ".")
+    @pytest.mark.parametrize("host", [AT_ANY_TIME, WITH_THREADS])
+    def test_requests(self, start: Start, run: Any, host: str) -> None:
+        served = start(host, "--write-key", "key", "--data", ".")
         before = set(served.workers())
         with ThreadPoolExecutor(1) as pool:
             with hold_write_lock(Path("trackcore.db")):

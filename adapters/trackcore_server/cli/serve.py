@@ -34,6 +34,8 @@ Examples:
   trackcore serve --write-key test-key
 """
 
+_NO_THREADS = "the setting `threads` has no effect any more, since one loop serves all requests of a worker; remove it"
+
 
 @click.command(epilog=_EXAMPLES, short_help="Receive messages over HTTP.")
 @location_options
@@ -52,7 +54,7 @@ Examples:
     "With this option, a missing configuration file is not created. Can be repeated.",
 )
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Worker processes.  [default: 1]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads per process.  [default: 16]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", hidden=True)
 @click.option("--deliver/--no-deliver", default=True, help="Also deliver to destinations.  [default: yes]")
 @click.pass_context
 def serve(
@@ -97,6 +99,8 @@ def serve(
     _show_start(deployment, deliver=deliver)
     for sentence in find_exposed(deployment.configuration, deployment.file):
         click.echo(f"WARNING: {sentence}", err=True)
+    if deployment.configuration.server.threads is not None:
+        click.echo(f"WARNING: {_NO_THREADS}", err=True)
     log_to_stderr()
     example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
     ServerApplication(deployment, find, example_key, deliver=deliver).run()

@@ -114,15 +114,16 @@ class LogSettings:
 class ServerSettings:
     """How HTTP is served.
 
-    One worker (a process) is the default: its threads commit together, so that many clients share one fsync. More
-    workers use more processors; they take turns at the log. `proxy_hops` is how many reverse proxies are in front,
+    One worker (a process) is the default: its requests commit together, so that many clients share one fsync. More
+    workers use more processors; they take turns at the log. `threads` is obsolete: a worker serves its requests in one
+    loop. `proxy_hops` is how many reverse proxies are in front,
     whose headers on the client's address are trusted.  With a `prefix` such as `/endpoint`, everything is also served
     below that path.
     """
 
     bind: str = attrs.field(default="127.0.0.1:8080", validator=lambda _, __, bind: parse_bind(bind))
     workers: int = attrs.field(default=1, validator=validators.ge(1))
-    threads: int = attrs.field(default=16, validator=validators.ge(1))
+    threads: int | None = attrs.field(default=None, validator=validators.optional(validators.ge(1)))
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
     prefix: str = attrs.field(default="", validator=_check_prefix)
 

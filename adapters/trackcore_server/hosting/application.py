@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 from collections.abc import Callable
-from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from trackcore_debugger import OneTimeToken
 
 from trackcore import TrackcoreError
 from trackcore.text import visible
-from trackcore_server.app import DEBUGGER_PATH, ServerApp, create_app, create_collector
+from trackcore_server.app import DEBUGGER_PATH, AsgiServerApp, create_asgi_app, create_collector
 from trackcore_server.config.configuration import ServerSettings
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment
@@ -32,7 +30,7 @@ KEEPALIVE_SECONDS = 75
 """How long an idle connection stays open: longer than the 60 seconds of the usual proxy, which closes its own first."""
 
 SILENCE_SECONDS = 60
-"""A worker without a heartbeat for this many seconds is replaced.  Slow requests do not matter: threads serve those."""
+"""A worker without a heartbeat for this many seconds is replaced: something blocks its loop."""
 
 REQUEST_LINE_BYTES = 8_190
 """The largest value that gunicorn accepts.  A pixel carries its message in the address."""
@@ -41,12 +39,8 @@ HEADERS = 100
 HEADER_BYTES = 8_190
 """The number of headers of a request, and the size of each, at most."""
 
-CONNECTIONS = 1_000
+CONNECTIONS = 4_000
 """Connections that a worker keeps open at once, most of them idle; more wait in the system's backlog."""
-
-_ARENAS_OPTION, _ARENAS = -8, 2
-"""M_ARENA_MAX of glibc's mallopt.  By default each thread gets a separate heap, which keeps the memory of its
-largest request; two shared heaps take a quarter less memory, without a measurable cost in time."""
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file there, safely
 
@@ -71,14 +65,12 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         self.cfg.set("when_ready", self._show_ready)
         self.cfg.set("post_fork", lambda arbiter, _: arbiter.release_delivery())
 
-    def load(self) -> ServerApp:
+    def load(self) -> AsgiServerApp:
         """Build the app of one worker."""
-        return create_app(self._configuration, self._one_time_token)
+        return create_asgi_app(self._configuration, self._one_time_token)
 
     def run(self) -> None:
-        """Serve until a signal stops the server.  The threads of each worker share heaps, if the C library can."""
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_ARENAS_OPTION, _ARENAS)
+        """Serve until a signal stops the server."""
         DeliveringArbiter(self).run()
 
     def make_delivery_process(self) -> DeliveryProcess | None:
@@ -127,8 +119,7 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
     return {
         "bind": server.bind,
         "workers": server.workers,
-        "threads": server.threads,
-        "worker_class": "trackcore_server.hosting.worker.Worker",
+        "worker_class": "trackcore_server.hosting.async_worker.AsyncWorker",
         "worker_tmp_dir": str(_SHARED_MEMORY) if os.access(_SHARED_MEMORY, os.W_OK) else None,
         "preload_app": False,
         "timeout": SILENCE_SECONDS,

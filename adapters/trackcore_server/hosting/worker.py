@@ -7,26 +7,21 @@
    byte to the last byte of the answer, and a connection that misses it is closed.
 3. gunicorn rejects an address with bytes that should be percent-encoded; mail programs request pixels with such
    addresses, in raw UTF-8.  Here these bytes are encoded first.
-4. gunicorn stops a worker inside its signal handler, with locks that the interrupted thread may hold; then it hangs
-   until it is killed.  Here a handler only sets a flag, and the loop stops the worker.
+4. gunicorn may hang in its signal handler: see `stopping`.
 
-Use it for any server that other machines can reach:
+`trackcore serve` uses the asynchronous worker.  This one hosts the WSGI app:
 
-    gunicorn --worker-class trackcore_server.hosting.worker.Worker --threads 16 'trackcore_server:create_app()'
+    gunicorn --worker-class trackcore_server.worker.Worker --threads 16 'trackcore_server:create_app()'
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import re
-import signal
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any
 
 from gunicorn.http import errors
@@ -34,9 +29,11 @@ from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import PollableMethodQueue, ThreadWorker
 
-from trackcore.support import failure_body
-from trackcore.text import describe_unexpected, encode_json
-from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, ignore_stops
+from trackcore.text import describe_unexpected
+from trackcore_server.hosting import rejections
+from trackcore_server.hosting.rejections import Rejection
+from trackcore_server.hosting.request_target import percent_encode
+from trackcore_server.hosting.stopping import StoppableWorker
 
 REQUEST_SECONDS = 30.0
 """How long one request may take in total.  SDKs themselves give up after 10 to 15 seconds."""
@@ -46,28 +43,18 @@ IDLE_SECONDS = 2.0
 
 log = logging.getLogger("trackcore.server")
 
-_STATUSES: Mapping[type[Exception], HTTPStatus] = {
-    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
-    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
-    errors.ForbiddenProxyRequest: HTTPStatus.FORBIDDEN,
-    errors.ParseException: HTTPStatus.BAD_REQUEST,
+_REJECTIONS: Mapping[type[Exception], Rejection] = {
+    errors.LimitRequestLine: rejections.URI_TOO_LONG,
+    errors.LimitRequestHeaders: rejections.HEADERS_TOO_LARGE,
+    errors.UnsupportedTransferCoding: rejections.UNSUPPORTED_TRANSFER_CODING,
+    errors.ExpectationFailed: rejections.EXPECTATION_FAILED,
+    errors.ForbiddenProxyRequest: rejections.FORBIDDEN,
+    errors.InvalidResponseHeader: rejections.INTERNAL_ERROR,
+    errors.InvalidResponseHeaderName: rejections.INTERNAL_ERROR,
+    errors.ConfigurationProblem: rejections.INTERNAL_ERROR,
+    errors.ParseException: rejections.INVALID_HTTP,
 }
-"""The response status for each exception of gunicorn; the first match counts.  Anything else is an internal error."""
-
-_CODES: Mapping[HTTPStatus, tuple[str, str]] = {
-    HTTPStatus.REQUEST_URI_TOO_LONG: ("uri_too_long", "The address of the request is too long; use POST."),
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
-        "headers_too_large",
-        "The request has too many headers, or a header is too large.",
-    ),
-    HTTPStatus.NOT_IMPLEMENTED: ("unsupported_transfer_coding", "Transfer-Encoding may only be chunked."),
-    HTTPStatus.EXPECTATION_FAILED: ("expectation_failed", "Expect may only be 100-continue."),
-    HTTPStatus.FORBIDDEN: ("forbidden", "The connection is not allowed."),
-    HTTPStatus.BAD_REQUEST: ("invalid_http", "Malformed HTTP request."),
-    HTTPStatus.INTERNAL_SERVER_ERROR: ("internal_error", "Internal error; retry the request."),
-}
+"""The rejection for each exception of gunicorn; the first match counts.  Anything else is an internal error."""
 
 
 class _LenientRequest(Request):  # type: ignore[misc]  # gunicorn has no types
@@ -76,10 +63,7 @@ class _LenientRequest(Request):  # type: ignore[misc]  # gunicorn has no types
     def parse_request_line(self, line_bytes: bytes) -> None:
         """Parse the line, with these bytes of the address percent-encoded.  Others, such as controls, are rejected."""
         method, space, rest = bytes(line_bytes).partition(b" ")
-        super().parse_request_line(method + space + _BEYOND_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], rest))
-
-
-_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
+        super().parse_request_line(method + space + percent_encode(rest))
 
 
 class WakeUp(PollableMethodQueue):  # type: ignore[misc]  # gunicorn has no types
@@ -93,7 +77,7 @@ class WakeUp(PollableMethodQueue):  # type: ignore[misc]  # gunicorn has no type
         """
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class Worker(StoppableWorker, ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A threaded worker that rejects requests with JSON, limits their time and stops reliably."""
 
     request_seconds = REQUEST_SECONDS
@@ -103,36 +87,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.method_queue = WakeUp()
         self._deadlines: dict[Any, float] = {}
         self._deadlines_lock = threading.Lock()
-        self._quits = False
         self._idle_until = float("inf")
 
     def init_process(self) -> None:
         """Start to serve.  The process belongs to this worker, so the parser can be patched in it."""
         RequestParser.mesg_class = _LenientRequest
         super().init_process()
-
-    def init_signals(self) -> None:
-        """Install the handlers, then unblock the signals that were blocked since the process started."""
-        super().init_signals()
-        for number in GROUP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*STOP_SIGNALS, *GROUP_SIGNALS})
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Note SIGTERM and wake the loop.  A worker that does not serve yet exits at once."""
-        if not self.booted:
-            os._exit(0)
-        super().handle_exit(sig, frame)
-
-    def handle_quit(self, sig: int, frame: Any) -> None:
-        """Note SIGQUIT: like SIGTERM, but idle connections are closed at once."""
-        self._quits = True
-        self.handle_exit(sig, frame)
-
-    def run(self) -> None:
-        """Serve until a signal stops the worker and the requests in progress are answered."""
-        super().run()
-        ignore_stops()
 
     def handle(self, conn: Any) -> Any:
         """Serve a connection in a thread, within the deadline."""
@@ -146,7 +106,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def murder_keepalived(self, force: bool = False) -> None:  # noqa: FBT002 - as gunicorn has it
         """Close keep-alive connections that have been idle for long, or all of them after SIGQUIT."""
-        super().murder_keepalived(force or self._quits)
+        super().murder_keepalived(force or self.quits)
 
     def murder_pending(self) -> None:
         """Close connections past their deadline.  gunicorn calls this at least once a second."""
@@ -165,7 +125,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _cut_idle(self, now: float) -> None:
         """Close connections that have sent nothing yet once their time is over: gunicorn would wait for them."""
-        self._idle_until = now if self._quits else min(self._idle_until, now + IDLE_SECONDS)
+        self._idle_until = now if self.quits else min(self._idle_until, now + IDLE_SECONDS)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, self._idle_until)
         if now < self._idle_until:
@@ -179,31 +139,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that could not reach the app; log it without its address, which may contain a write key."""
         del req
-        status = _status_of(exc)
-        if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        rejection = _rejection_of(exc)
+        if rejection is rejections.INTERNAL_ERROR:
             log.error("a request failed: %s", describe_unexpected(exc))
         else:
             who = addr[0] if isinstance(addr, tuple) else "a local socket"
             log.info("rejected a request of %s: %s", who, type(exc).__name__)
         with suppress(OSError):
-            client.sendall(_answer(status))
+            client.sendall(rejection.response())
 
 
-def _status_of(error: BaseException) -> HTTPStatus:
-    if isinstance(error, errors.InvalidResponseHeader | errors.InvalidResponseHeaderName | errors.ConfigurationProblem):
-        return HTTPStatus.INTERNAL_SERVER_ERROR
-    found = (status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    return next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-def _answer(status: HTTPStatus) -> bytes:
-    code, message = _CODES[status]
-    body = encode_json(failure_body(code, message))
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-        "Connection: close\r\n"
-        "Access-Control-Allow-Origin: *\r\n"
-        "Content-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+def _rejection_of(error: BaseException) -> Rejection:
+    found = (rejection for kind, rejection in _REJECTIONS.items() if isinstance(error, kind))
+    return next(found, rejections.INTERNAL_ERROR)
