@@ -15,9 +15,11 @@ from trackcore_sqlite.times import milliseconds
 VALUES = "?, ?, ?, ?, ?, ?, ?, nullif(?, 0), ?, nullif(?, 0), ?"
 """The SQL of the values of a row after its number.  sqlite3 takes long to bind None or bytes."""
 
-_ROWS_AT_ONCE = 64
-"""The most rows that one statement inserts.  Each call into SQLite gives up the interpreter's lock, and with many
-threads it takes long to get it back; so a transaction should make few calls."""
+_MOST_ROWS = 128
+_FEW_ROWS = 16
+"""One statement inserts many rows, or a multiple of these, or fewer than these: there should be few statements, since
+each is compiled and takes memory, but also few calls.  Each call into SQLite gives up the interpreter's lock, and with
+many threads it takes long to get it back."""
 
 
 def message_row(seq: int, key: Key, envelope: Envelope) -> tuple[object, ...]:
@@ -45,9 +47,11 @@ def _names_text(names: tuple[str, ...]) -> str:
 
 def insert_messages(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
     """Insert rows that `message_row` built."""
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
-        connection.execute(_insertion(len(some)), list(chain.from_iterable(some)))
+    start = 0
+    while left := len(rows) - start:
+        count = left if left < _FEW_ROWS else min(left - left % _FEW_ROWS, _MOST_ROWS)
+        connection.execute(_insertion(count), list(chain.from_iterable(rows[start : start + count])))
+        start += count
 
 
 @cache
