@@ -77,7 +77,7 @@ class StoredIds:
     def catch_up(self) -> None:
         """Read what other connections have written since the last transaction; needed before the first one as well."""
         seq, stored, indexed, addition = self._connection.execute(_STATE).fetchone()
-        self._bloom.catch_up(addition)
+        self._bloom.catch_up(addition, stored)
         deleted, deleted_before = seq - stored, self.seq - self._stored
         if indexed != self._recent.indexed or deleted != deleted_before:
             self._recent = RecentIds(indexed)

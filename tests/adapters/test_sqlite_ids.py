@@ -65,7 +65,7 @@ class small_scale:  # noqa: N801 - used like a function
         for module, values in (
             (hashes_module, {"HASH_BITS": self.bits}),
             (ids_module, {"HASH_BITS": self.bits, "STEP": self.step, "_READ_WITH_COMMIT": 1, "_READ_WITH_MESSAGE": 0}),
-            (bloom_module, {"ADDITIONS_KEPT": 4}),
+            (bloom_module, {"ADDITIONS_KEPT": 4, "LARGE_FROM": 60}),
         ):
             for name, value in values.items():
                 self._patch.setattr(module, name, value)
@@ -297,7 +297,7 @@ from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink, bloom, deduplication
 
 deduplication.STEP, deduplication._READ_WITH_COMMIT, deduplication._READ_WITH_MESSAGE = 16, 5, 0
-bloom.ADDITIONS_KEPT = 3
+bloom.ADDITIONS_KEPT, bloom.LARGE_FROM = 3, 700
 sink = SqliteSink(sys.argv[1], busy_timeout=20)
 stored = 0
 for start in range(0, 1500, 10):
