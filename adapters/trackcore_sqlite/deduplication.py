@@ -1,71 +1,58 @@
-"""The index of the ids in the log, which de-duplication queries for each message.
+"""Which ids are in the log: the tables of ids, which de-duplication queries for each message.
 
 Theory.  The ids of SDKs are random.  With one index over all of them, every message would change a different page of
-it; at millions of messages that costs more than the messages themselves, which are only appended.  So the ids are in
-five tables of increasing size, `message_ids_0` to `message_ids_4`, as entries of a hash and the sequence number of the
-message.  A new entry goes into the first table, which is so small that the entries of a commit share its few pages.
-With every `STEP` messages the entries of one range of hashes move from each table to the next.  They are adjacent in
-both, so they share pages there as well.  The ranges follow each other in a cycle; each cycle is longer than the one
-before it by the same factor, and the last takes as long as a good part of the log did.  So the largest table is changed
-the least: where a hundred messages would change a hundred pages of it, they change two, and about ten of the smaller
-tables, which are in memory anyway.
+it; at millions of messages that costs more than the messages themselves, which are only appended.  So the ids of the
+newest messages are in memory alone (see `trackcore_sqlite.recent_ids`).  With every `STEP` messages they are added to
+the first of four tables of increasing size, `message_ids_1` to `message_ids_4`, as entries of a hash and the sequence
+number of the message.  That table is so small that the entries share its few pages.  At the same time the entries of
+one range of hashes move from each table to the next.  They are adjacent in both, so they share pages there as well.
+The ranges follow each other in a cycle; each cycle is longer than the one before it by the same factor, and the last
+takes as long as a good part of the log did.  So the largest table is changed the least.
 
 Everything happens in the transaction of the messages, so the tables are as safe as the messages, and consistent for
-every process.  All tables are searched for an entry; `trackcore_sqlite.bloom` avoids most lookups in the large ones.
-The next range follows from the sequence number, so no state is kept for it; a range that was left out would only move
-one cycle later.
+every process.  All tables are searched for an entry; `trackcore_sqlite.bloom` avoids almost all of these lookups.  The
+next range follows from the sequence number, so no state is kept for it; a range that was left out would only move one
+cycle later.
 
 A hash is a hint: the message that it finds is compared itself, so two ids with one hash do no harm.
+
+As long as no other connection writes, a transaction reads nothing at all: everything is known since the last one.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from hashlib import blake2b
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
 
 from trackcore_sqlite.bloom import BloomFilter
+from trackcore_sqlite.message_ids import HASH_BITS, Key
 from trackcore_sqlite.queries import json_array
+from trackcore_sqlite.recent_ids import RecentIds
 
-HASH_BITS = 47
-"""The most that SQLite keeps in six bytes.  Among a billion ids, one new id in 140,000 has the hash of another."""
-
-STEP = 512
+STEP = 1_024
 """The number of messages from one move to the next."""
 
-FILTERED_FROM = 100_000
-"""The number of stored messages from which the Bloom filter saves time."""
+TABLES = ("message_ids_1", "message_ids_2", "message_ids_3", "message_ids_4")
+"""(`message_ids_0` had the ids of the newest messages until schema 6.)"""
 
-Key: TypeAlias = tuple[int, str]
-"""The key that makes a message unique: the id of its source, and its messageId."""
+INDEXED = "(SELECT value FROM counters WHERE name = 'ids.seq')"
+"""The SQL of the number of the last message whose id is in the tables."""
 
-TABLES = ("message_ids_0", "message_ids_1", "message_ids_2", "message_ids_3", "message_ids_4")
+_READ_WITH_COMMIT = 256
+_READ_WITH_MESSAGE = 16
+"""How many entries of the tables are read into the filter with each commit, and with each message in it."""
 
-_MESSAGES_PER_SLICE = 64
-"""The number of messages for which a further slice of the filter is read, in addition to one with each commit."""
-
-_DIGEST_BYTES = 6
-_FIRST_CYCLE = 2
-"""The length of a cycle is a power of two, in steps; so the first table holds 1,024 entries on average."""
+_FIRST_CYCLE = 4
+"""The length of a cycle is a power of two, in steps."""
 
 _LAST_CYCLE_BELOW_ALL = 1
 """By how many powers of two the last cycle is shorter than the number of steps that the log has had."""
 
-_LAST = len(TABLES) - 1
-_SMALL, _LARGE = TABLES[:2], TABLES[2:]
-
-
-def hash_of(source_id: int, message_id: str) -> int:
-    """Return the hash under which an id is stored; its name in SQL is `message_id_hash`."""
-    digest = blake2b(b"%d:%s" % (source_id, message_id.encode()), digest_size=_DIGEST_BYTES).digest()
-    return int.from_bytes(digest) >> (8 * _DIGEST_BYTES - HASH_BITS)
-
 
 def seqs_of(hashes: str) -> str:
-    """Return the SQL that selects the sequence numbers stored under the hashes that an SQL query selects."""
-    return _seqs_in(TABLES, hashes)
+    """Return the SQL of the sequence numbers of messages whose ids may have one of the hashes that a query selects."""
+    return f"{_seqs_in_tables(hashes)} UNION ALL SELECT seq FROM messages WHERE seq > {INDEXED}"
 
 
 def known_among(connection: sqlite3.Connection, seqs: str) -> set[Key]:
@@ -73,56 +60,62 @@ def known_among(connection: sqlite3.Connection, seqs: str) -> set[Key]:
     return set(connection.execute(_KEYS, (seqs,)))
 
 
-class Found(NamedTuple):
-    """The state of the log at the beginning of a transaction.
-
-    `seq` is the last sequence number, `stored` the number of messages, `known` has the keys that were looked up and are
-    stored, and `schema` is SQLite's number of the schema (see `schema_of`).
-    """
-
-    seq: int
-    stored: int
-    known: set[Key]
-    schema: int
-
-
 class StoredIds:
     """The ids in the log, for the transactions of one connection; discarded with it when one is rolled back."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._bloom = BloomFilter(connection, _LARGE, HASH_BITS)
+        self._bloom = BloomFilter(connection, TABLES, HASH_BITS)
+        self._recent = RecentIds(0)
+        self._stored = 0
 
-    def find(self, hashes: Sequence[int]) -> Found:
-        """Look up ids by their hashes.  The result may contain keys that were not looked up."""
-        seq, stored, moved, hits, schema = self._look_up(hashes)
-        if moved != self._bloom.moved:
-            self._bloom.catch_up(moved)
-            _, _, _, hits, _ = self._look_up(hashes)
-        known = known_among(self._connection, hits) if hits != _NOTHING else set()
-        return Found(seq, stored, known, schema)
+    @property
+    def seq(self) -> int:
+        """The last sequence number."""
+        return self._recent.last
 
-    def add(self, hashes: Sequence[int], found: Found) -> None:
-        """Add the ids of the messages that follow those found, in their order."""
-        self._connection.execute(_ADD, (found.seq + 1, json_array(hashes)))
-        for step in range(found.seq // STEP, (found.seq + len(hashes)) // STEP):
-            self._move_on(step, found.stored)
-        if found.stored >= FILTERED_FROM:
-            self._bloom.load(1 + len(hashes) // _MESSAGES_PER_SLICE)
+    def catch_up(self) -> None:
+        """Read what other connections have written since the last transaction; needed before the first one as well."""
+        seq, stored, indexed, addition = self._connection.execute(_STATE).fetchone()
+        self._bloom.catch_up(addition, stored)
+        deleted, deleted_before = seq - stored, self.seq - self._stored
+        if indexed != self._recent.indexed or deleted != deleted_before:
+            self._recent = RecentIds(indexed)
+        self._bloom.add(self._recent.read(self._connection, seq))  # as if they were in the tables already
+        self._stored = stored
 
-    def _look_up(self, hashes: Sequence[int]) -> tuple[int, int, int, str, int]:
-        looked_for = {"small": json_array(hashes), "large": json_array(self._bloom.candidates(hashes))}
-        found: tuple[int, int, int, str, int] = self._connection.execute(_LOOK_UP, looked_for).fetchone()
-        return found
+    def find(self, keys: Sequence[Key], hashes: Sequence[int]) -> set[Key]:
+        """Return the keys that the log has, and perhaps some that were not looked up."""
+        seqs = self._recent.seqs(keys)
+        if candidates := self._bloom.candidates(hashes):
+            seqs += [seq for (seq,) in self._connection.execute(_SEQS, (json_array(candidates),))]
+        return known_among(self._connection, json_array(seqs)) if seqs else set()
 
-    def _move_on(self, step: int, stored: int) -> None:
-        for level in reversed(range(_LAST)):
-            low, high = _range(step, _cycle(level, stored))
-            if level == len(_SMALL) - 1:
-                (moved,) = self._connection.execute(_READ_MOVED, (low, high)).fetchone()
-                self._bloom.move(moved)
-            self._connection.execute(_COPY[level], (low, high))
-            self._connection.execute(_DROP[level], (low, high))
+    def add(self, keys: Sequence[Key], hashes: Sequence[int]) -> None:
+        """Add the ids of the messages that follow the last one, in their order."""
+        steps = range(self.seq // STEP, (self.seq + len(keys)) // STEP)
+        self._recent.add(keys, hashes)
+        self._bloom.add(hashes)
+        self._connection.execute(_COUNT, (len(keys),))
+        if steps:
+            self._index(steps)
+        self._stored += len(keys)
+        self._bloom.load(_READ_WITH_COMMIT + _READ_WITH_MESSAGE * len(keys), self._stored)
+
+    def _index(self, steps: range) -> None:
+        """Add the recent ids to the tables."""
+        hashes = self._recent.hashes
+        self._connection.execute(_ADD, (self._recent.indexed + 1, json_array(hashes)))
+        self._connection.execute(_SET_INDEXED, (self.seq,))
+        self._bloom.announce([id_hash for id_hash in hashes if id_hash is not None])
+        self._recent = RecentIds(self.seq)
+        for step in steps:
+            self._move_on(step)
+
+    def _move_on(self, step: int) -> None:
+        for newer, older, cycle in reversed(_moves(self._stored)):
+            for statement in _MOVE:
+                self._connection.execute(statement.format(newer=newer, older=older), _range(step, cycle))
 
 
 def read_entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> str:
@@ -140,10 +133,15 @@ def remove(connection: sqlite3.Connection, entries: str) -> None:
         connection.execute(f"DELETE FROM {table} {_AMONG}", (entries,))
 
 
-def _cycle(level: int, stored: int) -> int:
-    """Return the number of steps in which all entries of a table move, as a power of two."""
+def _moves(stored: int) -> list[tuple[str, str, int]]:
+    """Return from which table to which entries move, and in how many steps all of them do, as a power of two.
+
+    A log that is not large needs fewer tables.
+    """
     last = max(_FIRST_CYCLE, (stored // STEP).bit_length() - _LAST_CYCLE_BELOW_ALL)
-    return _FIRST_CYCLE + level * (last - _FIRST_CYCLE) // (_LAST - 1)
+    count = min(len(TABLES) - 1, -(-last // _FIRST_CYCLE))
+    cycles = [last * level // count for level in range(1, count + 1)]
+    return [(*tables, cycle) for tables, cycle in zip(pairwise([*TABLES[:count], TABLES[-1]]), cycles, strict=True)]
 
 
 def _range(step: int, cycle: int) -> tuple[int, int]:
@@ -152,29 +150,25 @@ def _range(step: int, cycle: int) -> tuple[int, int]:
     return (place << HASH_BITS) >> cycle, ((place + 1) << HASH_BITS) >> cycle
 
 
-def _seqs_in(tables: Sequence[str], hashes: str) -> str:
-    return " UNION ALL ".join(f"SELECT seq FROM {table} WHERE hash IN ({hashes})" for table in tables)
+def _seqs_in_tables(hashes: str) -> str:
+    return " UNION ALL ".join(f"SELECT seq FROM {table} WHERE hash IN ({hashes})" for table in TABLES)
 
 
-_NOTHING = "[]"
-_LOOK_UP = f"""
+_STATE = f"""
     SELECT (SELECT value FROM counters WHERE name = 'messages.seq'),
            (SELECT value FROM counters WHERE name = 'messages.count'),
-           (SELECT coalesce(max(number), 0) FROM id_moves),
-           (SELECT json_group_array(seq) FROM (
-               {_seqs_in(_SMALL, "SELECT value FROM json_each(:small)")}
-               UNION ALL {_seqs_in(_LARGE, "SELECT value FROM json_each(:large)")}
-           )),
-           (SELECT schema_version FROM pragma_schema_version)
+           {INDEXED},
+           (SELECT coalesce(max(number), 0) FROM id_moves)
 """
-_READ_MOVED = f"SELECT json_group_array(hash) FROM {_SMALL[-1]} WHERE hash >= ? AND hash < ?"
+_SEQS = _seqs_in_tables("SELECT value FROM json_each(?1)")
 _KEYS = "SELECT source_id, message_id FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
-_ADD = f"INSERT INTO {TABLES[0]} SELECT value, ? + key FROM json_each(?)"
-_COPY = [
-    f"INSERT OR IGNORE INTO {older} SELECT hash, seq FROM {newer} WHERE hash >= ? AND hash < ?"
-    for newer, older in pairwise(TABLES)
-]
+_COUNT = "UPDATE OR FAIL counters SET value = value + ? WHERE name BETWEEN 'messages.count' AND 'messages.seq'"
+_SET_INDEXED = "UPDATE counters SET value = ? WHERE name = 'ids.seq'"
+_ADD = f"INSERT OR IGNORE INTO {TABLES[0]} SELECT value, ? + key FROM json_each(?) WHERE value IS NOT NULL"
+_MOVE = (
+    "INSERT OR IGNORE INTO {older} SELECT hash, seq FROM {newer} WHERE hash >= ? AND hash < ?",
+    "DELETE FROM {newer} WHERE hash >= ? AND hash < ?",
+)
 """An entry that is there already is an inconsistency (see `trackcore_sqlite.id_check`); new messages are stored."""
 
-_DROP = [f"DELETE FROM {newer} WHERE hash >= ? AND hash < ?" for newer in TABLES[:-1]]
 _AMONG = "WHERE (hash, seq) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?))"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from trackcore_sqlite.message_rows import VALUES
+
 PER_SECOND = 200
 AT_ONCE = 50
 
@@ -26,7 +28,7 @@ _INSERT = f"""
     INSERT INTO duplicates (
         source_id, message_id, call, user_id, anonymous_id, received_at, destinations, cautions, payload, inherited,
         found_by, size
-    ) VALUES ({", ".join("?" * 12)})
+    ) VALUES ({VALUES}, ?)
 """
 _COUNT_DROPPED = "UPDATE counters SET value = value + ? WHERE name = 'duplicates.dropped'"
 
@@ -41,7 +43,7 @@ class DuplicateKeeper:
     _dropped: int = attrs.field(init=False, default=0)
 
     def insert(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> list[int]:
-        """Keep the last of these rows of `messages`, and return the size that each counts."""
+        """Keep the last of these rows, and return the size that each counts."""
         kept = rows[len(rows) - self._allow(len(rows)) :]
         self._dropped += len(rows) - len(kept)
         if not kept:

@@ -90,7 +90,7 @@ def _compare_entries(connection: sqlite3.Connection) -> tuple[int, int]:
 
 def _seqs_by_hash(connection: sqlite3.Connection) -> Iterator[list[int]]:
     """Yield the sequence numbers of each hash that has several: few, if any."""
-    for _, entries in groupby(connection.execute(f"{_ENTRIES} ORDER BY hash"), itemgetter(0)):
+    for _, entries in groupby(connection.execute(f"{_ENTRIES} UNION ALL {_RECENT} ORDER BY hash"), itemgetter(0)):
         seqs = [seq for _, seq in entries]
         if len(seqs) > 1:
             yield seqs
@@ -115,20 +115,24 @@ _COUNT_MESSAGES = "SELECT count(*) FROM messages WHERE seq IN (SELECT value FROM
 _SUMS = "count(*), sum(seq), sum(hash >> 16), sum(((hash & 0xffffff) * (seq & 0xffffff)) & 0xffffffff)"
 """Checksums of pairs of seq and hash, in any order.  The terms have 32 bits, so that the sums do not overflow."""
 
-_WANTED = "SELECT seq, message_id_hash(source_id, message_id) AS hash FROM messages LIMIT -1"
+_WANTED = f"""
+    SELECT seq, message_id_hash(source_id, message_id) AS hash FROM messages
+    WHERE seq <= {deduplication.INDEXED} LIMIT -1
+"""
 """The correct entries.  The limit keeps SQLite from computing a hash as often as the query mentions it."""
 
 _ENTRIES = " UNION ALL ".join(f"SELECT hash, seq FROM {table}" for table in deduplication.TABLES)
+_RECENT = f"""
+    SELECT message_id_hash(source_id, message_id), seq FROM messages WHERE seq > {deduplication.INDEXED}
+"""
 _LACKING = f"SELECT count(*) FROM ({_WANTED}) AS wanted WHERE " + " AND ".join(
     f"NOT EXISTS (SELECT 1 FROM {table} WHERE {table}.hash = wanted.hash AND {table}.seq = wanted.seq)"
     for table in reversed(deduplication.TABLES)
 )
 _REBUILD = [
     *(f"DELETE FROM {table}" for table in deduplication.TABLES),
-    (
-        f"INSERT INTO {deduplication.TABLES[-1]}"
-        " SELECT message_id_hash(source_id, message_id), seq FROM messages ORDER BY 1, 2"
-    ),
-    "INSERT INTO id_moves SELECT coalesce(max(number), 0) + 1, NULL FROM id_moves",
     f"INSERT OR REPLACE INTO counters {_NUMBERS}",
+    "INSERT OR REPLACE INTO counters SELECT 'ids.seq', value FROM counters WHERE name = 'messages.seq'",
+    f"INSERT INTO {deduplication.TABLES[-1]} SELECT hash, seq FROM ({_WANTED}) ORDER BY 1, 2",
+    "INSERT INTO id_moves SELECT coalesce(max(number), 0) + 1, NULL FROM id_moves",
 ]

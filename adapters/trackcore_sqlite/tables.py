@@ -11,10 +11,15 @@ import attrs
 from trackcore_sqlitefile import Format, UnusableFile, make_private_file, primary_code, use_write_ahead_log
 
 from trackcore import LogUnavailable
-from trackcore_sqlite import deduplication
+from trackcore_sqlite.message_ids import hash_of
 
 APPLICATION_ID = int.from_bytes(b"trkc")
 _TIDY_SECONDS = 30.0
+_PAGE_BYTES = 8_192
+"""The size of the pages of a new log; an older one keeps its own, 4,096 bytes.  A page has several messages, and is the
+least that a commit writes: with 8 KiB a commit of 100 messages makes half the calls of the system, and one of a single
+message writes little more."""
+
 GONE = "the log was deleted, moved or replaced while in use; put it back or restart the server"
 """No new log is created: processes that have the old one open would share its -wal and -shm files with the new one."""
 
@@ -130,6 +135,13 @@ MIGRATIONS: tuple[str, ...] = (
     INSERT INTO stretches (id, messages, duplicates, rejected, quarantine)
         VALUES (lower(hex(randomblob(8))), 0, 0, 0, 0);
     """,
+    """
+    -- `message_ids_0` had the ids of the newest messages.  Those are not in these tables any more until there are many
+    -- of them; 'ids.seq' is the number of the last message whose id is.
+    INSERT OR IGNORE INTO message_ids_1 SELECT hash, seq FROM message_ids_0;
+    DROP TABLE message_ids_0;
+    INSERT INTO counters SELECT 'ids.seq', value FROM counters WHERE name = 'messages.seq';
+    """,
 )
 
 
@@ -150,6 +162,7 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
     connection = _connect(f"{path.resolve().as_uri()}?mode=rw", path, busy_timeout)
     try:
         file_format.version(connection, path)  # before anything is changed
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         use_write_ahead_log(connection, busy_timeout)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = OFF")  # sources are never deleted
@@ -212,7 +225,7 @@ def _check_is_migrated(connection: sqlite3.Connection, path: Path) -> None:
 def _connect(uri: str, path: Path, busy_timeout: float) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
     try:
-        connection.create_function("message_id_hash", 2, deduplication.hash_of, deterministic=True)
+        connection.create_function("message_id_hash", 2, hash_of, deterministic=True)
         connection.execute("PRAGMA user_version")
     except BaseException as error:
         connection.close()

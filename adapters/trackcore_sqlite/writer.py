@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import compress, count, islice
 from pathlib import Path
 
 from trackcore_sqlitefile import SharedConnection, shorten_write_ahead_log
 
 from trackcore import Cause, Envelope, Outcome, QuarantinedRequest, RejectedRecord, SinkUnavailable
-from trackcore_sqlite import deduplication
 from trackcore_sqlite.committer import WriteRequest
+from trackcore_sqlite.deduplication import StoredIds
 from trackcore_sqlite.duplicate_records import DuplicateKeeper
 from trackcore_sqlite.failures import is_busy, is_fault_of_log, unavailable
+from trackcore_sqlite.message_ids import Key, hash_of
 from trackcore_sqlite.message_rows import insert_messages, message_row
 from trackcore_sqlite.stretches import StretchWriter, schema_of
 from trackcore_sqlite.tables import GONE, inode_of, open_for_writing
@@ -32,7 +34,6 @@ _RECORD_OVERHEAD_BYTES = 100
 _TURN_SECONDS = 0.0003
 """How long to wait for another process before the next attempt: less than a commit takes."""
 
-_COUNT_MESSAGES = "UPDATE counters SET value = value + ? WHERE name IN ('messages.seq', 'messages.count')"
 _INSERT_REJECTED = """
     INSERT INTO rejected (source_id, received_at, code, message, path, size, payload, batch, endpoint)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -114,61 +115,70 @@ class LogWriter:
             self._stretch.forget()
         self._inode = inode
         connection.execute("PRAGMA busy_timeout = 0")
-        self._stored_ids = deduplication.StoredIds(connection)
+        self._stored_ids = StoredIds(connection)
+        self._data_version: int | None = None
         self._stretch.open(connection)
-        self._source_ids: dict[str, int] = {}
+        self._source_ids = _SourceIds(connection)
         return connection
 
     def _leave(self, connection: sqlite3.Connection) -> None:
         self._stretch.leave(connection)
 
     def _write(self, connection: sqlite3.Connection, requests: Sequence[WriteRequest]) -> None:
-        envelopes = [envelope for request in requests for envelope in request.envelopes]
-        if not envelopes:  # else the lookup of their ids reads the number as well
-            self._stretch.check(schema_of(connection))
-        if not self._stretch.has_begun and not all(request.probe for request in requests):
+        envelopes: list[Envelope] = []
+        rejected: list[RejectedRecord] = []
+        quarantined: list[QuarantinedRequest] = []
+        probes = 0
+        for request in requests:
+            envelopes += request.envelopes
+            rejected += request.rejected
+            quarantined += request.quarantined
+            probes += request.probe
+        self._notice_others(connection)
+        if not self._stretch.has_begun and probes < len(requests):
             self._stretch.begin(connection)
-        if rejected := [record for request in requests for record in request.rejected]:
+        if rejected:
             self._write_rejected(connection, rejected)
-        if quarantined := [one for request in requests for one in request.quarantined]:
+        if quarantined:
             self._write_quarantined(connection, quarantined)
-        if any(request.probe for request in requests):
+        if probes:
             connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
         if envelopes:
-            outcomes = iter(self._write_messages(connection, envelopes))
+            outcomes = self._write_messages(connection, envelopes)
             for request in requests:
-                request.outcomes = [next(outcomes) for _ in request.envelopes]
+                request.outcomes = list(islice(outcomes, len(request.envelopes)))
 
-    def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> Sequence[Outcome]:
-        """Store the messages whose ids are neither in the log nor earlier among these."""
-        keys = [(self._source_id(connection, envelope.source), envelope.message_id) for envelope in envelopes]
-        hashes = [deduplication.hash_of(*key) for key in keys]
-        found = self._stored_ids.find(hashes)
-        self._stretch.check(found.schema)
-        again: list[tuple[object, ...]] = []
-        known, outcomes, rows, new = found.known, [], [], []
-        for envelope, key, id_hash in zip(envelopes, keys, hashes, strict=True):
-            if key in known:
-                outcomes.append(Outcome.DUPLICATE)
-                again.append(message_row(0, key, envelope))
-                continue
-            known.add(key)
-            new.append(id_hash)
-            rows.append(message_row(found.seq + len(new), key, envelope))
-            outcomes.append(Outcome.STORED)
-        if rows:
-            insert_messages(connection, rows)
-            self._stored_ids.add(new, found)
-            connection.execute(_COUNT_MESSAGES, (len(rows),))
-        if sizes := self._duplicates.insert(connection, again):
+    def _notice_others(self, connection: sqlite3.Connection) -> None:
+        """Read what other connections have written since the last transaction, if SQLite says that they have."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._data_version:
+            self._stretch.check(schema_of(connection))
+            self._stored_ids.catch_up()
+            self._data_version = version
+
+    def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> Iterator[Outcome]:
+        """Store the messages whose ids are neither in the log nor earlier among these, and return the outcomes."""
+        keys = [(self._source_ids[envelope.source], envelope.message_id) for envelope in envelopes]
+        hashes = [hash_of(*key) for key in keys]
+        is_new = _mark_new(keys, self._stored_ids.find(keys, hashes))
+        if new := list(compress(keys, is_new)):
+            numbered = zip(count(self._stored_ids.seq + 1), new, compress(envelopes, is_new), strict=False)
+            insert_messages(connection, [message_row(*values) for values in numbered])
+            self._stored_ids.add(new, list(compress(hashes, is_new)))
+        if len(new) < len(keys):
+            marked = zip(keys, envelopes, is_new, strict=True)
+            self._write_duplicates(connection, [message_row(0, key, one) for key, one, new in marked if not new])
+        return (Outcome.STORED if new else Outcome.DUPLICATE for new in is_new)
+
+    def _write_duplicates(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+        if sizes := self._duplicates.insert(connection, rows):
             self._keep_bounded(connection, "duplicates", sizes)
-        return outcomes
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
         sizes = [_size(record.message, record.path, record.payload, record.batch or b"") for record in records]
         rows = [
             (
-                self._source_id(connection, record.source),
+                self._source_ids[record.source],
                 milliseconds(record.received_at),
                 record.code,
                 record.message,
@@ -213,13 +223,26 @@ class LogWriter:
         for counter, more in (("dropped", dropped), ("count", len(added) - dropped)):
             connection.execute("UPDATE counters SET value = value + ? WHERE name = ?", (more, f"{part}.{counter}"))
 
-    def _source_id(self, connection: sqlite3.Connection, name: str) -> int:
-        source_id = self._source_ids.get(name)
-        if source_id is None:
-            connection.execute("INSERT INTO sources (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-            (source_id,) = connection.execute("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
-            self._source_ids[name] = source_id
-        return source_id
+
+class _SourceIds(dict[str, int]):
+    """The ids of sources by name; one that the log does not have yet is added."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __missing__(self, name: str) -> int:
+        self._connection.execute("INSERT INTO sources (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+        (self[name],) = self._connection.execute("SELECT id FROM sources WHERE name = ?", (name,)).fetchone()
+        return self[name]
+
+
+def _mark_new(keys: Sequence[Key], known: set[Key]) -> list[bool]:
+    """Mark the keys that are neither known nor earlier among these."""
+    marks = []
+    for key in keys:
+        marks.append(key not in known)
+        known.add(key)
+    return marks
 
 
 def _size(*parts: str | bytes) -> int:

@@ -25,6 +25,7 @@ from adapter_helpers import (
 from patience import wait_for
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog
 from trackcore_sqlite import log as log_module
+from trackcore_sqlite import tables as tables_module
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
@@ -483,6 +484,15 @@ class TestFile:
         assert [path.name for path in log_path.parent.iterdir()] == ["log.db"]
         assert _ids(SqliteLog(log_path)) == ["a"]
 
+    def test_an_older_log_keeps_the_size_of_its_pages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for size, path in ((4_096, tmp_path / "older.db"), (8_192, tmp_path / "new.db")):
+            with monkeypatch.context() as older:
+                older.setattr(tables_module, "_PAGE_BYTES", size)
+                open_for_writing(path, 5).close()
+            with closing(SqliteSink(path)) as sink:
+                assert sink.store([envelope("a")]) == [Outcome.STORED]
+                assert _connection(sink).execute("PRAGMA page_size").fetchone() == (size,)
+
     def test_many_that_make_the_file_at_once(self, tmp_path: Path) -> None:
         """Workers of one server start together."""
         for attempt in range(25):
@@ -605,12 +615,12 @@ class TestMigrations:
                 "stretches",
                 "stretches_by_messages",
             ),
-            *(f"message_ids_{level}" for level in range(5)),
+            *(f"message_ids_{level}" for level in range(1, 5)),
         }
         counters = dict(_connection(sqlite_sink).execute("SELECT name, value FROM counters").fetchall())
         assert counters == dict.fromkeys(
             [
-                *("messages.seq", "messages.count"),
+                *("messages.seq", "messages.count", "ids.seq"),
                 *(
                     f"{part}.{name}"
                     for part in ("duplicates", "rejected", "quarantine")

@@ -812,8 +812,8 @@ def test_closing_waits_for_a_commit(sqlite_sink: SqliteSink, log: SqliteLog, mon
 def test_a_number_that_is_taken_makes_no_duplicate(sqlite_sink: SqliteSink, log: SqliteLog) -> None:
     """Whatever the damage of the file, a message that is not in it is not reported as stored."""
     sqlite_sink.store([envelope("a")])
-    assert sqlite_sink._writer._file._connection is not None
-    sqlite_sink._writer._file._connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
+    with closing(sqlite3.connect(sqlite_sink.path, isolation_level=None)) as connection:
+        connection.execute("UPDATE counters SET value = 0 WHERE name = 'messages.seq'")
     with pytest.raises((SinkUnavailable, sqlite3.Error)):
         sqlite_sink.store([envelope("b")])
     assert _ids(log) == ["a"]

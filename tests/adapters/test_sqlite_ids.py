@@ -35,7 +35,10 @@ from trackcore_sqlite import (
 )
 from trackcore_sqlite import bloom as bloom_module
 from trackcore_sqlite import deduplication as ids_module
-from trackcore_sqlite.deduplication import TABLES, hash_of
+from trackcore_sqlite import message_ids as hashes_module
+from trackcore_sqlite import tables as tables_module
+from trackcore_sqlite.deduplication import TABLES
+from trackcore_sqlite.message_ids import hash_of
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 
 from trackcore import Outcome, Query
@@ -52,13 +55,17 @@ def _small() -> Iterator[None]:
 
 
 class small_scale:  # noqa: N801 - used like a function
-    """Patches the scale of the tables: hashes of five bits, a move with every second message."""
+    """Patches the scale of the tables: hashes of `bits`, a move with every `step` messages, a filter read slowly."""
+
+    def __init__(self, *, bits: int = 5, step: int = 2) -> None:
+        self.bits, self.step = bits, step
 
     def __enter__(self) -> None:
         self._patch = pytest.MonkeyPatch()
         for module, values in (
-            (ids_module, {"HASH_BITS": 5, "STEP": 2, "FILTERED_FROM": 0}),
-            (bloom_module, {"SLICES_BITS": 3, "MOVES_KEPT": 4}),
+            (hashes_module, {"HASH_BITS": self.bits}),
+            (ids_module, {"HASH_BITS": self.bits, "STEP": self.step, "_READ_WITH_COMMIT": 1, "_READ_WITH_MESSAGE": 0}),
+            (bloom_module, {"ADDITIONS_KEPT": 4, "LARGE_FROM": 60}),
         ):
             for name, value in values.items():
                 self._patch.setattr(module, name, value)
@@ -84,10 +91,11 @@ def change(path: Path, *statements: str) -> None:
 class LogAgainstDict(RuleBasedStateMachine):
     """Two sinks on one file behave like a dict that both write."""
 
+    scale = small_scale()
+
     def __init__(self) -> None:
         super().__init__()
-        self._scale = small_scale()
-        self._scale.__enter__()
+        self.scale.__enter__()
         self._folder = TemporaryDirectory()
         self.path = Path(self._folder.name) / "log.db"
         self.sinks = [SqliteSink(self.path), SqliteSink(self.path)]
@@ -112,7 +120,7 @@ class LogAgainstDict(RuleBasedStateMachine):
         """A new process has cached nothing."""
         self.sinks[sink].close()
 
-    @rule(hours=st.integers(1, 30))
+    @rule(hours=st.integers(0, 10))
     def forget_old(self, hours: int) -> None:
         """Messages that retention deleted are stored again."""
         oldest = self.hour - hours
@@ -138,27 +146,40 @@ class LogAgainstDict(RuleBasedStateMachine):
         for sink in self.sinks:
             sink.close()
         self._folder.cleanup()
-        self._scale.__exit__()
+        self.scale.__exit__()
+
+
+class LogOfFewCollisions(LogAgainstDict):
+    """The filter knows of most ids that they are absent, and messages are deleted before their ids are in a table."""
+
+    scale = small_scale(bits=hashes_module.HASH_BITS, step=20)
 
 
 TestLogAgainstDict = LogAgainstDict.TestCase
-TestLogAgainstDict.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestLogOfFewCollisions = LogOfFewCollisions.TestCase
+TestLogAgainstDict.settings = TestLogOfFewCollisions.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None
+)
 
 
 class TestTables:
     """Entries move, so the first tables stay small however much is stored."""
 
+    @pytest.fixture(name="steps", autouse=True)
+    def _steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ids_module, "STEP", 64)
+
     def test_entries_move_to_larger_tables(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
-        for start in range(0, 12_000, 500):
-            sqlite_sink.store([envelope(str(number)) for number in range(start, start + 500)])
+        for start in range(0, 12_000, 50):
+            sqlite_sink.store([envelope(str(number)) for number in range(start, start + 50)])
         sizes = {table: len(rows) for table, rows in entries(log_path).items()}
-        assert sum(sizes.values()) == 12_000
-        assert sizes[TABLES[0]] < 2_500
+        assert 12_000 - 64 < sum(sizes.values()) <= 12_000
+        assert sizes[TABLES[0]] < 1_000
         assert sizes[TABLES[-1]] > 2_000
 
     def test_a_large_call_moves_as_many_as_small_ones(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         sqlite_sink.store([envelope(str(number)) for number in range(10_000)])
-        assert len(entries(log_path)[TABLES[0]]) < 2_500
+        assert len(entries(log_path)[TABLES[0]]) < 1_000
         again = sqlite_sink.store([envelope(str(number)) for number in range(9_990, 10_010)])
         assert list(again) == [Outcome.DUPLICATE] * 10 + [Outcome.STORED] * 10
 
@@ -167,31 +188,74 @@ class TestTables:
         for cycle in range(12):
             ranges = sorted(ids_module._range(step, cycle) for step in range(7, 7 + (1 << cycle)))
             assert ranges[0][0] == 0
-            assert ranges[-1][1] == 1 << ids_module.HASH_BITS
+            assert ranges[-1][1] == 1 << hashes_module.HASH_BITS
             assert [high for _, high in ranges[:-1]] == [low for low, _ in ranges[1:]]
 
-    @pytest.mark.parametrize("stored", [0, 1, 511, 100_000, 5_000_000, 10**9])
-    def test_cycles_rise(self, stored: int) -> None:
-        cycles = [ids_module._cycle(level, stored) for level in range(len(TABLES) - 1)]
-        assert cycles == sorted(cycles)
-        assert (1 << cycles[-1]) * ids_module.STEP <= max(stored, 2048)
+    @pytest.mark.parametrize("stored", [0, 1, 63, 10_000, 100_000, 5_000_000, 10**9])
+    def test_cycles_rise_from_the_first_table_to_the_last(self, stored: int) -> None:
+        moves = ids_module._moves(stored)
+        assert [newer for newer, _, _ in moves] == list(TABLES[: len(moves)])
+        assert [older for _, older, _ in moves] == [*TABLES[1 : len(moves)], TABLES[-1]]
+        cycles = [cycle for _, _, cycle in moves]
+        assert cycles == sorted(set(cycles))
+        assert (1 << cycles[-1]) * ids_module.STEP <= max(stored, 1_024)
+
+
+class TestRecent:
+    """The ids of the newest messages are in no table; a sink has them in memory."""
+
+    def test_they_are_added_to_a_table_together(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        for number in range(1_023):
+            sqlite_sink.store([envelope(f"m{number}")])
+        assert not any(entries(log_path).values())
+        sqlite_sink.store([envelope("last")])
+        assert sum(map(len, entries(log_path).values())) == 1_024
+        assert check_log(log_path).inconsistency == CONSISTENT
+
+    def test_a_transaction_reads_nothing_while_nobody_else_writes(self, sqlite_sink: SqliteSink) -> None:
+        """Each call into SQLite gives up the interpreter's lock, so a transaction should make few calls."""
+        sqlite_sink.store([envelope("first")])
+        connection = sqlite_sink._writer._file._connection
+        assert connection is not None
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        sqlite_sink.store([envelope(f"m{number}") for number in range(64)])
+        assert [statement.split()[0] for statement in statements] == ["BEGIN", "PRAGMA", "INSERT", "UPDATE", "COMMIT"]
+
+    def test_sinks_that_take_turns(self, log_path: Path) -> None:
+        """Each knows what the other has stored, without opening the log again."""
+        with closing(SqliteSink(log_path)) as one, closing(SqliteSink(log_path)) as other:
+            one.store([envelope("a")])
+            other.store([envelope("b")])
+            connections = [sink._writer._file._connection for sink in (one, other)]
+            for number in range(100):
+                assert one.store([envelope(f"m{number}")]) == [Outcome.STORED]
+                assert other.store([envelope(f"m{number}"), envelope("a")]) == [Outcome.DUPLICATE] * 2
+                assert other.store([envelope(f"n{number}")]) == [Outcome.STORED]
+                assert one.store([envelope(f"n{number}"), envelope("b")]) == [Outcome.DUPLICATE] * 2
+            assert [sink._writer._file._connection for sink in (one, other)] == connections
+
+    def test_one_that_was_deleted_meanwhile(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        """If the same message is sent again, it is stored again; its old id gets into no table."""
+        sqlite_sink.store([envelope(f"old-{number}") for number in range(3)])
+        sqlite_sink.store([envelope("new", received_at=NOON + timedelta(hours=2))])
+        list(prune(log_path, NOON + timedelta(hours=1)))
+        assert list(sqlite_sink.store([envelope("old-1"), envelope("new")])) == [Outcome.STORED, Outcome.DUPLICATE]
+        sqlite_sink.store([envelope(f"m{number}") for number in range(1_024)])
+        assert len(entries(log_path)[TABLES[0]]) > 0
+        assert check_log(log_path).inconsistency == CONSISTENT
 
 
 class TestHashes:
     """A hash is a hint: two ids of one hash do no harm."""
 
-    def test_all_ids_of_one_hash(self, log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ids_module, "HASH_BITS", 0)
-        monkeypatch.setattr(bloom_module, "SLICES_BITS", 0)
-        monkeypatch.setattr(ids_module, "FILTERED_FROM", 0)
-        monkeypatch.setattr(ids_module, "STEP", 2)
-        sink = SqliteSink(log_path)
-        for number in range(20):
-            assert sink.store([envelope(f"m{number}")]) == [Outcome.STORED]
-        everything = [envelope(f"m{number}") for number in range(20)]
-        assert list(sink.store(everything)) == [Outcome.DUPLICATE] * 20
-        sink.close()
-        assert check_log(log_path).inconsistency == CONSISTENT
+    def test_all_ids_of_one_hash(self, log_path: Path) -> None:
+        with small_scale(bits=0), closing(SqliteSink(log_path)) as sink:
+            for number in range(20):
+                assert sink.store([envelope(f"m{number}")]) == [Outcome.STORED]
+            everything = [envelope(f"m{number}") for number in range(20)]
+            assert list(sink.store(everything)) == [Outcome.DUPLICATE] * 20
+            assert check_log(log_path).inconsistency == CONSISTENT
 
     def test_the_same_id_of_two_sources(self, sqlite_sink: SqliteSink) -> None:
         both = [envelope("a", source=source) for source in SOURCES]
@@ -232,7 +296,8 @@ import sys
 from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink, bloom, deduplication
 
-deduplication.STEP, deduplication.FILTERED_FROM, bloom.SLICES_BITS, bloom.MOVES_KEPT = 16, 0, 4, 3
+deduplication.STEP, deduplication._READ_WITH_COMMIT, deduplication._READ_WITH_MESSAGE = 16, 5, 0
+bloom.ADDITIONS_KEPT, bloom.LARGE_FROM = 3, 700
 sink = SqliteSink(sys.argv[1], busy_timeout=20)
 stored = 0
 for start in range(0, 1500, 10):
@@ -260,9 +325,11 @@ class TestCheck:
 
     @pytest.fixture(name="path")
     def _path(self, log_path: Path) -> Path:
+        """A log whose last five messages are not in the tables; `rebuild_ids` puts all others into the last one."""
         sink = SqliteSink(log_path)
-        sink.store([envelope(f"m{number}") for number in range(600)], rejected=[rejected_record()] * 3)
-        sink.store([envelope(f"m{number}") for number in range(600, 1_000)])  # still in the first table
+        sink.store([envelope(f"m{number}") for number in range(1_000)], rejected=[rejected_record()] * 3)
+        rebuild_ids(log_path)
+        sink.store([envelope(f"m{number}") for number in range(1_000, 1_005)])
         sink.close()
         return log_path
 
@@ -270,12 +337,15 @@ class TestCheck:
         ("statement", "inconsistency"),
         [
             ("DELETE FROM messages WHERE seq = 1000", Inconsistency(surplus=1, miscounted=("messages",))),
-            ("DELETE FROM message_ids_0 WHERE seq > 990", Inconsistency(lacking=10)),
-            ("UPDATE message_ids_0 SET hash = hash + 1 WHERE seq = 1000", Inconsistency(lacking=1, surplus=1)),
-            ("UPDATE message_ids_0 SET seq = 5000 WHERE seq = 1000", Inconsistency(lacking=1, surplus=1)),
+            ("DELETE FROM messages WHERE seq = 1005", Inconsistency(miscounted=("messages",))),
+            ("DELETE FROM message_ids_4 WHERE seq > 990", Inconsistency(lacking=10)),
+            ("UPDATE message_ids_4 SET hash = hash + 1 WHERE seq = 1000", Inconsistency(lacking=1, surplus=1)),
+            ("UPDATE message_ids_4 SET seq = 5000 WHERE seq = 1000", Inconsistency(lacking=1, surplus=1)),
             ("UPDATE messages SET message_id = 'other' WHERE seq = 7", Inconsistency(lacking=1, surplus=1)),
             ("INSERT INTO message_ids_2 VALUES (5, 5)", Inconsistency(surplus=1)),
-            ("INSERT INTO message_ids_4 SELECT * FROM message_ids_0 WHERE seq = 1000", Inconsistency(surplus=1)),
+            ("INSERT INTO message_ids_1 VALUES (5, 1005)", Inconsistency(surplus=1)),
+            ("INSERT INTO message_ids_3 SELECT * FROM message_ids_4 WHERE seq = 1000", Inconsistency(surplus=1)),
+            ("UPDATE counters SET value = 1003 WHERE name = 'ids.seq'", Inconsistency(lacking=3)),
             ("UPDATE counters SET value = 7 WHERE name = 'messages.count'", Inconsistency(miscounted=("messages",))),
             ("DELETE FROM rejected WHERE seq = 2", Inconsistency(miscounted=("rejected",))),
             ("UPDATE counters SET value = 9999 WHERE name = 'rejected.bytes'", Inconsistency(miscounted=("rejected",))),
@@ -318,23 +388,24 @@ class TestCheck:
     @pytest.mark.parametrize("table", TABLES[1:])
     def test_an_entry_in_two_tables_stops_nobody(self, sqlite_sink: SqliteSink, log_path: Path, table: str) -> None:
         """A message without its entry could be stored twice; other inconsistencies do no harm."""
-        sqlite_sink.store([envelope("first")])
-        change(log_path, f"INSERT INTO {table} SELECT * FROM message_ids_0")  # noqa: S608 - a constant
+        sqlite_sink.store([envelope("first"), envelope("second")])
+        change(log_path, f"INSERT OR IGNORE INTO {table} SELECT * FROM message_ids_1")  # noqa: S608 - a constant
         for number in range(0, 200, 5):
             new = [envelope(f"m{number + k}") for k in range(5)]
             assert list(sqlite_sink.store([*new, envelope("first")])) == [Outcome.STORED] * 5 + [Outcome.DUPLICATE]
 
     def test_entries_of_two_messages_that_are_exchanged(self, path: Path) -> None:
         """All numbers and hashes are there, but every pair is wrong."""
-        change(path, "UPDATE message_ids_0 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
+        change(path, "UPDATE message_ids_4 SET seq = 1999 - seq WHERE seq IN (999, 1000)")
         assert check_log(path).inconsistency == Inconsistency(lacking=2, surplus=2)
 
-    def test_a_message_that_is_there_twice(self, path: Path) -> None:
+    @pytest.mark.parametrize("seq", [1_000, 1_005])
+    def test_a_message_that_is_there_twice(self, path: Path, seq: int) -> None:
         """No constraint of the file prevents it; the check finds it, and cannot repair it."""
         change(
             path,
-            "INSERT INTO messages SELECT 1001, source_id, message_id, call, user_id, anonymous_id, received_at,"
-            " destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = 1000",
+            "INSERT INTO messages SELECT 1006, source_id, message_id, call, user_id, anonymous_id, received_at,"  # noqa: S608 - a number
+            f" destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = {seq}",
         )
         rebuild_ids(path)
         inconsistency = check_log(path).inconsistency
@@ -342,12 +413,8 @@ class TestCheck:
         assert inconsistency
         assert not inconsistency.can_be_rebuilt
 
-    def test_an_open_sink_notices_that_it_was_rebuilt(
-        self, sqlite_sink: SqliteSink, log_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Rebuilding puts all entries into a table that the sink has in its filter."""
-        monkeypatch.setattr(ids_module, "FILTERED_FROM", 0)
-        monkeypatch.setattr(bloom_module, "SLICES_BITS", 0)
+    def test_an_open_sink_notices_that_it_was_rebuilt(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
+        """Rebuilding puts the recent ids into the tables too."""
         some = [envelope(f"m{number}") for number in range(10)]
         sqlite_sink.store(some)
         rebuild_ids(log_path)
@@ -391,6 +458,23 @@ class TestMigration:
         assert check_log(old).inconsistency == CONSISTENT
         assert [record.code for record in SqliteLog(old).rejected(Query(code="no_event"))] == ["no_event"]
 
+    def test_the_ids_of_the_newest_messages_had_a_table(self, log_path: Path) -> None:
+        """Until schema 6 `message_ids_0` had them."""
+        with closing(open_for_writing(log_path, 5, MIGRATIONS[:6])) as connection:
+            connection.execute("INSERT INTO sources VALUES (1, 'website')")
+            row = "INSERT INTO messages VALUES (?, 1, ?, 'track', 'u1', NULL, 0, '[]', NULL, '{}', NULL, NULL)"
+            connection.executemany(row, [(number, f"m{number}") for number in range(1, 101)])
+            connection.execute("UPDATE counters SET value = 100 WHERE name IN ('messages.seq', 'messages.count')")
+            for table, seqs in (("message_ids_0", range(41, 101)), ("message_ids_3", range(1, 41))):
+                connection.executemany(
+                    f"INSERT INTO {table} VALUES (?, ?)",  # noqa: S608 - a constant
+                    [(hash_of(1, f"m{seq}"), seq) for seq in seqs],
+                )
+        with closing(SqliteSink(log_path)) as sink:
+            again = sink.store([envelope(f"m{number}") for number in (1, 40, 41, 100, 101)])
+            assert list(again) == [Outcome.DUPLICATE] * 4 + [Outcome.STORED]
+        assert check_log(log_path).inconsistency == CONSISTENT
+
     def test_it_is_said_to_be_older_until_then(self, old: Path) -> None:
         condition = check_log(old)
         assert (condition.is_older, condition.faults, condition.inconsistency) == (True, (), CONSISTENT)
@@ -404,7 +488,7 @@ class TestMigration:
         def fail(*_: Any) -> int:
             raise ValueError
 
-        monkeypatch.setattr(ids_module, "hash_of", fail)
+        monkeypatch.setattr(tables_module, "hash_of", fail)
         with pytest.raises(sqlite3.Error):
             open_for_writing(old, 5)
         monkeypatch.undo()

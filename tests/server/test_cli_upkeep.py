@@ -14,7 +14,7 @@ from click.testing import Result
 from patience import wait_for
 from served import Served
 from trackcore_server.storage.retention import BelievedTime, start_retention, time_of_log
-from trackcore_sqlite import CONSISTENT, SqliteLog, check_log
+from trackcore_sqlite import CONSISTENT, SqliteLog, check_log, rebuild_ids
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -35,8 +35,9 @@ def fill_at(fill: Callable[..., None], *times: datetime) -> None:
 
 
 def lose_an_id(path: Path) -> None:
+    rebuild_ids(path)  # now all ids are in the last table
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DELETE FROM message_ids_0 WHERE seq = 2")
+        connection.execute("DELETE FROM message_ids_4 WHERE seq = 2")
         connection.commit()
 
 
