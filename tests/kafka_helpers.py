@@ -7,10 +7,22 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from adapter_helpers import envelope
+from confluent_kafka import KafkaError
+from mock_cluster import INIT_PRODUCER_ID, PRODUCE
 from patience import PATIENCE, wait_for
 from served import COMMAND, Answered, Served
+from trackcore_kafka import KafkaSink
+
+from trackcore import SinkUnavailable
 
 KEY = "abc123"
+FATAL = [
+    (PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER),
+    (INIT_PRODUCER_ID, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
+]
+"""Requests and answers to them after which an idempotent producer is of no use any more."""
+
 
 _CONFIGURATION = """
 [[sources]]
@@ -82,3 +94,15 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
     """Read its output as JSON lines."""
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def connect(sink: KafkaSink) -> None:
+    """Store a message first, which may take longer than a short timeout allows."""
+
+    def is_stored() -> bool:
+        try:
+            return bool(sink.store([envelope("before")]))
+        except SinkUnavailable:
+            return False
+
+    wait_for(is_stored)

@@ -19,6 +19,7 @@ import confluent_kafka
 from confluent_kafka import Consumer, Message, TopicPartition
 from trackcore_kafka import KafkaCluster, KafkaTopics
 
+PRODUCE, INIT_PRODUCER_ID = 0, 22  # Kafka's numbers of requests (https://kafka.apache.org/protocol#protocol_api_keys)
 BROKERS = 3
 _PRODUCER = 0
 _ERROR_BYTES = 512
@@ -79,19 +80,23 @@ class MockCluster:
         consumer.close()
         return found
 
-    def set_up(self, *, up: bool) -> None:
-        """Stop all brokers, or start them again."""
-        for broker in range(1, BROKERS + 1):
+    def lead(self, topic: str, partition: int, broker: int) -> None:
+        """Make a broker the leader of a partition."""
+        self._call("rd_kafka_mock_partition_set_leader", topic.encode(), partition, broker)
+
+    def set_up(self, *brokers: int, up: bool) -> None:
+        """Stop brokers, or start them again; all of them unless some are named by their numbers."""
+        for broker in brokers or range(1, BROKERS + 1):
             self._call("rd_kafka_mock_broker_set_up" if up else "rd_kafka_mock_broker_set_down", broker)
 
     @contextmanager
-    def down(self) -> Iterator[None]:
-        """Keep all brokers down for a while."""
-        self.set_up(up=False)
+    def down(self, *brokers: int) -> Iterator[None]:
+        """Keep brokers down for a while."""
+        self.set_up(*brokers, up=False)
         try:
             yield
         finally:
-            self.set_up(up=True)
+            self.set_up(*brokers, up=True)
 
     def fail(self, request: int, *errors: int) -> None:
         """Answer the next requests of a kind (Kafka's number of it) with these errors."""

@@ -118,6 +118,7 @@ _EXPLANATIONS: Mapping[int, str] = {
     KafkaError._TIMED_OUT: "the brokers do not answer in time",  # noqa: SLF001
     KafkaError._MSG_TIMED_OUT: "the brokers did not acknowledge in time",  # noqa: SLF001
     KafkaError._QUEUE_FULL: "too much is waiting to be stored",  # noqa: SLF001
+    KafkaError._PURGE_QUEUE: "the client has failed, and is replaced",  # noqa: SLF001
     KafkaError.NOT_ENOUGH_REPLICAS: "too few replicas are in sync (min.insync.replicas)",
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: "too few replicas are in sync (min.insync.replicas)",
     KafkaError.MSG_SIZE_TOO_LARGE: "a record is larger than the topic takes (max.message.bytes)",

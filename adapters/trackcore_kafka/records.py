@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias, cast
 
 import msgspec
@@ -51,8 +52,10 @@ class Record(NamedTuple):
     @property
     def size(self) -> int:
         """About how many bytes it takes while it waits, including the overhead of Kafka."""
-        headers = sum(len(value or b"") for _, value in self.headers)
-        return len(self.value) + len(self.key or b"") + headers + _RECORD_OVERHEAD_BYTES
+        size = len(self.value) + len(self.key or b"") + _RECORD_OVERHEAD_BYTES
+        for _, value in self.headers:
+            size += len(value or b"")
+        return size
 
 
 def seq_of(partition: int, offset: int) -> int:
@@ -84,12 +87,13 @@ _OFFSET_BITS = 44
 
 def message_record(topic: str, envelope: Envelope) -> Record:
     """Build the record of a message."""
+    received, milliseconds = _reception(envelope.received_at)
     headers: Headers = [
         ("source", envelope.source.encode()),
         ("call", envelope.call.encode()),
         ("messageId", envelope.message_id.encode()),
         ("destinations", msgspec.json.encode(envelope.destinations)),
-        ("receivedAt", format_timestamp(envelope.received_at).encode()),
+        received,
     ]
     if envelope.warnings:
         headers.append(("cautions", msgspec.json.encode(envelope.warnings)))
@@ -98,7 +102,7 @@ def message_record(topic: str, envelope: Envelope) -> Record:
     if envelope.found_by is not None:
         headers.append(("foundBy", envelope.found_by.encode()))
     key = user_key(envelope.source, envelope.anonymous_id if envelope.user_id is None else envelope.user_id)
-    return Record(topic, key, envelope.payload, headers, _milliseconds(envelope.received_at))
+    return Record(topic, key, envelope.payload, headers, milliseconds)
 
 
 def user_key(source: str, user: str | None) -> bytes:
@@ -108,32 +112,34 @@ def user_key(source: str, user: str | None) -> bytes:
 
 def rejected_record(topic: str, rejected: RejectedRecord) -> Record:
     """Build the record of a rejected message."""
+    received, milliseconds = _reception(rejected.received_at)
     headers: Headers = [
         ("source", rejected.source.encode()),
         ("code", rejected.code.encode()),
         ("message", rejected.message.encode()),
         ("path", rejected.path.encode()),
-        ("receivedAt", format_timestamp(rejected.received_at).encode()),
+        received,
     ]
     if rejected.batch is not None:
         headers.append(("batch", rejected.batch))
     if rejected.endpoint is not None:
         headers.append(("endpoint", rejected.endpoint.encode()))
-    return Record(topic, rejected.source.encode(), rejected.payload, headers, _milliseconds(rejected.received_at))
+    return Record(topic, rejected.source.encode(), rejected.payload, headers, milliseconds)
 
 
 def quarantined_record(topic: str, request: QuarantinedRequest) -> Record:
     """Build the record of a quarantined request.  A header without a value is left out."""
+    received, milliseconds = _reception(request.received_at)
     headers: Headers = [
         ("endpoint", request.endpoint.encode()),
         ("clientSide", b"true" if request.client_side else b"false"),
-        ("receivedAt", format_timestamp(request.received_at).encode()),
+        received,
     ]
     if request.write_key is not None:
         headers.append(("writeKey", request.write_key.encode()))
     if request.client_ip is not None:
         headers.append(("clientIp", request.client_ip.encode()))
-    return Record(topic, None, request.payload, headers, _milliseconds(request.received_at))
+    return Record(topic, None, request.payload, headers, milliseconds)
 
 
 def message_identity(found: Message) -> tuple[str, str]:
@@ -213,8 +219,10 @@ def received_at(found: Message) -> datetime:
 _RECORD_OVERHEAD_BYTES = 512
 
 
-def _milliseconds(time: datetime) -> int:
-    return (time - EPOCH) // MILLISECOND
+@lru_cache(maxsize=1)  # the messages of a batch were received at the same time
+def _reception(time: datetime) -> tuple[tuple[str, bytes], int]:
+    """Return the header and the timestamp of a record for the time of reception."""
+    return ("receivedAt", format_timestamp(time).encode()), (time - EPOCH) // MILLISECOND
 
 
 def _headers(found: Message) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from adapter_helpers import envelope
 from confluent_kafka import KafkaError, TopicPartition
-from mock_cluster import MockCluster
+from mock_cluster import PRODUCE, MockCluster
 from patience import wait_for
 from trackcore_kafka import (
     KafkaCluster,
@@ -24,7 +24,6 @@ from trackcore_kafka import (
 
 from trackcore import StoredPayload
 
-PRODUCE = 0
 OFFSET_FETCH = 9
 
 

@@ -8,14 +8,14 @@ from functools import partial
 import pytest
 from adapter_helpers import NOON, Workers, envelope, run_python
 from confluent_kafka import KafkaError, Message
-from mock_cluster import MockCluster
+from kafka_helpers import FATAL, connect
+from mock_cluster import PRODUCE, MockCluster
 from patience import wait_for
 from trackcore_kafka import KafkaCluster, KafkaLog, KafkaSink, KafkaTopics, UnusableCluster
 from trackcore_kafka.cluster import RESERVED, ClientSettingRefused
 
 from trackcore import Cause, Envelope, MessageWarning, Outcome, SinkUnavailable, WarningCode
 
-PRODUCE = 0  # Kafka's number of the request (https://kafka.apache.org/protocol#protocol_api_keys)
 STORED, DUPLICATE = Outcome.STORED, Outcome.DUPLICATE
 
 
@@ -82,18 +82,6 @@ class TestRecords:
             assert message.partition() == (murmur2(message.key() or b"") & 0x7FFFFFFF) % topics.partitions
 
 
-def connect(sink: KafkaSink) -> None:
-    """Store a message first, which may take longer than a short timeout allows."""
-
-    def is_stored() -> bool:
-        try:
-            return bool(sink.store([envelope("before")]))
-        except SinkUnavailable:
-            return False
-
-    wait_for(is_stored)
-
-
 class TestFailure:
     """Raises SinkUnavailable unless every message of the call was acknowledged, with the right cause."""
 
@@ -124,10 +112,10 @@ class TestFailure:
             with pytest.raises(SinkUnavailable):
                 sink.store([envelope("first")])
             trying = Workers([partial(sink.store, [envelope("trying")])])
-            wait_for(sink._probing.locked)
+            wait_for(lambda: sink._probe)
             with pytest.raises(SinkUnavailable, match="another request probes it"):
                 sink.store([envelope("turned away")])
-            assert sink._probing.locked(), "it did not wait for the one that tries"
+            assert sink._probe, "it did not wait for the one that tries"
             trying.finish()
             assert isinstance(trying.errors[0], SinkUnavailable)
         sink.close()
@@ -172,12 +160,18 @@ class TestFailure:
         assert sink.store([envelope("a")]) == [STORED]
         sink.close()
 
-    def test_a_producer_that_failed_for_good_is_replaced(self, own_cluster: MockCluster) -> None:
-        """An idempotent producer that the cluster has fenced stays fenced; the sink makes another one."""
+    @pytest.mark.parametrize(("request_", "error"), FATAL)
+    def test_a_producer_that_failed_for_good_is_replaced(
+        self, own_cluster: MockCluster, request_: int, error: int
+    ) -> None:
         topics = own_cluster.topics()
-        sink = KafkaSink(own_cluster.address, topics, timeout=3)
+        sink = KafkaSink(own_cluster.address, topics)
         connect(sink)
-        own_cluster.fail(PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH)
+        if request_ != PRODUCE:
+            sink.close()
+        own_cluster.fail(request_, error)
+        with pytest.raises(SinkUnavailable):
+            sink.store([envelope("a")])
 
         def is_stored() -> bool:
             try:
