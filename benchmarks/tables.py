@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-_PLAIN_WIDTH = 240
+_PLAIN_WIDTH = 260
 """Columns of output that is not a terminal: nothing is to be cut."""
 
 

@@ -2,12 +2,12 @@
 
 Theory.  The ids of SDKs are random.  With one index over all of them, every message would change a different page of
 it; at millions of messages that costs more than the messages themselves, which are only appended.  So the ids of the
-newest messages are in memory alone (see `trackcore_sqlite.recent_ids`).  With every `STEP` messages they are added to
-the first of four tables of increasing size, `message_ids_1` to `message_ids_4`, as entries of a hash and the sequence
-number of the message.  That table is so small that the entries share its few pages.  At the same time the entries of
-one range of hashes move from each table to the next.  They are adjacent in both, so they share pages there as well.
-The ranges follow each other in a cycle; each cycle is longer than the one before it by the same factor, and the last
-takes as long as a good part of the log did.  So the largest table is changed the least.
+newest messages are in memory alone (see `trackcore_sqlite.recent_ids`).  Some thousand at a time are added to the first
+of four tables of increasing size, `message_ids_1` to `message_ids_4`, as entries of a hash and the sequence number of
+the message.  That table is so small that the entries share its few pages.  As often, the entries of one range of hashes
+move from each table to the next.  They are adjacent in both, so they share pages there as well.  The ranges follow each
+other in a cycle; each cycle is longer than the one before it by the same factor, and the last takes as long as a good
+part of the log did.  So the largest table is changed the least.  These steps take turns, so that no commit takes long.
 
 Everything happens in the transaction of the messages, so the tables are as safe as the messages, and consistent for
 every process.  All tables are searched for an entry; `trackcore_sqlite.bloom` avoids almost all of these lookups.  The
@@ -31,7 +31,7 @@ from trackcore_sqlite.queries import json_array
 from trackcore_sqlite.recent_ids import RecentIds
 
 STEP = 1_024
-"""The number of messages from one move to the next."""
+"""The number of messages from one step to the next."""
 
 TABLES = ("message_ids_1", "message_ids_2", "message_ids_3", "message_ids_4")
 """(`message_ids_0` had the ids of the newest messages until schema 6.)"""
@@ -43,11 +43,14 @@ _READ_WITH_COMMIT = 256
 _READ_WITH_MESSAGE = 16
 """How many entries of the tables are read into the filter with each commit, and with each message in it."""
 
-_FIRST_CYCLE = 4
-"""The length of a cycle is a power of two, in steps."""
+_ROUND = len(TABLES)
+"""The number of steps in a round: in one of them the recent ids are added, and in the others entries move."""
+
+_LONGEST_FACTOR = 4
+"""The length of a cycle is a power of two, in rounds; each is longer than the one before it by this power at most."""
 
 _LAST_CYCLE_BELOW_ALL = 1
-"""By how many powers of two the last cycle is shorter than the number of steps that the log has had."""
+"""By how many powers of two the last cycle is shorter than the number of rounds that the log has had."""
 
 
 def seqs_of(hashes: str) -> str:
@@ -96,26 +99,29 @@ class StoredIds:
         steps = range(self.seq // STEP, (self.seq + len(keys)) // STEP)
         self._recent.add(keys, hashes)
         self._bloom.add(hashes)
-        self._connection.execute(_COUNT, (len(keys),))
-        if steps:
-            self._index(steps)
         self._stored += len(keys)
+        self._connection.execute(_COUNT, (len(keys),))
+        for step in steps:
+            self._take_step(step)
         self._bloom.load(_READ_WITH_COMMIT + _READ_WITH_MESSAGE * len(keys), self._stored)
 
-    def _index(self, steps: range) -> None:
-        """Add the recent ids to the tables."""
+    def _take_step(self, step: int) -> None:
+        number, place = divmod(step, _ROUND)
+        moves = _moves(self._stored)
+        if place == 0:
+            self._index()
+        elif place <= len(moves):
+            newer, older, cycle = moves[-place]
+            for statement in _MOVE:
+                self._connection.execute(statement.format(newer=newer, older=older), _range(number, cycle))
+
+    def _index(self) -> None:
+        """Add the recent ids to the first table."""
         hashes = self._recent.hashes
         self._connection.execute(_ADD, (self._recent.indexed + 1, json_array(hashes)))
         self._connection.execute(_SET_INDEXED, (self.seq,))
         self._bloom.announce([id_hash for id_hash in hashes if id_hash is not None])
         self._recent = RecentIds(self.seq)
-        for step in steps:
-            self._move_on(step)
-
-    def _move_on(self, step: int) -> None:
-        for newer, older, cycle in reversed(_moves(self._stored)):
-            for statement in _MOVE:
-                self._connection.execute(statement.format(newer=newer, older=older), _range(step, cycle))
 
 
 def read_entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> str:
@@ -134,19 +140,19 @@ def remove(connection: sqlite3.Connection, entries: str) -> None:
 
 
 def _moves(stored: int) -> list[tuple[str, str, int]]:
-    """Return from which table to which entries move, and in how many steps all of them do, as a power of two.
+    """Return from which table to which entries move, and in how many rounds all of them do, as a power of two.
 
     A log that is not large needs fewer tables.
     """
-    last = max(_FIRST_CYCLE, (stored // STEP).bit_length() - _LAST_CYCLE_BELOW_ALL)
-    count = min(len(TABLES) - 1, -(-last // _FIRST_CYCLE))
+    last = max(_LONGEST_FACTOR, (stored // STEP // _ROUND).bit_length() - _LAST_CYCLE_BELOW_ALL)
+    count = min(len(TABLES) - 1, -(-last // _LONGEST_FACTOR))
     cycles = [last * level // count for level in range(1, count + 1)]
     return [(*tables, cycle) for tables, cycle in zip(pairwise([*TABLES[:count], TABLES[-1]]), cycles, strict=True)]
 
 
-def _range(step: int, cycle: int) -> tuple[int, int]:
-    """Return the next range of hashes in a cycle, its end excluded."""
-    place = step % (1 << cycle)
+def _range(number: int, cycle: int) -> tuple[int, int]:
+    """Return the range of hashes that moves in a round, its end excluded."""
+    place = number % (1 << cycle)
     return (place << HASH_BITS) >> cycle, ((place + 1) << HASH_BITS) >> cycle
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import compress, count, islice
+from itertools import compress, count
 from pathlib import Path
 
 from trackcore_sqlitefile import SharedConnection, shorten_write_ahead_log
@@ -33,6 +33,8 @@ _RECORD_OVERHEAD_BYTES = 100
 
 _TURN_SECONDS = 0.0003
 """How long to wait for another process before the next attempt: less than a commit takes."""
+
+_OUTCOMES = (Outcome.DUPLICATE, Outcome.STORED)
 
 _INSERT_REJECTED = """
     INSERT INTO rejected (source_id, received_at, code, message, path, size, payload, batch, endpoint)
@@ -145,8 +147,10 @@ class LogWriter:
             connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
         if envelopes:
             outcomes = self._write_messages(connection, envelopes)
+            start = 0
             for request in requests:
-                request.outcomes = list(islice(outcomes, len(request.envelopes)))
+                end = start + len(request.envelopes)
+                request.outcomes, start = outcomes[start:end], end
 
     def _notice_others(self, connection: sqlite3.Connection) -> None:
         """Read what other connections have written since the last transaction, if SQLite says that they have."""
@@ -156,7 +160,7 @@ class LogWriter:
             self._stored_ids.catch_up()
             self._data_version = version
 
-    def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> Iterator[Outcome]:
+    def _write_messages(self, connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> list[Outcome]:
         """Store the messages whose ids are neither in the log nor earlier among these, and return the outcomes."""
         keys = [(self._source_ids[envelope.source], envelope.message_id) for envelope in envelopes]
         hashes = [hash_of(*key) for key in keys]
@@ -167,12 +171,10 @@ class LogWriter:
             self._stored_ids.add(new, list(compress(hashes, is_new)))
         if len(new) < len(keys):
             marked = zip(keys, envelopes, is_new, strict=True)
-            self._write_duplicates(connection, [message_row(0, key, one) for key, one, new in marked if not new])
-        return (Outcome.STORED if new else Outcome.DUPLICATE for new in is_new)
-
-    def _write_duplicates(self, connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
-        if sizes := self._duplicates.insert(connection, rows):
-            self._keep_bounded(connection, "duplicates", sizes)
+            rows = [message_row(0, key, envelope) for key, envelope, is_first in marked if not is_first]
+            if sizes := self._duplicates.insert(connection, rows):
+                self._keep_bounded(connection, "duplicates", sizes)
+        return [_OUTCOMES[new] for new in is_new]
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
         sizes = [_size(record.message, record.path, record.payload, record.batch or b"") for record in records]

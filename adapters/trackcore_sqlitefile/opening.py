@@ -27,8 +27,8 @@ _IDENTITY = """
 _PAUSE_SECONDS = 0.01
 
 WAL_BYTES = 16 << 20
-"""The size to which the write-ahead log is cut once its content is copied: four times the amount that SQLite collects
-before it copies it into the file, so that the write-ahead log does not grow again all the time."""
+"""The size to which the write-ahead log is cut once its content is copied: at least twice the amount that SQLite
+collects before it copies it into the file, 1,000 pages, so that the write-ahead log does not grow again each time."""
 
 
 @attrs.define(kw_only=True, eq=False)

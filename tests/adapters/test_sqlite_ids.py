@@ -55,9 +55,9 @@ def _small() -> Iterator[None]:
 
 
 class small_scale:  # noqa: N801 - used like a function
-    """Patches the scale of the tables: hashes of `bits`, a move with every `step` messages, a filter read slowly."""
+    """Patches the scale of the tables: hashes of `bits`, a step with every `step` messages, a filter read slowly."""
 
-    def __init__(self, *, bits: int = 5, step: int = 2) -> None:
+    def __init__(self, *, bits: int = 5, step: int = 1) -> None:
         self.bits, self.step = bits, step
 
     def __enter__(self) -> None:
@@ -152,7 +152,7 @@ class LogAgainstDict(RuleBasedStateMachine):
 class LogOfFewCollisions(LogAgainstDict):
     """The filter knows of most ids that they are absent, and messages are deleted before their ids are in a table."""
 
-    scale = small_scale(bits=hashes_module.HASH_BITS, step=20)
+    scale = small_scale(bits=hashes_module.HASH_BITS, step=5)
 
 
 TestLogAgainstDict = LogAgainstDict.TestCase
@@ -167,7 +167,7 @@ class TestTables:
 
     @pytest.fixture(name="steps", autouse=True)
     def _steps(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ids_module, "STEP", 64)
+        monkeypatch.setattr(ids_module, "STEP", 16)
 
     def test_entries_move_to_larger_tables(self, sqlite_sink: SqliteSink, log_path: Path) -> None:
         for start in range(0, 12_000, 50):
@@ -198,7 +198,7 @@ class TestTables:
         assert [older for _, older, _ in moves] == [*TABLES[1 : len(moves)], TABLES[-1]]
         cycles = [cycle for _, _, cycle in moves]
         assert cycles == sorted(set(cycles))
-        assert (1 << cycles[-1]) * ids_module.STEP <= max(stored, 1_024)
+        assert (1 << cycles[-1]) * ids_module._ROUND * ids_module.STEP <= max(stored, 1_024)
 
 
 class TestRecent:
@@ -242,7 +242,7 @@ class TestRecent:
         list(prune(log_path, NOON + timedelta(hours=1)))
         assert list(sqlite_sink.store([envelope("old-1"), envelope("new")])) == [Outcome.STORED, Outcome.DUPLICATE]
         sqlite_sink.store([envelope(f"m{number}") for number in range(1_024)])
-        assert len(entries(log_path)[TABLES[0]]) > 0
+        assert any(entries(log_path).values())
         assert check_log(log_path).inconsistency == CONSISTENT
 
 
@@ -296,7 +296,7 @@ import sys
 from adapter_helpers import envelope
 from trackcore_sqlite import SqliteSink, bloom, deduplication
 
-deduplication.STEP, deduplication._READ_WITH_COMMIT, deduplication._READ_WITH_MESSAGE = 16, 5, 0
+deduplication.STEP, deduplication._READ_WITH_COMMIT, deduplication._READ_WITH_MESSAGE = 4, 5, 0
 bloom.ADDITIONS_KEPT, bloom.LARGE_FROM = 3, 700
 sink = SqliteSink(sys.argv[1], busy_timeout=20)
 stored = 0
