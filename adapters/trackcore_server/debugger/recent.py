@@ -10,7 +10,7 @@ from typing import NamedTuple
 import attrs
 from trackcore_forks import renew_in_forks
 
-from trackcore import Envelope, Outcome, QuarantinedRequest, RejectedRecord, Sink
+from trackcore import AsyncSink, Envelope, Outcome, QuarantinedRequest, RejectedRecord
 
 MAX_BYTES = 8 << 20
 
@@ -30,7 +30,7 @@ class _Recorded(NamedTuple):
 class RecordingSink:
     """A sink that stores in another sink, and keeps the newest messages of this process as received."""
 
-    sink: Sink
+    sink: AsyncSink
     _max_bytes: int = MAX_BYTES
     _requests: deque[tuple[int, Sequence[_Recorded]]] = attrs.field(init=False, factory=deque)
     _bytes: int = attrs.field(init=False, default=0)
@@ -48,13 +48,28 @@ class RecordingSink:
     ) -> Sequence[Outcome]:
         """See `trackcore.Sink.store`."""
         outcomes = self.sink.store(envelopes, rejected=rejected, quarantined=quarantined)
-        if envelopes:
-            self._record([_Recorded(found.message_id, found.payload, bytes(found.received)) for found in envelopes])
+        self._record(envelopes)
+        return outcomes
+
+    async def store_async(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """See `trackcore.AsyncSink.store_async`."""
+        outcomes = await self.sink.store_async(envelopes, rejected=rejected, quarantined=quarantined)
+        self._record(envelopes)
         return outcomes
 
     def check_ready(self) -> None:
         """See `trackcore.Sink.check_ready`."""
         self.sink.check_ready()
+
+    async def check_ready_async(self) -> None:
+        """See `trackcore.AsyncSink.check_ready_async`."""
+        await self.sink.check_ready_async()
 
     def received(self, message_id: str, payload: bytes) -> bytes | None:
         """Return a message as received, found by its stored form; None if it is not in memory."""
@@ -68,7 +83,10 @@ class RecordingSink:
         """Reset after a fork: the copied lock of the parent may be held."""
         self._lock = threading.Lock()
 
-    def _record(self, messages: Sequence[_Recorded]) -> None:
+    def _record(self, envelopes: Sequence[Envelope]) -> None:
+        if not envelopes:
+            return
+        messages = [_Recorded(found.message_id, found.payload, bytes(found.received)) for found in envelopes]
         size = sum(len(kept.received) + len(kept.payload) + _OVERHEAD_BYTES for kept in messages)
         with self._lock:
             self._requests.append((size, messages))

@@ -13,7 +13,7 @@ import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State
 from trackcore_sqlite import SqliteBrowser
 
-from trackcore import Log, LogChanged, Mark, Sink
+from trackcore import AsyncSink, Log, LogChanged, Mark
 from trackcore_server.config.configuration import ConfigurationError
 
 Browser: TypeAlias = SqliteBrowser
@@ -41,7 +41,7 @@ class Backlog:
     change: LogChanged | None = None
 
 
-class ClosableSink(Sink, Protocol):
+class ClosableSink(AsyncSink, Protocol):
     """A sink that holds files or connections."""
 
     def close(self) -> None:
