@@ -13,15 +13,17 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any, Self
 
 import attrs
 from adapter_helpers import basic
 from patience import PATIENCE, wait_for
 from served import Answered, Served
-from trackcore_sqlite import SqliteLog
+from trackcore_sqlite import SqliteLog, SqliteSink
 
 KEY = "fault-key"
+LONGEST_WAIT_SECONDS = 0.1
 
 
 def message(message_id: str, **fields: Any) -> dict[str, Any]:
@@ -211,6 +213,20 @@ def check_settled(path: Path, ledger: Ledger) -> None:
     assert len(stored) == len(entries)
     assert stored & ledger.refused == set(), "messages that were refused are stored"
     assert stored <= ledger.acknowledged | ledger.unanswered, "messages are stored that nobody sent"
+
+
+def new_log(folder: Path) -> Path:
+    """Make a log without messages, in a folder that may exist."""
+    folder.mkdir(exist_ok=True)
+    with closing(SqliteSink(folder / "trackcore.db")) as sink:
+        sink.check_ready()
+    return folder / "trackcore.db"
+
+
+def let_work(ledger: Ledger, random: Random) -> None:
+    """Wait for responses, and then for another random moment, at which anything may be under way."""
+    ledger.wait_for_answers(random.randint(1, 100))
+    threading.Event().wait(random.uniform(0, LONGEST_WAIT_SECONDS))
 
 
 @contextmanager

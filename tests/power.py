@@ -42,9 +42,11 @@ class Disk:
         That is the least possible, or with `random` any part of the sectors that were written and not synced yet.
         """
         successor.mkdir()
-        for file in self._platter.iterdir():
-            synced = file.read_bytes()
-            survived = synced if random is None else _mixed(synced, (self._folder / file.name).read_bytes(), random)
+        for file in self._platter.glob("[!.]*"):  # a hidden file is a copy that was not finished
+            synced = survived = file.read_bytes()
+            written = self._folder / file.name
+            if random is not None and written.exists():
+                survived = _mixed(synced, written.read_bytes(), random)
             (successor / file.name).write_bytes(survived)
 
 

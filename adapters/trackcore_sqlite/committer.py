@@ -135,10 +135,9 @@ class GroupCommitter:
             self.run(ThreadRequest(probe=True))
 
     def _enter_gathered(self, requests: list[LoopRequest]) -> None:
-        if requests is self._gathered.requests:
-            self._gathered.loop = None
+        self._gathered.loop = None
         self._enter(requests)
-        requests.clear()
+        requests.clear()  # after `drain`, the loop enters them once more
 
     def _enter(self, requests: Iterable[_Waiting]) -> None:
         """Add requests to the queue; those that may not wait are done at once, with an error."""

@@ -21,6 +21,7 @@ from adapter_helpers import (
     envelope,
     interrupting,
     is_sound,
+    rejected_record,
     write_lock,
 )
 from loops import run_quietly, wait_in_loop
@@ -119,7 +120,7 @@ class TestGroups:
     def test_threads_and_loops_that_wait_are_one_commit(
         self, first: str, sink: SqliteSink, log: SqliteLog, commits: list[str]
     ) -> None:
-        """Whoever was first leads."""
+        """The first of them leads."""
 
         async def store() -> None:
             workers, tasks = [], []
@@ -499,7 +500,8 @@ class TestClose:
         """After one iteration the requests are not in the queue yet."""
 
         async def store() -> None:
-            tasks = [asyncio.create_task(sink.store_async([envelope(f"m{n}")])) for n in range(3)]
+            calls = (sink.store_async([envelope(f"m{n}")], rejected=[rejected_record()]) for n in range(3))
+            tasks = [asyncio.create_task(call) for call in calls]
             for _ in range(iterations):
                 await asyncio.sleep(0)
             sink.close()
@@ -510,6 +512,7 @@ class TestClose:
 
         run_quietly(store())
         assert _ids(log)[-1] == "again"
+        assert log.totals().rejected == 3
 
     def test_in_another_thread(self, sink: SqliteSink, log: SqliteLog) -> None:
         async def store() -> None:

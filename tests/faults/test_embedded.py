@@ -1,4 +1,4 @@
-"""An asyncio program that embeds a collector, under load: killed, cut off from power, locked out, and on a full disk.
+"""An asyncio program that embeds a collector, under load: killed, locked out, and on a full disk.
 
 `await collector.receive_async(...)` returns once everything is durably stored: no acknowledged message is lost, and
 none is stored twice.
@@ -6,33 +6,14 @@ none is stored twice.
 
 from __future__ import annotations
 
-import threading
-from contextlib import closing
 from pathlib import Path
 from random import Random
 
 from embedded import Embedded
-from fault_helpers import Follower, Ledger, check_log, check_settled, hold_write_lock
+from fault_helpers import Follower, Ledger, check_log, check_settled, hold_write_lock, let_work, new_log
 from patience import wait_for
-from power import Disk, compile_recorder
-from trackcore_sqlite import SqliteSink
 
 SEED = 7
-LONGEST_WAIT_SECONDS = 0.1
-
-
-def new_log(folder: Path) -> Path:
-    """Make a log without messages."""
-    folder.mkdir(exist_ok=True)
-    with closing(SqliteSink(folder / "trackcore.db")) as sink:
-        sink.check_ready()
-    return folder / "trackcore.db"
-
-
-def let_work(ledger: Ledger, random: Random) -> None:
-    """Wait for answers, and then for another random moment, at which anything may be under way."""
-    ledger.wait_for_answers(random.randint(1, 100))
-    threading.Event().wait(random.uniform(0, LONGEST_WAIT_SECONDS))
 
 
 def test_two_programs_are_killed_in_turn(data: Path, is_long: bool) -> None:
@@ -52,23 +33,6 @@ def test_two_programs_are_killed_in_turn(data: Path, is_long: bool) -> None:
         check_settled(log_path, ledger)
     follower.check()
     assert (ledger.refused, ledger.unanswered) == (set(), set())
-
-
-def test_the_power_is_cut(tmp_path: Path, is_long: bool) -> None:
-    """Only what was synced is certain to be on the disk, and any part of the rest may be there."""
-    random = Random(SEED)
-    ledger = Ledger()
-    recorder = compile_recorder(tmp_path)
-    log_path = new_log(tmp_path / "first")
-    again: list[list[str]] = []
-    for cut in range(100 if is_long else 4):
-        disk = Disk(log_path.parent, tmp_path / f"platter{cut}", recorder)
-        program = Embedded(log_path, ledger, name=f"p{cut}", again=again, environment=disk.environment)
-        let_work(ledger, random)
-        again = program.kill()
-        log_path = tmp_path / f"after{cut}" / log_path.name
-        disk.cut_power(log_path.parent, random if cut % 2 else None)
-        check_settled(log_path, ledger)
 
 
 def test_another_process_holds_the_lock(data: Path) -> None:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from fault_helpers import Clients, Follower, Ledger, check_log, check_settled
+from fault_helpers import Clients, Follower, Ledger, check_log, check_settled, let_work
 from patience import wait_for
 from served import Served
 
 SEED = 4
 SHORT_KILLS = 4
 LONG_KILLS = 100
-LONGEST_WAIT_SECONDS = 0.3
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(
@@ -33,22 +31,16 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_stored_twice(
     kills = LONG_KILLS if is_long else SHORT_KILLS
     with Follower(log_path) as follower, Clients(served, ledger) as clients:
         for number in range(kills):
-            _let_work(ledger, random)
+            let_work(ledger, random)
             victim = VICTIMS[number % len(VICTIMS)]
             served = victim(served, clients, start, random)
             check_log(log_path, ledger)
             _tell(pytestconfig, f"{number + 1} of {kills} kills, {len(ledger.acknowledged)} messages acknowledged")
-        _let_work(ledger, random)
+        let_work(ledger, random)
         clients.stop()
         check_settled(log_path, ledger)
     follower.check()
     assert ledger.refusals == []
-
-
-def _let_work(ledger: Ledger, random: Random) -> None:
-    """Wait for responses, and then for another random moment, at which anything may be under way."""
-    ledger.wait_for_answers(random.randint(5, 40))
-    threading.Event().wait(random.uniform(0, LONGEST_WAIT_SECONDS))
 
 
 def _kill_a_worker(served: Served, clients: Clients, start: Any, random: Random) -> Served:
