@@ -30,8 +30,8 @@ from trackcore import (
 T = TypeVar("T")
 KINDS = ["MemorySink", "SqliteSink", "KafkaSink"]
 ASYNC = "asynchronously: "
-FACES = [*KINDS, ASYNC + "MemorySink", ASYNC + "SqliteSink"]
-"""Each kind of sink as threads call it, and those that event loops can call too."""
+FACES = [*KINDS, *(ASYNC + kind for kind in KINDS)]
+"""Each kind of sink, as threads call it and as event loops do."""
 
 CODES = {str(code): code for code in WarningCode}
 
