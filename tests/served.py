@@ -22,17 +22,21 @@ COMMAND = [sys.executable, "-W", "error", "-m", "trackcore_server.cli"]
 INTERRUPTED = [sys.executable, "-W", "error", str(Path(__file__).with_name("interrupted.py"))]
 
 
+def _in_lower_case(headers: Mapping[str, str]) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
 @attrs.frozen
 class Answered:
-    """A response of the server.  The body is parsed if it is JSON, else it is text."""
+    """A response of the server: headers by names in lower case, and a body that is parsed if it is JSON."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(converter=_in_lower_case)
     body: Any
 
     @property
     def retry_after(self) -> str | None:
-        return self.headers.get("Retry-After")
+        return self.headers.get("retry-after")
 
 
 @attrs.define

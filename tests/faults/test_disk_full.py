@@ -102,7 +102,7 @@ def test_pruned_while_it_is_full(disk: Path) -> None:
 def expect_full(answered: Answered) -> None:
     """Expect the response for a full disk."""
     assert answered.status == 507, answered
-    assert 1 <= int(answered.headers["Retry-After"]) <= 300
+    assert 1 <= int(answered.headers["retry-after"]) <= 300
     assert (answered.body["success"], answered.body["code"]) == (False, "disk_full")
     assert "No space" in answered.body["message"]
 

@@ -46,5 +46,5 @@ def test_a_lock_that_is_held_too_long(start: Any, log_path: Path, is_long: bool)
 def expect_unavailable(answered: Answered) -> None:
     """Expect the response that asks a client to retry soon."""
     assert answered.status == 503
-    assert 1 <= int(answered.headers["Retry-After"]) <= 300
+    assert 1 <= int(answered.headers["retry-after"]) <= 300
     assert (answered.body["success"], answered.body["code"]) == (False, "unavailable")
