@@ -106,6 +106,7 @@ class StoredIds:
         self._bloom.load(_READ_WITH_COMMIT + _READ_WITH_MESSAGE * len(keys), self._stored)
 
     def _take_step(self, step: int) -> None:
+        """Add the recent ids to the first table, or move entries on from one table, from the last one to the first."""
         number, place = divmod(step, _ROUND)
         moves = _moves(self._stored)
         if place == 0:
@@ -116,7 +117,6 @@ class StoredIds:
                 self._connection.execute(statement.format(newer=newer, older=older), _range(number, cycle))
 
     def _index(self) -> None:
-        """Add the recent ids to the first table."""
         hashes = self._recent.hashes
         self._connection.execute(_ADD, (self._recent.indexed + 1, json_array(hashes)))
         self._connection.execute(_SET_INDEXED, (self.seq,))

@@ -33,20 +33,14 @@ class RecentIds:
         self.hashes += hashes
         self.last += len(keys)
 
-    def read(self, connection: sqlite3.Connection, last: int) -> list[int]:
+    def read(self, connection: sqlite3.Connection, last: int) -> Iterable[int]:
         """Add the stored ones of the messages up to the one numbered `last`, and return the hashes of their ids."""
-        found = [(seq, (source_id, text)) for seq, source_id, text in connection.execute(_IDS, (self.last, last))]
-        hashes = [hash_of(*key) for _, key in found]
-        for (seq, key), id_hash in zip(found, hashes, strict=True):
-            self._pass_over(seq - 1)
-            self.add([key], [id_hash])
-        self._pass_over(last)
-        return hashes
-
-    def _pass_over(self, last: int) -> None:
-        """Leave out messages that were deleted."""
-        self.hashes += [None] * (last - self.last)
+        found = connection.execute(_IDS, (self.last, last)).fetchall()
+        hashes = {seq: hash_of(source_id, message_id) for seq, source_id, message_id in found}
+        self._seqs.update(((source_id, message_id), seq) for seq, source_id, message_id in found)
+        self.hashes += map(hashes.get, range(self.last + 1, last + 1))
         self.last = last
+        return hashes.values()
 
 
-_IDS = "SELECT seq, source_id, message_id FROM messages WHERE seq > ? AND seq <= ? ORDER BY seq"
+_IDS = "SELECT seq, source_id, message_id FROM messages WHERE seq > ? AND seq <= ?"
