@@ -7,12 +7,13 @@
 from trackcore_testing.arrivals import Stored, Watch
 from trackcore_testing.faults import Fault, FaultKind
 from trackcore_testing.requests import RecordedRequest
-from trackcore_testing.server import TrackingServer, collecting
+from trackcore_testing.server import TEST_SOURCES, TrackingServer, collecting
 from trackcore_testing.settings import server_from
 from trackcore_testing.texts import summary
 from trackcore_testing.tracking import Tracking
 
 __all__ = [
+    "TEST_SOURCES",
     "Fault",
     "FaultKind",
     "RecordedRequest",

@@ -40,10 +40,6 @@ class Stored:
     quarantined: Sequence[QuarantinedRequest] = ()
 
 
-def ignore(_: Stored) -> None:
-    """Do nothing."""
-
-
 @attrs.define(eq=False)
 class Arrivals:
     """A `trackcore.AsyncSink` in memory, with the requests.  Messages and requests are in the order in which they came.
@@ -51,7 +47,7 @@ class Arrivals:
     `watch` is called with what each request has added, one request after another.
     """
 
-    _watch: Watch = ignore
+    _watch: Watch | None = None
     changed: threading.Condition = attrs.field(init=False, factory=threading.Condition, repr=False)
     requests: list[RecordedRequest] = attrs.field(init=False, factory=list)
     in_progress: int = attrs.field(init=False, default=0)
@@ -146,7 +142,8 @@ class Arrivals:
             outcomes = self._sink.store(envelopes, rejected=rejected, quarantined=quarantined)
             stored = list(self._tail.read())
             self.messages += stored
-            self._watch(Stored(messages=stored, rejected=rejected, quarantined=quarantined))
+            if self._watch is not None:
+                self._watch(Stored(messages=stored, rejected=rejected, quarantined=quarantined))
         return outcomes
 
     def check_ready(self) -> None:

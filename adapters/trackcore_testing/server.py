@@ -16,7 +16,7 @@ from uuid import uuid4
 from trackcore_http import HttpRequest
 
 from trackcore import DEFAULT_LIMITS, Collector, Destination, Limits, Source
-from trackcore_testing.arrivals import Arrivals, Watch, ignore
+from trackcore_testing.arrivals import Arrivals, Watch
 from trackcore_testing.connection import Connection
 from trackcore_testing.control import control, is_control
 from trackcore_testing.face import Face, ReadInto, Reply
@@ -37,7 +37,7 @@ class TrackingServer:
         limits: the limits of the API.
         host, port: the address to listen on; port 0 takes a free one.
         timeout: the most seconds that an assertion waits for what it asserts.
-        watch: called with what each request has added.
+        watch: called with what each request has added, one after another.
 
     Raises `OSError` if it cannot listen, and `ValueError` for a source without a write key.
     """
@@ -51,7 +51,7 @@ class TrackingServer:
         host: str = "127.0.0.1",
         port: int = 0,
         timeout: float = WAIT_SECONDS,
-        watch: Watch = ignore,
+        watch: Watch | None = None,
     ) -> None:
         self._sources = tuple(sources)
         self._destinations = tuple(Destination(name=name) for name in destinations)
