@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
+import attrs
 import msgspec
 from trackcore_http import BodyReader, HttpRequest, Response
 
@@ -40,8 +41,9 @@ def control(tracking: Tracking, request: HttpRequest, read: ReadInto) -> Respons
         return _success()
     action = actions.get(request.method)
     if action is None:
-        allowed = f"Method not allowed; allowed are {', '.join(actions)}."
-        return _failure(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", allowed)
+        allowed = ("Allow", ", ".join((*actions, "OPTIONS")))
+        failure = _failure(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed; see Allow.")
+        return attrs.evolve(failure, headers=(allowed,))
     body = read(BodyReader(request, _MAX_BODY_BYTES)).content
     try:
         return action(tracking, request, body)
