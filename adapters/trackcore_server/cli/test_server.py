@@ -15,8 +15,9 @@ from trackcore import Source
 from trackcore.support import write_key_fault
 from trackcore.text import visible
 from trackcore_server.cli._options import FINDINGS
-from trackcore_server.process.signals import StopFlag, die_of_interrupt
+from trackcore_server.process.signals import StopFlag, die_of_interrupt, held_back
 
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 _EXAMPLES = """\b
 Examples:
   trackcore test-server --port 8090 --watch
@@ -61,10 +62,14 @@ def test_server(
     for fault in filter(None, map(write_key_fault, write_keys)):
         raise click.BadParameter(fault, param_hint="--write-key")
     sources = _sources(write_keys) or TEST_SOURCES
-    with TrackingServer(host=host, port=port, sources=sources, watch=_Lines().write if is_watching else None) as server:
-        stop = StopFlag()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+    watch = _Lines().write if is_watching else None
+    # The threads of the server keep them blocked, so a signal always interrupts the wait of this one.
+    with held_back(*_STOPS):
+        server = TrackingServer(host=host, port=port, sources=sources, watch=watch)
+    stop = StopFlag()
+    for number in _STOPS:
+        signal.signal(number, lambda *_: stop.set())
+    with server:
         _announce(server, print_url=print_url)
         stop.wait()
         report = server.tracking.unexpected_rejections()
@@ -82,7 +87,9 @@ def _announce(server: TrackingServer, *, print_url: bool) -> None:
     if print_url:
         click.echo(server.url)
         sys.stdout.flush()
-    click.echo(f"Listening on {server.url} with the write key {server.write_key}", err=True)
+    click.echo(f"Listening on {server.url}", err=True)
+    for source, key in server.tracking.write_keys.items():
+        click.echo(f"Write key of {source}: {key}", err=True)
     if not ip_address(urlsplit(server.url).hostname or "").is_loopback:
         click.echo("WARNING: anybody who reaches this address can read and delete the messages", err=True)
 
