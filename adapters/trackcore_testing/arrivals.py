@@ -33,7 +33,7 @@ Watch: TypeAlias = Callable[["Stored"], None]
 
 @attrs.frozen(kw_only=True)
 class Stored:
-    """What one request has added, duplicates left out."""
+    """The records that one request has added, without duplicates."""
 
     messages: Sequence[StoredMessage] = ()
     rejected: Sequence[RejectedRecord] = ()
@@ -42,7 +42,7 @@ class Stored:
 
 @attrs.define(eq=False)
 class Arrivals:
-    """A `trackcore.AsyncSink` in memory, with the requests.  Messages and requests are in the order in which they came.
+    """A `trackcore.AsyncSink` in memory, with the requests.  Messages and requests are in their order.
 
     `watch` is called with what each request has added, one request after another.
     """
@@ -97,7 +97,7 @@ class Arrivals:
             return self.changed.wait_for(condition, seconds)
 
     def wait_until_quiet(self, quiet: float, seconds: float) -> bool:
-        """Wait until nothing has come for `quiet` seconds, at most `seconds`, and return whether that was reached."""
+        """Wait for a pause of `quiet` seconds without a request, at most `seconds`; return whether there was one."""
         end = time.monotonic() + seconds
         with self.changed:
             while time.monotonic() < end:

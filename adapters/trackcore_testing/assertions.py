@@ -1,7 +1,7 @@
-"""Assertions about what came, each of which waits for it.
+"""Assertions about the messages that were received; each of them waits for its messages.
 
 SDKs send in the background, so an assertion waits until it holds, at most `timeout` seconds; if it holds already it
-does not wait at all.  That something does *not* come cannot be waited for: flush the SDK first, or `wait_until_quiet`.
+does not wait at all.  That there is *no* message cannot be waited for: flush the SDK first, or `wait_until_quiet`.
 
 Each function has `__tracebackhide__`, so pytest shows the line of the test, and not those in here.
 """
@@ -49,7 +49,7 @@ class Assertions:
     An assertion passes if a message matches all fields that are given; if several do, the first one is returned.
     `properties`, `traits`, `context` and `integrations` may have other keys than the expected ones, unless `exactly`.
     With a `count`, exactly so many messages must match.  Raises `AssertionError`, with the nearest message and
-    everything that came.
+    everything that was received.
     """
 
     def __init__(self, arrivals: Arrivals, timeout: float) -> None:
@@ -233,20 +233,20 @@ class Assertions:
         return self._assert(Track, {"event": event, **common, "properties": properties}, None, exactly, timeout)
 
     def wait_for_count(self, count: int, *, timeout: float | None = None) -> list[Message]:
-        """Wait until so many messages of any kind have come, and return all that have."""
+        """Wait until there are so many messages of any kind, and return all of them."""
         __tracebackhide__ = True
         if not self._wait(lambda: len(self._arrivals.messages) >= count, timeout):
             raise AssertionError(reports.too_few(count, self.received()))
         return [structure_message(stored.message) for stored in self._arrivals.messages]
 
     def wait_until_quiet(self, quiet: float = QUIET_SECONDS, *, timeout: float | None = None) -> None:
-        """Wait until no request has come, and none has been in progress, for `quiet` seconds."""
+        """Wait for a pause of `quiet` seconds in which no request is received or in progress."""
         __tracebackhide__ = True
         if not self._arrivals.wait_until_quiet(quiet, self._timeout if timeout is None else timeout):
             raise AssertionError(reports.not_quiet(quiet, self.received()))
 
     def received(self) -> Received:
-        """Return everything that has come so far."""
+        """Return everything that was received so far."""
         with self._arrivals.changed:
             return Received(
                 messages=list(self._arrivals.messages),

@@ -1,4 +1,4 @@
-"""Control: what came, and the faults, over HTTP below `/test/`, for tests in other languages."""
+"""Control: reading, waiting and faults over HTTP, below `/test/`, for tests in other languages."""
 
 from __future__ import annotations
 

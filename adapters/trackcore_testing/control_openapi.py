@@ -11,8 +11,8 @@ from trackcore import JSONObject
 from trackcore_testing.control_bodies import FaultRequest, WaitRequest
 
 _ABOUT = """\
-What a test server has received, and the failures that it is to have. It is for tests: everything is in memory, and \
-anybody who reaches the port may read and change it. The tracking API of the same server is described at /openapi.json.
+Reads the messages that a test server has received, and makes it fail on request. Everything is in memory, and anybody \
+who reaches the port may read and change it. The tracking API of the same server is described at /openapi.json.
 """
 
 
@@ -27,21 +27,21 @@ def control_document() -> JSONObject:
         "paths": {
             "/test/messages": {
                 "get": {
-                    "summary": "The messages that came, the oldest first",
+                    "summary": "The messages, the oldest first",
                     "parameters": [_filter(name, about) for name, about in _FILTERS.items()],
                     "responses": {"200": _response("The messages.", "Messages"), "400": _FAILED},
                 },
-                "delete": {"summary": "Forget everything that came", "responses": {"200": _DONE}},
+                "delete": {"summary": "Forget everything that was received", "responses": {"200": _DONE}},
             },
             "/test/rejected": {
                 "get": {
                     "summary": "The rejected messages, and the requests with an unknown write key",
-                    "responses": {"200": _response("What was not accepted.", "Rejected")},
+                    "responses": {"200": _response("Rejected messages and requests.", "Rejected")},
                 }
             },
             "/test/summary": {
                 "get": {
-                    "summary": "How many messages came, by type and by event",
+                    "summary": "How many messages there are, by type and by event",
                     "responses": {"200": _response("The numbers.", "Summary")},
                 }
             },
@@ -52,7 +52,7 @@ def control_document() -> JSONObject:
                     "responses": {
                         "200": _response("The messages that match.", "Messages"),
                         "400": _FAILED,
-                        "408": _response("None matches: the reason, and everything that came.", "NotReceived"),
+                        "408": _response("None matches: the reason, and all messages.", "NotReceived"),
                     },
                 }
             },

@@ -1,4 +1,4 @@
-"""The face: performs the steps of an exchange, meets faults on the way, and records what came and what was answered."""
+"""The face: performs the steps of an exchange, applies faults, and records each request with its answer."""
 
 from __future__ import annotations
 

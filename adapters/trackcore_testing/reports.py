@@ -1,4 +1,4 @@
-"""Reports: why an assertion failed, as text; pure functions of what was expected and what came.
+"""Reports: why an assertion failed, as text; pure functions of the expectation and of everything received.
 
 A difference is shown as pytest shows one: `-` is the expected value, `+` the received one.
 """
@@ -26,7 +26,7 @@ _TWICE = "each has its own messageId, so these are separate calls: a message tha
 
 @attrs.frozen(kw_only=True)
 class Received:
-    """What came: the messages, what was not accepted, and the requests."""
+    """All messages, rejections and requests that were received."""
 
     messages: Sequence[StoredMessage] = ()
     rejected: Sequence[RejectedRecord] = ()
@@ -39,7 +39,7 @@ class Received:
 
 
 def not_received(expectation: Expectation, received: Received) -> str:
-    """Report that no message matches: the nearest one with its differences, and everything that came."""
+    """Report that no message matches: the nearest one with its differences, and everything received."""
     title = f"no matching {_described(expectation)} was received"
     nearest = _nearest(expectation, received.messages)
     if nearest is None:
@@ -66,9 +66,9 @@ def unexpected(expectation: Expectation, received: Received) -> str:
 
 
 def wrong_order(expected: Sequence[str], found: Sequence[str], received: Received) -> str:
-    """Report that events came in another order, or not all of them."""
+    """Report that events are in another order, or are not all there."""
     missing = [as_text(event) for event in expected if event not in found]
-    title = f"{', '.join(missing)} did not come" if missing else "the events came in another order"
+    title = f"{', '.join(missing)} not received" if missing else "the events are in another order"
     order = [line for line in ndiff(list(map(as_text, expected)), list(map(as_text, found))) if line[0] in "-+ "]
     return _joined(
         f"{title} (- expected, + received, by the client's clock)",
@@ -78,20 +78,16 @@ def wrong_order(expected: Sequence[str], found: Sequence[str], received: Receive
 
 
 def too_early(event: str, early: Sequence[StoredMessage], received: Received) -> str:
-    """Report that messages came before an event that should be the first, or that it did not come."""
+    """Report messages from before an event that should be the first, or that it is not there."""
     if not early:
-        return _joined(f"{as_text(event)} did not come", *_everything(received))
+        return _joined(f"{as_text(event)} was not received", *_everything(received))
     number = counted(len(early), "message")
-    return _joined(
-        f"{number} came before {as_text(event)}, by the client's clock", *_everything(received, marked=early)
-    )
+    return _joined(f"{number} before {as_text(event)}, by the client's clock", *_everything(received, marked=early))
 
 
 def too_few(count: int, received: Received) -> str:
-    """Report that fewer messages came than were waited for."""
-    return _joined(
-        f"{counted(len(received.messages), 'message')} came, and {count} were waited for", *_everything(received)
-    )
+    """Report that there are fewer messages than expected."""
+    return _joined(f"expected {counted(count, 'message')}, received {len(received.messages)}", *_everything(received))
 
 
 def not_quiet(seconds: float, received: Received) -> str:
@@ -100,7 +96,7 @@ def not_quiet(seconds: float, received: Received) -> str:
 
 
 def rejections(rejected: Sequence[RejectedRecord], quarantined: Sequence[QuarantinedRequest]) -> str:
-    """Report what was not accepted, each with the value that was found, the allowed ones and the remedy."""
+    """Report rejections, each with the value that was found, the allowed ones and the remedy."""
     explained = [*map(_explained, rejected), *map(_explained_quarantined, quarantined)]
     title = f"{counted(len(rejected), 'rejection')}, {counted(len(quarantined), 'request')} with an unknown write key"
     return _joined(title, *explained[:_MOST_LISTED])
@@ -158,17 +154,17 @@ def _aligned(lines: Sequence[tuple[str, str, str]]) -> list[str]:
     return [f"  {sign} {path:{width}}  {text}" for sign, path, text in lines]
 
 
-# Everything that came
+# Everything that was received
 
 
 def _everything(received: Received, *, marked: Sequence[StoredMessage] = ()) -> Iterator[list[str]]:
-    """Yield a paragraph about the messages, one about what was not accepted, and one about failed requests."""
+    """Yield a paragraph about the messages, one about rejections, and one about failed requests."""
     marks = {stored.seq for stored in marked}
     lines = [
         f"{'>' if stored.seq in marks else ' ':>3} {stored.seq:2}  {summary(stored.message)}"
         for stored in received.messages
     ]
-    title = f"{counted(len(lines), 'message')} came, in {counted(len(received.requests), 'request')}"
+    title = f"{counted(len(lines), 'message')} received in {counted(len(received.requests), 'request')}"
     yield [f"{title}{':' if lines else ''}", *_newest(lines)]
     refused = [f"    {record.code}: {record.message}: {_payload(record)}" for record in received.rejected]
     refused += [f"    unknown write key: {_payload(request)}" for request in received.quarantined]
@@ -193,7 +189,7 @@ def _failed(request: RecordedRequest) -> str:
     return f"{request.method} {request.path}: {status}{cause}"
 
 
-# What was not accepted
+# Rejections
 
 
 def _explained(record: RejectedRecord) -> list[str]:

@@ -29,7 +29,7 @@ class RecordedRequest:
         method, path, query: as in the request line; the path is percent-decoded.
         headers: by names in lower case; credentials are replaced by `***`.
         body: the body, decompressed where it can be.
-        received_at: when it came.
+        received_at: when it was received.
         source: the source that its write key belongs to, None if there is none.
         outcomes: of each accepted message, whether it was stored or is a duplicate.
         status, answer: the answer; None and empty if the connection was dropped.

@@ -1,6 +1,6 @@
 """The server for tests: a real HTTP server on a free port of loopback, whose `Tracking` is exchanged for each test.
 
-Requests that come between two tests, from an SDK that sends late, are accepted and belong to nobody.
+Requests between two tests, from an SDK that sends late, are accepted and belong to nobody.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class TrackingServer:
 
     @property
     def tracking(self) -> Tracking:
-        """What it receives now."""
+        """The tracking that receives requests now."""
         return self._tracking
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""`Tracking`: what a program under test has sent, and the faults that it meets."""
+"""`Tracking`: the messages of a program under test, and the failures that it is tested with."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Tracking(Assertions):
 
     @property
     def messages(self) -> list[Message]:
-        """The messages, in the order in which they came; a message that was sent again is there once."""
+        """The messages, in the order of their reception; a message that was sent again is there once."""
         return [structure_message(stored.message) for stored in self.stored]
 
     @property
@@ -123,7 +123,7 @@ class Tracking(Assertions):
         return snapshot([stored.message for stored in self.stored], normalize)
 
     def clear(self) -> None:
-        """Forget what came so far; a rejection fails the test all the same."""
+        """Forget everything that was received; a rejection fails the test all the same."""
         self.arrivals.clear()
 
     def freeze(self, moment: datetime | str) -> None:

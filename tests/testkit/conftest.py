@@ -85,7 +85,7 @@ def _server() -> Iterator[TrackingServer]:
 
 @pytest.fixture(name="tracked")
 def _tracked(server: TrackingServer) -> Iterator[Tracking]:
-    """What a test sends to the server."""
+    """Everything that a test sends to the server."""
     with server.collecting(strict=False) as tracking:
         yield tracking
 

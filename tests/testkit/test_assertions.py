@@ -83,13 +83,13 @@ class TestPlantedMistakes:
         assert failure(lambda: tracked.assert_tracked("Order Completed", user_id="u1")) == (
             'no matching track "Order Completed" was received\n'
             "\n"
-            "1 message came, in 1 request:\n"
+            "1 message received in 1 request:\n"
             '     1  track     "Product Added"  user u1  {"sku": "hat"}'
         )
 
     def test_nothing_at_all(self, tracked: Tracking, failure: Failure) -> None:
         assert failure(lambda: tracked.assert_tracked("Order Completed")) == (
-            'no matching track "Order Completed" was received\n\n0 messages came, in 0 requests'
+            'no matching track "Order Completed" was received\n\n0 messages received in 0 requests'
         )
 
     @pytest.mark.parametrize("name", ["Order Complete", "order_completed", "Order Compleeted", "Completed Order"])
@@ -132,24 +132,24 @@ class TestPlantedMistakes:
         client.track("Consent Given", timestamp="2026-01-31T12:00:01Z")
         client.post("/v1/page", {"userId": "u1", "name": "Home", "timestamp": "2026-01-31T12:00:00Z"})
         assert failure(lambda: tracked.assert_nothing_before("Consent Given")) == (
-            '1 message came before "Consent Given", by the client\'s clock\n'
+            '1 message before "Consent Given", by the client\'s clock\n'
             "\n"
-            "2 messages came, in 2 requests:\n"
+            "2 messages received in 2 requests:\n"
             '     1  track     "Consent Given"  user u1\n'
             '  >  2  page      "Home"  user u1'
         )
-        assert failure(lambda: tracked.assert_nothing_before("Consent")).startswith('"Consent" did not come')
+        assert failure(lambda: tracked.assert_nothing_before("Consent")).startswith('"Consent" was not received')
 
     def test_in_a_wrong_order(self, tracked: Tracking, client: Client, failure: Failure) -> None:
         for event in ("Consent Given", "Order Completed", "Checkout Started", "Noise"):
             client.track(event)
         text = failure(lambda: tracked.assert_in_order(["Consent Given", "Checkout Started", "Order Completed"]))
         assert text.split("\n\n")[:2] == [
-            "the events came in another order (- expected, + received, by the client's clock)",
+            "the events are in another order (- expected, + received, by the client's clock)",
             '    "Consent Given"\n  + "Order Completed"\n    "Checkout Started"\n  - "Order Completed"',
         ]
         text = failure(lambda: tracked.assert_in_order(["Consent Given", "Paid"]))
-        assert text.startswith('"Paid" did not come')
+        assert text.startswith('"Paid" not received')
 
     def test_an_event_that_must_not_be_there(self, tracked: Tracking, client: Client, failure: Failure) -> None:
         client.track("Paid")
@@ -167,7 +167,7 @@ class TestPlantedMistakes:
         tracked.fail_next(status=500)
         client.track("Order Completed")
         assert failure(lambda: tracked.assert_tracked("Order Completed")).split("\n\n")[1:] == [
-            "0 messages came, in 3 requests",
+            "0 messages received in 3 requests",
             (
                 "2 not accepted:\n"
                 "    event_not_defined: a track message needs 'event': "
@@ -268,7 +268,7 @@ class TestWaiting:
         text = failure(lambda: tracked.wait_for("Paid", user_id="u1", timeout=0.01))
         assert '  + userId  "u2"' in text
         text = failure(lambda: tracked.wait_for_count(2, timeout=0.01))
-        assert text.startswith("1 message came, and 2 were waited for\n\n1 message came, in 1 request:")
+        assert text.startswith("expected 2 messages, received 1\n\n1 message received in 1 request:")
 
     def test_quiet_is_when_no_request_is_in_progress(self, tracked: Tracking, client: Client, failure: Failure) -> None:
         with tracked.delay(PATIENCE):

@@ -107,13 +107,13 @@ class TestAShop:
         [
             (
                 "missing event",
-                ['E*no matching track "Order Completed" was received', "E * 2 messages came, in 1 request:"],
+                ['E*no matching track "Order Completed" was received', "E * 2 messages received in 1 request:"],
             ),
             ("misspelt name", ['E * - event * "Order Completed"', 'E * + event * "Order Complete"']),
             ("wrong type", ["E * - properties.total  9.5", 'E * + properties.total  "9.50"']),
             ("wrong user", ['E * - userId * "u1"', 'E * + userId * "session-77"']),
             ("sent twice", ['E*track "Order Completed" was received twice, not once']),
-            ("before consent", ['E*1 message came before "Consent Given"*', 'E *>  1  page * "Consent" *']),
+            ("before consent", ['E*1 message before "Consent Given"*', 'E *>  1  page * "Consent" *']),
             ("wrong order", ['E * + "Order Completed"', 'E *   "Checkout Started"', 'E * - "Order Completed"']),
         ],
     )
