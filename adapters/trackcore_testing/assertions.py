@@ -30,7 +30,7 @@ from trackcore import (
 from trackcore.support import MESSAGE_TYPES
 from trackcore_testing import reports
 from trackcore_testing.arrivals import Arrivals
-from trackcore_testing.matching import Expectation
+from trackcore_testing.matching import Expectation, matching
 from trackcore_testing.reports import Received
 
 Expected: TypeAlias = Any
@@ -185,7 +185,7 @@ class Assertions:
         common = _common(user_id, anonymous_id, context, integrations)
         expectation = _expectation(Track, {"event": event, **common, "properties": properties}, exactly)
         received = self.received()
-        if received.matching(expectation):
+        if matching(expectation, received.messages):
             raise AssertionError(reports.unexpected(expectation, received))
 
     def assert_in_order(self, events: Sequence[str], *, timeout: float | None = None) -> None:
@@ -260,9 +260,9 @@ class Assertions:
         __tracebackhide__ = True
         if count is not None and count < 1:
             raise ValueError("count is 1 or more; assert_not_tracked asserts that there is none")
-        self._wait(lambda: len(self.received().matching(expectation)) >= (count or 1), timeout)
+        self._wait(lambda: len(matching(expectation, self._arrivals.messages)) >= (count or 1), timeout)
         received = self.received()
-        found = received.matching(expectation)
+        found = matching(expectation, received.messages)
         if not found:
             raise AssertionError(reports.not_received(expectation, received))
         if count not in (None, len(found)):

@@ -41,7 +41,7 @@ def _as_failure(status: int) -> HTTPStatus:
     return found
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Fault:
     """A fault that waits for its requests.  As a context manager it ends with the `with` block.
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import attrs
 
-from trackcore import Call, JSONObject
+from trackcore import Call, JSONObject, StoredMessage
 from trackcore_testing.texts import ABSENT, as_text
 
 
@@ -51,6 +51,11 @@ class Expectation:
         """Yield the comparison of each value, in the order in which they are expected."""
         for name, expected in self.fields.items():
             yield from _compare(expected, message.get(name, ABSENT), name, exactly=self.exactly)
+
+
+def matching(expectation: Expectation, messages: Sequence[StoredMessage]) -> list[StoredMessage]:
+    """Return the messages that match."""
+    return [stored for stored in messages if expectation.matches(stored.message)]
 
 
 def _compare(expected: Any, received: Any, path: str, *, exactly: bool) -> Iterator[Comparison]:

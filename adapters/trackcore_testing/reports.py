@@ -11,16 +11,18 @@ from difflib import SequenceMatcher, ndiff
 
 import attrs
 
-from trackcore import QuarantinedRequest, RejectedRecord, StoredMessage, explain_rejection, mask_write_key
+from trackcore import Limits, QuarantinedRequest, RejectedRecord, StoredMessage, explain_rejection, mask_write_key
 from trackcore.support import mask_write_keys
 from trackcore.text import visible
-from trackcore_testing.matching import Comparison, Expectation, expected_text
+from trackcore_testing.matching import Comparison, Expectation, expected_text, matching
 from trackcore_testing.requests import RecordedRequest
 from trackcore_testing.texts import as_text, counted, shortened, summary
 
 _MOST_LISTED = 20
+_MOST_CHARS = 1_000
 _SIMILAR = 0.6
 _SEPARATORS = re.compile(r"[\W_]+")
+_NOTHING = "no request was received: does the SDK send to this server, and has it flushed its messages?"
 _TWICE = "each has its own messageId, so these are separate calls: a message that is sent again is stored once"
 
 
@@ -32,10 +34,6 @@ class Received:
     rejected: Sequence[RejectedRecord] = ()
     quarantined: Sequence[QuarantinedRequest] = ()
     requests: Sequence[RecordedRequest] = ()
-
-    def matching(self, expectation: Expectation) -> list[StoredMessage]:
-        """Return the messages that match."""
-        return [stored for stored in self.messages if expectation.matches(stored.message)]
 
 
 def not_received(expectation: Expectation, received: Received) -> str:
@@ -51,7 +49,7 @@ def not_received(expectation: Expectation, received: Received) -> str:
 
 def wrong_count(expectation: Expectation, count: int, received: Received) -> str:
     """Report that more or fewer messages match than expected."""
-    found = received.matching(expectation)
+    found = matching(expectation, received.messages)
     title = f"{_described(expectation)} was received {_times(len(found))}, not {_times(count)}"
     reason = [_TWICE] if len(found) > 1 else []
     return _joined(title, reason, *_everything(received, marked=found))
@@ -59,7 +57,7 @@ def wrong_count(expectation: Expectation, count: int, received: Received) -> str
 
 def unexpected(expectation: Expectation, received: Received) -> str:
     """Report that messages match which must not be there."""
-    found = received.matching(expectation)
+    found = matching(expectation, received.messages)
     return _joined(
         f"{_described(expectation)} was received, and should not have been", *_everything(received, marked=found)
     )
@@ -95,9 +93,9 @@ def not_quiet(seconds: float, received: Received) -> str:
     return _joined(f"there were never {seconds:g} s without a request", *_everything(received))
 
 
-def rejections(rejected: Sequence[RejectedRecord], quarantined: Sequence[QuarantinedRequest]) -> str:
+def rejections(rejected: Sequence[RejectedRecord], quarantined: Sequence[QuarantinedRequest], limits: Limits) -> str:
     """Report rejections, each with the value that was found, the allowed ones and the remedy."""
-    explained = [*map(_explained, rejected), *map(_explained_quarantined, quarantined)]
+    explained = [*(_explained(record, limits) for record in rejected), *map(_explained_quarantined, quarantined)]
     title = f"{counted(len(rejected), 'rejection')}, {counted(len(quarantined), 'request')} with an unknown write key"
     return _joined(title, *explained[:_MOST_LISTED])
 
@@ -151,7 +149,7 @@ def _difference(comparison: Comparison) -> list[tuple[str, str, str]]:
 
 def _aligned(lines: Sequence[tuple[str, str, str]]) -> list[str]:
     width = max((len(path) for _, path, _ in lines), default=0)
-    return [f"  {sign} {path:{width}}  {text}" for sign, path, text in lines]
+    return [f"  {sign} {path:{width}}  {shortened(text, _MOST_CHARS)}" for sign, path, text in lines]
 
 
 # Everything that was received
@@ -164,6 +162,9 @@ def _everything(received: Received, *, marked: Sequence[StoredMessage] = ()) -> 
         f"{'>' if stored.seq in marks else ' ':>3} {stored.seq:2}  {summary(stored.message)}"
         for stored in received.messages
     ]
+    if not received.requests and not lines:
+        yield [_NOTHING]
+        return
     title = f"{counted(len(lines), 'message')} received in {counted(len(received.requests), 'request')}"
     yield [f"{title}{':' if lines else ''}", *_newest(lines)]
     refused = [f"    {record.code}: {record.message}: {_payload(record)}" for record in received.rejected]
@@ -192,9 +193,14 @@ def _failed(request: RecordedRequest) -> str:
 # Rejections
 
 
-def _explained(record: RejectedRecord) -> list[str]:
+def _explained(record: RejectedRecord, limits: Limits) -> list[str]:
     explanation = explain_rejection(
-        code=record.code, detail=record.message, path=record.path, payload=record.payload, batch=record.batch
+        code=record.code,
+        detail=record.message,
+        path=record.path,
+        payload=record.payload,
+        limits=limits,
+        batch=record.batch,
     )
     known = {
         "found": explanation.found,

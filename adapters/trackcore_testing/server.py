@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from trackcore_http import HttpRequest
 
-from trackcore import DEFAULT_LIMITS, Collector, Destination, Limits, Source
+from trackcore import DEFAULT_LIMITS, Collector, Destination, Limits, Source, SourceRegistry
 from trackcore_testing.arrivals import Arrivals, Watch
 from trackcore_testing.connection import Connection
 from trackcore_testing.control import control, is_control
@@ -39,7 +39,7 @@ class TrackingServer:
         timeout: the most seconds that an assertion waits for what it asserts.
         watch: called with what each request has added, one after another.
 
-    Raises `OSError` if it cannot listen, and `ValueError` for a source without a write key.
+    Raises `OSError` if it cannot listen, and `ValueError` for sources that cannot be told apart by their write keys.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class TrackingServer:
         timeout: float = WAIT_SECONDS,
         watch: Watch | None = None,
     ) -> None:
-        self._sources = tuple(sources)
+        self._sources = SourceRegistry(sources)
         self._destinations = tuple(Destination(name=name) for name in destinations)
         self._limits = limits
         self._timeout = timeout
         self._watch = watch
-        if not self._sources or not all(source.write_keys for source in self._sources):
-            raise ValueError("each source needs a write key, and there must be one")
+        if not self._sources.sources or not all(source.write_keys for source in self._sources.sources):
+            raise ValueError("there must be a source, and each source needs a write key")
         self._listener = Listener(host, port, self._serve)
         self._tracking = self._new_tracking()
         self._listener.start()

@@ -177,7 +177,9 @@ class Tracking(Assertions):
             raise ValueError(f"there are no such codes: {', '.join(sorted(unknown))}")
         rejected = [record for record in self.arrivals.ever_rejected if record.code not in allowed]
         quarantined = [] if UNKNOWN_SOURCE in allowed else self.arrivals.ever_quarantined
-        return reports.rejections(rejected, quarantined) if rejected or quarantined else ""
+        if not rejected and not quarantined:
+            return ""
+        return reports.rejections(rejected, quarantined, self.collector.limits)
 
     def _of(self, kind: type[M]) -> list[M]:
         return [message for message in self.messages if isinstance(message, kind)]

@@ -14,7 +14,7 @@ from testkit.conftest import Client
 from trackcore_testing import Tracking, TrackingServer, collecting
 from trackcore_testing.snapshots import snapshot
 
-from trackcore import Group, Identify, JSONObject, Page, Source, Track
+from trackcore import Group, Identify, JSONObject, Limits, Page, Source, Track
 
 LIBRARY = {"library": {"name": "analytics-python", "version": "2.4.0"}}
 
@@ -131,6 +131,11 @@ class TestRejections:
         assert "unknown_source: a request came with the write key …, which belongs to no source" in text
         assert "secret-write-key" not in text
 
+    def test_the_limits_of_the_test_are_shown(self) -> None:
+        with TrackingServer(limits=Limits(message_bytes=100)) as server, server.collecting(strict=False) as tracking:
+            Client(server.url).track("Paid", key=server.write_key, properties={"text": "x" * 100})
+        assert "    allowed: at most 100 bytes" in tracking.unexpected_rejections()
+
     def test_clearing_does_not_hide_them(self) -> None:
         with pytest.raises(AssertionError, match="event_not_defined"), collecting() as tracking:  # noqa: PT012 - see above
             Client(tracking.url).post("/v1/track", {"userId": "u1"}, key=tracking.write_key)
@@ -207,7 +212,14 @@ class TestClock:
 
 
 class TestSources:
-    @pytest.mark.parametrize("sources", [[], [Source(name="website")]])
-    def test_each_needs_a_write_key(self, sources: list[Source]) -> None:
+    @pytest.mark.parametrize(
+        "sources",
+        [
+            [],
+            [Source(name="website")],
+            [Source(name="website", write_keys=["k"]), Source(name="app", write_keys=["k"])],
+        ],
+    )
+    def test_each_needs_a_write_key_of_its_own(self, sources: list[Source]) -> None:
         with pytest.raises(ValueError, match="a write key"):
             TrackingServer(sources=sources)
