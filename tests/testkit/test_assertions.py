@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import Any
 
+import attrs
 import pytest
 from adapter_helpers import Workers
 from hypothesis import given
@@ -16,10 +18,26 @@ from testkit.conftest import Client
 from trackcore_testing import Tracking
 from trackcore_testing.assertions import _is_in_order
 
-from trackcore import Track
+from trackcore import Outcome, Sink, Track
 
 Failure = Callable[[Callable[[], object]], str]
 CHECKOUT = ("Consent Given", "Product Added", "Checkout Started", "Order Completed")
+
+
+@attrs.frozen
+class Hesitating:
+    """A sink that does something between storing and returning."""
+
+    sink: Sink
+    hesitate: Callable[[], object]
+
+    def store(self, *args: Any, **records: Any) -> Sequence[Outcome]:
+        outcomes = self.sink.store(*args, **records)
+        self.hesitate()
+        return outcomes
+
+    def check_ready(self) -> None:
+        self.sink.check_ready()
 
 
 class TestTheRightMessage:
@@ -251,13 +269,19 @@ class TestWaiting:
         assert waiting.errors == [None]
 
     def test_the_request_of_a_message_is_there_with_it(self, tracked: Tracking, client: Client) -> None:
-        def ask() -> int:
-            tracked.wait_for("Paid", timeout=PATIENCE)
-            return len(tracked.requests)
+        """Also for a test that looks between the storing of the message and the recording of its request."""
+        seen: list[int] = []
 
-        waiting = Workers([ask] * 8)
+        def look() -> None:
+            tracked.wait_for("Paid", timeout=PATIENCE)
+            seen.append(len(tracked.requests))
+
+        looking = threading.Thread(target=look)
+        tracked.collector.sink = Hesitating(tracked.arrivals, lambda: looking.join(0.1))
+        looking.start()
         client.track("Paid")
-        assert waiting.finish() == [1] * 8
+        looking.join(PATIENCE)
+        assert seen == [1]
 
     def test_a_message_of_this_process_wakes_those_who_wait(self, tracked: Tracking) -> None:
         waiting = Workers([lambda: tracked.wait_for("Paid", timeout=PATIENCE)])
