@@ -10,9 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 from click.testing import Result
+from kit_client import Client
 from patience import PATIENCE, wait_for
 from served import COMMAND, Running
-from testkit.conftest import Client
 
 Run = Callable[..., Result]
 

@@ -13,8 +13,8 @@ import pytest
 from adapter_helpers import Workers
 from hypothesis import given
 from hypothesis import strategies as st
+from kit_client import Client
 from patience import PATIENCE, wait_for
-from testkit.conftest import Client
 from trackcore_testing import Tracking
 from trackcore_testing.assertions import _is_in_order
 

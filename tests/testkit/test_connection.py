@@ -12,9 +12,9 @@ import pytest
 from adapter_helpers import NOON, SDK_KEY, SOURCES, basic
 from faces import WsgiFace
 from fuzz.raw import RawRequest, honest_requests
+from kit_client import Client
 from patience import PATIENCE, wait_for
 from support import CountingIds
-from testkit.conftest import Client
 from trackcore_testing import Tracking, TrackingServer
 
 from trackcore import Collector, MemorySink

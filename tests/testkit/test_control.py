@@ -8,10 +8,10 @@ import pytest
 from adapter_helpers import Workers
 from hypothesis import settings
 from jsonschema import Draft202012Validator
+from kit_client import Client
 from schemathesis import Case
 from schemathesis.openapi import from_dict
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from testkit.conftest import Client
 from trackcore_testing import Tracking, TrackingServer
 from trackcore_testing.control_openapi import control_document
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from adapter_helpers import Workers
+from kit_client import Client
 from patience import PATIENCE, wait_for
-from testkit.conftest import Client
 from trackcore_testing import Fault, Tracking
 
 

@@ -11,7 +11,7 @@ import tomllib
 import click
 import pytest
 from guides import GUIDE, fences, rows
-from testkit.conftest import Client
+from kit_client import Client
 from trackcore_server.cli._main import main
 from trackcore_testing import TEST_SOURCES, Tracking
 from trackcore_testing.assertions import Assertions

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from adapter_helpers import basic
 from hypothesis import given
+from kit_client import Client
 from strategies import wire_messages
-from testkit.conftest import Client
 from trackcore_testing import Tracking, TrackingServer, collecting
 from trackcore_testing.snapshots import snapshot
 
