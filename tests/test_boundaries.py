@@ -40,6 +40,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_forks": set(),  # shared by all that must not use what a parent has open
     "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
+    "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
         "click",
         "gunicorn",
@@ -54,10 +55,12 @@ ADAPTER_LIBRARIES = {
         "trackcore_http",
         "trackcore_kafka",
         "trackcore_sqlite",
+        "trackcore_testing",
         "trackcore_wsgi",
     },
     "trackcore_sqlite": {"sqlite3", "trackcore_forks", "trackcore_sqlitefile"},
     "trackcore_sqlitefile": {"sqlite3", "trackcore_forks"},  # shared by those who keep a SQLite file
+    "trackcore_testing": {"h11", "trackcore_http"},
     "trackcore_wsgi": {"werkzeug", "trackcore_http"},
 }
 LIBRARIES_OF_ONE = {"sqlite3"}  # in the standard library, yet not for everybody

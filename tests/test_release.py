@@ -51,10 +51,12 @@ class TestWheel:
         packages = {"trackcore"} | {path.parent.name for path in ROOT.glob("adapters/trackcore_*/__init__.py")}
         assert {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" not in name} == packages
 
-    def test_it_has_the_licence_and_the_command(self, wheel: zipfile.ZipFile) -> None:
+    def test_it_has_the_licence_the_command_and_the_plugin(self, wheel: zipfile.ZipFile) -> None:
         texts = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
         assert "Apache License" in wheel.read(texts["licenses/LICENSE"]).decode()
-        assert "trackcore = trackcore_command:main" in wheel.read(texts["entry_points.txt"]).decode()
+        entry_points = wheel.read(texts["entry_points.txt"]).decode()
+        assert "[console_scripts]\ntrackcore = trackcore_command:main\n" in entry_points
+        assert "[pytest11]\ntrackcore = trackcore_pytest\n" in entry_points
 
     def test_it_needs_nothing_but_the_core_until_an_extra_is_asked_for(self, wheel: zipfile.ZipFile) -> None:
         (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
@@ -95,6 +97,7 @@ class TestLock:
             *PROJECT["project"]["dependencies"],
             *PROJECT["project"]["optional-dependencies"]["server"],
             *PROJECT["project"]["optional-dependencies"]["kafka"],
+            *PROJECT["project"]["optional-dependencies"]["testing"],
             *PROJECT["dependency-groups"]["dev"],
         ],
     )

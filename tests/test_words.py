@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "SECURITY.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/testing.md")
 
 PHRASES = (
     r"\A\s*(?:Gives?|Tells?|Says?|Hear|Be told)\b(?! up\b)",  # Return, Report, Raise, Build, or a noun

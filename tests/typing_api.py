@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_never, assert_type
 
+from trackcore_testing import Fault, RecordedRequest, Tracking
+
 from trackcore import (
     Alias,
     Batch,
@@ -127,6 +129,22 @@ def errors(error: InvalidMessage, trouble: SinkUnavailable) -> None:
 
 def rejections(rejected: MessagesRejected) -> None:
     assert_type(rejected.rejections, tuple[Rejection, ...])
+
+
+def the_test_kit(tracking: Tracking) -> None:
+    assert_type(tracking.assert_tracked("Paid", user_id="u", properties={"total": float}), Track)
+    assert_type(tracking.assert_identified("u", traits={"plan": "Pro"}), Identify)
+    assert_type(tracking.assert_paged("Home"), Page)
+    assert_type(tracking.assert_screened("Home"), Screen)
+    assert_type(tracking.assert_grouped("g"), Group)
+    assert_type(tracking.assert_aliased("a"), Alias)
+    assert_type(tracking.wait_for("Paid"), Track)
+    assert_type(tracking.messages, list[Message])
+    assert_type(tracking.tracks("Paid"), list[Track])
+    assert_type(tracking.requests, list[RecordedRequest])
+    with tracking.fail_next(status=503) as fault:
+        assert_type(fault, Fault)
+    tracking.assert_tracked("Paid", "u")  # type: ignore[call-arg]
 
 
 memory_is_a_sink: Sink = MemorySink()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from click.testing import Result
@@ -16,6 +17,7 @@ Lines = Callable[[Result], list[Any]]
 GOOD: dict[str, Any] = {"type": "track", "userId": "user-1", "event": "Bought"}
 NO_EVENT: dict[str, Any] = {"type": "track", "userId": "user-1"}
 NO_ID: dict[str, Any] = {"type": "page", "name": "Home"}
+NEEDS_ID = "a message needs a userId or an anonymousId"
 BAD_TRAITS: dict[str, Any] = {"type": "identify", "userId": "user-1", "traits": "none"}
 
 
@@ -220,6 +222,73 @@ def test_several_files_and_one_that_is_not_there(run: Run, write: Write, tmp_pat
 def test_text_out_of_a_message_cannot_act_on_the_terminal(run: Run, write: Write) -> None:
     result = run("validate", write({**GOOD, "type": "\x1b[2J\u009b"}))
     assert all(line.isprintable() for line in result.stdout.splitlines())
+
+
+class TestFormats:
+    """For a terminal, for programs, as annotations of GitHub Actions, and as JUnit's XML for other CI servers."""
+
+    MESSAGES = (GOOD, NO_EVENT, {**GOOD, "userId": 7}, {"batch": [GOOD, NO_ID]})
+
+    def test_json_has_a_short_form(self, run: Run, write: Write) -> None:
+        file = write(*self.MESSAGES)
+        assert run("validate", "--json", file).stdout == run("validate", "--format", "json", file).stdout
+
+    def test_text_is_the_default(self, run: Run, write: Write) -> None:
+        file = write(*self.MESSAGES)
+        assert run("validate", file).stdout == run("validate", "--format", "text", file).stdout
+
+    def test_annotations(self, run: Run, write: Write, tmp_path: Path) -> None:
+        result = run("validate", "--format", "github", write(*self.MESSAGES), tmp_path / "none")
+        assert result.exit_code == 2
+        assert result.stdout.replace(str(tmp_path), "").splitlines() == [
+            "::error file=/messages.jsonl,line=2,title=event_not_defined::event: a track message needs 'event'",
+            "::warning file=/messages.jsonl,line=3,title=id_from_number::userId: the number was kept as '7'",
+            f"::error file=/messages.jsonl,line=4,title=no_user_anon_id::batch[1]: {NEEDS_ID}",
+            "::error file=/none::No such file or directory",
+        ]
+
+    def test_an_annotation_of_standard_input_names_no_file(self, run: Run) -> None:
+        result = run("validate", "--format", "github", "-", stdin=json.dumps(NO_ID).encode())
+        assert result.stdout.startswith("::error line=1,title=no_user_anon_id::a message needs ")
+
+    def test_nothing_in_a_message_or_a_name_can_be_a_command(self, run: Run, tmp_path: Path) -> None:
+        """https://github.com/actions/toolkit/blob/main/packages/core/src/command.ts, `escapeData`, `escapeProperty`"""
+        file = tmp_path / "a,b:100%.jsonl"
+        file.write_text(json.dumps({**GOOD, "type": "\n::error::%0A\r"}))
+        (line,) = run("validate", "--format", "github", file).stdout.splitlines()
+        assert line.startswith(f"::error file={tmp_path}/a%2Cb%3A100%25.jsonl,line=1,title=unknown_type::")
+        assert "%250A" in line
+
+    def test_junit(self, run: Run, write: Write, tmp_path: Path) -> None:
+        result = run("validate", "--format", "junit", write(*self.MESSAGES), tmp_path / "none")
+        assert result.exit_code == 2
+        suites = ET.fromstring(result.stdout_bytes)  # noqa: S314 - our own
+        assert suites.attrib == {"name": "trackcore validate", "tests": "5", "failures": "2", "errors": "1"}
+        read, missing = suites
+        assert read.attrib == {"name": str(tmp_path / "messages.jsonl"), "tests": "3", "failures": "2", "errors": "0"}
+        assert [case.attrib["name"] for case in read.iter("testcase")] == ["3 accepted", "line 2", "line 4, message 1"]
+        assert [failure.attrib["type"] for failure in read.iter("failure")] == ["event_not_defined", "no_user_anon_id"]
+        assert (read.findtext("system-out") or "").endswith(
+            ":3: userId: warning: id_from_number: the number was kept as '7'"
+        )
+        assert [error.attrib["message"] for error in missing.iter("error")] == ["No such file or directory"]
+
+    def test_junit_of_good_messages(self, run: Run, write: Write) -> None:
+        result = run("validate", "--format", "junit", write(GOOD, GOOD))
+        suites = ET.fromstring(result.stdout_bytes)  # noqa: S314 - our own
+        assert (result.exit_code, suites.attrib["tests"], suites.attrib["failures"]) == (0, "1", "0")
+
+    def test_junit_of_a_truncated_file(self, run: Run, tmp_path: Path) -> None:
+        messages = [json.dumps({**GOOD, "properties": {"x": os.urandom(40).hex()}}) for _ in range(50)]
+        (tmp_path / "file").write_bytes(gzip.compress("\n".join(messages).encode())[:-200])
+        result = run("validate", "--format", "junit", tmp_path / "file")
+        assert result.exit_code == 1
+        assert "its gzip stream ends too early" in result.stdout
+
+    def test_what_is_no_character_of_xml_is_escaped(self, run: Run, write: Write) -> None:
+        result = run("validate", "--format", "junit", write({**GOOD, "type": "\x00\x1b\ufffe<&>"}))
+        assert "unknown_type" in result.stdout
+        ET.fromstring(result.stdout_bytes)  # noqa: S314 - our own
 
 
 class TestDocuments:

@@ -22,6 +22,7 @@ from trackcore_server.cli.replay import replay
 from trackcore_server.cli.schema import schema
 from trackcore_server.cli.serve import serve
 from trackcore_server.cli.stats import stats
+from trackcore_server.cli.test_server import test_server
 from trackcore_server.cli.validate import validate
 
 
@@ -61,3 +62,4 @@ main.add_command(validate)
 main.add_command(prune_log)
 main.add_command(check)
 main.add_command(schema)
+main.add_command(test_server)

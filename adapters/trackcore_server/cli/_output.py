@@ -78,7 +78,12 @@ def make_writer(output_format: str | None, columns: Sequence[Column]) -> LineWri
 
 
 def write_line(stream: BinaryIO, record: JSONObject) -> None:
-    stream.write(_CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), encode_json(record)) + b"\n")
+    stream.write(json_line(record) + b"\n")
+
+
+def json_line(record: JSONObject) -> bytes:
+    """Return a record as JSON in which no character acts on a terminal or ends a line."""
+    return _CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), encode_json(record))
 
 
 _CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
