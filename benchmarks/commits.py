@@ -29,7 +29,7 @@ _KINDS = ((1, 1), (10, 1), (30, 1), (64, 1), (1, 100))
 _MESSAGES_A_ROUND = 600
 _FILL_MESSAGES = 5_000
 _IO = Path("/proc/self/io")
-"""What the process has written; on Linux alone."""
+"""The bytes that the process has written; on Linux alone."""
 
 
 @click.command()

@@ -21,7 +21,7 @@ FATAL = [
     (PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER),
     (INIT_PRODUCER_ID, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
 ]
-"""Requests and answers to them after which an idempotent producer is of no use any more."""
+"""Requests and answers to them after which an idempotent producer cannot be used any more."""
 
 
 _CONFIGURATION = """

@@ -436,7 +436,7 @@ class TestFlights:
 
 
 class TestGroups:
-    """What arrives while records are on their way waits until these are settled, but not for long."""
+    """Records that arrive while others are on their way wait until these are settled, and not for long."""
 
     def test_a_broker_that_is_down_does_not_hold_up_the_others(self, own_cluster: MockCluster) -> None:
         topics = own_cluster.topics()
