@@ -63,7 +63,7 @@ class Flight:
         """Use the results, before those that wait are woken."""
 
     def settle(self) -> Sequence[threading.Lock | asyncio.Future[None]]:
-        """Return all that wait.  Whoever is added later finds the flight settled, and does not wait."""
+        """Return all that wait.  A waiter that is added later finds the flight settled, and does not wait."""
         self.on_settled()
         self._is_settled = True
         return self._waiters.copy()

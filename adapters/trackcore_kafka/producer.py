@@ -239,7 +239,7 @@ class _Sender:
         """Receive reports, and settle what is complete or should have been reported long ago."""
         try:
             self._call_client()
-        except Exception as error:  # noqa: BLE001 - this is how a client reports that it has failed for good
+        except Exception as error:  # noqa: BLE001 - a client reports in this way that it cannot go on
             self._settle()
             self._fail([*self._in_flight], error)
             self._disconnect()
