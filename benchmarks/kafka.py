@@ -10,14 +10,18 @@ separate server would spend.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import resource
 import statistics
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+import attrs
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -27,12 +31,11 @@ from trackcore_kafka import KafkaCluster, KafkaGroupReader, KafkaLog, KafkaSink,
 from trackcore import Envelope, Query
 
 USERS = 5_000
-THREADS = 8
 PROPERTIES = b'"properties":{"revenue":14.99,"note":"%s"}' % (b"x" * 400)
 
 
 def main() -> None:
-    """Write with several sizes of batch, then read the messages."""
+    """Write with several numbers of callers and sizes of batch, then read the messages."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="seconds of each kind of writing")
     seconds = parser.parse_args().seconds
@@ -43,43 +46,76 @@ def main() -> None:
         brokers = Brokers(Path(folder))
         try:
             brokers.start()
-            for batch in (1, 10, 100):
-                topics = KafkaTopics(prefix=f"batch-{batch}")
-                write(brokers.address, topics, batch, seconds)
+            for callers, batch in ((1, 1), (8, 1), (64, 1), (8, 10), (8, 100)):
+                for how in ("threads", "tasks"):
+                    topics = KafkaTopics(prefix=f"{how}-{callers}-{batch}")
+                    write(KafkaSink(brokers.address, topics), how, callers, batch, seconds)
             read(brokers.address, topics)
         finally:
             brokers.kill()
 
 
-def write(cluster: KafkaCluster, topics: KafkaTopics, batch: int, seconds: float) -> None:
-    """Store from several threads for some seconds."""
-    sink = KafkaSink(cluster, topics)
-    sink.store([envelope("first", "user-0")])
-    waits: list[float] = []
-    end = time.monotonic() + seconds
+@attrs.define
+class Writing:
+    """Callers that store one batch after another, for some seconds."""
 
-    def store(thread: int) -> None:
-        number = 0
-        while time.monotonic() < end:
-            names = range(number, number + batch)
-            envelopes = [envelope(f"{thread}-{name}", f"user-{name % USERS}") for name in names]
+    sink: KafkaSink
+    batch: int
+    end: float
+    waits: list[float] = attrs.field(init=False, factory=list)
+
+    def by_threads(self, callers: int) -> None:
+        """Store from several threads."""
+        threads = [threading.Thread(target=self._store, args=(number,)) for number in range(callers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def by_loop(self, callers: int) -> None:
+        """Store from several tasks of an event loop."""
+
+        async def store() -> None:
+            await asyncio.gather(*(self._store_async(number) for number in range(callers)))
+
+        asyncio.run(store())
+
+    def _store(self, caller: int) -> None:
+        for envelopes in self._batches(caller):
             began = time.perf_counter()
-            sink.store(envelopes)
-            waits.append(time.perf_counter() - began)
-            number += batch
+            self.sink.store(envelopes)
+            self.waits.append(time.perf_counter() - began)
 
+    async def _store_async(self, caller: int) -> None:
+        for envelopes in self._batches(caller):
+            began = time.perf_counter()
+            await self.sink.store_async(envelopes)
+            self.waits.append(time.perf_counter() - began)
+
+    def _batches(self, caller: int) -> Iterator[list[Envelope]]:
+        """Yield batches whose messages were received at the same time."""
+        number = 0
+        while time.monotonic() < self.end:
+            names, now = range(number, number + self.batch), datetime.now(UTC)
+            yield [envelope(f"{caller}-{name}", f"user-{name % USERS}", now) for name in names]
+            number += self.batch
+
+
+def write(sink: KafkaSink, how: str, callers: int, batch: int, seconds: float) -> None:
+    """Store for some seconds, and print the rate, the waits and the processor time."""
+    sink.store([envelope("first", "user-0", datetime.now(UTC))])
     began, processor = time.monotonic(), processor_seconds()
-    threads = [threading.Thread(target=store, args=(number,)) for number in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    writing = Writing(sink, batch, began + seconds)
+    if how == "threads":
+        writing.by_threads(callers)
+    else:
+        writing.by_loop(callers)
     took, worked = time.monotonic() - began, processor_seconds() - processor
     sink.close()
-    count = len(waits) * batch
-    centiles = statistics.quantiles(waits, n=100)
+    count = len(writing.waits) * batch
+    centiles = statistics.quantiles(writing.waits, n=100)
     print(
-        f"write, {THREADS} threads, {batch:3} a call: {count / took:8,.0f} messages/s, "
+        f"write, {callers:2} {how}, {batch:3} a call: {count / took:8,.0f} messages/s, "
         f"median {centiles[49] * 1e3:6.1f} ms, 99 % within {centiles[98] * 1e3:6.1f} ms, "
         f"{worked / count * 1e6:4.0f} us of processor a message"
     )
@@ -114,11 +150,11 @@ def tell(what: str, count: int, began: float, processor: float) -> None:
     print(f"{what}: {count / took:,.0f} messages/s, {worked / count * 1e6:.0f} us of processor a message")
 
 
-def envelope(message_id: str, user: str) -> Envelope:
+def envelope(message_id: str, user: str, now: datetime) -> Envelope:
     """Build a message of about 550 bytes."""
     payload = b'{"type":"track","messageId":"%s","userId":"%s","event":"Item Purchased",%s}'
     encoded = payload % (message_id.encode(), user.encode(), PROPERTIES)
-    return Envelope("website", message_id, "track", user, None, datetime.now(UTC), ("Mixpanel",), (), encoded)
+    return Envelope("website", message_id, "track", user, None, now, ("Mixpanel",), (), encoded)
 
 
 def processor_seconds() -> float:

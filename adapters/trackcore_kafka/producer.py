@@ -44,7 +44,7 @@ from trackcore_kafka.records import Record
 _REPORT_SECONDS = 5.0
 """How late a report may be: librdkafka looks for expired records once a second."""
 
-_GROUP_SECONDS = 0.05
+_GROUP_SECONDS = 0.1
 """How long a group waits for the one before it."""
 
 _FLUSH_SECONDS = 0.01

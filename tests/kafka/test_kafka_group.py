@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -204,6 +205,16 @@ class TestDestination:
             destination.send([(b"a", b"x" * 2_000), (b"a", b"small")])
         assert raised.value.refused.keys() == {0}
         assert raised.value.unsettled == ()
+        destination.close()
+
+    def test_what_is_no_record_is_reported_and_the_next_one_is_sent(self, cluster: MockCluster) -> None:
+        cluster.create("typed", 1)
+        destination = KafkaTopicWriter(cluster.address, "typed")
+        wrong: Any = [(b"a", b"1"), (b"a", [2]), (b"a", b"3")]
+        with pytest.raises(TypeError):
+            destination.send(wrong)
+        destination.send([(b"a", b"4")])
+        assert [found.value() for found in cluster.records("typed", 1)] == [b"1", b"4"]
         destination.close()
 
     def test_no_broker_answers(self) -> None:
