@@ -15,8 +15,8 @@ from served import Served
 
 Start = Callable[..., Served]
 
-DISK_BYTES = 6 << 20
-BALLAST_BYTES = 4 << 20
+DISK_BYTES = 16 << 20
+BALLAST_BYTES = 14 << 20
 
 collect_ignore_glob = [] if sys.platform == "linux" else ["test_*.py"]  # the tests read /proc
 
