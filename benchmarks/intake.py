@@ -20,8 +20,8 @@ from tables import Goal, Report, middle
 
 from trackcore import Collector, Envelope, Outcome, QuarantinedRequest, RejectedRecord
 
-MOST_OF_FLOOR = 3.0
-AIM_OF_FLOOR = 2.0
+MOST_OF_FLOOR = 2.0
+AIM_OF_FLOOR = 1.5
 LEAST_OF_PYDANTIC = 1.5
 
 _BODIES = 20

@@ -45,6 +45,39 @@ def json_objects() -> SearchStrategy[JSONObject]:
     return st.dictionaries(keys, json_values(), max_size=4)
 
 
+_SPACES = st.sampled_from(["", "", "", " ", "\n", "\t", " \r\n"])
+
+
+def number_texts() -> SearchStrategy[str]:
+    """Return numbers within the range of a float, in any spelling: `1.10`, `-0`, `1E+05`, and with many digits."""
+    return st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
+
+
+def object_texts(*, plain: bool = False, unique: bool = False) -> SearchStrategy[str]:
+    """Return JSON objects as clients may spell them: numbers, escapes, white space, and names that occur twice.
+
+    With `plain` there are no escapes and no white space outside of strings, with `unique` no name occurs twice.
+    """
+    characters = st.characters(exclude_characters='"\\', min_codepoint=32, codec="utf-8")
+    strings = st.text(characters, max_size=8).map(lambda text: f'"{text}"')
+    if not plain:
+        escapes = [r"\u00e9", r"\/", r"\n", r"\\", r"\"", r"\ud83d\ude00"]
+        strings |= st.sampled_from(escapes).map(lambda text: f'"{text}"') | st.text(max_size=8).map(json.dumps)
+    spaces = st.just("") if plain else _SPACES
+
+    def arrays(inner: SearchStrategy[str]) -> SearchStrategy[str]:
+        values = st.tuples(spaces, inner, spaces).map("".join)
+        return st.lists(values, max_size=4).map(lambda some: f"[{','.join(some)}]")
+
+    def objects(inner: SearchStrategy[str]) -> SearchStrategy[str]:
+        fields = st.tuples(spaces, strings, spaces, st.just(":"), spaces, inner, spaces)
+        some = st.lists(fields, max_size=4, unique_by=(lambda field: json.loads(field[1])) if unique else None)
+        return some.map(lambda some: f"{{{','.join(map(''.join, some))}}}")
+
+    scalars = strings | number_texts() | st.sampled_from(["null", "true", "false"])
+    return objects(st.recursive(scalars, lambda inner: arrays(inner) | objects(inner), max_leaves=8))
+
+
 # Parts of a message
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALLS, any_bytes, contexts, integrations, odd_wire_messages, time_values, wire_messages
+from strategies import CALLS, any_bytes, contexts, integrations, odd_wire_messages, time_values, times, wire_messages
 from support import (
     DESTINATIONS,
     KEY,
@@ -36,6 +36,7 @@ from trackcore import (
     Reason,
     Source,
     WriteKey,
+    correct_clock_skew,
     format_timestamp,
     merge_objects,
     parse_timestamp,
@@ -43,6 +44,7 @@ from trackcore import (
     unstructure_message,
 )
 from trackcore.text.blanks import is_blank
+from trackcore.timestamps import truncate_to_milliseconds
 
 ENDPOINTS: tuple[Endpoint, ...] = (*CALLS, "batch")
 PAGE = {"type": "page", "userId": "u"}
@@ -442,6 +444,18 @@ class TestTimes:
         assert message["receivedAt"] == RECEIVED_TEXT
         for name in ("originalTimestamp", "sentAt"):
             assert isinstance(message.get(name, "x"), str)
+
+    @given(times(), times() | st.none(), times() | st.none())
+    def test_the_rule_is_that_of_the_explanation(
+        self, received: datetime, sent: datetime | None, original: datetime | None
+    ) -> None:
+        intake = take_in(
+            {"batch": [PAGE | {"timestamp": original and original.isoformat()}], "sentAt": sent and sent.isoformat()},
+            received_at=received,
+        )
+        received = truncate_to_milliseconds(received)
+        expected = correct_clock_skew(received_at=received, sent_at=sent, original_timestamp=original).timestamp
+        assert read_payload(intake.envelopes[0])["timestamp"] == format_timestamp(expected)
 
     def test_original_timestamp_stands_in_for_timestamp(self) -> None:
         """RudderStack's Node SDK sends it instead."""

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import any_bytes, hostile_texts, json_values
+from strategies import any_bytes, hostile_texts, json_values, object_texts
 from support import json_bytes, outcome
 
 from trackcore import Invalid, InvalidMessage, InvalidRequest, Reason
@@ -15,12 +16,14 @@ from trackcore.text.jsontext import (
     Text,
     any_value,
     clean_text,
+    compacted,
     is_deeper,
     kind_of,
     parse,
     parse_value,
     raw_value,
     replace_surrogates,
+    without_escapes,
 )
 
 ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
@@ -197,6 +200,28 @@ class TestIsDeeper:
 
     def test_depth_after_much_breadth_is_found(self) -> None:
         assert is_deeper(b"[" + b"[]," * 1000 + b"[[[]]]]", 3)
+
+
+class TestCompacted:
+    @given(object_texts())
+    def test_the_value_and_its_digits_stay_and_line_breaks_go(self, text: str) -> None:
+        found = compacted(text.encode())
+        assert not {*b"\r\n"} & {*found}
+        assert ANY.decode(found) == ANY.decode(text)
+        assert compacted(found) == found
+        assert len(found) <= len(text.encode())
+
+    @given(json_values())
+    def test_no_space_is_left_by_writers_that_put_it_everywhere(self, value: Any) -> None:
+        for indent in (None, 2, "\t"):
+            text = json.dumps({"": value}, ensure_ascii=False, indent=indent).encode()
+            assert compacted(text) == json_bytes({"": value})
+
+    @given(object_texts())
+    def test_escapes_go_where_json_does_not_require_them(self, text: str) -> None:
+        found = without_escapes(text.encode())
+        assert ANY.decode(found) == ANY.decode(text)
+        assert not re.search(rb"\\(/|u(?!00[01]))", found.replace(b"\\\\", b"").replace(b"\\u007f", b""))
 
 
 class TestReplaceSurrogates:

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import batches, contexts, json_objects
+from support import json_bytes
 
 from trackcore import Batch, JSONObject, Page, Track, merge_batch, merge_objects
-from trackcore.merge import SharedContext, inherited_paths, merge_onto
+from trackcore.merge import SharedContext, inherited_paths, merge_onto, merge_texts
+from trackcore.wire.fast import ABSENT, MessageStruct
 
 
 def containers(value: Any) -> list[int]:
@@ -90,12 +92,17 @@ class TestLaws:
         self, under: JSONObject, items: list[JSONObject | None]
     ) -> None:
         before = copy.deepcopy((under, items))
-        shared = SharedContext(under)
-        for own in items:
-            text, inherited = shared.merged_with(own)
-            assert msgspec.json.decode(text) == merge_objects(under, own or {})
-            assert inherited == inherited_paths("context", under, own)
+        messages = [MessageStruct(context=ABSENT if own is None else msgspec.Raw(json_bytes(own))) for own in items]
+        inherited = SharedContext(under, json_bytes(under)).merge_into(messages, items)
+        merged = [msgspec.json.decode(message.context) for message in messages]
+        assert merged == [merge_objects(under, own or {}) for own in items]
+        assert inherited == [inherited_paths("context", under, own) for own in items]
         assert (under, items) == before
+
+    @given(json_objects() | contexts(), json_objects() | contexts())
+    def test_merging_texts_does_the_same(self, under: JSONObject, over: JSONObject) -> None:
+        merged = merge_texts(json_bytes(under), json_bytes(over))
+        assert msgspec.json.decode(merged) == merge_objects(under, over)
 
     @given(json_objects(), json_objects())
     def test_operands_are_never_changed(self, under: JSONObject, over: JSONObject) -> None:

@@ -5,13 +5,22 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from strategies import millisecond_times, offsets, time_values, times
 
-from trackcore import CorrectedTimestamp, TimeRule, correct_clock_skew, format_timestamp, parse_timestamp
-from trackcore.text.timetext import _read_text, has_offset
-from trackcore.timestamps import time_text, truncate_to_milliseconds
+from trackcore import (
+    CorrectedTimestamp,
+    MessageWarning,
+    TimeRule,
+    correct_clock_skew,
+    format_timestamp,
+    parse_timestamp,
+)
+from trackcore.message_times import MessageTimes
+from trackcore.text.timetext import _read_text, has_offset, parse_usual
+from trackcore.timestamps import format_timestamps, time_text, truncate_to_milliseconds
+from trackcore.wire.fast import MessageStruct
 
 MICROSECOND = timedelta(microseconds=1)
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
@@ -332,6 +341,40 @@ class TestParse:
     def test_a_time_has_an_offset_where_one_is_written(self, made: tuple[str, datetime]) -> None:
         text, _ = made
         assert has_offset(text) == (re.search(r"[Zz]$|UTC$|[Tt_ ].*[-+][0-9:]+$", text) is not None)
+
+
+class TestMany:
+    """Many times are parsed and written in one call, with the results of as many calls."""
+
+    @given(
+        st.lists(millisecond_times().map(format_timestamp) | time_values().filter(lambda value: isinstance(value, str)))
+    )
+    @example(["2026-01-01T12:00:00+0100", "2026-01-01T12:00:00.276Z"])
+    @example(["2026-01-01t12:00:00.276Z", "2026-01-01 12:00:00.276Z"])
+    @example(["2026-02-30T12:00:00.276Z"])
+    @example(['2026-01-01T12:00","12:0Z'])
+    def test_parsing(self, texts: list[str]) -> None:
+        found = parse_usual(texts)
+        assert found is None or found == list(map(parse_timestamp, texts))
+        assert found is None or all(map(has_offset, texts))
+
+    @given(st.lists(millisecond_times(), min_size=1))
+    def test_times_of_the_usual_form_are_parsed(self, some: list[datetime]) -> None:
+        assert parse_usual(list(map(format_timestamp, some))) == some
+
+    @given(st.lists(times() | millisecond_times() | times().map(lambda time: time.replace(microsecond=0))))
+    def test_writing(self, some: list[datetime]) -> None:
+        assert format_timestamps(some) == list(map(format_timestamp, some))
+
+    @given(st.lists(millisecond_times()), millisecond_times(), time_values())
+    def test_setting(self, some: list[datetime], received_at: datetime, sent_at: Any) -> None:
+        texts = list(map(format_timestamp, some))
+        one, other = ([MessageStruct(timestamp=text) for text in texts] for _ in range(2))
+        times_of = MessageTimes(received_at, time_text(sent_at))
+        together, warnings = times_of.set_all(one), list[MessageWarning]()
+        if together is not None:
+            assert together == [times_of.set(message, None, warnings) for message in other]
+            assert (one, warnings) == (other, [])
 
 
 class TestFormat:

@@ -1,14 +1,43 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import CALLS, json_objects, messages, odd_wire_messages, wire_messages
-from support import take_in
+from strategies import (
+    CALLS,
+    any_bytes,
+    contexts,
+    integrations,
+    json_objects,
+    messages,
+    object_texts,
+    odd_wire_messages,
+    times,
+    wire_messages,
+)
+from support import KEY, RECEIVED_AT, SOURCE, CountingIds, outcome, take_in
 
-from trackcore import Call, Endpoint, JSONObject, Message, unstructure_message
+from trackcore import (
+    DEFAULT_LIMITS,
+    Call,
+    Endpoint,
+    JSONObject,
+    Limits,
+    Message,
+    Origin,
+    Pipelines,
+    Reception,
+    SourceRegistry,
+    unstructure_message,
+)
+from trackcore.limits import MAX_MESSAGE_BYTES
+from trackcore.wire.request import parse_request
+
+DEVICE = Origin(header_key=KEY, client_ip="203.0.113.7", client_side=True)
 
 
 def received(message: Any, endpoint: Endpoint) -> Any:
@@ -46,6 +75,57 @@ class TestTheTwoPathsAgree:
         message: JSONObject = {"userId": "u", "event": "e", "groupId": "g", "previousId": "p", "name": "n"}
         message |= {"traits": extra, "properties": extra, "_metadata": extra, "channel": None, "version": 2}
         assert received(message | {"unknown": 1}, call) == received(message, call)
+
+
+def outcomes(body: bytes, endpoint: Endpoint, limits: Limits, *, decode: bool) -> Any:
+    """Receive a body whose messages are decoded in one call, or each by itself; return everything that comes of it."""
+    pipelines = Pipelines(sources=SourceRegistry([SOURCE]), new_message_id=CountingIds(), limits=limits)
+    request = parse_request(body, endpoint, limits, decode=decode)
+    result = pipelines.of(SOURCE.name).run(request, Reception(received_at=RECEIVED_AT, origin=DEVICE))
+    texts = [(envelope.payload, bytes(envelope.received)) for envelope in result.envelopes]
+    return texts, result, request.shared
+
+
+class TestInOneCall:
+    """Messages that are decoded in one call become what they become when each is decoded by itself."""
+
+    @given(
+        st.lists(wire_messages(), max_size=4),
+        st.fixed_dictionaries({}, optional={"context": contexts(), "integrations": integrations(), "sentAt": times()}),
+        st.sampled_from([None, 1]),
+        st.booleans(),
+    )
+    def test_for_batches(self, items: list[JSONObject], shared: JSONObject, indent: int | None, ascii_: bool) -> None:
+        body = json.dumps({"batch": items} | shared, indent=indent, ensure_ascii=ascii_, default=str).encode()
+        self.check(body, "batch")
+
+    @given(any_bytes(), st.sampled_from(["batch", *CALLS]))
+    def test_for_hostile_text(self, body: bytes, endpoint: Endpoint) -> None:
+        self.check(body, endpoint)
+
+    @given(st.lists(st.tuples(object_texts(), st.integers(0, 90)), min_size=1, max_size=8))
+    def test_for_messages_of_about_the_limit(self, parts: list[tuple[str, int]]) -> None:
+        """R8: a message is measured on its own source bytes, white space included, and the limit itself is allowed."""
+        items = [f'{{"type":"page","userId":"u","properties":{text}{" " * spaces}}}' for text, spaces in parts]
+        self.check(f'{{"batch":[{",".join(items)}]}}'.encode(), "batch", Limits(message_bytes=120))
+
+    def check(self, body: bytes, endpoint: Endpoint, limits: Limits = DEFAULT_LIMITS) -> None:
+        together = outcome(lambda: outcomes(body, endpoint, limits, decode=True))
+        assert together == outcome(lambda: outcomes(body, endpoint, limits, decode=False))
+
+    @pytest.mark.parametrize(("more", "rejected"), [(0, []), (1, [1])])
+    @pytest.mark.parametrize("count", [3, 200])
+    def test_a_large_one_among_many_is_measured_exactly(self, more: int, rejected: list[int], count: int) -> None:
+        small = b'{"type":"page","userId":"u","properties":{"a":"%s"}}' % (b"x" * 100)
+        large = small[:-1].ljust(MAX_MESSAGE_BYTES + more - 1) + b"}"
+        intake = take_in(b'{"batch":[%s]}' % b",".join([small, large, *[small] * count]))
+        assert [rejection.index for rejection in intake.rejections] == rejected
+
+    def test_it_is_the_usual_way(self) -> None:
+        body = b'{"batch":[{"type":"page","userId":"u"}],"sentAt":"now"}'
+        assert parse_request(body, "batch", DEFAULT_LIMITS, decode=True).decoded is not None
+        assert parse_request(b'{"userId":"u"}', "page", DEFAULT_LIMITS, decode=True).decoded is not None
+        assert parse_request(body.replace(b'"u"', b"5"), "batch", DEFAULT_LIMITS, decode=True).decoded is None
 
 
 def test_a_stored_message_has_its_fields_in_one_order() -> None:

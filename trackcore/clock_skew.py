@@ -35,33 +35,6 @@ class CorrectedTimestamp:
     clock_skew: timedelta | None
 
 
-@attrs.frozen
-class ClockCorrection:
-    """The time rule for all messages that were received at one time and sent at one time.
-
-    All times are aware and in UTC.  `clock_skew` is how far the client's clock is ahead, None when it is not known.
-    """
-
-    received_at: datetime
-    clock_skew: timedelta | None
-
-    @classmethod
-    def between(cls, received_at: datetime, sent_at: datetime | None) -> ClockCorrection:
-        """Compute the skew from the two times of a request.  Without `sent_at` nothing is corrected."""
-        return cls(received_at, None if sent_at is None else sent_at - received_at)
-
-    def apply(self, original_timestamp: datetime | None) -> tuple[datetime, TimeRule]:
-        """Return the exact time of one message and the rule behind it.  Never raises."""
-        if original_timestamp is None:
-            return self.received_at, TimeRule.RECEIVED
-        if self.clock_skew is None:
-            return original_timestamp, TimeRule.ORIGINAL
-        try:
-            return original_timestamp - self.clock_skew, TimeRule.CORRECTED
-        except OverflowError:
-            return original_timestamp, TimeRule.UNREPRESENTABLE
-
-
 def correct_clock_skew(
     *, received_at: datetime, sent_at: datetime | None, original_timestamp: datetime | None
 ) -> CorrectedTimestamp:
@@ -69,6 +42,17 @@ def correct_clock_skew(
 
     Source: https://segment.com/docs/connections/spec/common/#timestamps
     """
-    correction = ClockCorrection.between(received_at, sent_at)
-    timestamp, rule = correction.apply(original_timestamp)
-    return CorrectedTimestamp(timestamp=timestamp, rule=rule, clock_skew=correction.clock_skew)
+    clock_skew = None if sent_at is None else sent_at - received_at
+    timestamp, rule = received_at, TimeRule.RECEIVED
+    if original_timestamp is not None:
+        timestamp, rule = _corrected(original_timestamp, clock_skew)
+    return CorrectedTimestamp(timestamp=timestamp, rule=rule, clock_skew=clock_skew)
+
+
+def _corrected(original_timestamp: datetime, clock_skew: timedelta | None) -> tuple[datetime, TimeRule]:
+    if clock_skew is None:
+        return original_timestamp, TimeRule.ORIGINAL
+    try:
+        return original_timestamp - clock_skew, TimeRule.CORRECTED
+    except OverflowError:
+        return original_timestamp, TimeRule.UNREPRESENTABLE

@@ -27,6 +27,7 @@ from trackcore.receipts import PendingReceipt, Receipt
 from trackcore.rejected import record_of
 from trackcore.sinks import KeyLocation, QuarantinedRequest, Sink
 from trackcore.text.jsontext import replace_surrogates
+from trackcore.text.timetext import EPOCH
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
 from trackcore.wire.codec import encode_as_given
@@ -42,10 +43,11 @@ _REPAIRED = MessageWarning(code=WarningCode.REPAIRED, message="it was rejected a
 class _RequestRates:
     """Counts the requests of each source within the current second: an approximation under threads."""
 
-    _counts: dict[str, tuple[int, int]] = attrs.field(init=False, factory=dict)
+    _counts: dict[str, tuple[tuple[int, int], int]] = attrs.field(init=False, factory=dict)
 
     def count(self, source: str, now: datetime) -> int:
-        second = int(now.timestamp())
+        since_epoch = now - EPOCH
+        second = since_epoch.days, since_epoch.seconds
         counted_in, count = self._counts.get(source, (second, 0))
         count = count + 1 if counted_in == second else 1
         self._counts[source] = second, count

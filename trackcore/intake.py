@@ -54,7 +54,7 @@ def receive(
     """
     received_at = truncate_to_milliseconds(received_at)
     limits = pipelines.limits
-    request = parse_request(body, endpoint, limits)
+    request = parse_request(body, endpoint, limits, decode=True)
     source, write_key, found_by = find_source(request, origin, pipelines.sources, limits)
     if source is None:
         hint = "" if write_key is not None else hint_of_write_key(body, request, limits)

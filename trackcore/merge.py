@@ -12,13 +12,14 @@ container of the batch.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import attrs
 import msgspec
 
 from trackcore.messages import Batch, Message
-from trackcore.text.jsontext import encode_json
+from trackcore.text.jsontext import encode_json, is_object, raw_fields
 from trackcore.typing import JSONObject
 
 
@@ -50,6 +51,24 @@ def merge_onto(base: JSONObject, override: JSONObject) -> JSONObject:
     return merged
 
 
+def merge_texts(base: bytes | msgspec.Raw, override: bytes | msgspec.Raw) -> bytes:
+    """Merge the JSON texts of two objects as `merge_objects` does; what is not merged stays as it was written."""
+    merged = raw_fields.decode(base)
+    for key, value in raw_fields.decode(override).items():
+        under = merged.get(key)
+        if under is not None and is_object(under) and is_object(value):
+            merged[key] = msgspec.Raw(merge_texts(under, value))
+        else:
+            merged[key] = value
+    return encode_json(merged)
+
+
+class _HasContext(Protocol):
+    """A message whose context is JSON text."""
+
+    context: msgspec.Raw
+
+
 class SharedContext:
     """The context of a batch, prepared for merging the context of each message onto it.
 
@@ -57,29 +76,46 @@ class SharedContext:
     inherit the same part of the batch, which is computed and encoded once, and joined as text to each message's own.
     """
 
-    def __init__(self, value: JSONObject) -> None:
-        self.value = value
-        self._text = msgspec.Raw(encode_json(value))
+    def __init__(self, value: JSONObject, text: bytes) -> None:
+        self.value, self._text = value, text
+        self._fields = raw_fields.decode(text)
         self._objects = frozenset(key for key, inner in value.items() if inner.__class__ is dict)
         self._rests: dict[tuple[str, ...], tuple[bytes, tuple[str, ...]]] = {}
 
-    def merged_with(self, own: JSONObject | None) -> tuple[msgspec.Raw, tuple[str, ...]]:
-        """Return the result of `merge_onto` as JSON text, and that of `inherited_paths`."""
+    def merge_into(
+        self, messages: Sequence[_HasContext], contexts: Sequence[JSONObject | None]
+    ) -> list[tuple[str, ...]]:
+        """Set the context of each message to the result of `merge_texts`, and return those of `inherited_paths`.
+
+        `contexts` are those of the messages, decoded; None is an absent one.
+        """
+        if all(contexts) and all(map(self._fields.keys().isdisjoint, cast("Sequence[JSONObject]", contexts))):
+            rest, paths = self._rest({})
+            rest = b"," + rest if self._fields else rest
+            for message in messages:
+                message.context = msgspec.Raw(bytes(message.context)[:-1] + rest)
+            return [paths] * len(contexts)
+        return [self._merge(message, context) for message, context in zip(messages, contexts, strict=True)]
+
+    def _merge(self, message: _HasContext, own: JSONObject | None) -> tuple[str, ...]:
         if own is None:
-            return self._text, (_CONTEXT,)
+            message.context = msgspec.Raw(self._text)
+            return (_CONTEXT,)
         keys = tuple(own)
-        rest = self._rests.get(keys)
-        if rest is None:
+        if keys not in self._rests:
             if not self._objects.isdisjoint(keys):
-                return msgspec.Raw(encode_json(merge_onto(self.value, own))), inherited_paths(_CONTEXT, self.value, own)
-            rest = self._rests[keys] = self._rest(own)
-        return msgspec.Raw(encode_json(own)[:-1] + rest[0]), rest[1]
+                message.context = msgspec.Raw(merge_texts(self._text, message.context))
+                return inherited_paths(_CONTEXT, self.value, own)
+            self._rests[keys] = self._rest(own)
+        rest, paths = self._rests[keys]
+        comma = b"," if own and rest != b"}" else b""
+        message.context = msgspec.Raw(b"%b%b%b" % (bytes(message.context)[:-1], comma, rest))
+        return paths
 
     def _rest(self, own: JSONObject) -> tuple[bytes, tuple[str, ...]]:
-        """Return the text that replaces the closing brace of `own`, and the paths of its fields."""
-        rest = {key: value for key, value in self.value.items() if key not in own}
-        text = encode_json(rest)[1:]
-        return b"," + text if own and rest else text, inherited_paths(_CONTEXT, self.value, own)
+        """Return the batch's fields that `own` does not have, as text after the opening brace, and their paths."""
+        rest = {key: value for key, value in self._fields.items() if key not in own}
+        return encode_json(rest)[1:], inherited_paths(_CONTEXT, self.value, own)
 
 
 def inherited_paths(name: str, shared: JSONObject, own: JSONObject | None) -> tuple[str, ...]:

@@ -36,8 +36,7 @@ class MessagesRejected(TrackcoreError):
         return f"{self.accepted} accepted, {len(self.rejections)} rejected; first: message {first.index}: {first.error}"
 
 
-@attrs.frozen(kw_only=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one request, returned only once everything in it is durably stored.
 
     `source` is None if the write key is missing or unknown: then the request is in quarantine.  `outcomes` has one

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, SupportsBytes
 
 import attrs
 import msgspec
@@ -36,7 +36,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     `payload` is the whole message as JSON text; a sink needs the other fields to store it without decoding it.
     `inherited` lists the wire paths in `context` and `integrations` that came from the batch and not from the message.
     `found_by` is a `KeyLocation` as plain text, None if it is not known.  `received` is the source text of the message,
-    which need not be stored: a view of the request body, so code that keeps it must copy it (`bytes(received)`).
+    which need not be stored: it refers to the request body, so code that keeps it must copy it (`bytes(received)`).
     (A msgspec struct, since one is made for each message: a frozen attrs object of this size costs ten times as much.)
     """
 
@@ -51,7 +51,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     inherited: tuple[str, ...] = ()
     found_by: str | None = None
-    received: bytes | msgspec.Raw = b""
+    received: SupportsBytes = b""
 
 
 @attrs.frozen(kw_only=True)

@@ -56,6 +56,10 @@ _KINDS: Mapping[type, str] = {
 
 _PIECE_BYTES = 4_096
 
+_BRACE, _BACKSLASH, _LINE_FEED, _CARRIAGE_RETURN = b"{\\\n\r"
+_END_OF_NAME = b'":'
+_SPACES = (b" ", b"\t")
+
 any_value = msgspec.json.Decoder()
 
 raw_value = msgspec.json.Decoder(msgspec.Raw)
@@ -63,6 +67,8 @@ raw_value = msgspec.json.Decoder(msgspec.Raw)
 
 raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 """Decodes the names of an object and leaves the values as text."""
+
+_digits_kept = msgspec.json.Decoder(float_hook=msgspec.Raw)
 
 encode_json = msgspec.json.Encoder().encode
 """Return the JSON text of plain JSON values: UTF-8, no spaces."""
@@ -161,6 +167,38 @@ def parse_value(text: bytes | msgspec.Raw) -> Any:
     except msgspec.ValidationError:
         detail = "a number is too large or has too many digits"
         raise InvalidMessage(reason=Reason.NUMBER_OUT_OF_RANGE, detail=detail) from None
+
+
+def is_compact(text: bytes) -> bool:
+    """Return whether JSON text is on one line and has no white space behind names.
+
+    The first name counts for all, since a writer puts white space behind all names or behind none.
+    """
+    place = text.find(_END_OF_NAME) + 2
+    return text[place : place + 1] not in _SPACES and _LINE_FEED not in text and _CARRIAGE_RETURN not in text
+
+
+def compacted(text: bytes) -> bytes:
+    """Return well-formed JSON text without the white space between its tokens, unless it is compact."""
+    return text if is_compact(text) else msgspec.json.format(text, indent=-1)
+
+
+def has_escape(text: bytes) -> bool:
+    """Return whether JSON text holds an escape."""
+    return _BACKSLASH in text
+
+
+def without_escapes(text: bytes) -> bytes:
+    r"""Return well-formed JSON text without the escapes that JSON does not require, such as `\u00e9` and `\/`.
+
+    Numbers keep their digits; of a name that an object has twice, the last is kept.
+    """
+    return encode_json(_digits_kept.decode(text)) if has_escape(text) else text
+
+
+def is_object(text: bytes | msgspec.Raw) -> bool:
+    """Return whether the well-formed JSON text of a value is an object."""
+    return bytes(text)[0] == _BRACE
 
 
 def is_deeper(text: bytes, levels: int) -> bool:

@@ -1,14 +1,19 @@
 """Parsing of a request body: the source text of each message, and the fields of a batch that all of them share.
 
-Theory.  The messages of a batch are not decoded here: msgspec skips them and returns the source text of each.  So each
-is decoded by itself later, its size is measured on its own bytes, and its errors do not affect the others.
+Theory.  The messages of a batch are not decoded here in general: msgspec skips them and returns the source text of
+each.  So each is decoded by itself later, its size is measured on its own bytes, and its errors do not affect the
+others.
+
+If all messages of a request fit the struct of `trackcore.wire.fast`, as nearly always, they are decoded in one call
+instead (`decode`), and their source texts are found only if somebody asks for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
 import attrs
 import msgspec
@@ -19,6 +24,8 @@ from trackcore.limits import Limits
 from trackcore.text.jsontext import (
     Text,
     clean_text,
+    compacted,
+    has_escape,
     has_surrogate,
     is_deeper,
     kind_of,
@@ -26,19 +33,28 @@ from trackcore.text.jsontext import (
     parse_value,
     raw_fields,
     raw_value,
+    replace_surrogates,
+    without_escapes,
 )
 from trackcore.timestamps import time_text
 from trackcore.typing import Call, Endpoint, JSONObject, WriteKey
+from trackcore.wire.fast import LEVELS, MessageStruct, checked, decode_struct, remove_escapes
 from trackcore.wire.rules import hint, is_near_miss, message_too_large, near_misses, object_or_absent, too_deep
 
 
-@attrs.frozen(kw_only=True)
-class Request:
+class Decoded(msgspec.Struct):
+    """The messages of a request, and their contexts (None: absent).  A run of a pipeline uses them up."""
+
+    messages: list[MessageStruct]
+    contexts: list[JSONObject | None]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed body.
 
-    `items` are the source texts of the messages.  `context`, `integrations`, `sent_at` and `write_key` are those of a
-    batch; `invalid` is an error in the first two, which then holds for each message.  `call` is None in a batch, where
-    each message has its own `type`.
+    `items` are the source texts of the messages, and `decoded` the messages, if they were decoded in one call.
+    `context`, `integrations`, `sent_at` and `write_key` are those of a batch; `invalid` is an error in the first two,
+    which then holds for each message.  `call` is None in a batch, where each message has its own `type`.
 
     Where the body had to be repaired to be parsed at all, `received` has the source texts of the messages as received,
     and `shared_surrogate` is true if an unpaired surrogate was in the fields of the batch.  `shared` has the source
@@ -49,17 +65,23 @@ class Request:
     """
 
     call: Call | None
-    items: tuple[bytes | msgspec.Raw, ...]
+    items: Sequence[bytes | msgspec.Raw]
+    decoded: Decoded | None = None
     context: JSONObject | None = None
     integrations: JSONObject | None = None
     sent_at: str | None = None
     write_key: WriteKey | None = None
     invalid: InvalidMessage | None = None
-    received: tuple[bytes, ...] | None = None
+    received: Sequence[bytes] | None = None
     shared_surrogate: bool = False
-    shared: Mapping[str, bytes | msgspec.Raw] = attrs.field(factory=dict)
+    shared: Mapping[str, bytes | msgspec.Raw] = msgspec.field(default_factory=dict)
     shared_warnings: tuple[MessageWarning, ...] = ()
     own_warnings: tuple[tuple[MessageWarning, ...], ...] = ()
+
+    def shared_text(self, name: str) -> bytes:
+        """Return the text of an object that the batch shares, as it is stored with each message."""
+        text = bytes(self.shared[name])
+        return without_escapes(compacted(replace_surrogates(text) if has_escape(text) else text))
 
     def batch_fields(self, limits: Limits, times: int) -> bytes | None:
         """Return the batch-level fields as a JSON object; None for a single message.
@@ -75,13 +97,21 @@ class Request:
 ENDPOINTS: frozenset[Endpoint] = frozenset(get_args(Endpoint))
 
 
-def parse_request(body: bytes, endpoint: Endpoint, limits: Limits) -> Request:
-    """Parse a body.  Raises `InvalidRequest` if it is unusable as a whole, `ValueError` for an unknown endpoint."""
+def parse_request(body: bytes, endpoint: Endpoint, limits: Limits, *, decode: bool = False) -> Request:
+    """Parse a body, and with `decode` also its messages, if all of them fit.
+
+    Raises `InvalidRequest` if it is unusable as a whole, `ValueError` for an unknown endpoint.
+    """
     if endpoint not in ENDPOINTS:
         raise ValueError(f"{endpoint!r} is not an endpoint; expected one of {', '.join(sorted(ENDPOINTS))}")
     if len(body) > limits.request_bytes:
         raise body_too_large(limits.request_bytes, len(body))
     body = clean_text(body)
+    if decode and limits.depth >= LEVELS:
+        try:
+            return _decode_batch(body, limits) if endpoint == "batch" else _decode_single(body, endpoint, limits)
+        except (msgspec.MsgspecError, RecursionError):
+            pass  # a message does not fit, or the text has to be repaired
     return _parse_batch(body, limits) if endpoint == "batch" else _parse_single(body, endpoint, limits)
 
 
@@ -109,26 +139,108 @@ def hint_of_write_key(body: bytes, request: Request, limits: Limits) -> str:
 _NULL = msgspec.Raw(b"null")
 
 
-class _BatchEnvelope(msgspec.Struct, rename="camel"):
+class _SharedFields(msgspec.Struct, rename="camel"):
     """The fields of a batch that are read.  They stay text until they are known to be within their limits."""
 
-    batch: list[msgspec.Raw]
     context: msgspec.Raw = _NULL
     integrations: msgspec.Raw = _NULL
     sent_at: msgspec.Raw = _NULL
     write_key: msgspec.Raw = _NULL
 
 
-class _KnownEnvelope(_BatchEnvelope, rename="camel", forbid_unknown_fields=True):
-    """A batch with no other fields than those SDKs send.  Near misses are searched only in other batches."""
+class _KnownFields(_SharedFields, rename="camel"):
+    """All fields that SDKs send, except for the messages.  Near misses are searched only in batches with others."""
 
     message_id: msgspec.Raw = _NULL
     timestamp: msgspec.Raw = _NULL
     sequence: msgspec.Raw = _NULL
 
 
+class _BatchEnvelope(_SharedFields, rename="camel", kw_only=True):
+    batch: list[msgspec.Raw]
+
+
+class _KnownEnvelope(_KnownFields, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    batch: list[msgspec.Raw]
+
+
+class _DecodedEnvelope(_KnownFields, rename="camel", kw_only=True, forbid_unknown_fields=True):
+    batch: list[MessageStruct]
+
+
+_shared_fields = msgspec.json.Decoder(_SharedFields)
 _envelope = msgspec.json.Decoder(_BatchEnvelope)
 _known_envelope = msgspec.json.Decoder(_KnownEnvelope)
+_decoded_envelope = msgspec.json.Decoder(_DecodedEnvelope)
+
+
+class _SourceTexts(Sequence[msgspec.Raw]):
+    """The source texts of the messages of a batch, which are found when one of them is needed."""
+
+    def __init__(self, body: bytes, count: int) -> None:
+        self._body, self._count = body, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> msgspec.Raw: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[msgspec.Raw]: ...
+
+    def __getitem__(self, index: int | slice) -> msgspec.Raw | list[msgspec.Raw]:
+        return self._texts[index]
+
+    @cached_property
+    def _texts(self) -> list[msgspec.Raw]:
+        return _envelope.decode(self._body).batch
+
+
+def _decode_single(body: bytes, call: Call, limits: Limits) -> Request:
+    """Parse the body of a message that fits.  Raises `msgspec.ValidationError` for another one."""
+    source = body.strip(_WHITE_SPACE)
+    if len(source) > limits.message_bytes:
+        raise msgspec.ValidationError("the message is too large")
+    messages = [decode_struct(compacted(source))]
+    contexts = checked(messages, call)
+    if has_escape(source):
+        remove_escapes(messages)
+    return Request(call=call, items=(source,), decoded=Decoded(messages, contexts))
+
+
+def _decode_batch(body: bytes, limits: Limits) -> Request:
+    """Parse the body of a batch of messages that all fit.  Raises `msgspec.ValidationError` for another one."""
+    compact = compacted(body)
+    envelope = _decoded_envelope.decode(compact)
+    messages = envelope.batch
+    items = _SourceTexts(body, len(messages))
+    if len(messages) > limits.batch_messages or _is_any_larger(limits.message_bytes, messages, body, items):
+        raise msgspec.ValidationError("the batch or one of its messages is too large")
+    contexts = checked(messages, None)
+    if has_escape(body):
+        remove_escapes(messages)
+    fields = envelope if compact is body else _envelope.decode(body)
+    return _batch(fields, items, limits, decoded=Decoded(messages, contexts))
+
+
+def _is_any_larger(limit: int, messages: list[MessageStruct], body: bytes, items: Sequence[msgspec.Raw]) -> bool:
+    """Return whether the source text of a message of a batch is larger than the limit.
+
+    A message is at most as large as its own free-form parts and all that is outside of the parts of any message.  So in
+    most batches the source texts need not be found; and the parts of a few messages can be measured together.
+    """
+    if len(body) <= limit:
+        return False
+    parts = [part for message in messages for part in (message.properties, message.traits, message.context)]
+    sizes = [len(b"".join(parts[start : start + _MEASURED])) for start in range(0, len(parts), _MEASURED)]
+    return len(body) - sum(sizes) + max(sizes, default=0) > limit and any(len(bytes(item)) > limit for item in items)
+
+
+_MEASURED = 15
+"""How many parts are measured together: those of five messages."""
+
+_WHITE_SPACE = b" \t\r\n"
 
 
 def _parse_single(body: bytes, call: Call, limits: Limits) -> Request:
@@ -144,35 +256,42 @@ def _parse_single(body: bytes, call: Call, limits: Limits) -> Request:
 
 def _parse_batch(body: bytes, limits: Limits) -> Request:
     envelope, text, warnings = _parse_envelope(body)
+    request = _batch(envelope, tuple(envelope.batch), limits, shared_warnings=warnings)
+    if not text.is_repaired:
+        return request
+    shared = {name: text.as_received(part) for name, part in request.shared.items()}
+    return msgspec.structs.replace(
+        request,
+        received=tuple(_items_as_received(envelope.batch, text)),
+        shared=shared,
+        shared_surrogate=any(map(has_surrogate, shared.values())),
+    )
+
+
+def _batch(envelope: _SharedFields, items: Sequence[msgspec.Raw], limits: Limits, **more: Any) -> Request:
     context = integrations = invalid = None
     parts = {"context": envelope.context, "integrations": envelope.integrations, "sentAt": envelope.sent_at}
     shared: dict[str, bytes | msgspec.Raw] = {name: part for name, part in parts.items() if part is not _NULL}
     try:
-        _check_growth(len(envelope.batch), shared.values(), limits)
+        _check_growth(len(items), shared.values(), limits)
         context = _shared_object("context", envelope.context, limits)
         integrations = _shared_object("integrations", envelope.integrations, limits)
     except InvalidMessage as error:
         invalid = attrs.evolve(error, detail=f"in the fields of the batch: {error.detail}")
-    received = None
-    if text.is_repaired:
-        received = tuple(_items_as_received(envelope.batch, text))
-        shared = {name: text.as_received(part) for name, part in shared.items()}
     return Request(
         call=None,
-        items=tuple(envelope.batch),
+        items=items,
         context=context,
         integrations=integrations,
         sent_at=time_text(_lenient_value(envelope.sent_at)),
         write_key=write_key(_lenient_value(envelope.write_key)),
         invalid=invalid,
-        received=received,
-        shared_surrogate=text.is_repaired and any(has_surrogate(bytes(part)) for part in shared.values()),
         shared=shared,
-        shared_warnings=warnings,
+        **more,
     )
 
 
-def _parse_envelope(body: bytes) -> tuple[_BatchEnvelope, Text, tuple[MessageWarning, ...]]:
+def _parse_envelope(body: bytes) -> tuple[_BatchEnvelope | _KnownEnvelope, Text, tuple[MessageWarning, ...]]:
     try:
         return *parse(_known_envelope, body), ()
     except msgspec.ValidationError:
@@ -227,6 +346,8 @@ def _check_growth(messages: int, shared: Iterable[bytes | msgspec.Raw], limits: 
 
 
 def _shared_object(name: str, raw: msgspec.Raw, limits: Limits) -> JSONObject | None:
+    if raw is _NULL:
+        return None
     text = bytes(raw)
     if is_deeper(text, limits.depth):
         raise too_deep(f"`{name}`", limits.depth)
@@ -234,6 +355,8 @@ def _shared_object(name: str, raw: msgspec.Raw, limits: Limits) -> JSONObject | 
 
 
 def _lenient_value(raw: bytes | msgspec.Raw) -> Any:
+    if raw is _NULL:
+        return None
     try:
         return msgspec.json.decode(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError):

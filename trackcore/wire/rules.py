@@ -104,11 +104,16 @@ def too_many_messages(limit: int, actual: int) -> InvalidMessage:
 
 def check_message_id(message_id: str, limits: Limits) -> None:
     """Check the length of a messageId, in characters.  Raises `InvalidMessage`."""
+    if len(message_id) > limits.message_id_chars:
+        raise message_id_too_long(message_id, limits)
+
+
+def message_id_too_long(message_id: str, limits: Limits) -> InvalidMessage:
+    """Build the error for a messageId that is too long."""
     limit, actual = limits.message_id_chars, len(message_id)
-    if actual > limit:
-        detail = f"a messageId may have {limit} characters, this one has {actual}"
-        error = Reason.MESSAGE_ID_TOO_LONG
-        raise InvalidMessage(reason=error, detail=detail, path="messageId", limit=limit, actual=actual)
+    detail = f"a messageId may have {limit} characters, this one has {actual}"
+    reason = Reason.MESSAGE_ID_TOO_LONG
+    return InvalidMessage(reason=reason, detail=detail, path="messageId", limit=limit, actual=actual)
 
 
 def checked_id(made: object, limits: Limits) -> str:

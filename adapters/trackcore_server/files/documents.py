@@ -90,11 +90,11 @@ def read_request(
         parse(_raw_array, clean_text(text))  # so that an error has the position in the array, not in the batch below
         limits = attrs.evolve(limits, request_bytes=sys.maxsize, batch_messages=sys.maxsize)
         request = parse_request(b'{"batch":%s}' % text, "batch", limits)
-        return DocumentRequest(request=attrs.evolve(request, call=call), limits=limits)
+        return DocumentRequest(request=msgspec.structs.replace(request, call=call), limits=limits)
     if _is_batch(document.text):
         return DocumentRequest(request=parse_request(document.text, "batch", limits), limits=limits, is_batch=True)
     request = parse_request(document.text, call or "track", single or limits)
-    return DocumentRequest(request=attrs.evolve(request, call=call), limits=limits, is_single=True)
+    return DocumentRequest(request=msgspec.structs.replace(request, call=call), limits=limits, is_single=True)
 
 
 def _is_batch(text: bytes) -> bool:

@@ -99,7 +99,7 @@ def request_of(record: RejectedRecord, limits: Limits) -> tuple[Request, str | N
     fields, _ = parse(raw_fields, clean_text(extra))
     body = batch_of_one(extra, b"[%b]" % record.payload)
     request = parse_request(body, "batch", attrs.evolve(limits, request_bytes=sys.maxsize))
-    return attrs.evolve(request, call=cast("Call | None", _text(fields, "type"))), _text(fields, "messageId")
+    return msgspec.structs.replace(request, call=cast("Call | None", _text(fields, "type"))), _text(fields, "messageId")
 
 
 def _text(fields: dict[str, msgspec.Raw], name: str) -> str | None:

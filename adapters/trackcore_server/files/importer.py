@@ -190,7 +190,7 @@ def _divided(request: Request, occurrences: Occurrences, limits: Limits) -> Iter
 
     def part(start: int, end: int, message_id: str | None = None) -> _Part:
         kept = tuple(received[start:end]) if request.received else None
-        section = attrs.evolve(request, items=tuple(items[start:end]), received=kept)
+        section = msgspec.structs.replace(request, items=tuple(items[start:end]), received=kept)
         return _Part(section, batch_fields, message_id)
 
     start = 0
