@@ -93,7 +93,7 @@ class TestLaws:
     ) -> None:
         before = copy.deepcopy((under, items))
         messages = [MessageStruct(context=ABSENT if own is None else msgspec.Raw(json_bytes(own))) for own in items]
-        inherited = SharedContext(under, json_bytes(under)).merge_into(messages, items)
+        inherited = SharedContext(json_bytes(under)).merge_into(messages, items)
         merged = [msgspec.json.decode(message.context) for message in messages]
         assert merged == [merge_objects(under, own or {}) for own in items]
         assert inherited == [inherited_paths("context", under, own) for own in items]

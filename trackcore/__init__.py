@@ -6,12 +6,13 @@ The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.
 field), `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room
 `wire`: `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way
 through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema`
-(the rules as JSON Schema, for others); `merge`, `integrations`, `routing`, `sinks`, `log` (how stored records are
-read), `memory` (a sink and its log, for tests); `origins` (the source of a request), `rejected` (rejections and their
-records), `receipts` (the result of a request), `message_times`, `pipeline` (the order of the steps) and `intake` (from
-a body to the pipeline of its source); `collector` (the class that applications embed); the room `explanation`:
-`explanation.entries`, `explanation.rejections` and `explanation.catalog` (the meaning of each code),
-`explanation.reports` and `explanation.explain` (reports about single messages).
+(the rules as JSON Schema, for others); `caching` (for what is computed from a client's text), `merge`, `integrations`,
+`routing`, `sinks`, `log` (how stored records are read), `memory` (a sink and its log, for tests); `origins` (the source
+of a request), `rejected` (rejections and their records), `receipts` (the result of a request), `message_times`,
+`pipeline` (the order of the steps) and `intake` (from a body to the pipeline of its source); `collector` (the class
+that applications embed); the room `explanation`: `explanation.entries`, `explanation.rejections` and
+`explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about single
+messages).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew

@@ -13,15 +13,16 @@ message with an equal object.  The age, which differs from message to message, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from enum import StrEnum
 
 import attrs
 
+from trackcore.caching import cached_by_text
 from trackcore.errors import MessageWarning, WarningCode
 from trackcore.merge import copied
-from trackcore.text.jsontext import encode_json, kind_of
+from trackcore.text.jsontext import any_value, encode_json, kind_of
 from trackcore.timestamps import MILLISECOND
 from trackcore.typing import JSONObject
 
@@ -38,10 +39,6 @@ _NO: tuple[tuple[str, bool], ...] = (
 _MAX_WARNINGS = 5
 """How many warnings one object can cause.  Each is stored with every message of a batch, so that their number times
 2,500 messages must not exceed what a batch may share otherwise (`Limits.shared_bytes`)."""
-
-_MAX_CACHED = 1_000
-_CACHED_BYTES = 1_000
-"""How many resolutions are cached, and of how large objects: a client cannot make the memory grow."""
 
 
 @attrs.frozen(kw_only=True)
@@ -114,19 +111,16 @@ class Resolver:
     """Resolves against fixed destinations, with a cache, since most messages of a client have equal `integrations`."""
 
     destinations: tuple[Destination, ...] = attrs.field(converter=as_destinations)
-    _cache: dict[bytes, Resolution] = attrs.field(init=False, factory=dict, repr=False)
+    _resolve: Callable[[bytes], Resolution] = attrs.field(init=False, repr=False, eq=False)
+
+    @_resolve.default
+    def _with_cache(self) -> Callable[[bytes], Resolution]:
+        destinations = self.destinations
+        return cached_by_text(lambda text: resolve_destinations(any_value.decode(text), destinations))
 
     def resolve(self, integrations: JSONObject | None) -> Resolution:
         """Return the result of `resolve_destinations`."""
-        key = encode_json(integrations) if integrations else b""
-        resolution = self._cache.get(key)
-        if resolution is None:
-            resolution = resolve_destinations(integrations, self.destinations)
-            if len(key) <= _CACHED_BYTES:
-                if len(self._cache) >= _MAX_CACHED:
-                    self._cache.clear()
-                self._cache[key] = resolution
-        return resolution
+        return self._resolve(encode_json(integrations or None))
 
 
 def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:

@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from trackcore.messages import Batch, Message
-from trackcore.text.jsontext import encode_json, is_object, raw_fields
+from trackcore.text.jsontext import any_value, encode_json, is_object, raw_fields
 from trackcore.typing import JSONObject
 
 
@@ -70,17 +70,18 @@ class _HasContext(Protocol):
 
 
 class SharedContext:
-    """The context of a batch, prepared for merging the context of each message onto it.
+    """The context of a batch, as its JSON text, prepared for merging the context of each message onto it.
 
     The messages of one client have the same keys, and most often no object that the batch has too.  Then all of them
     inherit the same part of the batch, which is computed and encoded once, and joined as text to each message's own.
     """
 
-    def __init__(self, value: JSONObject, text: bytes) -> None:
-        self.value, self._text = value, text
+    def __init__(self, text: bytes) -> None:
+        self.value: JSONObject = any_value.decode(text)
+        self._text = text
         self._fields = raw_fields.decode(text)
-        self._objects = frozenset(key for key, inner in value.items() if inner.__class__ is dict)
-        self._rests: dict[tuple[str, ...], tuple[bytes, tuple[str, ...]]] = {}
+        self._objects = frozenset(key for key, inner in self.value.items() if inner.__class__ is dict)
+        self._rests: dict[frozenset[str], tuple[bytes, tuple[str, ...]]] = {}
 
     def merge_into(
         self, messages: Sequence[_HasContext], contexts: Sequence[JSONObject | None]
@@ -90,7 +91,7 @@ class SharedContext:
         `contexts` are those of the messages, decoded; None is an absent one.
         """
         if all(contexts) and all(map(self._fields.keys().isdisjoint, cast("Sequence[JSONObject]", contexts))):
-            rest, paths = self._rest({})
+            rest, paths = self._rest_beside(frozenset())
             rest = b"," + rest if self._fields else rest
             for message in messages:
                 message.context = msgspec.Raw(bytes(message.context)[:-1] + rest)
@@ -101,21 +102,23 @@ class SharedContext:
         if own is None:
             message.context = msgspec.Raw(self._text)
             return (_CONTEXT,)
-        keys = tuple(own)
-        if keys not in self._rests:
-            if not self._objects.isdisjoint(keys):
-                message.context = msgspec.Raw(merge_texts(self._text, message.context))
-                return inherited_paths(_CONTEXT, self.value, own)
-            self._rests[keys] = self._rest(own)
-        rest, paths = self._rests[keys]
+        if not self._objects.isdisjoint(own):
+            message.context = msgspec.Raw(merge_texts(self._text, message.context))
+            return inherited_paths(_CONTEXT, self.value, own)
+        rest, paths = self._rest_beside(frozenset(self._fields.keys() & own))
         comma = b"," if own and rest != b"}" else b""
         message.context = msgspec.Raw(b"%b%b%b" % (bytes(message.context)[:-1], comma, rest))
         return paths
 
-    def _rest(self, own: JSONObject) -> tuple[bytes, tuple[str, ...]]:
-        """Return the batch's fields that `own` does not have, as text after the opening brace, and their paths."""
-        rest = {key: value for key, value in self._fields.items() if key not in own}
-        return encode_json(rest)[1:], inherited_paths(_CONTEXT, self.value, own)
+    def _rest_beside(self, own: frozenset[str]) -> tuple[bytes, tuple[str, ...]]:
+        """Return the batch's fields that are not in `own`, as text after the opening brace, and their paths."""
+        found = self._rests.get(own)
+        if found is None:
+            rest = {key: value for key, value in self._fields.items() if key not in own}
+            found = encode_json(rest)[1:], inherited_paths(_CONTEXT, self.value, dict.fromkeys(own))
+            if len(self._rests) < _MAX_RESTS:
+                self._rests[own] = found
+        return found
 
 
 def inherited_paths(name: str, shared: JSONObject, own: JSONObject | None) -> tuple[str, ...]:
@@ -158,4 +161,5 @@ def copied(value: Any) -> Any:
 
 
 _CONTEXT = "context"
+_MAX_RESTS = 16
 _MAX_PATH_CHARS = 1_000

@@ -8,13 +8,15 @@ nothing is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import SupportsBytes, TypeAlias
 
 import attrs
 import msgspec
 
+from trackcore.caching import cached_by_text
 from trackcore.credentials import Source, write_key
 from trackcore.errors import InvalidMessage, MessageWarning, WarningCode
 from trackcore.integrations import Resolution, Resolver
@@ -33,7 +35,7 @@ from trackcore.wire.rules import checked_id, message_id_too_long, object_or_abse
 Inherited: TypeAlias = tuple[str, ...]
 """The wire paths of what a message has from its batch."""
 
-_Route: TypeAlias = tuple[msgspec.Raw, Inherited, Resolution]
+Route: TypeAlias = tuple[msgspec.Raw, Inherited, Resolution]
 """The merged `integrations`, what of them is the batch's, and the destinations."""
 
 
@@ -82,6 +84,18 @@ class Pipeline:
     resolver: Resolver
     new_message_id: NewMessageId
     limits: Limits
+    shared_context: Callable[[bytes], SharedContext] = attrs.field(init=False, repr=False, eq=False)
+    """Prepare the context of a batch for merging, by its text.  Cached, since the batches of one client share it."""
+    find_route: Callable[[bytes, bytes], Route] = attrs.field(init=False, repr=False, eq=False)
+    """Merge the texts of two `integrations` (empty: absent) and find the destinations.  Cached for the same reason."""
+
+    @shared_context.default
+    def _shared_context(self) -> Callable[[bytes], SharedContext]:
+        return cached_by_text(SharedContext, _CONTEXTS_CACHED)
+
+    @find_route.default
+    def _find_route(self) -> Callable[[bytes, bytes], Route]:
+        return cached_by_text(partial(_route, self.resolver, self.limits.depth))
 
     def run(self, request: Request, reception: Reception) -> IntakeResult:
         """Make an envelope of each message that keeps the rules, and a rejection of each other one.
@@ -170,7 +184,7 @@ class _Run:
         shared = self.request.context
         inherited: Sequence[Inherited] = [()] * len(messages)
         if shared is not None:
-            inherited = SharedContext(shared, self.request.shared_text("context")).merge_into(messages, contexts)
+            inherited = self.pipeline.shared_context(self.request.shared_text("context")).merge_into(messages, contexts)
         if self.reception.origin.client_ip is not None and "ip" not in (shared or ()):
             self._fill_ip(messages, contexts, shared or {})
         return inherited
@@ -188,39 +202,23 @@ class _Run:
                 text = bytes(message.context)[:-1]
                 message.context = msgspec.Raw(b"%b%b%b" % (text or b"{", b"," if own or shared else b"", field))
 
-    def _route(self, indexes: Sequence[int], messages: list[MessageStruct]) -> list[_Route]:
-        """Merge the `integrations` of each message onto those of the batch, and find its destinations.
-
-        They are still text, and are merged and resolved once for all messages that have the same text.
-        """
-        by_text: dict[bytes, _Route] = {}
+    def _route(self, indexes: Sequence[int], messages: list[MessageStruct]) -> list[Route]:
+        """Merge the `integrations` of each message onto those of the batch, and find its destinations."""
+        shared = b"" if self.request.integrations is None else self.request.shared_text(_INTEGRATIONS)
+        by_text: dict[bytes, Route] = {}  # within a request even a look into the cache would be much of the time
         routes = []
         for row, message in enumerate(messages):
             own = b"" if message.integrations is ABSENT else bytes(message.integrations)
             route = by_text.get(own)
             if route is None:
                 try:
-                    route = by_text[own] = self._resolve(own)
+                    route = by_text[own] = self.pipeline.find_route(shared, own)
                 except InvalidMessage as error:
                     self._rejected[indexes[row]] = error
                     route = _NO_ROUTE
             message.integrations = route[0]
             routes.append(route)
         return routes
-
-    def _resolve(self, text: bytes) -> _Route:
-        """Parse the `integrations` of a message (empty: absent), merge them onto the batch's, and resolve them."""
-        if text and is_deeper(text, self.pipeline.limits.depth):
-            raise too_deep("the message", self.pipeline.limits.depth)
-        shared = self.request.integrations
-        flags = own = object_or_absent(_INTEGRATIONS, parse_value(text)) if text else None
-        merged = ABSENT if own is None else msgspec.Raw(text)
-        inherited: Inherited = ()
-        if shared is not None:
-            shared_text = self.request.shared_text(_INTEGRATIONS)
-            merged = msgspec.Raw(shared_text if own is None else merge_texts(shared_text, text))
-            flags, inherited = merge_onto(shared, own or {}), inherited_paths(_INTEGRATIONS, shared, own)
-        return merged, inherited, self.pipeline.resolver.resolve(flags)
 
     def _identify(self, indexes: Sequence[int], messages: list[MessageStruct]) -> None:
         """Make sure that each message has an id and no write key.  Only an id of the client can be too long."""
@@ -268,7 +266,7 @@ class _Run:
         indexes: Sequence[int],
         messages: list[MessageStruct],
         inherited: Sequence[Inherited],
-        routes: list[_Route],
+        routes: list[Route],
         timestamps: list[datetime],
     ) -> list[Envelope]:
         request, reception = self.request, self.reception
@@ -279,10 +277,11 @@ class _Run:
         shared = tuple(self._shared_warnings)
         own_warnings, extras, rejected = self._warnings, self._extras, self._rejected
         envelopes = []
-        for row, index in enumerate(indexes):
+        for index, message, inherited_context, (_, inherited_flags, resolution), timestamp in zip(
+            indexes, messages, inherited, routes, timestamps, strict=True
+        ):
             if index in rejected:
                 continue
-            message, (_, inherited_flags, resolution) = messages[row], routes[row]
             warnings = tuple(own_warnings[index]) if index in own_warnings else shared
             envelopes.append(
                 Envelope(
@@ -295,10 +294,10 @@ class _Run:
                     # The age, which a destination may limit, cannot be part of the shared resolution.
                     resolution.selected
                     if resolution.max_age is None
-                    else resolution.names_at_age(received_at - timestamps[row]),
+                    else resolution.names_at_age(received_at - timestamp),
                     warnings + resolution.warnings,
                     write_message(message, extras[index]) if index in extras else encode_json(message),
-                    inherited[row] + inherited_flags,
+                    inherited_context + inherited_flags,
                     found_by,
                     _ReceivedText(texts, index),
                 )
@@ -330,6 +329,19 @@ class _ReceivedText(msgspec.Struct, frozen=True, gc=False, eq=False):
         return hash(bytes(self))
 
 
+def _route(resolver: Resolver, depth: int, shared: bytes, own: bytes) -> Route:
+    """Merge the texts of two `integrations` (empty: absent), and find the destinations.  Raises `InvalidMessage`."""
+    if own and is_deeper(own, depth):
+        raise too_deep("the message", depth)
+    flags = object_or_absent(_INTEGRATIONS, parse_value(own)) if own else None
+    if not shared:
+        return ABSENT if flags is None else msgspec.Raw(own), (), resolver.resolve(flags)
+    base: JSONObject = parse_value(shared)
+    merged = shared if flags is None else merge_texts(shared, own)
+    inherited = inherited_paths(_INTEGRATIONS, base, flags)
+    return msgspec.Raw(merged), inherited, resolver.resolve(merge_onto(base, flags or {}))
+
+
 def _shared_warnings(request: Request, reception: Reception) -> list[MessageWarning]:
     """Return the warnings about what all messages of a request share."""
     warnings = [*request.shared_warnings]
@@ -347,7 +359,8 @@ def _shared_warnings(request: Request, reception: Reception) -> list[MessageWarn
 
 
 _INTEGRATIONS = "integrations"
-_NO_ROUTE: _Route = (ABSENT, (), Resolution(decisions=()))
+_CONTEXTS_CACHED = 100
+_NO_ROUTE: Route = (ABSENT, (), Resolution(decisions=()))
 """Of a message that is rejected."""
 
 _MISMATCH = MessageWarning(

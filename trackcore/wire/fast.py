@@ -15,7 +15,7 @@ check the range of numbers in the text that it skips; but they are not written a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
@@ -104,32 +104,40 @@ decode_struct = msgspec.json.Decoder(MessageStruct).decode
 """Decode the text of one message.  Raises `msgspec.ValidationError` if it does not fit."""
 
 
-def checked(messages: Iterable[MessageStruct], call: Call | None) -> list[JSONObject | None]:
+def checked(messages: Sequence[MessageStruct], call: Call | None) -> list[JSONObject | None]:
     """Check what the types of the struct do not express, and return the contexts, decoded; None for an absent one.
 
     `call` is the one that the path names, None in a batch.  Raises `msgspec.ValidationError` if a message does not fit.
+    (A loop for each part, of which none keeps what it decodes longer than needed, is faster than one for all.)
     """
-    contexts: list[JSONObject | None] = []
-    for message in messages:
-        if call is not None:
+    if call is not None:
+        for message in messages:
             message.type = call
-        user_id, anonymous_id, message_id = message.user_id, message.anonymous_id, message.message_id
-        required = getattr(message, _REQUIRED.get(message.type, "type"))
-        # Text that begins with an ASCII letter, digit or sign is not blank; only other texts are scanned.
-        if (
-            required is None
-            or not ("!" <= required < "\x7f" or not is_blank(required))
-            or (anonymous_id is None if user_id is None else not ("!" <= user_id < "\x7f" or not is_blank(user_id)))
-            or not (anonymous_id is None or "!" <= anonymous_id < "\x7f" or not is_blank(anonymous_id))
-            or not (message_id is None or "!" <= message_id < "\x7f" or not is_blank(message_id))
-        ):
-            raise msgspec.ValidationError("a text is missing or blank")
+    _check_texts(messages)
+    for message in messages:
         if message.properties is not ABSENT:
             _decode_part(message.properties)
         if message.traits is not ABSENT:
             _decode_part(message.traits)
-        contexts.append(None if message.context is ABSENT else _decode_part(message.context))
-    return contexts
+    return [None if message.context is ABSENT else _decode_part(message.context) for message in messages]
+
+
+def _check_texts(messages: Iterable[MessageStruct]) -> None:
+    """Check that what each message must have is there, and that no id is blank.
+
+    Text that begins with an ASCII letter, digit or sign is not blank, so only other texts are scanned.
+    """
+    for message in messages:
+        required = getattr(message, _REQUIRED.get(message.type, "type"))
+        user_id, anonymous_id, message_id = message.user_id, message.anonymous_id, message.message_id
+        if (
+            required is None
+            or (required[0] not in _SHOWN and is_blank(required))
+            or (anonymous_id is None if user_id is None else user_id[0] not in _SHOWN and is_blank(user_id))
+            or (anonymous_id is not None and anonymous_id[0] not in _SHOWN and is_blank(anonymous_id))
+            or (message_id is not None and message_id[0] not in _SHOWN and is_blank(message_id))
+        ):
+            raise msgspec.ValidationError("a text is missing or blank")
 
 
 def remove_escapes(messages: Iterable[MessageStruct]) -> None:
@@ -205,6 +213,7 @@ _REQUIRED: Mapping[Call, str] = {
 }
 """The attribute that a message of a call must have; of other messages it is `type`."""
 
+_SHOWN = frozenset(map(chr, range(ord("!"), ord("~") + 1)))
 _decode_part = msgspec.json.Decoder(dict[str, Value]).decode
 
 _TIMES = frozenset(field.wire_name for field in _BY_NAME.values() if field.kind is Kind.TIME)
