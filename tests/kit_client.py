@@ -51,7 +51,8 @@ class Client:
         try:
             connection.request(method, path, body, {**authorization, **(headers or {})})
             response = connection.getresponse()
-            return Answer(response.status, dict(response.headers), response.read())
+            received = {name: ", ".join(response.headers.get_all(name, ())) for name in response.headers}
+            return Answer(response.status, received, response.read())
         finally:
             connection.close()
 

@@ -1,7 +1,10 @@
 """Assertions about the messages that were received; each of them waits for its messages.
 
 SDKs send in the background, so an assertion waits until it holds, at most `timeout` seconds; if it holds already it
-does not wait at all.  That there is *no* message cannot be waited for: flush the SDK first, or `wait_until_quiet`.
+does not wait at all.  That there is *no* message, or no further one, cannot be waited for: flush the SDK first, or
+`wait_until_quiet`.
+
+The functions repeat their parameters, so that `help()` and editors show them.
 
 Each function has `__tracebackhide__`, so pytest shows the line of the test, and not those in here.
 """
@@ -12,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any, TypeAlias, TypeVar
+
+from attrs import NOTHING
 
 from trackcore import (
     Alias,
@@ -34,7 +39,7 @@ from trackcore_testing.matching import Expectation, matching
 from trackcore_testing.reports import Received
 
 Expected: TypeAlias = Any
-"""An expected value; see `trackcore_testing.matching`.  As the default of a parameter, `...` means: not compared."""
+"""An expected value; see `trackcore_testing.matching`.  The default of each parameter, `NOTHING`: not compared."""
 
 M = TypeVar("M", bound=Message)
 
@@ -53,18 +58,18 @@ class Assertions:
     """
 
     def __init__(self, arrivals: Arrivals, timeout: float) -> None:
-        self._arrivals = arrivals
+        self.arrivals = arrivals
         self._timeout = timeout
 
     def assert_tracked(
         self,
         event: Expected,
         *,
-        user_id: Expected = ...,
-        anonymous_id: Expected = ...,
-        properties: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        user_id: Expected = NOTHING,
+        anonymous_id: Expected = NOTHING,
+        properties: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         count: int | None = None,
         exactly: bool = False,
         timeout: float | None = None,
@@ -76,12 +81,12 @@ class Assertions:
 
     def assert_identified(
         self,
-        user_id: Expected = ...,
+        user_id: Expected = NOTHING,
         *,
-        anonymous_id: Expected = ...,
-        traits: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        anonymous_id: Expected = NOTHING,
+        traits: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         count: int | None = None,
         exactly: bool = False,
         timeout: float | None = None,
@@ -93,14 +98,14 @@ class Assertions:
 
     def assert_paged(
         self,
-        name: Expected = ...,
+        name: Expected = NOTHING,
         *,
-        category: Expected = ...,
-        user_id: Expected = ...,
-        anonymous_id: Expected = ...,
-        properties: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        category: Expected = NOTHING,
+        user_id: Expected = NOTHING,
+        anonymous_id: Expected = NOTHING,
+        properties: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         count: int | None = None,
         exactly: bool = False,
         timeout: float | None = None,
@@ -113,14 +118,14 @@ class Assertions:
 
     def assert_screened(
         self,
-        name: Expected = ...,
+        name: Expected = NOTHING,
         *,
-        category: Expected = ...,
-        user_id: Expected = ...,
-        anonymous_id: Expected = ...,
-        properties: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        category: Expected = NOTHING,
+        user_id: Expected = NOTHING,
+        anonymous_id: Expected = NOTHING,
+        properties: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         count: int | None = None,
         exactly: bool = False,
         timeout: float | None = None,
@@ -133,13 +138,13 @@ class Assertions:
 
     def assert_grouped(
         self,
-        group_id: Expected = ...,
+        group_id: Expected = NOTHING,
         *,
-        user_id: Expected = ...,
-        anonymous_id: Expected = ...,
-        traits: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        user_id: Expected = NOTHING,
+        anonymous_id: Expected = NOTHING,
+        traits: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         count: int | None = None,
         exactly: bool = False,
         timeout: float | None = None,
@@ -151,12 +156,12 @@ class Assertions:
 
     def assert_aliased(
         self,
-        previous_id: Expected = ...,
+        previous_id: Expected = NOTHING,
         *,
-        user_id: Expected = ...,
-        anonymous_id: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        user_id: Expected = NOTHING,
+        anonymous_id: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         count: int | None = None,
         exactly: bool = False,
         timeout: float | None = None,
@@ -168,13 +173,13 @@ class Assertions:
 
     def assert_not_tracked(
         self,
-        event: Expected = ...,
+        event: Expected = NOTHING,
         *,
-        user_id: Expected = ...,
-        anonymous_id: Expected = ...,
-        properties: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        user_id: Expected = NOTHING,
+        anonymous_id: Expected = NOTHING,
+        properties: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         exactly: bool = False,
     ) -> None:
         """Assert that no such event has been tracked so far; without arguments, that no event has.
@@ -184,7 +189,7 @@ class Assertions:
         __tracebackhide__ = True
         common = _common(user_id, anonymous_id, context, integrations)
         expectation = _expectation(Track, {"event": event, **common, "properties": properties}, exactly)
-        received = self.received()
+        received = self._received()
         if matching(expectation, received.messages):
             raise AssertionError(reports.unexpected(expectation, received))
 
@@ -200,7 +205,7 @@ class Assertions:
 
         if not self._wait(holds, timeout):
             found = [event for event in self._events_in_order() if event in events]
-            raise AssertionError(reports.wrong_order(events, found, self.received()))
+            raise AssertionError(reports.wrong_order(events, found, self._received()))
 
     def assert_nothing_before(self, event: str, *, timeout: float | None = None) -> None:
         """Assert that an event was tracked, and no message of any kind was made before it, by the client's clock.
@@ -209,7 +214,7 @@ class Assertions:
         """
         __tracebackhide__ = True
         is_there = self._wait(lambda: event in self._events_in_order(), timeout)
-        received = self.received()
+        received = self._received()
         ordered = _by_time(received.messages)
         early = list(takewhile(lambda stored: stored.message.get("event") != event, ordered)) if is_there else []
         if early or not is_there:
@@ -219,11 +224,11 @@ class Assertions:
         self,
         event: Expected,
         *,
-        user_id: Expected = ...,
-        anonymous_id: Expected = ...,
-        properties: Expected = ...,
-        context: Expected = ...,
-        integrations: Expected = ...,
+        user_id: Expected = NOTHING,
+        anonymous_id: Expected = NOTHING,
+        properties: Expected = NOTHING,
+        context: Expected = NOTHING,
+        integrations: Expected = NOTHING,
         exactly: bool = False,
         timeout: float | None = None,
     ) -> Track:
@@ -235,39 +240,39 @@ class Assertions:
     def wait_for_count(self, count: int, *, timeout: float | None = None) -> list[Message]:
         """Wait until there are so many messages of any kind, and return all of them."""
         __tracebackhide__ = True
-        if not self._wait(lambda: len(self._arrivals.messages) >= count, timeout):
-            raise AssertionError(reports.too_few(count, self.received()))
-        return [structure_message(stored.message) for stored in self._arrivals.messages]
+        if not self._wait(lambda: len(self.arrivals.messages) >= count, timeout):
+            raise AssertionError(reports.too_few(count, self._received()))
+        return [structure_message(stored.message) for stored in self.arrivals.messages]
 
     def wait_until_quiet(self, quiet: float = QUIET_SECONDS, *, timeout: float | None = None) -> None:
         """Wait for a pause of `quiet` seconds in which no request is received or in progress."""
         __tracebackhide__ = True
-        if not self._arrivals.wait_until_quiet(quiet, self._timeout if timeout is None else timeout):
-            raise AssertionError(reports.not_quiet(quiet, self.received()))
-
-    def received(self) -> Received:
-        """Return everything that was received so far."""
-        with self._arrivals.changed:
-            return Received(
-                messages=list(self._arrivals.messages),
-                rejected=self._arrivals.rejected,
-                quarantined=self._arrivals.quarantined,
-                requests=list(self._arrivals.requests),
-            )
+        if not self.arrivals.wait_until_quiet(quiet, self._timeout if timeout is None else timeout):
+            raise AssertionError(reports.not_quiet(quiet, self._received()))
 
     def find(self, expectation: Expectation, count: int | None, timeout: float | None) -> Sequence[StoredMessage]:
         """Wait for messages that match, and return them.  Raises `AssertionError`."""
         __tracebackhide__ = True
         if count is not None and count < 1:
             raise ValueError("count is 1 or more; assert_not_tracked asserts that there is none")
-        self._wait(lambda: len(matching(expectation, self._arrivals.messages)) >= (count or 1), timeout)
-        received = self.received()
+        self._wait(lambda: len(matching(expectation, self.arrivals.messages)) >= (count or 1), timeout)
+        received = self._received()
         found = matching(expectation, received.messages)
         if not found:
             raise AssertionError(reports.not_received(expectation, received))
         if count not in (None, len(found)):
             raise AssertionError(reports.wrong_count(expectation, count, received))
         return found
+
+    def _received(self) -> Received:
+        """Return everything that was received so far."""
+        with self.arrivals.changed:
+            return Received(
+                messages=list(self.arrivals.messages),
+                rejected=self.arrivals.rejected,
+                quarantined=self.arrivals.quarantined,
+                requests=list(self.arrivals.requests),
+            )
 
     def _assert(self, kind: type[M], fields: JSONObject, count: int | None, exactly: bool, timeout: float | None) -> M:
         __tracebackhide__ = True
@@ -277,10 +282,10 @@ class Assertions:
         return message
 
     def _events_in_order(self) -> list[str]:
-        return [stored.message["event"] for stored in _by_time(self._arrivals.messages) if stored.call == "track"]
+        return [stored.message["event"] for stored in _by_time(self.arrivals.messages) if stored.call == "track"]
 
     def _wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        return self._arrivals.wait_until(condition, self._timeout if timeout is None else timeout)
+        return self.arrivals.wait_until(condition, self._timeout if timeout is None else timeout)
 
 
 def _common(user_id: Expected, anonymous_id: Expected, context: Expected, integrations: Expected) -> JSONObject:
@@ -288,7 +293,7 @@ def _common(user_id: Expected, anonymous_id: Expected, context: Expected, integr
 
 
 def _expectation(kind: type, fields: JSONObject, exactly: bool) -> Expectation:
-    given = {name: value for name, value in fields.items() if value is not ...}
+    given = {name: value for name, value in fields.items() if value is not NOTHING}
     return Expectation(call=_CALLS[kind], fields=given, exactly=exactly)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -36,13 +37,12 @@ class Connection:
 
     def serve(self, respond: Respond) -> None:
         """Respond to requests until one side closes the connection."""
-        try:
-            while self._serve_one(respond):
-                self._http.start_next_cycle()
-        except h11.RemoteProtocolError as error:
-            self._refuse(error)
-        except OSError:
-            return  # the client has gone
+        with suppress(OSError):  # the client has gone
+            try:
+                while self._serve_one(respond):
+                    self._http.start_next_cycle()
+            except h11.RemoteProtocolError as error:
+                self._refuse(error)
 
     def _serve_one(self, respond: Respond) -> bool:
         """Respond to a request; return whether another one may follow."""

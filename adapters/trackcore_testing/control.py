@@ -24,6 +24,9 @@ PREFIX = "/test/"
 _MAX_BODY_BYTES = 1 << 20
 _FILTERS = frozenset({"type", "event", "userId", "since"})
 
+_DELETE_TOO = ("Access-Control-Allow-Methods", "DELETE")
+"""Lets a page use DELETE; the header with the methods of the tracking API stands beside it."""
+
 _Action: TypeAlias = Callable[[Tracking, HttpRequest, bytes], Response]
 
 
@@ -38,7 +41,7 @@ def control(tracking: Tracking, request: HttpRequest, read: ReadInto) -> Respons
     if actions is None:
         return _failure(HTTPStatus.NOT_FOUND, "not_found", "Not found; see /test/openapi.json.")
     if request.method == "OPTIONS":
-        return _success()
+        return attrs.evolve(_success(), headers=(_DELETE_TOO,))
     action = actions.get(request.method)
     if action is None:
         allowed = ("Allow", ", ".join((*actions, "OPTIONS")))

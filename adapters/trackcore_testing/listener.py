@@ -54,14 +54,21 @@ class Listener(socketserver.ThreadingTCPServer):
             except OSError:
                 log.debug("a connection was closed already")
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection.  It counts as open before its thread begins, so that `close` misses none."""
+        request, client_address = super().get_request()
+        self._open.add(request)
+        return request, client_address
+
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection, in its thread."""
         del client_address
-        self._open.add(request)
-        try:
-            self._serve(request)
-        finally:
-            self._open.discard(request)
+        self._serve(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self._open.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report an unexpected error; the connection is closed, and the server goes on."""

@@ -105,9 +105,9 @@ def rejections(rejected: Sequence[RejectedRecord], quarantined: Sequence[Quarant
 
 def _described(expectation: Expectation) -> str:
     """Return the call and the name of what is expected: `track "Order Completed"`."""
-    name = next((expectation.fields[name] for name in _NAMES if name in expectation.fields), ...)
+    name = next((expectation.fields[name] for name in _NAMES if name in expectation.fields), None)
     call = str(expectation.call or "message")
-    return call if name is ... else f"{call} {expected_text(name)}"
+    return call if name is None else f"{call} {expected_text(name)}"
 
 
 def _nearest(expectation: Expectation, messages: Sequence[StoredMessage]) -> StoredMessage | None:
@@ -187,7 +187,7 @@ def _newest(lines: Sequence[str]) -> list[str]:
 def _failed(request: RecordedRequest) -> str:
     status = "no answer" if request.status is None else str(request.status)
     cause = "" if request.fault is None else f" (the fault {request.fault})"
-    return f"{request.method} {request.path}: {status}{cause}"
+    return f"{request.method} {visible(request.path)}: {status}{cause}"
 
 
 # Rejections

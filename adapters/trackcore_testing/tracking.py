@@ -50,7 +50,6 @@ class Tracking(Assertions):
         super().__init__(arrivals, timeout)
         self.url = url
         self.collector = collector
-        self.arrivals = arrivals
         self.faults = Faults()
 
     @property
@@ -127,13 +126,15 @@ class Tracking(Assertions):
         self.arrivals.clear()
 
     def freeze(self, moment: datetime | str) -> None:
-        """Let the server's clock stand still.  Raises `ValueError` for a text that is not a time.
+        """Let the server's clock stand still.  Raises `ValueError` for a text that is not a time, and without a zone.
 
         To give it another clock, assign `collector.clock`.
         """
         time = parse_timestamp(moment) if isinstance(moment, str) else moment
         if time is None:
             raise ValueError(f"{moment!r} is not a time")
+        if time.tzinfo is None:
+            raise ValueError(f"{moment!r} has no time zone")
         self.collector.clock = lambda: time
 
     # Faults

@@ -73,6 +73,12 @@ class TestTheRightMessage:
         with pytest.raises(AssertionError, match=r"\+ properties.currency  \"EUR\""):
             tracked.assert_tracked("Order Completed", properties={"total": 9.5}, exactly=True)
 
+    def test_any_value_is_not_the_same_as_not_compared(self, tracked: Tracking, client: Client) -> None:
+        client.post("/v1/track", {"anonymousId": "a1", "event": "Paid"})
+        tracked.assert_tracked("Paid", anonymous_id=...)
+        with pytest.raises(AssertionError, match=r"- userId  any value\n  \+ userId  \(absent\)"):
+            tracked.assert_tracked("Paid", user_id=...)
+
     def test_a_count_is_exact(self, tracked: Tracking, client: Client) -> None:
         client.track("Paid")
         client.track("Paid", user="u2")
@@ -208,8 +214,10 @@ class TestPlantedMistakes:
         client.track("\x1b[2J\u009b", user="\x1b]0;title\x07")
         client.post("/v1/track", {"userId": "\x1b[2J"})
         client.send("POST", "/v1/track", b'{"userId": "\x1b[2J", "event": "\xff"}')
+        client.send("GET", "/%1b[2J")
         text = failure(lambda: tracked.assert_tracked("\x1b[2J", user_id="u1"))
-        assert all(line.isprintable() for line in text.splitlines())
+        assert "GET /" in text
+        assert all(line.isprintable() for line in (*text.splitlines(), *tracked.unexpected_rejections().splitlines()))
 
 
 class TestOrder:

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,8 @@ from kit_client import Client
 from patience import PATIENCE, wait_for
 from support import CountingIds
 from trackcore_testing import Tracking, TrackingServer
+from trackcore_testing.connection import Connection
+from trackcore_testing.listener import Listener
 
 from trackcore import Collector, MemorySink
 
@@ -159,6 +162,21 @@ class TestHttp:
         client.track("Paid")
         tracked.assert_tracked("Paid")
 
+    def test_a_client_that_goes_before_the_refusal_is_no_error(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(b"NOT HTTP\r\n\r\n")
+            theirs.close()
+            Connection(ours).serve(lambda *_: None)
+
+
+class Accepting(Listener):
+    """A listener whose connections get no thread."""
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        del client_address
+        self.accepted = request
+
 
 class TestLife:
     def test_each_server_has_a_port_of_its_own(self, server: TrackingServer) -> None:
@@ -185,3 +203,13 @@ class TestLife:
             assert read_response(idle).status == 200
             server.close()
             assert idle.recv(1) == b""
+
+    def test_closing_ends_a_connection_whose_thread_has_not_begun(self) -> None:
+        listener = Accepting("127.0.0.1", 0, socket.socket.close)
+        listener.start()
+        with (
+            socket.create_connection(("127.0.0.1", listener.server_address[1]), PATIENCE) as client,
+            wait_for(lambda: getattr(listener, "accepted", None)),
+        ):
+            listener.close()
+            assert client.recv(1) == b""

@@ -195,7 +195,11 @@ class TestRoutes:
     def test_unknown_paths_and_methods(self, client: Client) -> None:
         assert client.send("GET", "/test/nothing").status == 404
         assert client.send("PUT", "/test/messages").status == 405
-        assert client.send("OPTIONS", "/test/wait", headers={"Origin": "http://x"}).status == 200
+
+    def test_a_page_of_another_origin_may_use_them(self, client: Client) -> None:
+        answer = client.send("OPTIONS", "/test/messages", headers={"Origin": "http://x"})
+        assert answer.status == 200
+        assert {"GET", "DELETE"} <= set(answer.headers["Access-Control-Allow-Methods"].split(", "))
 
     def test_the_description_is_served_and_is_openapi(self, client: Client) -> None:
         assert client.send("GET", "/test/openapi.json").json == control_document()

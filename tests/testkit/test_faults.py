@@ -100,6 +100,29 @@ class TestDelays:
         assert delay.hits == 1
 
 
+class TestAsContextManagers:
+    """Faults are calls, and context managers too."""
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            lambda tracking: tracking.fail_next(times=9),
+            lambda tracking: tracking.delay(PATIENCE),
+            lambda tracking: tracking.drop_connection(times=9),
+            lambda tracking: tracking.truncate_answer(times=9),
+            lambda tracking: tracking.refuse(),
+        ],
+    )
+    def test_each_ends_with_its_block(
+        self, tracked: Tracking, client: Client, fault: Callable[[Tracking], Fault]
+    ) -> None:
+        with fault(tracked) as active:
+            was_over = active.is_over
+        assert (was_over, active.is_over) == (False, True)
+        assert client.track("Paid").status == 200
+        assert (active.hits, tracked.requests[0].fault) == (0, None)
+
+
 class TestWhichRequests:
     """A fault applies where a real server would store."""
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import click
 import pytest
+import yaml
 from guides import GUIDE, fences, rows
 from kit_client import Client
 from trackcore_server.cli._main import main
@@ -88,6 +93,29 @@ class TestItsTables:
         listed = {tuple(row[0].strip("`").split(" ")) for row in rows("Other languages")}
         served = {(method, path) for path, actions in _ROUTES.items() for method in actions}
         assert listed == served - {("GET", "/test/openapi.json")}
+
+
+class TestItsWorkflow:
+    """GitHub Actions: annotations with `--format github`, and JUnit with `--format junit`, over JSON Lines."""
+
+    @pytest.mark.parametrize(("fields", "code"), [({"userId": "u1"}, 0), ({}, 1)])
+    def test_its_commands(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str], code: int
+    ) -> None:
+        monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        message = {"type": "track", "event": "Order Completed", **fields}
+        (tmp_path / "messages.jsonl").write_text(f"{json.dumps(message)}\n")
+        (text,) = fences("Files in CI", "yaml")
+        steps = yaml.safe_load(text)["jobs"]["tracking"]["steps"]
+        commands = [step["run"] for step in steps if step.get("run", "").startswith("trackcore ")]
+        done = [
+            subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+            for command in commands
+        ]
+        assert [one.returncode for one in done] == [code, code]
+        annotation = "::error file=messages.jsonl,line=1,title=no_user_anon_id::"
+        assert done[0].stdout.startswith(annotation) == bool(code)
+        assert f'failures="{code}"' in (tmp_path / steps[-1]["with"]["path"]).read_text()
 
 
 class TestItsSettings:

@@ -206,9 +206,11 @@ class TestClock:
         client.track("Paid")
         assert tracked.tracks()[0].received_at == "2001-01-01T00:00:00.000Z"
 
-    def test_a_text_must_be_a_time(self, tracked: Tracking) -> None:
+    def test_it_must_be_a_time_with_a_zone(self, tracked: Tracking) -> None:
         with pytest.raises(ValueError, match="'soon' is not a time"):
             tracked.freeze("soon")
+        with pytest.raises(ValueError, match="has no time zone"):
+            tracked.freeze(datetime(2026, 1, 31, 12))  # noqa: DTZ001 - the mistake
 
 
 class TestSources:
