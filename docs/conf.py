@@ -1,0 +1,25 @@
+"""The site: `poe docs` builds it from these pages, the docstrings and the help of the command."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as version_of
+
+project = "trackcore"
+author = "The trackcore developers"
+version = release = version_of("trackcore")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"trackcore {version}"
+html_copy_source = False
+suppress_warnings = ["misc.highlighting_failure"]  # an example of malformed JSON has its error on purpose
+
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+autodoc_class_signature = "separated"  # the constructors of attrs have many parameters
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
+autodoc_typehints_format = "short"
+default_role = "code"  # docstrings write code in single backticks, as Markdown does
