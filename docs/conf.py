@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version as version_of
+from typing import Any
 
 project = "trackcore"
 author = "The trackcore developers"
@@ -23,3 +24,22 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 autodoc_typehints_format = "short"
 default_role = "code"  # docstrings write code in single backticks, as Markdown does
+
+
+def _as_literal_blocks(_app: Any, _context: Any, lines: list[str]) -> None:
+    """Show the indented lines of an epilog, which are commands, as they are."""
+    shown: list[str] = []
+    for line in lines:
+        text = line.removeprefix("| ").removeprefix("|")
+        is_command = text.startswith("  ")
+        if is_command and not (shown and shown[-1].startswith("  ")):
+            shown += [shown.pop().rstrip(":") + "::", ""] if shown and shown[-1] else []
+        if not is_command and shown and shown[-1].startswith("  "):
+            shown.append("")
+        shown.append(text.strip() if not is_command else f"  {text.strip()}")
+    lines[:] = [*shown, ""]
+
+
+def setup(app: Any) -> None:
+    """Connect the hook of sphinx-click."""
+    app.connect("sphinx-click-process-epilog", _as_literal_blocks)
