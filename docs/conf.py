@@ -23,6 +23,7 @@ autodoc_class_signature = "separated"  # the constructors of attrs have many par
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 autodoc_typehints_format = "short"
+smartquotes = False  # `--option` stays as it is
 default_role = "code"  # docstrings write code in single backticks, as Markdown does
 
 

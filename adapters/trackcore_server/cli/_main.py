@@ -34,7 +34,7 @@ Examples:
 Exit codes: 0 success, 1 findings, 2 wrong usage or configuration, or an unusable log.
 
 \b
-Completion of commands and options, for bash (zsh and fish are the same with their names):
+Shell completion, for bash (or zsh_source, fish_source):
   eval "$(_TRACKCORE_COMPLETE=bash_source trackcore)"
 """
 
