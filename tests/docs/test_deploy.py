@@ -112,9 +112,8 @@ def _nginx(server: Served, tmp_path: Path) -> Iterator[Proxy]:
     )
     user = "user root;" if os.getuid() == 0 else ""  # its worker may then write to the folder of the test
     site = tmp_path / "nginx.conf"
-    site.write_text(
-        f"{user} daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {folders} {text} }}"
-    )
+    settings = f"{user} daemon off; pid {tmp_path}/pid; error_log stderr;"
+    site.write_text(f"{settings} events {{}} http {{ access_log off; {folders} {text} }}")
     subprocess.run([nginx, "-t", "-c", str(site), "-p", str(tmp_path)], check=True, capture_output=True)
     context = ssl._create_unverified_context()  # noqa: S323 - the certificate is made for this test
     proxy = Proxy(lambda: HTTPSConnection("127.0.0.1", port, context=context, timeout=PATIENCE), "example.com")

@@ -1,4 +1,4 @@
-"""Every server that the README names hosts the app: an event is sent, answered and stored."""
+"""Every server that the guide names hosts the app: an event is sent, answered and stored."""
 
 from __future__ import annotations
 
