@@ -28,7 +28,7 @@ NAMES = {
     "@rudderstack/rudder-sdk-node": "RudderAnalytics",
     "@jitsu/js": "{ jitsuAnalytics }",
 }
-"""What the line of a Node SDK imports."""
+"""The name that the line of a Node SDK uses, as it is imported."""
 SENDING = {
     "segment": 'client.track({ userId: "42", event: "Pointed" }); client.closeAndFlush();',
     "legacy": 'client.track({ userId: "42", event: "Pointed" }); client.flush();',

@@ -32,6 +32,15 @@ HOSTS: dict[str, tuple[str, ...]] = {
         *("granian", "--uds", "socket", "--interface", "wsgi"),
         *("--blocking-threads", "2", "--factory", "trackcore_server:create_app"),
     ),
+    "waitress": (
+        "waitress",
+        "--unix-socket",
+        "socket",
+        "--unix-socket-perms",
+        "600",
+        "--call",
+        "trackcore_server:create_app",
+    ),
 }
 TRACK = {"userId": "user-1", "event": "Bought"}
 

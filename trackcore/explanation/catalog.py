@@ -40,7 +40,7 @@ _WARNINGS = (
         senders="Code that formats dates for people: `02/01/2015`, `2 February 2015`; templates that were not filled "
         "in; 0 for an unknown time.",
         remedy="Send ISO 8601 with an offset, `2015-02-02T00:30:08.276Z`, or milliseconds since 1970.",
-        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the documentation lists each form",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the manual lists each form",
         link=Docs.TIMESTAMPS,
     ),
     CatalogEntry(
@@ -68,7 +68,7 @@ _WARNINGS = (
         "time was kept.",
         senders="Hand-written clients that format it for people.",
         remedy="Send ISO 8601, or omit `sentAt`.",
-        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the documentation lists each form",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the manual lists each form",
         link=Docs.TIMESTAMPS,
     ),
     CatalogEntry(
