@@ -78,7 +78,7 @@ class TestServer:
         for running in serve(command, tmp_path, {}):
             url = f"http://127.0.0.1:{running.wait_for_port()}/v1/track"
             body = {"userId": "42", "event": "Paid", "writeKey": "abc123"}
-            with urlopen(Request(url, json.dumps(body).encode()), timeout=PATIENCE) as answer:  # noqa: S310
+            with urlopen(Request(url, json.dumps(body).encode()), timeout=PATIENCE) as answer:
                 assert json.load(answer) == {"success": True}
             assert running.terminate() == 0
         (line,) = run(trackcore, "events", cwd=tmp_path).stdout.splitlines()

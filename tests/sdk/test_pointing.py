@@ -81,7 +81,9 @@ class TestBrowser:
 
     @pytest.mark.parametrize("way", ["bundle", "inline settings", "snippet"])
     def test_it_sends(self, way: str, server: Server, tmp_path: Path) -> None:
-        built = environment(BROWSER_SDKS[0].environment) / "node_modules/@segment/analytics-next/dist/umd"
+        built = (
+            environment(f"analytics-next-{BROWSER_SDKS[0].version}") / "node_modules/@segment/analytics-next/dist/umd"
+        )
         site = tmp_path / "site"
         shutil.copytree(built, site / "js")
         (site / "index.html").write_text(self.html(way, server))
