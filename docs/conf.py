@@ -14,14 +14,15 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"trackcore {version}"
 html_copy_source = False
+html_show_copyright = False
 suppress_warnings = ["misc.highlighting_failure"]  # an example of malformed JSON has its error on purpose
 
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
-autodoc_class_signature = "separated"  # the constructors of attrs have many parameters
+napoleon_use_ivar = True  # the fields are members already
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
+autodoc_default_options = {"members": True, "undoc-members": True}  # fields and members of enums have no docstring
 autodoc_typehints_format = "short"
 smartquotes = False  # `--option` stays as it is
 default_role = "code"  # docstrings write code in single backticks, as Markdown does
