@@ -31,7 +31,7 @@ class TestExamples:
     """`help(trackcore)` "opens with a 15-line example", and each of the main classes has one."""
 
     def test_help_opens_with_one(self) -> None:
-        text = pydoc.plaintext.document(trackcore)
+        text = pydoc.plain(pydoc.render_doc(trackcore))
         _, _, description = text.partition("DESCRIPTION\n")
         lines = list(takewhile(bool, (line.strip() for line in description.splitlines())))
         assert lines[0].startswith(">>> ")
