@@ -30,6 +30,7 @@ PAGES = [each for each in all_pages() if each.name not in {"docs/testing.md", "C
 ADDRESS = "http://127.0.0.1:8080"
 WITHOUT_ARGUMENTS = {"explain", "import", "prune", "validate", "COMMAND"}
 """Commands that may stand alone within the text, although they need arguments."""
+BEFORE_COMMANDS = {"|", "&&", ";", "--", "CONTAINER"}
 TOKEN = "x" * TOKEN_CHARS
 
 
@@ -132,7 +133,8 @@ def words_of(line: str) -> Iterator[list[str]]:
     lexer.whitespace_split = True
     words = list(lexer)
     for place, word in enumerate(words):
-        if (word == "trackcore" or word.endswith("/bin/trackcore")) and len(words) > place + 1:
+        is_first = place == 0 or words[place - 1] in BEFORE_COMMANDS
+        if len(words) > place + 1 and (word.endswith("/bin/trackcore") or (word == "trackcore" and is_first)):
             rest = words[place + 1 :]
             end = next((index for index, word in enumerate(rest) if set(word) <= set("|&;>")), len(rest))
             yield rest[:end]
@@ -142,8 +144,7 @@ def commands(each: Page) -> Iterator[list[str]]:
     """Yield the words of each `trackcore` command line of a page, in a block or within the text."""
     blocks_of_shell = (fence.text.splitlines() for fence in each.fences if fence.language == "sh")
     for line in (*(line for lines in blocks_of_shell for line in lines), *each.inline_code):
-        is_pip = "trackcore[" in line or line.startswith(("docker ", "systemctl ", "python3 -m venv", "from "))
-        if "trackcore" in line and (not is_pip or "bin/trackcore " in line):
+        if "trackcore" in line:
             yield from words_of(line)
 
 

@@ -153,7 +153,7 @@ class TestProxies:
         assert settings["integrations"]["Segment.io"]["apiHost"] == f"{proxy.host}/tracking/v1"
 
     def test_a_body_over_the_limit_is_answered_by_trackcore(self, proxy: Proxy) -> None:
-        """By 400: on the 413 of a proxy several SDKs retry."""
+        """By 400: on the 413 of a proxy some SDKs retry."""
         response, answer = proxy.ask("POST", "/tracking/v1/batch", b" " * 2_000_000)
         assert (response.status, answer["code"]) == (400, "body_too_large")
 
