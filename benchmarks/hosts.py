@@ -3,8 +3,8 @@
     python benchmarks/hosts.py
     python benchmarks/hosts.py --only 'trackcore serve' --only uvicorn --connections 64
 
-Each host runs one worker process.  `docs/hosts.md` has the results, and what each host promises.  `comparison.py`
-describes how servers are measured.
+Each host runs one worker process.  In `docs/explanation`, `performance.md` has the results and `hosts.md`
+what each host promises.  `comparison.py` describes how servers are measured.
 """
 
 from __future__ import annotations

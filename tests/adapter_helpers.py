@@ -195,14 +195,14 @@ def child_environment() -> dict[str, str]:
 
 
 def back_up(path: Path, backup: Path) -> None:
-    """Make a backup as the README shows."""
+    """Make a backup as the guide shows."""
     backup.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("VACUUM INTO ?", (str(backup),))
 
 
 def put_in_place(path: Path, backup: Path | None) -> None:
-    """Restore a backup as the README shows; without one, delete the log."""
+    """Restore a backup as the guide shows; without one, delete the log."""
     for file in path.parent.glob(f"{path.name}*"):
         file.unlink()
     if backup is not None:

@@ -15,7 +15,7 @@ import trackcore
 
 CORE = Path(trackcore.__file__).parent
 ADAPTERS = Path(__file__).parents[1] / "adapters"
-MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name != "__init__.py")
+MODULES = sorted(path for path in CORE.glob("**/*.py") if path.name not in {"__init__.py", "__main__.py"})
 ROOMS = {path.parent.name for path in CORE.glob("*/__init__.py")}
 
 # The core may import these besides itself: it has no other way to reach a clock, a file, a socket or chance.
@@ -137,6 +137,10 @@ class TestCore:
     @pytest.mark.parametrize("path", MODULES, ids=module_of)
     def test_a_module_calls_no_clock_no_file_no_chance(self, path: Path) -> None:
         assert IMPURE_CALLS.isdisjoint(called(path))
+
+    def test_the_entry_point_is_the_command_and_nothing_else(self) -> None:
+        assert list(imported(CORE / "__main__.py")) == ["trackcore_command"]
+        assert [name for path in MODULES for name in imported(path) if name.startswith("trackcore_")] == []
 
     def test_the_check_sees_what_it_should(self, tmp_path: Path) -> None:
         path = tmp_path / "impure.py"

@@ -230,7 +230,7 @@ def stored(value: Any) -> Any:
 
 
 class TestPythonValues:
-    """README: "Messages made in Python may hold more than JSON has"."""
+    """Guide: "Messages built in Python may contain types that JSON does not have"."""
 
     @pytest.mark.parametrize("value", [Mixed(), MixedData()])
     def test_private_fields_are_fields(self, value: Any) -> None:

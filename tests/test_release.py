@@ -99,11 +99,19 @@ class TestLock:
             *PROJECT["project"]["optional-dependencies"]["kafka"],
             *PROJECT["project"]["optional-dependencies"]["testing"],
             *PROJECT["dependency-groups"]["dev"],
+            *PROJECT["dependency-groups"]["docs"],
+            *PROJECT["dependency-groups"]["release"],
         ],
     )
     def test_each_requirement_is_pinned_within_its_range(self, text: str) -> None:
         requirement = Requirement(text)
         assert self.PINS[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_the_changelog_names_the_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", changelog, re.MULTILINE)
+    assert versions[0] == PROJECT["project"]["version"]
 
 
 def test_python_is_declared_as_far_as_it_is_tested() -> None:

@@ -1,5 +1,22 @@
 """Segment-compatible tracking as a library: decode, validate, merge, time and route messages; no IO inside.
 
+>>> from datetime import UTC, datetime
+>>> from uuid import uuid4
+>>> from trackcore import Collector, MemorySink, Source, Track
+>>> collector = Collector(
+...     sources=[Source(name="website", write_keys=["abc123"])],
+...     sink=MemorySink(),
+...     clock=lambda: datetime.now(UTC),
+...     new_message_id=lambda: str(uuid4()),
+... )
+>>> body = b'{"batch": [{"type": "page"}, {"type": "page", "userId": "42"}], "writeKey": "abc123"}'
+>>> receipt = collector.receive(body)
+>>> receipt.accepted, str(receipt.rejections[0].error)
+(1, 'a message needs a userId or an anonymousId')
+>>> collector.submit(Track(user_id="42", event="Paid"), source="website").raise_for_rejections()
+
+With a log on disk it is shorter: see open_collector in the package trackcore_sqlite.
+
 The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.unexpected`, `text.addresses`,
 `text.blanks`, `text.jsontext`, `text.timetext`, `text.printable`); `timestamps`, `clock_skew`, `credentials`,
 `failures` (the body of a failed HTTP request), `masking` (write keys in what is shown), `fields` (the description of a

@@ -62,6 +62,20 @@ def _as_registry(sources: SourceRegistry | Iterable[Source]) -> SourceRegistry:
 class Collector:
     """Receives messages for its sources and stores them in its sink.
 
+    >>> from datetime import UTC, datetime
+    >>> from trackcore import MemorySink, Track
+    >>> collector = Collector(
+    ...     sources=[Source(name="website", write_keys=["abc123"])],
+    ...     sink=MemorySink(),
+    ...     clock=lambda: datetime(2026, 1, 31, tzinfo=UTC),
+    ...     new_message_id=lambda: "an-id-that-is-unique",
+    ... )
+    >>> collector.receive(b'{"userId": "42", "event": "Paid", "writeKey": "abc123"}', endpoint="track").accepted
+    1
+    >>> receipt = collector.submit(Track(user_id="42", event="Paid", message_id="m1"), source="website")
+    >>> [str(outcome) for outcome in receipt.outcomes]
+    ['stored']
+
     The attributes that pipelines are built from cannot be assigned; `attrs.evolve` makes a collector with others.
     """
 

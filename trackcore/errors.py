@@ -119,7 +119,7 @@ class MessageWarning:
 
 @attrs.define(eq=False)
 class TrackcoreError(Exception):
-    """The base of every exception that trackcore raises on purpose.
+    """The base of every exception that trackcore raises on purpose::
 
         TrackcoreError
         ├── Invalid                 something that a client sent breaks a rule

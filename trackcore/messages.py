@@ -99,7 +99,15 @@ class Identify(_Common):
 
 @attrs.frozen(kw_only=True)
 class Track(_Common):
-    """An action of a user: https://segment.com/docs/connections/spec/track/"""
+    """An action of a user: https://segment.com/docs/connections/spec/track/
+
+    >>> from trackcore import decode_message, encode_message
+    >>> message = Track(user_id="42", event="Paid", properties={"revenue": 14.99})
+    >>> encode_message(message)
+    b'{"type":"track","event":"Paid","userId":"42","properties":{"revenue":14.99}}'
+    >>> decode_message(encode_message(message)) == message
+    True
+    """
 
     event: str = attrs.field(metadata=described(Kind.TEXT, "The name of the action.", Reason.EVENT_NOT_DEFINED))
     properties: JSONObject | None = attrs.field(default=None, metadata=_PROPERTIES)

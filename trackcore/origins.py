@@ -25,6 +25,10 @@ class Origin:
     `header_key`, `other_header_key` and `query_key` are write keys outside the body: in Authorization, in another
     header, in the address.  `client_ip` is the caller's address; `client_side` marks a caller that is the user's own
     device, so that the address is the user's.
+
+    >>> origin = Origin(header_key=WriteKey("abc123"), client_ip="203.0.113.9", client_side=True)
+
+    `collector.receive(body, origin=origin)` then finds the source by the key of the header, and fills in `context.ip`.
     """
 
     header_key: WriteKey | None = None

@@ -43,6 +43,18 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     entry for each envelope, in their order.  `requests_this_second` is how many requests of the source this collector
     has seen within the second: shown when it exceeds the advised rate, never a reason to refuse.  `hint` completes the
     sentence about a request without a write key: it names a field that is almost `writeKey`.
+
+    >>> from datetime import UTC, datetime
+    >>> from trackcore import Collector, MemorySink, Track
+    >>> collector = Collector(
+    ...     sources=[Source(name="website")],
+    ...     sink=MemorySink(),
+    ...     clock=lambda: datetime(2026, 1, 31, tzinfo=UTC),
+    ...     new_message_id=lambda: "an-id-that-is-unique",
+    ... )
+    >>> receipt = collector.submit(Track(user_id="42", event="Paid"), Track(event="Paid"), source="website")
+    >>> receipt.accepted, receipt.rejections[0].index, str(receipt.rejections[0].error.reason)
+    (1, 1, 'no_user_anon_id')
     """
 
     source: Source | None

@@ -44,7 +44,7 @@ UNSUPPORTED_TRANSFER_CODING = Failure(
 INPUT_NOT_TERMINATED = Failure(
     503,
     "input_not_terminated",
-    "This server cannot read a body without Content-Length; see `input_terminated` in the README.",
+    "This server cannot read a body without Content-Length; see `input_terminated` in the documentation.",
 )
 UNAVAILABLE: Mapping[Cause, Failure] = {
     Cause.FULL: Failure(507, "disk_full", "No space is left to store messages; retry later."),

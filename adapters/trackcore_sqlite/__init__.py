@@ -2,7 +2,8 @@
 
 `SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
 `SqliteBrowser` runs bounded queries on it, `prune` deletes old messages, `check_log` looks for damage, and
-`rebuild_ids` rebuilds the index of de-duplication from the messages.
+`rebuild_ids` rebuilds the index of de-duplication from the messages.  `open_collector` is the short way to embed: a
+collector with such a log, the clock of the machine and random ids.
 """
 
 from trackcore_sqlite.browse import (
@@ -15,6 +16,7 @@ from trackcore_sqlite.browse import (
     spread,
 )
 from trackcore_sqlite.check import Condition, check_log, set_aside
+from trackcore_sqlite.embedding import SqliteCollector, open_collector
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.pruning import PruneStep, prune
@@ -34,10 +36,12 @@ __all__ = [
     "SeqRange",
     "Snapshot",
     "SqliteBrowser",
+    "SqliteCollector",
     "SqliteLog",
     "SqliteSink",
     "UnusableLog",
     "check_log",
+    "open_collector",
     "prune",
     "rebuild_ids",
     "set_aside",

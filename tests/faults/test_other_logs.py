@@ -70,7 +70,7 @@ class _Load:
 
 
 def _restore(deployed: Deployed, load: _Load, random: Random, stop: Callable[[], object]) -> None:
-    """Follow the README: make a backup while the server runs, and restore it some time later."""
+    """Follow the guide: make a backup while the server runs, and restore it some time later."""
     backup = deployed.folder / "backup.db"
     back_up(deployed.log_path, backup)
     with closing(sqlite3.connect(backup)) as connection:

@@ -1,8 +1,8 @@
-"""The table of SDKs for the README, made from test results: `python tests/sdk/report.py`.
+"""The table of SDKs for `docs/reference/sdks.md`, made from test results: `python tests/sdk/report.py`.
 
-    report.py                     print the table
-    report.py --write README.md   put it between the two markers of a file
-    report.py --check README.md   exit 1 if the file has a different table
+    report.py                print the table
+    report.py --write FILE   put it between the two markers of a file
+    report.py --check FILE   exit 1 if the file has a different table
 
 Rows and notes are data; a feature counts as working only by a test result.  A live test records it at its green end
 (`results.record`); the recordings are replayed when the table is made, by the tests that compare them field by field.
@@ -158,14 +158,14 @@ def table() -> str:
     counted = (
         f"{sum(replayed.values())} of {len(replayed)} recorded requests are answered and stored as they should be."
     )
-    return f"{aligned(rows)}\n\n{counted}"
+    return f"{as_table(rows)}\n\n{counted}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Format rows, the first with the titles, as an aligned Markdown table."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    titles, *body = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, ["-" * width for width in widths], *body))
+def as_table(rows: Sequence[Sequence[str]]) -> str:
+    """Format rows, the first with the titles, as a Markdown table without padding."""
+    titles, *body = rows
+    lines = [f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(titles), *body)]
+    return "\n".join(line.replace("|  |", "| |") for line in lines)
 
 
 def _shown() -> dict[tuple[str, str], set[str]]:

@@ -32,6 +32,7 @@ DESTINATIONS = ("Mixpanel", "KISSmetrics", "Google Analytics")
 _WORKERS = "2"
 _SERVE = (sys.executable, "-m", "sdk.serving", "serve")
 _GUNICORN = (sys.executable, "-m", "gunicorn", "sdk.serving:application()", "--log-level", "warning")
+_TLS_WORKER = "uvicorn_worker.UvicornWorker"
 _ANNOUNCED = re.compile(r"(?<=Listening on )http://\S+")
 _POLL_SECONDS = 0.01
 _TESTS = Path(__file__).parent.parent
@@ -149,7 +150,7 @@ def run_server(folder: Path, *, tls: bool = False) -> Iterator[Server]:
     # The socket listens before gunicorn starts, so the port is known and cannot be taken.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        bound = ("--bind", f"fd://{listener.fileno()}", "--workers", _WORKERS, "--threads", "4")
+        bound = ("--bind", f"fd://{listener.fileno()}", "--workers", _WORKERS, "--worker-class", _TLS_WORKER)
         with _running(
             (*_GUNICORN, *bound, *_make_certificate(folder)), environment, folder / "server.txt", listener.fileno()
         ) as process:

@@ -1,39 +1,38 @@
 """The server under test: `trackcore serve`, with a recorder around its app and a sink that can be made to fail.
 
-`python -m sdk.serving serve ...` is the command itself apart from that; `gunicorn 'sdk.serving:application()'` is the
-same app for TLS, for which the command has no option.  Beside its log the server writes `requests.jsonl`, one line for
-each request, before the client gets its answer.  While `outage.json` exists the sink rejects everything; while
-`delay.json` exists each request waits before it is processed.
+`python -m sdk.serving serve ...` is the command itself apart from that; gunicorn with uvicorn's worker hosts the same
+app, `sdk.serving:application()`, for TLS, for which the command has no option.  Beside its log the server writes
+`requests.jsonl`, one line for each request, before the client gets its answer.  While `outage.json` exists the sink
+rejects everything; while `delay.json` exists each request waits before it is processed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
+from trackcore_asgi import App, Receive, Scope, Send
 from trackcore_debugger import OneTimeToken
-from trackcore_server import Configuration, create_app, load_configuration
+from trackcore_server import Configuration, create_asgi_app, load_configuration
 from trackcore_server.cli._main import main
 
 from trackcore import (
+    AsyncSink,
     Cause,
     Envelope,
     JSONObject,
     Outcome,
     QuarantinedRequest,
     RejectedRecord,
-    Sink,
     SinkUnavailable,
 )
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 REQUESTS = "requests.jsonl"
 OUTAGE = "outage.json"
@@ -43,13 +42,14 @@ _UNRECORDED = frozenset({"/health", "/ready"})
 
 def recorded_app(configuration: Configuration, one_time_token: OneTimeToken | None = None) -> Recorder:
     """Make the app as `trackcore serve` makes it, with the recorder and the sink of the tests."""
-    app = create_app(configuration, one_time_token)
+    app = create_asgi_app(configuration, one_time_token)
     folder = configuration.folder
-    app.collector.sink = RefusingSink(app.collector.sink, folder / OUTAGE)
+    sink: AsyncSink = app.collector.sink  # type: ignore[assignment]  # that of a log is asynchronous
+    app.collector.sink = RefusingSink(sink, folder / OUTAGE)
     return Recorder(app, folder)
 
 
-def application() -> WSGIApplication:
+def application() -> Recorder:
     """Make the app for gunicorn, with the configuration that TRACKCORE_CONFIG names."""
     return recorded_app(load_configuration(Path(os.environ["TRACKCORE_CONFIG"])))
 
@@ -57,7 +57,7 @@ def application() -> WSGIApplication:
 class RefusingSink:
     """A sink that passes everything on, except during an outage."""
 
-    def __init__(self, sink: Sink, outage: Path) -> None:
+    def __init__(self, sink: AsyncSink, outage: Path) -> None:
         self._sink = sink
         self._outage = outage
 
@@ -77,6 +77,22 @@ class RefusingSink:
         self._refuse()
         self._sink.check_ready()
 
+    async def store_async(
+        self,
+        envelopes: Sequence[Envelope] = (),
+        *,
+        rejected: Sequence[RejectedRecord] = (),
+        quarantined: Sequence[QuarantinedRequest] = (),
+    ) -> Sequence[Outcome]:
+        """See `AsyncSink.store_async`."""
+        self._refuse()
+        return await self._sink.store_async(envelopes, rejected=rejected, quarantined=quarantined)
+
+    async def check_ready_async(self) -> None:
+        """See `AsyncSink.check_ready_async`."""
+        self._refuse()
+        await self._sink.check_ready_async()
+
     def _refuse(self) -> None:
         try:
             outage = json.loads(self._outage.read_bytes())
@@ -90,30 +106,35 @@ class RefusingSink:
 class Recorder:
     """Records each request and its response, and changes neither."""
 
-    def __init__(self, app: WSGIApplication, folder: Path) -> None:
+    def __init__(self, app: App, folder: Path) -> None:
         self._app = app
         self._file = folder / REQUESTS
         self._delay = folder / DELAY
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request as the app does."""
-        if environ["PATH_INFO"] in _UNRECORDED:
-            return self._app(environ, start_response)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request as the app does; its line is written before the end of its answer is sent."""
+        if scope["type"] != "http" or scope["path"] in _UNRECORDED:
+            await self._app(scope, receive, send)
+            return
         if self._delay.exists():
-            time.sleep(json.loads(self._delay.read_bytes()))
-        received = _CopiedInput(environ["wsgi.input"])
-        environ["wsgi.input"] = received
-        line = _describe(environ)
+            await asyncio.sleep(json.loads(self._delay.read_bytes()))
+        body = bytearray()
+        line = _describe(scope)
 
-        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            line["status"] = int(status[:3])
-            line["retry_after"] = dict(headers).get("Retry-After")
-            return start_response(status, headers, exc_info)
+        async def receive_copied() -> MutableMapping[str, Any]:
+            event = await receive()
+            body.extend(event.get("body", b""))
+            return event
 
-        answer = self._app(environ, start)
-        line["message_ids"] = _message_ids(bytes(received.copy), line["content_encoding"])
-        self._write(line)
-        return answer
+        async def send_recorded(event: MutableMapping[str, Any]) -> None:
+            if event["type"] == "http.response.start":
+                headers = {name.decode().lower(): value.decode() for name, value in event["headers"]}
+                line.update(status=event["status"], retry_after=headers.get("retry-after"))
+            elif not event.get("more_body"):
+                self._write({**line, "message_ids": _message_ids(bytes(body), line["content_encoding"])})
+            await send(event)
+
+        await self._app(scope, receive_copied, send_recorded)
 
     def _write(self, line: JSONObject) -> None:
         """Append in one write, so that lines of several workers do not interleave."""
@@ -124,38 +145,21 @@ class Recorder:
             os.close(descriptor)
 
 
-class _CopiedInput:
-    """The body of a request, with a copy of the bytes that were read."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.copy = bytearray()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self.copy += data
-        return data
-
-    def readline(self, size: int = -1) -> bytes:
-        data = self._stream.readline(size)
-        self.copy += data
-        return data
-
-
-def _describe(environ: WSGIEnvironment) -> JSONObject:
+def _describe(scope: Scope) -> JSONObject:
+    headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
     names = {
-        "origin": "HTTP_ORIGIN",
-        "user_agent": "HTTP_USER_AGENT",
-        "authorization": "HTTP_AUTHORIZATION",
-        "content_type": "CONTENT_TYPE",
-        "content_encoding": "HTTP_CONTENT_ENCODING",
-        "retry_count": "HTTP_X_RETRY_COUNT",
-        "asked_headers": "HTTP_ACCESS_CONTROL_REQUEST_HEADERS",
+        "origin": "origin",
+        "user_agent": "user-agent",
+        "authorization": "authorization",
+        "content_type": "content-type",
+        "content_encoding": "content-encoding",
+        "retry_count": "x-retry-count",
+        "asked_headers": "access-control-request-headers",
     }
-    described: JSONObject = {name: environ.get(variable) or None for name, variable in names.items()}
+    described: JSONObject = {name: headers.get(header) or None for name, header in names.items()}
     return {
-        "method": environ["REQUEST_METHOD"],
-        "path": environ["PATH_INFO"],
+        "method": scope["method"],
+        "path": scope["path"],
         "at": time.monotonic(),  # one clock for all processes of a machine
         **described,
     }
@@ -171,5 +175,5 @@ def _message_ids(body: bytes, encoding: str | None) -> list[str]:
 
 
 if __name__ == "__main__":
-    with patch("trackcore_server.hosting.application.create_app", recorded_app):
+    with patch("trackcore_server.hosting.application.create_asgi_app", recorded_app):
         main()

@@ -1,4 +1,4 @@
-"""Every server that the README names hosts the app: an event is sent, answered and stored."""
+"""Every server that the guide names hosts the app: an event is sent, answered and stored."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ HOSTS: dict[str, tuple[str, ...]] = {
     "granian, WSGI": (
         *("granian", "--uds", "socket", "--interface", "wsgi"),
         *("--blocking-threads", "2", "--factory", "trackcore_server:create_app"),
+    ),
+    "waitress": (
+        "waitress",
+        "--unix-socket",
+        "socket",
+        "--unix-socket-perms",
+        "600",
+        "--call",
+        "trackcore_server:create_app",
     ),
 }
 TRACK = {"userId": "user-1", "event": "Bought"}

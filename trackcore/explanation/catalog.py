@@ -1,4 +1,4 @@
-"""The catalog: one entry for each code; the command line, the debugger, the API and the README take its text.
+"""The catalog: one entry for each code; the command line, the debugger, the API and the documentation take its text.
 
 The entries of rejections are in `rejections`, for their length.
 """
@@ -40,7 +40,7 @@ _WARNINGS = (
         senders="Code that formats dates for people: `02/01/2015`, `2 February 2015`; templates that were not filled "
         "in; 0 for an unknown time.",
         remedy="Send ISO 8601 with an offset, `2015-02-02T00:30:08.276Z`, or milliseconds since 1970.",
-        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the manual lists each form",
         link=Docs.TIMESTAMPS,
     ),
     CatalogEntry(
@@ -68,7 +68,7 @@ _WARNINGS = (
         "time was kept.",
         senders="Hand-written clients that format it for people.",
         remedy="Send ISO 8601, or omit `sentAt`.",
-        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the manual lists each form",
         link=Docs.TIMESTAMPS,
     ),
     CatalogEntry(

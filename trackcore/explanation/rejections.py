@@ -279,7 +279,7 @@ _ENTRIES = (
         senders="Exports that format dates for people, `02/01/2015`, or print counts with an exponent, `1.45e12`.",
         remedy="Write the times as ISO 8601 with an offset and import the file again: messages in the log are not "
         "stored twice.",
-        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the README lists each form",
+        allowed="a time in ISO 8601, or a count since 1970 that lies between 1973 and 2286; the manual lists each form",
         link=Docs.TIMESTAMPS,
     ),
 )

@@ -25,6 +25,19 @@ from trackcore_server.cli.stats import stats
 from trackcore_server.cli.test_server import test_server
 from trackcore_server.cli.validate import validate
 
+_EPILOG = """\b
+Examples:
+  trackcore serve --write-key abc123
+  trackcore events --follow
+  trackcore COMMAND --help
+
+Exit codes: 0 success, 1 findings, 2 wrong usage or configuration, or an unusable log.
+
+\b
+Shell completion, for bash (or zsh_source, fish_source):
+  eval "$(_TRACKCORE_COMPLETE=bash_source trackcore)"
+"""
+
 
 class _Commands(click.Group):
     """The subcommands, with one place that turns their exceptions into messages."""
@@ -40,9 +53,7 @@ class _Commands(click.Group):
             raise Failure(str(error)) from error
 
 
-@click.group(
-    cls=_Commands, epilog="Exit codes: 0 success, 1 findings, 2 wrong usage or configuration, or an unusable log."
-)
+@click.group(cls=_Commands, epilog=_EPILOG)
 @click.version_option(package_name="trackcore", prog_name="trackcore")
 def main() -> None:
     """Receive, store, list and check Segment-compatible tracking messages."""

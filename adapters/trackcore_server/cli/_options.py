@@ -80,8 +80,10 @@ def since_option(what: str, default_help: str = "", **settings: Any) -> Callable
 
 
 def call_option(call_help: str) -> Callable[[_Command], _Command]:
-    """Add `--type` to a command."""
-    return click.option("--type", "call", type=click.Choice(get_args(Call)), help=call_help)
+    """Add `--type` to a command; its help lists the types."""
+    calls = get_args(Call)
+    types_help = f"{call_help}  TYPE is {', '.join(calls[:-1])} or {calls[-1]}."
+    return click.option("--type", "call", type=click.Choice(calls), metavar="TYPE", help=types_help)
 
 
 def format_option(

@@ -26,6 +26,12 @@ Examples:
   trackcore prune --older-than 12h --data /var/lib/trackcore
 """
 
+_CHECK_EXAMPLES = """\b
+Examples:
+  trackcore check
+  trackcore check --mend --data /var/lib/trackcore
+"""
+
 
 @click.command("prune", epilog=_PRUNE_EXAMPLES, short_help="Delete old messages.")
 @location_options
@@ -62,7 +68,7 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
     )
 
 
-@click.command("check", short_help="Check the log for damage.")
+@click.command("check", epilog=_CHECK_EXAMPLES, short_help="Check the log for damage.")
 @location_options
 @click.option("--mend", "repairs", is_flag=True, help="Rebuild the id index if it does not match the messages.")
 def check(*, config: Path | None, data: Path | None, repairs: bool) -> None:

@@ -25,7 +25,7 @@ _PAGE_BYTES = 16 << 20
 
 _EXAMPLES = """\b
 Examples:
-  trackcore replay --destination CRM --since 2026-01-31T12:00Z --until 2026-01-31T14:00Z
+  trackcore replay --destination CRM --since 2026-01-31 --until 2026-02-01
   trackcore replay --destination CRM --since 7d --type identify --dry-run
 """
 

@@ -31,6 +31,7 @@ Examples:
     "--format",
     "output_format",
     type=click.Choice(list(FORMATS)),
+    metavar="FORMAT",
     default="text",
     help="text: a line for each finding; json: a line of JSON for each; github: annotations of GitHub Actions; junit: "
     "an XML document for CI servers.  [default: text]",
