@@ -29,7 +29,7 @@ from trackcore.sinks import Envelope, KeyLocation
 from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.typing import JSONObject, NewMessageId, WriteKey
 from trackcore.wire.fast import ABSENT, MessageStruct, read_alone, write_message
-from trackcore.wire.request import Request
+from trackcore.wire.request import Request, stored_text
 from trackcore.wire.rules import checked_id, message_id_too_long, object_or_absent, too_deep
 
 Inherited: TypeAlias = tuple[str, ...]
@@ -85,13 +85,14 @@ class Pipeline:
     new_message_id: NewMessageId
     limits: Limits
     shared_context: Callable[[bytes], SharedContext] = attrs.field(init=False, repr=False, eq=False)
-    """Prepare the context of a batch for merging, by its text.  Cached, since the batches of one client share it."""
+    """Prepare the context of a batch for merging, by its text as received.  Cached: batches of one client share it."""
     find_route: Callable[[bytes, bytes], Route] = attrs.field(init=False, repr=False, eq=False)
-    """Merge the texts of two `integrations` (empty: absent) and find the destinations.  Cached for the same reason."""
+    """Merge the texts of the batch's `integrations`, as received, and of a message's (empty: absent), and find the
+    destinations.  Cached for the same reason."""
 
     @shared_context.default
     def _shared_context(self) -> Callable[[bytes], SharedContext]:
-        return cached_by_text(SharedContext, _CONTEXTS_CACHED)
+        return cached_by_text(lambda text: SharedContext(stored_text(text)), _CONTEXTS_CACHED)
 
     @find_route.default
     def _find_route(self) -> Callable[[bytes, bytes], Route]:
@@ -184,7 +185,8 @@ class _Run:
         shared = self.request.context
         inherited: Sequence[Inherited] = [()] * len(messages)
         if shared is not None:
-            inherited = self.pipeline.shared_context(self.request.shared_text("context")).merge_into(messages, contexts)
+            prepared = self.pipeline.shared_context(bytes(self.request.shared["context"]))
+            inherited = prepared.merge_into(messages, contexts)
         if self.reception.origin.client_ip is not None and "ip" not in (shared or ()):
             self._fill_ip(messages, contexts, shared or {})
         return inherited
@@ -204,7 +206,7 @@ class _Run:
 
     def _route(self, indexes: Sequence[int], messages: list[MessageStruct]) -> list[Route]:
         """Merge the `integrations` of each message onto those of the batch, and find its destinations."""
-        shared = b"" if self.request.integrations is None else self.request.shared_text(_INTEGRATIONS)
+        shared = b"" if self.request.integrations is None else bytes(self.request.shared[_INTEGRATIONS])
         by_text: dict[bytes, Route] = {}  # within a request even a look into the cache would be much of the time
         routes = []
         for row, message in enumerate(messages):
@@ -330,12 +332,13 @@ class _ReceivedText(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 
 def _route(resolver: Resolver, depth: int, shared: bytes, own: bytes) -> Route:
-    """Merge the texts of two `integrations` (empty: absent), and find the destinations.  Raises `InvalidMessage`."""
+    """See `Pipeline.find_route`.  Raises `InvalidMessage`."""
     if own and is_deeper(own, depth):
         raise too_deep("the message", depth)
     flags = object_or_absent(_INTEGRATIONS, parse_value(own)) if own else None
     if not shared:
         return ABSENT if flags is None else msgspec.Raw(own), (), resolver.resolve(flags)
+    shared = stored_text(shared)
     base: JSONObject = parse_value(shared)
     merged = shared if flags is None else merge_texts(shared, own)
     inherited = inherited_paths(_INTEGRATIONS, base, flags)

@@ -78,11 +78,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     shared_warnings: tuple[MessageWarning, ...] = ()
     own_warnings: tuple[tuple[MessageWarning, ...], ...] = ()
 
-    def shared_text(self, name: str) -> bytes:
-        """Return the text of an object that the batch shares, as it is stored with each message."""
-        text = bytes(self.shared[name])
-        return without_escapes(compacted(replace_surrogates(text) if has_escape(text) else text))
-
     def batch_fields(self, limits: Limits, times: int) -> bytes | None:
         """Return the batch-level fields as a JSON object; None for a single message.
 
@@ -92,6 +87,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             return None
         text = b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), bytes(part)) for name, part in self.shared.items())
         return text if len(text) * times <= limits.shared_bytes else b""
+
+
+def stored_text(text: bytes) -> bytes:
+    """Return the text of an object that a batch shares as it is stored with each message."""
+    return without_escapes(compacted(replace_surrogates(text) if has_escape(text) else text))
 
 
 ENDPOINTS: frozenset[Endpoint] = frozenset(get_args(Endpoint))
@@ -336,7 +336,7 @@ def _body_not_object(source: bytes) -> InvalidRequest:
 def _check_growth(messages: int, shared: Iterable[bytes | msgspec.Raw], limits: Limits) -> None:
     """Check the size of the batch's own fields: in one message, and in all.  Raises `InvalidMessage`."""
     messages = min(messages, limits.batch_messages)
-    size = sum(len(bytes(part)) for part in shared)
+    size = sum(map(len, shared))
     if size > limits.message_bytes:
         raise message_too_large(limits.message_bytes, size)
     actual, limit = size * messages, limits.shared_bytes
