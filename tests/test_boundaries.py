@@ -40,6 +40,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_forks": set(),  # shared by all that must not use what a parent has open
     "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
+    "trackcore_plans": {"jsonschema_rs"},
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
         "click",

@@ -1,0 +1,41 @@
+"""The guide on tracking plans, `docs/plans.md`: its code runs, and its tables are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+
+from trackcore.plans import TrackControls, TraitControls, ViolationKind
+
+TEXT = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
+
+
+def section(heading: str) -> str:
+    """Return the text under a heading."""
+    return TEXT.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def blocks(heading: str, language: str) -> list[str]:
+    """Return the blocks of code in a language under a heading."""
+    return re.findall(rf"```{language}\n(.*?)```", section(heading), re.DOTALL)
+
+
+def first_cells(heading: str) -> list[str]:
+    """Return the code in the first cells of the tables under a heading."""
+    return re.findall(r"^\| `([^`]+)`", section(heading), re.MULTILINE)
+
+
+def test_the_code_for_python_runs() -> None:
+    (code,) = blocks("In Python", "python")
+    exec(code, {})  # noqa: S102
+
+
+def test_every_kind_is_listed() -> None:
+    assert first_cells("Kinds of violations") == list(ViolationKind)
+
+
+def test_every_control_is_listed() -> None:
+    names = [field.name for cls in (TrackControls, TraitControls) for field in attrs.fields(cls)]
+    assert set(first_cells("Controls")) | {"common_event_on_violations"} == set(names)
