@@ -37,8 +37,9 @@ class TestKinds:
     def test_a_required_property_is_missing(self) -> None:
         assert found(plan(), track(revenue=1)) == [("required_missing", "properties.order_id")]
 
-    def test_all_properties_are_missing(self) -> None:
-        assert found(plan(), {"type": "track", "event": "Order Completed"}) == [("required_missing", "properties")]
+    def test_absent_properties_are_empty_ones(self) -> None:
+        missing = [("required_missing", f"properties.{name}") for name in ("order_id", "revenue")]
+        assert found(plan(), {"type": "track", "event": "Order Completed"}) == missing
 
     def test_a_wrong_type(self) -> None:
         assert found(plan(), track(order_id="o", revenue="9.5")) == [("wrong_type", "properties.revenue")]
@@ -65,10 +66,10 @@ class TestKinds:
         assert found(checked, {**track("E"), "context": {}}) == [("common_rule", "context.app")]
 
     def test_a_common_rule_applies_to_every_call_and_to_unplanned_events(self) -> None:
-        checked = plan(common({"required": ["context"]}))
+        checked = plan(common({"required": ["channel"]}))
         calls = ("identify", "page", "screen", "group", "alias")
-        assert all(found(checked, {"type": call, "userId": "u"}) == [("common_rule", "context")] for call in calls)
-        assert found(checked, track("E")) == [("unplanned_event", "event"), ("common_rule", "context")]
+        assert all(found(checked, {"type": call, "userId": "u"}) == [("common_rule", "channel")] for call in calls)
+        assert found(checked, track("E")) == [("unplanned_event", "event"), ("common_rule", "channel")]
 
 
 class TestUnplannedNames:
@@ -191,7 +192,7 @@ class TestSentences:
         ]
 
     def test_the_rule_is_named(self) -> None:
-        checked = plan(rule("E", ORDER, version=2), common({"required": ["context"]}))
+        checked = plan(rule("E", ORDER, version=2), common({"required": ["channel"]}))
         labels = [violation.rule for violation in checked.check(track("E", revenue=1))]
         assert labels == ['track "E" version 2', "common"]
 

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import attrs
+from trackcore_plans import Form, compile_schema, parse_plan
 
-from trackcore.plans import TrackControls, TraitControls, ViolationKind
+from trackcore.plans import Plan, TrackControls, TraitControls, ViolationKind
 
 TEXT = (Path(__file__).parents[2] / "docs" / "plans.md").read_text(encoding="utf-8")
 
@@ -39,3 +40,14 @@ def test_every_kind_is_listed() -> None:
 def test_every_control_is_listed() -> None:
     names = [field.name for cls in (TrackControls, TraitControls) for field in attrs.fields(cls)]
     assert set(first_cells("Controls")) | {"common_event_on_violations"} == set(names)
+
+
+def test_the_plan_for_people_can_be_read() -> None:
+    (text,) = blocks("A plan for people", "yaml")
+    plan = Plan.compile(parse_plan(text, "plan.yaml").document, compile_schema)
+    assert [rule.label for rule in plan.document.rules] == ['track "Order Completed"', "common", "identify"]
+
+
+def test_every_form_is_listed() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", section("Other forms"), re.MULTILINE)
+    assert [name for row in rows for name in re.findall("`([^`]+)`", row)] == list(Form)

@@ -37,6 +37,13 @@ MAX_VIOLATIONS = 100
 """How many violations of one message are listed."""
 
 _OTHER_NAMES = frozenset({"additionalProperties", "unevaluatedProperties"})
+_SECTIONS = {
+    "track": ("context", "properties"),
+    "page": ("context", "properties"),
+    "screen": ("context", "properties"),
+    "identify": ("context", "traits"),
+    "group": ("context", "traits"),
+}
 _VERSION = ("context", "protocols", "event_version")
 
 
@@ -133,6 +140,7 @@ class _CompiledRule:
 
     def violations(self, message: JSONObject) -> Iterator[Violation]:
         """Yield the violations of a message that the rule is about."""
+        message = _with_sections(message)
         present = _PresentNames(message, self._names)
         for error in self._validate(message):
             yield from self._of_error(error, message, present)
@@ -192,6 +200,13 @@ def _compiled(rule: Rule, common: Rule | None, compile_schema: SchemaCompiler) -
         names=names,
         check_names=compile_schema(names) if names else None,
     )
+
+
+def _with_sections(message: JSONObject) -> JSONObject:
+    """Return a message in which absent properties, traits and context are empty, as intake takes them."""
+    sections = _SECTIONS.get(str(message.get("type")), ("context",))
+    absent = [name for name in sections if name not in message]
+    return {**message, **{name: {} for name in absent}} if absent else message
 
 
 def _version_of(message: JSONObject, versions: _Versions | None) -> _CompiledRule | None:
