@@ -38,20 +38,25 @@ class Form(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class PlanFile:
-    """A plan that was read, and the form in which it was written."""
+    """A plan that was read, ready to check messages, and the form in which it was written."""
 
-    document: PlanDocument
+    plan: Plan
     form: Form
+
+    @property
+    def document(self) -> PlanDocument:
+        """The plan as data."""
+        return self.plan.document
 
 
 def read_plan(path: Path) -> PlanFile:
     """Read a plan from a file, or from the YAML files in a folder.  Raises `InvalidPlan` and `OSError`."""
-    documents = [(str(file), document) for file in _files(path) for document in parse_text(read_text(file), str(file))]
-    if path.is_file() and any(map(_needs_catalog, documents)):
+    documents = [document for file in _files(path) for document in _documents(file)]
+    if path.is_file() and any(map(_is_plan, documents)):
         beside = (file for file in _yaml_files(path.parent) if file != path)
-        more = [(str(file), document) for file in beside for document in parse_text(read_text(file), str(file))]
-        documents += [item for item in more if is_rudder(item[1]) and item[1]["kind"] not in PLAN_KINDS]
-    return _recognized(str(path), [document for _, document in documents])
+        more = (document for file in beside for document in _documents(file) if is_rudder(document))
+        documents += (document for document in more if not _is_plan(document))
+    return _recognized(str(path), documents)
 
 
 def parse_plan(text: str, name: str = "") -> PlanFile:
@@ -60,11 +65,8 @@ def parse_plan(text: str, name: str = "") -> PlanFile:
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan, and make its rules ready to check messages.  Raises `InvalidPlan` and `OSError`."""
-    try:
-        return Plan.compile(read_plan(path).document, compile_schema)
-    except InvalidPlan as error:
-        raise attrs.evolve(error, file=error.file or str(path)) from None
+    """Read a plan that checks messages.  Raises `InvalidPlan` and `OSError`."""
+    return read_plan(path).plan
 
 
 def write_plan(document: PlanDocument, form: Form) -> tuple[str, list[str]]:
@@ -101,6 +103,10 @@ def _without_null(value: Any) -> Any:
     return value
 
 
+def _documents(file: Path) -> list[Any]:
+    return parse_text(read_text(file), str(file))
+
+
 def _files(path: Path) -> Iterator[Path]:
     yield from _yaml_files(path) if path.is_dir() else [path]
 
@@ -109,15 +115,16 @@ def _yaml_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in YAML_SUFFIXES and file.is_file())
 
 
-def _needs_catalog(item: tuple[str, Any]) -> bool:
-    return is_rudder(item[1]) and item[1]["kind"] in PLAN_KINDS
+def _is_plan(document: Any) -> bool:
+    """Return whether a document is a plan of rudder-cli, which refers to others."""
+    return is_rudder(document) and str(document["kind"]) in PLAN_KINDS
 
 
 def _recognized(name: str, documents: list[Any]) -> PlanFile:
     mistakes = Part(None).mistakes
     parts = [Part(document, (), mistakes) for document in documents]
     if documents and all(map(is_rudder, documents)):
-        version = next((item["version"] for item in documents if item["kind"] in PLAN_KINDS), "rudder/v1")
+        version = next((item["version"] for item in documents if _is_plan(item)), "rudder/v1")
         document, form = read_rudder(parts), Form.RUDDER if version == "rudder/v1" else Form.RUDDER_V0_1
     elif len(documents) == 1:
         document, form = _one(name, parts[0])
@@ -126,7 +133,10 @@ def _recognized(name: str, documents: list[Any]) -> PlanFile:
         document, form = PlanDocument(), Form.YAML
     if mistakes:
         raise InvalidPlan(file=name, mistakes=tuple(mistakes))
-    return PlanFile(document=document, form=form)
+    try:
+        return PlanFile(plan=Plan.compile(document, compile_schema), form=form)
+    except InvalidPlan as error:
+        raise attrs.evolve(error, file=name) from None
 
 
 def _one(name: str, part: Part) -> tuple[PlanDocument, Form]:

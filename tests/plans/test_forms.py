@@ -13,6 +13,7 @@ from plan_helpers import any_schema, rule, track
 from plan_helpers import found as in_order
 from trackcore_plans import Form, compile_schema, load_plan, parse_plan, read_plan, write_plan
 from trackcore_plans.essence import essence
+from trackcore_plans.texts import parse_text
 
 from trackcore import JSONObject
 from trackcore.plans import InvalidPlan, Plan, PlanDocument, PlanMistake, RuleType
@@ -321,3 +322,31 @@ def test_any_schema_survives(seed: int, form: Form) -> None:
     back, notes = converted(document, form)
     assert notes == []
     assert essences(back) == essences(document)
+
+
+def _damaged(value: Any, rng: random.Random) -> Any:
+    """Return a value of which one part is another one."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        name = rng.choice(list(value))
+        return {**value, name: _damaged(value[name], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        place = rng.randrange(len(value))
+        return [*value[:place], _damaged(value[place], rng), *value[place + 1 :]]
+    return rng.choice([None, True, 0, -1.5, "", "string", "#/x", "#/properties/shop/city", [], [1], {}, {"a": 1}])
+
+
+@pytest.mark.parametrize("name", ["segment.json", "typewriter.json", "config.json", "plan.yaml", "rudder-v1.yaml"])
+def test_a_damaged_plan_is_read_or_has_mistakes(name: str) -> None:
+    documents = parse_text((FIXTURES / name).read_text(), name)
+    rng = random.Random(name)
+    for _ in range(100):
+        damaged = _damaged(_damaged(documents, rng), rng)
+        if not isinstance(damaged, list):
+            continue
+        try:
+            document = parse_plan(yaml.safe_dump_all(damaged), "plan.yaml").document
+        except InvalidPlan:
+            continue
+        for form in Form:
+            text, _ = write_plan(document, form)
+            parse_plan(text, f"plan{ENDINGS.get(form, '.json')}")

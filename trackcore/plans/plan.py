@@ -193,10 +193,11 @@ _Versions = dict[int, _CompiledRule]
 
 def _compiled(rule: Rule, common: Rule | None, compile_schema: SchemaCompiler) -> _CompiledRule:
     check_cost(rule.schema)
+    validate = compile_schema(rule.schema)
     names = {} if rule.type is RuleType.COMMON else planned_names(rule, common)
     return _CompiledRule(
         rule=rule,
-        validate=compile_schema(rule.schema),
+        validate=validate,
         names=names,
         check_names=compile_schema(names) if names else None,
     )

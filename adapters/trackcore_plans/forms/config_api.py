@@ -20,6 +20,8 @@ _BY_TYPE = {
     "screen": RuleType.SCREEN,
     "global": RuleType.COMMON,
 }
+_OF_THE_PLAN = ("display_name", "name", "description", "rules")
+_RESOURCE = "resource_name"  # `name` in this form: workspaces/SLUG/tracking-plans/ID
 _OLD = ("identify_traits", "group_traits")
 
 
@@ -31,16 +33,15 @@ def read_config(root: Part) -> PlanDocument:
         if rules.field(name).value:
             rules.field(name).mistake("lists of traits are not supported; write a schema as `identify` or `group`")
     events = rules.field("events").items() if rules.has("events") else ()
-    title = root.field("display_name" if root.has("display_name") else "name")
+    titled = root.has("display_name")
+    extra = {name: value for name, value in root.object().items() if name not in _OF_THE_PLAN}
+    if titled and root.has("name"):
+        extra[_RESOURCE] = root.value["name"]
     return PlanDocument(
-        name=title.text(),
+        name=root.field("display_name" if titled else "name").text(),
         description=root.field("description").text(),
         rules=(*map(_event, events), *_others(rules)),
-        extra={
-            name: value
-            for name, value in root.object().items()
-            if name not in {"rules", "description", title.location[-1]}
-        },
+        extra=extra,
     )
 
 
@@ -56,7 +57,9 @@ def write_config(document: PlanDocument) -> tuple[JSONObject, list[str]]:
         notes += [f"{rule.label} is lost: only events have versions" for rule in versions[1:]]
         if versions[0].extra:
             notes.append(f"{versions[0].label}: {', '.join(versions[0].extra)} are lost")
-    plan = {"display_name": document.name, "description": document.description, **document.extra, "rules": rules}
+    named = {"name": document.extra[_RESOURCE]} if _RESOURCE in document.extra else {}
+    extra = {name: value for name, value in document.extra.items() if name != _RESOURCE}
+    plan = {**extra, **named, "display_name": document.name, "description": document.description, "rules": rules}
     return plan, notes
 
 
@@ -89,4 +92,4 @@ def _written(rule: Rule) -> JSONObject:
     description = rule.extra.get("description", rule.description)
     extra = {name: value for name, value in rule.extra.items() if name != "description"}
     written = {"name": rule.key, "description": description, "version": rule.version, "rules": rule.schema}
-    return {**written, **extra}
+    return extra | written

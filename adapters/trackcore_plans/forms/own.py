@@ -66,7 +66,8 @@ def write_own(document: PlanDocument) -> tuple[JSONObject, list[str]]:
     lost = dict.fromkeys((*document.extra, *(name for rule in document.rules for name in rule.extra)))
     if lost:
         notes.append(f"fields of the plan and of its rules are lost: {', '.join(lost)}")
-    return {name: value for name, value in {**plan, "events": events}.items() if value}, notes
+    written = {name: value for name, value in plan.items() if value}
+    return written | ({"events": events} if events or not document.rules else {}), notes
 
 
 # Reading

@@ -105,6 +105,8 @@ def _rule(part: Part, catalog: _Catalog) -> Iterator[Rule]:
         definition.field("event_type").mistake(f"there is no such call; there are {', '.join(RuleType).lower()}")
         return
     rule_type = RuleType(name)
+    if rule_type is RuleType.TRACK and not definition.field("name").text():
+        definition.field("name").mistake("an event needs its name")
     is_open = settings.field("additional_properties" if settings is part else "allow_unplanned").flag(default=False)
     section = _object(part, catalog)
     if is_open or not (section["properties"] or "allOf" in section):

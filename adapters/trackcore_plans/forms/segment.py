@@ -108,12 +108,12 @@ def _read_flattened(rule_type: RuleType, schema: JSONObject) -> JSONObject:
 
 
 def _plan(document: PlanDocument, rules: Iterable[JSONObject]) -> JSONObject:
-    return {"name": document.name, "description": document.description, **document.extra, "rules": list(rules)}
+    return {**document.extra, "name": document.name, "description": document.description, "rules": list(rules)}
 
 
 def _written(rule: Rule, schema: JSONObject) -> JSONObject:
     key: JSONObject = {} if rule.key is None else {"key": rule.key}
-    return {"type": rule.type, **key, "version": rule.version, "jsonSchema": schema, **rule.extra}
+    return {"type": rule.type, **key, "version": rule.version, **rule.extra, "jsonSchema": schema}
 
 
 def _flattened(rule: Rule) -> JSONObject:
