@@ -37,7 +37,9 @@ def section_essence(schema: JSONObject, rule_type: RuleType) -> JSONObject:
 
 def _section(name: str, inner: Any) -> Any:
     is_section = name in _SECTIONS and isinstance(inner, dict)
-    return {keyword: value for keyword, value in inner.items() if keyword != "type"} if is_section else inner
+    if not is_section or "object" not in inner.get("type", "object"):
+        return inner
+    return {keyword: value for keyword, value in inner.items() if keyword != "type"}
 
 
 def _essence(value: Any, *, is_schema: bool = True) -> Any:

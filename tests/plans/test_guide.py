@@ -7,6 +7,7 @@ from pathlib import Path
 
 import attrs
 from trackcore_plans import Form, compile_schema, parse_plan
+from trackcore_server.cli.plan import plan as plan_command
 
 from trackcore.plans import Plan, TrackControls, TraitControls, ViolationKind
 
@@ -51,3 +52,8 @@ def test_the_plan_for_people_can_be_read() -> None:
 def test_every_form_is_listed() -> None:
     rows = re.findall(r"^\| (`.+?) \|", section("Other forms"), re.MULTILINE)
     assert [name for row in rows for name in re.findall("`([^`]+)`", row)] == list(Form)
+
+
+def test_every_command_is_described() -> None:
+    described = {name for name in re.findall(r"`trackcore plan (\w+)", TEXT)}
+    assert described == set(plan_command.commands)

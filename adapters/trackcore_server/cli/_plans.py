@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from trackcore.plans import Plan
 from trackcore_server.cli._options import Failure
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -30,3 +31,18 @@ def plans_extra() -> Iterator[None]:
 def plan_argument(name: str = "plan", metavar: str = "PLAN") -> Callable[[_Command], _Command]:
     """Add the file of a plan to a command."""
     return click.argument(name, type=click.Path(path_type=Path, exists=True), metavar=metavar)
+
+
+def plan_option(command: _Command) -> _Command:
+    """Add `--plan` to a command."""
+    file_type = click.Path(path_type=Path, exists=True)
+    return click.option("--plan", type=file_type, metavar="PLAN", help="A tracking plan to check messages against.")(
+        command
+    )
+
+
+def load_checked_plan(file: Path) -> Plan:
+    """Read the plan in a file.  Raises `InvalidPlan`, and `Failure` if the extra is not installed."""
+    with plans_extra():
+        from trackcore_plans import load_plan  # noqa: PLC0415 - of an extra
+    return load_plan(file)
