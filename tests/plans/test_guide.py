@@ -55,5 +55,5 @@ def test_every_form_is_listed() -> None:
 
 
 def test_every_command_is_described() -> None:
-    described = {name for name in re.findall(r"`trackcore plan (\w+)", TEXT)}
+    described = set(re.findall(r"`trackcore plan (\w+)", TEXT))
     assert described == set(plan_command.commands)

@@ -30,12 +30,12 @@ def plans_extra() -> Iterator[None]:
 
 def plan_argument(name: str = "plan", metavar: str = "PLAN") -> Callable[[_Command], _Command]:
     """Add the file of a plan to a command."""
-    return click.argument(name, type=click.Path(path_type=Path, exists=True), metavar=metavar)
+    return click.argument(name, type=click.Path(path_type=Path), metavar=metavar)
 
 
 def plan_option(command: _Command) -> _Command:
     """Add `--plan` to a command."""
-    file_type = click.Path(path_type=Path, exists=True)
+    file_type = click.Path(path_type=Path)
     return click.option("--plan", type=file_type, metavar="PLAN", help="A tracking plan to check messages against.")(
         command
     )
