@@ -13,7 +13,7 @@ import tomli_w
 import yaml
 
 from trackcore import JSONObject
-from trackcore.plans import InvalidPlan, Plan, PlanDocument
+from trackcore.plans import InvalidPlan, Plan, PlanDocument, PlanMistake
 from trackcore_plans.forms.config_api import read_config, write_config
 from trackcore_plans.forms.own import read_own, rules_in, write_own
 from trackcore_plans.forms.rudder import PLAN_KINDS, is_rudder, read_rudder
@@ -121,6 +121,13 @@ def _is_plan(document: Any) -> bool:
 
 
 def _recognized(name: str, documents: list[Any]) -> PlanFile:
+    try:
+        return _read(name, documents)
+    except RecursionError:
+        raise InvalidPlan(file=name, mistakes=(PlanMistake(detail="is nested too deeply"),)) from None
+
+
+def _read(name: str, documents: list[Any]) -> PlanFile:
     mistakes = Part(None).mistakes
     parts = [Part(document, (), mistakes) for document in documents]
     if documents and all(map(is_rudder, documents)):

@@ -16,6 +16,9 @@ from trackcore.plans import InvalidPlan, PlanMistake
 MAX_BYTES = 15 * 1024 * 1024
 """The largest file of a plan."""
 
+MAX_VALUES = 1_000_000
+"""How many values a YAML file may have, with its references to anchors resolved."""
+
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
@@ -29,7 +32,7 @@ def parse_text(text: str, name: str = "") -> list[Any]:
         if suffix == ".toml":
             return [_plain(tomllib.loads(text))]
         if suffix in YAML_SUFFIXES or not text.lstrip().startswith(("{", "[")):
-            return [document for document in yaml.load_all(text, _Loader) if document is not None]
+            return [document for document in _yaml_documents(text) if document is not None]
         return [json.loads(text, object_pairs_hook=_unique)]
     except json.JSONDecodeError as error:
         raise _invalid(name, f"is not JSON, at column {error.colno}: {error.msg}", error.lineno) from None
@@ -73,6 +76,27 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value if isinstance(value, str | int | float | bool) else value.isoformat()
+
+
+def _yaml_documents(text: str) -> Iterator[Any]:
+    loader = _Loader(text)
+    while loader.check_node():
+        node = loader.get_node()
+        assert node is not None, "the loader has one more"
+        _size(node, {})
+        yield loader.construct_document(node)
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values there are in a value.  References to anchors can multiply a few lines into billions."""
+    if id(node) not in known:
+        known[id(node)] = MAX_VALUES  # so that a value that is in itself is too large
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        values = (value for item in inner for value in (item if isinstance(item, tuple) else (item,)))
+        known[id(node)] = 1 + sum(_size(value, known) for value in values)
+    if known[id(node)] >= MAX_VALUES:
+        raise yaml.MarkedYAMLError(problem="its references multiply too many values", problem_mark=node.start_mark)
+    return known[id(node)]
 
 
 class _Loader(yaml.SafeLoader):

@@ -231,6 +231,13 @@ class TestWriting:
         assert notes == []
 
 
+def _multiplied(levels: int, times: int) -> str:
+    """Return YAML in which each line refers to the one before, several times."""
+    lines = ["l0: &l0 [x]"]
+    lines += [f"l{at}: &l{at} [{', '.join([f'*l{at - 1}'] * times)}]" for at in range(1, levels + 1)]
+    return "\n".join(lines)
+
+
 def mistakes(text: str, name: str = "plan.json") -> list[str]:
     with pytest.raises(InvalidPlan) as caught:
         parse_plan(text, name)
@@ -251,6 +258,19 @@ class TestMistakes:
             "line 2: is not YAML: the name 'name' is in one object twice"
         ]
         assert mistakes('{"rules": [], "rules": []}') == ["cannot be read: the name 'rules' is in one object twice"]
+
+    @pytest.mark.parametrize("text", ["a: &a [*a]", _multiplied(9, 10)])
+    def test_references_that_multiply(self, text: str) -> None:
+        (mistake,) = mistakes(text, "plan.yaml")
+        assert mistake.endswith("is not YAML: its references multiply too many values")
+
+    @pytest.mark.parametrize("text", ['{"rules": ' * 700 + "1" + "}" * 700, '{"events": [' * 5_000])
+    def test_nesting(self, text: str) -> None:
+        assert mistakes(text)
+
+    def test_a_schema_that_is_nested_deeply(self) -> None:
+        text = '{"events": [{"event": "A", "properties": {"x": ' + '{"items": ' * 400 + '"any"' + "}" * 403
+        assert mistakes(text.replace("}" * 403, "}" * 400 + "}}]}"))
 
     def test_several_at_once(self) -> None:
         rules = [
@@ -339,7 +359,7 @@ def _damaged(value: Any, rng: random.Random) -> Any:
 def test_a_damaged_plan_is_read_or_has_mistakes(name: str) -> None:
     documents = parse_text((FIXTURES / name).read_text(), name)
     rng = random.Random(name)
-    for _ in range(100):
+    for _ in range(30):
         damaged = _damaged(_damaged(documents, rng), rng)
         if not isinstance(damaged, list):
             continue
