@@ -46,17 +46,11 @@ class TraitControls:
 
 @attrs.frozen(kw_only=True)
 class Controls:
-    """The treatment of messages that violate a plan; by default they pass.
-
-    `forwarding_violations_to` is the source that gets a `Violation Generated` for each violation,
-    `forwarding_blocked_events_to` the one that gets the blocked messages.
-    """
+    """The treatment of messages that violate a plan; by default they pass."""
 
     track: TrackControls = TrackControls()
     identify: TraitControls = TraitControls()
     group: TraitControls = TraitControls()
-    forwarding_violations_to: str | None = None
-    forwarding_blocked_events_to: str | None = None
 
 
 class Action(StrEnum):
