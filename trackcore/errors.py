@@ -128,6 +128,7 @@ class TrackcoreError(Exception):
         ├── MessagesRejected        strict mode: not every message of a request was accepted
         ├── SinkUnavailable         nothing was stored; retry later
         ├── LogChanged              a mark belongs to another log
+        ├── InvalidPlan             a tracking plan has mistakes; InvalidSchema, for one of its schemas
         └── in the adapters
             ├── UnusableFile        trackcore_sqlitefile; UnusableLog (trackcore_sqlite), UnusableState (delivery)
             ├── UnusableCluster, ClientSettingRefused, NotAcknowledged     trackcore_kafka

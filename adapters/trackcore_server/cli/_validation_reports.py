@@ -59,7 +59,7 @@ class LineReport:
 
 
 def _text(file: str, line: int, finding: Finding, is_batch: bool) -> str:
-    code = finding.code if finding.severity == "rejected" else f"warning: {finding.code}"
+    code = f"warning: {finding.code}" if finding.severity == "warning" else finding.code
     parts = (f"{file}:{line}", _place(finding, is_batch), code, finding.message)
     return visible(": ".join(filter(None, parts)))
 
@@ -75,7 +75,7 @@ def _json(file: str, line: int, finding: Finding, is_batch: bool) -> str:
 
 def _github(file: str, line: int, finding: Finding, is_batch: bool) -> str:
     message = ": ".join(filter(None, (_place(finding, is_batch), finding.message)))
-    return _annotation("error" if finding.severity == "rejected" else "warning", file, message, line, finding.code)
+    return _annotation("warning" if finding.severity == "warning" else "error", file, message, line, finding.code)
 
 
 def _github_fault(file: str, fault: str) -> str:
@@ -103,7 +103,7 @@ _SETTING = _MESSAGE | str.maketrans({":": "%3A", ",": "%2C"})
 
 @attrs.define
 class JunitReport:
-    """An XML document with a test suite for each file, and in it a failure for each rejected message.
+    """An XML document with a test suite for each file, and in it a failure for each rejection and each violation.
 
     The accepted messages of a file are one test case together, so that the document stays as small as the number of
     rejections.  Warnings are the output of the suite.
@@ -113,19 +113,21 @@ class JunitReport:
     _suites: ET.Element = attrs.field(init=False, factory=lambda: ET.Element("testsuites", name="trackcore validate"))
     _cases: list[ET.Element] = attrs.field(init=False, factory=list)
     _warnings: list[str] = attrs.field(init=False, factory=list)
+    _failed_messages: int = attrs.field(init=False, default=0)
 
     def add(self, file: str, line: int, result: ValidationResult) -> None:
         """See `Report.add`."""
+        self._failed_messages += result.rejected + result.violating
         for finding in result.findings:
-            if finding.severity == "rejected":
-                self._cases.append(_failed_case(file, line, finding, result.is_batch))
-            else:
+            if finding.severity == "warning":
                 self._warnings.append(_text(file, line, finding, result.is_batch))
+            else:
+                self._cases.append(_failed_case(file, line, finding, result.is_batch))
 
     def end_file(self, file: str, messages: int, fault: str | None) -> None:
         """See `Report.end_file`."""
         suite = ET.SubElement(self._suites, "testsuite", name=visible(file))
-        accepted = messages - len(self._cases)
+        accepted = messages - self._failed_messages
         suite.extend([_case(file, f"{accepted} accepted"), *self._cases])
         if fault is not None:
             case = _case(file, "read the file")
@@ -138,7 +140,7 @@ class JunitReport:
         }
         if self._warnings:
             ET.SubElement(suite, "system-out").text = "\n".join(self._warnings)
-        self._cases, self._warnings = [], []
+        self._cases, self._warnings, self._failed_messages = [], [], 0
 
     def end(self) -> None:
         """See `Report.end`."""

@@ -1,4 +1,4 @@
-"""Validation of a document: the errors and warnings that the server's own pipeline would report for its messages."""
+"""Validation of a document: the errors and warnings of the server's own pipeline, and the violations of a plan."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import attrs
+import msgspec
 
 from trackcore import (
     DEFAULT_LIMITS,
@@ -23,6 +24,7 @@ from trackcore import (
     Source,
     SourceRegistry,
 )
+from trackcore.plans import Plan, Violation
 from trackcore.support import find_source, truncate_to_milliseconds
 from trackcore_server.files.documents import Document, DocumentRequest, read_request
 
@@ -31,9 +33,10 @@ _SOURCE = Source(name="validate")
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One error in a message, or a warning about it.
+    """One error in a message, a warning about it, or a violation of a tracking plan.
 
-    `index` is the position of the message in its batch or array; `limit` and `actual` are in the unit of the limit.
+    `index` is the position of the message in its batch or array; `limit` and `actual` are in the unit of the limit;
+    `rule` is the label of the rule of the plan.
     """
 
     index: int | None
@@ -42,36 +45,43 @@ class Finding:
     message: str
     limit: int | None = None
     actual: int | None = None
-    severity: Literal["rejected", "warning"]
+    rule: str | None = None
+    severity: Literal["rejected", "violation", "warning"]
 
 
 @attrs.frozen(kw_only=True)
 class ValidationResult:
-    """How many messages a document contains, how many are rejected, and why."""
+    """How many messages a document contains, how many are rejected, how many violate the plan, and why."""
 
     messages: int
     rejected: int
+    violating: int = 0
     findings: Sequence[Finding] = ()
     is_batch: bool = False
 
 
-def validate_document(document: Document, call: Call | None = None) -> ValidationResult:
-    """Validate a document by the limits of the API; see `read_request`."""
+def validate_document(document: Document, call: Call | None = None, plan: Plan | None = None) -> ValidationResult:
+    """Validate a document by the limits of the API, and by a tracking plan; see `read_request`."""
     try:
         reading = read_request(document, call, DEFAULT_LIMITS)
     except InvalidRequest as error:
         return ValidationResult(messages=1, rejected=1, findings=[_rejected(error, None)])
     intake = _run(reading)
-    findings = []
+    findings: list[Finding] = []
+    violating = 0
     for place, result in intake.by_index():
         index = None if reading.is_single else place
         if isinstance(result, Rejection):
             findings.append(_rejected(result.error, index))
         else:
             findings.extend(_warning(warning, index) for warning in result.warnings)
+            violations = () if plan is None else plan.check(msgspec.json.decode(result.payload))
+            findings.extend(_violation(violation, index) for violation in violations)
+            violating += bool(violations)
     return ValidationResult(
         messages=len(reading.request.items),
         rejected=len(reading.request.items) - len(intake.envelopes),
+        violating=violating,
         findings=findings,
         is_batch=reading.is_batch,
     )
@@ -98,3 +108,14 @@ def _rejected(error: Invalid, index: int | None) -> Finding:
 
 def _warning(warning: MessageWarning, index: int | None) -> Finding:
     return Finding(severity="warning", code=warning.code, message=warning.message, path=warning.path, index=index)
+
+
+def _violation(violation: Violation, index: int | None) -> Finding:
+    return Finding(
+        severity="violation",
+        code=violation.kind,
+        message=violation.sentence,
+        path=violation.path,
+        index=index,
+        rule=violation.rule or None,
+    )
