@@ -23,9 +23,10 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from trackcore.text import describe_unexpected
 from trackcore_server.hosting import rejections
+from trackcore_server.hosting.framing import read_framing
 from trackcore_server.hosting.http_exchange import Exchange
 from trackcore_server.hosting.http_host import HttpHost
-from trackcore_server.hosting.rejections import Rejection
+from trackcore_server.hosting.rejections import Rejected, Rejection
 from trackcore_server.hosting.request_target import parse_target, percent_encode
 
 MOST_WAITING_BYTES = 262_144
@@ -39,18 +40,8 @@ LINGER_SECONDS = 2.0
 
 _VERSIONS = frozenset({"1.0", "1.1"})
 _LINE_EXTRA = len("  HTTP/1.1")
-_FRAMING = frozenset({b"content-type", b"expect", b"host", b"transfer-encoding"})
-"""Headers that a request has at most once.  llhttp itself checks Content-Length."""
 
 log = logging.getLogger("trackcore.server")
-
-
-class _Rejected(Exception):
-    """Ends parsing in a callback of the parser."""
-
-    def __init__(self, rejection: Rejection) -> None:
-        super().__init__(rejection.code)
-        self.rejection = rejection
 
 
 class HttpConnection(asyncio.Protocol):
@@ -293,27 +284,27 @@ class HttpConnection(asyncio.Protocol):
         """Add a part of the target."""
         self._target += url
         if len(self._target) > self._limits.request_line:
-            raise _Rejected(rejections.URI_TOO_LONG)
+            raise Rejected(rejections.URI_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Add a header, or a trailer, which nobody reads."""
         headers = self._headers
         if len(headers) >= self._most_headers or len(name) + len(value) > self._most_header_bytes:
-            raise _Rejected(rejections.HEADERS_TOO_LARGE)
+            raise Rejected(rejections.HEADERS_TOO_LARGE)
         headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """Serve the request, of which the body may be still to come."""
         method = self._parser.get_method()
         if len(method) + len(self._target) + _LINE_EXTRA > self._limits.request_line:
-            raise _Rejected(rejections.URI_TOO_LONG)
+            raise Rejected(rejections.URI_TOO_LONG)
         if self._parser.should_upgrade() and method != b"CONNECT":
             self._wants_upgrade = True
             return
         if len(self._exchanges) > MOST_WAITING_REQUESTS:
             self._exchanges[-1].keeps_alive = False
             self._ignores_input = True
-            raise _Rejected(rejections.INVALID_HTTP)
+            raise Rejected(rejections.INVALID_HTTP)
         exchange = self._receiving = self._make_exchange(method.decode("ascii"))
         self._headers = []
         self._exchanges.append(exchange)
@@ -324,13 +315,13 @@ class HttpConnection(asyncio.Protocol):
 
     def _make_exchange(self, method: str) -> Exchange:
         version = self._parser.get_http_version()
-        framing = _read_framing(self._headers)
+        framing = read_framing(self._headers)
         if version not in _VERSIONS or (version == "1.0" and b"transfer-encoding" in framing):
-            raise _Rejected(rejections.INVALID_HTTP)
+            raise Rejected(rejections.INVALID_HTTP)
         try:
             path, raw_path, query = parse_target(self._target)
         except ValueError:
-            raise _Rejected(rejections.INVALID_HTTP) from None
+            raise Rejected(rejections.INVALID_HTTP) from None
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -379,22 +370,9 @@ def _address(found: Any) -> tuple[str, int] | None:
     return (found[0], found[1]) if isinstance(found, tuple) else None
 
 
-def _read_framing(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers that decide on how a request is read.  Raises if they cannot be followed."""
-    found = [header for header in headers if header[0] in _FRAMING]
-    framing = dict(found)
-    if len(framing) < len(found):
-        raise _Rejected(rejections.INVALID_HTTP)
-    if framing.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
-        raise _Rejected(rejections.UNSUPPORTED_TRANSFER_CODING)
-    if framing.get(b"expect", b"100-continue").lower() != b"100-continue":
-        raise _Rejected(rejections.EXPECTATION_FAILED)
-    return framing
-
-
 def _rejection_of(error: HttpParserError) -> Rejection:
     cause = error.__context__
-    if isinstance(cause, _Rejected):
+    if isinstance(cause, Rejected):
         return cause.rejection
     if isinstance(error, HttpParserCallbackError) and cause is not None:
         log.error("a request failed: %s", describe_unexpected(cause))

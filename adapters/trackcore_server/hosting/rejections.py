@@ -35,6 +35,14 @@ class Rejection:
         return head.encode("ascii") + body
 
 
+class Rejected(Exception):
+    """A request does not reach the app.  It ends the parsing of the request."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.code)
+        self.rejection = rejection
+
+
 URI_TOO_LONG = Rejection(
     HTTPStatus.REQUEST_URI_TOO_LONG, "uri_too_long", "The address of the request is too long; use POST."
 )
