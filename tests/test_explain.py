@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+from plan_helpers import ORDER, common, plan, rule, track
 from support import KEY, RECEIVED_AT, RECEIVED_TEXT, accept, json_bytes, make_collector, read_payload, take_in
 from trackcore_wsgi import TrackingApp
 from werkzeug.test import Client
@@ -47,6 +48,7 @@ from trackcore import (
 from trackcore.explanation.catalog import WARNINGS
 from trackcore.explanation.explain import duration_text, explain_error
 from trackcore.explanation.rejections import REJECTIONS
+from trackcore.plans import Controls, PlanInForce, TrackControls
 from trackcore.wire.request import parse_request
 
 SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
@@ -113,6 +115,8 @@ HISTORICAL: Mapping[Reason, str | None] = {
     Reason.HISTORICAL_TIME_UNPARSABLE: "02/01/2015",
 }
 ELSEWHERE = HISTORICAL.keys() | {
+    Reason.PLAN_BLOCKED,
+    Reason.PLAN_OMITTED,
     Reason.TOO_MANY_MESSAGES,
     Reason.VALUE_NOT_JSON,
     Reason.INVALID_ENCODING,
@@ -133,6 +137,12 @@ def refused(reason: Reason) -> RejectionExplanation:
         (rejection,) = take_in(b'{"batch":[' + text + b"]}", limits=SMALL).rejections
     elif reason is Reason.TOO_MANY_MESSAGES:
         (rejection,) = take_in({"batch": [TRACK, TRACK, TRACK]}, limits=SMALL).rejections
+    elif reason is Reason.PLAN_BLOCKED:
+        controls = Controls(track=TrackControls(allow_unplanned_events=False))
+        (rejection,) = under_plan(track("Other"), controls).rejections
+    elif reason is Reason.PLAN_OMITTED:
+        controls = Controls(track=TrackControls(allow_unplanned_event_properties=False))
+        (rejection,) = under_plan(track(order_id="o", revenue=1, other=1), controls).omitted
     elif reason in HISTORICAL:
         (rejection,) = imported({**TRACK, "timestamp": HISTORICAL[reason]}).rejections
     elif reason is Reason.VALUE_NOT_JSON:
@@ -142,6 +152,30 @@ def refused(reason: Reason) -> RejectionExplanation:
     else:
         return refused_over_http(reason)
     return explain_error(rejection.error, rejection.payload, source="website", limits=SMALL)
+
+
+def under_plan(item: JSONObject, controls: Controls) -> IntakeResult:
+    """Take a message in from a source with a tracking plan."""
+    pipeline = Pipeline(
+        source=Source(name="website"),
+        resolver=Resolver([]),
+        new_message_id=lambda: "new",
+        limits=SMALL,
+        plan=PlanInForce(plan=plan(rule("Order Completed", ORDER), COMMON), controls=controls),
+    )
+    request = parse_request(json.dumps({"batch": [item]}).encode(), "batch", SMALL)
+    return pipeline.run(request, Reception(received_at=RECEIVED_AT))
+
+
+COMMON = common({"properties": {"context": {"properties": {"app": {"type": "object"}}}}})
+PLANNED = {
+    WarningCode.PLAN_UNPLANNED_EVENT: (track("Other"), "event"),
+    WarningCode.PLAN_UNPLANNED_PROPERTY: (track(order_id="o", revenue=1, other=1), "properties.other"),
+    WarningCode.PLAN_REQUIRED_MISSING: (track(order_id="o"), "properties.revenue"),
+    WarningCode.PLAN_WRONG_TYPE: (track(order_id="o", revenue="1"), "properties.revenue"),
+    WarningCode.PLAN_WRONG_VALUE: (track(order_id="o", revenue=-1), "properties.revenue"),
+    WarningCode.PLAN_COMMON_RULE: ({**track(order_id="o", revenue=1), "context": {"app": 1}}, "context.app"),
+}
 
 
 def imported(item: JSONObject) -> IntakeResult:
@@ -311,6 +345,13 @@ class TestWarnings:
         assert remark.entry is WARNINGS[warned]
         assert {"title", "meaning", "senders", "remedy", "link", "message"} <= remark.as_json().keys()
 
+    @pytest.mark.parametrize("warned", PLANNED)
+    def test_each_violation_is_a_warning(self, warned: WarningCode) -> None:
+        item, path = PLANNED[warned]
+        (envelope,) = under_plan(item, Controls()).envelopes
+        (remark,) = explained(envelope).warnings
+        assert (remark.code, remark.path, remark.entry) == (warned, path, WARNINGS[warned])
+
     def test_the_time_of_an_imported_message_is_explained_by_no_clock(self) -> None:
         item = {**TRACK, "timestamp": "2015-12-12T19:11:01Z", "sentAt": "2015-12-12T20:11:01Z"}
         (envelope,) = imported(item).envelopes
@@ -345,7 +386,7 @@ class TestWarnings:
         assert remark.entry is WARNINGS[WarningCode.NUMBER_NOT_FINITE]
 
     def test_each_warning_is_tried(self) -> None:
-        assert {*WARNED_MESSAGES, WarningCode.REPAIRED, WarningCode.NUMBER_NOT_FINITE} == set(WarningCode)
+        assert {*WARNED_MESSAGES, *PLANNED, WarningCode.REPAIRED, WarningCode.NUMBER_NOT_FINITE} == set(WarningCode)
 
     def test_a_warning_of_another_version_is_reported_as_it_is(self) -> None:
         warning = attrs.evolve(accept({**TRACK, "userId": 42}).warnings[0])

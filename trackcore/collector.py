@@ -7,7 +7,7 @@ in a test, in a worker and behind HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import count
@@ -23,6 +23,7 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.pipeline import IntakeResult, Reception
+from trackcore.plans.enforcement import PlanInForce
 from trackcore.receipts import PendingReceipt, Receipt
 from trackcore.rejected import record_of
 from trackcore.sinks import KeyLocation, QuarantinedRequest, Sink
@@ -76,7 +77,8 @@ class Collector:
     >>> [str(outcome) for outcome in receipt.outcomes]
     ['stored']
 
-    The attributes that pipelines are built from cannot be assigned; `attrs.evolve` makes a collector with others.
+    `plans` are tracking plans by the name of the source whose messages are held against them.  The attributes that
+    pipelines are built from cannot be assigned; `attrs.evolve` makes a collector with others.
     """
 
     sources: SourceRegistry = attrs.field(converter=_as_registry, on_setattr=attrs.setters.frozen)
@@ -87,12 +89,17 @@ class Collector:
         default=(), converter=as_destinations, on_setattr=attrs.setters.frozen
     )
     limits: Limits = attrs.field(default=DEFAULT_LIMITS, on_setattr=attrs.setters.frozen)
+    plans: Mapping[str, PlanInForce] = attrs.field(factory=dict, on_setattr=attrs.setters.frozen)
     _pipelines: Pipelines = attrs.field(init=False, repr=False)
     _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._pipelines = Pipelines(
-            sources=self.sources, destinations=self.destinations, new_message_id=self.new_message_id, limits=self.limits
+            sources=self.sources,
+            destinations=self.destinations,
+            new_message_id=self.new_message_id,
+            limits=self.limits,
+            plans=self.plans,
         )
 
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
@@ -271,7 +278,7 @@ class Collector:
                 batch=intake.batch_fields,
                 endpoint=endpoint,
             )
-            for rejection in intake.rejections
+            for rejection in (*intake.rejections, *intake.omitted)
         ]
         return PendingReceipt(
             source=source,

@@ -64,6 +64,10 @@ class Reason(_Coded):
     PROPERTIES_NOT_OBJECT = "properties_not_object", "`properties` is not an object."
     TRAITS_NOT_OBJECT = "traits_not_object", "`traits` is not an object."
 
+    # One message, under the tracking plan of its source.
+    PLAN_BLOCKED = "plan_blocked", "The message violates the tracking plan of its source, and was blocked."
+    PLAN_OMITTED = "plan_omitted", "Values that violate the tracking plan were omitted; this is the original message."
+
     # One message of an import, where the time of reception cannot be used instead.
     HISTORICAL_TIME_MISSING = "historical_time_missing", "An imported message does not state when it happened."
     HISTORICAL_TIME_UNPARSABLE = "historical_time_unparsable", "The time of an imported message could not be parsed."
@@ -93,6 +97,12 @@ class WarningCode(_Coded):
         "A field name almost matches a known one; the field was kept as it is, or dropped if it is a write key.",
     )
     NUMBER_NOT_FINITE = "number_not_finite", "NaN and infinity have no JSON form; null was written instead."
+    PLAN_UNPLANNED_EVENT = "plan_unplanned_event", "The tracking plan has no event of this name."
+    PLAN_UNPLANNED_PROPERTY = "plan_unplanned_property", "The tracking plan has no such property or trait."
+    PLAN_REQUIRED_MISSING = "plan_required_missing", "A property or trait that the tracking plan requires is missing."
+    PLAN_WRONG_TYPE = "plan_wrong_type", "A value has another type than in the tracking plan."
+    PLAN_WRONG_VALUE = "plan_wrong_value", "A value is outside of those that the tracking plan allows."
+    PLAN_COMMON_RULE = "plan_common_rule", "The message violates the rule of the tracking plan for all messages."
     REPAIRED = "repaired", "The message was rejected at first and accepted on retry, after the cause was fixed."
 
 

@@ -12,6 +12,7 @@ from trackcore.integrations import Destination, as_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.origins import Origin, find_source
 from trackcore.pipeline import IntakeResult, Pipeline, Reception
+from trackcore.plans.enforcement import PlanInForce
 from trackcore.routing import resolvers_for
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Endpoint, NewMessageId
@@ -20,12 +21,16 @@ from trackcore.wire.request import hint_of_write_key, parse_request
 
 @attrs.frozen(kw_only=True)
 class Pipelines:
-    """A pipeline for each source.  Raises `ValueError` if a source names a destination that does not exist."""
+    """A pipeline for each source.  Raises `ValueError` if a source names a destination that does not exist.
+
+    `plans` are tracking plans by the name of their source.
+    """
 
     sources: SourceRegistry
     new_message_id: NewMessageId
     destinations: tuple[Destination, ...] = attrs.field(default=(), converter=as_destinations)
     limits: Limits = DEFAULT_LIMITS
+    plans: Mapping[str, PlanInForce] = attrs.field(factory=dict)
     _by_source: Mapping[str, Pipeline] = attrs.field(init=False, repr=False)
 
     @_by_source.default
@@ -33,7 +38,11 @@ class Pipelines:
         resolvers = resolvers_for(self.sources.sources, self.destinations)
         return {
             source.name: Pipeline(
-                source=source, resolver=resolvers[source.name], new_message_id=self.new_message_id, limits=self.limits
+                source=source,
+                resolver=resolvers[source.name],
+                new_message_id=self.new_message_id,
+                limits=self.limits,
+                plan=self.plans.get(source.name),
             )
             for source in self.sources.sources
         }

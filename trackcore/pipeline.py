@@ -24,6 +24,7 @@ from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, merge_onto, merge_texts
 from trackcore.message_times import HistoricalTimes, MessageTimes
 from trackcore.origins import Origin
+from trackcore.plans.enforcement import PlanInForce, indexes_of
 from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
 from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
@@ -42,7 +43,8 @@ Route: TypeAlias = tuple[msgspec.Raw, Inherited, Resolution]
 class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
     """The envelopes and rejections of one request.  If no source matched, only the write key was examined.
 
-    `batch_fields` is set if a message of a batch was rejected (see `Request.batch_fields`); `hint`: see `Receipt`.
+    `omitted` has the originals of envelopes from which a tracking plan has omitted values.  `batch_fields` is set if a
+    message of a batch was rejected or is among these (see `Request.batch_fields`); `hint`: see `Receipt`.
     """
 
     source: Source | None
@@ -50,6 +52,7 @@ class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime
     envelopes: Sequence[Envelope] = ()
     rejections: Sequence[Rejection] = ()
+    omitted: Sequence[Rejection] = ()
     batch_fields: bytes | None = None
     hint: str = ""
 
@@ -84,6 +87,7 @@ class Pipeline:
     resolver: Resolver
     new_message_id: NewMessageId
     limits: Limits
+    plan: PlanInForce | None = None
     shared_context: Callable[[bytes], SharedContext] = attrs.field(init=False, repr=False, eq=False)
     """Prepare the context of a batch for merging, by its text as received.  Cached: batches of one client share it."""
     find_route: Callable[[bytes, bytes], Route] = attrs.field(init=False, repr=False, eq=False)
@@ -106,13 +110,21 @@ class Pipeline:
         run = _Run(self, request, reception)
         envelopes = run.envelopes()
         rejections = run.rejections()
+        omitted: Sequence[Rejection] = ()
+        if self.plan is not None:
+            indexes = indexes_of(len(envelopes) + len(rejections), rejections)
+            enforced = self.plan.enforce(list(indexes), envelopes)
+            envelopes, omitted = enforced.envelopes, enforced.omitted
+            rejections = sorted([*rejections, *enforced.blocked], key=lambda rejection: rejection.index)
+        kept = len(rejections) + len(omitted)
         return IntakeResult(
             source=self.source,
             write_key=reception.write_key,
             received_at=reception.received_at,
             envelopes=envelopes,
             rejections=rejections,
-            batch_fields=request.batch_fields(self.limits, len(rejections)) if rejections else None,
+            omitted=omitted,
+            batch_fields=request.batch_fields(self.limits, kept) if kept else None,
         )
 
 

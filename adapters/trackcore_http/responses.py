@@ -8,13 +8,15 @@ date; X-RateLimit-Reset repeats it for those that read only that header.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
+from itertools import count
 from typing import TypeAlias
 
 import attrs
 
 from trackcore import Cause, InvalidRequest, JSONObject, Receipt, Rejection, SinkUnavailable
+from trackcore.plans import PLAN_WARNINGS
 from trackcore.support import failure_body
 from trackcore.text import encode_json
 from trackcore_http.pixel import GIF
@@ -123,18 +125,20 @@ def retry_later(failure: Failure, retry_after: int) -> Response:
 
 
 def for_receipt(receipt: Receipt, *, strict: bool) -> Response:
-    """Build the response for a request of a known source."""
-    if not receipt.rejections:
-        return SUCCESS
-    first = receipt.rejections[0].error
+    """Build the response for a request of a known source.  In strict mode violations of a plan are a failure too."""
     is_failure = strict or (receipt.source is not None and receipt.source.strict)
+    violations = list(_violations(receipt)) if is_failure else []
+    if not receipt.rejections and not violations:
+        return SUCCESS
+    code = receipt.rejections[0].error.reason if receipt.rejections else violations[0]["code"]
     return json_response(
         {
             "success": not is_failure,
-            "code": first.reason if is_failure else "partial",
-            "message": _summary(receipt.accepted, receipt.rejections),
+            "code": code if is_failure else "partial",
+            "message": _summary(receipt.accepted, receipt.rejections, violations),
             "accepted": receipt.accepted,
             "rejected": [_rejected(rejection) for rejection in receipt.rejections],
+            **({"violations": violations} if violations else {}),
         },
         HTTPStatus.BAD_REQUEST if is_failure else HTTPStatus.OK,
     )
@@ -178,10 +182,25 @@ def _one_line(header: str | None) -> str | None:
     return header if header is not None and header.isascii() and header.isprintable() else None
 
 
-def _summary(accepted: int, rejections: Sequence[Rejection]) -> str:
-    first = rejections[0]
-    where = f"message {first.index}" + (f" at {first.error.path}" if first.error.path else "")
-    return f"{accepted} accepted, {len(rejections)} rejected; first: {where}: {first.error.detail}"
+def _summary(accepted: int, rejections: Sequence[Rejection], violations: Sequence[JSONObject]) -> str:
+    if not rejections:
+        first = violations[0]
+        where = f"message {first['index']} at {first['path']}"
+        return f"{accepted} accepted, {len(violations)} violations of the plan; first: {where}: {first['message']}"
+    rejection = rejections[0]
+    where = f"message {rejection.index}" + (f" at {rejection.error.path}" if rejection.error.path else "")
+    return f"{accepted} accepted, {len(rejections)} rejected; first: {where}: {rejection.error.detail}"
+
+
+def _violations(receipt: Receipt) -> Iterator[JSONObject]:
+    """Yield the violations of a tracking plan in accepted messages."""
+    rejected = {rejection.index for rejection in receipt.rejections}
+    accepted = (index for index in count() if index not in rejected)
+    for index, envelope in zip(accepted, receipt.envelopes, strict=False):
+        for warning in envelope.warnings:
+            if warning.code in PLAN_WARNINGS:
+                found = {"code": warning.code, "message": warning.message, "path": warning.path}
+                yield {"index": index, "messageId": envelope.message_id, **found}
 
 
 def _rejected(rejection: Rejection) -> JSONObject:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from trackcore_debugger import DebuggerApp, OneTimeToken, SessionAuth
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Collector, Sink
+from trackcore.plans import PlanInForce
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
@@ -23,6 +24,7 @@ from trackcore_server.config.configuration import (
 )
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
+from trackcore_server.config.plan_files import load_plans
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.delivery_lag import DeliveryLag
 from trackcore_server.debugger.reader import LogReader
@@ -40,10 +42,14 @@ if TYPE_CHECKING:
 DEBUGGER_PATH = "/debugger"
 
 
-def create_collector(configuration: Configuration, sink: Sink | None = None) -> Collector:
+def create_collector(
+    configuration: Configuration, sink: Sink | None = None, plans: Mapping[str, PlanInForce] | None = None
+) -> Collector:
     """Build a collector that stores in `sink`; by default, in the configured log, closed when the process ends.
 
-    Raises `ConfigurationError` if no source is configured, or the log has wrong settings.
+    `plans` are those of the sources, if they were read before.
+
+    Raises `ConfigurationError` if no source is configured, the log has wrong settings, or a plan cannot be used.
     """
     if not configuration.sources:
         raise ConfigurationError(path="sources", detail="no source is configured, so no message could be stored")
@@ -54,6 +60,7 @@ def create_collector(configuration: Configuration, sink: Sink | None = None) -> 
         clock=_now,
         new_message_id=lambda: str(uuid4()),
         limits=configuration.limits,
+        plans=load_plans(configuration) if plans is None else plans,
     )
 
 
@@ -101,14 +108,18 @@ def create_app(configuration: Configuration | None = None, one_time_token: OneTi
 
 
 def create_asgi_app(
-    configuration: Configuration | None = None, one_time_token: OneTimeToken | None = None
+    configuration: Configuration | None = None,
+    one_time_token: OneTimeToken | None = None,
+    plans: Mapping[str, PlanInForce] | None = None,
 ) -> AsgiServerApp:
-    """Build the ASGI app; everything else is as in `create_app`."""
-    return AsgiServerApp(*_compose(configuration, one_time_token))
+    """Build the ASGI app; `plans` are those of `create_collector`, and everything else is as in `create_app`."""
+    return AsgiServerApp(*_compose(configuration, one_time_token, plans))
 
 
 def _compose(
-    configuration: Configuration | None, one_time_token: OneTimeToken | None
+    configuration: Configuration | None,
+    one_time_token: OneTimeToken | None,
+    plans: Mapping[str, PlanInForce] | None = None,
 ) -> tuple[Collector, DebuggerApp | None, ServerSettings]:
     file = None
     if configuration is None:
@@ -117,9 +128,9 @@ def _compose(
     atexit.register(backend.start_retention())
     auth = _session_auth(configuration, one_time_token, file)
     if auth is None:
-        return create_collector(configuration), None, configuration.server
+        return create_collector(configuration, plans=plans), None, configuration.server
     recording = RecordingSink(_open_sink(backend))
-    collector = create_collector(configuration, recording)
+    collector = create_collector(configuration, recording, plans)
     debugger = DebuggerApp(_reader(configuration, backend, collector, recording), auth)
     return collector, debugger, configuration.server
 

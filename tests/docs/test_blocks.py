@@ -91,6 +91,7 @@ def test_toml_is_a_configuration(text: str, tmp_path: Path, monkeypatch: pytest.
     """A server would start with it if the environment had its variables."""
     for name in re.findall(r'"env:(\w+)"', text):
         monkeypatch.setenv(name, TOKEN)
+    (tmp_path / "plan.yaml").write_text("events: []")
     configuration = rebase(parse_configuration(as_whole(text)), tmp_path)
     check_destinations(configuration)
     assert read_debugger_token(configuration) in {TOKEN, None}

@@ -20,9 +20,10 @@ from trackcore_server import Configuration, KafkaLogSettings, LogSettings, Serve
 from trackcore_server.config.configuration import DebuggerSettings, DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
+from trackcore_server.config.plans import PlannedSource
 from trackcore_server.hosting import rejections
 
-from trackcore import DEFAULT_LIMITS, Destination, InvalidRequest, Limits, MemorySink, Reason, Source, WarningCode
+from trackcore import DEFAULT_LIMITS, Destination, InvalidRequest, Limits, MemorySink, Reason, WarningCode
 
 API = page("reference/http-api")
 CODES = page("reference/codes")
@@ -117,7 +118,7 @@ class TestConfiguration:
         ("tables", "kind"),
         [
             ([DOCUMENT], Configuration),
-            (DOCUMENT["sources"], Source),
+            (DOCUMENT["sources"], PlannedSource),
             (DOCUMENT["destinations"], Destination),
             ([DOCUMENT["log"]], LogSettings),
             ([DOCUMENT["server"]], ServerSettings),

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 from trackcore_plans import Form, compile_schema, parse_plan
 from trackcore_server.cli.plan import plan as plan_command
+from trackcore_server.config.plans import segments_name
 
 from trackcore.plans import Plan, TrackControls, TraitControls, ViolationKind
 
@@ -39,8 +40,8 @@ def test_every_kind_is_listed() -> None:
 
 
 def test_every_control_is_listed() -> None:
-    names = [field.name for cls in (TrackControls, TraitControls) for field in attrs.fields(cls)]
-    assert set(first_cells("Controls")) | {"common_event_on_violations"} == set(names)
+    names = [segments_name(field.name) for cls in (TrackControls, TraitControls) for field in attrs.fields(cls)]
+    assert set(first_cells("Controls")) | {"commonEventOnViolations"} == set(names)
 
 
 def test_the_plan_for_people_can_be_read() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from trackcore.errors import WarningCode
 from trackcore.explanation.entries import CatalogEntry, Docs
+from trackcore.explanation.plans import PLAN_WARNINGS
 from trackcore.explanation.rejections import REJECTIONS
 
 _WARNINGS = (
@@ -131,6 +132,7 @@ _WARNINGS = (
         allowed="a finite number, or null",
         link=Docs.JSON,
     ),
+    *PLAN_WARNINGS,
     CatalogEntry(
         code=WarningCode.REPAIRED,
         meaning="The message was rejected or quarantined when it was first received, and reprocessed after the cause "

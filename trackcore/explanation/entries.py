@@ -28,6 +28,7 @@ class Docs(StrEnum):
     LIMITS = f"{_API}#max-request-size"
     MESSAGE_ID = "https://segment.com/docs/guides/duplicate-data/"
     PAGE = f"{_SPEC}page/"
+    PLANS = "https://segment.com/docs/protocols/enforce/schema-configuration/"
     TIMESTAMPS = f"{_SPEC}common/#timestamps"
     TRACK = f"{_SPEC}track/"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from trackcore.errors import Reason
 from trackcore.explanation.entries import CatalogEntry, Docs
+from trackcore.explanation.plans import PLAN_REJECTIONS
 
 _HARM_OF_400 = "SDKs drop the whole request on a 400; its messages are lost on the client."
 _AS_ARGUMENT = (
@@ -263,6 +264,7 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.IDENTITIES,
     ),
+    *PLAN_REJECTIONS,
     CatalogEntry(
         code=Reason.HISTORICAL_TIME_MISSING,
         meaning="A message of an import has no `timestamp`, no `originalTimestamp` and no `receivedAt`. In a request "

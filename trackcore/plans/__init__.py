@@ -15,6 +15,7 @@ from trackcore.plans.documents import (
     subschemas,
     whole_message,
 )
+from trackcore.plans.enforcement import PLAN_WARNINGS, PlanInForce
 from trackcore.plans.locations import Location, has_value, location_text, value_at, without
 from trackcore.plans.names import NameIndex, folded
 from trackcore.plans.plan import MAX_RULES, MAX_VIOLATIONS, Plan
@@ -35,6 +36,7 @@ __all__ = [
     "LISTED_ITEMS",
     "MAX_RULES",
     "MAX_VIOLATIONS",
+    "PLAN_WARNINGS",
     "Action",
     "Controls",
     "InvalidPlan",
@@ -44,6 +46,7 @@ __all__ = [
     "OnCommonViolation",
     "Plan",
     "PlanDocument",
+    "PlanInForce",
     "PlanMistake",
     "Rule",
     "RuleType",

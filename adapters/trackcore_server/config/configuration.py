@@ -21,10 +21,12 @@ from trackcore_delivery import ByteCount, DeliveredDestination, Secret
 from trackcore_http import ROUTES
 
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
+from trackcore.plans import OnCommonViolation
 from trackcore.support import ALL, MEBIBYTE
 from trackcore_server.config.converter import class_hook, describe_error, exactly, nearest, strict_converter
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
+from trackcore_server.config.plans import CONTROLS, PlannedSource, as_common_violation, segments_name
 from trackcore_server.config.units import parse_bind
 
 LOG_KINDS = ("sqlite", "kafka")
@@ -217,7 +219,14 @@ def rebase(configuration: Configuration, folder: Path) -> Configuration:
     log, delivery = configuration.log.rebased(base), configuration.delivery
     if delivery.path is not None or not log.paths:  # else its file is beside that of the log, wherever that is
         delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
-    return attrs.evolve(configuration, log=log, delivery=delivery)
+    sources = tuple(_rebased(source, base) for source in configuration.sources)
+    return attrs.evolve(configuration, sources=sources, log=log, delivery=delivery)
+
+
+def _rebased(source: Source, base: Path) -> Source:
+    if not isinstance(source, PlannedSource) or source.plan is None:
+        return source
+    return attrs.evolve(source, plan=base / source.plan)
 
 
 def check_configuration(configuration: Configuration) -> None:
@@ -285,6 +294,23 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
+def _source_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a source; it is a `PlannedSource` only if it has a plan."""
+    planned = class_hook(PlannedSource, converter)
+
+    def structure(value: Any, _: Any) -> Any:
+        source: PlannedSource = planned(value, PlannedSource)
+        if source.plan is not None:
+            return source
+        if "plan_controls" in value:
+            error = ValueError("there is no plan for these controls")
+            error.add_note(AttributeValidationNote("", "plan_controls", PlannedSource))
+            raise ClassValidationError("", [error], PlannedSource)
+        return Source(**{field.name: getattr(source, field.name) for field in attrs.fields(Source)})
+
+    return structure
+
+
 def _structure_log(value: Any, _: Any) -> Any:
     """Structure the log by its `kind`.  The class of the default kind reports a wrong one."""
     is_kafka = type(value) is dict and value.get("kind") == "kafka"
@@ -293,5 +319,9 @@ def _structure_log(value: Any, _: Any) -> Any:
 
 _converter = strict_converter()
 _converter.register_structure_hook(Destination, _destination_hook(_converter))
+_converter.register_structure_hook(Source, _source_hook(_converter))
+for _cls in CONTROLS:
+    _converter.register_structure_hook(_cls, class_hook(_cls, _converter, segments_name))
+_converter.register_structure_hook(OnCommonViolation, as_common_violation)
 _converter.register_structure_hook(ClientSettings, as_client_settings)
 _converter.register_structure_hook(LogSettings | KafkaLogSettings, _structure_log)

@@ -23,6 +23,7 @@ from trackcore_delivery import ByteCount, Secret
 
 from trackcore import Destination, TrackcoreError, WriteKey
 from trackcore.support import write_key_fault
+from trackcore_server.config.plans import CONTROLS, segments_name
 from trackcore_server.config.units import parse_age, parse_size
 
 
@@ -87,8 +88,11 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
-def class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a table and run the validators field by field, so that an error has the path of its field."""
+def class_hook(cls: Any, converter: Converter, name_of: Callable[[str], str] = str) -> Callable[[Any, Any], Any]:
+    """Structure a table and run the validators field by field, so that an error has the path of its field.
+
+    `name_of` returns the name of a setting for that of a field.
+    """
 
     def checked(field: Any) -> Callable[[Any, Any], Any]:
         def structure(value: Any, kind: Any) -> Any:
@@ -99,7 +103,9 @@ def class_hook(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
         return structure
 
-    overrides: Any = {field.name: override(struct_hook=checked(field)) for field in attrs.fields(cls)}
+    overrides: Any = {
+        field.name: override(struct_hook=checked(field), rename=name_of(field.name)) for field in attrs.fields(cls)
+    }
     structure_table = make_dict_structure_fn(cls, converter, **overrides)
 
     def structure(value: Any, kind: Any) -> Any:
@@ -158,10 +164,12 @@ def describe_error(error: BaseException, path: str = "") -> tuple[str, str]:
     """Return the path of the first error and its description.  An unknown name may be why another is missing."""
     if isinstance(error, BaseValidationError):
         causes = sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError))
-        return describe_error(causes[0], path + _step(causes[0], is_first=not path))
+        name_of = segments_name if getattr(error, "cl", None) in CONTROLS else str
+        return describe_error(causes[0], path + _step(causes[0], name_of, is_first=not path))
     if isinstance(error, ForbiddenExtraKeysError):
         name = min(error.extra_fields)
-        valid = [field.name for field in attrs.fields(error.cl)]
+        name_of = segments_name if error.cl in CONTROLS else str
+        valid = [name_of(field.name) for field in attrs.fields(error.cl)]
         if issubclass(error.cl, Destination):
             valid.append("kind")
         hint = nearest(name, valid) or f"; valid settings: {', '.join(valid)}"
@@ -173,11 +181,11 @@ def describe_error(error: BaseException, path: str = "") -> tuple[str, str]:
     return path, f"cannot be used ({type(error).__name__})"  # the message of a library may quote the setting
 
 
-def _step(error: BaseException, *, is_first: bool) -> str:
+def _step(error: BaseException, name_of: Callable[[str], str], *, is_first: bool) -> str:
     """Return the place of an error within its parent, from the note that cattrs adds to it."""
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, AttributeValidationNote):
-            return note.name if is_first else f".{note.name}"
+            return name_of(note.name) if is_first else f".{name_of(note.name)}"
         if isinstance(note, IterableValidationNote):
             return f"[{note.index}]"
     return ""

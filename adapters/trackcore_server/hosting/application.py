@@ -19,6 +19,7 @@ from trackcore_server.app import DEBUGGER_PATH, AsgiServerApp, create_asgi_app, 
 from trackcore_server.config.configuration import ServerSettings
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment
+from trackcore_server.config.plan_files import load_plans
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
 from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
@@ -52,6 +53,7 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         self, deployment: Deployment, find_again: Callable[[], Deployment], example_key: str | None, *, deliver: bool
     ) -> None:
         self._configuration = deployment.configuration
+        self._plans = load_plans(deployment.configuration)  # so that a new worker gets the plans in force
         self._find_again = find_again
         self._example_key = example_key
         self._one_time_token = OneTimeToken() if _is_private(deployment) else None
@@ -67,7 +69,7 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
 
     def load(self) -> AsgiServerApp:
         """Build the app of one worker."""
-        return create_asgi_app(self._configuration, self._one_time_token)
+        return create_asgi_app(self._configuration, self._one_time_token, self._plans)
 
     def run(self) -> None:
         """Serve until a signal stops the server."""
@@ -82,14 +84,15 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         try:
             deployment = self._find_again()
             configuration = deployment.configuration
-            create_collector(configuration)
+            plans = load_plans(configuration)
+            create_collector(configuration, plans=plans)
             read_debugger_token(configuration, file=deployment.file)
             if self._deliver:
                 check_destinations(configuration, deployment.file)
         except TrackcoreError as error:
             click.echo(f"Keeping the previous configuration: {visible(str(error))}", err=True)
         else:
-            self._configuration = configuration
+            self._configuration, self._plans = configuration, plans
         super().reload()
 
     def _show_ready(self, arbiter: Any) -> None:

@@ -1,0 +1,34 @@
+"""The plans of a configuration, read from their files."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from trackcore import TrackcoreError
+from trackcore.plans import Plan, PlanInForce
+from trackcore_server.config.configuration import Configuration, ConfigurationError
+from trackcore_server.config.plans import PlannedSource
+
+
+def load_plans(configuration: Configuration) -> dict[str, PlanInForce]:
+    """Return the plans by the name of their source.  Raises `ConfigurationError` for one that cannot be used."""
+    return {
+        source.name: PlanInForce(plan=_load(index, source), controls=source.plan_controls)
+        for index, source in enumerate(configuration.sources)
+        if isinstance(source, PlannedSource) and source.plan is not None
+    }
+
+
+def _load(index: int, source: PlannedSource) -> Plan:
+    path = f"sources[{index}].plan"
+    try:
+        plan: Plan = import_module("trackcore_plans").load_plan(source.plan)
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        detail = f"{missing} is not installed; tracking plans need: pip install 'trackcore[plans]'"
+        raise ConfigurationError(path=path, detail=detail) from error
+    except OSError as error:
+        raise ConfigurationError(path=path, detail=f"{source.plan} cannot be read: {error.strerror}") from None
+    except TrackcoreError as error:
+        raise ConfigurationError(path=path, detail=str(error)) from None
+    return plan

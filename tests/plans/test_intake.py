@@ -1,0 +1,158 @@
+"""A plan in force at intake: the answer to the client, the stored messages, and those kept as they were received."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from plan_helpers import ORDER, any_properties, any_schema, plan, rule, track
+from support import KEY, RECEIVED_AT
+
+from trackcore import Collector, JSONObject, MemorySink, Origin, Outcome, Receipt, Source, Track
+from trackcore.plans import Controls, InvalidPlan, Plan, PlanInForce, TrackControls
+
+STRICT = TrackControls(allow_unplanned_events=False, allow_unplanned_event_properties=False)
+GOOD = track(order_id="o", revenue=1)
+EXTRA = track(order_id="o", revenue=1, colour="red")
+OTHER = track("Order completed")
+
+
+def collector(checked: Plan, controls: Controls | None = None) -> tuple[Collector, MemorySink]:
+    sink = MemorySink()
+    ids = iter(range(100_000))
+    return Collector(
+        sources=[Source(name="website", write_keys=[KEY])],
+        sink=sink,
+        clock=lambda: RECEIVED_AT,
+        new_message_id=lambda: f"id-{next(ids)}",
+        plans={"website": PlanInForce(plan=checked, controls=controls or Controls())},
+    ), sink
+
+
+def received(controls: Controls | None, *messages: JSONObject) -> tuple[Receipt, MemorySink]:
+    receiver, sink = collector(plan(), controls)
+    return receiver.receive(json.dumps({"batch": messages, "writeKey": KEY}).encode()), sink
+
+
+def stored(sink: MemorySink) -> list[JSONObject]:
+    return [json.loads(envelope.payload) for envelope in sink.envelopes]
+
+
+class TestByDefault:
+    """Violations are warnings on the message, and are listed in `context.protocols`."""
+
+    def test_a_message_as_planned_is_as_it_would_be_without_a_plan(self) -> None:
+        _, sink = received(None, GOOD)
+        plain = MemorySink()
+        Collector(
+            sources=[Source(name="website", write_keys=[KEY])],
+            sink=plain,
+            clock=lambda: RECEIVED_AT,
+            new_message_id=lambda: "id-0",
+        ).receive(json.dumps({"batch": [GOOD], "writeKey": KEY}).encode())
+        assert sink.envelopes == plain.envelopes
+
+    def test_a_violation_is_a_warning_and_in_the_context(self) -> None:
+        receipt, sink = received(None, {**EXTRA, "context": {"ip": "::1", "protocols": {"event_version": 1}}})
+        assert (receipt.accepted, receipt.rejections) == (1, [])
+        (warning,) = sink.envelopes[0].warnings
+        assert (warning.code, warning.path) == ("plan_unplanned_property", "properties.colour")
+        (message,) = stored(sink)
+        assert message["properties"] == EXTRA["properties"]
+        assert message["context"] == {
+            "ip": "::1",
+            "protocols": {
+                "event_version": 1,
+                "violations": [
+                    {
+                        "type": "plan_unplanned_property",
+                        "field": "properties.colour",
+                        "description": "`colour` is not planned",
+                    }
+                ],
+            },
+        }
+
+    def test_what_is_stored_with_a_message_is_bounded(self) -> None:
+        _, sink = received(None, track(order_id="o", revenue=1, **{f"x{number}": 1 for number in range(500)}))
+        assert len(sink.envelopes[0].warnings) == 10
+        assert len(stored(sink)[0]["context"]["protocols"]["violations"]) == 10
+
+
+class TestControls:
+    """Omitted and blocked messages are kept as received."""
+
+    def test_blocked(self) -> None:
+        receipt, sink = received(Controls(track=STRICT), GOOD, OTHER, GOOD)
+        assert [rejection.index for rejection in receipt.rejections] == [1]
+        assert receipt.outcomes == [Outcome.STORED, Outcome.STORED]
+        (record,) = sink.rejected
+        assert (record.code, record.path, json.loads(record.payload)) == ("plan_blocked", "event", OTHER)
+        assert record.message == "`Order completed` is not planned; did you mean `Order Completed`?"
+
+    def test_omitted(self) -> None:
+        receipt, sink = received(Controls(track=STRICT), EXTRA)
+        assert (receipt.accepted, receipt.rejections) == (1, [])
+        (message,) = stored(sink)
+        assert message["properties"] == GOOD["properties"]
+        assert message["context"]["protocols"]["omitted"] == ["properties.colour"]
+        (record,) = sink.rejected
+        assert (record.code, record.path, json.loads(record.payload)) == (
+            "plan_omitted",
+            "properties.colour",
+            EXTRA,
+        )
+
+    def test_numbers_keep_their_digits_when_another_value_is_omitted(self) -> None:
+        receiver, sink = collector(plan(), Controls(track=STRICT))
+        properties = b'{"order_id":"o","revenue":1.10,"x":1}'
+        text = b'{"type":"track","userId":"u","event":"Order Completed","properties":%b}' % properties
+        receiver.receive(b'{"writeKey":"%b","batch":[%b]}' % (KEY.encode(), text))
+        assert b'"revenue":1.10' in sink.envelopes[0].payload
+
+    def test_the_fields_of_the_batch_are_kept_with_the_record(self) -> None:
+        receiver, sink = collector(plan(), Controls(track=STRICT))
+        receiver.receive(json.dumps({"batch": [OTHER], "writeKey": KEY, "context": {"app": 1}}).encode())
+        assert json.loads(sink.rejected[0].batch or b"") == {"context": {"app": 1}}
+
+    def test_a_blocked_message_is_stored_when_it_is_received_again_under_another_plan(self) -> None:
+        receiver, sink = collector(plan(), Controls(track=STRICT))
+        receiver.receive(json.dumps({"batch": [OTHER], "writeKey": KEY}).encode())
+        changed, _ = collector(
+            plan(rule("Order Completed", ORDER), rule("Order completed", {})), Controls(track=STRICT)
+        )
+        receipt = changed.reprocess(
+            sink.rejected[0].payload,
+            record="rejected:1",
+            endpoint="track",
+            origin=Origin(header_key=KEY),
+            received_at=RECEIVED_AT,
+        )
+        assert receipt.accepted == 1
+
+    def test_a_message_made_in_process_is_held_against_the_plan(self) -> None:
+        receiver, _ = collector(plan(), Controls(track=STRICT))
+        receipt = receiver.submit(Track(user_id="u", event="Other"), source="website")
+        assert [str(rejection.error.reason) for rejection in receipt.rejections] == ["plan_blocked"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocking_stores_nothing_among_the_messages_and_loses_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    try:
+        checked = plan(rule("E", {**any_schema(rng), "type": "object"}))
+    except InvalidPlan:
+        pytest.skip("the schema that was drawn is invalid")
+    everything = TrackControls(
+        allow_unplanned_events=False, allow_event_on_violations=False, allow_unplanned_event_properties=False
+    )
+    receiver, sink = collector(checked, Controls(track=everything))
+    messages = [track(rng.choice(["E", "F"]), **any_properties(rng)) for _ in range(50)]
+    receipt = receiver.receive(json.dumps({"batch": messages, "writeKey": KEY}).encode())
+    blocked = [record for record in sink.rejected if record.code == "plan_blocked"]
+    assert len(sink.envelopes) + len(blocked) == len(messages)
+    assert len(receipt.rejections) == len(blocked)
+    assert all(not checked.check(message) for message in stored(sink))
+    kept = [json.loads(record.payload) for record in blocked]
+    assert all(message in messages and checked.check(message) for message in kept)

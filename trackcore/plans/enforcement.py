@@ -1,0 +1,107 @@
+"""A plan in force at intake: what it does to the envelopes of one request.
+
+A message without violations passes as it is, byte for byte.  One with violations carries them as warnings and in its
+`context.protocols`.  One of which values are omitted, or that is blocked, is also kept as it was received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import msgspec
+
+from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
+from trackcore.plans.controls import Action, Controls, Treatment
+from trackcore.plans.locations import location_text, without
+from trackcore.plans.plan import Plan
+from trackcore.plans.violations import Violation, ViolationKind
+from trackcore.rejected import Rejection
+from trackcore.sinks import Envelope
+from trackcore.text.jsontext import encode_json, raw_fields
+from trackcore.typing import JSONObject
+
+MAX_LISTED = 10
+"""How many violations are stored with a message: a stored message must stay small."""
+
+PLAN_WARNINGS = frozenset(map(WarningCode, ViolationKind))
+"""The codes of the warnings about violations."""
+
+_any_value = msgspec.json.Decoder()
+_digits_kept = msgspec.json.Decoder(float_hook=msgspec.Raw)
+
+
+@attrs.frozen(kw_only=True)
+class PlanInForce:
+    """The plan of a source, and what happens to messages that violate it."""
+
+    plan: Plan
+    controls: Controls = attrs.field(factory=Controls)
+
+    def enforce(self, indexes: Sequence[int], envelopes: Sequence[Envelope]) -> Enforced:
+        """Hold the messages of a request against the plan; `indexes` are their places in the request."""
+        enforced = Enforced()
+        for index, envelope in zip(indexes, envelopes, strict=True):
+            message = _any_value.decode(envelope.payload)
+            treatment = self.plan.apply(message, self.controls)
+            if not treatment.violations:
+                enforced.envelopes.append(envelope)
+            elif treatment.action is Action.BLOCK:
+                enforced.blocked.append(_kept(index, envelope, treatment, Reason.PLAN_BLOCKED))
+            else:
+                enforced.envelopes.append(_marked(envelope, treatment))
+                if treatment.action is Action.OMIT:
+                    enforced.omitted.append(_kept(index, envelope, treatment, Reason.PLAN_OMITTED))
+        return enforced
+
+
+@attrs.define
+class Enforced:
+    """The messages that go on, those that are blocked, and those of which values were omitted, as received."""
+
+    envelopes: list[Envelope] = attrs.field(init=False, factory=list)
+    blocked: list[Rejection] = attrs.field(init=False, factory=list)
+    omitted: list[Rejection] = attrs.field(init=False, factory=list)
+
+
+def _kept(index: int, envelope: Envelope, treatment: Treatment, reason: Reason) -> Rejection:
+    first, *others = treatment.violations
+    more = f"; and {len(others)} more" if others else ""
+    error = InvalidMessage(reason=reason, detail=f"{first.sentence}{more}", path=first.path)
+    payload = bytes(envelope.received) or envelope.payload
+    return Rejection(index=index, message_id=envelope.message_id, error=error, payload=payload)
+
+
+def _marked(envelope: Envelope, treatment: Treatment) -> Envelope:
+    fields = raw_fields.decode(envelope.payload)
+    for name in {str(location[0]) for location in treatment.omitted}:
+        within = {name: _digits_kept.decode(fields[name])}
+        omitted = [location for location in treatment.omitted if location[0] == name]
+        fields[name] = msgspec.Raw(encode_json(without(within, omitted)[name]))
+    fields["context"] = _with_protocols(fields.get("context"), treatment)
+    warnings = tuple(map(_warning, treatment.violations[:MAX_LISTED]))
+    return msgspec.structs.replace(envelope, payload=encode_json(fields), warnings=(*envelope.warnings, *warnings))
+
+
+def _with_protocols(context: msgspec.Raw | None, treatment: Treatment) -> msgspec.Raw:
+    fields = {} if context is None else raw_fields.decode(context)
+    before = _any_value.decode(fields["protocols"]) if "protocols" in fields else {}
+    protocols: JSONObject = {**before} if isinstance(before, dict) else {}
+    protocols["violations"] = [
+        {"type": violation.kind, "field": violation.path, "description": violation.sentence}
+        for violation in treatment.violations[:MAX_LISTED]
+    ]
+    if treatment.omitted:
+        protocols["omitted"] = [location_text(location) for location in treatment.omitted[:MAX_LISTED]]
+    fields["protocols"] = msgspec.Raw(encode_json(protocols))
+    return msgspec.Raw(encode_json(fields))
+
+
+def _warning(violation: Violation) -> MessageWarning:
+    return MessageWarning(code=WarningCode(violation.kind), message=violation.sentence, path=violation.path)
+
+
+def indexes_of(count: int, rejections: Sequence[Rejection]) -> Iterator[int]:
+    """Yield the places of the messages of a request that were not rejected."""
+    rejected = {rejection.index for rejection in rejections}
+    yield from (index for index in range(count) if index not in rejected)
