@@ -23,11 +23,13 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.origins import Origin
 from trackcore.pipeline import IntakeResult, Reception
+from trackcore.plans.controls import Action
 from trackcore.plans.enforcement import PlanInForce
+from trackcore.plans.forwarding import violation_messages
 from trackcore.receipts import PendingReceipt, Receipt
 from trackcore.rejected import record_of
-from trackcore.sinks import KeyLocation, QuarantinedRequest, Sink
-from trackcore.text.jsontext import replace_surrogates
+from trackcore.sinks import Envelope, KeyLocation, QuarantinedRequest, Sink
+from trackcore.text.jsontext import encode_json, replace_surrogates
 from trackcore.text.timetext import EPOCH
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Clock, Endpoint, NewMessageId
@@ -154,7 +156,7 @@ class Collector:
         if not pending.has_records:
             return pending.receipt(())
         return pending.receipt(
-            self.sink.store(pending.envelopes, rejected=pending.rejected, quarantined=pending.quarantined)
+            self.sink.store(pending.messages, rejected=pending.rejected, quarantined=pending.quarantined)
         )
 
     async def store_async(self, pending: PendingReceipt) -> Receipt:
@@ -167,7 +169,7 @@ class Collector:
                 f"{type(self.sink).__name__} has no `store_async`; wrap it: trackcore_asgi.ThreadedSink(sink)"
             )
         return pending.receipt(
-            await store(pending.envelopes, rejected=pending.rejected, quarantined=pending.quarantined)
+            await store(pending.messages, rejected=pending.rejected, quarantined=pending.quarantined)
         )
 
     def reprocess(
@@ -287,7 +289,34 @@ class Collector:
             rejected=rejected,
             rejections=intake.rejections,
             requests_this_second=self._rates.count(source.name, intake.received_at),
+            forwarded=self._forwarded(intake) if intake.violating else (),
         )
+
+    def _forwarded(self, intake: IntakeResult) -> list[Envelope]:
+        """Return the messages that the controls of a plan forward to other sources.  These forward nothing on."""
+        assert intake.source is not None, "only a source has a plan"
+        in_force = self.plans[intake.source.name]
+        to_violations, to_blocked = in_force.controls.forwards
+        violations: list[bytes] = []
+        blocked: list[bytes] = []
+        for envelope, treatment in intake.violating:
+            if to_violations is not None:
+                messages = violation_messages(in_force.plan.document, envelope, treatment)
+                violations += map(encode_json, messages)
+            if treatment.action is Action.BLOCK:
+                blocked.append(envelope.payload)
+        return [
+            *self._run(to_violations, violations, intake.received_at, is_history=False),
+            *self._run(to_blocked, blocked, intake.received_at, is_history=True),  # its times are corrected already
+        ]
+
+    def _run(
+        self, source: str | None, items: Sequence[bytes], received_at: datetime, *, is_history: bool
+    ) -> Sequence[Envelope]:
+        if source is None or not items:
+            return ()
+        reception = Reception(received_at=received_at, found_by=KeyLocation.PROCESS, is_history=is_history)
+        return self._pipelines.of(source).run(Request(call=None, items=tuple(items)), reception).envelopes
 
     def _now(self) -> datetime:
         now: object = self.clock()

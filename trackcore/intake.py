@@ -23,7 +23,8 @@ from trackcore.wire.request import hint_of_write_key, parse_request
 class Pipelines:
     """A pipeline for each source.  Raises `ValueError` if a source names a destination that does not exist.
 
-    `plans` are tracking plans by the name of their source.
+    `plans` are tracking plans by the name of their source.  One that names a source that does not exist is a
+    `ValueError` too.
     """
 
     sources: SourceRegistry
@@ -35,6 +36,10 @@ class Pipelines:
 
     @_by_source.default
     def _make(self) -> Mapping[str, Pipeline]:
+        for name, plan in self.plans.items():
+            for target in (name, *filter(None, plan.controls.forwards)):
+                if self.sources.by_name(target) is None:
+                    raise ValueError(f"the plan of {name!r} needs a source named {target!r}, and there is none")
         resolvers = resolvers_for(self.sources.sources, self.destinations)
         return {
             source.name: Pipeline(

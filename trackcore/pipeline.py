@@ -24,6 +24,7 @@ from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, merge_onto, merge_texts
 from trackcore.message_times import HistoricalTimes, MessageTimes
 from trackcore.origins import Origin
+from trackcore.plans.controls import Treatment
 from trackcore.plans.enforcement import PlanInForce, indexes_of
 from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
@@ -43,7 +44,8 @@ Route: TypeAlias = tuple[msgspec.Raw, Inherited, Resolution]
 class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
     """The envelopes and rejections of one request.  If no source matched, only the write key was examined.
 
-    `omitted` has the originals of envelopes from which a tracking plan has omitted values.  `batch_fields` is set if a
+    `omitted` has the originals of envelopes from which a tracking plan has omitted values, `violating` all envelopes
+    that violate the plan, as they were before.  `batch_fields` is set if a
     message of a batch was rejected or is among these (see `Request.batch_fields`); `hint`: see `Receipt`.
     """
 
@@ -53,6 +55,7 @@ class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
     envelopes: Sequence[Envelope] = ()
     rejections: Sequence[Rejection] = ()
     omitted: Sequence[Rejection] = ()
+    violating: Sequence[tuple[Envelope, Treatment]] = ()
     batch_fields: bytes | None = None
     hint: str = ""
 
@@ -111,10 +114,11 @@ class Pipeline:
         envelopes = run.envelopes()
         rejections = run.rejections()
         omitted: Sequence[Rejection] = ()
+        violating: Sequence[tuple[Envelope, Treatment]] = ()
         if self.plan is not None:
             indexes = indexes_of(len(envelopes) + len(rejections), rejections)
             enforced = self.plan.enforce(list(indexes), envelopes)
-            envelopes, omitted = enforced.envelopes, enforced.omitted
+            envelopes, omitted, violating = enforced.envelopes, enforced.omitted, enforced.violating
             rejections = sorted([*rejections, *enforced.blocked], key=lambda rejection: rejection.index)
         kept = len(rejections) + len(omitted)
         return IntakeResult(
@@ -124,6 +128,7 @@ class Pipeline:
             envelopes=envelopes,
             rejections=rejections,
             omitted=omitted,
+            violating=violating,
             batch_fields=request.batch_fields(self.limits, kept) if kept else None,
         )
 

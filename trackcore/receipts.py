@@ -79,7 +79,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 class PendingReceipt(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one request, which a sink stores all or none of, and the receipt once they are stored.
 
-    `error` is set if the request is unusable as a whole.  The other attributes are those of `Receipt`.
+    `error` is set if the request is unusable as a whole.  `forwarded` are messages for other sources, made from those
+    of the request; they are stored with its own, and the receipt does not list them.  The other attributes are those of
+    `Receipt`.
     (A msgspec struct, since one is made for each request: see `Envelope`.)
     """
 
@@ -92,11 +94,17 @@ class PendingReceipt(msgspec.Struct, frozen=True, kw_only=True):
     requests_this_second: int = 0
     hint: str = ""
     error: InvalidRequest | None = None
+    forwarded: Sequence[Envelope] = ()
 
     @property
     def has_records(self) -> bool:
         """Whether there is something to store."""
         return bool(self.envelopes or self.rejected or self.quarantined)
+
+    @property
+    def messages(self) -> Sequence[Envelope]:
+        """All messages to be stored."""
+        return [*self.envelopes, *self.forwarded] if self.forwarded else self.envelopes
 
     def receipt(self, outcomes: Sequence[Outcome]) -> Receipt:
         """Return the receipt; `outcomes` are those of the sink.  Raises `InvalidRequest`, which is the `error`."""
@@ -106,7 +114,7 @@ class PendingReceipt(msgspec.Struct, frozen=True, kw_only=True):
             source=self.source,
             received_at=self.received_at,
             envelopes=self.envelopes,
-            outcomes=outcomes if self.envelopes else (),
+            outcomes=outcomes[: len(self.envelopes)] if self.envelopes else (),
             rejections=self.rejections,
             requests_this_second=self.requests_this_second,
             hint=self.hint,

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from plan_helpers import ORDER, any_properties, any_schema, plan, rule, track
-from support import KEY, RECEIVED_AT
+from support import KEY, RECEIVED_AT, RECEIVED_TEXT
 
 from trackcore import Collector, JSONObject, MemorySink, Origin, Outcome, Receipt, Source, Track
 from trackcore.plans import Controls, InvalidPlan, Plan, PlanInForce, TrackControls
@@ -135,6 +135,63 @@ class TestControls:
         receiver, _ = collector(plan(), Controls(track=STRICT))
         receipt = receiver.submit(Track(user_id="u", event="Other"), source="website")
         assert [str(rejection.error.reason) for rejection in receipt.rejections] == ["plan_blocked"]
+
+
+class TestForwarding:
+    """`forwardingViolationsTo` and `forwardingBlockedEventsTo` name other sources."""
+
+    CONTROLS = Controls(track=STRICT, forwarding_violations_to="violations", forwarding_blocked_events_to="blocked")
+
+    def send(self, *messages: JSONObject) -> tuple[Receipt, MemorySink]:
+        sink = MemorySink()
+        ids = iter(range(100_000))
+        receiver = Collector(
+            sources=[Source(name="website", write_keys=[KEY]), Source(name="violations"), Source(name="blocked")],
+            sink=sink,
+            clock=lambda: RECEIVED_AT,
+            new_message_id=lambda: f"id-{next(ids)}",
+            plans={"website": PlanInForce(plan=plan(), controls=self.CONTROLS)},
+        )
+        return receiver.receive(json.dumps({"batch": messages, "writeKey": KEY}).encode()), sink
+
+    def test_each_violation_is_a_message(self) -> None:
+        wrong = {**track(order_id="o", revenue="1"), "messageId": "m1", "context": {"app": {"version": "2"}}}
+        receipt, sink = self.send(GOOD, wrong)
+        assert (receipt.accepted, len(receipt.outcomes)) == (2, 2)
+        (forwarded,) = [json.loads(envelope.payload) for envelope in sink.envelopes if envelope.source == "violations"]
+        assert (forwarded["event"], forwarded["userId"]) == ("Violation Generated", "schema-violations")
+        assert (forwarded["messageId"][:4], len(forwarded["messageId"])) == ("sch-", 36)
+        assert forwarded["forwardedFromProject"] == "website"
+        assert forwarded["properties"] == {
+            "appVersion": "2",
+            "eventMessageID": "m1",
+            "eventName": "Order Completed",
+            "eventTimestamp": RECEIVED_TEXT,
+            "eventType": "track",
+            "sourceID": "website",
+            "sourceName": "website",
+            "sourceSlug": "website",
+            "trackingPlanName": "Shop",
+            "violationDescription": '`properties.revenue` must be a number, found a string: "1"',
+            "violationField": "properties.revenue",
+            "violationType": "Type",
+        }
+
+    def test_a_blocked_message_arrives_elsewhere_with_its_id_and_times(self) -> None:
+        other = {**OTHER, "messageId": "m1", "timestamp": "2026-01-01T00:00:00.000Z"}
+        receipt, sink = self.send(other)
+        assert receipt.accepted == 0
+        (forwarded,) = [json.loads(envelope.payload) for envelope in sink.envelopes if envelope.source == "blocked"]
+        assert (forwarded["messageId"], forwarded["timestamp"]) == ("m1", "2026-01-01T00:00:00.000Z")
+        assert forwarded["event"] == OTHER["event"]
+
+    def test_the_same_message_again_makes_duplicates(self) -> None:
+        other = {**OTHER, "messageId": "m1"}
+        assert self.send(other)[1].envelopes[0].message_id == self.send(other)[1].envelopes[0].message_id
+
+    def test_a_source_that_does_not_exist(self) -> None:
+        with pytest.raises(ValueError, match="the plan of 'website' needs a source named 'violations'"):
+            collector(plan(), self.CONTROLS)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -129,6 +129,8 @@ class TestConfiguration:
             ('track.allowUnplannedEvents = "no"', "track.allowUnplannedEvents", "expected a boolean, found a string"),
             ('track.commonEventOnViolations = "DROP"', "track.commonEventOnViolations", "expected one of ALLOW"),
             ("page.allowUnplannedTraits = true", "page", "valid settings: track, identify, group"),
+            ('forwardingViolationsTo = "other"', "forwardingViolationsTo", "there is no source 'other'"),
+            ('forwardingBlockedEventsTo = "website"', "forwardingBlockedEventsTo", "cannot forward to itself"),
         ],
     )
     def test_mistakes_in_controls(self, controls: str, path: str, detail: str) -> None:

@@ -46,11 +46,22 @@ class TraitControls:
 
 @attrs.frozen(kw_only=True)
 class Controls:
-    """The treatment of messages that violate a plan; by default they pass."""
+    """The treatment of messages that violate a plan; by default they pass.
+
+    `forwarding_violations_to` names the source that gets a `Violation Generated` for each violation,
+    `forwarding_blocked_events_to` the one that gets the blocked messages.
+    """
 
     track: TrackControls = TrackControls()
     identify: TraitControls = TraitControls()
     group: TraitControls = TraitControls()
+    forwarding_violations_to: str | None = None
+    forwarding_blocked_events_to: str | None = None
+
+    @property
+    def forwards(self) -> tuple[str | None, str | None]:
+        """The sources that get the violations and the blocked messages."""
+        return self.forwarding_violations_to, self.forwarding_blocked_events_to
 
 
 class Action(StrEnum):

@@ -46,7 +46,9 @@ class PlanInForce:
             treatment = self.plan.apply(message, self.controls)
             if not treatment.violations:
                 enforced.envelopes.append(envelope)
-            elif treatment.action is Action.BLOCK:
+                continue
+            enforced.violating.append((envelope, treatment))
+            if treatment.action is Action.BLOCK:
                 enforced.blocked.append(_kept(index, envelope, treatment, Reason.PLAN_BLOCKED))
             else:
                 enforced.envelopes.append(_marked(envelope, treatment))
@@ -57,11 +59,15 @@ class PlanInForce:
 
 @attrs.define
 class Enforced:
-    """The messages that go on, those that are blocked, and those of which values were omitted, as received."""
+    """The messages that go on, those that are blocked, and those of which values were omitted, as received.
+
+    `violating` are those with violations, as they were before.
+    """
 
     envelopes: list[Envelope] = attrs.field(init=False, factory=list)
     blocked: list[Rejection] = attrs.field(init=False, factory=list)
     omitted: list[Rejection] = attrs.field(init=False, factory=list)
+    violating: list[tuple[Envelope, Treatment]] = attrs.field(init=False, factory=list)
 
 
 def _kept(index: int, envelope: Envelope, treatment: Treatment, reason: Reason) -> Rejection:

@@ -258,9 +258,21 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
             if key in owners:
                 yield f"{path}.write_keys[{place}]", f"this write key already belongs to source {owners[key]!r}"
             owners[key] = source.name
+        yield from _wrong_forwards(path, source, [other.name for other in configuration.sources])
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
                 yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
+
+
+def _wrong_forwards(path: str, source: Source, sources: Sequence[str]) -> Iterator[tuple[str, str]]:
+    controls = source.plan_controls if isinstance(source, PlannedSource) else None
+    for field in ("forwarding_violations_to", "forwarding_blocked_events_to") if controls is not None else ():
+        name = getattr(controls, field)
+        place = f"{path}.plan_controls.{segments_name(field)}"
+        if name == source.name:
+            yield place, "a source cannot forward to itself"
+        elif name is not None and name not in sources:
+            yield place, f"there is no source {name!r}{nearest(name, sources)}"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -148,6 +148,7 @@ def strict_converter() -> Converter:
     converter.register_structure_hook_factory(_comes_from(tuple), _tuple_hook)
     converter.register_structure_hook_factory(_comes_from(dict), _table_hook)
     converter.register_structure_hook(Secret, _from_text(Secret))
+    converter.register_structure_hook(str | None, exactly(str))  # TOML has no null
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, exactly(kind))
     converter.register_structure_hook(ByteCount, _as_byte_count)

@@ -10,7 +10,7 @@ import attrs
 from trackcore import Source
 from trackcore.plans import Controls, OnCommonViolation, TrackControls, TraitControls
 
-CONTROLS: tuple[type, ...] = (TrackControls, TraitControls)
+CONTROLS: tuple[type, ...] = (Controls, TrackControls, TraitControls)
 """The classes of which a setting is written as Segment writes it."""
 
 _DEFAULT = Controls()
