@@ -25,7 +25,7 @@ from trackcore.merge import SharedContext, inherited_paths, merge_onto, merge_te
 from trackcore.message_times import HistoricalTimes, MessageTimes
 from trackcore.origins import Origin
 from trackcore.plans.controls import Treatment
-from trackcore.plans.enforcement import PlanInForce, indexes_of
+from trackcore.plans.enforcement import PlanInForce
 from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
 from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
@@ -116,10 +116,10 @@ class Pipeline:
         omitted: Sequence[Rejection] = ()
         violating: Sequence[tuple[Envelope, Treatment]] = ()
         if self.plan is not None:
-            indexes = indexes_of(len(envelopes) + len(rejections), rejections)
-            enforced = self.plan.enforce(list(indexes), envelopes)
+            enforced = self.plan.enforce(envelopes, rejections)
             envelopes, omitted, violating = enforced.envelopes, enforced.omitted, enforced.violating
-            rejections = sorted([*rejections, *enforced.blocked], key=lambda rejection: rejection.index)
+            if enforced.blocked:
+                rejections = sorted([*rejections, *enforced.blocked], key=lambda rejection: rejection.index)
         kept = len(rejections) + len(omitted)
         return IntakeResult(
             source=self.source,

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from trackcore import JSONObject, Limits, Reason, batch_schema, message_schema
+from trackcore.plans import PLAN_WARNINGS
 from trackcore.support import MESSAGE_TYPES
 from trackcore_http import responses
 from trackcore_http.responses import Failure
@@ -129,6 +130,7 @@ def _failure_schema() -> JSONObject:
     codes = {str(reason): reason.sentence for reason in Reason} | {
         failure.code: failure.message for failure in _ALL_FAILURES
     }
+    codes |= {str(code): code.sentence for code in sorted(PLAN_WARNINGS)}
     return {
         "title": "Failure",
         "type": "object",
@@ -143,6 +145,7 @@ def _failure_schema() -> JSONObject:
             "reason": {"type": "string", "description": "Why nothing can be stored, in one word; only from /ready."},
             "accepted": _STORED["properties"]["accepted"],
             "rejected": _STORED["properties"]["rejected"],
+            "violations": _VIOLATIONS,
         },
         "required": ["success", "code", "message"],
     }
@@ -185,6 +188,21 @@ _WRITE_KEY_IN_PATH: JSONObject = {
     "required": True,
     "schema": {"type": "string", "minLength": 1},
     "description": "Any write key: the document is the same for all.",
+}
+_VIOLATIONS: JSONObject = {
+    "type": "array",
+    "description": "Violations of the source's tracking plan in messages that are stored; only in strict mode.",
+    "items": {
+        "type": "object",
+        "properties": {
+            "index": {"type": "integer", "minimum": 0, "description": "The index in the batch."},
+            "messageId": {"type": "string"},
+            "code": {"enum": sorted(map(str, PLAN_WARNINGS))},
+            "message": {"type": "string"},
+            "path": {"type": "string", "description": "The path in the message, in wire names."},
+        },
+        "required": ["index", "messageId", "code", "message", "path"],
+    },
 }
 _STORED: JSONObject = {
     "title": "Stored",

@@ -72,6 +72,11 @@ class CompiledSchema:
     _names: frozenset[str]
     _has_rules_for_others: bool
 
+    def is_valid(self, message: JSONObject) -> bool:
+        """Return whether a message has no error."""
+        valid: bool = self._validator.is_valid(message)
+        return valid
+
     def __call__(self, message: JSONObject) -> Iterable[SchemaError]:
         """Return the errors of a message, or some of very many; nothing if it is valid."""
         if self._validator.is_valid(message):

@@ -23,6 +23,7 @@ from trackcore_http.routes import ROUTES
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Cause, JSONObject, Limits, MemorySink, Reason
+from trackcore.plans import PLAN_WARNINGS
 from trackcore.wire.schema import DIALECT
 
 DOCUMENT = openapi_document(Limits(), "")
@@ -91,7 +92,7 @@ class TestComplete:
         code = DOCUMENT["components"]["schemas"]["Failure"]["properties"]["code"]
         others = {"not_found", "method_not_allowed", "unknown_source", "internal_error"}
         others |= {"disk_full", "overloaded", "unavailable", "input_not_terminated", "unsupported_transfer_coding"}
-        assert set(code["enum"]) == {str(reason) for reason in Reason} | others
+        assert set(code["enum"]) == {str(reason) for reason in Reason} | set(PLAN_WARNINGS) | others
         assert all(reason.sentence in code["description"] for reason in Reason)
 
     def test_its_schemas_are_schemas(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
-from plan_helpers import ORDER, common, found, plan, rule, track
+from plan_helpers import ORDER, any_properties, any_schema, common, found, plan, rule, track
 
 from trackcore import JSONObject
 from trackcore.plans import MAX_RULES, MAX_VIOLATIONS, InvalidPlan, PlanMistake, Rule, RuleType
@@ -238,3 +240,21 @@ class TestMistakes:
 
 def test_violations_of_one_message_are_bounded() -> None:
     assert len(plan().check(track(**{f"x{number}": 1 for number in range(1_000)}))) == MAX_VIOLATIONS
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_fast_way_to_accept_agrees_with_the_list_of_violations(seed: int) -> None:
+    rng = random.Random(seed)
+    shared = common(
+        {"properties": {"properties": any_schema(rng, 1)}, "required": rng.sample(["channel", "userId"], 1)}
+    )
+    rules = [rule("E", {**any_schema(rng), "type": "object"}), *([shared] if seed % 2 else [])]
+    try:
+        checked = plan(*rules)
+    except InvalidPlan:
+        pytest.skip("the schema that was drawn is invalid")
+    for _ in range(60):
+        message = track(rng.choice("EF"), **any_properties(rng))
+        if rng.random() < 0.3:
+            del message["properties"]
+        assert checked.accepts(message) == (not list(checked._violations(message)))

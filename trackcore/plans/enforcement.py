@@ -7,6 +7,7 @@ A message without violations passes as it is, byte for byte.  One with violation
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import attrs
 import msgspec
@@ -28,6 +29,7 @@ PLAN_WARNINGS = frozenset(map(WarningCode, ViolationKind))
 """The codes of the warnings about violations."""
 
 _any_value = msgspec.json.Decoder()
+_all_values = msgspec.json.Decoder(list[dict[str, Any]])
 _digits_kept = msgspec.json.Decoder(float_hook=msgspec.Raw)
 
 
@@ -38,23 +40,30 @@ class PlanInForce:
     plan: Plan
     controls: Controls = attrs.field(factory=Controls)
 
-    def enforce(self, indexes: Sequence[int], envelopes: Sequence[Envelope]) -> Enforced:
-        """Hold the messages of a request against the plan; `indexes` are their places in the request."""
-        enforced = Enforced()
-        for index, envelope in zip(indexes, envelopes, strict=True):
-            message = _any_value.decode(envelope.payload)
-            treatment = self.plan.apply(message, self.controls)
-            if not treatment.violations:
+    def enforce(self, envelopes: list[Envelope], rejections: Sequence[Rejection]) -> Enforced:
+        """Hold the messages of a request against the plan; `rejections` are those of the same request."""
+        messages = _all_values.decode(b"[%b]" % b",".join([envelope.payload for envelope in envelopes]))
+        planned = list(map(self.plan.accepts, messages))
+        if all(planned):
+            return Enforced(envelopes)
+        enforced = Enforced([])
+        places = _indexes(len(envelopes) + len(rejections), rejections)
+        for index, envelope, message, is_planned in zip(places, envelopes, messages, planned, strict=True):
+            if is_planned:
                 enforced.envelopes.append(envelope)
-                continue
-            enforced.violating.append((envelope, treatment))
-            if treatment.action is Action.BLOCK:
-                enforced.blocked.append(_kept(index, envelope, treatment, Reason.PLAN_BLOCKED))
             else:
-                enforced.envelopes.append(_marked(envelope, treatment))
-                if treatment.action is Action.OMIT:
-                    enforced.omitted.append(_kept(index, envelope, treatment, Reason.PLAN_OMITTED))
+                self._enforce(enforced, index, envelope, message)
         return enforced
+
+    def _enforce(self, enforced: Enforced, index: int, envelope: Envelope, message: JSONObject) -> None:
+        treatment = self.plan.apply(message, self.controls)
+        enforced.violating.append((envelope, treatment))
+        if treatment.action is Action.BLOCK:
+            enforced.blocked.append(_kept(index, envelope, treatment, Reason.PLAN_BLOCKED))
+            return
+        enforced.envelopes.append(_marked(envelope, treatment))
+        if treatment.action is Action.OMIT:
+            enforced.omitted.append(_kept(index, envelope, treatment, Reason.PLAN_OMITTED))
 
 
 @attrs.define
@@ -64,7 +73,7 @@ class Enforced:
     `violating` are those with violations, as they were before.
     """
 
-    envelopes: list[Envelope] = attrs.field(init=False, factory=list)
+    envelopes: list[Envelope]
     blocked: list[Rejection] = attrs.field(init=False, factory=list)
     omitted: list[Rejection] = attrs.field(init=False, factory=list)
     violating: list[tuple[Envelope, Treatment]] = attrs.field(init=False, factory=list)
@@ -107,7 +116,7 @@ def _warning(violation: Violation) -> MessageWarning:
     return MessageWarning(code=WarningCode(violation.kind), message=violation.sentence, path=violation.path)
 
 
-def indexes_of(count: int, rejections: Sequence[Rejection]) -> Iterator[int]:
+def _indexes(count: int, rejections: Sequence[Rejection]) -> Iterator[int]:
     """Yield the places of the messages of a request that were not rejected."""
     rejected = {rejection.index for rejection in rejections}
     yield from (index for index in range(count) if index not in rejected)

@@ -7,14 +7,14 @@ such version, the oldest one counts.  The common rule applies to all messages, i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Self
 
 import attrs
 
 from trackcore.plans.controls import Action, Controls, Treatment, treat
-from trackcore.plans.documents import InvalidPlan, PlanDocument, PlanMistake, Rule, RuleType
+from trackcore.plans.documents import DRAFT_07, InvalidPlan, PlanDocument, PlanMistake, Rule, RuleType, subschemas
 from trackcore.plans.locations import Location, location_text, value_at
 from trackcore.plans.names import NameIndex
 from trackcore.plans.planned import names_at, planned_names
@@ -63,7 +63,7 @@ class Plan:
         compiled: dict[int, _CompiledRule] = {}
         for at, rule in enumerate(document.rules):
             try:
-                shared = None if rule.type is RuleType.COMMON else common.get(min(common, default=0))
+                shared = [] if rule.type is RuleType.COMMON else [common[version] for version in sorted(common)]
                 compiled[at] = _compiled(rule, shared, compile_schema)
             except InvalidSchema as error:
                 steps = location_text(("rules", at, "schema", *error.steps))
@@ -84,7 +84,14 @@ class Plan:
 
         `message` is a wire object that intake has accepted.
         """
-        return tuple(islice(self._violations(message), MAX_VIOLATIONS))
+        return () if self.accepts(message) else tuple(islice(self._violations(message), MAX_VIOLATIONS))
+
+    def accepts(self, message: JSONObject) -> bool:
+        """Return whether a message has no violation: most have none, and this is the fast way to know it."""
+        rule = self._rule_of(message)
+        if rule is None or rule.guard is None:
+            return next(self._violations(message), None) is None
+        return rule.guard.is_valid(_with_sections(message))
 
     def apply(self, message: JSONObject, controls: Controls) -> Treatment:
         """Check a message, and return its treatment under some controls.
@@ -130,12 +137,16 @@ class Plan:
 
 @attrs.frozen(kw_only=True)
 class _CompiledRule:
-    """A rule, the validator of its schema, and that of its names."""
+    """A rule, the validator of its schema, and that of its names.
+
+    The `guard` checks all of that at once, and the common rule; None if they cannot be put into one schema.
+    """
 
     rule: Rule
     _validate: SchemaValidator
     _names: JSONObject
     _check_names: SchemaValidator | None
+    guard: SchemaValidator | None
     _indexes: dict[tuple[str, ...], NameIndex] = attrs.field(init=False, factory=dict)  # one for each place of the plan
 
     def violations(self, message: JSONObject) -> Iterator[Violation]:
@@ -191,16 +202,30 @@ class _PresentNames:
 _Versions = dict[int, _CompiledRule]
 
 
-def _compiled(rule: Rule, common: Rule | None, compile_schema: SchemaCompiler) -> _CompiledRule:
+def _compiled(rule: Rule, common: Sequence[Rule], compile_schema: SchemaCompiler) -> _CompiledRule:
     check_cost(rule.schema)
     validate = compile_schema(rule.schema)
-    names = {} if rule.type is RuleType.COMMON else planned_names(rule, common)
+    names = {} if rule.type is RuleType.COMMON else planned_names(rule, common[0] if common else None)
+    whole = _in_one([rule.schema, names, *(other.schema for other in common)])
     return _CompiledRule(
         rule=rule,
         validate=validate,
         names=names,
         check_names=compile_schema(names) if names else None,
+        guard=compile_schema(whole) if whole is not None and len(common) <= 1 else None,
     )
+
+
+def _in_one(schemas: Sequence[JSONObject]) -> JSONObject | None:
+    """Return one schema that is valid where all are; None if one refers to places in itself, or has another dialect."""
+    dialects = {str(schema.get("$schema", DRAFT_07)).rstrip("#") for schema in schemas}
+    if dialects != {DRAFT_07.rstrip("#")} or any(map(_refers, schemas)):
+        return None
+    return {"$schema": DRAFT_07, "allOf": [schema for schema in schemas if schema]}
+
+
+def _refers(schema: JSONObject) -> bool:
+    return bool({"$ref", "$id", "id"} & schema.keys()) or any(_refers(inner) for _, inner in subschemas(schema))
 
 
 def _with_sections(message: JSONObject) -> JSONObject:
@@ -214,6 +239,9 @@ def _version_of(message: JSONObject, versions: _Versions | None) -> _CompiledRul
     """Return the version that a message names, else the oldest."""
     if not versions:
         return None
+    if len(versions) == 1:
+        (only,) = versions.values()
+        return only
     wanted = value_at(message, _VERSION)
     if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted in versions:
         return versions[wanted]
