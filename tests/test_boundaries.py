@@ -62,7 +62,7 @@ ADAPTER_LIBRARIES = {
     },
     "trackcore_sqlite": {"sqlite3", "trackcore_forks", "trackcore_sqlitefile"},
     "trackcore_sqlitefile": {"sqlite3", "trackcore_forks"},  # shared by those who keep a SQLite file
-    "trackcore_testing": {"h11", "trackcore_http"},
+    "trackcore_testing": {"h11", "trackcore_http", "trackcore_plans"},  # the plans only if one is given
     "trackcore_wsgi": {"werkzeug", "trackcore_http"},
 }
 LIBRARIES_OF_ONE = {"sqlite3"}  # in the standard library, yet not for everybody

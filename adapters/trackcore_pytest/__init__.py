@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME=NUMBER",
         help="a limit of the API, such as message_bytes=1000; can be repeated",
     )
+    group.addoption(
+        "--trackcore-plan",
+        metavar="FILE",
+        help="a tracking plan: a test fails when a message violates it; trackcore_plan in the configuration",
+    )
+    parser.addini("trackcore_plan", "the file of a tracking plan", default="")
     parser.addini("trackcore_strict", "fail a test when a message was rejected", type="bool", default=True)
     parser.addini("trackcore_limits", "limits of the API, a line NAME=NUMBER for each", type="linelist")
     parser.addini("trackcore_sources", "sources, a line NAME or NAME=WRITE_KEY for each", type="linelist")
@@ -65,6 +71,7 @@ def tracking_server(pytestconfig: pytest.Config) -> Iterator[TrackingServer]:
             destinations=pytestconfig.getini("trackcore_destinations"),
             limits=[*pytestconfig.getini("trackcore_limits"), *pytestconfig.getoption("trackcore_limit")],
             timeout=pytestconfig.getini("trackcore_timeout"),
+            plan=_plan_file(pytestconfig),
         )
     except ValueError as error:
         pytest.fail(f"a setting of trackcore is not valid: {error}", pytrace=False)
@@ -72,11 +79,20 @@ def tracking_server(pytestconfig: pytest.Config) -> Iterator[TrackingServer]:
         yield server
 
 
+def _plan_file(config: pytest.Config) -> str | None:
+    """Return the file of the plan: relative to the working folder, or to that of the configuration file."""
+    if named := config.getoption("trackcore_plan"):
+        return str(named)
+    configured = config.getini("trackcore_plan")
+    return str(config.rootpath / configured) if configured else None
+
+
 @pytest.fixture
 def tracking(request: pytest.FixtureRequest, tracking_server: TrackingServer) -> Iterator[Tracking]:
     """Everything that the program under test sends to a tracking server during this test.
 
-    The test fails at its end if the server rejected something, or got an unknown write key.
+    The test fails at its end if the server rejected something, got an unknown write key, or got a message that violates
+    the tracking plan.
     """
     with tracking_server.collecting(strict=False) as tracking:
         yield tracking

@@ -26,6 +26,7 @@ from trackcore import (
     StoredRejected,
     Tail,
 )
+from trackcore.plans import PLAN_WARNINGS
 from trackcore_testing.requests import RecordedRequest
 
 Watch: TypeAlias = Callable[["Stored"], None]
@@ -56,6 +57,7 @@ class Arrivals:
     _tail: Tail = attrs.field(init=False, default=attrs.Factory(lambda self: self._sink.log.tail(), takes_self=True))
     _cleared_rejected: list[RejectedRecord] = attrs.field(init=False, factory=list)
     _cleared_quarantined: list[QuarantinedRequest] = attrs.field(init=False, factory=list)
+    _cleared_violating: list[StoredMessage] = attrs.field(init=False, factory=list)
     _changes: int = attrs.field(init=False, default=0)
 
     # Reading
@@ -80,9 +82,15 @@ class Arrivals:
         """All requests with an unknown write key, also those that were cleared."""
         return [*self._cleared_quarantined, *self._sink.quarantined]
 
+    @property
+    def ever_violating(self) -> Sequence[StoredMessage]:
+        """All messages that violate the tracking plan, also those that were cleared."""
+        return [*self._cleared_violating, *filter(_is_violating, self.messages)]
+
     def clear(self) -> None:
-        """Forget everything, except that something was rejected."""
+        """Forget everything, except that something was rejected or violates the plan."""
         with self.changing():
+            self._cleared_violating += filter(_is_violating, self.messages)
             self._cleared_rejected += self._sink.rejected
             self._cleared_quarantined += self._sink.quarantined
             self._sink = MemorySink()
@@ -161,3 +169,7 @@ class Arrivals:
 
     async def check_ready_async(self) -> None:
         """Memory is always ready."""
+
+
+def _is_violating(message: StoredMessage) -> bool:
+    return any(warning["code"] in PLAN_WARNINGS for warning in message.warnings)

@@ -6,12 +6,13 @@ A difference is shown as pytest shows one: `-` is the expected value, `+` the re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import SequenceMatcher, ndiff
 
 import attrs
 
 from trackcore import Limits, QuarantinedRequest, RejectedRecord, StoredMessage, explain_rejection, mask_write_key
+from trackcore.plans import PLAN_WARNINGS
 from trackcore.support import mask_write_keys
 from trackcore.text import visible
 from trackcore_testing.matching import Comparison, Expectation, expected_text, matching
@@ -53,6 +54,19 @@ def wrong_count(expectation: Expectation, count: int, received: Received) -> str
     title = f"{_described(expectation)} was received {_times(len(found))}, not {_times(count)}"
     reason = [_TWICE] if len(found) > 1 else []
     return _joined(title, reason, *_everything(received, marked=found))
+
+
+def violations(messages: Sequence[StoredMessage], allowed: Collection[str]) -> str:
+    """Report how messages violate the tracking plan; empty if they do not."""
+    lines = [
+        f"message {message.seq} ({summary(message.message)}): "
+        f"{warning['path']}: {warning['code']}: {warning['message']}"
+        for message in messages
+        for warning in message.warnings
+        if warning["code"] in PLAN_WARNINGS and warning["code"] not in allowed
+    ]
+    more = [f"... and {len(lines) - _MOST_LISTED} more"] if len(lines) > _MOST_LISTED else []
+    return "\n".join(map(visible, ["not as planned:", *lines[:_MOST_LISTED], *more])) if lines else ""
 
 
 def unexpected(expectation: Expectation, received: Received) -> str:

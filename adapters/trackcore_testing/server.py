@@ -16,6 +16,7 @@ from uuid import uuid4
 from trackcore_http import HttpRequest
 
 from trackcore import DEFAULT_LIMITS, Collector, Destination, Limits, Source, SourceRegistry
+from trackcore.plans import Plan, PlanInForce
 from trackcore_testing.arrivals import Arrivals, Watch
 from trackcore_testing.connection import Connection
 from trackcore_testing.control import control, is_control
@@ -37,6 +38,7 @@ class TrackingServer:
         limits: the limits of the API.
         host, port: the address to listen on; port 0 takes a free one.
         timeout: the most seconds that an assertion waits for what it asserts.
+        plan: the tracking plan of all sources; its violations are reported like rejections.
         watch: called with what each request has added, one after another.
 
     Raises `OSError` if it cannot listen, and `ValueError` for sources that cannot be told apart by their write keys.
@@ -51,6 +53,7 @@ class TrackingServer:
         host: str = "127.0.0.1",
         port: int = 0,
         timeout: float = WAIT_SECONDS,
+        plan: Plan | None = None,
         watch: Watch | None = None,
     ) -> None:
         self._sources = SourceRegistry(sources)
@@ -58,6 +61,8 @@ class TrackingServer:
         self._limits = limits
         self._timeout = timeout
         self._watch = watch
+        names = [source.name for source in self._sources.sources]
+        self._plans = {} if plan is None else dict.fromkeys(names, PlanInForce(plan=plan))
         if not self._sources.sources or not all(source.write_keys for source in self._sources.sources):
             raise ValueError("there must be a source, and each source needs a write key")
         self._listener = Listener(host, port, self._serve)
@@ -118,6 +123,7 @@ class TrackingServer:
             sink=arrivals,
             clock=lambda: datetime.now(UTC),
             new_message_id=lambda: str(uuid4()),
+            plans=self._plans,
         )
         return Tracking(url=self.url, collector=collector, arrivals=arrivals, timeout=self._timeout)
 

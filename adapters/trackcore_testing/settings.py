@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import attrs
 
 from trackcore import DEFAULT_LIMITS, Limits, Source
+from trackcore.plans import InvalidPlan, Plan
 from trackcore_testing.server import TEST_SOURCES, TrackingServer
 
 
 def server_from(
-    *, sources: Sequence[str], destinations: Iterable[str], limits: Iterable[str], timeout: str
+    *, sources: Sequence[str], destinations: Iterable[str], limits: Iterable[str], timeout: str, plan: str | None = None
 ) -> TrackingServer:
-    """Start a server.  `sources` are `NAME` or `NAME=WRITE_KEY`, `limits` are `NAME=NUMBER`; the last one counts.
+    """Start a server.
+
+    `sources` are `NAME` or `NAME=WRITE_KEY`, `limits` are `NAME=NUMBER`; the last one counts.  `plan` is the file of a
+    tracking plan.
 
     Raises `ValueError` for a setting that is not valid.
     """
@@ -22,7 +27,19 @@ def server_from(
         destinations=destinations,
         limits=attrs.evolve(DEFAULT_LIMITS, **dict(map(_limit, limits))),
         timeout=float(timeout),
+        plan=_plan(plan) if plan else None,
     )
+
+
+def _plan(file: str) -> Plan:
+    try:
+        from trackcore_plans import load_plan  # noqa: PLC0415 - of an extra
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed: pip install 'trackcore[plans]'") from error
+    try:
+        return load_plan(Path(file))
+    except (OSError, InvalidPlan) as error:
+        raise ValueError(str(error)) from error
 
 
 def _source(text: str) -> Source:

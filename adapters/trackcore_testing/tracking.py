@@ -24,6 +24,7 @@ from trackcore import (
     parse_timestamp,
     structure_message,
 )
+from trackcore.plans import PLAN_WARNINGS
 from trackcore_testing import reports
 from trackcore_testing.arrivals import Arrivals
 from trackcore_testing.assertions import Assertions
@@ -169,18 +170,21 @@ class Tracking(Assertions):
     # The end of a test
 
     def unexpected_rejections(self, allowed: Collection[str] = ()) -> str:
-        """Report what was not accepted since the beginning, codes that are `allowed` left out; empty if nothing was.
+        """Report what was not accepted, or not as planned, since the beginning; empty if there is nothing to report.
+
+        Codes that are `allowed` are left out.
 
         Raises `ValueError` for an unknown code.
         """
-        unknown = set(allowed) - {*Reason, UNKNOWN_SOURCE}
+        unknown = set(allowed) - {*Reason, UNKNOWN_SOURCE, *PLAN_WARNINGS}
         if unknown:
             raise ValueError(f"there are no such codes: {', '.join(sorted(unknown))}")
         rejected = [record for record in self.arrivals.ever_rejected if record.code not in allowed]
         quarantined = [] if UNKNOWN_SOURCE in allowed else self.arrivals.ever_quarantined
+        violations = reports.violations(self.arrivals.ever_violating, allowed)
         if not rejected and not quarantined:
-            return ""
-        return reports.rejections(rejected, quarantined, self.collector.limits)
+            return violations
+        return "\n\n".join(filter(None, (reports.rejections(rejected, quarantined, self.collector.limits), violations)))
 
     def _of(self, kind: type[M]) -> list[M]:
         return [message for message in self.messages if isinstance(message, kind)]

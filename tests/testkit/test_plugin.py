@@ -184,6 +184,47 @@ class TestRejections:
         result.stdout.fnmatch_lines(["unknown_source: a request came with the write key …, *"])
 
 
+PLANNED = """
+def test_it(tracking):
+    from urllib.request import Request, urlopen
+    import json
+    message = {"userId": "u1", "event": "Order completed", "writeKey": tracking.write_key}
+    urlopen(Request(tracking.url + "/v1/track", json.dumps(message).encode(), method="POST")).close()
+    tracking.assert_tracked("Order completed")
+"""
+
+
+class TestPlans:
+    """With `--trackcore-plan` a test fails when a message violates the plan."""
+
+    @pytest.fixture(autouse=True)
+    def _plan(self, pytester: pytest.Pytester) -> None:
+        pytester.makefile(".yaml", plan="events: [{event: Order Completed}]")
+        pytester.makepyfile(PLANNED)
+
+    def test_a_violation_fails_the_test(self, pytester: pytest.Pytester) -> None:
+        result = pytester.runpytest("--trackcore-plan", "plan.yaml")
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(
+            [
+                "not as planned:",
+                "message 1 (*): event: plan_unplanned_event: `Order completed` is not planned; did you mean *",
+            ]
+        )
+
+    def test_from_the_configuration(self, pytester: pytest.Pytester) -> None:
+        pytester.makepyprojecttoml('[tool.pytest.ini_options]\ntrackcore_plan = "plan.yaml"')
+        pytester.runpytest().assert_outcomes(passed=1, errors=1)
+
+    def test_it_can_be_allowed(self, pytester: pytest.Pytester) -> None:
+        mark = "import pytest\n@pytest.mark.allow_rejections(codes=['plan_unplanned_event'])\n"
+        pytester.makepyfile(mark + PLANNED.strip())
+        pytester.runpytest("--trackcore-plan", "plan.yaml").assert_outcomes(passed=1)
+
+    def test_without_a_plan_nothing_is_checked(self, pytester: pytest.Pytester) -> None:
+        pytester.runpytest().assert_outcomes(passed=1)
+
+
 class TestSettings:
     def test_sources_destinations_limits_and_timeout(self, pytester: pytest.Pytester) -> None:
         pytester.makepyprojecttoml(
@@ -213,6 +254,7 @@ class TestSettings:
             (["--trackcore-limit", "bytes=1"], "'bytes' is not a limit; there are: request_bytes, *"),
             (["--trackcore-limit", "depth=x"], "'depth=x' is not a limit with a whole number*"),
             (["--trackcore-limit", "depth=0"], "'depth' must be > 0: 0"),
+            (["--trackcore-plan", "none.yaml"], "*No such file or directory: 'none.yaml'"),
             (["-o", "trackcore_timeout=soon"], "could not convert string to float: 'soon'"),
             (["-o", "trackcore_sources=web=a:b"], "write_keys[[]0[]]: a write key cannot have a colon*"),
         ],
