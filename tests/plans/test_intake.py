@@ -98,11 +98,11 @@ class TestControls:
         assert message["properties"] == GOOD["properties"]
         assert message["context"]["protocols"]["omitted"] == ["properties.colour"]
         (record,) = sink.rejected
-        assert (record.code, record.path, json.loads(record.payload)) == (
-            "plan_omitted",
-            "properties.colour",
-            EXTRA,
-        )
+        assert (record.code, record.path, json.loads(record.payload)) == ("plan_omitted", "properties.colour", EXTRA)
+
+    def test_the_record_of_an_omission_names_what_was_omitted(self) -> None:
+        _, sink = received(Controls(track=STRICT), track(order_id="o", revenue="1", colour="red"))
+        assert (sink.rejected[0].path, sink.rejected[0].message) == ("properties.colour", "`colour` is not planned")
 
     def test_numbers_keep_their_digits_when_another_value_is_omitted(self) -> None:
         receiver, sink = collector(plan(), Controls(track=STRICT))

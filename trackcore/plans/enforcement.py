@@ -80,11 +80,15 @@ class Enforced:
 
 
 def _kept(index: int, envelope: Envelope, treatment: Treatment, reason: Reason) -> Rejection:
-    first, *others = treatment.violations
+    first, *others = [found for found in treatment.violations if _is_omitted(found, treatment)] or treatment.violations
     more = f"; and {len(others)} more" if others else ""
     error = InvalidMessage(reason=reason, detail=f"{first.sentence}{more}", path=first.path)
     payload = bytes(envelope.received) or envelope.payload
     return Rejection(index=index, message_id=envelope.message_id, error=error, payload=payload)
+
+
+def _is_omitted(violation: Violation, treatment: Treatment) -> bool:
+    return any(violation.location[: len(location)] == location for location in treatment.omitted)
 
 
 def _marked(envelope: Envelope, treatment: Treatment) -> Envelope:
