@@ -48,6 +48,7 @@ ADAPTER_LIBRARIES = {
         "httptools",
         "uvloop",
         "rich",
+        "tomli_w",
         "werkzeug",
         "trackcore_asgi",
         "trackcore_debugger",

@@ -15,7 +15,7 @@ from trackcore_server import (
     parse_configuration,
 )
 from trackcore_server.config.deployment import create_configuration, find_deployment, with_write_keys
-from trackcore_server.config.units import parse_age, parse_bind, parse_size
+from trackcore_server.config.units import age_text, parse_age, parse_bind, parse_size, size_text
 
 from trackcore import Destination, Limits, Source
 
@@ -50,7 +50,7 @@ proxy_hops = 1
 prefix = "/endpoint"
 
 [limits]
-request_bytes = 1000
+request_bytes = "1 KB"
 depth = 10
 """
 
@@ -120,6 +120,8 @@ MISTAKES = {
     "a bind without port": ('[server]\nbind = "localhost"', "server.bind", "HOST:PORT"),
     "a port too high": ('[server]\nbind = "localhost:65536"', "server.bind", "HOST:PORT"),
     "no threads": ("[server]\nthreads = 0", "server.threads", ">= 1"),
+    "a limit in words": ('[limits]\nrequest_bytes = "big"', "limits.request_bytes", "'64 MiB'"),
+    "a limit of no bytes with a unit": ('[limits]\ndepth = "1 KB"', "limits.depth", "expected an integer"),
     "a limit of nothing": ("[limits]\nrequest_bytes = 0", "limits.request_bytes", "> 0"),
     "no TOML": ("name =", "", "is not TOML"),
 }
@@ -162,6 +164,16 @@ class TestWhereTheLogIs:
         assert configuration.delivery_path == tmp_path / "trackcore-delivery.db"
         moved = attrs.evolve(configuration, log=LogSettings(path=Path("/var/lib/all.db")))
         assert moved.delivery_path == Path("/var/lib/all-delivery.db")
+
+    def test_the_data_folder_of_the_server(self, tmp_path: Path) -> None:
+        """The data folder is that of `--data`, else `data` under `[server]`, else the folder of the configuration."""
+        (tmp_path / "c.toml").write_text('[server]\ndata = "data"\n[delivery]\npath = "state.db"')
+        found = find_deployment(config=tmp_path / "c.toml", data=None)
+        assert found.folder == tmp_path / "data"
+        assert found.configuration.log.paths == (tmp_path / "data" / "trackcore.db",)
+        assert found.configuration.delivery_path == tmp_path / "data" / "state.db"
+        found = find_deployment(config=tmp_path / "c.toml", data=tmp_path / "other")
+        assert found.configuration.log.paths == (tmp_path / "other" / "trackcore.db",)
 
     def test_data_folder_with_and_without_configuration(self, tmp_path: Path) -> None:
         assert find_deployment(config=None, data=tmp_path).configuration.log.paths == (tmp_path / "trackcore.db",)
@@ -255,6 +267,16 @@ def test_sizes(text: str, size: int) -> None:
 def test_an_invalid_size(text: str) -> None:
     with pytest.raises(ValueError, match="expected a number of bytes"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["0s", "90s", "30m", "36h", "2d"])
+def test_an_age_in_its_largest_unit(text: str) -> None:
+    assert age_text(parse_age(text)) == text
+
+
+@pytest.mark.parametrize("text", ["0 B", "1000 B", "512 KiB", "8 MiB", "3 GiB", "2 TiB"])
+def test_a_size_in_its_largest_unit(text: str) -> None:
+    assert size_text(parse_size(text)) == text
 
 
 def test_addresses() -> None:

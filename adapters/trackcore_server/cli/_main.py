@@ -10,6 +10,7 @@ import click
 
 from trackcore import TrackcoreError
 from trackcore_server.cli._options import Failure
+from trackcore_server.cli.config import config_commands
 from trackcore_server.cli.dead_letters import dead_letters
 from trackcore_server.cli.deliver import deliver
 from trackcore_server.cli.destinations import destinations
@@ -61,6 +62,7 @@ def main() -> None:
 
 
 main.add_command(serve)
+main.add_command(config_commands)
 main.add_command(deliver)
 main.add_command(destinations)
 main.add_command(dead_letters)

@@ -59,7 +59,7 @@ def location_options(command: _Command) -> _Command:
     config_help = f"Configuration file.  [default: ${CONFIG_VARIABLE}, else ./{CONFIG_NAME} if it exists]"
     data_help = (
         f"Data folder: contains the log, and {CONFIG_NAME} unless --config names another file.  "
-        f"[default: the folder of the configuration file, else ./{DEFAULT_FOLDER}]"
+        f"[default: `[server] data`, else the folder of the configuration file, else ./{DEFAULT_FOLDER}]"
     )
     command = click.option("--data", type=folder_type, metavar="DIR", help=data_help)(command)
     return click.option("--config", type=file_type, metavar="FILE", help=config_help)(command)

@@ -23,9 +23,10 @@ from trackcore_http import ROUTES
 from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.plans import OnCommonViolation
 from trackcore.support import ALL, MEBIBYTE
-from trackcore_server.config.converter import class_hook, describe_error, exactly, nearest, strict_converter
+from trackcore_server.config.converter import class_hook, describe_errors, exactly, nearest, strict_converter
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
+from trackcore_server.config.mistakes import is_within, without_mistakes
 from trackcore_server.config.plans import CONTROLS, PlannedSource, as_common_violation, segments_name
 from trackcore_server.config.units import parse_bind
 
@@ -114,8 +115,9 @@ class LogSettings:
 
 @attrs.frozen(kw_only=True)
 class ServerSettings:
-    """How HTTP is served.
+    """The data folder, and how HTTP is served.
 
+    `data` is the base of the other paths; itself it starts at the folder of the configuration.
     One worker (a process) is the default: its requests commit together, so that many clients share one fsync. More
     workers use more processors; they take turns at the log. `threads` is obsolete: a worker serves its requests in one
     loop. `proxy_hops` is how many reverse proxies are in front,
@@ -123,6 +125,7 @@ class ServerSettings:
     below that path.
     """
 
+    data: Path = Path()
     bind: str = attrs.field(default="127.0.0.1:8080", validator=lambda _, __, bind: parse_bind(bind))
     workers: int = attrs.field(default=1, validator=validators.ge(1))
     threads: int | None = attrs.field(default=None, validator=validators.optional(validators.ge(1)))
@@ -183,44 +186,66 @@ class Configuration:
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
-    """Read a TOML file.  A relative `log.path` starts at `folder`; if that is None, at the folder of the file.
+    """Read a TOML file.  Relative paths start at `folder`; if that is None, at `[server] data`.
 
     Raises `ConfigurationError` if it cannot be read, is not TOML, or has a setting that makes no sense.
     """
     try:
-        configuration = parse_configuration(file.read_text(encoding="utf-8"))
+        configuration = parse_configuration(read_text(file))
+    except ConfigurationError as mistake:
+        raise attrs.evolve(mistake, file=file) from None
+    return rebase(configuration, file.parent / configuration.server.data if folder is None else folder)
+
+
+def read_text(file: Path) -> str:
+    """Read a file.  Raises `ConfigurationError` if that is impossible."""
+    try:
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(file=file, detail=f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(file=file, detail=f"is not UTF-8, at byte {error.start}") from None
-    except ConfigurationError as mistake:
-        raise attrs.evolve(mistake, file=file) from None
-    return rebase(configuration, file.parent if folder is None else folder)
 
 
 def parse_configuration(text: str) -> Configuration:
-    """Read the text of a configuration file.  Raises `ConfigurationError`."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(detail=f"is not TOML: {error}") from None
-    try:
-        configuration = _converter.structure(document, Configuration)
-    except BaseValidationError as error:
-        path, detail = describe_error(error)
-        raise ConfigurationError(path=path, detail=detail) from None  # errors of libraries quote settings
-    check_configuration(configuration)
+    """Read the text of a configuration file.  Raises `ConfigurationError` for the first mistake."""
+    configuration, mistakes = examine_configuration(text)
+    for mistake in mistakes:
+        raise mistake
     return configuration
 
 
+def examine_configuration(text: str) -> tuple[Configuration, list[ConfigurationError]]:
+    """Read the text of a configuration file, and return all mistakes in it.
+
+    Where a setting is wrong, the configuration has the defaults for its table; a source or a destination has only its
+    name.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return Configuration(), [ConfigurationError(detail=f"is not TOML: {error}")]
+    found: list[tuple[str, str]] = []
+    try:
+        configuration = _converter.structure(document, Configuration)
+    except BaseValidationError as error:
+        found = list(describe_errors(error))
+        tables = {name: value for name, value in document.items() if name in attrs.fields_dict(Configuration)}
+        configuration = _converter.structure(without_mistakes(tables, [path for path, _ in found]), Configuration)
+    paths = [path for path, _ in found]
+    found += [fault for fault in _faults_across(configuration) if not is_within(fault[0], paths)]
+    return configuration, [ConfigurationError(path=path, detail=detail) for path, detail in found]
+
+
 def rebase(configuration: Configuration, folder: Path) -> Configuration:
-    """Make paths absolute; relative ones start at `folder`."""
+    """Make paths absolute; relative ones start at `folder`, the data folder."""
     base = Path.cwd() / folder
     log, delivery = configuration.log.rebased(base), configuration.delivery
     if delivery.path is not None or not log.paths:  # else its file is beside that of the log, wherever that is
         delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
     sources = tuple(_rebased(source, base) for source in configuration.sources)
-    return attrs.evolve(configuration, sources=sources, log=log, delivery=delivery)
+    server = attrs.evolve(configuration.server, data=base)
+    return attrs.evolve(configuration, sources=sources, log=log, delivery=delivery, server=server)
 
 
 def _rebased(source: Source, base: Path) -> Source:
@@ -231,9 +256,13 @@ def _rebased(source: Source, base: Path) -> Source:
 
 def check_configuration(configuration: Configuration) -> None:
     """Check rules across fields.  Raises `ConfigurationError` for the first mistake."""
-    wrong_names = _wrong_destinations(configuration.destinations)
-    for path, detail in chain(wrong_names, _wrong_sources(configuration), configuration.log.faults()):
+    for path, detail in _faults_across(configuration):
         raise ConfigurationError(path=path, detail=detail)
+
+
+def _faults_across(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    wrong_names = _wrong_destinations(configuration.destinations)
+    yield from chain(wrong_names, _wrong_sources(configuration), configuration.log.faults())
 
 
 # Checks across fields: each yields the path and the detail of a mistake.

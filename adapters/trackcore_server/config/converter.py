@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,7 +19,7 @@ from cattrs import (
     IterableValidationNote,
 )
 from cattrs.gen import make_dict_structure_fn, override
-from trackcore_delivery import ByteCount, Secret
+from trackcore_delivery import Secret
 
 from trackcore import Destination, TrackcoreError, WriteKey
 from trackcore.support import write_key_fault
@@ -91,12 +91,15 @@ def _tuple_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 def class_hook(cls: Any, converter: Converter, name_of: Callable[[str], str] = str) -> Callable[[Any, Any], Any]:
     """Structure a table and run the validators field by field, so that an error has the path of its field.
 
-    `name_of` returns the name of a setting for that of a field.
+    `name_of` returns the name of a setting for that of a field.  A setting whose name ends in `_bytes` is a size, which
+    may be written with a unit.
     """
 
     def checked(field: Any) -> Callable[[Any, Any], Any]:
+        read = _as_byte_count if field.name.endswith("_bytes") else converter.structure
+
         def structure(value: Any, kind: Any) -> Any:
-            structured = converter.structure(value, kind)
+            structured = read(value, kind)
             if field.validator is not None:
                 field.validator(None, field, structured)
             return structured
@@ -118,15 +121,17 @@ def _table_hook(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     """Structure a table with arbitrary names, such as HTTP headers."""
     value_type = get_args(kind)[1]
 
-    def structure_item(name: str, item: Any) -> Any:
-        try:
-            return converter.structure(item, value_type)
-        except ValueError as error:
-            error.add_note(AttributeValidationNote("", name, value_type))
-            raise ClassValidationError("", [error], dict) from None
-
     def structure(value: Any, _: Any) -> Any:
-        return {name: structure_item(name, item) for name, item in exactly(dict)(value, kind).items()}
+        structured, errors = {}, []
+        for name, item in exactly(dict)(value, kind).items():
+            try:
+                structured[name] = converter.structure(item, value_type)
+            except ValueError as error:
+                error.add_note(AttributeValidationNote("", name, value_type))
+                errors.append(error)
+        if errors:
+            raise ClassValidationError("", errors, dict)
+        return structured
 
     return structure
 
@@ -151,7 +156,6 @@ def strict_converter() -> Converter:
     converter.register_structure_hook(str | None, exactly(str))  # TOML has no null
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, exactly(kind))
-    converter.register_structure_hook(ByteCount, _as_byte_count)
     converter.register_structure_hook(WriteKey, _as_write_key)
     converter.register_structure_hook(timedelta, _from_text(parse_age))
     converter.register_structure_hook(Path, _from_text(Path))
@@ -161,25 +165,37 @@ def strict_converter() -> Converter:
 # From an exception of cattrs to an error message
 
 
-def describe_error(error: BaseException, path: str = "") -> tuple[str, str]:
-    """Return the path of the first error and its description.  An unknown name may be why another is missing."""
+def describe_errors(error: BaseException, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and the description of each error.
+
+    In each table unknown names come first: such a name may be why another is missing.
+    """
     if isinstance(error, BaseValidationError):
-        causes = sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError))
         name_of = segments_name if getattr(error, "cl", None) in CONTROLS else str
-        return describe_error(causes[0], path + _step(causes[0], name_of, is_first=not path))
-    if isinstance(error, ForbiddenExtraKeysError):
-        name = min(error.extra_fields)
-        name_of = segments_name if error.cl in CONTROLS else str
-        valid = [name_of(field.name) for field in attrs.fields(error.cl)]
-        if issubclass(error.cl, Destination):
-            valid.append("kind")
-        hint = nearest(name, valid) or f"; valid settings: {', '.join(valid)}"
-        return f"{path}.{name}".lstrip("."), f"unknown setting{hint}"
+        for cause in sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError)):
+            yield from describe_errors(cause, path + _step(cause, name_of, is_first=not path))
+    elif isinstance(error, ForbiddenExtraKeysError):
+        for name in sorted(error.extra_fields):
+            yield f"{path}.{name}".lstrip("."), _unknown(name, error.cl)
+    else:
+        yield path, _detail_of(error)
+
+
+def _unknown(name: str, cls: type) -> str:
+    name_of = segments_name if cls in CONTROLS else str
+    valid = [name_of(field.name) for field in attrs.fields(cls)]
+    if issubclass(cls, Destination):
+        valid.append("kind")
+    hint = nearest(name, valid) or f"; valid settings: {', '.join(valid)}"
+    return f"unknown setting{hint}"
+
+
+def _detail_of(error: BaseException) -> str:
     if isinstance(error, KeyError):
-        return path, "is missing"
+        return "is missing"
     if isinstance(error, TrackcoreError) or type(error) is ValueError:  # raised by our own checks
-        return path, str(error)
-    return path, f"cannot be used ({type(error).__name__})"  # the message of a library may quote the setting
+        return str(error)
+    return f"cannot be used ({type(error).__name__})"  # the message of a library may quote the setting
 
 
 def _step(error: BaseException, name_of: Callable[[str], str], *, is_first: bool) -> str:

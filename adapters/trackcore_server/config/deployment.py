@@ -2,7 +2,8 @@
 
 A *data folder* contains `trackcore.toml` and the log `trackcore.db`; either may be missing.  The configuration is, in
 this order: `--config`; `trackcore.toml` in the folder that `--data` names; the file that `TRACKCORE_CONFIG` names;
-`./trackcore.toml`; `./trackcore-data/trackcore.toml`.
+`./trackcore.toml`; `./trackcore-data/trackcore.toml`.  The data folder is that of `--data`; else `[server] data`, which
+is the folder of the configuration unless it is set; else `./trackcore-data`.
 """
 
 from __future__ import annotations
@@ -59,15 +60,21 @@ def find_configuration_file(environ: Mapping[str, str] = os.environ) -> Path | N
 
 def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
     """Find the configuration and the data folder; see the module.  Raises `ConfigurationError`."""
-    file = config or (None if data else find_configuration_file())
-    if file is not None:
-        folder = data or file.parent
-        return Deployment(configuration=load_configuration(file, folder=folder), file=file, folder=folder)
-    folder = data or DEFAULT_FOLDER
-    file = folder / CONFIG_NAME
-    if file.exists():
-        return Deployment(configuration=load_configuration(file), file=file, folder=folder, is_own=True)
-    return Deployment(configuration=rebase(Configuration(), folder), file=None, folder=folder, is_own=True)
+    file, is_own = find_file(config=config, data=data)
+    if file is None:
+        folder = data or DEFAULT_FOLDER
+        return Deployment(configuration=rebase(Configuration(), folder), file=None, folder=folder, is_own=True)
+    configuration = load_configuration(file, folder=data)
+    return Deployment(configuration=configuration, file=file, folder=configuration.server.data, is_own=is_own)
+
+
+def find_file(*, config: Path | None, data: Path | None) -> tuple[Path | None, bool]:
+    """Find the configuration file, None if there is none, and whether it is the data folder's own; see the module."""
+    named = config or (None if data else find_configuration_file())
+    if named is not None:
+        return named, False
+    own = (data or DEFAULT_FOLDER) / CONFIG_NAME
+    return (own if own.exists() else None), True
 
 
 def create_configuration(folder: Path) -> Deployment:

@@ -30,6 +30,19 @@ def parse_age(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
 
 
+def age_text(age: timedelta) -> str:
+    """Return an age of whole seconds in the largest unit that leaves no fraction: `36h`, `5d`."""
+    seconds = int(age.total_seconds())
+    unit = next(unit for unit, size in reversed(_SECONDS.items()) if seconds % size == 0 and (seconds or size == 1))
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
+def size_text(size: int) -> str:
+    """Return a size in the largest binary unit that leaves no fraction: `64 MiB`; a number of bytes as `500000 B`."""
+    power = next(power for power in (4, 3, 2, 1, 0) if size % 1_024**power == 0 and (size or not power))
+    return f"{size // 1_024**power} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
 def parse_size(text: str) -> int:
     """Parse a size in bytes: `64 MiB` is 64 times 1,024 times 1,024, `500 KB` is 500,000."""
     match = _SIZE.fullmatch(text.strip())

@@ -11,10 +11,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import attrs
 from trackcore_delivery import (
     DeliveredDestination,
     Delivery,
@@ -44,29 +45,50 @@ def check_destinations(
     configuration: Configuration, file: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> None:
     """Check settings that only matter when a destination is opened, such as secrets.  Raises `ConfigurationError`."""
-    if not configuration.delivered:
-        return
+    for mistake in find_wrong_destinations(configuration, environ):
+        raise attrs.evolve(mistake, file=file)
+
+
+def find_wrong_destinations(
+    configuration: Configuration, environ: Mapping[str, str] = os.environ
+) -> Iterator[ConfigurationError]:
+    """Yield the mistakes that `check_destinations` raises."""
     context = _context(configuration, environ)
+    usable: dict[str, DeliveredDestination] = {}
     for index, destination in enumerate(configuration.destinations):
-        if destination not in configuration.delivered:
+        if not isinstance(destination, DeliveredDestination):
             continue
         path = f"destinations[{index}]"
-        for name, secret in destination.secrets():
-            try:
-                secret.reveal(environ)
-            except UnusableSecret as error:
-                raise ConfigurationError(file=file, path=f"{path}.{name}", detail=str(error)) from None
-        try:
-            destination.make_sender(context).close()
-        except UnusableSecret as error:
-            raise ConfigurationError(file=file, path=f"{path}.{error.setting}".rstrip("."), detail=str(error)) from None
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(file=file, path=path, detail=_detail_of(error)) from None
+        mistakes = [*_unusable_secrets(destination, path, environ)] or [*_unusable_settings(destination, path, context)]
+        yield from mistakes
+        if not mistakes:
+            usable[path] = destination
     try:
-        check_places(configuration.delivered, context)
+        check_places(usable.values(), context)
     except SamePlace as error:
-        path = f"destinations[{[destination.name for destination in configuration.destinations].index(error.name)}]"
-        raise ConfigurationError(file=file, path=path, detail=str(error)) from None
+        path = next(path for path, destination in usable.items() if destination.name == error.name)
+        yield ConfigurationError(path=path, detail=str(error))
+
+
+def _unusable_secrets(
+    destination: DeliveredDestination, path: str, environ: Mapping[str, str]
+) -> Iterator[ConfigurationError]:
+    for name, secret in destination.secrets():
+        try:
+            secret.reveal(environ)
+        except UnusableSecret as error:
+            yield ConfigurationError(path=f"{path}.{name}", detail=str(error))
+
+
+def _unusable_settings(
+    destination: DeliveredDestination, path: str, context: SenderContext
+) -> Iterator[ConfigurationError]:
+    try:
+        destination.make_sender(context).close()
+    except UnusableSecret as error:
+        yield ConfigurationError(path=f"{path}.{error.setting}".rstrip("."), detail=str(error))
+    except (OSError, ValueError) as error:
+        yield ConfigurationError(path=path, detail=_detail_of(error))
 
 
 def _detail_of(error: OSError | ValueError) -> str:
