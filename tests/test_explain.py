@@ -18,6 +18,7 @@ from trackcore import (
     CATALOG,
     DEFAULT_LIMITS,
     CatalogEntry,
+    ConsentRule,
     Destination,
     Envelope,
     IntakeResult,
@@ -51,6 +52,7 @@ from trackcore.wire.request import parse_request
 
 SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
 TRACK = {"type": "track", "userId": "u1", "event": "Bought"}
+CONSENT_UPDATED = {**TRACK, "event": "Segment Consent Preference Updated"}
 PAGE = {"type": "page", "userId": "u1"}
 IDENTIFY = {"type": "identify", "userId": "u1"}
 DESTINATIONS = (Destination(name="Mixpanel"), Destination(name="Salesforce", max_age=timedelta(days=5)))
@@ -94,6 +96,23 @@ REFUSED_MESSAGES: Mapping[Reason, tuple[Any, str | None]] = {
     Reason.INTEGRATIONS_NOT_OBJECT: ({**PAGE, "integrations": ["Mixpanel"]}, 'an array: ["Mixpanel"]'),
     Reason.PROPERTIES_NOT_OBJECT: ({**TRACK, "properties": 5}, "a number: 5"),
     Reason.TRAITS_NOT_OBJECT: ({**IDENTIFY, "traits": "a@b.c"}, 'a string: "a@b.c"'),
+    Reason.CONSENT_CATEGORYPREFERENCES_SHOULD_EXIST: (CONSENT_UPDATED, "nothing"),
+    Reason.CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_OBJECT: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": "Ads"}}},
+        'a string: "Ads"',
+    ),
+    Reason.CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_BOOL: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": {"Ads": 1}}}},
+        'an object: {"Ads":1}',
+    ),
+    Reason.CONSENT_VERSION_SHOULD_BE_NUMBER: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": {}, "version": "2"}}},
+        'a string: "2"',
+    ),
+    Reason.DEVICE_ADVERTISINGID_SHOULD_BE_STRING: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": {}}, "device": {"advertisingId": 7}}},
+        "a number: 7",
+    ),
 }
 REFUSED_BODIES: Mapping[Reason, bytes] = {
     Reason.INVALID_JSON: b'{"batch": [{"type": "track", "value": NaN}]}',
@@ -438,6 +457,32 @@ class TestDestinations:
         explanation = explanation_of({**TRACK, "integrations": integrations}).destinations[0]
         assert (explanation.chosen, explanation.because, explanation.key) == expected
         assert explanation.options == ({"id": 1} if explanation.because == "by_options" else None)
+
+    @pytest.mark.parametrize(
+        ("unknown", "context", "because", "sentence"),
+        [
+            (
+                "allow",
+                {"consent": {"categoryPreferences": {"Ads": False}}},
+                ("no_consent", "context.consent.categoryPreferences"),
+                "consent comes before integrations, and context.consent.categoryPreferences does not give it for 'Ads'",
+            ),
+            (
+                "deny",
+                {},
+                ("consent_unknown", "context.consent"),
+                "the message does not state consent, and this destination needs it stated for 'Ads'",
+            ),
+        ],
+    )
+    def test_no_consent(self, unknown: str, context: JSONObject, because: tuple[str, str], sentence: str) -> None:
+        some = [Destination(name="Ads Inc", consent=ConsentRule(categories=["Ads"], unknown=unknown))]
+        envelope = accept({**TRACK, "context": context, "integrations": {}}, destinations=some)
+        (explanation,) = explain_message(
+            read_payload(envelope), source="website", destinations=(), warnings=(), resolver=Resolver(some)
+        ).destinations
+        assert (explanation.chosen, explanation.because, explanation.key) == (False, *because)
+        assert explanation.sentence == sentence
 
     def test_too_old_a_message(self) -> None:
         explanation = explanation_of({**TRACK, "timestamp": "2019-12-01T00:00:00Z"}).destinations[1]

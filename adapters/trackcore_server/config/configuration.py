@@ -20,8 +20,9 @@ from cattrs import AttributeValidationNote, BaseValidationError, ClassValidation
 from trackcore_delivery import ByteCount, DeliveredDestination, Secret
 from trackcore_http import ROUTES
 
-from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
+from trackcore import DEFAULT_LIMITS, ConsentRule, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.support import ALL, MEBIBYTE
+from trackcore_server.config.consent import consent_hook
 from trackcore_server.config.converter import class_hook, describe_error, exactly, nearest, strict_converter
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
@@ -292,6 +293,7 @@ def _structure_log(value: Any, _: Any) -> Any:
 
 
 _converter = strict_converter()
+_converter.register_structure_hook(ConsentRule, consent_hook(_converter))
 _converter.register_structure_hook(Destination, _destination_hook(_converter))
 _converter.register_structure_hook(ClientSettings, as_client_settings)
 _converter.register_structure_hook(LogSettings | KafkaLogSettings, _structure_log)
