@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from support import KEY, RECEIVED_AT, RECEIVED_TEXT, accept, json_bytes, make_collector, read_payload, take_in
+from support import KEY, RECEIVED_AT, RECEIVED_TEXT, SOURCE, accept, json_bytes, make_collector, read_payload, take_in
 from trackcore_wsgi import TrackingApp
 from werkzeug.test import Client
 
@@ -132,6 +132,7 @@ HISTORICAL: Mapping[Reason, str | None] = {
     Reason.HISTORICAL_TIME_UNPARSABLE: "02/01/2015",
 }
 ELSEWHERE = HISTORICAL.keys() | {
+    Reason.SOURCE_DISABLED,
     Reason.TOO_MANY_MESSAGES,
     Reason.VALUE_NOT_JSON,
     Reason.INVALID_ENCODING,
@@ -150,6 +151,9 @@ def refused(reason: Reason) -> RejectionExplanation:
         item = REFUSED_MESSAGES[reason][0]
         text = item if isinstance(item, bytes) else json.dumps(item, separators=(",", ":")).encode()
         (rejection,) = take_in(b'{"batch":[' + text + b"]}", limits=SMALL).rejections
+    elif reason is Reason.SOURCE_DISABLED:
+        disabled = attrs.evolve(SOURCE, enabled=False)
+        (rejection,) = take_in({"batch": [TRACK]}, sources=[disabled]).rejections
     elif reason is Reason.TOO_MANY_MESSAGES:
         (rejection,) = take_in({"batch": [TRACK, TRACK, TRACK]}, limits=SMALL).rejections
     elif reason in HISTORICAL:
@@ -483,6 +487,16 @@ class TestDestinations:
         ).destinations
         assert (explanation.chosen, explanation.because, explanation.key) == (False, *because)
         assert explanation.sentence == sentence
+
+    @pytest.mark.parametrize("integrations", [{}, {"All": True}])
+    def test_a_destination_that_is_off_by_default(self, integrations: JSONObject) -> None:
+        some = [Destination(name="Salesforce", default="off")]
+        envelope = accept({**TRACK, "integrations": integrations}, destinations=some)
+        (explanation,) = explain_message(
+            read_payload(envelope), source="website", destinations=(), warnings=(), resolver=Resolver(some)
+        ).destinations
+        assert (explanation.chosen, explanation.because, explanation.key) == (False, "opt_in", None)
+        assert explanation.sentence == "it is off by default, and integrations.Salesforce does not select it"
 
     def test_too_old_a_message(self) -> None:
         explanation = explanation_of({**TRACK, "timestamp": "2019-12-01T00:00:00Z"}).destinations[1]

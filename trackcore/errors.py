@@ -63,6 +63,7 @@ class Reason(_Coded):
     INTEGRATIONS_NOT_OBJECT = "integrations_not_object", "`integrations` is not an object."
     PROPERTIES_NOT_OBJECT = "properties_not_object", "`properties` is not an object."
     TRAITS_NOT_OBJECT = "traits_not_object", "`traits` is not an object."
+    SOURCE_DISABLED = "source_disabled", "The source of the message is disabled in the configuration."
 
     # One message of the event "Segment Consent Preference Updated".
     CONSENT_CATEGORYPREFERENCES_SHOULD_EXIST = (

@@ -7,6 +7,7 @@ Names are case sensitive, `All` included (https://segment.com/docs/connections/s
 Any other value is ignored with a warning.  An unknown name is not worth a warning: names of destinations that do not
 exist here are normal (`Segment.io` comes with every browser message).
 
+A destination whose default is "off" is selected by its name only: `All` does not count for it.
 Consent is examined first (`trackcore.consent`): nothing in `integrations` selects a destination that it removes.
 
 A resolution depends on the `integrations` object, the stated consent and the destinations only, so it can be made once
@@ -45,17 +46,27 @@ _MAX_WARNINGS = 5
 2,500 messages must not exceed what a batch may share otherwise (`Limits.shared_bytes`)."""
 
 
+ON = "on"
+OFF = "off"
+
+
+def _check_default(_: object, __: object, default: str) -> None:
+    if default not in (ON, OFF):
+        raise ValueError(f"expected {ON!r} or {OFF!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Destination:
     """A place that messages can be sent to.
 
     One with a `max_age` refuses messages that were older when received.  With `consent` it gets only messages of users
-    who have consented to its categories.
+    who have consented to its categories.  If `default` is "off" it gets only messages whose `integrations` name it.
     """
 
     name: str
     max_age: timedelta | None = None
     consent: ConsentRule | None = None
+    default: str = attrs.field(default=ON, validator=_check_default)
 
 
 def as_destinations(destinations: Iterable[Destination]) -> tuple[Destination, ...]:
@@ -70,6 +81,7 @@ class DecisionReason(StrEnum):
     BY_OPTIONS = "by_options"  # integrations[name] is an object: it selects, except `Warehouses` with `all: false`
     BY_ALL = "by_all"  # not named, and `All` is a boolean
     BY_DEFAULT = "by_default"  # not named, and there is no `All`
+    OPT_IN = "opt_in"  # not named, and off by default, whatever `All` is
     NO_CONSENT = "no_consent"  # the user has not consented, so `integrations` does not matter
     CONSENT_UNKNOWN = "consent_unknown"  # the message states no consent, and the destination needs it stated
     TOO_OLD = "too_old"  # selected, but the destination refuses messages of that age
@@ -189,6 +201,8 @@ def _decide(flags: JSONObject, consent: Consent, destination: Destination) -> De
 
 def _decide_by_flags(flags: JSONObject, destination: Destination) -> Decision:
     value = flags.get(destination.name)
+    if value is None and destination.default == OFF:
+        return Decision(destination=destination, chosen=False, because=DecisionReason.OPT_IN)
     if value is None:
         because = DecisionReason.BY_ALL if ALL in flags else DecisionReason.BY_DEFAULT
         return Decision(destination=destination, chosen=flags.get(ALL, True), because=because)

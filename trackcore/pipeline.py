@@ -31,7 +31,7 @@ from trackcore.text.jsontext import any_value, encode_json, has_surrogate, is_de
 from trackcore.typing import JSONObject, NewMessageId, WriteKey
 from trackcore.wire.fast import ABSENT, MessageStruct, read_alone, write_message
 from trackcore.wire.request import Request, stored_text
-from trackcore.wire.rules import checked_id, message_id_too_long, object_or_absent, too_deep
+from trackcore.wire.rules import checked_id, message_id_too_long, object_or_absent, source_disabled, too_deep
 
 Inherited: TypeAlias = tuple[str, ...]
 """The wire paths of what a message has from its batch."""
@@ -156,9 +156,11 @@ class _Run:
 
     def _read(self) -> tuple[Sequence[int], list[MessageStruct], list[JSONObject | None]]:
         """Return the indexes of the messages that can be read, the messages, and their contexts, decoded."""
-        request = self.request
-        if request.invalid is not None:  # a shared part of the batch is wrong, and so is each message
-            self._rejected = dict.fromkeys(range(self._count()), request.invalid)
+        request, source = self.request, self.pipeline.source
+        # A shared part of the batch may be wrong, and so is each message.
+        invalid = request.invalid if source.enabled else source_disabled(source.name)
+        if invalid is not None:
+            self._rejected = dict.fromkeys(range(self._count()), invalid)
             return (), [], []
         if (decoded := request.decoded) is not None:
             return range(len(decoded.messages)), decoded.messages, decoded.contexts

@@ -126,6 +126,8 @@ MISTAKES = {
     ),
     "consent to nothing": (CONSENT + '{unknown = "deny"}', "destinations[0].consent", "either `all` or `any`"),
     "consent of no kind": (CONSENT + '{all = ["a"], unknown = "no"}', "destinations[0].consent", "'allow' or 'deny'"),
+    "a default of another kind": ('[[destinations]]\nname = "a"\ndefault = "no"', "destinations[0].default", "'off'"),
+    "a default as a boolean": ('[[destinations]]\nname = "a"\ndefault = false', "destinations[0].default", "a string"),
     "a size of no unit": ('[log]\nrejected_bytes = "64"', "log.rejected_bytes", "'64 MiB'"),
     "a negative size": ("[log]\nquarantine_bytes = -1", "log.quarantine_bytes", "found -1"),
     "a bind without host": ('[server]\nbind = ":8080"', "server.bind", "HOST:PORT"),

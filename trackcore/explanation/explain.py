@@ -263,10 +263,16 @@ def _why(decision: Decision, age: timedelta) -> tuple[str | None, str]:
         return own, f"{own} is an object, which selects it and carries options for it"
     if decision.because is DecisionReason.BY_ALL:
         return f"integrations.{ALL}", f"it is not named, and integrations.{ALL} is {flag}"
+    return None, _why_without_a_key(decision, age)
+
+
+def _why_without_a_key(decision: Decision, age: timedelta) -> str:
     if decision.because is DecisionReason.TOO_OLD:
         most = duration_text(decision.destination.max_age or timedelta())
-        return None, f"it accepts messages of at most {most}, and this one was {duration_text(age)} old when received"
-    return None, "integrations does not mention it, and all is the default"
+        return f"it accepts messages of at most {most}, and this one was {duration_text(age)} old when received"
+    if decision.because is DecisionReason.OPT_IN:
+        return f"it is off by default, and integrations.{decision.destination.name} does not select it"
+    return "integrations does not mention it, and all is the default"
 
 
 def _why_refused(refusal: Refusal) -> tuple[str, str]:

@@ -264,6 +264,16 @@ _ENTRIES = (
         link=Docs.IDENTITIES,
     ),
     CatalogEntry(
+        code=Reason.SOURCE_DISABLED,
+        meaning="The write key belongs to a source that the configuration disables, so its messages are not examined "
+        "and go nowhere. The response was 200, so that clients do not send them again.",
+        senders="Any client of that source, until it is removed or gets another write key.",
+        remedy="Remove `enabled = false` from the source, reload the configuration, and reprocess what came meanwhile "
+        "with `trackcore rejected --retry`.",
+        allowed="a write key of an enabled source",
+        link=Docs.AUTHENTICATION,
+    ),
+    CatalogEntry(
         code=Reason.CONSENT_CATEGORYPREFERENCES_SHOULD_EXIST,
         meaning='A track message of the event "Segment Consent Preference Updated" announces what a user has consented '
         "to, so it must state it. Neither its own `context` nor that of its batch does.",
