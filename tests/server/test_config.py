@@ -128,6 +128,18 @@ MISTAKES = {
     "consent of no kind": (CONSENT + '{all = ["a"], unknown = "no"}', "destinations[0].consent", "'allow' or 'deny'"),
     "a default of another kind": ('[[destinations]]\nname = "a"\ndefault = "no"', "destinations[0].default", "'off'"),
     "a default as a boolean": ('[[destinations]]\nname = "a"\ndefault = false', "destinations[0].default", "a string"),
+    "no range": (
+        '[server]\ntrusted_proxies = ["10.0.0.0/8", "x"]',
+        "server.trusted_proxies",
+        "number 2 is not a range",
+    ),
+    "a range with an address": ('[server]\ntrusted_proxies = ["10.0.0.1/8"]', "server.trusted_proxies", "not a range"),
+    "another header": ('[server]\nproxy_header = "X-Real-IP"', "server.proxy_header", "'Forwarded'"),
+    "hops and addresses": (
+        '[server]\nproxy_hops = 1\ntrusted_proxies = ["::1"]',
+        "server.trusted_proxies",
+        "by their addresses or by `proxy_hops`",
+    ),
     "a size of no unit": ('[log]\nrejected_bytes = "64"', "log.rejected_bytes", "'64 MiB'"),
     "a negative size": ("[log]\nquarantine_bytes = -1", "log.quarantine_bytes", "found -1"),
     "a bind without host": ('[server]\nbind = ":8080"', "server.bind", "HOST:PORT"),

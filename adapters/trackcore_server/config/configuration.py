@@ -18,7 +18,7 @@ import attrs
 from attrs import validators
 from cattrs import AttributeValidationNote, BaseValidationError, ClassValidationError, Converter
 from trackcore_delivery import ByteCount, DeliveredDestination, Secret
-from trackcore_http import ROUTES
+from trackcore_http import ROUTES, X_FORWARDED_FOR, Proxies, as_networks
 
 from trackcore import DEFAULT_LIMITS, ConsentRule, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.support import ALL, MEBIBYTE
@@ -59,6 +59,18 @@ def _check_prefix(_: object, __: object, prefix: str) -> None:
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+
+def _check_ranges(_: object, __: object, ranges: Sequence[str]) -> None:
+    for place, text in enumerate(ranges, 1):
+        try:
+            as_networks([text])
+        except ValueError:
+            raise ValueError(f"number {place} is not a range of addresses, such as '10.0.0.0/8' or '::1'") from None
+
+
+def _check_proxy_header(_: object, __: object, header: str) -> None:
+    Proxies(header=header)
 
 
 def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
@@ -117,16 +129,23 @@ class ServerSettings:
 
     One worker (a process) is the default: its requests commit together, so that many clients share one fsync. More
     workers use more processors; they take turns at the log. `threads` is obsolete: a worker serves its requests in one
-    loop. `proxy_hops` is how many reverse proxies are in front,
-    whose headers on the client's address are trusted.  With a `prefix` such as `/endpoint`, everything is also served
-    below that path.
+    loop. `proxy_hops` is how many reverse proxies are in front, whose headers on the client's address are trusted;
+    `trusted_proxies` are their addresses instead, and `proxy_header` is the header that they use. With a `prefix` such
+    as `/endpoint`, everything is also served below that path.
     """
 
     bind: str = attrs.field(default="127.0.0.1:8080", validator=lambda _, __, bind: parse_bind(bind))
     workers: int = attrs.field(default=1, validator=validators.ge(1))
     threads: int | None = attrs.field(default=None, validator=validators.optional(validators.ge(1)))
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
+    trusted_proxies: tuple[str, ...] = attrs.field(default=(), validator=_check_ranges)
+    proxy_header: str = attrs.field(default=X_FORWARDED_FOR, validator=_check_proxy_header)
     prefix: str = attrs.field(default="", validator=_check_prefix)
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies in front that are trusted."""
+        return Proxies(hops=self.proxy_hops, ranges=self.trusted_proxies, header=self.proxy_header)
 
 
 @attrs.frozen(kw_only=True)
@@ -224,7 +243,8 @@ def rebase(configuration: Configuration, folder: Path) -> Configuration:
 def check_configuration(configuration: Configuration) -> None:
     """Check rules across fields.  Raises `ConfigurationError` for the first mistake."""
     wrong_names = _wrong_destinations(configuration.destinations)
-    for path, detail in chain(wrong_names, _wrong_sources(configuration), configuration.log.faults()):
+    wrong = chain(wrong_names, _wrong_sources(configuration), _wrong_server(configuration), configuration.log.faults())
+    for path, detail in wrong:
         raise ConfigurationError(path=path, detail=detail)
 
 
@@ -253,6 +273,11 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
                 yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"
+
+
+def _wrong_server(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    if configuration.server.proxy_hops and configuration.server.trusted_proxies:
+        yield "server.trusted_proxies", "proxies are trusted by their addresses or by `proxy_hops`: remove one of both"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
