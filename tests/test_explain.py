@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from plan_helpers import ORDER, common, plan, rule, track
-from support import KEY, RECEIVED_AT, RECEIVED_TEXT, accept, json_bytes, make_collector, read_payload, take_in
+from support import KEY, RECEIVED_AT, RECEIVED_TEXT, SOURCE, accept, json_bytes, make_collector, read_payload, take_in
 from trackcore_wsgi import TrackingApp
 from werkzeug.test import Client
 
@@ -19,6 +19,7 @@ from trackcore import (
     CATALOG,
     DEFAULT_LIMITS,
     CatalogEntry,
+    ConsentRule,
     Destination,
     Envelope,
     IntakeResult,
@@ -53,6 +54,7 @@ from trackcore.wire.request import parse_request
 
 SMALL = Limits(request_bytes=2_000, message_bytes=500, batch_messages=2, message_id_chars=10, depth=5)
 TRACK = {"type": "track", "userId": "u1", "event": "Bought"}
+CONSENT_UPDATED = {**TRACK, "event": "Segment Consent Preference Updated"}
 PAGE = {"type": "page", "userId": "u1"}
 IDENTIFY = {"type": "identify", "userId": "u1"}
 DESTINATIONS = (Destination(name="Mixpanel"), Destination(name="Salesforce", max_age=timedelta(days=5)))
@@ -96,6 +98,23 @@ REFUSED_MESSAGES: Mapping[Reason, tuple[Any, str | None]] = {
     Reason.INTEGRATIONS_NOT_OBJECT: ({**PAGE, "integrations": ["Mixpanel"]}, 'an array: ["Mixpanel"]'),
     Reason.PROPERTIES_NOT_OBJECT: ({**TRACK, "properties": 5}, "a number: 5"),
     Reason.TRAITS_NOT_OBJECT: ({**IDENTIFY, "traits": "a@b.c"}, 'a string: "a@b.c"'),
+    Reason.CONSENT_CATEGORYPREFERENCES_SHOULD_EXIST: (CONSENT_UPDATED, "nothing"),
+    Reason.CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_OBJECT: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": "Ads"}}},
+        'a string: "Ads"',
+    ),
+    Reason.CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_BOOL: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": {"Ads": 1}}}},
+        'an object: {"Ads":1}',
+    ),
+    Reason.CONSENT_VERSION_SHOULD_BE_NUMBER: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": {}, "version": "2"}}},
+        'a string: "2"',
+    ),
+    Reason.DEVICE_ADVERTISINGID_SHOULD_BE_STRING: (
+        {**CONSENT_UPDATED, "context": {"consent": {"categoryPreferences": {}}, "device": {"advertisingId": 7}}},
+        "a number: 7",
+    ),
 }
 REFUSED_BODIES: Mapping[Reason, bytes] = {
     Reason.INVALID_JSON: b'{"batch": [{"type": "track", "value": NaN}]}',
@@ -117,6 +136,7 @@ HISTORICAL: Mapping[Reason, str | None] = {
 ELSEWHERE = HISTORICAL.keys() | {
     Reason.PLAN_BLOCKED,
     Reason.PLAN_OMITTED,
+    Reason.SOURCE_DISABLED,
     Reason.TOO_MANY_MESSAGES,
     Reason.VALUE_NOT_JSON,
     Reason.INVALID_ENCODING,
@@ -135,6 +155,9 @@ def refused(reason: Reason) -> RejectionExplanation:
         item = REFUSED_MESSAGES[reason][0]
         text = item if isinstance(item, bytes) else json.dumps(item, separators=(",", ":")).encode()
         (rejection,) = take_in(b'{"batch":[' + text + b"]}", limits=SMALL).rejections
+    elif reason is Reason.SOURCE_DISABLED:
+        disabled = attrs.evolve(SOURCE, enabled=False)
+        (rejection,) = take_in({"batch": [TRACK]}, sources=[disabled]).rejections
     elif reason is Reason.TOO_MANY_MESSAGES:
         (rejection,) = take_in({"batch": [TRACK, TRACK, TRACK]}, limits=SMALL).rejections
     elif reason is Reason.PLAN_BLOCKED:
@@ -479,6 +502,42 @@ class TestDestinations:
         explanation = explanation_of({**TRACK, "integrations": integrations}).destinations[0]
         assert (explanation.chosen, explanation.because, explanation.key) == expected
         assert explanation.options == ({"id": 1} if explanation.because == "by_options" else None)
+
+    @pytest.mark.parametrize(
+        ("unknown", "context", "because", "sentence"),
+        [
+            (
+                "allow",
+                {"consent": {"categoryPreferences": {"Ads": False}}},
+                ("no_consent", "context.consent.categoryPreferences"),
+                "consent comes before integrations, and context.consent.categoryPreferences does not give it for 'Ads'",
+            ),
+            (
+                "deny",
+                {},
+                ("consent_unknown", "context.consent"),
+                "the message does not state consent, and this destination needs it stated for 'Ads'",
+            ),
+        ],
+    )
+    def test_no_consent(self, unknown: str, context: JSONObject, because: tuple[str, str], sentence: str) -> None:
+        some = [Destination(name="Ads Inc", consent=ConsentRule(categories=["Ads"], unknown=unknown))]
+        envelope = accept({**TRACK, "context": context, "integrations": {}}, destinations=some)
+        (explanation,) = explain_message(
+            read_payload(envelope), source="website", destinations=(), warnings=(), resolver=Resolver(some)
+        ).destinations
+        assert (explanation.chosen, explanation.because, explanation.key) == (False, *because)
+        assert explanation.sentence == sentence
+
+    @pytest.mark.parametrize("integrations", [{}, {"All": True}])
+    def test_a_destination_that_is_off_by_default(self, integrations: JSONObject) -> None:
+        some = [Destination(name="Salesforce", default="off")]
+        envelope = accept({**TRACK, "integrations": integrations}, destinations=some)
+        (explanation,) = explain_message(
+            read_payload(envelope), source="website", destinations=(), warnings=(), resolver=Resolver(some)
+        ).destinations
+        assert (explanation.chosen, explanation.because, explanation.key) == (False, "opt_in", None)
+        assert explanation.sentence == "it is off by default, and integrations.Salesforce does not select it"
 
     def test_too_old_a_message(self) -> None:
         explanation = explanation_of({**TRACK, "timestamp": "2019-12-01T00:00:00Z"}).destinations[1]

@@ -265,3 +265,37 @@ class TestResolver:
 
     def test_any_iterable_of_destinations_will_do(self) -> None:
         assert Resolver(iter(DESTINATIONS)).destinations == DESTINATIONS
+
+
+class TestOffByDefault:
+    """`default = "off"`: only where `integrations` names it, as in Segment's `{All: true, Salesforce: false}`."""
+
+    @pytest.mark.parametrize(
+        ("flags", "chosen", "because"),
+        [
+            ({}, False, DecisionReason.OPT_IN),
+            ({"All": True}, False, DecisionReason.OPT_IN),
+            ({"All": False}, False, DecisionReason.OPT_IN),
+            ({"mixpanel": True}, False, DecisionReason.OPT_IN),
+            ({"Mixpanel": "true"}, False, DecisionReason.OPT_IN),
+            ({"Mixpanel": True}, True, DecisionReason.BY_NAME),
+            ({"All": False, "Mixpanel": True}, True, DecisionReason.BY_NAME),
+            ({"All": True, "Mixpanel": False}, False, DecisionReason.BY_NAME),
+            ({"Mixpanel": {}}, True, DecisionReason.BY_OPTIONS),
+        ],
+    )
+    def test_only_its_name_selects_it(self, flags: JSONObject, chosen: bool, because: DecisionReason) -> None:
+        (decision,) = resolve_destinations(flags, [Destination(name="Mixpanel", default="off")]).decisions
+        assert (decision.chosen, decision.because) == (chosen, because)
+
+    @given(integrations())
+    def test_it_only_ever_removes(self, flags: JSONObject) -> None:
+        off = [Destination(name=each.name, default="off") for each in DESTINATIONS]
+        with_off, without = resolve_destinations(flags, off), resolve_destinations(flags, DESTINATIONS)
+        assert set(with_off.selected) <= set(without.selected)
+        assert {name for name in without.selected if isinstance(flags.get(name), bool | dict)} == set(with_off.selected)
+        assert with_off.warnings == without.warnings
+
+    def test_another_default_makes_no_sense(self) -> None:
+        with pytest.raises(ValueError, match="expected 'on' or 'off'"):
+            Destination(name="Mixpanel", default="no")

@@ -23,20 +23,22 @@ The modules, lowest first: `typing`, `limits`, `errors`; the room `text` (`text.
 field), `messages`, `marks` (positions in a log, with their proof), `paths` (which path takes which body); the room
 `wire`: `wire.plainjson` (Python values as JSON), `wire.rules` (the rules of one message), `wire.fast` (the fast way
 through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed messages and back) and `wire.schema`
-(the rules as JSON Schema, for others); `caching` (for what is computed from a client's text), `merge`, `integrations`,
-`routing`, `sinks`, `log` (how stored records are read), `memory` (a sink and its log, for tests); the room `plans`,
-tracking plans: `plans.locations` (places in a message), `plans.documents` (a plan as data), `plans.names` (near
-misses), `plans.schemas` (the validator that is passed in), `plans.planned` (the names of a rule), `plans.violations`,
-`plans.controls` (the treatment of violations) and `plans.plan` (the check); `origins` (the source of a request),
-`rejected` (rejections and their records), `plans.enforcement` (a plan in force at intake), `plans.forwarding` (messages
-about violations), `receipts` (the result of a request), `message_times`, `pipeline` (the order of the steps) and
-`intake` (from a body to the pipeline of its source); `collector` (the class that applications embed); the room
-`explanation`: `explanation.entries`, `explanation.plans`, `explanation.rejections` and `explanation.catalog` (the
-meaning of each code), `explanation.reports` and `explanation.explain` (reports about single messages).
+(the rules as JSON Schema, for others); `caching` (for what is computed from a client's text), `merge`, `consent`,
+`integrations`, `routing`, `sinks`, `log` (how stored records are read), `memory` (a sink and its log, for tests); the
+room `plans`, tracking plans: `plans.locations` (places in a message), `plans.documents` (a plan as data), `plans.names`
+(near misses), `plans.schemas` (the validator that is passed in), `plans.planned` (the names of a rule),
+`plans.violations`, `plans.controls` (the treatment of violations) and `plans.plan` (the check); `origins` (the source
+of a request), `rejected` (rejections and their records), `plans.enforcement` (a plan in force at intake),
+`plans.forwarding` (messages about violations), `receipts` (the result of a request), `message_times`, `pipeline` (the
+order of the steps) and `intake` (from a body to the pipeline of its source); `collector` (the class that applications
+embed); the room `explanation`: `explanation.entries`, `explanation.plans`, `explanation.rejections` and
+`explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about single
+messages).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
 from trackcore.collector import Collector
+from trackcore.consent import ConsentRule, Refusal
 from trackcore.credentials import Source, SourceRegistry, mask_write_key, write_key_from_authorization
 from trackcore.errors import (
     Invalid,
@@ -117,6 +119,7 @@ __all__ = [
     "Cause",
     "Clock",
     "Collector",
+    "ConsentRule",
     "CorrectedTimestamp",
     "Decision",
     "DecisionReason",
@@ -157,6 +160,7 @@ __all__ = [
     "Reason",
     "Receipt",
     "Reception",
+    "Refusal",
     "RejectedRecord",
     "Rejection",
     "RejectionExplanation",

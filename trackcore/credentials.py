@@ -59,7 +59,8 @@ class Source:
     """An origin of messages: a site, an app, a server.
 
     `destinations` names those that may receive its messages, None means all.  A strict source answers a rejected
-    message with 400 and is meant for tests.  One without write keys accepts messages made in process only.
+    message with 400 and is meant for tests.  One without write keys accepts messages made in process only.  Each
+    message of a source that is not `enabled` is rejected.
     Raises `ValueError` for a write key of a form that no request can carry.
     """
 
@@ -69,6 +70,7 @@ class Source:
     )
     strict: bool = False
     destinations: tuple[str, ...] | None = None
+    enabled: bool = True
 
 
 def _as_sources(sources: Iterable[Source]) -> tuple[Source, ...]:

@@ -63,6 +63,29 @@ class Reason(_Coded):
     INTEGRATIONS_NOT_OBJECT = "integrations_not_object", "`integrations` is not an object."
     PROPERTIES_NOT_OBJECT = "properties_not_object", "`properties` is not an object."
     TRAITS_NOT_OBJECT = "traits_not_object", "`traits` is not an object."
+    SOURCE_DISABLED = "source_disabled", "The source of the message is disabled in the configuration."
+
+    # One message of the event "Segment Consent Preference Updated".
+    CONSENT_CATEGORYPREFERENCES_SHOULD_EXIST = (
+        "consent_categorypreferences_should_exist",
+        "The message announces new consent preferences, and has no `context.consent.categoryPreferences`.",
+    )
+    CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_OBJECT = (
+        "consent_categorypreferences_fields_should_be_object",
+        "The consent preferences that a message announces are not an object.",
+    )
+    CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_BOOL = (
+        "consent_categorypreferences_fields_should_be_bool",
+        "One of the consent preferences that a message announces is not a boolean.",
+    )
+    CONSENT_VERSION_SHOULD_BE_NUMBER = (
+        "consent_version_should_be_number",
+        "The `context.consent.version` of the consent preferences that a message announces is not a number.",
+    )
+    DEVICE_ADVERTISINGID_SHOULD_BE_STRING = (
+        "device_advertisingid_should_be_string",
+        "The `context.device.advertisingId` beside the consent preferences that a message announces is not a string.",
+    )
 
     # One message, under the tracking plan of its source.
     PLAN_BLOCKED = "plan_blocked", "The message violates the tracking plan of its source, and was blocked."

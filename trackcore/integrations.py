@@ -7,8 +7,12 @@ Names are case sensitive, `All` included (https://segment.com/docs/connections/s
 Any other value is ignored with a warning.  An unknown name is not worth a warning: names of destinations that do not
 exist here are normal (`Segment.io` comes with every browser message).
 
-A resolution depends on the `integrations` object and the destinations only, so it can be made once and used for every
-message with an equal object.  The age, which differs from message to message, is applied to it afterwards.
+A destination whose default is "off" is selected by its name only: `All` does not count for it.
+Consent is examined first (`trackcore.consent`): nothing in `integrations` selects a destination that it removes.
+
+A resolution depends on the `integrations` object, the stated consent and the destinations only, so it can be made once
+and used for every message with equal ones.  The age, which differs from message to message, is applied to it
+afterwards.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from enum import StrEnum
 import attrs
 
 from trackcore.caching import cached_by_text
+from trackcore.consent import Consent, ConsentRule, Refusal, consent_in, read_consent
 from trackcore.errors import MessageWarning, WarningCode
 from trackcore.merge import copied
 from trackcore.text.jsontext import any_value, encode_json, kind_of
@@ -41,12 +46,27 @@ _MAX_WARNINGS = 5
 2,500 messages must not exceed what a batch may share otherwise (`Limits.shared_bytes`)."""
 
 
+ON = "on"
+OFF = "off"
+
+
+def _check_default(_: object, __: object, default: str) -> None:
+    if default not in (ON, OFF):
+        raise ValueError(f"expected {ON!r} or {OFF!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Destination:
-    """A place that messages can be sent to.  One with a `max_age` refuses messages that were older when received."""
+    """A place that messages can be sent to.
+
+    One with a `max_age` refuses messages that were older when received.  With `consent` it gets only messages of users
+    who have consented to its categories.  If `default` is "off" it gets only messages whose `integrations` name it.
+    """
 
     name: str
     max_age: timedelta | None = None
+    consent: ConsentRule | None = None
+    default: str = attrs.field(default=ON, validator=_check_default)
 
 
 def as_destinations(destinations: Iterable[Destination]) -> tuple[Destination, ...]:
@@ -61,22 +81,26 @@ class DecisionReason(StrEnum):
     BY_OPTIONS = "by_options"  # integrations[name] is an object: it selects, except `Warehouses` with `all: false`
     BY_ALL = "by_all"  # not named, and `All` is a boolean
     BY_DEFAULT = "by_default"  # not named, and there is no `All`
+    OPT_IN = "opt_in"  # not named, and off by default, whatever `All` is
+    NO_CONSENT = "no_consent"  # the user has not consented, so `integrations` does not matter
+    CONSENT_UNKNOWN = "consent_unknown"  # the message states no consent, and the destination needs it stated
     TOO_OLD = "too_old"  # selected, but the destination refuses messages of that age
 
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """Whether one destination gets the message, the reason, and the options meant for it."""
+    """Whether one destination gets the message, the reason, the options meant for it, and the refusal of consent."""
 
     destination: Destination
     chosen: bool
     because: DecisionReason
     options: JSONObject | None = None
+    refusal: Refusal | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Resolution:
-    """The destinations that one `integrations` object selects, in their order.
+    """The destinations that one `integrations` object selects under one consent, in their order.
 
     `selected` are their names; beyond the age `max_age` (None: never) not all of them accept a message.
     """
@@ -108,30 +132,49 @@ class Resolution:
 
 @attrs.define
 class Resolver:
-    """Resolves against fixed destinations, with a cache, since most messages of a client have equal `integrations`."""
+    """Resolves against fixed destinations, with a cache, since most messages of a client have equal `integrations`.
+
+    `reads_consent` is whether any destination needs consent: only then the context of a message matters.
+    """
 
     destinations: tuple[Destination, ...] = attrs.field(converter=as_destinations)
-    _resolve: Callable[[bytes], Resolution] = attrs.field(init=False, repr=False, eq=False)
+    reads_consent: bool = attrs.field(init=False)
+    _resolve: Callable[[bytes, bytes], Resolution] = attrs.field(init=False, repr=False, eq=False)
+
+    @reads_consent.default
+    def _find_rules(self) -> bool:
+        return any(destination.consent is not None for destination in self.destinations)
 
     @_resolve.default
-    def _with_cache(self) -> Callable[[bytes], Resolution]:
+    def _with_cache(self) -> Callable[[bytes, bytes], Resolution]:
         destinations = self.destinations
-        return cached_by_text(lambda text: resolve_destinations(any_value.decode(text), destinations))
+        return cached_by_text(
+            lambda flags, context: resolve_destinations(
+                any_value.decode(flags), destinations, any_value.decode(context) if context else None
+            )
+        )
 
-    def resolve(self, integrations: JSONObject | None) -> Resolution:
+    def resolve(self, integrations: JSONObject | None, context: JSONObject | None = None) -> Resolution:
         """Return the result of `resolve_destinations`."""
-        return self._resolve(encode_json(integrations or None))
+        consent = consent_in(context) if self.reads_consent else None
+        return self._resolve(encode_json(integrations or None), encode_json(consent) if consent else b"")
 
 
-def resolve_destinations(integrations: JSONObject | None, destinations: Sequence[Destination]) -> Resolution:
-    """Decide for each destination whether it is selected.  Never raises; an unusable value becomes a warning."""
+def resolve_destinations(
+    integrations: JSONObject | None, destinations: Sequence[Destination], context: JSONObject | None = None
+) -> Resolution:
+    """Decide for each destination whether it is selected.  Never raises; an unusable value becomes a warning.
+
+    `context` is that of the message, which states the consent of the user.
+    """
     flags, ignored = _usable_flags(integrations or {})
     warnings = [*ignored, *_case_warnings(flags, destinations), *_no_warnings(flags, destinations)]
     if len(warnings) > _MAX_WARNINGS:
         rest = len(warnings) - _MAX_WARNINGS
         more = MessageWarning(code=warnings[-1].code, message=f"and {rest} more like these", path="integrations")
         warnings[_MAX_WARNINGS:] = [more]
-    decisions = tuple(_decide(flags, destination) for destination in destinations)
+    consent = read_consent(context, beside_integrations=bool(integrations))
+    decisions = tuple(_decide(flags, consent, destination) for destination in destinations)
     return Resolution(decisions=decisions, warnings=tuple(warnings))
 
 
@@ -148,8 +191,18 @@ def _usable_flags(integrations: JSONObject) -> tuple[JSONObject, list[MessageWar
     return flags, ignored
 
 
-def _decide(flags: JSONObject, destination: Destination) -> Decision:
+def _decide(flags: JSONObject, consent: Consent, destination: Destination) -> Decision:
+    refusal = None if destination.consent is None else consent.refusal(destination.consent)
+    if refusal is None:
+        return _decide_by_flags(flags, destination)
+    because = DecisionReason.CONSENT_UNKNOWN if refusal.is_unknown else DecisionReason.NO_CONSENT
+    return Decision(destination=destination, chosen=False, because=because, refusal=refusal)
+
+
+def _decide_by_flags(flags: JSONObject, destination: Destination) -> Decision:
     value = flags.get(destination.name)
+    if value is None and destination.default == OFF:
+        return Decision(destination=destination, chosen=False, because=DecisionReason.OPT_IN)
     if value is None:
         because = DecisionReason.BY_ALL if ALL in flags else DecisionReason.BY_DEFAULT
         return Decision(destination=destination, chosen=flags.get(ALL, True), because=because)

@@ -17,6 +17,7 @@ import attrs
 import msgspec
 
 from trackcore.caching import cached_by_text
+from trackcore.consent import UPDATED, check_update, consent_texts
 from trackcore.credentials import Source, write_key
 from trackcore.errors import InvalidMessage, MessageWarning, WarningCode
 from trackcore.integrations import Resolution, Resolver
@@ -28,11 +29,11 @@ from trackcore.plans.controls import Treatment
 from trackcore.plans.enforcement import PlanInForce
 from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
-from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
+from trackcore.text.jsontext import any_value, encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.typing import JSONObject, NewMessageId, WriteKey
 from trackcore.wire.fast import ABSENT, MessageStruct, read_alone, write_message
 from trackcore.wire.request import Request, stored_text
-from trackcore.wire.rules import checked_id, message_id_too_long, object_or_absent, too_deep
+from trackcore.wire.rules import checked_id, message_id_too_long, object_or_absent, source_disabled, too_deep
 
 Inherited: TypeAlias = tuple[str, ...]
 """The wire paths of what a message has from its batch."""
@@ -93,16 +94,16 @@ class Pipeline:
     plan: PlanInForce | None = None
     shared_context: Callable[[bytes], SharedContext] = attrs.field(init=False, repr=False, eq=False)
     """Prepare the context of a batch for merging, by its text as received.  Cached: batches of one client share it."""
-    find_route: Callable[[bytes, bytes], Route] = attrs.field(init=False, repr=False, eq=False)
-    """Merge the texts of the batch's `integrations`, as received, and of a message's (empty: absent), and find the
-    destinations.  Cached for the same reason."""
+    find_route: Callable[[bytes, bytes, bytes], Route] = attrs.field(init=False, repr=False, eq=False)
+    """Merge the texts of the batch's `integrations`, as received, and of a message's, and find the destinations under
+    the consent that the third text states (empty: absent).  Cached for the same reason."""
 
     @shared_context.default
     def _shared_context(self) -> Callable[[bytes], SharedContext]:
         return cached_by_text(lambda text: SharedContext(stored_text(text)), _CONTEXTS_CACHED)
 
     @find_route.default
-    def _find_route(self) -> Callable[[bytes, bytes], Route]:
+    def _find_route(self) -> Callable[[bytes, bytes, bytes], Route]:
         return cached_by_text(partial(_route, self.resolver, self.limits.depth))
 
     def run(self, request: Request, reception: Reception) -> IntakeResult:
@@ -153,7 +154,8 @@ class _Run:
         """Run the steps, and return the envelopes of the messages that none of them rejects."""
         indexes, messages, contexts = self._read()
         inherited = self._merge(messages, contexts)
-        routes = self._route(indexes, messages)
+        self._check_consent_updates(indexes, messages, contexts)
+        routes = self._route(indexes, messages, contexts)
         self._identify(indexes, messages)
         timestamps = self._time(indexes, messages)
         return self._write(indexes, messages, inherited, routes, timestamps)
@@ -171,9 +173,11 @@ class _Run:
 
     def _read(self) -> tuple[Sequence[int], list[MessageStruct], list[JSONObject | None]]:
         """Return the indexes of the messages that can be read, the messages, and their contexts, decoded."""
-        request = self.request
-        if request.invalid is not None:  # a shared part of the batch is wrong, and so is each message
-            self._rejected = dict.fromkeys(range(self._count()), request.invalid)
+        request, source = self.request, self.pipeline.source
+        # A shared part of the batch may be wrong, and so is each message.
+        invalid = request.invalid if source.enabled else source_disabled(source.name)
+        if invalid is not None:
+            self._rejected = dict.fromkeys(range(self._count()), invalid)
             return (), [], []
         if (decoded := request.decoded) is not None:
             return range(len(decoded.messages)), decoded.messages, decoded.contexts
@@ -221,19 +225,36 @@ class _Run:
                 text = bytes(message.context)[:-1]
                 message.context = msgspec.Raw(b"%b%b%b" % (text or b"{", b"," if own or shared else b"", field))
 
-    def _route(self, indexes: Sequence[int], messages: list[MessageStruct]) -> list[Route]:
+    def _check_consent_updates(
+        self, indexes: Sequence[int], messages: list[MessageStruct], contexts: list[JSONObject | None]
+    ) -> None:
+        """Reject a message that announces consent preferences and states none, nor does the context of the batch."""
+        for row, message in enumerate(messages):
+            if message.event == UPDATED and message.type == "track":
+                try:
+                    check_update(merge_onto(self.request.context or {}, contexts[row] or {}))
+                except InvalidMessage as error:
+                    self._rejected.setdefault(indexes[row], error)
+
+    def _route(
+        self, indexes: Sequence[int], messages: list[MessageStruct], contexts: list[JSONObject | None]
+    ) -> list[Route]:
         """Merge the `integrations` of each message onto those of the batch, and find its destinations."""
         shared = b"" if self.request.integrations is None else bytes(self.request.shared[_INTEGRATIONS])
-        by_text: dict[bytes, Route] = {}  # within a request even a look into the cache would be much of the time
+        consents = consent_texts(self.request.context, contexts) if self.pipeline.resolver.reads_consent else None
+        # Within a request even a look into the cache would be much of the time.
+        by_text: dict[bytes | tuple[bytes, bytes], Route] = {}
         routes = []
         for row, message in enumerate(messages):
             own = b"" if message.integrations is ABSENT else bytes(message.integrations)
-            route = by_text.get(own)
+            key = own if consents is None else (own, consents[row])
+            route = by_text.get(key)
             if route is None:
                 try:
-                    route = by_text[own] = self.pipeline.find_route(shared, own)
+                    consent = b"" if consents is None else consents[row]
+                    route = by_text[key] = self.pipeline.find_route(shared, own, consent)
                 except InvalidMessage as error:
-                    self._rejected[indexes[row]] = error
+                    self._rejected.setdefault(indexes[row], error)
                     route = _NO_ROUTE
             message.integrations = route[0]
             routes.append(route)
@@ -348,18 +369,19 @@ class _ReceivedText(msgspec.Struct, frozen=True, gc=False, eq=False):
         return hash(bytes(self))
 
 
-def _route(resolver: Resolver, depth: int, shared: bytes, own: bytes) -> Route:
+def _route(resolver: Resolver, depth: int, shared: bytes, own: bytes, consent: bytes) -> Route:
     """See `Pipeline.find_route`.  Raises `InvalidMessage`."""
     if own and is_deeper(own, depth):
         raise too_deep("the message", depth)
     flags = object_or_absent(_INTEGRATIONS, parse_value(own)) if own else None
+    context = any_value.decode(consent) if consent else None
     if not shared:
-        return ABSENT if flags is None else msgspec.Raw(own), (), resolver.resolve(flags)
+        return ABSENT if flags is None else msgspec.Raw(own), (), resolver.resolve(flags, context)
     shared = stored_text(shared)
     base: JSONObject = parse_value(shared)
     merged = shared if flags is None else merge_texts(shared, own)
     inherited = inherited_paths(_INTEGRATIONS, base, flags)
-    return msgspec.Raw(merged), inherited, resolver.resolve(merge_onto(base, flags or {}))
+    return msgspec.Raw(merged), inherited, resolver.resolve(merge_onto(base, flags or {}), context)
 
 
 def _shared_warnings(request: Request, reception: Reception) -> list[MessageWarning]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from trackcore_http import (
     CUT_OFF,
     UNREADABLE,
+    X_FORWARDED_FOR,
     BodyReader,
     Headers,
     HttpRequest,
+    Proxies,
     ReadBody,
     Response,
     Step,
@@ -39,11 +42,22 @@ class TrackingApp:
         collector: receives and stores the messages.  Threads call a sink without `store_async`.
         proxy_hops: how many proxies in front are trusted to report the client's address, host and scheme.  With 0, the
             X-Forwarded headers are ignored, since any client can send them.
+        trusted_proxies: the addresses of trusted proxies instead, as ranges such as `10.0.0.0/8`.
+        proxy_header: the header in which they report the client: `X-Forwarded-For` or `Forwarded`.
     """
 
-    def __init__(self, collector: Collector, *, proxy_hops: int = 0) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        *,
+        proxy_hops: int = 0,
+        trusted_proxies: Iterable[str] = (),
+        proxy_header: str = X_FORWARDED_FOR,
+    ) -> None:
         self._api = TrackingApi(with_async_sink(collector))
-        self._respond_to_reported = behind_proxies(self._respond, proxy_hops)
+        self._respond_to_reported = behind_proxies(
+            self._respond, Proxies(hops=proxy_hops, ranges=trusted_proxies, header=proxy_header)
+        )
 
     @property
     def collector(self) -> Collector:

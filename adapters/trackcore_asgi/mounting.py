@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trackcore_http import forwarded_by, joined, without_prefix
+from trackcore_http import Proxies, joined, without_prefix
 
 from trackcore_asgi.scopes import headers_of, path_below, remounted, root_of
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from trackcore_asgi.scopes import App, Receive, Scope, Send
 
 
-def behind_proxies(app: App, hops: int) -> App:
-    """Trust so many proxies to report the client's address, the host, the scheme and a prefix."""
-    if not hops:
+def behind_proxies(app: App, proxies: Proxies | int) -> App:
+    """Trust these proxies, or so many, to report the client's address, the host, the scheme and a prefix."""
+    trusted = Proxies(hops=proxies) if isinstance(proxies, int) else proxies
+    if not trusted:
         return app
 
     async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
-        await app(_as_reported(scope, hops) if scope["type"] == "http" else scope, receive, send)
+        await app(_as_reported(scope, trusted) if scope["type"] == "http" else scope, receive, send)
 
     return mounted
 
@@ -38,8 +39,9 @@ def under_prefix(app: App, prefix: str) -> App:
     return mounted
 
 
-def _as_reported(scope: Scope, hops: int) -> Scope:
-    found = forwarded_by(hops, headers_of(scope))
+def _as_reported(scope: Scope, proxies: Proxies) -> Scope:
+    client = scope.get("client")
+    found = proxies.report(client[0] if client else None, headers_of(scope))
     if found.prefix is not None:
         scope = remounted(scope, joined(found.prefix, root_of(scope)), path_below(scope))
     changed = dict(scope)

@@ -74,7 +74,7 @@ class _RequestRejected(Exception):
 _FOREIGN = (
     HTTPStatus.FORBIDDEN,
     "foreign",
-    "The debugger only answers its own page. A proxy must forward host and scheme, and `proxy_hops` must be set.",
+    "The debugger only answers its own page. A proxy must forward host and scheme, and be trusted under `[server]`.",
 )
 _NO_SESSION = (HTTPStatus.UNAUTHORIZED, "no_session", "Sign in with the token first.")
 _WRONG_TOKEN = (HTTPStatus.FORBIDDEN, "wrong_token", "Wrong token, or a one-time token that was used before.")

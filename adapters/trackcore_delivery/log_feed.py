@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import msgspec
@@ -29,12 +30,20 @@ _SPAN = 20_000
 """How many messages are examined for one page: a bound on the time of a read that finds little."""
 
 
+class _Consent(msgspec.Struct, rename="camel"):
+    """The fields of a context that state consent."""
+
+    consent: Any = None
+    consent_management: Any = None
+
+
 class _Routed(msgspec.Struct, rename="camel"):
     """The fields of a stored message that decide where it goes."""
 
     timestamp: str = ""
     received_at: str = ""
     integrations: JSONObject | None = None
+    context: _Consent | None = None
 
 
 _routed = msgspec.json.Decoder(_Routed)
@@ -111,7 +120,8 @@ class LogFeed:
     def _goes_to(self, destination: str, stored: StoredPayload) -> bool:
         routed = _routed.decode(stored.payload)
         resolver = self._resolvers.get(stored.source, self._others)
-        return destination in resolver.resolve(routed.integrations).names_at_age(_age(routed))
+        context = msgspec.to_builtins(routed.context)
+        return destination in resolver.resolve(routed.integrations, context).names_at_age(_age(routed))
 
 
 def make_feed(log: SnapshotLog, sources: Sequence[Source], destinations: Sequence[Destination]) -> LogFeed:

@@ -6,7 +6,16 @@
 
 from trackcore_http.bodies import CUT_OFF, UNREADABLE, BodyReader, UnterminatedBody
 from trackcore_http.exchange import CheckReady, Exchange, ReadBody, Step, Store, TrackingApi
-from trackcore_http.forwarding import Forwarded, forwarded_by, joined, without_prefix
+from trackcore_http.forwarding import (
+    X_FORWARDED_FOR,
+    Forwarded,
+    Network,
+    Proxies,
+    as_networks,
+    forwarded_by,
+    joined,
+    without_prefix,
+)
 from trackcore_http.request import HttpRequest
 from trackcore_http.responses import Headers, Response
 from trackcore_http.routes import ROUTES, Action, Route, find_route
@@ -15,6 +24,7 @@ __all__ = [
     "CUT_OFF",
     "ROUTES",
     "UNREADABLE",
+    "X_FORWARDED_FOR",
     "Action",
     "BodyReader",
     "CheckReady",
@@ -22,6 +32,8 @@ __all__ = [
     "Forwarded",
     "Headers",
     "HttpRequest",
+    "Network",
+    "Proxies",
     "ReadBody",
     "Response",
     "Route",
@@ -29,6 +41,7 @@ __all__ = [
     "Store",
     "TrackingApi",
     "UnterminatedBody",
+    "as_networks",
     "find_route",
     "forwarded_by",
     "joined",

@@ -73,7 +73,7 @@ class ServerApp:
         if debugger is not None:
             app = DispatcherMiddleware(app, {DEBUGGER_PATH: debugger})
         under_prefix = trackcore_wsgi.under_prefix(app, server.prefix)
-        self._app = trackcore_wsgi.behind_proxies(under_prefix, server.proxy_hops)
+        self._app = trackcore_wsgi.behind_proxies(under_prefix, server.proxies)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -88,7 +88,7 @@ class AsgiServerApp:
         self.collector = tracking.collector
         app = tracking if debugger is None else trackcore_asgi.with_wsgi_app(tracking, DEBUGGER_PATH, debugger)
         under_prefix = trackcore_asgi.under_prefix(app, server.prefix)
-        self._app = trackcore_asgi.behind_proxies(under_prefix, server.proxy_hops)
+        self._app = trackcore_asgi.behind_proxies(under_prefix, server.proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or follow the life of the server."""

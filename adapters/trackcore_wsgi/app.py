@@ -6,7 +6,17 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from trackcore_http import HttpRequest, ReadBody, Response, Step, Store, TrackingApi, UnterminatedBody
+from trackcore_http import (
+    X_FORWARDED_FOR,
+    HttpRequest,
+    Proxies,
+    ReadBody,
+    Response,
+    Step,
+    Store,
+    TrackingApi,
+    UnterminatedBody,
+)
 
 from trackcore import Collector
 from trackcore_wsgi.bodies import read_into
@@ -28,16 +38,28 @@ class TrackingApp:
         collector: receives and stores the messages.
         proxy_hops: how many proxies in front are trusted to report the client's address, host and scheme.  With 0, the
             X-Forwarded headers are ignored, since any client can send them.
+        trusted_proxies: the addresses of trusted proxies instead, as ranges such as `10.0.0.0/8`.
+        proxy_header: the header in which they report the client: `X-Forwarded-For` or `Forwarded`.
         input_terminated: declares that the server in front ends `wsgi.input` at the end of the body, which is true of
             a2wsgi and of Starlette's WSGIMiddleware.  Servers such as gunicorn declare it themselves, as
             `wsgi.input_terminated`.  Otherwise a body without Content-Length is answered with 503: SDKs keep it.
     """
 
-    def __init__(self, collector: Collector, *, proxy_hops: int = 0, input_terminated: bool = False) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        *,
+        proxy_hops: int = 0,
+        trusted_proxies: Iterable[str] = (),
+        proxy_header: str = X_FORWARDED_FOR,
+        input_terminated: bool = False,
+    ) -> None:
         self._api = TrackingApi(collector)
         self._input_terminated = input_terminated
         self._warned_of_input = False
-        self._app: WSGIApplication = behind_proxies(self._respond, proxy_hops)
+        self._app: WSGIApplication = behind_proxies(
+            self._respond, Proxies(hops=proxy_hops, ranges=trusted_proxies, header=proxy_header)
+        )
 
     @property
     def collector(self) -> Collector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trackcore_http import forwarded_by, joined, without_prefix
+from trackcore_http import Proxies, joined, without_prefix
 
 from trackcore_wsgi.headers import EnvironHeaders
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-def behind_proxies(app: WSGIApplication, hops: int) -> WSGIApplication:
-    """Trust so many proxies to report the client's address, the host, the scheme and a prefix."""
-    if not hops:
+def behind_proxies(app: WSGIApplication, proxies: Proxies | int) -> WSGIApplication:
+    """Trust these proxies, or so many, to report the client's address, the host, the scheme and a prefix."""
+    trusted = Proxies(hops=proxies) if isinstance(proxies, int) else proxies
+    if not trusted:
         return app
 
     def mounted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        found = forwarded_by(hops, EnvironHeaders(environ))
+        found = trusted.report(environ.get("REMOTE_ADDR"), EnvironHeaders(environ))
         reported = {"REMOTE_ADDR": found.client, "wsgi.url_scheme": found.scheme, "HTTP_HOST": found.host}
         environ.update({name: value for name, value in reported.items() if value is not None})
         if found.prefix is not None:

@@ -93,7 +93,10 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
         ('kind = "carrier pigeon"', "there are file, kafka, segment, webhook"),
         ("kind = 3", "destinations[0].kind: there is no such kind of destination; there are file"),
         ('kind = ["webhook"]', "destinations[0].kind: there is no such kind of destination"),
-        ('url = "http://a"', "destinations[0].url: unknown setting; valid settings: name, max_age, kind"),
+        (
+            'url = "http://a"',
+            "destinations[0].url: unknown setting; valid settings: name, max_age, consent, default, kind",
+        ),
         ('kind = "webhook"', "destinations[0].url: is missing"),
         ('kind = "webhook"\nurll = "http://a"', "destinations[0].urll: unknown setting; did you mean 'url'?"),
         ('kind = "webhook"\nurl = "ftp://a"', "destinations[0].url: expected a URL such as"),

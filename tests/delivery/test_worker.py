@@ -6,12 +6,15 @@ from datetime import timedelta
 
 import msgspec
 import pytest
-from delivery_helpers import NOON, Bench, Recipient, envelopes, store
+from delivery_helpers import NOON, SOURCES, Bench, Recipient, envelopes, store
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_delivery import MessageRefused, PermanentError, RetryLater, Selection, UnusableState
+from trackcore_delivery import MessageRefused, PermanentError, RetryLater, Selection, UnusableState, make_feed
 from trackcore_delivery.backoff import FIRST_SECONDS, LONGEST_SECONDS, backoff_seconds, capped_retry_after
 from trackcore_delivery.destination_worker import DestinationWorker
+from trackcore_sqlite import SqliteLog
+
+from trackcore import ConsentRule, Destination
 
 Behaviour = Callable[[list[str]], Sequence[MessageRefused]]
 
@@ -375,6 +378,23 @@ class TestSecondChances:
         bench.state.ask_for_replay("There", Selection(), last=5, now=NOON)
         bench.run(worker)
         assert there.taken == ["m0", "m1"]
+
+    def test_a_replay_obeys_consent(self, bench: Bench) -> None:
+        """A message that came before the destination needed consent is sent again only if it states consent."""
+        some = envelopes(4)
+        for number, granted in enumerate([b"true", b"false"]):
+            context = b',"context":{"consent":{"categoryPreferences":{"Ads":%b}}}}' % granted
+            some[number] = msgspec.structs.replace(some[number], payload=some[number].payload[:-1] + context)
+        management = b',"context":{"locale":"de","consentManagement":{"deniedConsentIds":["Ads"]}}}'
+        some[2] = msgspec.structs.replace(some[2], payload=some[2].payload[:-1] + management)
+        store(bench.log, some)
+        there = Recipient()
+        needing = Destination(name="There", consent=ConsentRule(categories=["Ads"]))
+        bench.feed = make_feed(SqliteLog(bench.log), SOURCES, [needing, Destination(name="Other")])
+        worker = bench.worker(there, start="newest")
+        bench.state.ask_for_replay("There", Selection(), last=4, now=NOON)
+        bench.run(worker)
+        assert there.taken == ["m0", "m3"]
 
     def test_a_replay_goes_on_where_it_was(self, bench: Bench) -> None:
         store(bench.log, envelopes(6))

@@ -17,7 +17,7 @@ from trackcore_server import (
 from trackcore_server.config.deployment import create_configuration, find_deployment, with_write_keys
 from trackcore_server.config.units import age_text, parse_age, parse_bind, parse_size, size_text
 
-from trackcore import Destination, Limits, Source
+from trackcore import ConsentRule, Destination, Limits, Source
 
 WHOLE = """
 [[sources]]
@@ -76,6 +76,7 @@ def test_an_empty_configuration_has_the_defaults() -> None:
 
 
 SOURCE = '[[sources]]\nname = "a"\n'
+CONSENT = '[[destinations]]\nname = "a"\nconsent = '
 
 MISTAKES = {
     "an unknown setting": (SOURCE + 'write_kyes = ["k"]', "sources[0].write_kyes", "did you mean 'write_keys'?"),
@@ -114,6 +115,31 @@ MISTAKES = {
     "a log without a name": ('[log]\npath = ""', "log.path", "expected the name of a file"),
     "a state that is a folder": ('[delivery]\npath = "/"', "delivery.path", "expected the name of a file, found '/'"),
     "an age in words": ('[[destinations]]\nname = "a"\nmax_age = "5 days"', "destinations[0].max_age", "'5d'"),
+    "consent as text": (CONSENT + '"Ads"', "destinations[0].consent", "expected an array of categories"),
+    "consent without categories": (CONSENT + "[]", "destinations[0].consent", "at least one category"),
+    "consent of a number": (CONSENT + "[1]", "destinations[0].consent[0]", "expected a string"),
+    "consent with another key": (CONSENT + '{ani = ["Ads"]}', "destinations[0].consent.ani", "did you mean 'any'?"),
+    "consent to all and any": (
+        CONSENT + '{all = ["a"], any = ["b"]}',
+        "destinations[0].consent",
+        "either `all` or `any`",
+    ),
+    "consent to nothing": (CONSENT + '{unknown = "deny"}', "destinations[0].consent", "either `all` or `any`"),
+    "consent of no kind": (CONSENT + '{all = ["a"], unknown = "no"}', "destinations[0].consent", "'allow' or 'deny'"),
+    "a default of another kind": ('[[destinations]]\nname = "a"\ndefault = "no"', "destinations[0].default", "'off'"),
+    "a default as a boolean": ('[[destinations]]\nname = "a"\ndefault = false', "destinations[0].default", "a string"),
+    "no range": (
+        '[server]\ntrusted_proxies = ["10.0.0.0/8", "x"]',
+        "server.trusted_proxies",
+        "number 2 is not a range",
+    ),
+    "a range with an address": ('[server]\ntrusted_proxies = ["10.0.0.1/8"]', "server.trusted_proxies", "not a range"),
+    "another header": ('[server]\nproxy_header = "X-Real-IP"', "server.proxy_header", "'Forwarded'"),
+    "hops and addresses": (
+        '[server]\nproxy_hops = 1\ntrusted_proxies = ["::1"]',
+        "server.trusted_proxies",
+        "by their addresses or by `proxy_hops`",
+    ),
     "a size of no unit": ('[log]\nrejected_bytes = "64"', "log.rejected_bytes", "'64 MiB'"),
     "a negative size": ("[log]\nquarantine_bytes = -1", "log.quarantine_bytes", "found -1"),
     "a bind without host": ('[server]\nbind = ":8080"', "server.bind", "HOST:PORT"),
@@ -131,6 +157,20 @@ MISTAKES = {
 def test_an_error_has_the_path_of_its_setting(text: str, path: str, detail: str) -> None:
     with pytest.raises(ConfigurationError, check=lambda error: error.path == path and detail in error.detail):
         parse_configuration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ('["Ads", "Maps"]', ConsentRule(categories=["Ads", "Maps"])),
+        ('{all = ["Ads"]}', ConsentRule(categories=["Ads"])),
+        ('{any = ["Ads", "Maps"]}', ConsentRule(categories=["Ads", "Maps"], any_suffices=True)),
+        ('{all = ["Ads"], unknown = "deny"}', ConsentRule(categories=["Ads"], unknown="deny")),
+    ],
+)
+def test_the_consent_that_a_destination_needs(text: str, rule: ConsentRule) -> None:
+    for kind in ("", '\nkind = "file"\nfolder = "archive"'):
+        assert parse_configuration(CONSENT + text + kind).destinations[0].consent == rule
 
 
 def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ class Docs(StrEnum):
     ALIAS = f"{_SPEC}alias/"
     AUTHENTICATION = f"{_API}#authentication"
     BATCH = f"{_API}#batch"
+    CONSENT = (
+        "https://segment.com/docs/privacy/consent-management/consent-in-unify/#segment-consent-preference-updated-event"
+    )
     CONTEXT = f"{_SPEC}common/#context"
     ERRORS = f"{_API}#errors"
     GROUP = f"{_SPEC}group/"

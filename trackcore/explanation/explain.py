@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from trackcore.clock_skew import TimeRule, correct_clock_skew
+from trackcore.consent import Refusal
 from trackcore.credentials import SourceRegistry, mask_write_key
 from trackcore.errors import Invalid, InvalidRequest, MessageWarning, Reason, WarningCode
 from trackcore.explanation.catalog import CATALOG
@@ -234,7 +235,7 @@ def _destinations(message: JSONObject, decided: Sequence[str], resolver: Resolve
     received_at = parse_timestamp(message.get("receivedAt"))
     timestamp = parse_timestamp(message.get("timestamp"))
     age = timedelta() if received_at is None or timestamp is None else received_at - timestamp
-    decisions = resolver.resolve(message.get("integrations")).at_age(age)
+    decisions = resolver.resolve(message.get("integrations"), message.get("context")).at_age(age)
     for decision in decisions:
         yield _destination(decision, age, chosen=decision.destination.name in decided)
     known = {decision.destination.name for decision in decisions}
@@ -245,7 +246,7 @@ def _destination(decision: Decision, age: timedelta, *, chosen: bool) -> Destina
     name = decision.destination.name
     if decision.chosen != chosen:
         return _changed(name, chosen=chosen)
-    key, sentence = _why(decision, age)
+    key, sentence = _why(decision, age) if decision.refusal is None else _why_refused(decision.refusal)
     return DestinationExplanation(
         destination=name, chosen=chosen, because=decision.because, sentence=sentence, key=key, options=decision.options
     )
@@ -262,10 +263,23 @@ def _why(decision: Decision, age: timedelta) -> tuple[str | None, str]:
         return own, f"{own} is an object, which selects it and carries options for it"
     if decision.because is DecisionReason.BY_ALL:
         return f"integrations.{ALL}", f"it is not named, and integrations.{ALL} is {flag}"
+    return None, _why_without_a_key(decision, age)
+
+
+def _why_without_a_key(decision: Decision, age: timedelta) -> str:
     if decision.because is DecisionReason.TOO_OLD:
         most = duration_text(decision.destination.max_age or timedelta())
-        return None, f"it accepts messages of at most {most}, and this one was {duration_text(age)} old when received"
-    return None, "integrations does not mention it, and all is the default"
+        return f"it accepts messages of at most {most}, and this one was {duration_text(age)} old when received"
+    if decision.because is DecisionReason.OPT_IN:
+        return f"it is off by default, and integrations.{decision.destination.name} does not select it"
+    return "integrations does not mention it, and all is the default"
+
+
+def _why_refused(refusal: Refusal) -> tuple[str, str]:
+    names = ", ".join(map(repr, refusal.categories))
+    if refusal.is_unknown:
+        return refusal.path, f"the message does not state consent, and this destination needs it stated for {names}"
+    return refusal.path, f"consent comes before integrations, and {refusal.path} does not give it for {names}"
 
 
 def _changed(name: str, *, chosen: bool) -> DestinationExplanation:

@@ -264,6 +264,62 @@ _ENTRIES = (
         allowed="an object, or nothing",
         link=Docs.IDENTITIES,
     ),
+    CatalogEntry(
+        code=Reason.SOURCE_DISABLED,
+        meaning="The write key belongs to a source that the configuration disables, so its messages are not examined "
+        "and go nowhere. The response was 200, so that clients do not send them again.",
+        senders="Any client of that source, until it is removed or gets another write key.",
+        remedy="Remove `enabled = false` from the source, reload the configuration, and reprocess what came meanwhile "
+        "with `trackcore rejected --retry`.",
+        allowed="a write key of an enabled source",
+        link=Docs.AUTHENTICATION,
+    ),
+    CatalogEntry(
+        code=Reason.CONSENT_CATEGORYPREFERENCES_SHOULD_EXIST,
+        meaning='A track message of the event "Segment Consent Preference Updated" announces what a user has consented '
+        "to, so it must state it. Neither its own `context` nor that of its batch does.",
+        senders="Sites that track this event themselves, and set the consent only on the other messages; a consent "
+        "banner that fires before its manager has loaded.",
+        remedy="Add `context.consent.categoryPreferences`, or rename the event if it means something else.",
+        allowed="an object with true or false for each category",
+        link=Docs.CONSENT,
+    ),
+    CatalogEntry(
+        code=Reason.CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_OBJECT,
+        meaning='In a track message of the event "Segment Consent Preference Updated", the preferences are a string, a '
+        "number, a boolean or a non-empty array, so no category has a value.",
+        senders='Clients that send the list of the categories that were granted, `["Analytics"]`, or a cookie as text.',
+        remedy="Send an object with true or false for each category.",
+        allowed="an object with true or false for each category",
+        link=Docs.CONSENT,
+    ),
+    CatalogEntry(
+        code=Reason.CONSENT_CATEGORYPREFERENCES_FIELDS_SHOULD_BE_BOOL,
+        meaning='In a track message of the event "Segment Consent Preference Updated", a category has another value '
+        "than true and false. To guess what a user has consented to would be wrong.",
+        senders='Clients that pass on the values of a consent manager as they are: `"granted"`, `"1"`, null.',
+        remedy="Convert the values to true and false in the client.",
+        allowed="true or false for each category",
+        link=Docs.CONSENT,
+    ),
+    CatalogEntry(
+        code=Reason.CONSENT_VERSION_SHOULD_BE_NUMBER,
+        meaning='In a track message of the event "Segment Consent Preference Updated", `context.consent.version` is '
+        "there and is not a number.",
+        senders='Clients that set it to the version of their consent text, `"2.1"`.',
+        remedy="Send a number, or leave the field out and put the version of a text into `properties`.",
+        allowed="a number, or nothing",
+        link=Docs.CONSENT,
+    ),
+    CatalogEntry(
+        code=Reason.DEVICE_ADVERTISINGID_SHOULD_BE_STRING,
+        meaning='In a track message of the event "Segment Consent Preference Updated", '
+        "`context.device.advertisingId` is there and is not a string.",
+        senders="Apps that send 0, false or an object where the system gives no advertising id.",
+        remedy="Leave the field out where there is no advertising id.",
+        allowed="a string, or nothing",
+        link=Docs.CONSENT,
+    ),
     *PLAN_REJECTIONS,
     CatalogEntry(
         code=Reason.HISTORICAL_TIME_MISSING,

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         """
 
         type: Any
+        event: str | None
         message_id: Any
         user_id: str | None
         anonymous_id: str | None

@@ -102,6 +102,11 @@ def too_many_messages(limit: int, actual: int) -> InvalidMessage:
     return InvalidMessage(reason=Reason.TOO_MANY_MESSAGES, detail=detail, limit=limit, actual=actual)
 
 
+def source_disabled(source: str) -> InvalidMessage:
+    """Build the error for each message of a source that is disabled."""
+    return InvalidMessage(reason=Reason.SOURCE_DISABLED, detail=f"the source {source!r} is disabled")
+
+
 def check_message_id(message_id: str, limits: Limits) -> None:
     """Check the length of a messageId, in characters.  Raises `InvalidMessage`."""
     if len(message_id) > limits.message_id_chars:

@@ -18,11 +18,12 @@ import attrs
 from attrs import validators
 from cattrs import AttributeValidationNote, BaseValidationError, ClassValidationError, Converter
 from trackcore_delivery import ByteCount, DeliveredDestination, Secret
-from trackcore_http import ROUTES
+from trackcore_http import ROUTES, X_FORWARDED_FOR, Proxies, as_networks
 
-from trackcore import DEFAULT_LIMITS, Destination, JSONObject, Limits, Source, TrackcoreError
+from trackcore import DEFAULT_LIMITS, ConsentRule, Destination, JSONObject, Limits, Source, TrackcoreError
 from trackcore.plans import OnCommonViolation
 from trackcore.support import ALL, MEBIBYTE
+from trackcore_server.config.consent import consent_hook
 from trackcore_server.config.converter import class_hook, describe_errors, exactly, nearest, strict_converter
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
@@ -61,6 +62,18 @@ def _check_prefix(_: object, __: object, prefix: str) -> None:
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+
+def _check_ranges(_: object, __: object, ranges: Sequence[str]) -> None:
+    for place, text in enumerate(ranges, 1):
+        try:
+            as_networks([text])
+        except ValueError:
+            raise ValueError(f"number {place} is not a range of addresses, such as '10.0.0.0/8' or '::1'") from None
+
+
+def _check_proxy_header(_: object, __: object, header: str) -> None:
+    Proxies(header=header)
 
 
 def _check_keep(_: object, __: object, keep: timedelta | None) -> None:
@@ -120,9 +133,9 @@ class ServerSettings:
     `data` is the base of the other paths; itself it starts at the folder of the configuration.
     One worker (a process) is the default: its requests commit together, so that many clients share one fsync. More
     workers use more processors; they take turns at the log. `threads` is obsolete: a worker serves its requests in one
-    loop. `proxy_hops` is how many reverse proxies are in front,
-    whose headers on the client's address are trusted.  With a `prefix` such as `/endpoint`, everything is also served
-    below that path.
+    loop. `proxy_hops` is how many reverse proxies are in front, whose headers on the client's address are trusted;
+    `trusted_proxies` are their addresses instead, and `proxy_header` is the header that they use. With a `prefix` such
+    as `/endpoint`, everything is also served below that path.
     """
 
     data: Path = Path()
@@ -130,7 +143,14 @@ class ServerSettings:
     workers: int = attrs.field(default=1, validator=validators.ge(1))
     threads: int | None = attrs.field(default=None, validator=validators.optional(validators.ge(1)))
     proxy_hops: int = attrs.field(default=0, validator=validators.ge(0))
+    trusted_proxies: tuple[str, ...] = attrs.field(default=(), validator=_check_ranges)
+    proxy_header: str = attrs.field(default=X_FORWARDED_FOR, validator=_check_proxy_header)
     prefix: str = attrs.field(default="", validator=_check_prefix)
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies in front that are trusted."""
+        return Proxies(hops=self.proxy_hops, ranges=self.trusted_proxies, header=self.proxy_header)
 
 
 @attrs.frozen(kw_only=True)
@@ -262,7 +282,8 @@ def check_configuration(configuration: Configuration) -> None:
 
 def _faults_across(configuration: Configuration) -> Iterator[tuple[str, str]]:
     wrong_names = _wrong_destinations(configuration.destinations)
-    yield from chain(wrong_names, _wrong_sources(configuration), configuration.log.faults())
+    sources, server = _wrong_sources(configuration), _wrong_server(configuration)
+    yield from chain(wrong_names, sources, server, configuration.log.faults())
 
 
 # Checks across fields: each yields the path and the detail of a mistake.
@@ -302,6 +323,11 @@ def _wrong_forwards(path: str, source: Source, sources: Sequence[str]) -> Iterat
             yield place, "a source cannot forward to itself"
         elif name is not None and name not in sources:
             yield place, f"there is no source {name!r}{nearest(name, sources)}"
+
+
+def _wrong_server(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    if configuration.server.proxy_hops and configuration.server.trusted_proxies:
+        yield "server.trusted_proxies", "proxies are trusted by their addresses or by `proxy_hops`: remove one of both"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -359,6 +385,7 @@ def _structure_log(value: Any, _: Any) -> Any:
 
 
 _converter = strict_converter()
+_converter.register_structure_hook(ConsentRule, consent_hook(_converter))
 _converter.register_structure_hook(Destination, _destination_hook(_converter))
 _converter.register_structure_hook(Source, _source_hook(_converter))
 for _cls in CONTROLS:
