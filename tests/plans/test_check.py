@@ -150,6 +150,18 @@ class TestChoiceOfTheRule:
             ("wrong_type", "properties.x")
         ]
 
+    def test_rules_that_ask_for_nothing(self) -> None:
+        checked = plan(Rule(type=RuleType.COMMON, schema={}), Rule(type=RuleType.TRACK, key="E", schema={}))
+        assert found(checked, track("E", x=1)) == []
+
+    def test_versions_of_the_common_rule(self) -> None:
+        newer = Rule(type=RuleType.COMMON, version=2, schema={})
+        checked = plan(rule("E", {}), common({"required": ["channel"]}), newer)
+        assert found(checked, track("E")) == [("common_rule", "channel")]
+        of_the_newer = {**track("E"), "context": {"protocols": {"event_version": 2}}}
+        assert found(checked, of_the_newer) == []
+        assert checked.accepts(of_the_newer)
+
     def test_without_a_version_the_oldest_counts(self) -> None:
         assert found(self.CHECKED, track("E", x=1)) == []
 

@@ -221,7 +221,8 @@ def _in_one(schemas: Sequence[JSONObject]) -> JSONObject | None:
     dialects = {str(schema.get("$schema", DRAFT_07)).rstrip("#") for schema in schemas}
     if dialects != {DRAFT_07.rstrip("#")} or any(map(_refers, schemas)):
         return None
-    return {"$schema": DRAFT_07, "allOf": [schema for schema in schemas if schema]}
+    parts = [schema for schema in schemas if schema]
+    return {"$schema": DRAFT_07, **({"allOf": parts} if parts else {})}
 
 
 def _refers(schema: JSONObject) -> bool:
