@@ -209,6 +209,8 @@ class TestShow:
             "bind": "127.0.0.1:8080",
             "workers": 1,
             "proxy_hops": 0,
+            "trusted_proxies": [],
+            "proxy_header": "X-Forwarded-For",
             "prefix": "",
         }
         assert shown["log"]["path"] == str(tmp_path / "trackcore.db")
@@ -223,6 +225,18 @@ class TestShow:
         assert self.show(run, run("config", "show").stdout) == shown
         assert shown["log"]["keep"] == "36h"
         assert shown["limits"]["shared_bytes"] == "1000 B"
+
+    @pytest.mark.parametrize(
+        ("consent", "table"),
+        [
+            ('["Ads"]', {"all": ["Ads"], "unknown": "allow"}),
+            ('{any = ["Ads", "Maps"], unknown = "deny"}', {"any": ["Ads", "Maps"], "unknown": "deny"}),
+        ],
+    )
+    def test_consent_can_be_read_again(self, run: Callable[..., Result], consent: str, table: Any) -> None:
+        shown = self.show(run, f'{SOURCE}[[destinations]]\nname = "a"\nconsent = {consent}\n')
+        assert shown["destinations"][0]["consent"] == table
+        assert self.show(run, run("config", "show").stdout)["destinations"] == shown["destinations"]
 
     def test_secrets_are_hidden(self, run: Callable[..., Result]) -> None:
         text = """

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from cattrs import Converter
 
-from trackcore import ConsentRule
+from trackcore import ConsentRule, JSONObject
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +35,11 @@ def consent_hook(converter: Converter) -> Callable[[Any, Any], Any]:
         return ConsentRule(categories=categories, any_suffices=settings.any is not None, unknown=settings.unknown)
 
     return structure
+
+
+def consent_table(rule: ConsentRule) -> JSONObject:
+    """Return a rule as the table that is read as it."""
+    return {"any" if rule.any_suffices else "all": list(rule.categories), "unknown": rule.unknown}
 
 
 _EXPECTED = "expected an array of categories, or a table with either `all` or `any`"

@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 from trackcore_delivery import DeliveredDestination, Secret
 
-from trackcore import JSONObject, mask_write_key
+from trackcore import ConsentRule, JSONObject, mask_write_key
 from trackcore_server.config.configuration import Configuration
+from trackcore_server.config.consent import consent_table
 from trackcore_server.config.units import age_text, size_text
 
 HIDDEN = "(hidden)"
@@ -56,7 +57,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(item) for item in value]
     if attrs.has(type(value)):
-        return _table_of(value)
+        return consent_table(value) if isinstance(value, ConsentRule) else _table_of(value)
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
