@@ -11,8 +11,8 @@ https://www.rudderstack.com/docs/data-governance/consent-management/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -162,6 +162,28 @@ def read_consent(context: JSONObject | None, *, beside_integrations: bool) -> Co
     stated = context or {}
     preferences = _preferences(stated.get("consent"), beside_integrations=beside_integrations)
     return Consent(preferences=preferences, ids=_ids(stated.get("consentManagement")))
+
+
+class _MayAnnounce(Protocol):
+    """A message that may announce preferences."""
+
+    type: Any
+    event: str | None
+
+
+def wrong_updates(
+    shared: JSONObject | None, messages: Iterable[_MayAnnounce], contexts: Sequence[JSONObject | None]
+) -> Iterator[tuple[int, InvalidMessage]]:
+    """Yield the place and the error of each message of the event `UPDATED` that does not state its preferences.
+
+    Its context, merged onto the `shared` one of its batch, must have them.
+    """
+    for row, message in enumerate(messages):
+        if message.event == UPDATED and message.type == "track":
+            try:
+                check_update(merge_onto(shared or {}, contexts[row] or {}))
+            except InvalidMessage as error:
+                yield row, error
 
 
 def check_update(context: JSONObject) -> None:

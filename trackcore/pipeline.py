@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from trackcore.caching import cached_by_text
-from trackcore.consent import UPDATED, check_update, consent_texts
+from trackcore.consent import consent_texts, context_of, wrong_updates
 from trackcore.credentials import Source, write_key
 from trackcore.errors import InvalidMessage, MessageWarning, WarningCode
 from trackcore.integrations import Resolution, Resolver
@@ -29,7 +29,7 @@ from trackcore.plans.controls import Treatment
 from trackcore.plans.enforcement import PlanInForce
 from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
-from trackcore.text.jsontext import any_value, encode_json, has_surrogate, is_deeper, parse_value
+from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
 from trackcore.typing import JSONObject, NewMessageId, WriteKey
 from trackcore.wire.fast import ABSENT, MessageStruct, read_alone, write_message
 from trackcore.wire.request import Request, stored_text
@@ -154,7 +154,8 @@ class _Run:
         """Run the steps, and return the envelopes of the messages that none of them rejects."""
         indexes, messages, contexts = self._read()
         inherited = self._merge(messages, contexts)
-        self._check_consent_updates(indexes, messages, contexts)
+        for row, error in wrong_updates(self.request.context, messages, contexts):
+            self._rejected.setdefault(indexes[row], error)
         routes = self._route(indexes, messages, contexts)
         self._identify(indexes, messages)
         timestamps = self._time(indexes, messages)
@@ -174,9 +175,8 @@ class _Run:
     def _read(self) -> tuple[Sequence[int], list[MessageStruct], list[JSONObject | None]]:
         """Return the indexes of the messages that can be read, the messages, and their contexts, decoded."""
         request, source = self.request, self.pipeline.source
-        # A shared part of the batch may be wrong, and so is each message.
         invalid = request.invalid if source.enabled else source_disabled(source.name)
-        if invalid is not None:
+        if invalid is not None:  # in what the batch shares, or by the source: each message is rejected
             self._rejected = dict.fromkeys(range(self._count()), invalid)
             return (), [], []
         if (decoded := request.decoded) is not None:
@@ -224,17 +224,6 @@ class _Run:
             if "ip" not in own and (origin.client_side or own.get("direct", shared.get("direct")) is True):
                 text = bytes(message.context)[:-1]
                 message.context = msgspec.Raw(b"%b%b%b" % (text or b"{", b"," if own or shared else b"", field))
-
-    def _check_consent_updates(
-        self, indexes: Sequence[int], messages: list[MessageStruct], contexts: list[JSONObject | None]
-    ) -> None:
-        """Reject a message that announces consent preferences and states none, nor does the context of the batch."""
-        for row, message in enumerate(messages):
-            if message.event == UPDATED and message.type == "track":
-                try:
-                    check_update(merge_onto(self.request.context or {}, contexts[row] or {}))
-                except InvalidMessage as error:
-                    self._rejected.setdefault(indexes[row], error)
 
     def _route(
         self, indexes: Sequence[int], messages: list[MessageStruct], contexts: list[JSONObject | None]
@@ -374,7 +363,7 @@ def _route(resolver: Resolver, depth: int, shared: bytes, own: bytes, consent: b
     if own and is_deeper(own, depth):
         raise too_deep("the message", depth)
     flags = object_or_absent(_INTEGRATIONS, parse_value(own)) if own else None
-    context = any_value.decode(consent) if consent else None
+    context = context_of(consent)
     if not shared:
         return ABSENT if flags is None else msgspec.Raw(own), (), resolver.resolve(flags, context)
     shared = stored_text(shared)
