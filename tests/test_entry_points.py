@@ -7,6 +7,7 @@ import importlib
 import pydoc
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import takewhile
 
 import click
@@ -25,6 +26,14 @@ WITH_EXAMPLES = (
     trackcore_sqlite.open_collector,
 )
 LINES = 15
+
+
+def command_names(command: click.Command, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the names that lead to each command."""
+    yield names
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from command_names(inner, (*names, name))
 
 
 class TestExamples:
@@ -68,10 +77,10 @@ class TestCommand:
         )
         assert ran.stdout == "plain,events\n"
 
-    @pytest.mark.parametrize("name", [None, *(main.commands if isinstance(main, click.Group) else ())])
-    def test_every_help_has_an_example_and_fits(self, name: str | None) -> None:
-        shown = CliRunner().invoke(main, [*filter(None, [name]), "--help"]).stdout
-        assert f"Examples:\n    trackcore {name or ''}".rstrip() in shown
+    @pytest.mark.parametrize("names", list(command_names(main)), ids=" ".join)
+    def test_every_help_has_an_example_and_fits(self, names: tuple[str, ...]) -> None:
+        shown = CliRunner().invoke(main, [*names, "--help"]).stdout
+        assert " ".join(["Examples:\n    trackcore", *names]) in shown
         assert [line for line in shown.splitlines() if len(line) > 80] == []
 
     @pytest.mark.parametrize("name", list(main.commands) if isinstance(main, click.Group) else ())

@@ -27,20 +27,26 @@ from trackcore_server.delivery.service import find_wrong_destinations
 from trackcore_server.hosting.exposure import find_exposed
 from trackcore_server.storage.backends import backend_of
 
-_CHECK_EXAMPLES = """\b
+_EXAMPLES = """\b
 Examples:
   trackcore config check
-  trackcore config check --config /etc/trackcore/trackcore.toml && systemctl reload trackcore
+  trackcore config show
+"""
+
+_CHECK_EXAMPLES = """\b
+Examples:
+  trackcore config check && systemctl reload trackcore
+  trackcore config check --config /etc/trackcore.toml
 """
 
 _SHOW_EXAMPLES = """\b
 Examples:
   trackcore config show
-  trackcore config show --config /etc/trackcore/trackcore.toml --data /var/lib/trackcore
+  trackcore config show --config /etc/trackcore.toml --data /var/lib/trackcore
 """
 
 
-@click.group("config", short_help="Check and show the configuration.")
+@click.group("config", epilog=_EXAMPLES, short_help="Check and show the configuration.")
 def config_commands() -> None:
     """Check the configuration, or show the values in force."""
 

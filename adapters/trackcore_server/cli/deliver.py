@@ -17,7 +17,7 @@ from trackcore_server.storage.backends import backend_of
 _EXAMPLES = """\b
 Examples:
   trackcore deliver
-  trackcore deliver --config /etc/trackcore/trackcore.toml --data /var/lib/trackcore
+  trackcore deliver --config /etc/trackcore.toml --data /var/lib/trackcore
 """
 
 

@@ -30,7 +30,14 @@ _DIFFERENCES = (
 )
 
 
-@click.group(short_help="Convert and examine tracking plans; make them from the log.")
+_EXAMPLES = """\b
+Examples:
+  trackcore plan infer --since 30d > plan.yaml
+  trackcore plan check plan.yaml
+"""
+
+
+@click.group(epilog=_EXAMPLES, short_help="Convert and examine tracking plans; make them from the log.")
 def plan() -> None:
     """Work with tracking plans: which events a program sends, with which properties.
 
@@ -76,7 +83,14 @@ def convert(*, plan: Path, form: str, output: Path | None) -> None:
         click.echo(visible(note), err=True)
 
 
-@plan.command(short_help="Examine a plan for faults.")
+_CHECK_EXAMPLES = """\b
+Examples:
+  trackcore plan check plan.yaml
+  trackcore plan check plan.json --format jsonl
+"""
+
+
+@plan.command(epilog=_CHECK_EXAMPLES, short_help="Examine a plan for faults.")
 @plan_argument()
 @format_option()
 def check(*, plan: Path, output_format: str | None) -> None:
@@ -101,7 +115,13 @@ def check(*, plan: Path, output_format: str | None) -> None:
     sys.exit(FINDINGS if remarks else 0)
 
 
-@plan.command(short_help="Show which changes of a plan break.")
+_DIFF_EXAMPLES = """\b
+Examples:
+  trackcore plan diff old.yaml plan.yaml
+"""
+
+
+@plan.command(epilog=_DIFF_EXAMPLES, short_help="Show which changes of a plan break.")
 @plan_argument("old", "OLD")
 @plan_argument("new", "NEW")
 @format_option()
@@ -125,7 +145,14 @@ def diff(*, old: Path, new: Path, output_format: str | None) -> None:
     sys.exit(FINDINGS if breaking else 0)
 
 
-@plan.command(short_help="Write a plan as a page for people.")
+_DOCS_EXAMPLES = """\b
+Examples:
+  trackcore plan docs plan.yaml > plan.md
+  trackcore plan docs plan.yaml --html > plan.html
+"""
+
+
+@plan.command(epilog=_DOCS_EXAMPLES, short_help="Write a plan as a page for people.")
 @plan_argument()
 @click.option("--html", "as_html", is_flag=True, help="Write HTML instead of Markdown.")
 def docs(*, plan: Path, as_html: bool) -> None:

@@ -30,7 +30,7 @@ _EXAMPLES = """\b
 Examples:
   trackcore serve
   trackcore serve --bind 0.0.0.0:8080 --data /var/lib/trackcore
-  trackcore serve --config /etc/trackcore/trackcore.toml --data /var/lib/trackcore
+  trackcore serve --config /etc/trackcore.toml --data /var/lib/trackcore
   trackcore serve --workers 4
   trackcore serve --write-key test-key
 """
