@@ -95,16 +95,21 @@ class AsgiServerApp:
         await self._app(scope, receive, send)
 
 
-def create_app(configuration: Configuration | None = None, one_time_token: OneTimeToken | None = None) -> ServerApp:
+def create_app(
+    configuration: Configuration | None = None,
+    one_time_token: OneTimeToken | None = None,
+    plans: Mapping[str, PlanInForce] | None = None,
+) -> ServerApp:
     """Build the WSGI app, with the debugger at `/debugger` if a token for it is configured or passed.
 
     Args:
         configuration: if None, it is read from the file that TRACKCORE_CONFIG names.
         one_time_token: opens the debugger once, if no token is configured.
+        plans: the tracking plans of the sources, if they were read before.
 
     Raises `ConfigurationError` if the file does not exist, or cannot be used.
     """
-    return ServerApp(*_compose(configuration, one_time_token))
+    return ServerApp(*_compose(configuration, one_time_token, plans))
 
 
 def create_asgi_app(
@@ -112,14 +117,14 @@ def create_asgi_app(
     one_time_token: OneTimeToken | None = None,
     plans: Mapping[str, PlanInForce] | None = None,
 ) -> AsgiServerApp:
-    """Build the ASGI app; `plans` are those of `create_collector`, and everything else is as in `create_app`."""
+    """Build the ASGI app, as `create_app` builds the WSGI app."""
     return AsgiServerApp(*_compose(configuration, one_time_token, plans))
 
 
 def _compose(
     configuration: Configuration | None,
     one_time_token: OneTimeToken | None,
-    plans: Mapping[str, PlanInForce] | None = None,
+    plans: Mapping[str, PlanInForce] | None,
 ) -> tuple[Collector, DebuggerApp | None, ServerSettings]:
     file = None
     if configuration is None:
