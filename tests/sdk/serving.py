@@ -13,7 +13,7 @@ import gzip
 import json
 import os
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,6 +33,7 @@ from trackcore import (
     RejectedRecord,
     SinkUnavailable,
 )
+from trackcore.plans import PlanInForce
 
 REQUESTS = "requests.jsonl"
 OUTAGE = "outage.json"
@@ -40,9 +41,13 @@ DELAY = "delay.json"
 _UNRECORDED = frozenset({"/health", "/ready"})
 
 
-def recorded_app(configuration: Configuration, one_time_token: OneTimeToken | None = None) -> Recorder:
+def recorded_app(
+    configuration: Configuration,
+    one_time_token: OneTimeToken | None = None,
+    plans: Mapping[str, PlanInForce] | None = None,
+) -> Recorder:
     """Make the app as `trackcore serve` makes it, with the recorder and the sink of the tests."""
-    app = create_asgi_app(configuration, one_time_token)
+    app = create_asgi_app(configuration, one_time_token, plans)
     folder = configuration.folder
     sink: AsyncSink = app.collector.sink  # type: ignore[assignment]  # that of a log is asynchronous
     app.collector.sink = RefusingSink(sink, folder / OUTAGE)
