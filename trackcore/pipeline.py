@@ -46,8 +46,8 @@ class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
     """The envelopes and rejections of one request.  If no source matched, only the write key was examined.
 
     `omitted` has the originals of envelopes from which a tracking plan has omitted values, `violating` all envelopes
-    that violate the plan, as they were before.  `batch_fields` is set if a
-    message of a batch was rejected or is among these (see `Request.batch_fields`); `hint`: see `Receipt`.
+    that violate the plan, as they were before.  `batch_fields` is set if a message of a batch was rejected or is among
+    the omitted (see `Request.batch_fields`); `hint`: see `Receipt`.
     """
 
     source: Source | None
