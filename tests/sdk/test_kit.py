@@ -18,7 +18,7 @@ from sdk.comparing import check_message, match
 from sdk.running import run_client
 from sdk.sdks import JITSU, SERVER_SDKS, Sdk
 from sdk.servers import DESTINATIONS, WRITE_KEY, Server
-from sdk.test_bad_days import BATCH, RETRY_AFTER, ROUNDING
+from sdk.test_bad_days import BATCH, NO_LEAST_WAIT, RETRY_AFTER, ROUNDING
 from trackcore_testing import RecordedRequest, Tracking, TrackingServer
 
 from trackcore import Outcome, Source
@@ -117,7 +117,7 @@ class TestBadDays:
         with visit(sdk, kit, numbered_calls(BATCH), way="bundle") as page:
             assert page.report()["errors"] == []
             tracked.wait_for_count(BATCH)
-        waits = (RETRY_AFTER,) if status == 429 else (0.1,)
+        waits = (RETRY_AFTER,) if status == 429 else NO_LEAST_WAIT
         check_attempts(tracked, [status] * FAILURES, waits, counted=sdk.counts_retries)
 
     @each_browser
