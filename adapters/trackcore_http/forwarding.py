@@ -123,12 +123,11 @@ def without_prefix(path: str, prefix: str) -> str:
 
 
 def _reported_by(read: Callable[[str], str | None]) -> Forwarded:
-    prefix = read("x-forwarded-prefix")
     return Forwarded(
         client=read("x-forwarded-for"),
         scheme=read("x-forwarded-proto"),
         host=read("x-forwarded-host"),
-        prefix=None if prefix is None else normalize_path("/" + prefix),
+        prefix=_as_prefix(read("x-forwarded-prefix")),
     )
 
 
@@ -137,13 +136,16 @@ def _in_forwarded(hops: int, headers: Mapping[str, str]) -> Forwarded:
     element = _reported("forwarded", hops, headers)
     pairs = [pair.partition("=") for pair in (element or "").split(";")]
     found = {name.strip().lower(): value.strip().strip('"').strip() for name, _, value in pairs}
-    prefix = _reported("x-forwarded-prefix", hops, headers)
     return Forwarded(
         client=found.get("for") or None,
         scheme=found.get("proto", "").lower() or None,
         host=found.get("host") or None,
-        prefix=None if prefix is None else normalize_path("/" + prefix),
+        prefix=_as_prefix(_reported("x-forwarded-prefix", hops, headers)),
     )
+
+
+def _as_prefix(reported: str | None) -> str | None:
+    return None if reported is None else normalize_path("/" + reported)
 
 
 def _values(header: str, headers: Mapping[str, str]) -> Sequence[str]:
