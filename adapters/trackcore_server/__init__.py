@@ -8,12 +8,12 @@ from trackcore_server.app import create_app, create_asgi_app, create_collector
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
-    LogSettings,
-    ServerSettings,
     load_configuration,
     parse_configuration,
 )
 from trackcore_server.config.kafka_log import KafkaLogSettings
+from trackcore_server.config.log import LogSettings
+from trackcore_server.config.server import ServerSettings
 
 __all__ = [
     "Configuration",

@@ -19,12 +19,12 @@ from trackcore.plans import PlanInForce
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
-    ServerSettings,
     load_configuration,
 )
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.config.plan_files import load_plans
+from trackcore_server.config.server import ServerSettings
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.delivery_lag import DeliveryLag
 from trackcore_server.debugger.reader import LogReader

@@ -17,10 +17,11 @@ from trackcore_delivery import DeliveredDestination, Secret
 from trackcore_http import responses
 from trackcore_http.routes import ROUTES, Action, find_route
 from trackcore_server import Configuration, KafkaLogSettings, LogSettings, ServerSettings, parse_configuration
-from trackcore_server.config.configuration import DebuggerSettings, DeliverySettings
+from trackcore_server.config.configuration import DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.config.plans import PlannedSource
+from trackcore_server.config.server import DebuggerSettings
 from trackcore_server.hosting import rejections
 
 from trackcore import DEFAULT_LIMITS, Destination, InvalidRequest, Limits, MemorySink, Reason, WarningCode

@@ -15,9 +15,10 @@ from trackcore.support import write_key_fault
 from trackcore_server.app import create_collector
 from trackcore_server.cli._delivery import show_delivered
 from trackcore_server.cli._options import Failure, location_options, parsed_by
-from trackcore_server.config.configuration import Configuration, ServerSettings, check_configuration
+from trackcore_server.config.configuration import Configuration, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
+from trackcore_server.config.server import ServerSettings
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
 from trackcore_server.hosting.application import ServerApplication

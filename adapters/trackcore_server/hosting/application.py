@@ -16,10 +16,10 @@ from trackcore_debugger import OneTimeToken
 from trackcore import TrackcoreError
 from trackcore.text import visible
 from trackcore_server.app import DEBUGGER_PATH, AsgiServerApp, create_asgi_app, create_collector
-from trackcore_server.config.configuration import ServerSettings
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment
 from trackcore_server.config.plan_files import load_plans
+from trackcore_server.config.server import ServerSettings
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
 from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess

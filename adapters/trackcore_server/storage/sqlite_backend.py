@@ -10,7 +10,8 @@ from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, Sta
 from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink
 
 from trackcore import Mark
-from trackcore_server.config.configuration import Configuration, LogSettings
+from trackcore_server.config.configuration import Configuration
+from trackcore_server.config.log import LogSettings
 from trackcore_server.storage.backend import Backend, Backlog
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log

@@ -1,0 +1,72 @@
+"""How settings are structured: each class strictly, and those that have a `kind` by their kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from cattrs import AttributeValidationNote, ClassValidationError, Converter
+
+from trackcore import ConsentRule, Destination, JSONObject, Source
+from trackcore.plans import OnCommonViolation
+from trackcore_server.config.consent import consent_hook
+from trackcore_server.config.converter import class_hook, exactly, nearest, strict_converter
+from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
+from trackcore_server.config.kinds import KINDS
+from trackcore_server.config.log import LogSettings
+from trackcore_server.config.plans import CONTROLS, PlannedSource, as_common_violation, segments_name
+
+
+def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a destination by its `kind`, or as one without delivery."""
+    plain = class_hook(Destination, converter)
+    of_kind = {name: class_hook(kind, converter) for name, kind in KINDS.items()}
+
+    def structure(value: Any, _: Any) -> Any:
+        settings: JSONObject = {**exactly(dict)(value, Destination)}
+        if "kind" not in settings:
+            return plain(settings, Destination)
+        kind = settings.pop("kind")
+        if not isinstance(kind, str) or kind not in KINDS:
+            hint = nearest(str(kind), list(KINDS)) or f"; there are {', '.join(KINDS)}"
+            error = ValueError(f"there is no such kind of destination{hint}")
+            error.add_note(AttributeValidationNote("", "kind", str))
+            raise ClassValidationError("", [error], Destination)
+        return of_kind[kind](settings, KINDS[kind])
+
+    return structure
+
+
+def _source_hook(converter: Converter) -> Callable[[Any, Any], Any]:
+    """Structure a source; it is a `PlannedSource` only if it has a plan."""
+    planned = class_hook(PlannedSource, converter)
+
+    def structure(value: Any, _: Any) -> Any:
+        source: PlannedSource = planned(value, PlannedSource)
+        if source.plan is not None:
+            return source
+        if "plan_controls" in value:
+            error = ValueError("there is no plan for these controls")
+            error.add_note(AttributeValidationNote("", "plan_controls", PlannedSource))
+            raise ClassValidationError("", [error], PlannedSource)
+        return Source(**{field.name: getattr(source, field.name) for field in attrs.fields(Source)})
+
+    return structure
+
+
+def _structure_log(value: Any, _: Any) -> Any:
+    """Structure the log by its `kind`.  The class of the default kind reports a wrong one."""
+    is_kafka = type(value) is dict and value.get("kind") == "kafka"
+    return converter.structure(value, KafkaLogSettings if is_kafka else LogSettings)
+
+
+converter = strict_converter()
+converter.register_structure_hook(ConsentRule, consent_hook(converter))
+converter.register_structure_hook(Destination, _destination_hook(converter))
+converter.register_structure_hook(Source, _source_hook(converter))
+for _cls in CONTROLS:
+    converter.register_structure_hook(_cls, class_hook(_cls, converter, segments_name))
+converter.register_structure_hook(OnCommonViolation, as_common_violation)
+converter.register_structure_hook(ClientSettings, as_client_settings)
+converter.register_structure_hook(LogSettings | KafkaLogSettings, _structure_log)
