@@ -18,11 +18,12 @@ from trackcore_http.forwarding import (
 )
 from trackcore_http.request import HttpRequest
 from trackcore_http.responses import Headers, Response
-from trackcore_http.routes import ROUTES, Action, Route, find_route
+from trackcore_http.routes import ROUTES, UNKNOWN_ROUTE, Action, Route, find_route, route_name
 
 __all__ = [
     "CUT_OFF",
     "ROUTES",
+    "UNKNOWN_ROUTE",
     "UNREADABLE",
     "X_FORWARDED_FOR",
     "Action",
@@ -45,5 +46,6 @@ __all__ = [
     "find_route",
     "forwarded_by",
     "joined",
+    "route_name",
     "without_prefix",
 ]

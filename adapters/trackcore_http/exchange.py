@@ -21,6 +21,7 @@ from trackcore_http.bodies import BodyReader, RefusedBody, UnsupportedTransferCo
 from trackcore_http.credentials import origin_of, query_of
 from trackcore_http.openapi import openapi_document
 from trackcore_http.pixel import message_in_query
+from trackcore_http.rejection_log import RejectionLog
 from trackcore_http.request import HttpRequest
 from trackcore_http.responses import Response
 from trackcore_http.routes import Action, Route, find_route
@@ -60,6 +61,7 @@ class TrackingApi:
 
     def __init__(self, collector: Collector) -> None:
         self.collector = collector
+        self._rejections = RejectionLog()
         self._actions: Mapping[Action, Callable[[HttpRequest, Route], Exchange]] = {
             Action.TRACK: self._track,
             Action.PIXEL: self._pixel,
@@ -109,6 +111,7 @@ class TrackingApi:
             )
         else:
             pending = self.collector.prepare(body, endpoint=route.endpoint, origin=origin)
+        self._rejections.note(pending)
         receipt = yield Store(pending)
         self._log_rate(receipt)
         strict = request.headers.get("x-strict-mode") == "1"
@@ -120,9 +123,11 @@ class TrackingApi:
         try:
             body = message_in_query(query_of(request))
             origin = origin_of(request, route)
-            yield Store(self.collector.prepare(body, endpoint=route.endpoint, origin=origin))
+            pending = self.collector.prepare(body, endpoint=route.endpoint, origin=origin)
+            self._rejections.note(pending)
+            yield Store(pending)
         except InvalidRequest as error:
-            log.info("a pixel was rejected: %s", error.reason)
+            log.debug("a pixel was rejected: %s", error.reason)
         except Exception as error:  # noqa: BLE001 - "always responds with a 200 <empty-gif>, even if an error occurs"
             log.error("a pixel could not be stored: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
         return responses.IMAGE

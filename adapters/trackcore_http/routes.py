@@ -21,6 +21,9 @@ from trackcore.support import BODY_PATHS, BodyPath, normalize_path
 
 SETTINGS_PATH = "/v1/projects/{writeKey}/settings"
 
+UNKNOWN_ROUTE = "?"
+"""The name of the route of a path that has none."""
+
 _BEACON = "/beacon/v1/batch"  # a page that is being unloaded cannot set headers
 _SETTINGS = re.compile(r"/v1(?:/projects)+/([^/]+)/settings")  # React Native repeats `projects` behind a proxy URL
 
@@ -60,6 +63,14 @@ def find_route(path: str) -> Route | None:
     if route is None and (match := _SETTINGS.fullmatch(path)):
         return Route(action=Action.SETTINGS, write_key=WriteKey(match[1]))
     return route
+
+
+def route_name(path: str) -> str:
+    """Return the path of the route of a path, in its usual form, or `?`.  It is one of few, and has no write key."""
+    path = normalize_path(path)
+    if path in ROUTES:
+        return path
+    return SETTINGS_PATH if _SETTINGS.fullmatch(path) else UNKNOWN_ROUTE
 
 
 def _routes() -> Iterator[tuple[str, Route]]:

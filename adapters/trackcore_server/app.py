@@ -32,6 +32,7 @@ from trackcore_server.debugger.recent import RecordingSink
 from trackcore_server.debugger.recent_rows import RecentRows
 from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.reprocess import Reprocessor
+from trackcore_server.process.access_log import AccessLog
 from trackcore_server.storage.backend import Backend, ClosableSink
 from trackcore_server.storage.backends import backend_of
 
@@ -81,9 +82,14 @@ class ServerApp:
 
 
 class AsgiServerApp:
-    """The same as `ServerApp`, as an ASGI app.  Threads serve the debugger, which may wait for the disk."""
+    """The same as `ServerApp`, as an ASGI app.  Threads serve the debugger, which may wait for the disk.
+
+    `access_log` is for the host, if the configuration asks for one.
+    """
 
     def __init__(self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings) -> None:
+        folders = () if debugger is None else (DEBUGGER_PATH,)
+        self.access_log = AccessLog(prefix=server.prefix, folders=folders) if server.access_log else None
         tracking = trackcore_asgi.TrackingApp(collector)
         self.collector = tracking.collector
         app = tracking if debugger is None else trackcore_asgi.with_wsgi_app(tracking, DEBUGGER_PATH, debugger)

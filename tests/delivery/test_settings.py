@@ -16,7 +16,7 @@ from trackcore_server.config.configuration import rebase
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.kafka_log import ClientSettings, named_secrets
 from trackcore_server.delivery.service import check_destinations
-from trackcore_server.process.stderr_log import LOG_FORMAT, VisibleFormatter
+from trackcore_server.process.log_lines import VisibleFormatter
 
 from trackcore import Destination
 
@@ -295,7 +295,7 @@ class TestSecrets:
 def test_a_log_record_is_one_line_that_acts_on_no_terminal() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(VisibleFormatter(LOG_FORMAT))
+    handler.setFormatter(VisibleFormatter())
     record = logging.LogRecord("x", logging.ERROR, "", 0, "%s", ("a\x1b[2J\u2028\nINFO fake",), None)
     error = ValueError("b\x9b\nINFO fake")
     record.exc_info = (ValueError, error, None)

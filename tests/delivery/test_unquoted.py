@@ -33,7 +33,8 @@ from trackcore_delivery import (
 from trackcore_server import ConfigurationError, parse_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.delivery.service import check_destinations
-from trackcore_server.process.stderr_log import LOG_FORMAT, GunicornLogger, VisibleFormatter, log_to_stderr
+from trackcore_server.process.log_lines import VisibleFormatter
+from trackcore_server.process.stderr_log import GunicornLogger, log_to_stderr
 from trackcore_server.storage.backends import backend_of
 
 MARK = "s3cr3t"
@@ -341,7 +342,7 @@ class TestTheLogOfTheServer:
     def test_no_exception_that_a_library_logs_is_quoted(self, failure: Callable[[str], object]) -> None:
         stream = io.StringIO()
         handlers = [logging.StreamHandler(io.StringIO()), logging.StreamHandler(stream)]  # the first leaves its text
-        handlers[1].setFormatter(VisibleFormatter(LOG_FORMAT))
+        handlers[1].setFormatter(VisibleFormatter())
         logger = logging.getLogger("library.of.somebody.else")
         for handler in handlers:
             logger.addHandler(handler)
@@ -359,7 +360,8 @@ class TestTheLogOfTheServer:
         from gunicorn.config import Config  # noqa: PLC0415 - it has no types
 
         logger = GunicornLogger(Config())
-        assert [type(handler.formatter) for handler in logger.error_log.handlers] == [VisibleFormatter]
+        assert logger.error_log.handlers == []
+        assert logger.error_log.propagate, "the one handler of our log writes its records"
 
     def test_what_ends_a_thread_or_the_process_is_not_quoted(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

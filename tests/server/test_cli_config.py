@@ -129,6 +129,21 @@ class TestCheck:
         ]
         assert not any("secret\\n" in line for line in lines)
 
+    def test_mistakes_in_tracking_plans(self, check: Callable[..., Any], tmp_path: Path) -> None:
+        """All at once, each with the file of the plan and the place in it."""
+        plan = tmp_path / "plan.yaml"
+        plan.write_text("events:\n  - event: A\n    descripton: a\n  - event: B\n    proprties: {}\n")
+        second = SOURCE.replace("site", "app").replace("1234", "5678")
+        assert check(f'{SOURCE}plan = "plan.yaml"\n{second}plan = "none.yaml"\n') == (
+            1,
+            [
+                f"sources[0].plan: {plan}: events[0].descripton: unknown; did you mean 'description'?",
+                f"sources[0].plan: {plan}: events[1].proprties: unknown; did you mean 'properties'?",
+                f"sources[1].plan: {tmp_path / 'none.yaml'} cannot be read: No such file or directory",
+                "3 mistakes",
+            ],
+        )
+
     def test_nothing_is_created(self, check: Callable[..., Any], tmp_path: Path) -> None:
         assert check(SOURCE + '[server]\ndata = "data"')[0] == 0
         assert sorted(path.name for path in tmp_path.iterdir()) == ["c.toml"]
@@ -212,6 +227,9 @@ class TestShow:
             "trusted_proxies": [],
             "proxy_header": "X-Forwarded-For",
             "prefix": "",
+            "log": "text",
+            "log_level": "info",
+            "access_log": False,
         }
         assert shown["log"]["path"] == str(tmp_path / "trackcore.db")
         assert shown["log"]["rejected_bytes"] == "256 MiB"

@@ -640,8 +640,8 @@ def quarantined(number: int) -> QuarantinedRequest:
 def test_serve_prints_a_link_on_loopback_only(serve: Callable[..., Any], tmp_path: Path) -> None:
     """Loopback only in the zero-configuration run, which prints the link with the one-time token."""
     served = serve()
-    (line,) = [line for line in served.stderr().splitlines() if line.startswith("Debugger: ")]
-    assert line.startswith(f"Debugger: http://127.0.0.1:{served.port}/debugger/#")
+    (line,) = [line for line in served.stderr().splitlines() if " Debugger: " in line]
+    assert f" Debugger: http://127.0.0.1:{served.port}/debugger/#" in line
     served.terminate()
     config = tmp_path / "own.toml"
     config.write_text('[[sources]]\nname = "website"\nwrite_keys = ["key"]\n')

@@ -56,7 +56,7 @@ def test_a_start_with_nothing(serve: Serve, run: Run, lines: Lines, tmp_path: Pa
     assert data.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in data.iterdir()} == {0o600}
 
-    words = shlex.split(output.splitlines()[-1])
+    words = shlex.split(output.splitlines()[-1].partition(" Try: ")[2])
     assert words[0] == "curl"
     key = words[words.index("-u") + 1].removesuffix(":")
     assert words[-1] == f"http://127.0.0.1:{served.port}/v1/track"
@@ -135,7 +135,7 @@ def test_the_obsolete_number_of_threads_is_accepted_with_a_warning(serve: Serve,
     server = "[server]\nthreads = 4\n" if in_file else ""
     (tmp_path / "trackcore.toml").write_text(f'{server}[[sources]]\nname = "a"\nwrite_keys = ["key"]\n')
     served = serve(*(() if in_file else ("--threads", "4")))
-    assert "WARNING: the setting `threads` has no effect any more" in served.stderr()
+    assert "WARNING trackcore.server: the setting `threads` has no effect any more" in served.stderr()
     assert served.post("/v1/track", TRACK, "key")[0] == 200
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import click
@@ -9,6 +10,8 @@ import click
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.storage.delivery_state import is_delivering
+
+log = logging.getLogger("trackcore.server")
 
 
 def check_destination(name: str, known: Iterable[str]) -> None:
@@ -24,7 +27,6 @@ def when_delivered(configuration: Configuration) -> str:
     return " as soon as `trackcore serve` or `trackcore deliver` runs: no process delivers now"
 
 
-def show_delivered(configuration: Configuration) -> None:
-    """Print the destinations that are delivered to."""
-    names = ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered)
-    click.echo(f"Delivering to: {names}", err=True)
+def log_delivered(configuration: Configuration) -> None:
+    """Log the destinations that are delivered to."""
+    log.info("Delivering to: %s", ", ".join(f"{item.name} ({item.kind})" for item in configuration.delivered))

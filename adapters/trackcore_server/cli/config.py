@@ -15,6 +15,8 @@ from trackcore_server.cli._options import FINDINGS, Failure, location_options
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
+    contents_of,
+    counted,
     examine_configuration,
     read_text,
     rebase,
@@ -23,6 +25,7 @@ from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import CONFIG_NAME, DEFAULT_FOLDER, find_deployment, find_file
 from trackcore_server.config.effective import effective_document
 from trackcore_server.config.mistakes import is_within
+from trackcore_server.config.plan_files import find_wrong_plans
 from trackcore_server.delivery.service import find_wrong_destinations
 from trackcore_server.hosting.exposure import find_exposed
 from trackcore_server.storage.backends import backend_of
@@ -56,8 +59,8 @@ def config_commands() -> None:
 def check_config(*, config: Path | None, data: Path | None) -> None:
     """Read the configuration as `trackcore serve` would, and report every mistake with its file and place.
 
-    Nothing is opened or written, and a running server is not affected. The environment variables that the
-    configuration names must be set, as for the server.
+    So are the mistakes in the tracking plans of its sources. Nothing is opened or written, and a running server is not
+    affected. The environment variables that the configuration names must be set, as for the server.
 
     Exit code: 0 if the server would start with it, 1 if there are mistakes, 2 if there is no file or it is unreadable.
     """
@@ -74,11 +77,9 @@ def check_config(*, config: Path | None, data: Path | None) -> None:
     for sentence in find_exposed(configuration, file):
         click.echo(f"WARNING: {sentence}", err=True)
     if mistakes:
-        click.echo(f"{file}: {_counted(len(mistakes), 'mistake')}", err=True)
+        click.echo(f"{file}: {counted(len(mistakes), 'mistake')}", err=True)
         sys.exit(FINDINGS)
-    sources, destinations = len(configuration.sources), len(configuration.destinations)
-    found = f"{_counted(sources, 'source')}, {_counted(destinations, 'destination')}"
-    click.echo(f"{file}: no mistakes; {found}", err=True)
+    click.echo(f"{file}: no mistakes; {contents_of(configuration)}", err=True)
 
 
 @config_commands.command("show", epilog=_SHOW_EXAMPLES, short_help="Print the settings in force.")
@@ -108,8 +109,5 @@ def _mistakes_beyond(configuration: Configuration, known: list[str]) -> Iterator
         read_debugger_token(configuration)
     except ConfigurationError as mistake:
         yield mistake
+    yield from find_wrong_plans(configuration)
     yield from find_wrong_destinations(configuration)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

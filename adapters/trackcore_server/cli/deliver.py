@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
 
-from trackcore_server.cli._delivery import show_delivered
+from trackcore_server.cli._delivery import log_delivered
 from trackcore_server.cli._options import Failure, location_options
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.delivery.service import DeliveryRun, check_destinations, run_until_signal
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
 from trackcore_server.storage.backends import backend_of
+
+log = logging.getLogger("trackcore.server")
 
 _EXAMPLES = """\b
 Examples:
@@ -42,8 +45,8 @@ def deliver(context: click.Context, *, config: Path | None, data: Path | None) -
         )
     backend_of(configuration).open_log()  # reports wrong settings of its client now
     check_destinations(configuration, deployment.file)
-    click.echo(f"Log: {configuration.log.location}", err=True)
-    click.echo(f"State: {configuration.delivery_path}", err=True)
-    show_delivered(configuration)
-    log_to_stderr()
+    log_to_stderr(configuration.server.log, configuration.server.log_level)
+    log.info("Log: %s", configuration.log.location)
+    log.info("State: %s", configuration.delivery_path)
+    log_delivered(configuration)
     run_until_signal(DeliveryRun(configuration, "trackcore deliver"))

@@ -11,14 +11,14 @@ import attrs
 import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from trackcore_sqlite import CONSISTENT, check_log, prune
+from trackcore_sqlite import CONSISTENT, check_log, prune, rebuild_ids
 
 from trackcore_server.cli._options import FINDINGS, location_options, parsed_by
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.units import parse_age
 from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.log_changes import delivered_up_to
-from trackcore_server.storage.recovery import describe, rebuild
+from trackcore_server.storage.recovery import describe
 
 _PRUNE_EXAMPLES = """\b
 Examples:
@@ -90,7 +90,8 @@ def check(*, config: Path | None, data: Path | None, repairs: bool) -> None:
         click.echo(line, err=True)
     inconsistency = condition.inconsistency
     if inconsistency.can_be_rebuilt and repairs:
-        rebuild(path)
+        rebuild_ids(path)
+        click.echo(f"{path}: its ids were rebuilt from its messages", err=True)
         inconsistency = attrs.evolve(CONSISTENT, doubled=inconsistency.doubled)
     elif inconsistency.can_be_rebuilt:
         click.echo("`trackcore check --mend` rebuilds the id index", err=True)

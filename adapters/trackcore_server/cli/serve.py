@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import attrs
 import click
 
-from trackcore import Cause, SinkUnavailable
+from trackcore import Cause, SinkUnavailable, TrackcoreError
 from trackcore.support import write_key_fault
 from trackcore_server.app import create_collector
-from trackcore_server.cli._delivery import show_delivered
-from trackcore_server.cli._options import Failure, location_options, parsed_by
+from trackcore_server.cli._delivery import log_delivered
+from trackcore_server.cli._options import UNUSABLE, Failure, location_options, parsed_by
 from trackcore_server.config.configuration import Configuration, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
 from trackcore_server.config.server import ServerSettings
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
-from trackcore_server.hosting.application import ServerApplication
+from trackcore_server.hosting.application import SOCKETS_VARIABLE, ServerApplication
 from trackcore_server.hosting.exposure import find_exposed
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
 from trackcore_server.storage.backends import backend_of
+
+log = logging.getLogger("trackcore.server")
 
 _EXAMPLES = """\b
 Examples:
@@ -92,20 +98,39 @@ def serve(
         return _with_command_line(deployment, write_keys, overrides)
 
     deployment = find()
+    server = deployment.configuration.server
+    log_to_stderr(server.log, server.log_level)
+    with _failure_logged():
+        _check_start(deployment, deliver=deliver)
+    _log_start(deployment, deliver=deliver)
+    example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
+    ServerApplication(deployment, find, example_key, deliver=deliver).run()
+
+
+@contextmanager
+def _failure_logged() -> Iterator[None]:
+    """End the process if the server cannot start; the reason is a line of the log, in its form."""
+    try:
+        yield
+    except click.ClickException as failure:
+        log.critical("Cannot start: %s", _in_a_line(failure.message))
+        sys.exit(UNUSABLE)
+    except (TrackcoreError, OSError) as failure:
+        log.critical("Cannot start: %s", _in_a_line(str(failure)))
+        sys.exit(UNUSABLE)
+
+
+def _in_a_line(text: str) -> str:
+    return "; ".join(text.splitlines())
+
+
+def _check_start(deployment: Deployment, *, deliver: bool) -> None:
     _check_log(deployment.configuration)
     read_debugger_token(deployment.configuration, file=deployment.file)
     if deliver:
         check_destinations(deployment.configuration, deployment.file)
-    if "GUNICORN_FD" not in os.environ:  # set when a running server passes its socket to this one (SIGUSR2)
+    if SOCKETS_VARIABLE not in os.environ:
         _check_free(deployment.configuration.server.bind)
-    _show_start(deployment, deliver=deliver)
-    for sentence in find_exposed(deployment.configuration, deployment.file):
-        click.echo(f"WARNING: {sentence}", err=True)
-    if deployment.configuration.server.threads is not None:
-        click.echo(f"WARNING: {_NO_THREADS}", err=True)
-    log_to_stderr()
-    example_key = deployment.configuration.sources[-1].write_keys[0] if deployment.is_own or write_keys else None
-    ServerApplication(deployment, find, example_key, deliver=deliver).run()
 
 
 def _with_command_line(
@@ -133,7 +158,7 @@ def _check_log(configuration: Configuration) -> None:
     except SinkUnavailable as error:
         if error.cause is not Cause.FULL:
             raise Failure(f"{location}: {error}") from error
-        click.echo(f"{location}: {error}; nothing can be stored until space is free", err=True)
+        log.warning("%s: %s; nothing can be stored until space is free", location, error)
     finally:
         sink.close()  # the workers must not inherit a connection of SQLite or Kafka
     backend.examine_positions()
@@ -151,10 +176,15 @@ def _check_free(bind: str) -> None:
         raise Failure(f"cannot listen on {bind}: {error.strerror}") from error
 
 
-def _show_start(deployment: Deployment, *, deliver: bool) -> None:
+def _log_start(deployment: Deployment, *, deliver: bool) -> None:
     configuration = deployment.configuration
-    click.echo(f"Configuration: {deployment.file or 'the command line'}", err=True)
-    click.echo(f"Log: {configuration.log.location}", err=True)
-    click.echo(f"Sources: {', '.join(source.name for source in configuration.sources)}", err=True)
+    log.info("Starting trackcore %s", version("trackcore"))
+    log.info("Configuration: %s", deployment.file or "the command line")
+    log.info("Log: %s", configuration.log.location)
+    log.info("Sources: %s", ", ".join(source.name for source in configuration.sources))
     if deliver and configuration.delivered:
-        show_delivered(configuration)
+        log_delivered(configuration)
+    for sentence in find_exposed(configuration, deployment.file):
+        log.warning("%s", sentence)
+    if configuration.server.threads is not None:
+        log.warning("%s", _NO_THREADS)

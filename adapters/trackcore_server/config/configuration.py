@@ -152,6 +152,17 @@ def _rebased(source: Source, base: Path) -> Source:
     return attrs.evolve(source, plan=base / source.plan)
 
 
+def contents_of(configuration: Configuration) -> str:
+    """Return how much is configured: `2 sources, 1 destination`."""
+    sources, destinations = len(configuration.sources), len(configuration.destinations)
+    return f"{counted(sources, 'source')}, {counted(destinations, 'destination')}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def check_configuration(configuration: Configuration) -> None:
     """Check rules across fields.  Raises `ConfigurationError` for the first mistake."""
     for path, detail in faults_across(configuration):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
+
+import attrs
 
 from trackcore import TrackcoreError
 from trackcore.plans import Plan, PlanInForce
@@ -17,6 +20,17 @@ def load_plans(configuration: Configuration) -> dict[str, PlanInForce]:
         for index, source in enumerate(configuration.sources)
         if isinstance(source, PlannedSource) and source.plan is not None
     }
+
+
+def find_wrong_plans(configuration: Configuration) -> Iterator[ConfigurationError]:
+    """Yield the mistakes in all plans: each with the setting of its plan, and its own file and place."""
+    for index, source in enumerate(configuration.sources):
+        if not isinstance(source, PlannedSource) or source.plan is None:
+            continue
+        try:
+            _load(index, source)
+        except ConfigurationError as error:
+            yield from (attrs.evolve(error, detail=line) for line in error.detail.splitlines())
 
 
 def _load(index: int, source: PlannedSource) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import attrs
@@ -12,6 +12,7 @@ from trackcore_delivery import Secret
 from trackcore_http import ROUTES, X_FORWARDED_FOR, Proxies, as_networks
 
 from trackcore_server.config.units import parse_bind
+from trackcore_server.process.log_lines import FORMATTERS, LEVELS
 
 
 def _check_prefix(_: object, __: object, prefix: str) -> None:
@@ -23,6 +24,14 @@ def _check_prefix(_: object, __: object, prefix: str) -> None:
 
 
 _PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+
+def _one_of(values: Sequence[str]) -> Callable[[object, object, str], None]:
+    def check(_: object, __: object, value: str) -> None:
+        if value not in values:
+            raise ValueError(f"expected one of {', '.join(values)}, found {value!r}")
+
+    return check
 
 
 def _check_ranges(_: object, __: object, ranges: Sequence[str]) -> None:
@@ -46,7 +55,8 @@ class ServerSettings:
     workers use more processors; they take turns at the log. `threads` is obsolete: a worker serves its requests in one
     loop. `proxy_hops` is how many reverse proxies are in front, whose headers on the client's address are trusted;
     `trusted_proxies` are their addresses instead, and `proxy_header` is the header that they use. With a `prefix` such
-    as `/endpoint`, everything is also served below that path.
+    as `/endpoint`, everything is also served below that path. `log` is the form of the log on standard error, and
+    `access_log` adds a line for each request.
     """
 
     data: Path = Path()
@@ -57,6 +67,9 @@ class ServerSettings:
     trusted_proxies: tuple[str, ...] = attrs.field(default=(), validator=_check_ranges)
     proxy_header: str = attrs.field(default=X_FORWARDED_FOR, validator=_check_proxy_header)
     prefix: str = attrs.field(default="", validator=_check_prefix)
+    log: str = attrs.field(default="text", validator=_one_of(tuple(FORMATTERS)))
+    log_level: str = attrs.field(default="info", validator=_one_of(LEVELS))
+    access_log: bool = False
 
     @property
     def proxies(self) -> Proxies:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from trackcore_server.config.configuration import Configuration
 from trackcore_server.delivery.service import DeliveryRun, run_until_signal
 from trackcore_server.process.stderr_log import log_to_stderr
 
@@ -21,12 +22,13 @@ _NICENESS = 5
 
 def main() -> None:
     """Deliver until it is stopped."""
-    log_to_stderr()
     os.nice(_NICENESS)
+    log_to_stderr()
     try:
-        configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+        configuration: Configuration = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     except EOFError:  # it ended before it wrote the configuration
         return
+    log_to_stderr(configuration.server.log, configuration.server.log_level)
     run = DeliveryRun(configuration, "trackcore serve")
     threading.Thread(target=_wait_for_end, args=(run.stop,), daemon=True).start()
     run_until_signal(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Callable
@@ -9,20 +10,26 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import click
 from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
 
 from trackcore import TrackcoreError
-from trackcore.text import visible
 from trackcore_server.app import DEBUGGER_PATH, AsgiServerApp, create_asgi_app, create_collector
+from trackcore_server.config.configuration import contents_of
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment
 from trackcore_server.config.plan_files import load_plans
 from trackcore_server.config.server import ServerSettings
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
+from trackcore_server.hosting.other_servers import ServerLock
 from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
+from trackcore_server.process.stderr_log import log_to_stderr
+
+log = logging.getLogger("trackcore.server")
+
+SOCKETS_VARIABLE = "GUNICORN_FD"
+"""Set when a running server passes its sockets to a new one (SIGUSR2)."""
 
 GRACEFUL_SECONDS = 10
 """How long requests in progress may take to finish once the server is stopping."""
@@ -58,6 +65,7 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         self._example_key = example_key
         self._one_time_token = OneTimeToken() if _is_private(deployment) else None
         self._deliver = deliver
+        self._server_lock = ServerLock()
         super().__init__(prog="trackcore")
 
     def load_config(self) -> None:
@@ -73,6 +81,8 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
 
     def run(self) -> None:
         """Serve until a signal stops the server."""
+        if SOCKETS_VARIABLE not in os.environ:  # else the server that starts this one still holds the lock
+            self._server_lock.hold(self._configuration)
         DeliveringArbiter(self).run()
 
     def make_delivery_process(self) -> DeliveryProcess | None:
@@ -90,25 +100,28 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
             if self._deliver:
                 check_destinations(configuration, deployment.file)
         except TrackcoreError as error:
-            click.echo(f"Keeping the previous configuration: {visible(str(error))}", err=True)
+            log.warning("Keeping the previous configuration: %s", "; ".join(str(error).splitlines()))
         else:
             self._configuration, self._plans = configuration, plans
+            log_to_stderr(configuration.server.log, configuration.server.log_level)
+            log.info("Configuration read again: %s", contents_of(configuration))
+            self._server_lock.hold(configuration)
         super().reload()
 
     def _show_ready(self, arbiter: Any) -> None:
         host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
         url = f"http://{_reachable(host)}:{port}{self._configuration.server.prefix}"
-        click.echo(f"Listening on {url}", err=True)
+        log.info("Listening on %s", url)
         if not _is_loopback(host):
-            click.echo("Listening on a public address over plain HTTP; put a TLS proxy in front.", err=True)
+            log.warning("Listening on a public address over plain HTTP; put a TLS proxy in front.")
         if self._configuration.debugger.token is not None:
-            click.echo(f"Debugger: {url}{DEBUGGER_PATH}/ (sign in with the configured token)", err=True)
+            log.info("Debugger: %s%s/ (sign in with the configured token)", url, DEBUGGER_PATH)
         elif self._one_time_token is not None:
-            click.echo(f"Debugger: {url}{DEBUGGER_PATH}/#{self._one_time_token.text} (opens once)", err=True)
+            log.info("Debugger: %s%s/#%s (opens once)", url, DEBUGGER_PATH, self._one_time_token.text)
         user = shlex.quote(f"{self._example_key or 'YOUR_WRITE_KEY'}:")
         message = '{"userId": "user-1", "event": "Signed Up", "properties": {"plan": "Pro"}}'
         curl = f"curl -u {user} -H 'Content-Type: application/json' -d '{message}' {url}/v1/track"
-        click.echo(f"Try:\n  {curl}", err=True)
+        log.info("Try: %s", curl)
 
 
 def _is_private(deployment: Deployment) -> bool:
@@ -135,7 +148,7 @@ def _gunicorn_settings(server: ServerSettings) -> dict[str, object]:
         "forwarded_allow_ips": "",  # the app trusts proxies by `proxy_hops`; gunicorn would trust loopback
         "accesslog": None,
         "errorlog": "-",
-        "loglevel": "warning",
+        "loglevel": "error" if server.log_level == "error" else "warning",
         "logger_class": "trackcore_server.process.stderr_log.GunicornLogger",
         "proc_name": "trackcore",
         "control_socket_disable": True,

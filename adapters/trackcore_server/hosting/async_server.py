@@ -21,6 +21,7 @@ from trackcore_asgi import App
 from trackcore_server.hosting.http_connection import HttpConnection
 from trackcore_server.hosting.http_host import HttpHost, HttpLimits
 from trackcore_server.hosting.lifespan import Lifespan
+from trackcore_server.process.access_log import AccessLog
 
 IDLE_SECONDS = 2.0
 """How long a connection without a request stays open when the worker is stopping or full: a client may be sending."""
@@ -44,6 +45,7 @@ class AsyncServer:
         graceful_seconds: how long requests in progress may take once the server is stopping.
         most_requests: the server stops by itself after about so many.
         tls: serves HTTPS.
+        access_log: logs each request.
         on_ready: called when the app has started; from then on `stop` can be called.
         on_tick: called at least once a second.
     """
@@ -55,6 +57,7 @@ class AsyncServer:
     graceful_seconds: float
     most_requests: float = float("inf")
     tls: ssl.SSLContext | None = None
+    access_log: AccessLog | None = None
     on_ready: Callable[[], None]
     on_tick: Callable[[], None]
     _host: HttpHost = attrs.field(init=False)
@@ -70,6 +73,7 @@ class AsyncServer:
             loop=asyncio.get_running_loop(),
             scheme="http" if self.tls is None else "https",
             app_state=lifespan.state,
+            access_log=self.access_log,
         )
         await lifespan.start()
         self.on_ready()

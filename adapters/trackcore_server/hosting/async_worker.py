@@ -92,6 +92,7 @@ class AsyncWorker(StoppableWorker):
             graceful_seconds=self.cfg.graceful_timeout,
             most_requests=self.max_requests,
             tls=ssl_context(self.cfg) if self.cfg.is_ssl else None,
+            access_log=getattr(self.wsgi, "access_log", None),
             on_ready=begin,
             on_tick=tick,
         )

@@ -64,6 +64,9 @@ class Exchange:
         "_peer",
         "_response",
         "_scope",
+        "_sent",
+        "_started_at",
+        "_status",
         "_waiter",
         "is_answered",
         "is_received",
@@ -90,6 +93,8 @@ class Exchange:
         self._is_disconnected = False
         self._waiter: asyncio.Future[None] | None = None
         self._response: Response | None = None
+        self._status = self._sent = 0
+        self._started_at = 0.0
 
     def feed(self, data: bytes) -> None:
         """Add a part of the body.  It is ignored if the app has answered already."""
@@ -121,6 +126,7 @@ class Exchange:
     def start(self) -> None:
         """Let the app answer."""
         self._host.exchanges.add(self)
+        self._started_at = self._host.loop.time()
         self.task = self._host.loop.create_task(self._run())
 
     async def _run(self) -> None:
@@ -171,8 +177,9 @@ class Exchange:
             raise ClientGone
         kind = event["type"]
         if kind == "http.response.start" and self._response is None:
+            self._status = event["status"]
             self._response = Response(
-                event["status"],
+                self._status,
                 event.get("headers", ()),
                 is_head=self._scope["method"] == "HEAD",
                 is_old=self._scope["http_version"] == "1.0",
@@ -194,6 +201,7 @@ class Exchange:
             data = response.begin(body, is_last=is_last, keeps_alive=self.keeps_alive, date=self._host.date)
             self.is_started = True
         self._peer.write(data)
+        self._sent += len(body)
         if is_last:
             self._end(response)
 
@@ -203,6 +211,14 @@ class Exchange:
         self._body.clear()
         self.waiting_bytes = 0
         self._host.answered += 1
+        if self._host.access_log is not None:
+            self._host.access_log.write(
+                method=self._scope["method"],
+                path=self._scope["path"],
+                status=self._status,
+                seconds=self._host.loop.time() - self._started_at,
+                size=self._sent,
+            )
         self._wake()
         self._peer.advance()
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 from trackcore_asgi import App
 
+from trackcore_server.process.access_log import AccessLog
+
 if TYPE_CHECKING:
     from trackcore_server.hosting.http_connection import HttpConnection
     from trackcore_server.hosting.http_exchange import Exchange
@@ -57,6 +59,7 @@ class HttpHost:
     loop: asyncio.AbstractEventLoop
     scheme: str = "http"
     app_state: dict[str, Any] = attrs.field(factory=dict)
+    access_log: AccessLog | None = None
     date: bytes = attrs.field(init=False, factory=_date_header)
     is_full: bool = attrs.field(init=False, default=False)
     is_stopping: bool = attrs.field(init=False, default=False)

@@ -6,6 +6,7 @@ It uses no thread for that: a process that forks workers must not have any.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import signal
 import subprocess
@@ -14,12 +15,13 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import click
 from gunicorn.arbiter import Arbiter
 
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.delivery.service import GRACEFUL_SECONDS
 from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, held_back, ignore_stops
+
+log = logging.getLogger("trackcore.server")
 
 _COMMAND = (sys.executable, "-P", "-m", "trackcore_server.delivery.child")
 _POLL_SECONDS = 0.02
@@ -51,7 +53,7 @@ class DeliveryProcess:
             if now - self._started_at >= _STEADY_SECONDS:
                 self._pause = _FIRST_PAUSE_SECONDS
             if now - self._started_at >= self._pause:
-                click.echo("Delivery ended unexpectedly; restarting it", err=True)
+                log.error("Delivery ended unexpectedly; restarting it")
                 self._pause = min(2 * self._pause, _MAX_PAUSE_SECONDS)
                 self._start(now)
 
@@ -106,6 +108,7 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
     _is_reloading = False
     _is_stopping = False
+    _has_announced_stop = False
 
     def signal(self, sig: int, frame: Any) -> None:
         """Note a signal; the loop handles it."""
@@ -158,6 +161,9 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
 
     def stop(self, graceful: Any = True) -> None:  # noqa: FBT002 - as gunicorn has it
         """Stop the workers and, at the same time, delivery."""
+        if not self._has_announced_stop:
+            self._has_announced_stop = True
+            log.info("Stopping")
         processes = self._delivering()
         self._ending = self._delivery = None
         for process in processes:

@@ -1,64 +1,55 @@
-"""The log on standard error: one line per record, whatever text it contains.
-
-Text from a destination or a client may contain line breaks and control characters: they are shown as escapes, so that
-no text can look like another record or act on a terminal.  The text of an exception may quote a setting, so only its
-type and the places in the code are shown, whichever library logs it or lets it end a thread.
-"""
+"""The log on standard error: ours, that of gunicorn, and the exceptions that end a thread or the process."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import sys
 import threading
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 from gunicorn.glogging import Logger
 
-from trackcore.text import describe_unexpected, visible
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-_Raised: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]"
+from trackcore.text import describe_unexpected
+from trackcore_server.process.log_lines import FORMATTERS
 
 log = logging.getLogger("trackcore.server")
 
 
-class VisibleFormatter(logging.Formatter):
-    """Formats records so that nothing in them acts on a terminal, and no exception is quoted."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a record, ignoring the traceback text that another formatter may have cached on it."""
-        record = copy.copy(record)
-        record.exc_text = None
-        return super().format(record)
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in logging
-        """Format the line of a record."""
-        record.message = visible(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: _Raised) -> str:  # noqa: N802 - the name in logging
-        """Format the exception of a record."""
-        return "" if ei[1] is None else f"  {describe_unexpected(ei[1])}"
-
-
 class GunicornLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """The log of gunicorn itself, with our formatter."""
+    """The log of gunicorn itself, written by the handler of this module."""
 
     def setup(self, cfg: Any) -> None:
         """Set up the handlers; called again after each reload of the configuration."""
         super().setup(cfg)
-        for handler in self.error_log.handlers:
-            handler.setFormatter(VisibleFormatter(self.error_fmt, self.datefmt))
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
-def log_to_stderr() -> None:
-    """Write log records to standard error, and also exceptions that end a thread or the process."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(VisibleFormatter(LOG_FORMAT))
-    logging.basicConfig(handlers=[handler], level=logging.INFO)
+class _StderrHandler(logging.Handler):
+    """Writes to standard error, whichever file that is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001 - as the handlers of logging do
+            self.handleError(record)
+
+
+_handler = _StderrHandler()
+
+
+def log_to_stderr(form: str = "text", level: str = "info") -> None:
+    """Write log records to standard error, and also exceptions that end a thread or the process.
+
+    A later call changes the form and the level.
+    """
+    _handler.setFormatter(FORMATTERS[form]())
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    if _handler not in root.handlers:
+        root.addHandler(_handler)
     sys.excepthook = _log_end_of_process
     threading.excepthook = _log_end_of_thread
 

@@ -86,7 +86,7 @@ class Backend(Protocol):
         return
 
     def prepare(self) -> None:
-        """Examine the log before it is first written, and report on standard error what was found or repaired."""
+        """Examine the log before it is first written, and log what was found or repaired."""
         return
 
     def examine_positions(self) -> None:

@@ -6,16 +6,17 @@ server checks before it listens, retention and pruning before they delete, and c
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from datetime import UTC, datetime
 
-import click
 from trackcore_delivery import Feed, FeedUnavailable, State, UnusableState
 
 from trackcore import LogChanged, Mark
-from trackcore.text import visible
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.storage.delivery_state import is_delivering
+
+log = logging.getLogger("trackcore.server")
 
 
 def confirmed(feed: Feed, mark: Mark) -> tuple[int, LogChanged | None]:
@@ -43,7 +44,7 @@ def delivered_up_to(configuration: Configuration, feed: Feed) -> int | None:
 
 
 def examine_positions(configuration: Configuration, feed: Feed) -> None:
-    """Check that each destination reached its position in this log, and report on standard error if not.
+    """Check that each destination reached its position in this log, and write it into the log of the server if not.
 
     If no process delivers, positions are set to where both logs agree; a process that delivers does that by itself.
     """
@@ -54,9 +55,9 @@ def examine_positions(configuration: Configuration, feed: Feed) -> None:
         with closing(State(configuration.delivery_path, must_exist=True)) as state:
             for name in state.names():
                 if change := _examine(name, feed, state, is_owned=is_owned):
-                    click.echo(f"{configuration.delivery_path}: {name}: {change}", err=True)
+                    log.warning("%s: %s: %s", configuration.delivery_path, name, change)
     except (UnusableState, FeedUnavailable) as error:
-        click.echo(f"Cannot check whether this is the log that was delivered so far: {visible(str(error))}", err=True)
+        log.warning("Cannot check whether this is the log that was delivered so far: %s", error)
 
 
 def _examine(name: str, feed: Feed, state: State, *, is_owned: bool) -> LogChanged | None:

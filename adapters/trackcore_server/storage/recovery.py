@@ -1,4 +1,4 @@
-"""Recovery of the log before `trackcore serve` listens, with a report of what was found.
+"""Recovery of the log before `trackcore serve` listens, with what was found in the log of the server.
 
 After a crash SQLite recovers the log up to its last commit.  A damaged log is moved aside and a new one is started, so
 that messages are collected again at once; nothing in the old one is changed or lost.  If the ids do not fit the
@@ -7,10 +7,10 @@ messages, they are rebuilt from them.
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
 from trackcore_sqlite import Condition, Inconsistency, check_log, rebuild_ids, set_aside
 
 from trackcore import SinkUnavailable
@@ -18,12 +18,14 @@ from trackcore import SinkUnavailable
 MOST_CHECKED_BYTES = 1 << 30
 """A larger log is not read completely at the start, which would take too long; `trackcore check` reads it."""
 
+log = logging.getLogger("trackcore.server")
+
 _MIGRATION_SECONDS = 10
 """The longest time of a migration for each gigabyte, on a slow machine."""
 
 
 def examine_log(path: Path) -> None:
-    """Check the log, report on standard error, and move it aside if it is damaged.  Raises `UnusableLog`."""
+    """Check the log, report what was found, and move it aside if it is damaged.  Raises `UnusableLog`."""
     if not path.exists():
         return
     try:
@@ -31,25 +33,21 @@ def examine_log(path: Path) -> None:
     except SinkUnavailable:
         return  # it cannot be read now; the next attempt to write it raises the reason
     for line in describe(condition):
-        click.echo(f"{path}: {line}", err=True)
+        log.warning("%s: %s", path, line)
     if condition.faults:
         aside = set_aside(path, datetime.now(UTC))
-        click.echo(
-            f"It was moved to {aside}, and a new log was started. To recover data from the old one:\n"
-            f"  sqlite3 '{aside}' .recover",
-            err=True,
+        log.warning(
+            "It was moved to %s, and a new log was started. To recover data from the old one: sqlite3 '%s' .recover",
+            aside,
+            aside,
         )
     elif condition.inconsistency.can_be_rebuilt:
         try:
-            rebuild(path)
+            rebuild_ids(path)
         except SinkUnavailable as error:
-            click.echo(f"{path}: its ids cannot be rebuilt now: {error}", err=True)
-
-
-def rebuild(path: Path) -> None:
-    """Rebuild the ids of a log, and report it on standard error.  Raises `SinkUnavailable`."""
-    rebuild_ids(path)
-    click.echo(f"{path}: its ids were rebuilt from its messages", err=True)
+            log.warning("%s: its ids cannot be rebuilt now: %s", path, error)
+        else:
+            log.warning("%s: its ids were rebuilt from its messages", path)
 
 
 def describe(condition: Condition) -> list[str]:
