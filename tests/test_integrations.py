@@ -299,3 +299,52 @@ class TestOffByDefault:
     def test_another_default_makes_no_sense(self) -> None:
         with pytest.raises(ValueError, match="expected 'on' or 'off'"):
             Destination(name="Mixpanel", default="no")
+
+
+class Warehouse(Destination):
+    """A destination of a warehouse kind."""
+
+    is_warehouse = True
+
+
+class TestWarehouses:
+    """Segment: `integrations.Warehouses` is `{"all": true}`, `{"all": false}` or `{"warehouseIds": [...]}`."""
+
+    @pytest.mark.parametrize(
+        ("value", "chosen"),
+        [
+            (True, True),
+            (False, False),
+            ({"all": True}, True),
+            ({"all": False}, False),
+            ({}, True),
+            ({"warehouseIds": ["Mine"]}, True),
+            ({"warehouseIds": ["Other"]}, False),
+            ({"all": False, "warehouseIds": ["Mine"]}, True),
+            ({"all": True, "warehouseIds": ["Other"]}, True),
+        ],
+    )
+    @pytest.mark.parametrize("for_all", [None, True, False])
+    def test_it_decides_for_each_warehouse_without_all(self, value: Any, for_all: bool | None, *, chosen: bool) -> None:
+        flags = {"Warehouses": value, **({} if for_all is None else {"All": for_all})}
+        (decision,) = resolve_destinations(flags, [Warehouse(name="Mine")]).decisions
+        assert (decision.chosen, decision.because) == (chosen, DecisionReason.BY_WAREHOUSES)
+        assert decision.options == (value if chosen and isinstance(value, dict) else None)
+
+    def test_the_name_of_a_warehouse_comes_before_it(self) -> None:
+        flags = {"Warehouses": {"all": False}, "Mine": True}
+        (decision,) = resolve_destinations(flags, [Warehouse(name="Mine")]).decisions
+        assert (decision.chosen, decision.because) == (True, DecisionReason.BY_NAME)
+
+    def test_it_does_not_concern_other_destinations(self) -> None:
+        (decision,) = resolve_destinations({"Warehouses": False}, [MIXPANEL]).decisions
+        assert (decision.chosen, decision.because) == (True, DecisionReason.BY_DEFAULT)
+
+    @pytest.mark.parametrize(("value", "chosen"), [(True, False), ({"warehouseIds": ["Mine"]}, True)])
+    def test_one_that_is_off_by_default_is_selected_by_its_name_only(self, value: Any, *, chosen: bool) -> None:
+        (decision,) = resolve_destinations({"Warehouses": value}, [Warehouse(name="Mine", default="off")]).decisions
+        assert decision.chosen is chosen
+
+    def test_another_case_of_the_name_gets_a_warning(self) -> None:
+        warnings = resolve_destinations({"warehouses": False}, [Warehouse(name="Mine")]).warnings
+        assert [warning.code for warning in warnings] == [WarningCode.INTEGRATION_CASE]

@@ -2,7 +2,8 @@
 
 Theory.  `integrations` names destinations.  `All` is the default for those that it does not name (true when absent);
 a boolean decides; an object enables and carries options for that destination.  One object can exclude by itself:
-`"Warehouses": {"all": false}`, whose `all` and `warehouseIds` Segment defines.
+`"Warehouses": {"all": false}`, whose `all` and `warehouseIds` Segment defines.  `Warehouses` names all destinations
+that are warehouses, and its `warehouseIds` are their names; their own names override it.
 Names are case sensitive, `All` included (https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#selecting-destinations).
 Any other value is ignored with a warning.  An unknown name is not worth a warning: names of destinations that do not
 exist here are normal (`Segment.io` comes with every browser message).
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from enum import StrEnum
+from typing import ClassVar
 
 import attrs
 
@@ -64,6 +66,9 @@ class Destination:
     """
 
     name: str
+    is_warehouse: ClassVar[bool] = False
+    """Whether `Warehouses` in `integrations` names it too.  It is a fact about a kind, so a subclass states it."""
+
     max_age: timedelta | None = None
     consent: ConsentRule | None = None
     default: str = attrs.field(default=ON, validator=_check_default)
@@ -79,6 +84,7 @@ class DecisionReason(StrEnum):
 
     BY_NAME = "by_name"  # integrations[name] is a boolean
     BY_OPTIONS = "by_options"  # integrations[name] is an object: it selects, except `Warehouses` with `all: false`
+    BY_WAREHOUSES = "by_warehouses"  # a warehouse that is not named itself: integrations["Warehouses"] decides
     BY_ALL = "by_all"  # not named, and `All` is a boolean
     BY_DEFAULT = "by_default"  # not named, and there is no `All`
     OPT_IN = "opt_in"  # not named, and off by default, whatever `All` is
@@ -201,6 +207,10 @@ def _decide(flags: JSONObject, consent: Consent, destination: Destination) -> De
 
 def _decide_by_flags(flags: JSONObject, destination: Destination) -> Decision:
     value = flags.get(destination.name)
+    if value is None and destination.is_warehouse:
+        decided = _decide_by_warehouses(flags.get(WAREHOUSES), destination)
+        if decided is not None:
+            return decided
     if value is None and destination.default == OFF:
         return Decision(destination=destination, chosen=False, because=DecisionReason.OPT_IN)
     if value is None:
@@ -212,6 +222,24 @@ def _decide_by_flags(flags: JSONObject, destination: Destination) -> Decision:
     if destination.name == WAREHOUSES and value.get("all") is False and not value.get("warehouseIds"):
         return Decision(destination=destination, chosen=False, because=DecisionReason.BY_OPTIONS)
     return Decision(destination=destination, chosen=True, because=DecisionReason.BY_OPTIONS, options=copied(value))
+
+
+def _decide_by_warehouses(value: object, destination: Destination) -> Decision | None:
+    """Decide for a warehouse that is not named itself, by what `Warehouses` says of all of them or of some.
+
+    None if it says nothing of this one: only its name in `warehouseIds` selects a destination that is off by default.
+    """
+    if value is None:
+        return None
+    is_chosen, is_named = value is True, False
+    if isinstance(value, dict):
+        ids = value.get("warehouseIds")
+        is_named = isinstance(ids, list) and destination.name in ids
+        is_chosen = is_named or value.get("all", not ids) is not False
+    if is_chosen and not is_named and destination.default == OFF:
+        return None
+    options = copied(value) if is_chosen and isinstance(value, dict) else None
+    return Decision(destination=destination, chosen=is_chosen, because=DecisionReason.BY_WAREHOUSES, options=options)
 
 
 def _no_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> list[MessageWarning]:
@@ -229,6 +257,8 @@ def _no_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> list
 
 def _case_warnings(flags: JSONObject, destinations: Sequence[Destination]) -> list[MessageWarning]:
     exact = [ALL, *(destination.name for destination in destinations)]
+    if WAREHOUSES not in exact and any(destination.is_warehouse for destination in destinations):
+        exact.append(WAREHOUSES)
     folded = {name.casefold(): name for name in reversed(exact)}
     return [
         _warning(WarningCode.INTEGRATION_CASE, name, f"names are case sensitive; did you mean {meant!r}?")

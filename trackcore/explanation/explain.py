@@ -28,7 +28,7 @@ from trackcore.explanation.reports import (
     RejectionExplanation,
     TimeExplanation,
 )
-from trackcore.integrations import ALL, Decision, DecisionReason, Resolver
+from trackcore.integrations import ALL, WAREHOUSES, Decision, DecisionReason, Resolver
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.masking import mask_write_keys, masked_halves
 from trackcore.sinks import KeyLocation
@@ -261,6 +261,9 @@ def _why(decision: Decision, age: timedelta) -> tuple[str | None, str]:
         if not decision.chosen:
             return f"{own}.all", f"{own} is an object whose `all` is false, and which names no warehouse"
         return own, f"{own} is an object, which selects it and carries options for it"
+    if decision.because is DecisionReason.BY_WAREHOUSES:
+        which = "selects this warehouse" if decision.chosen else "excludes this warehouse"
+        return f"integrations.{WAREHOUSES}", f"it is not named itself, and integrations.{WAREHOUSES} {which}"
     if decision.because is DecisionReason.BY_ALL:
         return f"integrations.{ALL}", f"it is not named, and integrations.{ALL} is {flag}"
     return None, _why_without_a_key(decision, age)

@@ -1,0 +1,243 @@
+"""The rows of a message, by Segment's layout: which tables, which columns, and what stays out.
+
+Theory.  A message is a row of the table of its call; a track is one of its event's table too, an identify one of
+`users`, and a group one of `accounts`, where the latest traits are kept.  Properties and traits become columns by their
+slug, nested objects by their path (`address.city` is `address_city`), and so does the context, behind `context_`.  An
+array is its JSON text.  Null, an empty object, and whatever else a message has at its top (`integrations`, `type`,
+`version`, ...) become no column.
+
+A property never overwrites a standard column or one of the context.  Of two properties with one slug the last wins.
+Whatever is left out for such a reason is a `Discard` of the row.
+
+Source: https://segment.com/docs/connections/storage/warehouses/schema/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import attrs
+
+from trackcore.text.timetext import parse_timestamp
+from trackcore.typing import JSONObject
+from trackcore.warehouse.columns import CONTEXT, reserved_columns, standard_columns
+from trackcore.warehouse.names import column_name, column_path, event_table, slug
+from trackcore.warehouse.options import DEFAULT_OPTIONS, WarehouseOptions
+from trackcore.warehouse.values import Scalar, scalar_of, storable, text_of
+
+_SHOWN_CHARS = 1_000
+_MAX_DISCARDS = 20
+"""How many discards of one row are kept one by one: a client cannot make its row into thousands of others."""
+
+
+class DiscardReason(StrEnum):
+    """Why a value is not in its column."""
+
+    STANDARD_COLUMN = "standard_column"  # a property named like a column of the layout
+    SAME_NAME = "same_name"  # another property of the message has the same slug, and came later
+    NO_NAME = "no_name"  # the name has no ASCII letter or digit
+    NOT_A_TIME = "not_a_time"  # a time of the message that cannot be parsed
+    DOES_NOT_FIT = "does_not_fit"  # the column has another type
+    FRACTION_CUT = "fraction_cut"  # the column has integers, and keeps the integer part
+    CHARACTER_REPLACED = "character_replaced"  # NUL or an unpaired surrogate, stored as U+FFFD
+    TOO_MANY_COLUMNS = "too_many_columns"
+    TOO_MANY_TABLES = "too_many_tables"
+    AND_MORE = "and_more"  # further values, which are not listed; the value is their number
+
+
+class Discard(NamedTuple):
+    """A value that a row does not have as it was sent.  `column` is empty if it concerns the row, or has no name."""
+
+    column: str
+    value: str
+    reason: DiscardReason
+
+
+@attrs.frozen
+class Row:
+    """One row: its table, its values that are not null, and what of the message it does not have."""
+
+    table: str
+    values: Mapping[str, Scalar]
+    discards: tuple[Discard, ...] = ()
+
+
+def rows(message: JSONObject, options: WarehouseOptions = DEFAULT_OPTIONS) -> tuple[Row, ...]:
+    """Return the rows of a message as `read_message` decodes it; none for one whose type is not that of a call."""
+    made = _ROWS.get(message.get("type"))  # type: ignore[arg-type]
+    if made is None:
+        return ()
+    found = made(_Parts(message), options)
+    if options.tables is None:
+        return tuple(found)
+    return tuple(row for row in found if row.table in options.tables)
+
+
+class _Parts:
+    """The parts of a message that its rows share."""
+
+    def __init__(self, message: JSONObject) -> None:
+        self.message = message
+        self.discards: list[Discard] = []
+        self.context: dict[str, Scalar] = {}
+        _flatten(CONTEXT, _object(message.get("context")), self.context, self.discards)
+        common: dict[str, Scalar] = {"id": _text(message.get("messageId")) or ""}
+        for column, field in _TIMES:
+            self._add_time(common, column, message.get(field))
+        for column, field in _IDS:
+            if text := _text(message.get(field)):
+                common[column] = text
+        self.common = common
+
+    def _add_time(self, common: dict[str, Scalar], column: str, value: Any) -> None:
+        time = None if value is None else parse_timestamp(value)
+        if time is not None:
+            common[column] = time
+        elif value is not None:
+            self.discards.append(discard(column, scalar_of(value), DiscardReason.NOT_A_TIME))
+
+    def row(self, table: str, standard: Mapping[str, Scalar], free: JSONObject) -> Row:
+        """Build a row of the common columns, `standard` ones of the table, and those of a free-form part."""
+        values: dict[str, Scalar] = {**self.common, **standard}
+        if not free:
+            values.update(self.context)
+            return Row(table, values, limited(self.discards))
+        discards = [*self.discards]
+        found: dict[str, Scalar] = {}
+        _flatten("", free, found, discards)
+        reserved = reserved_columns(table)
+        for column, value in found.items():
+            if column not in reserved and column not in self.context:
+                values[column] = value
+            elif values.get(column) != value:
+                discards.append(discard(column, value, DiscardReason.STANDARD_COLUMN))
+        values.update(self.context)
+        return Row(table, values, limited(discards))
+
+    def profile(self, table: str, profile_id: str, row: Row, *, with_context: bool) -> Row:
+        """Build the row of latest traits: those of a row of the message, whose discards they share."""
+        values: dict[str, Scalar] = {"id": profile_id}
+        if "received_at" in self.common:
+            values["received_at"] = self.common["received_at"]
+        standard, context = standard_columns(row.table), () if with_context else self.context
+        values.update(
+            (name, value) for name, value in row.values.items() if name not in standard and name not in context
+        )
+        return Row(table, values)
+
+
+_TIMES = (
+    ("received_at", "receivedAt"),
+    ("sent_at", "sentAt"),
+    ("timestamp", "timestamp"),
+    ("original_timestamp", "originalTimestamp"),
+)
+_IDS = (("anonymous_id", "anonymousId"), ("user_id", "userId"))
+
+
+def _track(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
+    del options
+    text = _text(parts.message.get("event")) or ""
+    name, table = slug(text), event_table(text)
+    event: dict[str, Scalar] = {"event": name, "event_text": text} if name else {"event_text": text}
+    yield parts.row("tracks", event, {})
+    if table is not None:
+        yield parts.row(table, event, _object(parts.message.get("properties")))
+
+
+def _identify(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
+    row = parts.row("identifies", {}, _object(parts.message.get("traits")))
+    yield row
+    user = parts.common.get("user_id")
+    if options.users and isinstance(user, str):
+        yield parts.profile("users", user, row, with_context=True)
+
+
+def _group(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
+    group = _text(parts.message.get("groupId"))
+    row = parts.row("groups", {"group_id": group} if group else {}, _object(parts.message.get("traits")))
+    yield row
+    if options.users and group:
+        yield parts.profile("accounts", group, row, with_context=False)
+
+
+def _alias(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
+    del options
+    previous = _text(parts.message.get("previousId"))
+    yield parts.row("aliases", {"previous_id": previous} if previous else {}, _object(parts.message.get("traits")))
+
+
+def _page(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
+    yield _viewed("pages", parts)
+    del options
+
+
+def _screen(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
+    yield _viewed("screens", parts)
+    del options
+
+
+def _viewed(table: str, parts: _Parts) -> Row:
+    """Build the row of a page or a screen: its name and category are in the message, else among its properties."""
+    properties = _object(parts.message.get("properties"))
+    standard: dict[str, Scalar] = {}
+    for field in ("name", "category"):
+        text = _text(parts.message.get(field)) or _text(properties.get(field))
+        if text:
+            standard[field] = text
+    return parts.row(table, standard, properties)
+
+
+_ROWS = {
+    "track": _track,
+    "identify": _identify,
+    "group": _group,
+    "alias": _alias,
+    "page": _page,
+    "screen": _screen,
+}
+
+
+def _object(value: Any) -> JSONObject:
+    return value if value.__class__ is dict else {}
+
+
+def _text(value: Any) -> str | None:
+    scalar = None if value.__class__ is dict else scalar_of(value)
+    return None if scalar is None else text_of(scalar)
+
+
+def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards: list[Discard]) -> None:
+    """Put the values of an object, and of those inside it, under the names of their columns."""
+    for key, value in values.items():
+        if value is None:
+            continue
+        path = column_path(prefix, key)
+        if value.__class__ is dict:
+            _flatten(path, value, found, discards)
+            continue
+        scalar = scalar_of(value)
+        if scalar is None:
+            continue
+        if path == prefix:  # the key has no ASCII letter or digit
+            discards.append(discard(prefix, scalar, DiscardReason.NO_NAME))
+            continue
+        column = column_name(path)
+        if column in found:
+            discards.append(discard(column, found[column], DiscardReason.SAME_NAME))
+        found[column] = scalar
+
+
+def discard(column: str, value: Scalar | None, reason: DiscardReason) -> Discard:
+    """Build a discard: the value as text that a database can store, cut if it is long."""
+    return Discard(column, "" if value is None else storable(text_of(value)[:_SHOWN_CHARS]), reason)
+
+
+def limited(discards: list[Discard]) -> tuple[Discard, ...]:
+    """Return the first discards of a row, and the number of the others in one more."""
+    if len(discards) <= _MAX_DISCARDS:
+        return tuple(discards)
+    more = Discard("", str(len(discards) - _MAX_DISCARDS), DiscardReason.AND_MORE)
+    return (*discards[:_MAX_DISCARDS], more)

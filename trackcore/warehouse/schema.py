@@ -1,0 +1,171 @@
+"""The schema of one source, which evolves as rows come: what must be changed in the database, and what is stored.
+
+Theory.  A table is made for its first row, a column for its first value, whose type it gets; the columns of the layout
+and the well-known ones of the context have theirs from the start.  A later value of another type is converted if
+nothing of it is lost (`"42"` into a column of integers).  If that is impossible the column is widened: one of integers
+to floats for a number with a fraction, one of booleans or timestamps to text for anything else.  A value that still
+does not fit is discarded, and so is one beyond the bounds of the options; standard columns are never widened.
+
+With `on_conflict = "discard"` nothing is widened, and a column of integers keeps the integer part of a number, as
+Segment does it.
+
+An empty text makes no column, and a column of another type than text has it as null: forms send it for "nothing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+
+import attrs
+
+from trackcore.warehouse.columns import CONTEXT, known_columns, standard_columns
+from trackcore.warehouse.names import STANDARD_TABLES
+from trackcore.warehouse.options import DEFAULT_OPTIONS, WIDEN, WarehouseOptions
+from trackcore.warehouse.rows import Discard, DiscardReason, Row, discard, limited
+from trackcore.warehouse.values import (
+    ColumnType,
+    Scalar,
+    Value,
+    convert,
+    text_of,
+    truncated,
+    type_of,
+    widened_type,
+)
+
+
+@attrs.frozen
+class CreateTable:
+    """A table is to be made, with these columns."""
+
+    table: str
+    columns: Mapping[str, ColumnType]
+
+
+@attrs.frozen
+class AddColumn:
+    """A column is to be added to a table."""
+
+    table: str
+    column: str
+    type: ColumnType
+
+
+@attrs.frozen
+class WidenColumn:
+    """A column is to get another type, and its values with it: `trackcore.warehouse.values.widen`."""
+
+    table: str
+    column: str
+    before: ColumnType
+    type: ColumnType
+
+
+Change: TypeAlias = CreateTable | AddColumn | WidenColumn
+
+
+class Merged(NamedTuple):
+    """The changes that a row needs first, in their order, and its values.  Without values no row is to be stored."""
+
+    changes: tuple[Change, ...]
+    values: Mapping[str, Value]
+    discards: tuple[Discard, ...]
+
+
+@attrs.define
+class Schema:
+    """The tables of one source with the types of their columns.  `merge` changes it."""
+
+    options: WarehouseOptions = DEFAULT_OPTIONS
+    tables: dict[str, dict[str, ColumnType]] = attrs.field(factory=dict)
+
+    def copy(self) -> Schema:
+        """Return a copy, to go back to if the changes cannot be made."""
+        return Schema(self.options, {table: {**columns} for table, columns in self.tables.items()})
+
+    def merge(self, row: Row) -> Merged:
+        """Fit a row into the schema, and the schema to the row."""
+        columns = self.tables.get(row.table)
+        is_new = columns is None
+        if columns is None:
+            if self._is_full(row.table):
+                return Merged((), {}, (Discard("", row.table, DiscardReason.TOO_MANY_TABLES),))
+            columns = self.tables[row.table] = self.first_columns(row.table)
+        merge = _RowMerge(self.options, row, columns)
+        changes: list[Change] = merge.run()
+        if is_new:  # what was added to it is made with it
+            changes = [CreateTable(row.table, {**columns})]
+        return Merged(tuple(changes), merge.values, limited([*row.discards, *merge.discards]))
+
+    def first_columns(self, table: str) -> dict[str, ColumnType]:
+        """Return the columns that a table has before its first row."""
+        return dict(known_columns(table) if CONTEXT in self.options.declare else standard_columns(table))
+
+    def _is_full(self, table: str) -> bool:
+        if table in STANDARD_TABLES:
+            return False
+        return len(self.tables.keys() - STANDARD_TABLES) >= self.options.max_tables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tables)
+
+
+class _RowMerge:
+    """One row and the columns of its table."""
+
+    def __init__(self, options: WarehouseOptions, row: Row, columns: dict[str, ColumnType]) -> None:
+        self._options, self._row, self._columns = options, row, columns
+        self._standard = standard_columns(row.table)
+        self._changes: list[Change] = []
+        self.values: dict[str, Value] = {}
+        self.discards: list[Discard] = []
+
+    def run(self) -> list[Change]:
+        columns, values = self._columns, self.values
+        for column, scalar in self._row.values.items():
+            column_type = columns.get(column)
+            if column_type is None:
+                column_type = self._add(column, scalar)
+                if column_type is None:
+                    continue
+            value = convert(scalar, column_type)
+            if value is None:
+                value = self._resolve(column, column_type, scalar)
+                if value is None:
+                    continue
+            elif column_type is ColumnType.TEXT and value is not scalar:
+                self._note_replacement(column, scalar, value)
+            values[column] = value
+        return self._changes
+
+    def _add(self, column: str, scalar: Scalar) -> ColumnType | None:
+        known = known_columns(self._row.table).get(column)
+        if known is None and scalar == "":
+            return None
+        if known is None and len(self._columns) >= self._options.max_columns:
+            self.discards.append(discard(column, scalar, DiscardReason.TOO_MANY_COLUMNS))
+            return None
+        column_type = self._columns[column] = known or type_of(scalar)
+        self._changes.append(AddColumn(self._row.table, column, column_type))
+        return column_type
+
+    def _resolve(self, column: str, column_type: ColumnType, scalar: Scalar) -> Value | None:
+        """Return what is stored of a value that does not fit its column, None for nothing."""
+        if scalar == "":
+            return None
+        may_widen = self._options.on_conflict == WIDEN
+        wider = widened_type(column_type, scalar) if may_widen and column not in self._standard else None
+        if wider is not None:
+            self._columns[column] = wider
+            self._changes.append(WidenColumn(self._row.table, column, column_type, wider))
+            return convert(scalar, wider)
+        whole = truncated(scalar) if column_type is ColumnType.INTEGER and not may_widen else None
+        reason = DiscardReason.DOES_NOT_FIT if whole is None else DiscardReason.FRACTION_CUT
+        self.discards.append(discard(column, scalar, reason))
+        return whole
+
+    def _note_replacement(self, column: str, scalar: Scalar, value: Value) -> None:
+        """Record that text was stored with other characters; other values only have become text."""
+        if isinstance(scalar, str) and text_of(scalar) != value:
+            self.discards.append(discard(column, scalar, DiscardReason.CHARACTER_REPLACED))
