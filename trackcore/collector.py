@@ -26,6 +26,7 @@ from trackcore.pipeline import IntakeResult, Reception
 from trackcore.plans.controls import Action
 from trackcore.plans.enforcement import PlanInForce
 from trackcore.plans.forwarding import violation_messages
+from trackcore.privacy.rules import PrivacyRules, strictest
 from trackcore.receipts import PendingReceipt, Receipt
 from trackcore.rejected import record_of
 from trackcore.sinks import Envelope, KeyLocation, QuarantinedRequest, Sink
@@ -79,8 +80,9 @@ class Collector:
     >>> [str(outcome) for outcome in receipt.outcomes]
     ['stored']
 
-    `plans` are tracking plans by the name of the source whose messages are held against them.  The attributes that
-    pipelines are built from cannot be assigned; `attrs.evolve` makes a collector with others.
+    `plans` are tracking plans by the name of the source whose messages are held against them, and `privacy` the rules
+    about personal data by the name of their source; the strictest of all hold for requests without a source.  The
+    attributes that pipelines are built from cannot be assigned; `attrs.evolve` makes a collector with others.
     """
 
     sources: SourceRegistry = attrs.field(converter=_as_registry, on_setattr=attrs.setters.frozen)
@@ -92,7 +94,9 @@ class Collector:
     )
     limits: Limits = attrs.field(default=DEFAULT_LIMITS, on_setattr=attrs.setters.frozen)
     plans: Mapping[str, PlanInForce] = attrs.field(factory=dict, on_setattr=attrs.setters.frozen)
+    privacy: Mapping[str, PrivacyRules] = attrs.field(factory=dict, on_setattr=attrs.setters.frozen)
     _pipelines: Pipelines = attrs.field(init=False, repr=False)
+    _strictest: PrivacyRules = attrs.field(init=False, repr=False)
     _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -102,7 +106,9 @@ class Collector:
             new_message_id=self.new_message_id,
             limits=self.limits,
             plans=self.plans,
+            privacy=self.privacy,
         )
+        self._strictest = strictest(self.privacy.values())
 
     def receive(self, body: bytes, *, endpoint: Endpoint = "batch", origin: Origin = SERVER) -> Receipt:
         """Receive one request body: a batch, or one message of the call that `endpoint` names.
@@ -132,13 +138,14 @@ class Collector:
             return self._refusal(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
         if intake.source is not None:
             return self._pending(intake.source, intake, endpoint)
+        rules, at = self._strictest, intake.received_at
         request = QuarantinedRequest(
-            received_at=intake.received_at,
+            received_at=at,
             endpoint=endpoint,
             write_key=intake.write_key,
-            client_ip=origin.client_ip,
+            client_ip=rules.ip.apply(origin.client_ip, rules.ip.salt_at(at)),
             client_side=origin.client_side,
-            payload=body,
+            payload=rules.redact(body, at),
         )
         return PendingReceipt(source=None, received_at=intake.received_at, quarantined=(request,), hint=intake.hint)
 
@@ -265,9 +272,10 @@ class Collector:
         source = next(filter(None, map(self.sources.find, keys)), None)
         if source is None:
             return PendingReceipt(source=None, received_at=received_at, error=error)
-        record = record_of(
-            error, body[: self.limits.request_bytes], source=source, received_at=received_at, endpoint=endpoint
-        )
+        kept = body[: self.limits.request_bytes]
+        if (rules := self.privacy.get(source.name)) is not None:
+            kept = rules.redact(kept, received_at)
+        record = record_of(error, kept, source=source, received_at=received_at, endpoint=endpoint)
         return PendingReceipt(source=source, received_at=received_at, rejected=(record,), error=error)
 
     def _pending(self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None) -> PendingReceipt:

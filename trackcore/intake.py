@@ -13,6 +13,7 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.origins import Origin, find_source
 from trackcore.pipeline import IntakeResult, Pipeline, Reception
 from trackcore.plans.enforcement import PlanInForce
+from trackcore.privacy.rules import PrivacyRules
 from trackcore.routing import resolvers_for
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Endpoint, NewMessageId
@@ -23,8 +24,8 @@ from trackcore.wire.request import hint_of_write_key, parse_request
 class Pipelines:
     """A pipeline for each source.  Raises `ValueError` if a source names a destination that does not exist.
 
-    `plans` are tracking plans by the name of their source.  One that names a source that does not exist is a
-    `ValueError` too.
+    `plans` are tracking plans by the name of their source, and `privacy` are the rules about personal data.  One that
+    names a source that does not exist is a `ValueError` too.
     """
 
     sources: SourceRegistry
@@ -32,6 +33,7 @@ class Pipelines:
     destinations: tuple[Destination, ...] = attrs.field(default=(), converter=as_destinations)
     limits: Limits = DEFAULT_LIMITS
     plans: Mapping[str, PlanInForce] = attrs.field(factory=dict)
+    privacy: Mapping[str, PrivacyRules] = attrs.field(factory=dict)
     _by_source: Mapping[str, Pipeline] = attrs.field(init=False, repr=False)
 
     @_by_source.default
@@ -40,6 +42,9 @@ class Pipelines:
             for target in (name, *filter(None, plan.controls.forwards)):
                 if self.sources.by_name(target) is None:
                     raise ValueError(f"the plan of {name!r} needs a source named {target!r}, and there is none")
+        for name in self.privacy:
+            if self.sources.by_name(name) is None:
+                raise ValueError(f"the rules of {name!r} need a source of that name, and there is none")
         resolvers = resolvers_for(self.sources.sources, self.destinations)
         return {
             source.name: Pipeline(
@@ -48,6 +53,7 @@ class Pipelines:
                 new_message_id=self.new_message_id,
                 limits=self.limits,
                 plan=self.plans.get(source.name),
+                privacy=self.privacy.get(source.name),
             )
             for source in self.sources.sources
         }

@@ -15,6 +15,7 @@ from typing import SupportsBytes, TypeAlias
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from trackcore.caching import cached_by_text
 from trackcore.consent import consent_texts, context_of, wrong_updates
@@ -27,6 +28,9 @@ from trackcore.message_times import HistoricalTimes, MessageTimes
 from trackcore.origins import Origin
 from trackcore.plans.controls import Treatment
 from trackcore.plans.enforcement import PlanInForce
+from trackcore.privacy.fields import apply_masks
+from trackcore.privacy.ip import IpRule
+from trackcore.privacy.rules import PrivacyRules
 from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
 from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
@@ -92,19 +96,26 @@ class Pipeline:
     new_message_id: NewMessageId
     limits: Limits
     plan: PlanInForce | None = None
-    shared_context: Callable[[bytes], SharedContext] = attrs.field(init=False, repr=False, eq=False)
-    """Prepare the context of a batch for merging, by its text as received.  Cached: batches of one client share it."""
+    privacy: PrivacyRules | None = None
+    shared_context: Callable[[bytes, bytes], SharedContext] = attrs.field(init=False, repr=False, eq=False)
+    """Prepare the context of a batch for merging, by its text as received, and the salt of addresses.  Cached: batches
+    of one client share it."""
     find_route: Callable[[bytes, bytes, bytes], Route] = attrs.field(init=False, repr=False, eq=False)
     """Merge the texts of the batch's `integrations`, as received, and of a message's, and find the destinations under
     the consent that the third text states (empty: absent).  Cached for the same reason."""
 
     @shared_context.default
-    def _shared_context(self) -> Callable[[bytes], SharedContext]:
-        return cached_by_text(lambda text: SharedContext(stored_text(text)), _CONTEXTS_CACHED)
+    def _shared_context(self) -> Callable[[bytes, bytes], SharedContext]:
+        return cached_by_text(partial(_shared_context, self.ip_rule), _CONTEXTS_CACHED)
 
     @find_route.default
     def _find_route(self) -> Callable[[bytes, bytes, bytes], Route]:
         return cached_by_text(partial(_route, self.resolver, self.limits.depth))
+
+    @property
+    def ip_rule(self) -> IpRule | None:
+        """The rule for addresses; None if all are kept."""
+        return None if self.privacy is None or self.privacy.ip.keeps_all else self.privacy.ip
 
     def run(self, request: Request, reception: Reception) -> IntakeResult:
         """Make an envelope of each message that keeps the rules, and a rejection of each other one.
@@ -122,7 +133,7 @@ class Pipeline:
             if enforced.blocked:
                 rejections = sorted([*rejections, *enforced.blocked], key=lambda rejection: rejection.index)
         kept = len(rejections) + len(omitted)
-        return IntakeResult(
+        intake = IntakeResult(
             source=self.source,
             write_key=reception.write_key,
             received_at=reception.received_at,
@@ -132,6 +143,7 @@ class Pipeline:
             violating=violating,
             batch_fields=request.batch_fields(self.limits, kept) if kept else None,
         )
+        return intake if self.privacy is None or self.privacy.keep_all else _redacted(intake, self.privacy)
 
 
 class _Run:
@@ -145,6 +157,8 @@ class _Run:
     def __init__(self, pipeline: Pipeline, request: Request, reception: Reception) -> None:
         self.pipeline, self.request, self.reception = pipeline, request, reception
         self._shared_warnings = _shared_warnings(request, reception)
+        self._ip_rule = pipeline.ip_rule
+        self._salt = b"" if self._ip_rule is None else self._ip_rule.salt_at(reception.received_at)
         # By index in the request: what only some messages have.
         self._warnings: dict[int, list[MessageWarning]] = {}
         self._extras: dict[int, JSONObject] = {}
@@ -205,20 +219,35 @@ class _Run:
         """Merge each context onto that of the batch, fill its `ip`, and return what of it is the batch's."""
         shared = self.request.context
         inherited: Sequence[Inherited] = [()] * len(messages)
+        address = self.reception.origin.client_ip
+        if self._ip_rule is not None:
+            self._apply_ip_rule(self._ip_rule, messages, contexts)
+            address = self._ip_rule.apply(address, self._salt)
         if shared is not None:
-            prepared = self.pipeline.shared_context(bytes(self.request.shared["context"]))
+            prepared = self.pipeline.shared_context(bytes(self.request.shared["context"]), self._salt)
             inherited = prepared.merge_into(messages, contexts)
-        if self.reception.origin.client_ip is not None and "ip" not in (shared or ()):
-            self._fill_ip(messages, contexts, shared or {})
+        if address is not None and "ip" not in (shared or ()):
+            self._fill_ip(address, messages, contexts, shared or {})
         return inherited
 
-    def _fill_ip(self, messages: list[MessageStruct], contexts: list[JSONObject | None], shared: JSONObject) -> None:
+    def _apply_ip_rule(self, rule: IpRule, messages: list[MessageStruct], contexts: list[JSONObject | None]) -> None:
+        """Apply the rule for addresses to the `ip` that a client has sent, before anything is merged."""
+        for row, context in enumerate(contexts):
+            if context and "ip" in context:
+                message = messages[row]
+                message.context = msgspec.Raw(rule.apply_in_context(bytes(message.context), context, self._salt))
+                if rule.value_of(context["ip"], self._salt) is None:  # then the text does not have it any more
+                    contexts[row] = {name: value for name, value in context.items() if name != "ip"}
+
+    def _fill_ip(
+        self, address: str, messages: list[MessageStruct], contexts: list[JSONObject | None], shared: JSONObject
+    ) -> None:
         """Add the address of the connection where it is the user's: from a device, or if `context.direct` says so.
 
         Source: https://segment.com/docs/connections/sources/catalog/libraries/server/http-api/#collecting-ip-address
         """
         origin = self.reception.origin
-        field = b'"ip":%b}' % encode_json(origin.client_ip)
+        field = b'"ip":%b}' % encode_json(address)
         for row, message in enumerate(messages):
             own = contexts[row] or {}
             if "ip" not in own and (origin.client_side or own.get("direct", shared.get("direct")) is True):
@@ -304,6 +333,7 @@ class _Run:
         received_at, source, texts = reception.received_at, self.pipeline.source.name, request.received or request.items
         found_by = None if reception.found_by is None else str(reception.found_by)
         shared = tuple(self._shared_warnings)
+        privacy = self.pipeline.privacy
         own_warnings, extras, rejected = self._warnings, self._extras, self._rejected
         envelopes = []
         for index, message, inherited_context, (_, inherited_flags, resolution), timestamp in zip(
@@ -328,7 +358,7 @@ class _Run:
                     write_message(message, extras[index]) if index in extras else encode_json(message),
                     inherited_context + inherited_flags,
                     found_by,
-                    _ReceivedText(texts, index),
+                    _ReceivedText(texts, index, privacy, received_at),
                 )
             )
         return envelopes
@@ -343,19 +373,57 @@ class _Run:
 
 
 class _ReceivedText(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """The text of a message as received, which `bytes` returns: it is found only then."""
+    """The text of a message as received, without what the rules remove.  `bytes` returns it: it is found only then."""
 
     texts: Sequence[bytes | msgspec.Raw]
     index: int
+    rules: PrivacyRules | None
+    received_at: datetime
 
     def __bytes__(self) -> bytes:
-        return bytes(self.texts[self.index])
+        text = bytes(self.texts[self.index])
+        return text if self.rules is None else self.rules.redact(text, self.received_at)
 
     def __eq__(self, other: object) -> bool:
         return bytes(self) == bytes(other) if isinstance(other, SupportsBytes) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(bytes(self))
+
+
+def _shared_context(rule: IpRule | None, text: bytes, salt: bytes) -> SharedContext:
+    """See `Pipeline.shared_context`."""
+    stored = stored_text(text)
+    if rule is not None and b'"ip"' in stored:
+        context: JSONObject = parse_value(stored)
+        if "ip" in context:
+            stored = rule.apply_in_context(stored, context, salt)
+    return SharedContext(stored)
+
+
+def _redacted(intake: IntakeResult, rules: PrivacyRules) -> IntakeResult:
+    """Apply the rules to what is kept as it was received, and the masks to the messages.
+
+    A tracking plan has examined them before: it describes the messages as they are sent.
+    """
+    received_at = intake.received_at
+
+    def kept(rejections: Sequence[Rejection]) -> Sequence[Rejection]:
+        return [attrs.evolve(one, payload=rules.redact(one.payload, received_at)) for one in rejections]
+
+    def masked(envelope: Envelope) -> Envelope:
+        payload = apply_masks(rules.masks, envelope.payload)
+        return envelope if payload is envelope.payload else replace(envelope, payload=payload)
+
+    has_masks, batch_fields = bool(rules.masks), intake.batch_fields
+    return replace(
+        intake,
+        envelopes=[masked(envelope) for envelope in intake.envelopes] if has_masks else intake.envelopes,
+        rejections=kept(intake.rejections) if intake.rejections else (),
+        omitted=kept(intake.omitted) if intake.omitted else (),
+        violating=[(masked(one), treatment) for one, treatment in intake.violating],
+        batch_fields=batch_fields if batch_fields is None else rules.redact(batch_fields, received_at),
+    )
 
 
 def _route(resolver: Resolver, depth: int, shared: bytes, own: bytes, consent: bytes) -> Route:

@@ -88,8 +88,11 @@ _FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Internal error; 
 class DebuggerApp:
     """The debugger as a WSGI app.  Mount it under any path; its page only uses relative addresses."""
 
-    def __init__(self, reader: Reader, auth: SessionAuth) -> None:
+    def __init__(
+        self, reader: Reader, auth: SessionAuth, shown: Callable[[str | None], str | None] = lambda address: address
+    ) -> None:
         self._reader = reader
+        self._shown = shown
         self._auth = auth
         self._assets = load_assets()
         self._queries: Mapping[str, Callable[[Request], JSONObject]] = {
@@ -171,7 +174,7 @@ class DebuggerApp:
             return response
         cookie = self._auth.sign_in(_token_in(request))
         if cookie is None:
-            log.warning("wrong token from %s", request.remote_addr)
+            log.warning("wrong token from %s", self._shown(request.remote_addr) or "a client")
             raise _RequestRejected(*_WRONG_TOKEN)
         response.set_cookie(
             COOKIE,

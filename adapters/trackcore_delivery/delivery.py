@@ -43,7 +43,7 @@ class Delivery:
         workers = [
             DestinationWorker(
                 destination=destination,
-                sender=destination.make_sender(context),
+                sender=destination.open_sender(context),
                 queues=make_queues(destination),
                 state=state,
                 clock=context.clock,

@@ -10,6 +10,7 @@ import attrs
 from attrs import validators
 
 from trackcore import Destination, TrackcoreError
+from trackcore_delivery.masks import MaskingSender, MaskSettings
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import Sender, SenderContext
 
@@ -34,7 +35,8 @@ class DeliveredDestination(Destination):
 
     A batch is sent when it has `batch_messages`, or about `batch_bytes`, or when its first message has waited for
     `batch_wait`.  Messages that are not delivered within `retry_window` become dead letters.  `start` selects where a
-    new destination begins: with the oldest message that was ever selected for it, or with the next one.
+    new destination begins: with the oldest message that was ever selected for it, or with the next one.  `mask` has the
+    fields that the destination does not get as they are stored.
     """
 
     kind: ClassVar[str] = ""
@@ -44,10 +46,17 @@ class DeliveredDestination(Destination):
     batch_wait: timedelta = attrs.field(default=timedelta(seconds=1), validator=_not_negative)
     retry_window: timedelta = attrs.field(default=timedelta(hours=4), validator=_not_negative)
     start: str = attrs.field(default=OLDEST, validator=_check_start)
+    mask: tuple[MaskSettings, ...] = ()
 
     def make_sender(self, context: SenderContext) -> Sender:
         """Build the sender.  Raises `UnusableSecret` or `ValueError` if a setting cannot be used."""
         raise NotImplementedError
+
+    def open_sender(self, context: SenderContext) -> Sender:
+        """Build the sender, which applies the masks.  Raises as `make_sender` does."""
+        masks = [settings.mask(context.privacy_key) for settings in self.mask]
+        sender = self.make_sender(context)
+        return MaskingSender(sender, masks) if masks else sender
 
     def place(self, context: SenderContext) -> Hashable:
         """Return the place that only one destination may write to, or None.  Raises `ValueError`."""

@@ -93,9 +93,13 @@ class Sender(Protocol):
 
 @attrs.frozen(kw_only=True)
 class SenderContext:
-    """Runtime dependencies of a destination: clocks, environment, base folder for relative paths in its settings."""
+    """Runtime dependencies of a destination: clocks, environment, base folder for relative paths in its settings.
+
+    `privacy_key` is the key of masks that hash.
+    """
 
     clock: Clock
     environ: Mapping[str, str]
     folder: Path
     monotonic: Callable[[], float] = time.monotonic
+    privacy_key: bytes = attrs.field(default=b"", repr=False)

@@ -16,6 +16,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Collector, Sink
 from trackcore.plans import PlanInForce
+from trackcore.privacy import strictest
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
@@ -24,6 +25,7 @@ from trackcore_server.config.configuration import (
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.config.plan_files import load_plans
+from trackcore_server.config.privacy_rules import privacy_rules
 from trackcore_server.config.server import ServerSettings
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.delivery_lag import DeliveryLag
@@ -62,6 +64,7 @@ def create_collector(
         new_message_id=lambda: str(uuid4()),
         limits=configuration.limits,
         plans=load_plans(configuration) if plans is None else plans,
+        privacy=privacy_rules(configuration),
     )
 
 
@@ -142,7 +145,9 @@ def _compose(
         return create_collector(configuration, plans=plans), None, configuration.server
     recording = RecordingSink(_open_sink(backend))
     collector = create_collector(configuration, recording, plans)
-    debugger = DebuggerApp(_reader(configuration, backend, collector, recording), auth)
+    rule = strictest(collector.privacy.values()).ip
+    reader = _reader(configuration, backend, collector, recording)
+    debugger = DebuggerApp(reader, auth, lambda address: rule.apply(address, rule.salt_at(_now())))
     return collector, debugger, configuration.server
 
 

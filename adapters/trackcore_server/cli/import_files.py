@@ -24,12 +24,14 @@ import msgspec
 from trackcore_sqlite import Head
 
 from trackcore import Call, LogUnavailable, Sink, SinkUnavailable, Source, resolvers_for
+from trackcore.privacy import PrivacyRules
 from trackcore.text import visible
 from trackcore_server.cli._options import FINDINGS, UNUSABLE, Failure, call_option, location_options
 from trackcore_server.cli._progress import ReadingProgress
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.deployment import find_deployment
+from trackcore_server.config.privacy_rules import privacy_rules
 from trackcore_server.files.documents import Document
 from trackcore_server.files.importer import ImportCounts, Importer, Occurrences
 from trackcore_server.files.inputs import STDIN, ForeignEncoding, opened
@@ -81,6 +83,7 @@ def import_files(
         sink=sink,
         limits=configuration.limits,
         call=call,
+        privacy=privacy_rules(configuration).get(found.name, PrivacyRules()),
     )
     browser = backend.browser()
     notes = _Notes(browser.path.with_name(f"{browser.path.stem}-import.json"), browser)

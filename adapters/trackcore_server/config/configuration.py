@@ -21,6 +21,7 @@ from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.config.log import LogSettings, check_file_name
 from trackcore_server.config.mistakes import is_within, without_mistakes
 from trackcore_server.config.plans import PlannedSource
+from trackcore_server.config.privacy import PrivacySettings
 from trackcore_server.config.server import DebuggerSettings, ServerSettings
 from trackcore_server.config.structuring import converter
 
@@ -65,6 +66,7 @@ class Configuration:
     delivery: DeliverySettings = attrs.field(factory=DeliverySettings)
     server: ServerSettings = attrs.field(factory=ServerSettings)
     debugger: DebuggerSettings = attrs.field(factory=DebuggerSettings)
+    privacy: PrivacySettings = attrs.field(factory=PrivacySettings)
     limits: Limits = DEFAULT_LIMITS
 
     @property

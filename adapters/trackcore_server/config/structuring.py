@@ -15,7 +15,8 @@ from trackcore_server.config.converter import class_hook, exactly, nearest, stri
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.config.log import LogSettings
-from trackcore_server.config.plans import CONTROLS, PlannedSource, as_common_violation, segments_name
+from trackcore_server.config.plans import CONTROLS, as_common_violation, segments_name
+from trackcore_server.config.privacy import ConfiguredSource
 
 
 def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
@@ -39,17 +40,19 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _source_hook(converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a source; it is a `PlannedSource` only if it has a plan."""
-    planned = class_hook(PlannedSource, converter)
+    """Structure a source; it is a `ConfiguredSource` only if it has more than a `Source`."""
+    configured = class_hook(ConfiguredSource, converter)
 
     def structure(value: Any, _: Any) -> Any:
-        source: PlannedSource = planned(value, PlannedSource)
+        source: ConfiguredSource = configured(value, ConfiguredSource)
         if source.plan is not None:
             return source
         if "plan_controls" in value:
             error = ValueError("there is no plan for these controls")
-            error.add_note(AttributeValidationNote("", "plan_controls", PlannedSource))
-            raise ClassValidationError("", [error], PlannedSource)
+            error.add_note(AttributeValidationNote("", "plan_controls", ConfiguredSource))
+            raise ClassValidationError("", [error], ConfiguredSource)
+        if "ip" in value or "mask" in value:
+            return source
         return Source(**{field.name: getattr(source, field.name) for field in attrs.fields(Source)})
 
     return structure

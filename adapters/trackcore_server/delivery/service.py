@@ -28,6 +28,7 @@ from trackcore_delivery import (
 )
 
 from trackcore_server.config.configuration import Configuration, ConfigurationError
+from trackcore_server.config.privacy_rules import privacy_key
 from trackcore_server.process.signals import StopFlag, ignore_stops
 from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.delivery_state import delivery_lock, make_state
@@ -84,7 +85,7 @@ def _unusable_settings(
     destination: DeliveredDestination, path: str, context: SenderContext
 ) -> Iterator[ConfigurationError]:
     try:
-        destination.make_sender(context).close()
+        destination.open_sender(context).close()
     except UnusableSecret as error:
         yield ConfigurationError(path=f"{path}.{error.setting}".rstrip("."), detail=str(error))
     except (OSError, ValueError) as error:
@@ -162,4 +163,9 @@ def run_until_signal(run: DeliveryRun) -> None:
 
 
 def _context(configuration: Configuration, environ: Mapping[str, str]) -> SenderContext:
-    return SenderContext(clock=lambda: datetime.now(UTC), environ=environ, folder=configuration.folder)
+    return SenderContext(
+        clock=lambda: datetime.now(UTC),
+        environ=environ,
+        folder=configuration.folder,
+        privacy_key=privacy_key(configuration, environ),
+    )

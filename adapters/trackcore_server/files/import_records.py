@@ -27,6 +27,7 @@ from trackcore import (
     Resolver,
     Source,
 )
+from trackcore.privacy import PrivacyRules
 from trackcore.support import record_of
 from trackcore.text import clean_text, encode_json, parse, raw_fields
 from trackcore.wire import Request, parse_request
@@ -43,6 +44,7 @@ def examine_history(
     received_at: datetime,
     message_id: str | None,
     limits: Limits,
+    privacy: PrivacyRules | None = None,
 ) -> IntakeResult:
     """Make an envelope of each message of a file.  `message_id` is for one without an id, None if each has one."""
 
@@ -55,6 +57,7 @@ def examine_history(
         resolver=resolver,
         new_message_id=new_message_id,
         limits=attrs.evolve(limits, batch_messages=sys.maxsize),
+        privacy=privacy,
     )
     return pipeline.run(request, Reception(received_at=received_at, found_by=KeyLocation.FILE, is_history=True))
 

@@ -35,6 +35,7 @@ from trackcore import (
     Sink,
     Source,
 )
+from trackcore.privacy import PrivacyRules
 from trackcore.support import truncate_to_milliseconds
 from trackcore.text import encode_json, is_blank, raw_fields, replace_surrogates
 from trackcore.wire import Request, peek
@@ -90,6 +91,7 @@ class Importer:
     sink: Sink
     limits: Limits
     call: Call | None
+    privacy: PrivacyRules = attrs.field(factory=PrivacyRules)
     counts: ImportCounts = attrs.field(factory=ImportCounts)
 
     def skip(self, documents: Iterable[Document], occurrences: Occurrences) -> None:
@@ -108,6 +110,7 @@ class Importer:
         rejected: list[RejectedRecord] = []
 
         def reject(error: Invalid, payload: bytes, extra: bytes = NOT_KEPT) -> None:
+            payload, extra = (self.privacy.redact(text, received_at) for text in (payload, extra))
             record = import_record(
                 error, payload, extra, source=self.source, received_at=received_at, limits=self.limits
             )
@@ -121,6 +124,7 @@ class Importer:
                 received_at=received_at,
                 message_id=part.message_id,
                 limits=self.limits,
+                privacy=self.privacy,
             )
             envelopes.extend(intake.envelopes)
             for rejection in intake.rejections:

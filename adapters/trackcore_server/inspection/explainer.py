@@ -37,6 +37,7 @@ from trackcore.support import find_source, truncate_to_milliseconds, write_keys_
 from trackcore.text import parse_value
 from trackcore.wire import hint_of_write_key, parse_request
 from trackcore_server.config.configuration import Configuration
+from trackcore_server.config.privacy_rules import privacy_rules
 from trackcore_server.files.documents import Document, read_request
 
 NEW_ID = "(made by the server)"
@@ -133,6 +134,7 @@ class Explainer:
             resolver=self.resolver(found.name),
             new_message_id=lambda: NEW_ID,
             limits=reading.limits,
+            privacy=privacy_rules(self.configuration).get(found.name),
         )
         received_at = truncate_to_milliseconds(datetime.now(UTC))
         intake = pipeline.run(reading.request, Reception(received_at=received_at, write_key=write_key))

@@ -120,6 +120,7 @@ class Reprocessor:
             received_at=record.received_at,
             message_id=message_id,
             limits=self._collector.limits,
+            privacy=self._collector.privacy.get(source.name),
         )
 
     def _examine_rejected(self, record: StoredRejected, source: Source) -> IntakeResult:

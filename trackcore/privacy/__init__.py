@@ -1,0 +1,15 @@
+"""Personal data: which of it is kept of a message, and whose messages are not kept at all."""
+
+from trackcore.privacy.fields import MASK_ACTIONS, FieldMask, apply_masks
+from trackcore.privacy.ip import IP_MODES, IpRule
+from trackcore.privacy.rules import PrivacyRules, strictest
+
+__all__ = [
+    "IP_MODES",
+    "MASK_ACTIONS",
+    "FieldMask",
+    "IpRule",
+    "PrivacyRules",
+    "apply_masks",
+    "strictest",
+]

@@ -1,0 +1,138 @@
+"""The rule for addresses of a source: kept, truncated, hashed or dropped, before anything is stored.
+
+It holds for the address of the connection, and for the `context.ip` that a client sends itself.  An IPv4 address that
+is mapped into IPv6 is treated as IPv4, and a zone is stripped.  In the forms other than "keep", a value that is not an
+address is dropped: it may be one in a form that is not known here.
+
+A hash is keyed, and its salt is the number of the period in which the message was received.  So equal addresses have
+equal hashes within a period and not beyond; without the key no hash can be found again by trying all addresses.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+
+import attrs
+import msgspec
+from attrs import validators
+
+from trackcore.text.addresses import canonical_address
+from trackcore.text.jsontext import encode_json, raw_fields
+from trackcore.text.timetext import EPOCH
+from trackcore.typing import JSONObject
+
+KEEP = "keep"
+TRUNCATE = "truncate"
+HASH = "hash"
+DROP = "drop"
+IP_MODES = (KEEP, TRUNCATE, HASH, DROP)
+"""From the one that keeps the most to the one that keeps nothing."""
+
+_V4_BITS = 32
+_V6_BITS = 128
+_SIX_TO_FOUR_BITS = 16
+_HASH_DIGITS = 32
+_HASHED = re.compile(rf"ip-[0-9a-f]{{{_HASH_DIGITS}}}")
+
+
+def _check_mode(_: object, __: object, mode: str) -> None:
+    if mode not in IP_MODES:
+        raise ValueError(f"expected one of {', '.join(map(repr, IP_MODES))}")
+
+
+@attrs.frozen(kw_only=True)
+class IpRule:
+    """What is kept of an address.
+
+    "truncate" keeps the first `ipv4_bits` or `ipv6_bits`.  "hash" needs a `key`, and its salt changes after each
+    `rotate`.  Raises `ValueError` for "hash" without a key.
+    """
+
+    mode: str = attrs.field(default=KEEP, validator=_check_mode)
+    ipv4_bits: int = attrs.field(default=24, validator=[validators.ge(0), validators.le(_V4_BITS)])
+    ipv6_bits: int = attrs.field(default=48, validator=[validators.ge(0), validators.le(_V6_BITS)])
+    rotate: timedelta = attrs.field(default=timedelta(days=1), validator=validators.gt(timedelta()))
+    key: bytes = attrs.field(default=b"", repr=False)
+    _stored: Callable[[str, bytes], str | None] = attrs.field(init=False, repr=False, eq=False)
+
+    @key.validator
+    def _check_key(self, _: object, key: bytes) -> None:
+        if self.mode == HASH and not key:
+            raise ValueError("a hash needs a key")
+
+    @_stored.default
+    def _with_cache(self) -> Callable[[str, bytes], str | None]:
+        return lru_cache(maxsize=1_024)(self._compute)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is changed."""
+        return self.mode == KEEP
+
+    def salt_at(self, received_at: datetime) -> bytes:
+        """Return the salt for messages received at a time; empty unless addresses are hashed."""
+        return b"%d" % ((received_at - EPOCH) // self.rotate) if self.mode == HASH else b""
+
+    def apply(self, address: str | None, salt: bytes) -> str | None:
+        """Return what is kept of an address, None if nothing is.  A result of the rule stays as it is."""
+        if address is None or self.mode == KEEP:
+            return address
+        return None if self.mode == DROP else self._stored(address, salt)
+
+    def apply_in_context(self, text: bytes, context: JSONObject, salt: bytes) -> bytes:
+        """Return the text of a context, which has an `ip`, with what is kept of it; `context` is the decoded text."""
+        before = context["ip"]
+        after = self.value_of(before, salt)
+        # Usually the name is in the text once, so its value is behind it.
+        old = b'"ip":%b' % encode_json(before)
+        if after is not None and text.count(_NAME) == 1 and old in text:
+            return text.replace(old, b'"ip":%b' % encode_json(after), 1)
+        fields = raw_fields.decode(text)
+        if after is None:
+            del fields["ip"]
+        else:
+            fields["ip"] = msgspec.Raw(encode_json(after))
+        return encode_json(fields)
+
+    def value_of(self, value: Any, salt: bytes) -> str | None:
+        """Return what is kept of the value of an `ip`, None if nothing is."""
+        return self.apply(value, salt) if value.__class__ is str else None
+
+    def _compute(self, text: str, salt: bytes) -> str | None:
+        if _HASHED.fullmatch(text):
+            return text if self.mode == HASH else None
+        address = canonical_address(text)
+        if address is None:
+            return None
+        if self.mode == HASH:
+            return f"ip-{hmac.digest(self.key, salt + b' ' + address.encode(), 'sha256').hex()[:_HASH_DIGITS]}"
+        return self._truncated(address)
+
+    def _truncated(self, text: str) -> str:
+        address = ip_address(text)
+        bits = self.ipv4_bits
+        if isinstance(address, IPv6Address):
+            # An address of 6to4 has an IPv4 address behind its first 16 bits.
+            most = _V6_BITS if address.sixtofour is None else _SIX_TO_FOUR_BITS + self.ipv4_bits
+            bits = min(self.ipv6_bits, most)
+        return str(ip_network((address, bits), strict=False).network_address)
+
+
+def replace_addresses(text: bytes, replace: Callable[[str], str | None]) -> bytes:
+    """Replace each part of a text that is written like an address; where the result is None, nothing is left of it."""
+    return _LIKE_ADDRESS.sub(lambda match: (replace(match[0].decode()) or "").encode(), text)
+
+
+_NAME = b'"ip"'
+_GROUPS = rb"[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}"
+_LIKE_ADDRESS = re.compile(
+    rb"(?:::ffff:|::FFFF:)?(?<![0-9])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9])"
+    rb"|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
+    rb"|%b::(?:%b)?|::%b" % (_GROUPS, _GROUPS, _GROUPS)
+)
