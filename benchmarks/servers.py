@@ -84,11 +84,15 @@ class Trackcore:
     name: str
     folder: Path
     options: tuple[str, ...] = ()
+    source: str = ""
+    """Further settings of the source, as TOML."""
+    destination: str = ""
+    """Further settings of each destination, as TOML."""
 
     @contextmanager
     def serve(self, data: Path) -> Iterator[RunningServer]:
         """Run `trackcore serve` with 10 destinations, on a log in a folder."""
-        config = write_configuration(data)
+        config = write_configuration(data, source=self.source, destination=self.destination)
         command = [str(self.folder / "trackcore"), "serve", "--config", str(config), *self.options, "--bind"]
         with running(command, data) as server:
             yield server
@@ -197,10 +201,10 @@ def _free_port() -> int:
         return port
 
 
-def write_configuration(data: Path) -> Path:
-    """Write a configuration with 10 destinations, and a log in the same folder."""
+def write_configuration(data: Path, *, source: str = "", destination: str = "") -> Path:
+    """Write a configuration with 10 destinations, and a log in the same folder; the texts are further settings."""
     config = data / "trackcore.toml"
-    destinations = "".join(f'[[destinations]]\nname = "{destination.name}"\n' for destination in DESTINATIONS)
-    source = f'[[sources]]\nname = "website"\nwrite_keys = ["{KEY}"]\n'
+    destinations = "".join(f'[[destinations]]\nname = "{one.name}"\n{destination}' for one in DESTINATIONS)
+    source = f'[[sources]]\nname = "website"\nwrite_keys = ["{KEY}"]\n{source}'
     config.write_text(f'{source}{destinations}[log]\npath = "{_LOG}"\n')
     return config

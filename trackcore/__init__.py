@@ -28,8 +28,8 @@ through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed
 room `plans`, tracking plans: `plans.locations` (places in a message), `plans.documents` (a plan as data), `plans.names`
 (near misses), `plans.schemas` (the validator that is passed in), `plans.planned` (the names of a rule),
 `plans.violations`, `plans.controls` (the treatment of violations) and `plans.plan` (the check); the room `privacy`,
-personal data: `privacy.ip` (addresses), `privacy.fields` (masks) and `privacy.rules`; `origins` (the source of a
-request), `rejected` (rejections and their records), `plans.enforcement` (a plan in force at intake),
+personal data: `privacy.ip` (addresses), `privacy.fields` (masks), `privacy.rules` and `privacy.scan`; `origins` (the
+source of a request), `rejected` (rejections and their records), `plans.enforcement` (a plan in force at intake),
 `plans.forwarding` (messages about violations), `receipts` (the result of a request), `message_times`, `pipeline` (the
 order of the steps) and `intake` (from a body to the pipeline of its source); `collector` (the class that applications
 embed); the room `explanation`: `explanation.entries`, `explanation.plans`, `explanation.rejections` and

@@ -3,7 +3,7 @@
 A field is named by its path, as in `traits.email`: `*` is any one name, `**` any number of names, also none.  Arrays
 have no level of their own: `properties.products.price` is the price of each product.
 
-A mask changes the free-form parts and the fields that the API does not know.  What trackcore itself reads stays: ids,
+A mask changes the free-form parts and the fields that the API does not know.  The fields that trackcore reads stay: ids,
 times, type and name of a message, `integrations`, and the consent in the context.  Otherwise a masked message could
 lose its user, or be routed to a destination that the message excludes.  So no mask adds a field or a destination.
 """
@@ -72,7 +72,7 @@ def _check_action(_: object, __: object, action: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class FieldMask:
-    """What happens to some fields.
+    """The treatment of some fields.
 
     "drop" removes them.  "hash" replaces each text, number and boolean in them by a keyed HMAC-SHA-256, and "truncate"
     leaves the first `length` characters of each text and removes other values.  Null stays null.

@@ -48,7 +48,7 @@ def _check_mode(_: object, __: object, mode: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class IpRule:
-    """What is kept of an address.
+    """The part of an address that is kept.
 
     "truncate" keeps the first `ipv4_bits` or `ipv6_bits`.  "hash" needs a `key`, and its salt changes after each
     `rotate`.  Raises `ValueError` for "hash" without a key.

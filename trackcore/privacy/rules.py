@@ -28,7 +28,7 @@ def _as_masks(masks: Iterable[FieldMask]) -> tuple[FieldMask, ...]:
 
 @attrs.frozen(kw_only=True)
 class PrivacyRules:
-    """What is changed in the messages of a source before anything of them is stored."""
+    """The changes to the messages of a source before anything of them is stored."""
 
     ip: IpRule = attrs.field(factory=IpRule)
     masks: tuple[FieldMask, ...] = attrs.field(default=(), converter=_as_masks)

@@ -1,0 +1,110 @@
+"""The cost at intake of consent, of the rule for addresses, and of masks: `trackcore serve` with and without them.
+
+    python benchmarks/privacy.py
+
+All servers get the same messages, each with an address and with consent in its context.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+from comparison import COST, batches, compare, rows, singles
+from corpus import BATCH_MESSAGES, KEY, make_bodies, make_singles
+from load import Request, make_request
+from servers import CURRENT, RunningServer, Trackcore, file_system
+from tables import Goal, Report
+
+MOST_COST = 1.05
+"""How many times the CPU time of a server without the rules is wanted at most."""
+
+_SINGLES = 500
+_BODIES = 50
+_CONSENT = 'consent = ["Analytics"]\n'
+_IP = '[sources.ip]\nmode = "truncate"\n'
+_MASK = '[[sources.mask]]\nfields = ["traits.email"]\naction = "drop"\n'
+
+
+@attrs.frozen(kw_only=True)
+class Private(Trackcore):
+    """A trackcore that gets messages with personal data."""
+
+    @contextmanager
+    def serve(self, data: Path) -> Iterator[RunningServer]:
+        """Run it."""
+        with super().serve(data) as server:
+            yield attrs.evolve(server, requests=_requests)
+
+
+@cache
+def _requests(messages: int) -> Sequence[Request]:
+    if messages == 1:
+        found = make_singles(_SINGLES)
+        return [
+            make_request(f"/v1/{call}", _personal(body, place), key=KEY) for place, (call, body) in enumerate(found)
+        ]
+    assert messages == BATCH_MESSAGES
+    return [
+        make_request("/v1/batch", _personal(body, place), key=KEY) for place, body in enumerate(make_bodies(_BODIES))
+    ]
+
+
+def _personal(body: bytes, place: int) -> bytes:
+    """Add an address and consent to each message."""
+    document = json.loads(body)
+    for index, message in enumerate(document.get("batch", [document])):
+        _add_context(message, place * BATCH_MESSAGES + index)
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _add_context(message: dict[str, Any], number: int) -> None:
+    context = message.setdefault("context", {})
+    context["ip"] = f"203.0.{number // 256 % 256}.{number % 256}"
+    context["consent"] = {"categoryPreferences": {"Analytics": number % 3 > 0, "Advertising": number % 2 > 0}}
+
+
+@click.command()
+@click.option("--connections", default=64, show_default=True, metavar="N")
+@click.option("--seconds", default=5.0, show_default=True, metavar="S", help="Length of one round.")
+@click.option("--rounds", default=5, show_default=True, metavar="N", help="Rounds of each kind.")
+@click.option("--folder", type=click.Path(path_type=Path), help="The folder of the log: the disk to be measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def main(*, connections: int, seconds: float, rounds: int, folder: Path | None, as_json: bool) -> None:
+    """Measure what the rules cost, with single messages and with batches of 100.  Exits 1 above the target."""
+    plain = Private(name="without", folder=CURRENT.folder)
+    consent = attrs.evolve(plain, name="consent", destination=_CONSENT)
+    address = attrs.evolve(plain, name="addresses", source=_IP)
+    both = attrs.evolve(plain, name="consent, addresses", source=_IP, destination=_CONSENT)
+    masked = attrs.evolve(plain, name="masks", source=_MASK)
+    cases = [singles(connections), batches(connections)]
+    results = compare([plain, consent, address, both, masked], cases, seconds=seconds, rounds=rounds, folder=folder)
+    goals = [
+        Goal(
+            name=f"{case.name}: CPU time with {server.name}, times that without",
+            measured=results[case, plain.name].medians[COST] / results[case, server.name].medians[COST],
+            bound=MOST_COST,
+            at_most=True,
+        )
+        for case in cases
+        for server in (consent, address, both)
+    ]
+    Report(
+        title="Rules about personal data, over HTTP",
+        rows=rows(results, plain.name),
+        goals=goals,
+        settings={"seconds": seconds, "rounds": rounds, "file system": file_system(folder)},
+    ).tell(as_json=as_json)
+    failed = any(result.failures for result in results.values())
+    sys.exit(failed or not all(goal.is_met for goal in goals))
+
+
+if __name__ == "__main__":
+    main()
