@@ -40,7 +40,7 @@ class Private(Trackcore):
     @contextmanager
     def serve(self, data: Path) -> Iterator[RunningServer]:
         """Run it."""
-        with super().serve(data) as server:
+        with Trackcore.serve(self, data) as server:
             yield attrs.evolve(server, requests=_requests)
 
 

@@ -20,6 +20,7 @@ from trackcore_server import create_collector, parse_configuration
 from trackcore_server.cli._main import main
 from trackcore_server.config.configuration import rebase
 from trackcore_server.config.debugger_token import TOKEN_CHARS, read_debugger_token
+from trackcore_server.config.privacy_rules import KEY_CHARS
 from trackcore_server.delivery.service import check_destinations
 from trackcore_testing import TrackingServer
 
@@ -31,7 +32,7 @@ ADDRESS = "http://127.0.0.1:8080"
 WITHOUT_ARGUMENTS = {"explain", "import", "prune", "validate", "COMMAND"}
 """Commands that may stand alone within the text, although they need arguments."""
 BEFORE_COMMANDS = {"|", "&&", ";", "--", "CONTAINER"}
-TOKEN = "x" * TOKEN_CHARS
+TOKEN = "x" * max(TOKEN_CHARS, KEY_CHARS)
 
 
 def blocks(language: str, *, of_files: bool = False) -> list[Any]:

@@ -20,7 +20,7 @@ from trackcore_server import Configuration, KafkaLogSettings, LogSettings, Serve
 from trackcore_server.config.configuration import DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
-from trackcore_server.config.plans import PlannedSource
+from trackcore_server.config.privacy import ConfiguredSource, PrivacySettings
 from trackcore_server.config.server import DebuggerSettings
 from trackcore_server.hosting import rejections
 
@@ -119,12 +119,13 @@ class TestConfiguration:
         ("tables", "kind"),
         [
             ([DOCUMENT], Configuration),
-            (DOCUMENT["sources"], PlannedSource),
+            (DOCUMENT["sources"], ConfiguredSource),
             (DOCUMENT["destinations"], Destination),
             ([DOCUMENT["log"]], LogSettings),
             ([DOCUMENT["server"]], ServerSettings),
             ([DOCUMENT["delivery"]], DeliverySettings),
             ([DOCUMENT["debugger"]], DebuggerSettings),
+            ([DOCUMENT["privacy"]], PrivacySettings),
             ([DOCUMENT["limits"]], Limits),
         ],
     )
@@ -142,6 +143,7 @@ class TestConfiguration:
             log=attrs.evolve(configuration.log, keep=None),
             delivery=attrs.evolve(configuration.delivery, path=None),
             debugger=DebuggerSettings(),
+            privacy=PrivacySettings(),
         )
         assert shown == Configuration()
 

@@ -34,7 +34,7 @@ Run = Callable[..., Result]
 
 
 def exchange(served: Served, request: bytes) -> None:
-    """Send bytes that may be no HTTP, and wait for the answer."""
+    """Send bytes, HTTP or not, and wait for the answer."""
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)

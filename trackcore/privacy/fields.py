@@ -3,9 +3,9 @@
 A field is named by its path, as in `traits.email`: `*` is any one name, `**` any number of names, also none.  Arrays
 have no level of their own: `properties.products.price` is the price of each product.
 
-A mask changes the free-form parts and the fields that the API does not know.  The fields that trackcore reads stay: ids,
-times, type and name of a message, `integrations`, and the consent in the context.  Otherwise a masked message could
-lose its user, or be routed to a destination that the message excludes.  So no mask adds a field or a destination.
+A mask changes the free-form parts and the fields that the API does not know.  The fields that trackcore reads stay:
+ids, times, type and name of a message, `integrations`, and the consent in the context.  Otherwise a masked message
+could lose its user, or be routed to a destination that the message excludes.  So no mask adds a field or a destination.
 """
 
 from __future__ import annotations

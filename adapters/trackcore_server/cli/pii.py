@@ -48,7 +48,7 @@ def scan(
 
     A field is reported by its name (the names of Segment's Privacy Portal) or by its value: an e-mail address, a card
     number whose check digit is correct, an IBAN, an IP address, a token. No value is shown. A JSON line has `path`,
-    `kind`, `level` (`red` or `yellow`), `by` (`name` or `value`) and `count`. What is found can be masked: see
+    `kind`, `level` (`red` or `yellow`), `by` (`name` or `value`) and `count`. Such fields can be masked, by
     `[[sources.mask]]` in the configuration.
     """
     log = backend_of(find_deployment(config=config, data=data).configuration).open_log()
