@@ -24,7 +24,7 @@ from trackcore_sqlite import SqliteBrowser
 from trackcore import MemorySink
 
 SOURCE = '[[sources]]\nname = "website"\nwrite_keys = ["key"]\n'
-SERVER = '[server]\nproxy_hops = 1\n[debugger]\ntoken = "a-long-token"\n'
+SERVER = '[server]\nproxy_hops = 1\naccess_log = true\nlog_level = "debug"\n[debugger]\ntoken = "a-long-token"\n'
 ADDRESSES = ("203.0.113.77", "2001:db8:77:77::77", "::ffff:198.51.100.66")
 FILES = '[[destinations]]\nname = "F"\nkind = "file"\nfolder = "f"\n'
 KEY = '[privacy]\nkey = "a key of the tests"\n'
