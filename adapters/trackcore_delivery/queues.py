@@ -98,7 +98,7 @@ class _Filling(NamedTuple):
     """A batch that waits to be filled: its first message, and up to where the feed must reach for it to be full."""
 
     first: Waiting
-    count: int
+    wanted: int
     examined: int
     full_at: int
 
@@ -152,7 +152,7 @@ class _IncomingQueue(DeliveryQueue):
     def _is_filling(self, count: int, now: datetime) -> bool:
         """Return whether the batch that was read last still waits, and cannot be full yet."""
         filling = self._filling
-        if filling is None or filling.count != count or self._wait.is_over(filling.first, now):
+        if filling is None or filling.wanted != count or self._wait.is_over(filling.first, now):
             return False
         return filling.examined <= self._feed.end() < filling.full_at
 

@@ -51,7 +51,7 @@ class ArchiveDestination(StoredDestination):
 
 
 class _Group(NamedTuple):
-    """What a file may have in common: its folder, and a partition, within which numbers compare."""
+    """Messages that may be in one file: of one folder, and of one partition, within which numbers compare."""
 
     folder: str
     partition: int

@@ -25,7 +25,7 @@ class FolderStore:
     _root: Path
 
     def names(self, folder: str) -> Sequence[str]:
-        """Return the names of files.  What a crash left of one that was being written is deleted."""
+        """See `ObjectStore.names`.  Unfinished files of a crashed process are deleted."""
         with self._reported():
             found = self._entries(folder, os.DirEntry.is_file)
             for name in found:
@@ -121,7 +121,7 @@ def _write_part(path: Path, write: Callable[[BinaryIO], object]) -> Path:
 
 
 def _rename_to_new(old: Path, new: Path) -> None:
-    """Give a file a name that no other has.  Raises `FileExistsError`."""
+    """Rename a file without replacing another one.  Raises `FileExistsError`."""
     try:
         os.link(old, new)
     except OSError as error:

@@ -38,8 +38,8 @@ def _check_endpoint(_: object, __: object, endpoint: str | None) -> None:
 class StoredDestination(DeliveredDestination):
     """A destination of files in `location`: a folder, relative to that of the log, or `s3://BUCKET/PREFIX`.
 
-    What is not said of the bucket is taken from the environment, by the names that Amazon gives to it, or from the
-    machine.  A file is put for each batch, so batches are large.
+    Settings of the bucket that are left out come from Amazon's environment variables, or from the machine.  A batch is
+    at least one file, so batches are large.
     """
 
     extra: ClassVar[str] = "s3"

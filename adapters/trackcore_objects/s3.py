@@ -26,7 +26,7 @@ _TIMEOUT = "300s"
 """Of one request; a file of 100 MB takes as long at 3 Mbit/s."""
 
 _RETRIES = 2
-"""What is retried at once, by obstore; the rest is for the worker, which waits longer each time."""
+"""How often obstore retries a request at once; the worker retries later, and waits longer each time."""
 
 _RETRY_TIMEOUT = timedelta(seconds=30)
 

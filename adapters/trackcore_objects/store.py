@@ -1,4 +1,4 @@
-"""What a store of files can do: a folder (`folder`) or a bucket (`s3`).
+"""The interface of a store of files: a folder (`folder`) or a bucket (`s3`).
 
 A key is a path with `/`, relative to the root of the store.  Files appear whole or not at all, and those of the same
 key never replace each other, unless `replace` is called.  Every method raises `StoreUnavailable`.
@@ -44,4 +44,4 @@ class ObjectStore(Protocol):
         """Copy a file into a local one; return False if there is none."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete files; one that does not exist is no error."""
+        """Delete files, those that exist."""
