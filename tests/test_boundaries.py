@@ -40,6 +40,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_forks": set(),  # shared by all that must not use what a parent has open
     "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
+    "trackcore_objects": {"obstore", "trackcore_delivery"},
     "trackcore_plans": {"jsonschema_rs", "tomli_w", "yaml"},  # the validator, and the forms of files
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
@@ -56,6 +57,7 @@ ADAPTER_LIBRARIES = {
         "trackcore_forks",
         "trackcore_http",
         "trackcore_kafka",
+        "trackcore_objects",
         "trackcore_plans",
         "trackcore_sqlite",
         "trackcore_testing",

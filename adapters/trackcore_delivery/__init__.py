@@ -5,8 +5,17 @@ and what failed.  Each kind of destination brings a `Sender`, and `Delivery` run
 describes the algorithm and why its promises hold.
 """
 
+from trackcore_delivery.archive_names import real_place
 from trackcore_delivery.delivery import Delivery
-from trackcore_delivery.destination import NEWEST, OLDEST, ByteCount, DeliveredDestination, SamePlace, check_places
+from trackcore_delivery.destination import (
+    NEWEST,
+    OLDEST,
+    ByteCount,
+    DeliveredDestination,
+    SamePlace,
+    check_places,
+    positive,
+)
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
@@ -67,4 +76,6 @@ __all__ = [
     "fed_message",
     "make_feed",
     "make_queues",
+    "positive",
+    "real_place",
 ]

@@ -78,9 +78,16 @@ def archive_names(destination: str) -> ArchiveNames:
 def place_of(folder: Path, names: ArchiveNames) -> Hashable:
     """Return where files are, so that two places are equal if a file of one could be a file of the other.
 
+    Names are compared without regard to case and Unicode normalization, which some file systems ignore.
+    """
+    return real_place(folder), _folded(names.stem)
+
+
+def real_place(folder: Path) -> Hashable:
+    """Return where a folder is, so that two places are equal if they are, or would be, the same folder.
+
     Existing folders are compared by device and inode, with symbolic links resolved.  The part of the path that does not
-    exist yet, and the names, are compared without regard to case and Unicode normalization, which some file systems
-    ignore.
+    exist yet is compared without regard to case and Unicode normalization.
 
     A folder that cannot be examined now, such as one on a missing disk, counts as not existing.  Its sender will report
     it; the other destinations must not suffer.
@@ -89,8 +96,8 @@ def place_of(folder: Path, names: ArchiveNames) -> Hashable:
     for existing in (path, *path.parents):
         with suppress(OSError):
             found = existing.stat()
-            return found.st_dev, found.st_ino, _folded(str(path.relative_to(existing))), _folded(names.stem)
-    return _folded(str(path)), _folded(names.stem)
+            return found.st_dev, found.st_ino, _folded(str(path.relative_to(existing)))
+    return _folded(str(path))
 
 
 def _folded(text: str) -> str:

@@ -27,7 +27,7 @@ from trackcore import (
 from trackcore_delivery.feed import FedMessage, FeedUnavailable, Page, Selection
 
 _SPAN = 20_000
-"""How many messages are examined for one page: a bound on the time of a read that finds little."""
+"""How many messages are examined for one page at least: a bound on the time of a read that finds little."""
 
 
 class _Consent(msgspec.Struct, rename="camel"):
@@ -73,7 +73,7 @@ class LogFeed:
                 snapshot.check(mark)
             head = snapshot.end
             first = max(after, snapshot.beginning)
-            last = min(head, first + _SPAN)
+            last = min(head, first + max(_SPAN, count))
             found = self._found(snapshot, destination, first, last, selection)
             page = _first_of(found, last, count=count, size=size)
             found.close()

@@ -94,6 +94,15 @@ class BatchWait:
         return now - first.message.received_at >= longest or ticks - self._seen_at >= longest.total_seconds()
 
 
+class _Filling(NamedTuple):
+    """A batch that waits to be filled: its first message, and up to where the feed must reach for it to be full."""
+
+    first: Waiting
+    wanted: int
+    examined: int
+    full_at: int
+
+
 @attrs.define
 class _IncomingQueue(DeliveryQueue):
     """Incoming messages: the feed, after the destination's position.
@@ -114,12 +123,19 @@ class _IncomingQueue(DeliveryQueue):
     _part: str = attrs.field(init=False, default="")
     _noted: int = attrs.field(init=False, default=0)
     _page: Page | None = attrs.field(init=False, default=None)
+    _filling: _Filling | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         self._wait = BatchWait(self._destination.batch_wait, self._monotonic)
 
     def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
-        """Return the next messages; a batch that is not full waits until its first message is `batch_wait` old."""
+        """Return the next messages; a batch that is not full waits until its first message is `batch_wait` old.
+
+        While it waits it is not read again: a batch may be large, and wait for minutes.
+        """
+        if self._is_filling(count, now):
+            return ()
+        self._filling = None
         page = self._read(count, size, now)
         while not page.messages:
             self._pass(page.mark_at_end())
@@ -128,9 +144,17 @@ class _IncomingQueue(DeliveryQueue):
             page = self._read(count, size, now)
         waiting = [Waiting(message, Place(self._part, message.position)) for message in page.messages]
         if not page.has_more and not self._wait.is_over(waiting[0], now):
+            self._filling = _Filling(waiting[0], count, page.end, page.end + _missing(page.messages, count, size))
             return ()
         self._page = page
         return waiting
+
+    def _is_filling(self, count: int, now: datetime) -> bool:
+        """Return whether the batch that was read last still waits, and cannot be full yet."""
+        filling = self._filling
+        if filling is None or filling.wanted != count or self._wait.is_over(filling.first, now):
+            return False
+        return filling.examined <= self._feed.end() < filling.full_at
 
     def peek(self, *, count: int, size: int) -> Sequence[FedMessage]:
         if self._mark is None:
@@ -277,6 +301,12 @@ def make_queues(
         RetryQueue(destination, state),
         _ReplayQueue(destination, feed, state),
     )
+
+
+def _missing(messages: Sequence[FedMessage], count: int, size: int) -> int:
+    """Return how many messages fill a batch, as far as the size of those that it has can tell."""
+    total = sum(len(message.payload) + 1 for message in messages)
+    return max(1, min(count - len(messages), (size - total) * len(messages) // total))
 
 
 def count_within(messages: Sequence[FedMessage], size: int) -> int:

@@ -28,6 +28,7 @@ from trackcore_delivery import (
     Sender,
     WebhookDestination,
 )
+from trackcore_objects import ArchiveDestination
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
 from trackcore_server.config.kafka_log import ClientSettings
 from trackcore_server.config.kinds import KINDS
@@ -151,7 +152,22 @@ def kafka_case(_: EndpointServer, folder: Path) -> Case:
     )
 
 
-CASES = [webhook_case, zipping_webhook_case, segment_case, file_case, callable_case, kafka_case]
+def s3_archive_case(_: EndpointServer, folder: Path) -> Case:
+    there = folder / "there"
+    return Case(
+        destination=ArchiveDestination(name="There", location="there", secret_access_key=Secret("env:SECRET")),
+        folder=folder,
+        arrived=lambda: [
+            json.loads(line)
+            for path in sorted(there.rglob("*.gz"))
+            for line in gzip.decompress(path.read_bytes()).splitlines()
+        ],
+        break_down=lambda: there.write_text("a file where the folder should be"),
+        repair=there.unlink,
+    )
+
+
+CASES = [webhook_case, zipping_webhook_case, segment_case, file_case, callable_case, kafka_case, s3_archive_case]
 
 
 @pytest.fixture(name="case", params=CASES, ids=lambda case: case.__name__.removesuffix("_case"))
@@ -220,7 +236,7 @@ class TestContract:
 
 
 def test_every_kind_that_can_be_configured_is_tested() -> None:
-    tested = {kind.__name__.removesuffix("_case").removeprefix("zipping_") for kind in CASES}
+    tested = {kind.__name__.removesuffix("_case").removeprefix("zipping_").replace("_", "-") for kind in CASES}
     assert KINDS.keys() <= tested
 
 

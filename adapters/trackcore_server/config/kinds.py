@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDestination, WebhookDestination
+from trackcore_objects import ArchiveDestination
 
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
 
 KINDS: Mapping[str, type[DeliveredDestination]] = {
-    kind.kind: kind for kind in (FileDestination, KafkaTopicDestination, SegmentDestination, WebhookDestination)
+    kind.kind: kind
+    for kind in (ArchiveDestination, FileDestination, KafkaTopicDestination, SegmentDestination, WebhookDestination)
 }

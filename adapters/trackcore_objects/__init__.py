@@ -1,0 +1,21 @@
+"""Destinations that are files in a folder or in S3: each is put once, whole, and only if there is none of its name.
+
+`store` describes what such a store can do, `file_names` how a file is named by the messages in it, and `placing` why
+each message is in one file, whatever is sent again.
+"""
+
+from trackcore_objects.archive import ArchiveDestination
+from trackcore_objects.file_names import FileName
+from trackcore_objects.location import StoredDestination
+from trackcore_objects.placing import missing_messages, partition_of
+from trackcore_objects.store import ObjectStore, StoreUnavailable
+
+__all__ = [
+    "ArchiveDestination",
+    "FileName",
+    "ObjectStore",
+    "StoreUnavailable",
+    "StoredDestination",
+    "missing_messages",
+    "partition_of",
+]

@@ -1,0 +1,150 @@
+"""A folder as a store.  A file is written under another name and is on disk (fsync) before it gets its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+
+from trackcore_objects.store import StoreUnavailable
+
+_PART = ".part"
+_NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
+
+
+@attrs.frozen
+class FolderStore:
+    """See `trackcore_objects.store.ObjectStore`."""
+
+    _root: Path
+
+    def names(self, folder: str) -> Sequence[str]:
+        """See `ObjectStore.names`.  Unfinished files of a crashed process are deleted."""
+        with self._reported():
+            found = self._entries(folder, os.DirEntry.is_file)
+            for name in found:
+                if _is_part(name):
+                    (self._root / folder / name).unlink(missing_ok=True)
+            return [name for name in found if not name.startswith(".")]
+
+    def folders(self, folder: str) -> Sequence[str]:
+        """See `ObjectStore.folders`."""
+        with self._reported():
+            return self._entries(folder, os.DirEntry.is_dir)
+
+    def put_new(self, key: str, content: Path) -> bool:
+        """See `ObjectStore.put_new`."""
+        path = self._root / key
+        with self._reported():
+            if path.exists():
+                return False
+            with content.open("rb") as source:
+                part = _write_part(path, lambda target: shutil.copyfileobj(source, target, 1 << 20))
+            try:
+                _rename_to_new(part, path)
+            except FileExistsError:
+                return False
+            finally:
+                part.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        return True
+
+    def replace(self, key: str, content: bytes) -> None:
+        """See `ObjectStore.replace`."""
+        path = self._root / key
+        with self._reported():
+            _write_part(path, lambda target: target.write(content)).replace(path)
+            _sync_folder(path.parent)
+
+    def read(self, key: str) -> bytes | None:
+        """See `ObjectStore.read`."""
+        with self._reported():
+            try:
+                return (self._root / key).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def fetch(self, key: str, target: Path) -> bool:
+        """See `ObjectStore.fetch`."""
+        with self._reported():
+            try:
+                shutil.copyfile(self._root / key, target)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `ObjectStore.delete`."""
+        with self._reported():
+            for path in (self._root / key for key in keys):
+                path.unlink(missing_ok=True)
+
+    def _entries(self, folder: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return sorted(entry.name for entry in entries if is_wanted(entry))
+        except FileNotFoundError:
+            return []
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailable(detail=f"{self._root}: {error.strerror or type(error).__name__}") from error
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_PART)
+
+
+def _write_part(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Write a file under a name that no reader looks at, durably."""
+    _make_folder(path.parent)
+    part = path.with_name(f".{path.name}{_PART}")
+    part.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)  # a full disk must not keep half a file
+        raise
+    return part
+
+
+def _rename_to_new(old: Path, new: Path) -> None:
+    """Rename a file without replacing another one.  Raises `FileExistsError`."""
+    try:
+        os.link(old, new)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Without hard links another process could take the name in between; only one delivers to a place.
+        if new.exists():
+            raise FileExistsError from None
+        old.replace(new)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, durably against a power failure."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in missing:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
