@@ -216,5 +216,5 @@ class TestArchitecture:
     def test_the_places_that_it_names_exist(self) -> None:
         (table,) = page("project/architecture").tables_under("Where is ...?")
         answers = [code_in(row[1]) for row in table.rows]
-        assert len(answers) == 8
+        assert len(answers) == 9
         assert [path for found in answers for path in found if "/" in path and not (ROOT / path).is_file()] == []
