@@ -305,6 +305,7 @@ class _Run:
         found_by = None if reception.found_by is None else str(reception.found_by)
         shared = tuple(self._shared_warnings)
         own_warnings, extras, rejected = self._warnings, self._extras, self._rejected
+        retry_count = reception.origin.retry_count
         envelopes = []
         for index, message, inherited_context, (_, inherited_flags, resolution), timestamp in zip(
             indexes, messages, inherited, routes, timestamps, strict=True
@@ -329,6 +330,7 @@ class _Run:
                     inherited_context + inherited_flags,
                     found_by,
                     _ReceivedText(texts, index),
+                    retry_count,
                 )
             )
         return envelopes

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from cattrs import AttributeValidationNote, ClassValidationError, Converter
+from trackcore_http import segments_name
 
 from trackcore import ConsentRule, Destination, JSONObject, Source
 from trackcore.plans import OnCommonViolation
@@ -15,7 +16,8 @@ from trackcore_server.config.converter import class_hook, exactly, nearest, stri
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.config.log import LogSettings
-from trackcore_server.config.plans import CONTROLS, PlannedSource, as_common_violation, segments_name
+from trackcore_server.config.plans import PlannedSource, as_common_violation
+from trackcore_server.config.sdk_settings import NAMED_BY_SEGMENT, ConfiguredSource
 
 
 def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
@@ -39,17 +41,17 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _source_hook(converter: Converter) -> Callable[[Any, Any], Any]:
-    """Structure a source; it is a `PlannedSource` only if it has a plan."""
-    planned = class_hook(PlannedSource, converter)
+    """Structure a source; it is a `ConfiguredSource` only if it has a setting of one."""
+    configured = class_hook(ConfiguredSource, converter)
 
     def structure(value: Any, _: Any) -> Any:
-        source: PlannedSource = planned(value, PlannedSource)
-        if source.plan is not None:
-            return source
-        if "plan_controls" in value:
+        source: ConfiguredSource = configured(value, ConfiguredSource)
+        if source.plan is None and "plan_controls" in value:
             error = ValueError("there is no plan for these controls")
             error.add_note(AttributeValidationNote("", "plan_controls", PlannedSource))
             raise ClassValidationError("", [error], PlannedSource)
+        if not source.is_plain:
+            return source
         return Source(**{field.name: getattr(source, field.name) for field in attrs.fields(Source)})
 
     return structure
@@ -65,7 +67,7 @@ converter = strict_converter()
 converter.register_structure_hook(ConsentRule, consent_hook(converter))
 converter.register_structure_hook(Destination, _destination_hook(converter))
 converter.register_structure_hook(Source, _source_hook(converter))
-for _cls in CONTROLS:
+for _cls in NAMED_BY_SEGMENT:
     converter.register_structure_hook(_cls, class_hook(_cls, converter, segments_name))
 converter.register_structure_hook(OnCommonViolation, as_common_violation)
 converter.register_structure_hook(ClientSettings, as_client_settings)
