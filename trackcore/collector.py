@@ -137,7 +137,7 @@ class Collector:
         except InvalidRequest as error:
             return self._refusal(body, error, origin=origin, endpoint=endpoint, received_at=received_at)
         if intake.source is not None:
-            return self._pending(intake.source, intake, endpoint)
+            return self._pending(intake.source, intake, endpoint, retry_count=origin.retry_count)
         rules, at = self._strictest, intake.received_at
         request = QuarantinedRequest(
             received_at=at,
@@ -147,7 +147,13 @@ class Collector:
             client_side=origin.client_side,
             payload=rules.redact(body, at),
         )
-        return PendingReceipt(source=None, received_at=intake.received_at, quarantined=(request,), hint=intake.hint)
+        return PendingReceipt(
+            source=None,
+            received_at=intake.received_at,
+            quarantined=(request,),
+            hint=intake.hint,
+            retry_count=origin.retry_count,
+        )
 
     def prepare_refused(
         self, body: bytes, error: InvalidRequest, *, origin: Origin, endpoint: Endpoint
@@ -271,14 +277,22 @@ class Collector:
         keys = (origin.header_key, origin.other_header_key, key_in_broken_body(body), origin.query_key)
         source = next(filter(None, map(self.sources.find, keys)), None)
         if source is None:
-            return PendingReceipt(source=None, received_at=received_at, error=error)
+            return PendingReceipt(source=None, received_at=received_at, error=error, retry_count=origin.retry_count)
         kept = body[: self.limits.request_bytes]
         if (rules := self.privacy.get(source.name)) is not None:
             kept = rules.redact(kept, received_at)
         record = record_of(error, kept, source=source, received_at=received_at, endpoint=endpoint)
-        return PendingReceipt(source=source, received_at=received_at, rejected=(record,), error=error)
+        return PendingReceipt(
+            source=source,
+            received_at=received_at,
+            rejected=(record,),
+            error=error,
+            retry_count=origin.retry_count,
+        )
 
-    def _pending(self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None) -> PendingReceipt:
+    def _pending(
+        self, source: Source, intake: IntakeResult, endpoint: Endpoint | None = None, *, retry_count: int = 0
+    ) -> PendingReceipt:
         rejected = [
             record_of(
                 rejection.error,
@@ -298,6 +312,7 @@ class Collector:
             rejections=intake.rejections,
             requests_this_second=self._rates.count(source.name, intake.received_at),
             forwarded=self._forwarded(intake) if intake.violating else (),
+            retry_count=retry_count,
         )
 
     def _forwarded(self, intake: IntakeResult) -> list[Envelope]:

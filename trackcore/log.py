@@ -28,7 +28,8 @@ class StoredMessage:
     """A message as a log holds it, under its number.
 
     `message` is the wire object; `warnings` are `{code, message, path}`; `inherited` is that of an `Envelope`.
-    `found_by` is a `KeyLocation`, None for a message that was stored before that was kept.
+    `found_by` is a `KeyLocation`, None for a message that was stored before that was kept.  `retry_count` is how often
+    its client had tried before, as it said.
     """
 
     seq: int
@@ -40,6 +41,7 @@ class StoredMessage:
     message: JSONObject
     inherited: tuple[str, ...] = ()
     found_by: str | None = None
+    retry_count: int = 0
 
 
 class StoredPayload(NamedTuple):

@@ -182,6 +182,7 @@ def _message(seq: int, envelope: Envelope) -> StoredMessage:
         message=msgspec.json.decode(envelope.payload),
         inherited=envelope.inherited,
         found_by=envelope.found_by,
+        retry_count=envelope.retry_count,
     )
 
 

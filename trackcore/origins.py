@@ -24,7 +24,7 @@ class Origin:
 
     `header_key`, `other_header_key` and `query_key` are write keys outside the body: in Authorization, in another
     header, in the address.  `client_ip` is the caller's address; `client_side` marks a caller that is the user's own
-    device, so that the address is the user's.
+    device, so that the address is the user's.  `retry_count` is how often the caller has tried before, as it says.
 
     >>> origin = Origin(header_key=WriteKey("abc123"), client_ip="203.0.113.9", client_side=True)
 
@@ -36,6 +36,7 @@ class Origin:
     query_key: WriteKey | None = None
     client_ip: str | None = None
     client_side: bool = False
+    retry_count: int = 0
 
 
 def find_source(

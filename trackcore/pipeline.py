@@ -335,6 +335,7 @@ class _Run:
         shared = tuple(self._shared_warnings)
         privacy = self.pipeline.privacy
         own_warnings, extras, rejected = self._warnings, self._extras, self._rejected
+        retry_count = reception.origin.retry_count
         envelopes = []
         for index, message, inherited_context, (_, inherited_flags, resolution), timestamp in zip(
             indexes, messages, inherited, routes, timestamps, strict=True
@@ -359,6 +360,7 @@ class _Run:
                     inherited_context + inherited_flags,
                     found_by,
                     _ReceivedText(texts, index, privacy, received_at),
+                    retry_count,
                 )
             )
         return envelopes

@@ -42,7 +42,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     `source` is None if the write key is missing or unknown: then the request is in quarantine.  `outcomes` has one
     entry for each envelope, in their order.  `requests_this_second` is how many requests of the source this collector
     has seen within the second: shown when it exceeds the advised rate, never a reason to refuse.  `hint` completes the
-    sentence about a request without a write key: it names a field that is almost `writeKey`.
+    sentence about a request without a write key: it names a field that is almost `writeKey`.  `retry_count` is that of
+    the `Origin` of the request.
 
     >>> from datetime import UTC, datetime
     >>> from trackcore import Collector, MemorySink, Track
@@ -64,6 +65,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     rejections: Sequence[Rejection] = ()
     requests_this_second: int = 0
     hint: str = ""
+    retry_count: int = 0
 
     @property
     def accepted(self) -> int:
@@ -95,6 +97,7 @@ class PendingReceipt(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
     error: InvalidRequest | None = None
     forwarded: Sequence[Envelope] = ()
+    retry_count: int = 0
 
     @property
     def has_records(self) -> bool:
@@ -118,4 +121,5 @@ class PendingReceipt(msgspec.Struct, frozen=True, kw_only=True):
             rejections=self.rejections,
             requests_this_second=self.requests_this_second,
             hint=self.hint,
+            retry_count=self.retry_count,
         )

@@ -37,6 +37,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     `inherited` lists the wire paths in `context` and `integrations` that came from the batch and not from the message.
     `found_by` is a `KeyLocation` as plain text, None if it is not known.  `received` is the source text of the message,
     which need not be stored: it refers to the request body, so code that keeps it must copy it (`bytes(received)`).
+    `retry_count` is that of the `Origin` of its request.
     (A msgspec struct, since one is made for each message: a frozen attrs object of this size costs ten times as much.)
     """
 
@@ -52,6 +53,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     inherited: tuple[str, ...] = ()
     found_by: str | None = None
     received: SupportsBytes = b""
+    retry_count: int = 0
 
 
 @attrs.frozen(kw_only=True)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trackcore_http import (
     CUT_OFF,
+    DEFAULT_OPTIONS,
     UNREADABLE,
     X_FORWARDED_FOR,
+    ApiOptions,
     BodyReader,
     Headers,
     HttpRequest,
@@ -44,6 +46,7 @@ class TrackingApp:
             X-Forwarded headers are ignored, since any client can send them.
         trusted_proxies: the addresses of trusted proxies instead, as ranges such as `10.0.0.0/8`.
         proxy_header: the header in which they report the client: `X-Forwarded-For` or `Forwarded`.
+        options: what SDKs are served beside, and the status of a failure to store.
     """
 
     def __init__(
@@ -53,8 +56,9 @@ class TrackingApp:
         proxy_hops: int = 0,
         trusted_proxies: Iterable[str] = (),
         proxy_header: str = X_FORWARDED_FOR,
+        options: ApiOptions = DEFAULT_OPTIONS,
     ) -> None:
-        self._api = TrackingApi(with_async_sink(collector))
+        self._api = TrackingApi(with_async_sink(collector), options)
         self._respond_to_reported = behind_proxies(
             self._respond, Proxies(hops=proxy_hops, ranges=trusted_proxies, header=proxy_header)
         )

@@ -16,28 +16,38 @@ from trackcore_http.forwarding import (
     joined,
     without_prefix,
 )
+from trackcore_http.http_config import BackoffConfig, HttpConfig, RateLimitConfig, segments_name
+from trackcore_http.options import DEFAULT_OPTIONS, ApiOptions, Script, SdkSettings
 from trackcore_http.request import HttpRequest
 from trackcore_http.responses import Headers, Response
-from trackcore_http.routes import ROUTES, UNKNOWN_ROUTE, Action, Route, find_route, route_name
+from trackcore_http.routes import ROUTES, ROUTES_WITH_KEY, UNKNOWN_ROUTE, Action, Route, find_route, route_name
 
 __all__ = [
     "CUT_OFF",
+    "DEFAULT_OPTIONS",
     "ROUTES",
+    "ROUTES_WITH_KEY",
     "UNKNOWN_ROUTE",
     "UNREADABLE",
     "X_FORWARDED_FOR",
     "Action",
+    "ApiOptions",
+    "BackoffConfig",
     "BodyReader",
     "CheckReady",
     "Exchange",
     "Forwarded",
     "Headers",
+    "HttpConfig",
     "HttpRequest",
     "Network",
     "Proxies",
+    "RateLimitConfig",
     "ReadBody",
     "Response",
     "Route",
+    "Script",
+    "SdkSettings",
     "Step",
     "Store",
     "TrackingApi",
@@ -47,5 +57,6 @@ __all__ = [
     "forwarded_by",
     "joined",
     "route_name",
+    "segments_name",
     "without_prefix",
 ]

@@ -1,4 +1,4 @@
-"""The origin of a request: its write keys in headers and query, and its address."""
+"""The origin of a request: its write keys in headers and query, its address, and how often it was sent before."""
 
 from __future__ import annotations
 
@@ -14,21 +14,27 @@ from trackcore_http.routes import Route
 
 
 def origin_of(request: HttpRequest, route: Route) -> Origin:
-    """Return where a request came from: its write keys outside of the body, and the address of the client."""
+    """Return where a request came from: its write keys outside of the body, its client, and its number of retries."""
     headers = request.headers
     query_key = _query_write_key(request) if route.key_in_query else None
     return _origin(
-        headers.get("authorization"), headers.get("x-write-key"), query_key, request.client, route.client_side
+        headers.get("authorization"),
+        headers.get("x-write-key"),
+        query_key,
+        request.client,
+        route.client_side,
+        _retry_count(headers.get("x-retry-count")),
     )
 
 
 @lru_cache(maxsize=256)
-def _origin(
+def _origin(  # noqa: PLR0917 - a cache is faster by position
     authorization: str | None,
     x_write_key: str | None,
     query_key: WriteKey | None,
     client: str | None,
     client_side: bool,
+    retry_count: int,
 ) -> Origin:
     """Cached, since a client sends the same again and again."""
     return Origin(
@@ -37,7 +43,16 @@ def _origin(
         query_key=query_key,
         client_ip=canonical_address(client),
         client_side=client_side,
+        retry_count=retry_count,
     )
+
+
+def _retry_count(header: str | None) -> int:
+    """Return the number in X-Retry-Count; 0 for one that no SDK sends."""
+    return int(header) if header is not None and _RETRY_COUNT.fullmatch(header) else 0
+
+
+_RETRY_COUNT = re.compile("[0-9]{1,6}")
 
 
 def _other_header_write_key(header: str | None) -> WriteKey | None:

@@ -20,12 +20,13 @@ from trackcore_http import responses
 from trackcore_http.bodies import BodyReader, RefusedBody, UnsupportedTransferCoding, UnterminatedBody
 from trackcore_http.credentials import origin_of, query_of
 from trackcore_http.openapi import openapi_document
+from trackcore_http.options import DEFAULT_OPTIONS, DEFAULT_SDK_SETTINGS, ApiOptions
 from trackcore_http.pixel import message_in_query
 from trackcore_http.rejection_log import RejectionLog
 from trackcore_http.request import HttpRequest
 from trackcore_http.responses import Response
 from trackcore_http.routes import Action, Route, find_route
-from trackcore_http.settings import settings_document
+from trackcore_http.settings import settings_document, source_config
 
 log = logging.getLogger("trackcore.http")
 
@@ -59,14 +60,17 @@ Exchange: TypeAlias = Generator[Step, Any, Response]
 class TrackingApi:
     """The tracking API of a collector."""
 
-    def __init__(self, collector: Collector) -> None:
+    def __init__(self, collector: Collector, options: ApiOptions = DEFAULT_OPTIONS) -> None:
         self.collector = collector
         self._rejections = RejectionLog()
+        self.options = options
         self._actions: Mapping[Action, Callable[[HttpRequest, Route], Exchange]] = {
             Action.TRACK: self._track,
             Action.PIXEL: self._pixel,
             Action.DROP: self._drop,
             Action.SETTINGS: self._settings,
+            Action.SCRIPT: self._script,
+            Action.SOURCE_CONFIG: self._source_config,
             Action.HEALTH: self._health,
             Action.READY: self._ready,
             Action.OPENAPI: self._openapi,
@@ -80,7 +84,7 @@ class TrackingApi:
             return responses.invalid_request(error)
         except SinkUnavailable as error:
             log.warning("cannot store: %s", error)
-            return responses.unavailable(error)
+            return responses.unavailable(error, self.options.unavailable_status)
         except UnsupportedTransferCoding:
             return responses.failure_response(responses.UNSUPPORTED_TRANSFER_CODING)
         except UnterminatedBody:
@@ -141,7 +145,24 @@ class TrackingApi:
         return responses.SUCCESS
 
     def _settings(self, request: HttpRequest, route: Route) -> Exchange:
-        return _at_once(responses.json_response(settings_document(request, route.write_key)))
+        source = self.collector.sources.find(route.write_key)
+        if source is None:
+            return _at_once(responses.json_response(settings_document(request, route.write_key)))
+        settings = self.options.sdk_settings.get(source.name, DEFAULT_SDK_SETTINGS)
+        destinations = self.collector.resolver(source.name).destinations
+        document = settings_document(request, route.write_key, settings, destinations)
+        return _at_once(responses.json_response(document))
+
+    def _script(self, request: HttpRequest, _: Route) -> Exchange:
+        found = self.options.analytics_js
+        if found is None:
+            return _at_once(responses.failure_response(responses.NOT_FOUND))
+        return _at_once(responses.script(found, if_none_match=request.headers.get("if-none-match")))
+
+    def _source_config(self, request: HttpRequest, route: Route) -> Exchange:
+        origin = origin_of(request, route)
+        write_key = origin.query_key or origin.header_key or origin.other_header_key
+        return _at_once(responses.json_response(source_config(write_key)))
 
     def _health(self, _request: HttpRequest, _: Route) -> Exchange:
         return _at_once(responses.json_response({"status": "ok"}))

@@ -14,7 +14,7 @@ from trackcore.plans import PLAN_WARNINGS
 from trackcore.support import MESSAGE_TYPES
 from trackcore_http import responses
 from trackcore_http.responses import Failure
-from trackcore_http.routes import ROUTES, SETTINGS_PATH, Action, Route
+from trackcore_http.routes import ROUTES, ROUTES_WITH_KEY, Action, Route
 
 _ABOUT = """\
 A Segment-compatible tracking API. Every request that can be parsed gets a 200, once all of it is on disk; the \
@@ -39,7 +39,7 @@ def _document(limits: Limits) -> JSONObject:
         "info": {"title": "trackcore", "version": "1", "description": _ABOUT},
         "paths": {
             path: {method.lower(): _operation(path, route, method) for method in route.methods}
-            for path, route in {**ROUTES, SETTINGS_PATH: Route(action=Action.SETTINGS)}.items()
+            for path, route in (ROUTES | ROUTES_WITH_KEY).items()
         },
         "components": {
             "schemas": {
@@ -113,6 +113,13 @@ def _responses() -> Iterator[tuple[str, JSONObject]]:
     yield "stored", _json("Everything is stored, or the rejected messages are listed.", _schema_ref("Stored"))
     yield "dropped", _json("Received and dropped.", _schema_ref("Stored"))
     yield "document", _json("A JSON document.", {"type": "object"})
+    yield (
+        "script",
+        {
+            "description": "The browser SDK; 304 if the client has it.",
+            "content": {"text/javascript": {}},
+        },
+    )
     yield "image", {"description": "An image of one pixel, even after an error.", "content": {"image/gif": {}}}
     yield (
         "bad_request",
@@ -164,15 +171,18 @@ _SUMMARIES: Mapping[Action, str] = {
     Action.PIXEL: "Receive by an image: {endpoint}",
     Action.DROP: "Receive and drop the SDKs' own metrics",
     Action.SETTINGS: "The settings that SDKs fetch before they send messages",
+    Action.SCRIPT: "The browser SDK, for pages that load it by a snippet",
+    Action.SOURCE_CONFIG: "The settings that RudderStack's SDKs fetch before they send messages",
     Action.HEALTH: "Whether the process runs",
     Action.READY: "Whether a message could be stored now",
     Action.OPENAPI: "This description",
 }
-_SUCCESSES = {Action.TRACK: "stored", Action.PIXEL: "image", Action.DROP: "dropped"}
+_SUCCESSES = {Action.TRACK: "stored", Action.PIXEL: "image", Action.DROP: "dropped", Action.SCRIPT: "script"}
 _SINK_FAILURES = (*responses.UNAVAILABLE.values(), responses.INTERNAL_ERROR)
 _FAILURES: Mapping[Action, tuple[Failure, ...]] = {
     Action.TRACK: (responses.UNKNOWN_SOURCE, responses.UNSUPPORTED_TRANSFER_CODING, *_SINK_FAILURES),
     Action.READY: _SINK_FAILURES,
+    Action.SCRIPT: (responses.NOT_FOUND,),
 }
 _ALL_FAILURES = (
     responses.NOT_FOUND,
@@ -187,7 +197,7 @@ _WRITE_KEY_IN_PATH: JSONObject = {
     "in": "path",
     "required": True,
     "schema": {"type": "string", "minLength": 1},
-    "description": "Any write key: the document is the same for all.",
+    "description": "Any write key. An unknown one gets a document too.",
 }
 _VIOLATIONS: JSONObject = {
     "type": "array",

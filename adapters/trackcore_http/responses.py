@@ -19,6 +19,7 @@ from trackcore import Cause, InvalidRequest, JSONObject, Receipt, Rejection, Sin
 from trackcore.plans import PLAN_WARNINGS
 from trackcore.support import failure_body
 from trackcore.text import encode_json
+from trackcore_http.options import Script
 from trackcore_http.pixel import GIF
 from trackcore_http.request import HttpRequest
 
@@ -69,6 +70,8 @@ class Response:
         allowed = _cross_origin(_one_line(request.headers.get("origin")))
         if request.method == "OPTIONS":
             allowed += _preflight(_one_line(request.headers.get("access-control-request-headers")))
+        if self.status == HTTPStatus.NOT_MODIFIED:  # its length would be that of the unchanged body
+            return self.headers + allowed
         own = (("Content-Type", self.media_type), ("Content-Length", str(len(self.body))))
         return own + self.headers + allowed
 
@@ -106,9 +109,15 @@ def invalid_request(error: InvalidRequest) -> Response:
     return json_response(body, HTTPStatus.BAD_REQUEST)
 
 
-def unavailable(error: SinkUnavailable) -> Response:
-    """Build the response for a request of which nothing was stored, with the time to retry after."""
-    return retry_later(UNAVAILABLE[error.cause], error.retry_after)
+def unavailable(error: SinkUnavailable, status: int = HTTPStatus.SERVICE_UNAVAILABLE) -> Response:
+    """Build the response for a request of which nothing was stored, with the time to retry after.
+
+    With the `status` 429 that is the status whatever the cause is.
+    """
+    failure = UNAVAILABLE[error.cause]
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        failure = attrs.evolve(failure, status=status)
+    return retry_later(failure, error.retry_after)
 
 
 def not_ready(error: SinkUnavailable) -> Response:
@@ -147,6 +156,14 @@ def for_receipt(receipt: Receipt, *, strict: bool) -> Response:
 def method_not_allowed(methods: Iterable[str]) -> Response:
     """Build the response for a method that the path does not allow."""
     return attrs.evolve(failure_response(METHOD_NOT_ALLOWED), headers=(("Allow", ", ".join(methods)),))
+
+
+def script(found: Script, *, if_none_match: str | None) -> Response:
+    """Build the response with a script; without it if the client has it already."""
+    headers = (("Cache-Control", "public, max-age=300"), ("ETag", found.etag))
+    if if_none_match is not None and (found.etag in if_none_match or if_none_match.strip() == "*"):
+        return Response(b"", HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(found.content, media_type="text/javascript; charset=utf-8", headers=headers)
 
 
 _NO_STORE = ("Cache-Control", "no-store, no-cache, must-revalidate, private")

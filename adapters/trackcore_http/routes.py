@@ -20,12 +20,12 @@ from trackcore import Call, Endpoint, WriteKey
 from trackcore.support import BODY_PATHS, BodyPath, normalize_path
 
 SETTINGS_PATH = "/v1/projects/{writeKey}/settings"
+SCRIPT_PATH = "/analytics.js/v1/{writeKey}/analytics.min.js"
 
 UNKNOWN_ROUTE = "?"
 """The name of the route of a path that has none."""
 
 _BEACON = "/beacon/v1/batch"  # a page that is being unloaded cannot set headers
-_SETTINGS = re.compile(r"/v1(?:/projects)+/([^/]+)/settings")  # React Native repeats `projects` behind a proxy URL
 
 
 class Action(Enum):
@@ -35,6 +35,8 @@ class Action(Enum):
     PIXEL = auto()
     DROP = auto()
     SETTINGS = auto()
+    SCRIPT = auto()
+    SOURCE_CONFIG = auto()
     HEALTH = auto()
     READY = auto()
     OPENAPI = auto()
@@ -45,7 +47,7 @@ class Route:
     """One route: its action, the methods that it allows, and the endpoint of its body.
 
     `key_in_query` is true where clients cannot set headers, so that the write key may be in the query.  `write_key` is
-    the one in the path of a settings document.
+    the one in the path of a document.
     """
 
     action: Action
@@ -60,9 +62,12 @@ def find_route(path: str) -> Route | None:
     """Return the route of a path below the mount point of the app, or None."""
     path = normalize_path(path)
     route = ROUTES.get(path)
-    if route is None and (match := _SETTINGS.fullmatch(path)):
-        return Route(action=Action.SETTINGS, write_key=WriteKey(match[1]))
-    return route
+    if route is not None:
+        return route
+    for usual, pattern in _PATTERNS.items():
+        if match := pattern.fullmatch(path):
+            return attrs.evolve(ROUTES_WITH_KEY[usual], write_key=WriteKey(match[1]))
+    return None
 
 
 def route_name(path: str) -> str:
@@ -70,7 +75,13 @@ def route_name(path: str) -> str:
     path = normalize_path(path)
     if path in ROUTES:
         return path
-    return SETTINGS_PATH if _SETTINGS.fullmatch(path) else UNKNOWN_ROUTE
+    return next((usual for usual, pattern in _PATTERNS.items() if pattern.fullmatch(path)), UNKNOWN_ROUTE)
+
+
+_PATTERNS = {
+    SETTINGS_PATH: re.compile(r"/v1(?:/projects)+/([^/]+)/settings"),  # React Native repeats `projects` behind a proxy
+    SCRIPT_PATH: re.compile(r"/analytics\.js/v1/([^/]+)/analytics\.min\.js"),
+}
 
 
 def _routes() -> Iterator[tuple[str, Route]]:
@@ -79,6 +90,7 @@ def _routes() -> Iterator[tuple[str, Route]]:
     for call in get_args(Call):
         pixel = Route(action=Action.PIXEL, endpoint=call, client_side=True, key_in_query=True)
         yield f"/v1/pixel/{call}", pixel
+    yield "/sourceConfig", Route(action=Action.SOURCE_CONFIG, key_in_query=True)
     yield "/v1/m", Route(action=Action.DROP, methods=("POST",))  # the SDKs' own metrics
     yield "/health", Route(action=Action.HEALTH)
     yield "/ready", Route(action=Action.READY)
@@ -90,3 +102,9 @@ def _track(body: BodyPath) -> Route:
 
 
 ROUTES = dict(_routes())
+
+ROUTES_WITH_KEY = {
+    SETTINGS_PATH: Route(action=Action.SETTINGS),
+    SCRIPT_PATH: Route(action=Action.SCRIPT),
+}
+"""The routes whose path has a write key, as OpenAPI writes them."""

@@ -4,10 +4,10 @@
 - key: a JSON array of source and user, `["website","019mr8mf4r"]`: the userId, else the anonymousId.  Equal keys are in
   one partition, in order.  The partition is Kafka's own choice for a key (murmur2), as of any Java producer.
 - headers: text in UTF-8.  Of a message: `source`, `call`, `messageId`, `destinations` (a JSON array of names),
-  `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty) and
-  `foundBy` (a `KeyLocation`; left out if it is not known) and `receivedAt`.  Of a rejected message also `endpoint`:
-  the endpoint of the request, or `import`; and for a batch or an import, `batch`: a JSON object of its fields for all
-  messages.
+  `cautions` (a JSON array of `{code, message, path}`), `inherited` (one of wire paths; both left out if empty),
+  `foundBy` (a `KeyLocation`; left out if it is not known), `retryCount` (left out for 0) and `receivedAt`.  Of a
+  rejected message also `endpoint`: the endpoint of the request, or `import`; and for a batch or an import, `batch`: a
+  JSON object of its fields for all messages.
 - timestamp: receivedAt, in milliseconds.
 """
 
@@ -101,6 +101,8 @@ def message_record(topic: str, envelope: Envelope) -> Record:
         headers.append(("inherited", msgspec.json.encode(envelope.inherited)))
     if envelope.found_by is not None:
         headers.append(("foundBy", envelope.found_by.encode()))
+    if envelope.retry_count:
+        headers.append(("retryCount", b"%d" % envelope.retry_count))
     key = user_key(envelope.source, envelope.anonymous_id if envelope.user_id is None else envelope.user_id)
     return Record(topic, key, envelope.payload, headers, milliseconds)
 
@@ -160,6 +162,7 @@ def stored_message(found: Message) -> StoredMessage:
         warnings=tuple(msgspec.json.decode(headers.get("cautions", "[]"))),
         inherited=tuple(msgspec.json.decode(headers.get("inherited", "[]"))),
         found_by=headers.get("foundBy"),
+        retry_count=int(headers.get("retryCount", 0)),
         message=msgspec.json.decode(_value(found)),
     )
 

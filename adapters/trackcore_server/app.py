@@ -12,11 +12,13 @@ from uuid import uuid4
 import trackcore_asgi
 import trackcore_wsgi
 from trackcore_debugger import DebuggerApp, OneTimeToken, SessionAuth
+from trackcore_http import ApiOptions
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from trackcore import Collector, Sink
 from trackcore.plans import PlanInForce
 from trackcore.privacy import strictest
+from trackcore_server.config.api_options import read_api_options
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
@@ -71,9 +73,11 @@ def create_collector(
 class ServerApp:
     """The WSGI app: the tracking API and the debugger, if there is one, under the prefix of the server."""
 
-    def __init__(self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings) -> None:
+    def __init__(
+        self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings, options: ApiOptions
+    ) -> None:
         self.collector = collector
-        app: WSGIApplication = trackcore_wsgi.TrackingApp(collector)
+        app: WSGIApplication = trackcore_wsgi.TrackingApp(collector, options=options)
         if debugger is not None:
             app = DispatcherMiddleware(app, {DEBUGGER_PATH: debugger})
         under_prefix = trackcore_wsgi.under_prefix(app, server.prefix)
@@ -90,10 +94,12 @@ class AsgiServerApp:
     `access_log` is for the host, if the configuration asks for one.
     """
 
-    def __init__(self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings) -> None:
+    def __init__(
+        self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings, options: ApiOptions
+    ) -> None:
         folders = () if debugger is None else (DEBUGGER_PATH,)
         self.access_log = AccessLog(prefix=server.prefix, folders=folders) if server.access_log else None
-        tracking = trackcore_asgi.TrackingApp(collector)
+        tracking = trackcore_asgi.TrackingApp(collector, options=options)
         self.collector = tracking.collector
         app = tracking if debugger is None else trackcore_asgi.with_wsgi_app(tracking, DEBUGGER_PATH, debugger)
         under_prefix = trackcore_asgi.under_prefix(app, server.prefix)
@@ -134,21 +140,22 @@ def _compose(
     configuration: Configuration | None,
     one_time_token: OneTimeToken | None,
     plans: Mapping[str, PlanInForce] | None,
-) -> tuple[Collector, DebuggerApp | None, ServerSettings]:
+) -> tuple[Collector, DebuggerApp | None, ServerSettings, ApiOptions]:
     file = None
     if configuration is None:
         file, configuration = _configuration_of_environment()
+    options = read_api_options(configuration)
     backend = backend_of(configuration)
     atexit.register(backend.start_retention())
     auth = _session_auth(configuration, one_time_token, file)
     if auth is None:
-        return create_collector(configuration, plans=plans), None, configuration.server
+        return create_collector(configuration, plans=plans), None, configuration.server, options
     recording = RecordingSink(_open_sink(backend))
     collector = create_collector(configuration, recording, plans)
     rule = strictest(collector.privacy.values()).ip
     reader = _reader(configuration, backend, collector, recording)
     debugger = DebuggerApp(reader, auth, lambda address: rule.apply(address, rule.salt_at(_now())))
-    return collector, debugger, configuration.server
+    return collector, debugger, configuration.server, options
 
 
 def _session_auth(

@@ -38,13 +38,17 @@ class SeqRange:
 
 @attrs.frozen(kw_only=True)
 class GroupCount:
-    """How many messages of one call a source has sent, their bytes in all, and those of the largest."""
+    """How many messages of one call a source has sent, their bytes in all, and those of the largest.
+
+    `retried` is how many of them came with a retry: their client had tried before, as it said.
+    """
 
     source: str
     call: str
     count: int
     size: int
     largest: int
+    retried: int
 
 
 class Head(NamedTuple):
@@ -190,7 +194,7 @@ class SqliteBrowser:
 
     def counted(self, after: int, to: int) -> list[GroupCount]:
         """Count the messages with `after < seq <= to` by source and call.  Reads each, not its payload."""
-        names = ("source", "call", "count", "size", "largest")
+        names = ("source", "call", "count", "size", "largest", "retried")
         return [GroupCount(**dict(zip(names, row, strict=True))) for row in self._rows(_GROUPS, after, to)]
 
     def sizes(self, seqs: Sequence[int]) -> list[int]:
@@ -234,8 +238,9 @@ _CODES = "SELECT code, count(*) FROM rejected WHERE received_at >= ? GROUP BY +c
 """The plus keeps SQLite from reading the part in the order of its index on the code."""
 
 _GROUPS = """
-    SELECT name, call, n, bytes, largest FROM (
-        SELECT source_id, call, count(*) AS n, sum(length(payload)) AS bytes, max(length(payload)) AS largest
+    SELECT name, call, n, bytes, largest, retried FROM (
+        SELECT source_id, call, count(*) AS n, sum(length(payload)) AS bytes, max(length(payload)) AS largest,
+            count(retry_count) AS retried
         FROM messages WHERE seq > ? AND seq <= ? GROUP BY source_id, call
     ) JOIN sources ON sources.id = source_id
 """

@@ -27,7 +27,7 @@ _PAYLOAD = 9
 _INSERT = f"""
     INSERT INTO duplicates (
         source_id, message_id, call, user_id, anonymous_id, received_at, destinations, cautions, payload, inherited,
-        found_by, size
+        found_by, retry_count, size
     ) VALUES ({VALUES}, ?)
 """
 _COUNT_DROPPED = "UPDATE counters SET value = value + ? WHERE name = 'duplicates.dropped'"

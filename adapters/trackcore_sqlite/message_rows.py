@@ -12,7 +12,7 @@ from trackcore_sqlite.message_ids import Key
 from trackcore_sqlite.queries import json_array
 from trackcore_sqlite.times import milliseconds
 
-VALUES = "?, ?, ?, ?, ?, ?, ?, nullif(?, 0), ?, nullif(?, 0), ?"
+VALUES = "?, ?, ?, ?, ?, ?, ?, nullif(?, 0), ?, nullif(?, 0), ?, nullif(?, 0)"
 """The SQL of the values of a row after its number.  sqlite3 takes long to bind None or bytes."""
 
 _MOST_ROWS = 128
@@ -36,6 +36,7 @@ def message_row(seq: int, key: Key, envelope: Envelope) -> tuple[object, ...]:
         bytearray(envelope.payload),
         _names_text(envelope.inherited) if envelope.inherited else 0,
         envelope.found_by,
+        envelope.retry_count,
     )
 
 

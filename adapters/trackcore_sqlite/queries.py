@@ -12,7 +12,7 @@ from trackcore import Part, Query, StoredMessage, StoredPayload, StoredQuarantin
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 WITH_SOURCE = "JOIN sources ON sources.id = source_id"
-_MESSAGE = "seq, name, call, received_at, destinations, cautions, payload, inherited, found_by"
+_MESSAGE = "seq, name, call, received_at, destinations, cautions, payload, inherited, found_by, retry_count"
 _REJECTED = ("seq", "name", "received_at", "code", "message", "path", "payload", "batch", "endpoint")
 _QUARANTINED = ("seq", "received_at", "endpoint", "write_key", "client_ip", "client_side", "payload")
 
@@ -77,7 +77,7 @@ _CONDITIONS: Mapping[Part, Mapping[str, str]] = {
 
 def read_message(row: tuple[Any, ...]) -> StoredMessage:
     """Read a row of the messages, or of the duplicates."""
-    seq, name, call, received_at, destinations, warnings, payload, inherited, found_by = row
+    seq, name, call, received_at, destinations, warnings, payload, inherited, found_by, retry_count = row
     return StoredMessage(
         seq=seq,
         source=name,
@@ -88,6 +88,7 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
         message=msgspec.json.decode(payload),
         inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
         found_by=found_by,
+        retry_count=retry_count or 0,
     )
 
 

@@ -142,6 +142,10 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE message_ids_0;
     INSERT INTO counters SELECT 'ids.seq', value FROM counters WHERE name = 'messages.seq';
     """,
+    """
+    ALTER TABLE messages ADD COLUMN retry_count INTEGER;    -- how often its client had tried before, NULL for never
+    ALTER TABLE duplicates ADD COLUMN retry_count INTEGER;
+    """,
 )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from trackcore_http import (
+    DEFAULT_OPTIONS,
     X_FORWARDED_FOR,
+    ApiOptions,
     HttpRequest,
     Proxies,
     ReadBody,
@@ -43,6 +45,7 @@ class TrackingApp:
         input_terminated: declares that the server in front ends `wsgi.input` at the end of the body, which is true of
             a2wsgi and of Starlette's WSGIMiddleware.  Servers such as gunicorn declare it themselves, as
             `wsgi.input_terminated`.  Otherwise a body without Content-Length is answered with 503: SDKs keep it.
+        options: what SDKs are served beside, and the status of a failure to store.
     """
 
     def __init__(
@@ -53,8 +56,9 @@ class TrackingApp:
         trusted_proxies: Iterable[str] = (),
         proxy_header: str = X_FORWARDED_FOR,
         input_terminated: bool = False,
+        options: ApiOptions = DEFAULT_OPTIONS,
     ) -> None:
-        self._api = TrackingApi(collector)
+        self._api = TrackingApi(collector, options)
         self._input_terminated = input_terminated
         self._warned_of_input = False
         self._app: WSGIApplication = behind_proxies(

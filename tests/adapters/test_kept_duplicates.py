@@ -94,7 +94,7 @@ class TestBounds:
         connection = open_for_writing(path, 5)
         clock = Clock()
         keeper = DuplicateKeeper(clock)
-        row = (0, 1, "m", "track", None, None, 0, "[]", None, b"{}", None, None)
+        row = (0, 1, "m", "track", None, None, 0, "[]", None, b"{}", None, None, 0)
 
         def insert(count: int) -> int:
             keeper.insert(connection, [row] * count)

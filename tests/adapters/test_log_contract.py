@@ -196,6 +196,7 @@ class TestRecords:
             ),
             inherited=("context.ip",),
             found_by=KeyLocation.HEADER,
+            retry_count=2,
         )
         kept.sink.store([original, envelope("b")])
         first, second = kept.log.messages()
@@ -205,6 +206,7 @@ class TestRecords:
         assert first.warnings == ({"code": "id_from_number", "message": "kept as '7'", "path": "userId"},)
         assert first.message == msgspec.json.decode(original.payload)
         assert (second.warnings, second.inherited, second.found_by) == ((), (), None)
+        assert (first.retry_count, second.retry_count) == (2, 0)
 
     def test_a_payload(self, kept: Kept) -> None:
         sent = [

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from adapter_helpers import (
     NOON,
@@ -568,6 +569,21 @@ class TestMigrations:
             return
         with closing(sqlite3.connect(old)) as connection:
             assert ("b",) in connection.execute("SELECT name FROM sqlite_master").fetchall()
+
+    def test_a_log_from_before_retries_were_kept(self, log_path: Path, log: SqliteLog) -> None:
+        before = next(number for number, sql in enumerate(MIGRATIONS) if "retry_count" in sql)
+        with closing(open_for_writing(log_path, 5, MIGRATIONS[:before])) as connection:
+            connection.execute("INSERT INTO sources VALUES (1, 'website')")
+            row = "INSERT INTO messages VALUES (1, 1, 'old', 'track', 'u1', NULL, 0, '[]', NULL, ?, NULL, NULL)"
+            connection.execute(row, (b'{"messageId":"old"}',))
+            connection.execute("UPDATE counters SET value = 1 WHERE name = 'messages.seq'")
+        sink = SqliteSink(log_path)
+        sink.store([msgspec.structs.replace(envelope("new"), retry_count=2)])
+        sink.close()
+        assert [(stored.message["messageId"], stored.retry_count) for stored in log.messages()] == [
+            ("old", 0),
+            ("new", 2),
+        ]
 
     def test_two_openers_at_once(self, tmp_path: Path) -> None:
         for attempt in range(20):

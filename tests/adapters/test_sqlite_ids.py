@@ -405,7 +405,7 @@ class TestCheck:
         change(
             path,
             "INSERT INTO messages SELECT 1006, source_id, message_id, call, user_id, anonymous_id, received_at,"  # noqa: S608 - a number
-            f" destinations, cautions, payload, inherited, found_by FROM messages WHERE seq = {seq}",
+            f" destinations, cautions, payload, inherited, found_by, retry_count FROM messages WHERE seq = {seq}",
         )
         rebuild_ids(path)
         inconsistency = check_log(path).inconsistency

@@ -14,17 +14,18 @@ from adapter_helpers import serve
 from pages import ROOT, SOURCE, as_whole, code_in, page
 from sdk.report import END, SDKS, START
 from trackcore_delivery import DeliveredDestination, Secret
-from trackcore_http import responses
-from trackcore_http.routes import ROUTES, Action, find_route
+from trackcore_http import HttpConfig, responses, segments_name
+from trackcore_http.routes import ROUTES, ROUTES_WITH_KEY, find_route
 from trackcore_server import Configuration, KafkaLogSettings, LogSettings, ServerSettings, parse_configuration
 from trackcore_server.config.configuration import DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
-from trackcore_server.config.privacy import ConfiguredSource, PrivacySettings
+from trackcore_server.config.privacy import PrivacySettings
 from trackcore_server.config.server import DebuggerSettings
+from trackcore_server.config.sources import ConfiguredSource
 from trackcore_server.hosting import rejections
 
-from trackcore import DEFAULT_LIMITS, Destination, InvalidRequest, Limits, MemorySink, Reason, WarningCode
+from trackcore import DEFAULT_LIMITS, Destination, InvalidRequest, Limits, MemorySink, Reason, WarningCode, WriteKey
 
 API = page("reference/http-api")
 CODES = page("reference/codes")
@@ -48,10 +49,11 @@ class TestTables:
         """All routes, with their methods, and no others."""
         (table,) = API.tables_under("Routes")
         listed = {path: row[1] for row in table.rows for cell in code_in(row[0]) for path in _expanded(cell)}
-        settings = listed.pop("/v1/projects/<writeKey>/settings")
-        route = find_route("/v1/projects/abc123/settings")
-        assert route is not None
-        assert (route.action, route.methods[0]) == (Action.SETTINGS, settings)
+        for path, known in ROUTES_WITH_KEY.items():
+            method = listed.pop(path.replace("{writeKey}", "<writeKey>"))
+            route = find_route(path.replace("{writeKey}", "abc123"))
+            assert route == attrs.evolve(known, write_key=WriteKey("abc123"))
+            assert known.methods[0] == method
         assert listed == {path: route.methods[0] for path, route in ROUTES.items()}
 
     def test_limits(self) -> None:
@@ -108,6 +110,10 @@ class TestTables:
         assert listed == [(f"{sdk.title}: `{sdk.package}`", number) for sdk in SDKS for number in sdk.versions]
 
 
+def _in_segments_names(settings: dict[str, Any]) -> dict[str, Any]:
+    return {segments_name(name): value for name, value in settings.items()}
+
+
 OBSOLETE = {"threads"}
 """Settings that are accepted, and have no effect any more."""
 
@@ -144,8 +150,17 @@ class TestConfiguration:
             delivery=attrs.evolve(configuration.delivery, path=None),
             debugger=DebuggerSettings(),
             privacy=PrivacySettings(),
+            server=attrs.evolve(configuration.server, analytics_js=None),
         )
         assert shown == Configuration()
+
+    def test_it_shows_the_default_retry_rules(self) -> None:
+        rules = self.DOCUMENT["sources"][0]["http"]
+        backoff = rules.pop("backoffConfig") | {"statusCodeOverrides": {}}
+        defaults = HttpConfig()
+        assert rules.pop("rateLimitConfig") == _in_segments_names(attrs.asdict(defaults.rate_limit_config))
+        assert backoff == _in_segments_names(attrs.asdict(defaults.backoff_config))
+        assert rules == {"enabled": defaults.enabled}
 
     def test_the_length_of_a_token(self) -> None:
         assert f"a token of {TOKEN_CHARS} characters" in DEBUGGER.text

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import attrs
+from trackcore_http import segments_name
 from trackcore_plans import Form, compile_schema, parse_plan
 from trackcore_server.cli.plan import plan as plan_command
-from trackcore_server.config.plans import segments_name
 
 from trackcore.plans import Plan, TrackControls, TraitControls, ViolationKind
 

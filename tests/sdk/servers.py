@@ -134,13 +134,13 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def run_server(folder: Path, *, tls: bool = False) -> Iterator[Server]:
-    """Run a recorded server on a free port of 127.0.0.1, with its configuration and log in a folder.
+def run_server(folder: Path, *, tls: bool = False, text: str = CONFIGURATION) -> Iterator[Server]:
+    """Run a recorded server on a free port of 127.0.0.1, with its configuration, the `text`, and its log in a folder.
 
     It is `trackcore serve`; with `tls`, for which that has no option, it is the same app in a separate gunicorn.
     """
     configuration = folder / "trackcore.toml"
-    configuration.write_text(CONFIGURATION)
+    configuration.write_text(text)
     environment = {**os.environ, "TRACKCORE_CONFIG": str(configuration), "PYTHONPATH": str(_TESTS)}
     if not tls:
         options = ("--config", str(configuration), "--bind", "127.0.0.1:0", "--workers", _WORKERS)

@@ -13,7 +13,7 @@ from served import Served
 from trackcore_server.cli._main import main
 from trackcore_sqlite import SqliteSink
 
-from trackcore import Collector, Destination, Source
+from trackcore import Collector, Destination, Origin, Source
 
 RECEIVED_AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -66,6 +66,7 @@ def fill(tmp_path: Path) -> Callable[..., None]:
         destinations: tuple[Destination, ...] = (),
         received_at: datetime = RECEIVED_AT,
         write_key: str = "key",
+        retry_count: int = 0,
         **bounds: int,
     ) -> None:
         ids = iter(range(1_000_000))
@@ -78,7 +79,7 @@ def fill(tmp_path: Path) -> Callable[..., None]:
             new_message_id=lambda: f"{source}-{received_at:%H%M%S}-{next(ids)}",
         )
         body = {"batch": list(messages), "writeKey": write_key}
-        collector.receive(json.dumps(body).encode())
+        collector.receive(json.dumps(body).encode(), origin=Origin(retry_count=retry_count))
         sink.close()
 
     return receive

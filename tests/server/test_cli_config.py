@@ -120,10 +120,13 @@ class TestCheck:
             name = "a"
             kind = "file"
             folder = "archive"
+            [server]
+            analytics_js = "standalone.js"
         """
         _, lines = check(SOURCE + text)
-        assert [line.partition(": ")[0] for line in lines[:3]] == [
+        assert [line.partition(": ")[0] for line in lines[:4]] == [
             "debugger.token",
+            "server.analytics_js",
             "destinations[0].secret",
             "destinations[0].headers.A",
         ]
@@ -230,11 +233,21 @@ class TestShow:
             "log": "text",
             "log_level": "info",
             "access_log": False,
+            "unavailable_status": 503,
         }
         assert shown["log"]["path"] == str(tmp_path / "trackcore.db")
         assert shown["log"]["rejected_bytes"] == "256 MiB"
         assert shown["limits"]["request_bytes"] == "512 KiB"
         assert shown["limits"].keys() == {name for name in dir(DEFAULT_LIMITS) if not name.startswith("_")}
+
+    def test_the_settings_of_a_source_for_sdks(self, run: Callable[..., Result]) -> None:
+        """A source without a plan shows no controls of one: these could not be read again."""
+        rules = '[sources.http.backoffConfig]\nmaxRetryCount = 5\nstatusCodeOverrides = {503 = "drop"}\n'
+        (shown,) = self.show(run, f"{SOURCE}{rules}")["sources"]
+        assert shown["http"]["backoffConfig"]["maxRetryCount"] == 5
+        assert shown["http"]["backoffConfig"]["statusCodeOverrides"] == {"503": "drop"}
+        assert shown["http"]["rateLimitConfig"]["enabled"] is True
+        assert "plan_controls" not in shown
 
     def test_it_can_be_read_again(self, run: Callable[..., Result]) -> None:
         """Except for masked write keys and hidden secrets."""

@@ -117,6 +117,18 @@ class TestStored:
             "foundBy": "body",
         }
 
+    def test_how_often_its_client_had_tried(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK, retry_count=2)
+        fill(TRACK, retry_count=3)
+        for arguments, before, attempt in ((["1"], 2, "attempt 3"), (["--duplicate", "1"], 3, "attempt 4")):
+            assert lines(run("explain", *arguments))[0]["retryCount"] == before
+            assert attempt in run("explain", *arguments, "--format", "text").stdout
+
+    def test_a_first_attempt_is_not_mentioned(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill(TRACK)
+        assert lines(run("explain", "1"))[0]["retryCount"] == 0
+        assert "attempt" not in run("explain", "1", "--format", "text").stdout
+
     def test_what_is_not_there_is_reported(self, run: Run, fill: Fill) -> None:
         fill(TRACK)
         for arguments in (("2",), ("m2",), ("--rejected", "1"), ("--quarantine", "1"), ("9" * 30,)):
@@ -211,6 +223,14 @@ class TestStats:
         assert abs(found["clockSkew"]["median"]) < 0.01
         assert sum(found["rate"]["counts"]) == found["messages"]
         assert found["size"]["most"] == max(group["largest"] for group in found["groups"])
+
+    def test_retries(self, run: Run, fill: Fill, lines: Lines) -> None:
+        fill({**TRACK, "messageId": "m1"}, received_at=self.NOW)
+        fill({**TRACK, "messageId": "m2"}, {**TRACK, "messageId": "m3"}, received_at=self.NOW, retry_count=2)
+        (found,) = lines(run("stats", "--since", "1h"))
+        assert [(group["count"], group["retried"]) for group in found["groups"]] == [(3, 2)]
+        table = run("stats", "--since", "1h", "--format", "table").stdout
+        assert "retried" in table
 
     def test_a_table(self, run: Run, fill: Fill) -> None:
         fill(*[{**TRACK, "messageId": f"m{number}"} for number in range(50)], NO_EVENT, received_at=self.NOW)

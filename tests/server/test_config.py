@@ -4,6 +4,7 @@ from pathlib import Path
 import attrs
 import pytest
 from trackcore_delivery import ByteCount
+from trackcore_http import BackoffConfig, HttpConfig
 from trackcore_server import (
     Configuration,
     ConfigurationError,
@@ -15,7 +16,9 @@ from trackcore_server import (
     parse_configuration,
 )
 from trackcore_server.config.deployment import create_configuration, find_deployment, with_write_keys
+from trackcore_server.config.sources import ConfiguredSource
 from trackcore_server.config.units import age_text, parse_age, parse_bind, parse_size, size_text
+from werkzeug.test import Client
 
 from trackcore import ConsentRule, Destination, Limits, Source
 
@@ -78,6 +81,8 @@ def test_an_empty_configuration_has_the_defaults() -> None:
 SOURCE = '[[sources]]\nname = "a"\n'
 CONSENT = '[[destinations]]\nname = "a"\nconsent = '
 
+HTTP = SOURCE + 'write_keys = ["k"]\n[sources.http.backoffConfig]\n'
+BACKOFF = "sources[0].http.backoffConfig"
 MISTAKES = {
     "an unknown setting": (SOURCE + 'write_kyes = ["k"]', "sources[0].write_kyes", "did you mean 'write_keys'?"),
     "an unknown table": ("[sever]", "sever", "did you mean 'server'?"),
@@ -149,6 +154,32 @@ MISTAKES = {
     "a limit in words": ('[limits]\nrequest_bytes = "big"', "limits.request_bytes", "'64 MiB'"),
     "a limit of no bytes with a unit": ('[limits]\ndepth = "1 KB"', "limits.depth", "expected an integer"),
     "a limit of nothing": ("[limits]\nrequest_bytes = 0", "limits.request_bytes", "> 0"),
+    "retries of no number": (HTTP + 'maxRetryCount = "5"', f"{BACKOFF}.maxRetryCount", "expected an integer"),
+    "retries beyond the browser's": (HTTP + "maxRetryCount = 101", f"{BACKOFF}.maxRetryCount", "from 0 to 100"),
+    "an interval of no number": (HTTP + 'baseBackoffInterval = "1"', f"{BACKOFF}.baseBackoffInterval", "a number"),
+    "a fraction for Kotlin": (HTTP + "maxBackoffInterval = 0.5", f"{BACKOFF}.maxBackoffInterval", "an integer"),
+    "a behaviour of no kind": (
+        HTTP + 'default4xxBehavior = "no"',
+        f"{BACKOFF}.default4xxBehavior",
+        "'retry' or 'drop'",
+    ),
+    "a status of no kind": (
+        HTTP + "statusCodeOverrides = {99 = 'drop'}",
+        f"{BACKOFF}.statusCodeOverrides",
+        "from 100 to 599",
+    ),
+    "a rule of no name": (HTTP + "maxRetries = 1", f"{BACKOFF}.maxRetries", "did you mean 'maxRetryCount'?"),
+    "nothing without consent, and no destination": (
+        SOURCE + 'write_keys = ["k"]\ncollect_without_consent = false',
+        "sources[0].collect_without_consent",
+        "it has no destination",
+    ),
+    "nothing without consent, and a destination without": (
+        SOURCE + 'write_keys = ["k"]\ncollect_without_consent = false\n[[destinations]]\nname = "CRM"',
+        "sources[0].collect_without_consent",
+        "'CRM' has none",
+    ),
+    "another status": ("[server]\nunavailable_status = 500", "server.unavailable_status", "expected 503 or 429"),
     "no TOML": ("name =", "", "is not TOML"),
 }
 
@@ -322,3 +353,45 @@ def test_a_size_in_its_largest_unit(text: str) -> None:
 def test_addresses() -> None:
     assert parse_bind("localhost:0") == ("localhost", 0)
     assert parse_bind("[::1]:8080") == ("::1", 8080)
+
+
+class TestWhatSdksFetch:
+    """`[sources.http]` has the names of Segment; a source without settings of a server is a plain `Source`."""
+
+    RULES = HTTP + 'maxRetryCount = 5\nbaseBackoffInterval = 1\nstatusCodeOverrides = {503 = "drop"}\n'
+
+    def test_the_retry_rules_of_a_source(self) -> None:
+        (source,) = parse_configuration(self.RULES).sources
+        assert isinstance(source, ConfiguredSource)
+        overrides = {"503": "drop"}
+        backoff = BackoffConfig(max_retry_count=5, base_backoff_interval=1, status_code_overrides=overrides)
+        assert source.http == HttpConfig(backoff_config=backoff)
+
+    def test_switched_off(self) -> None:
+        (source,) = parse_configuration(f'{SOURCE}write_keys = ["k"]\nhttp.enabled = false').sources
+        assert isinstance(source, ConfiguredSource)
+        assert source.http == HttpConfig(enabled=False)
+
+    def test_defaults_are_no_setting(self) -> None:
+        (source,) = parse_configuration(f'{SOURCE}write_keys = ["k"]\nhttp.enabled = true').sources
+        assert type(source) is Source
+
+    def test_the_app_has_them(self, tmp_path: Path) -> None:
+        (tmp_path / "sdk.js").write_bytes(b"sdk")
+        file = tmp_path / "trackcore.toml"
+        file.write_text(self.RULES + '[server]\nanalytics_js = "sdk.js"\nunavailable_status = 429\n')
+        client = Client(create_app(load_configuration(file)))
+        document = client.get("/v1/projects/k/settings").get_json()
+        assert document["integrations"]["Segment.io"]["httpConfig"]["backoffConfig"]["maxRetryCount"] == 5
+        assert client.get("/analytics.js/v1/k/analytics.min.js").data == b"sdk"
+
+    @pytest.mark.parametrize(("content", "detail"), [(None, "No such file"), (b"", "is empty")])
+    def test_a_script_that_cannot_be_served(self, tmp_path: Path, content: bytes | None, detail: str) -> None:
+        if content is not None:
+            (tmp_path / "sdk.js").write_bytes(content)
+        file = tmp_path / "trackcore.toml"
+        file.write_text(HTTP + '[server]\nanalytics_js = "sdk.js"\n')
+        with pytest.raises(
+            ConfigurationError, check=lambda error: error.path == "server.analytics_js" and detail in error.detail
+        ):
+            create_app(load_configuration(file))

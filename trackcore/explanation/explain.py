@@ -62,6 +62,7 @@ def explain_message(
     inherited: Sequence[str] = (),
     found_by: str | None = None,
     duplicate_of: int | None = None,
+    retry_count: int = 0,
 ) -> MessageExplanation:
     """Explain a message as it is stored; the arguments are those of `StoredMessage` and `MessageExplanation`.
 
@@ -79,6 +80,7 @@ def explain_message(
         warnings=tuple(map(_explained, warnings)),
         destinations=tuple(_destinations(message, destinations, resolver)),
         duplicate_of=duplicate_of,
+        retry_count=retry_count,
     )
 
 

@@ -76,7 +76,7 @@ class MessageExplanation:
     `found_by` is how the source was found (`trackcore.KeyLocation`), None if that was not kept.  `ids` maps the ids by
     wire name, `coerced` names those that came as numbers.  `inherited` has the wire paths of the subtrees that come
     only from the batch.  `duplicate_of` is the sequence number of the stored message with the same id, for one that was
-    not stored again.
+    not stored again.  `retry_count` is how often its client had tried before, as it said.
     """
 
     source: str
@@ -90,6 +90,7 @@ class MessageExplanation:
     destinations: tuple[DestinationExplanation, ...]
     found_by: str | None = None
     duplicate_of: int | None = None
+    retry_count: int = 0
 
     def as_json(self) -> JSONObject:
         """Return it as a JSON object."""
@@ -104,6 +105,7 @@ class MessageExplanation:
             "warnings": [warning.as_json() for warning in self.warnings],
             "destinations": [destination.as_json() for destination in self.destinations],
             "duplicateOf": self.duplicate_of,
+            "retryCount": self.retry_count,
         }
 
 

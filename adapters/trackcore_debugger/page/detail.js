@@ -57,6 +57,7 @@ function acceptedSections(record, onGo) {
         ["receivedAt", time.receivedAt && mono(time.receivedAt)],
         ["sentAt", time.sentAt && mono(time.sentAt)],
         ["originalTimestamp", time.originalTimestamp && mono(time.originalTimestamp)],
+        ["retries before", record.retryCount ? count(record.retryCount) : null],
         ["clock skew", skew === null ? null : `${skew > 0 ? "+" : ""}${count(skew)} s`],
         ["timestamp", time.timestamp && mono(time.timestamp)],
       ]),

@@ -70,6 +70,8 @@ def _accepted(explanation: JSONObject) -> Iterator[Row]:
     source = explanation["source"]
     yield "source", _text(f"{source['name']}: {source['because']}")
     yield "type", _text(explanation["type"])
+    if explanation["retryCount"]:
+        yield "retry", _text(f"attempt {explanation['retryCount'] + 1:,} of its client (X-Retry-Count)")
     coerced = explanation["coerced"]
     yield from _listed(
         "ids", (f"{n} {v}{' (came as a number)' if n in coerced else ''}" for n, v in explanation["ids"].items())

@@ -12,6 +12,7 @@ import tomli_w
 
 from trackcore.text import visible
 from trackcore_server.cli._options import FINDINGS, Failure, location_options
+from trackcore_server.config.api_options import read_api_options
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
@@ -111,6 +112,10 @@ def _mistakes_beyond(configuration: Configuration, known: list[str]) -> Iterator
     except ConfigurationError as mistake:
         yield mistake
     yield from find_wrong_plans(configuration)
+    try:
+        read_api_options(configuration)
+    except ConfigurationError as mistake:
+        yield mistake
     try:
         privacy_key(configuration)
     except ConfigurationError as mistake:

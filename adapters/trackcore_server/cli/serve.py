@@ -19,6 +19,7 @@ from trackcore.support import write_key_fault
 from trackcore_server.app import create_collector
 from trackcore_server.cli._delivery import log_delivered
 from trackcore_server.cli._options import UNUSABLE, Failure, location_options, parsed_by
+from trackcore_server.config.api_options import read_api_options
 from trackcore_server.config.configuration import Configuration, check_configuration
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment, create_configuration, find_deployment, with_write_keys
@@ -126,6 +127,7 @@ def _in_a_line(text: str) -> str:
 
 def _check_start(deployment: Deployment, *, deliver: bool) -> None:
     _check_log(deployment.configuration)
+    read_api_options(deployment.configuration)
     read_debugger_token(deployment.configuration, file=deployment.file)
     if deliver:
         check_destinations(deployment.configuration, deployment.file)

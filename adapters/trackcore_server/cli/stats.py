@@ -81,6 +81,7 @@ def _gather(log: Browser, *, since: datetime, until: datetime) -> JSONObject:
                 "count": group.count,
                 "bytes": group.size,
                 "largest": group.largest,
+                "retried": group.retried,
             }
             for group in groups
         ],
@@ -114,7 +115,10 @@ def _groups(log: Browser, after: int, to: int) -> list[GroupCount]:
 
 def _together(one: GroupCount, other: GroupCount) -> GroupCount:
     largest = max(one.largest, other.largest)
-    return attrs.evolve(one, count=one.count + other.count, size=one.size + other.size, largest=largest)
+    retried = one.retried + other.retried
+    return attrs.evolve(
+        one, count=one.count + other.count, size=one.size + other.size, largest=largest, retried=retried
+    )
 
 
 def _skews(messages: Sequence[StoredMessage]) -> Iterator[float]:
@@ -159,10 +163,10 @@ def _tables(found: JSONObject) -> Iterator[Table | Text]:
     yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
     if found["groups"]:
         rows = [
-            (group["source"], group["type"], *(f"{group[name]:,}" for name in ("count", "bytes", "largest")))
+            (group["source"], group["type"], *(f"{group[name]:,}" for name in ("count", "bytes", "largest", "retried")))
             for group in found["groups"]
         ]
-        yield _table(("source", "type", ">messages", ">bytes", ">largest"), rows)
+        yield _table(("source", "type", ">messages", ">bytes", ">largest", ">retried"), rows)
     measured = [(name, found[key], unit) for name, key, unit in _MEASURED if found[key] is not None]
     if measured:
         titles = ("sample", ">p1", ">p10", ">median", ">p90", ">p99", ">max", "p1 to p99")

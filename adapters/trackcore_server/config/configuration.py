@@ -144,7 +144,8 @@ def rebase(configuration: Configuration, folder: Path) -> Configuration:
     if delivery.path is not None or not log.paths:  # else its file is beside that of the log, wherever that is
         delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
     sources = tuple(_rebased(source, base) for source in configuration.sources)
-    server = attrs.evolve(configuration.server, data=base)
+    script = configuration.server.analytics_js
+    server = attrs.evolve(configuration.server, data=base, analytics_js=None if script is None else base / script)
     return attrs.evolve(configuration, sources=sources, log=log, delivery=delivery, server=server)
 
 

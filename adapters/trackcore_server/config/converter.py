@@ -20,10 +20,11 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 from trackcore_delivery import Secret
+from trackcore_http import segments_name
 
 from trackcore import Destination, TrackcoreError, WriteKey
 from trackcore.support import write_key_fault
-from trackcore_server.config.plans import CONTROLS, segments_name
+from trackcore_server.config.sdk_settings import NAMED_BY_SEGMENT
 from trackcore_server.config.units import parse_age, parse_size
 
 
@@ -61,6 +62,12 @@ def exactly(kind: type) -> Callable[[Any, Any], Any]:
 def _from_text(read: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
     text = exactly(str)
     return lambda value, kind: read(text(value, kind))
+
+
+def _as_number(value: Any, _: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError(f"expected a number, found {_kind_of(value)}")
+    return float(value)
 
 
 def _as_byte_count(value: Any, _: Any) -> int:
@@ -156,6 +163,7 @@ def strict_converter() -> Converter:
     converter.register_structure_hook(str | None, exactly(str))  # TOML has no null
     for kind in (str, bool, int):
         converter.register_structure_hook(kind, exactly(kind))
+    converter.register_structure_hook(float, _as_number)
     converter.register_structure_hook(WriteKey, _as_write_key)
     converter.register_structure_hook(timedelta, _from_text(parse_age))
     converter.register_structure_hook(Path, _from_text(Path))
@@ -171,7 +179,7 @@ def describe_errors(error: BaseException, path: str = "") -> Iterator[tuple[str,
     In each table unknown names come first: such a name may be why another is missing.
     """
     if isinstance(error, BaseValidationError):
-        name_of = segments_name if getattr(error, "cl", None) in CONTROLS else str
+        name_of = segments_name if getattr(error, "cl", None) in NAMED_BY_SEGMENT else str
         for cause in sorted(error.exceptions, key=lambda cause: not isinstance(cause, ForbiddenExtraKeysError)):
             yield from describe_errors(cause, path + _step(cause, name_of, is_first=not path))
     elif isinstance(error, ForbiddenExtraKeysError):
@@ -182,7 +190,7 @@ def describe_errors(error: BaseException, path: str = "") -> Iterator[tuple[str,
 
 
 def _unknown(name: str, cls: type) -> str:
-    name_of = segments_name if cls in CONTROLS else str
+    name_of = segments_name if cls in NAMED_BY_SEGMENT else str
     valid = [name_of(field.name) for field in attrs.fields(cls)]
     if issubclass(cls, Destination):
         valid.append("kind")

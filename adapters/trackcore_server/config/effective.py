@@ -8,10 +8,12 @@ from typing import Any
 
 import attrs
 from trackcore_delivery import DeliveredDestination, Secret
+from trackcore_http import segments_name
 
 from trackcore import ConsentRule, JSONObject, mask_write_key
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.consent import consent_table
+from trackcore_server.config.sdk_settings import NAMED_BY_SEGMENT
 from trackcore_server.config.units import age_text, size_text
 
 HIDDEN = "(hidden)"
@@ -28,10 +30,11 @@ def effective_document(configuration: Configuration) -> JSONObject:
 
 def _table_of(settings: Any) -> JSONObject:
     table: JSONObject = {}
+    name_of = segments_name if isinstance(settings, NAMED_BY_SEGMENT) else str
     for field in attrs.fields(type(settings)):
         value = getattr(settings, field.name)
-        if value is not None:
-            table[field.name] = _shown(field, value)
+        if value is not None and not (field.name == "plan_controls" and settings.plan is None):
+            table[name_of(field.name)] = _shown(field, value)
         if field.name == "name" and isinstance(settings, DeliveredDestination):
             table["kind"] = settings.kind
     return table

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from trackcore_http import segments_name
+
 from trackcore import Destination, Source
 from trackcore.support import ALL
 from trackcore_server.config.converter import nearest
-from trackcore_server.config.plans import PlannedSource, segments_name
+from trackcore_server.config.plans import PlannedSource
 from trackcore_server.config.privacy import missing_keys
+from trackcore_server.config.sdk_settings import wrong_consent
 
 if TYPE_CHECKING:
     from trackcore_server.config.configuration import Configuration
@@ -43,6 +46,7 @@ def _wrong_sources(configuration: Configuration) -> Iterator[tuple[str, str]]:
                 yield f"{path}.write_keys[{place}]", f"this write key already belongs to source {owners[key]!r}"
             owners[key] = source.name
         yield from _wrong_forwards(path, source, [other.name for other in configuration.sources])
+        yield from wrong_consent(path, source, list(configuration.destinations))
         for place, name in enumerate(source.destinations or ()):
             if name not in known:
                 yield f"{path}.destinations[{place}]", f"there is no destination {name!r}{nearest(name, known)}"

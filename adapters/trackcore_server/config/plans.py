@@ -24,12 +24,6 @@ class PlannedSource(Source):
     plan_controls: Controls = _DEFAULT
 
 
-def segments_name(name: str) -> str:
-    """Return a setting as Segment writes it: `allowUnplannedEvents` for `allow_unplanned_events`."""
-    first, *others = name.split("_")
-    return first + "".join(map(str.capitalize, others))
-
-
 def as_common_violation(value: Any, _: Any) -> OnCommonViolation:
     """Read `commonEventOnViolations`."""
     if value not in list(OnCommonViolation):

@@ -9,7 +9,7 @@ from trackcore_delivery import UnusableSecret
 
 from trackcore.privacy import PrivacyRules
 from trackcore_server.config.configuration import Configuration, ConfigurationError
-from trackcore_server.config.privacy import ConfiguredSource
+from trackcore_server.config.sources import ConfiguredSource
 
 KEY_CHARS = 16
 """The least length of a key: who guesses it can compute the hash of every address and of every known person."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 from attrs import validators
 from trackcore_delivery import Secret
-from trackcore_http import ROUTES, X_FORWARDED_FOR, Proxies, as_networks
+from trackcore_http import ROUTES, X_FORWARDED_FOR, ApiOptions, Proxies, as_networks
 
 from trackcore_server.config.units import parse_bind
 from trackcore_server.process.log_lines import FORMATTERS, LEVELS
@@ -18,7 +18,14 @@ from trackcore_server.process.log_lines import FORMATTERS, LEVELS
 def _check_prefix(_: object, __: object, prefix: str) -> None:
     if prefix and not _PREFIX.fullmatch(prefix):
         raise ValueError("expected a path such as '/endpoint', without a slash at its end")
-    taken = next((path for path in (*ROUTES, "/v1/projects", "/debugger") if f"{path}/".startswith(f"{prefix}/")), None)
+    taken = next(
+        (
+            path
+            for path in (*ROUTES, "/v1/projects", "/analytics.js", "/debugger")
+            if f"{path}/".startswith(f"{prefix}/")
+        ),
+        None,
+    )
     if prefix and taken is not None:
         raise ValueError(f"it cannot be distinguished from the path {taken!r} of the API; choose another")
 
@@ -42,6 +49,10 @@ def _check_ranges(_: object, __: object, ranges: Sequence[str]) -> None:
             raise ValueError(f"number {place} is not a range of addresses, such as '10.0.0.0/8' or '::1'") from None
 
 
+def _check_status(_: object, __: object, status: int) -> None:
+    ApiOptions(unavailable_status=status)
+
+
 def _check_proxy_header(_: object, __: object, header: str) -> None:
     Proxies(header=header)
 
@@ -56,7 +67,9 @@ class ServerSettings:
     loop. `proxy_hops` is how many reverse proxies are in front, whose headers on the client's address are trusted;
     `trusted_proxies` are their addresses instead, and `proxy_header` is the header that they use. With a `prefix` such
     as `/endpoint`, everything is also served below that path. `log` is the form of the log on standard error, and
-    `access_log` adds a line for each request.
+    `access_log` adds a line for each request. `analytics_js` is the file of the browser SDK that is served to pages
+    with a snippet, relative to the data folder. `unavailable_status` is the status while nothing can be stored: 503, or
+    429, with which the SDKs for browsers and Node obey Retry-After.
     """
 
     data: Path = Path()
@@ -70,6 +83,8 @@ class ServerSettings:
     log: str = attrs.field(default="text", validator=_one_of(tuple(FORMATTERS)))
     log_level: str = attrs.field(default="info", validator=_one_of(LEVELS))
     access_log: bool = False
+    analytics_js: Path | None = None
+    unavailable_status: int = attrs.field(default=503, validator=_check_status)
 
     @property
     def proxies(self) -> Proxies:

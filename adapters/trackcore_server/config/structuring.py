@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 from cattrs import AttributeValidationNote, ClassValidationError, Converter
+from trackcore_http import segments_name
 
 from trackcore import ConsentRule, Destination, JSONObject, Source
 from trackcore.plans import OnCommonViolation
@@ -15,8 +16,9 @@ from trackcore_server.config.converter import class_hook, exactly, nearest, stri
 from trackcore_server.config.kafka_log import ClientSettings, KafkaLogSettings, as_client_settings
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.config.log import LogSettings
-from trackcore_server.config.plans import CONTROLS, as_common_violation, segments_name
-from trackcore_server.config.privacy import ConfiguredSource
+from trackcore_server.config.plans import as_common_violation
+from trackcore_server.config.sdk_settings import NAMED_BY_SEGMENT
+from trackcore_server.config.sources import ConfiguredSource
 
 
 def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
@@ -45,13 +47,11 @@ def _source_hook(converter: Converter) -> Callable[[Any, Any], Any]:
 
     def structure(value: Any, _: Any) -> Any:
         source: ConfiguredSource = configured(value, ConfiguredSource)
-        if source.plan is not None:
-            return source
-        if "plan_controls" in value:
+        if source.plan is None and "plan_controls" in value:
             error = ValueError("there is no plan for these controls")
             error.add_note(AttributeValidationNote("", "plan_controls", ConfiguredSource))
             raise ClassValidationError("", [error], ConfiguredSource)
-        if "ip" in value or "mask" in value:
+        if not source.is_plain:
             return source
         return Source(**{field.name: getattr(source, field.name) for field in attrs.fields(Source)})
 
@@ -68,7 +68,7 @@ converter = strict_converter()
 converter.register_structure_hook(ConsentRule, consent_hook(converter))
 converter.register_structure_hook(Destination, _destination_hook(converter))
 converter.register_structure_hook(Source, _source_hook(converter))
-for _cls in CONTROLS:
+for _cls in NAMED_BY_SEGMENT:
     converter.register_structure_hook(_cls, class_hook(_cls, converter, segments_name))
 converter.register_structure_hook(OnCommonViolation, as_common_violation)
 converter.register_structure_hook(ClientSettings, as_client_settings)

@@ -15,6 +15,7 @@ from trackcore_debugger import OneTimeToken
 
 from trackcore import TrackcoreError
 from trackcore_server.app import DEBUGGER_PATH, AsgiServerApp, create_asgi_app, create_collector
+from trackcore_server.config.api_options import read_api_options
 from trackcore_server.config.configuration import contents_of
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment
@@ -96,6 +97,7 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
             configuration = deployment.configuration
             plans = load_plans(configuration)
             create_collector(configuration, plans=plans)
+            read_api_options(configuration)
             read_debugger_token(configuration, file=deployment.file)
             if self._deliver:
                 check_destinations(configuration, deployment.file)

@@ -83,6 +83,7 @@ class Explainer:
             resolver=self.resolver(stored.source),
             inherited=stored.inherited,
             found_by=stored.found_by,
+            retry_count=stored.retry_count,
         )
 
     def decisions(self, stored: StoredMessage) -> list[JSONObject]:
