@@ -76,7 +76,7 @@ def _is_browser(request: HttpRequest) -> bool:
     """Return whether a page asks.
 
     With more than one integration analytics-next loads a further script, from the CDN of its vendor unless the page has
-    it, and does not start if that fails.  It has no use for the categories of destinations that are behind this server.
+    it, and does not start if that fails.  It needs categories only of destinations that the page itself sends to.
     """
     return request.headers.get("user-agent", "").startswith("Mozilla/")
 

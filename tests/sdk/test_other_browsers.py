@@ -98,7 +98,7 @@ def posts(server: Server, seen: int) -> list[RecordedRequest]:
 
 
 PROPERTIES = {name: value for name, value in AWKWARD.items() if value is not None}
-"""What RudderStack's SDK makes of these properties: it leaves out null."""
+"""These properties as RudderStack's SDK sends them: it leaves out null."""
 
 TRAITS = {**PROPERTIES, "list": [{} if item == [] else item for item in AWKWARD["list"]]}
 """The same for traits, where an empty array in an array becomes an object."""
