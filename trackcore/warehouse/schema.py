@@ -49,7 +49,7 @@ class AddColumn:
 
     table: str
     column: str
-    type: ColumnType
+    column_type: ColumnType
 
 
 @attrs.frozen
@@ -59,7 +59,7 @@ class WidenColumn:
     table: str
     column: str
     before: ColumnType
-    type: ColumnType
+    column_type: ColumnType
 
 
 Change: TypeAlias = CreateTable | AddColumn | WidenColumn
