@@ -12,7 +12,7 @@ Three things would take long otherwise, and each has a bound:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -71,15 +71,17 @@ class CompiledSchema:
     _validator: Any
     _names: frozenset[str]
     _has_rules_for_others: bool
+    is_valid: Callable[[JSONObject], bool] = attrs.field(init=False)
+    """Return whether a message has no error."""
 
-    def is_valid(self, message: JSONObject) -> bool:
-        """Return whether a message has no error."""
-        valid: bool = self._validator.is_valid(message)
+    @is_valid.default
+    def _(self) -> Callable[[JSONObject], bool]:
+        valid: Callable[[JSONObject], bool] = self._validator.is_valid  # intake calls it for each message
         return valid
 
     def __call__(self, message: JSONObject) -> Iterable[SchemaError]:
         """Return the errors of a message, or some of very many; nothing if it is valid."""
-        if self._validator.is_valid(message):
+        if self.is_valid(message):
             return ()
         errors = (_schema_error(error, message) for error in self._validator.iter_errors(self._shortened(message)))
         return [error for error in errors if _is_real(error, message)] or [self._first(message)]
