@@ -13,7 +13,7 @@ import msgspec
 
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
 from trackcore.plans.controls import Action, Controls, Treatment
-from trackcore.plans.locations import location_text, without
+from trackcore.plans.locations import Location, location_text, without
 from trackcore.plans.plan import Plan
 from trackcore.plans.violations import Violation, ViolationKind
 from trackcore.rejected import Rejection
@@ -77,15 +77,16 @@ class Enforced:
 
 
 def _kept(index: int, envelope: Envelope, treatment: Treatment, reason: Reason) -> Rejection:
-    first, *others = [found for found in treatment.violations if _is_omitted(found, treatment)] or treatment.violations
+    omitted = frozenset(treatment.omitted)
+    first, *others = [found for found in treatment.violations if _is_omitted(found, omitted)] or treatment.violations
     more = f"; and {len(others)} more" if others else ""
     error = InvalidMessage(reason=reason, detail=f"{first.sentence}{more}", path=first.path)
     payload = bytes(envelope.received) or envelope.payload
     return Rejection(index=index, message_id=envelope.message_id, error=error, payload=payload)
 
 
-def _is_omitted(violation: Violation, treatment: Treatment) -> bool:
-    return any(violation.location[: len(location)] == location for location in treatment.omitted)
+def _is_omitted(violation: Violation, omitted: frozenset[Location]) -> bool:
+    return any(violation.location[:end] in omitted for end in range(1, len(violation.location) + 1))
 
 
 def _marked(envelope: Envelope, treatment: Treatment) -> Envelope:

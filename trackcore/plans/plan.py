@@ -8,7 +8,7 @@ such version, the oldest one counts.  The common rule applies to all messages, i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import Self
 
 import attrs
@@ -36,6 +36,10 @@ MAX_RULES = 2_000
 
 MAX_VIOLATIONS = 100
 """How many violations of one message are listed."""
+
+_FURTHER_TREATMENTS = (None, 1)
+"""In a long list, or behind an omitted value, there may be more to omit: once more as precisely, then whole properties,
+then all of them (see `treat`).  So a message is checked a few times at most, whatever it contains."""
 
 _OTHER_NAMES = frozenset({"additionalProperties", "unevaluatedProperties"})
 _SECTIONS = {
@@ -109,8 +113,11 @@ class Plan:
         violations = tuple(self._violations(message))
         treatment = treat(message, violations, controls)
         omitted = treatment.omitted
-        while treatment.omitted:  # in a long array, or behind an omitted value, there may be more
-            treatment = treat(treatment.message, tuple(self._violations(treatment.message)), controls)
+        for steps in chain(_FURTHER_TREATMENTS, repeat(0)):
+            if not treatment.omitted:
+                break
+            further = tuple(self._violations(treatment.message))
+            treatment = treat(treatment.message, further, controls, steps)
             omitted += treatment.omitted
         if treatment.action is Action.BLOCK:
             return Treatment(action=Action.BLOCK, message=message, violations=violations[:MAX_VIOLATIONS])
