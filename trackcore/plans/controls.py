@@ -91,7 +91,7 @@ def treat(
 ) -> Treatment:
     """Return what happens to a message with some violations under some controls.
 
-    What is omitted is the value of a violation; with `steps` the value that is so many steps inside of the properties
+    It omits the value of a violation; with `steps` the value that is so many steps inside of the properties
     or traits: 1 for a whole property, 0 for all of them.
     """
     rules = _Rules.of(message, controls)
