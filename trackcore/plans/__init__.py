@@ -26,6 +26,7 @@ from trackcore.plans.schemas import (
     SchemaCompiler,
     SchemaError,
     SchemaValidator,
+    applied_with,
     check_cost,
     resolve,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Treatment",
     "Violation",
     "ViolationKind",
+    "applied_with",
     "check_cost",
     "folded",
     "has_value",
