@@ -1,9 +1,9 @@
 """The embedded log: one SQLite file of messages, rejected messages and quarantined requests.
 
 `SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
-`SqliteBrowser` runs bounded queries on it, `prune` deletes old messages, `forget` those of a person, `check_log` looks for damage, and
-`rebuild_ids` rebuilds the index of de-duplication from the messages.  `open_collector` is the short way to embed: a
-collector with such a log, the clock of the machine and random ids.
+`SqliteBrowser` runs bounded queries on it, `prune` deletes old messages and `forget` those of a person, `check_log`
+looks for damage, and `rebuild_ids` rebuilds the index of de-duplication from the messages.  `open_collector` is the
+short way to embed: a collector with such a log, the clock of the machine and random ids.
 """
 
 from trackcore_sqlite.browse import (

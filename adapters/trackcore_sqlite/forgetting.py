@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import pairwise
@@ -44,6 +44,10 @@ _LEAST_SEARCHED = 4
 """A shorter id is in any file by chance."""
 
 
+def _as_subjects(subjects: Iterable[Subject]) -> frozenset[Subject]:
+    return frozenset(subjects)
+
+
 @attrs.frozen(kw_only=True)
 class Forgotten:
     """The persons to forget, in the messages of a source, or of all if it is None.
@@ -51,7 +55,7 @@ class Forgotten:
     With `pseudonyms` their messages are kept, without traits and address, under these names in place of the ids.
     """
 
-    subjects: frozenset[Subject] = attrs.field(converter=frozenset)
+    subjects: frozenset[Subject] = attrs.field(converter=_as_subjects)
     source: str | None = None
     pseudonyms: Mapping[Subject, str] | None = None
 
