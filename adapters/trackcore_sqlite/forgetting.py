@@ -4,17 +4,12 @@ Sequence numbers stay as they are, with gaps where messages were, as after `prun
 hold.  A step examines a window of rows while others write, and changes the rows that it has found in a transaction of
 its own.  So it may be interrupted at any moment; the next time there is less to do.
 
-Deleted content is overwritten with zeros (`secure_delete`).  Space that was freed earlier was not, and the write-ahead
-log has pages from before: `clean` copies that log into the file, cuts it, and searches the bytes of the files.  If they
-have an id that no record has any more, the file is written anew (`VACUUM`).
+Deleted content is overwritten with zeros; see `trackcore_sqlitefile.cleaning` for what else has the bytes.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -24,9 +19,9 @@ from typing import Any
 
 import attrs
 import msgspec
-from trackcore_sqlitefile import SharedConnection, used_once
+from trackcore_sqlitefile import SharedConnection, clean_file, used_once
 
-from trackcore import PARTS, Cause, SinkUnavailable
+from trackcore import PARTS
 from trackcore.privacy import Subject, id_forms, pseudonymized, quoted_in, subjects_of, without_messages
 from trackcore.text import encode_json
 from trackcore_sqlite import deduplication
@@ -38,10 +33,6 @@ from trackcore_sqlite.tables import open_to_tidy
 _ROWS = 2_000
 _STEP_ROWS = 200
 """How many rows are changed in one transaction: writers wait for it."""
-
-_CLEAN_SECONDS = 30.0
-_LEAST_SEARCHED = 4
-"""A shorter id is in any file by chance."""
 
 
 def _as_subjects(subjects: Iterable[Subject]) -> frozenset[Subject]:
@@ -92,17 +83,10 @@ def clean(path: Path | str, subjects: Sequence[Subject]) -> str:
     Raises `SinkUnavailable` if a reader or a writer does not let go of the write-ahead log in time.
     """
     path = Path(path)
-    forms = {form for subject in subjects for form in id_forms(subject.id) if len(form) >= _LEAST_SEARCHED}
     try:
         with used_once(partial(_open, path)) as connection:
-            _cut_write_ahead_log(connection)
-            if not _is_in_bytes(path, forms):
-                return "overwritten"
-            if _is_in_records(connection, forms):
-                return "overwritten; records of others have the id in their text"
-            connection.execute("VACUUM")
-            _cut_write_ahead_log(connection)
-            return "overwritten, and the file written anew"
+            forms = {form for subject in subjects for form in id_forms(subject.id)}
+            return clean_file(connection, path, forms, partial(_is_in_records, connection))
     except sqlite3.Error as error:
         raise unavailable(error) from error
 
@@ -113,50 +97,10 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _cut_write_ahead_log(connection: sqlite3.Connection) -> None:
-    deadline = time.monotonic() + _CLEAN_SECONDS
-    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-        if time.monotonic() > deadline:
-            raise SinkUnavailable(cause=Cause.UNAVAILABLE, detail="others use the write-ahead log", reason="locked")
-        time.sleep(_PAUSE_SECONDS)
-
-
-_PAUSE_SECONDS = 0.05
-
-
-def _is_in_bytes(path: Path, forms: set[bytes]) -> bool:
-    """Return whether the bytes of the files have one of some texts.
-
-    Another process reads them: SQLite would lose its locks in this one when a file is closed
-    (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-    """
-    files = [str(file) for file in (path, path.with_name(f"{path.name}-wal")) if file.exists()]
-    if not forms:
-        return False
-    asked = "\n".join(form.hex() for form in forms).encode()
-    found = subprocess.run([sys.executable, "-I", "-c", _SEARCH, *files], input=asked, check=False)  # noqa: S603
-    return found.returncode == _FOUND
-
-
-_FOUND = 3
-_SEARCH = f"""
-import sys
-forms = [bytes.fromhex(line) for line in sys.stdin.read().split()]
-for name in sys.argv[1:]:
-    tail = b""
-    with open(name, "rb") as file:
-        while block := file.read(1 << 20):
-            tail = tail[-max(map(len, forms)):] + block
-            if any(form in tail for form in forms):
-                sys.exit({_FOUND})
-"""
-
-
-def _is_in_records(connection: sqlite3.Connection, forms: set[bytes]) -> bool:
+def _is_in_records(connection: sqlite3.Connection, text: bytes) -> bool:
     return any(
-        connection.execute(f"SELECT EXISTS (SELECT 1 FROM {part} WHERE instr(payload, ?) > 0)", (form,)).fetchone()[0]
+        connection.execute(f"SELECT EXISTS (SELECT 1 FROM {part} WHERE instr(payload, ?) > 0)", (text,)).fetchone()[0]
         for part in PARTS
-        for form in forms
     )
 
 
@@ -197,7 +141,8 @@ class _Forgetting:
         if source is not None and source_id != source:
             return None
         if self._part in _LIKE_MESSAGES:
-            return self._change_of_message(seq, *columns, payload)
+            call, user_id, anonymous_id = columns
+            return self._change_of_message(seq, call, user_id, anonymous_id, payload)
         try:
             left = without_messages(payload, self._forgotten.is_theirs)
         except ValueError:

@@ -8,7 +8,15 @@ from functools import cached_property, partial
 from typing import ClassVar
 
 import attrs
-from trackcore_delivery import NEWEST, DeliveredDestination, DeliveryQueue, RetryQueue, State, UnusableSecret
+from trackcore_delivery import (
+    NEWEST,
+    DeliveredDestination,
+    DeliveryQueue,
+    ErasureQueue,
+    RetryQueue,
+    State,
+    UnusableSecret,
+)
 from trackcore_kafka import (
     ClientSettingRefused,
     KafkaCluster,
@@ -49,7 +57,7 @@ class KafkaBackend(Backend):
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
         """See `Backend.queues`."""
         incoming = ConsumerGroupQueue(destination, state, partial(self._join_group, destination))
-        return incoming, RetryQueue(destination, state)
+        return incoming, RetryQueue(destination, state), ErasureQueue(destination, state)
 
     def backlog(self, destination: str, mark: Mark) -> Backlog:
         """See `Backend.backlog`.  The group knows the position, and messages for all destinations count."""
