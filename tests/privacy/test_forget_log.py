@@ -64,7 +64,7 @@ def raw_bytes(folder: Path) -> bytes:
 
 
 def forget_all(path: Path, *subjects: Subject, **settings_: Any) -> dict[str, int]:
-    counts = {}
+    counts: dict[str, int] = {}
     for part in PARTS:
         steps = list(forget(path, part, Forgotten(subjects=subjects, **settings_)))
         counts[part] = sum(step.changed for step in steps)

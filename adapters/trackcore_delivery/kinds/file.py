@@ -32,9 +32,9 @@ import attrs
 from trackcore import Clock
 from trackcore_delivery.archive_names import ArchiveNames, Slot, archive_names, place_of
 from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
-from trackcore_delivery.erasures import ErasureRequest
+from trackcore_delivery.erasures import NOT_SUPPORTED, ErasureRequest
 from trackcore_delivery.kinds.file_erasure import forget_in_files
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, RetryLater, SenderContext
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, SenderContext
 
 _GZIP_LEVEL = 6
 _BLOCK_BYTES = 1 << 16
@@ -100,6 +100,8 @@ class FileSender:
 
     def forget(self, request: ErasureRequest) -> None:
         """See `Forgetting.forget`: files that have a message of the persons are written anew, under their names."""
+        if request.source is not None:  # a line does not have the source of its message
+            raise PermanentError(detail=NOT_SUPPORTED, divisible=False)
         self.close()
         try:
             if self.folder.exists():

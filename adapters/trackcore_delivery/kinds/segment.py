@@ -160,7 +160,9 @@ class _SegmentSender:
 
 
 def _user_deleted(message: JSONObject) -> JSONObject:
-    kept = {name: message[name] for name in ("messageId", "userId", "anonymousId", "timestamp") if name in message}
+    kept: JSONObject = {
+        name: message[name] for name in ("messageId", "userId", "anonymousId", "timestamp") if name in message
+    }
     return {"type": "track", "event": USER_DELETED, **kept, "properties": {"keepEvents": message["keepEvents"]}}
 
 

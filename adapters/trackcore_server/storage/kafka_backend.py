@@ -31,7 +31,7 @@ from trackcore import Mark
 from trackcore.support import MEBIBYTE
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, named_secrets
-from trackcore_server.storage.backend import Backend, Backlog
+from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, suppressing
 from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
 _OVERHEAD_BYTES = 1 << 16
@@ -46,9 +46,10 @@ class KafkaBackend(Backend):
     _configuration: Configuration
     _settings: KafkaLogSettings
 
-    def make_sink(self) -> KafkaSink:
+    def make_sink(self) -> ClosableSink:
         """See `Backend.make_sink`."""
-        return KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
+        sink = KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
+        return suppressing(sink, self._configuration)
 
     def open_log(self) -> KafkaLog:
         """See `Backend.open_log`."""
