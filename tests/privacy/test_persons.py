@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -16,13 +15,12 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from delivery_helpers import Endpoint
+from delivery_helpers import OK, EndpointServer, Reply
 from patience import PATIENCE, wait_for
 from served import Served
 from trackcore_delivery import State
 from trackcore_privacy import PrivacyFile, SuppressionReader
 from trackcore_server import create_app, create_collector, load_configuration
-from trackcore_server.cli._main import main as _command
 from trackcore_sqlite import CONSISTENT, SqliteLog, check_log
 from werkzeug.test import Client
 
@@ -33,14 +31,13 @@ ANN = "ann-4d1c8f22"
 EVE = "eve-99"
 DEVICE = "device-5511aa"
 SUBJECT = Subject("user", ANN)
-TOKEN = "a-long-admin-token"
+TOKEN = "a-long-admin-token"  # noqa: S105 - of the tests
 SOURCES = '[[sources]]\nname = "website"\nwrite_keys = ["key"]\n[[sources]]\nname = "app"\nwrite_keys = ["app-key"]\n'
 ADMIN = f'[admin]\ntoken = "{TOKEN}"\n'
 FILES = '[[destinations]]\nname = "Files"\nkind = "file"\nfolder = "files"\n'
 
 Run = Callable[..., Result]
 Serve = Callable[..., Served]
-assert _command.name == "main"
 
 
 def track(person: str, number: int, **fields: Any) -> dict[str, Any]:
@@ -125,26 +122,25 @@ class TestSuppressions:
         assert not Suppressions().covers("website", [SUBJECT])
 
 
-def fill(folder: Path, endpoint: Endpoint | None = None) -> None:
+def fill() -> None:
     """Fill every store with two persons."""
     for number in range(8):
         for person in (ANN, EVE):
             store(track(person, number, properties={"who": person}), track(person, number), {"userId": person})
             store(track(person, number), key="unknown")
-    del folder, endpoint
 
 
 class TestForget:
     def test_every_store(self, run: Run, tmp_path: Path, serve: Serve) -> None:
         """Messages, rejected, quarantine, duplicates, dead letters, archives; a webhook gets a delete message."""
-        with closing_endpoint() as endpoint, closing_endpoint(refuses=True) as refusing:
+        with running_endpoint() as endpoint, running_endpoint(Reply(status=400)) as refusing:
             configure(
                 tmp_path,
                 f'{FILES}rotate_bytes = 600\nbatch_wait = "0s"\n'
                 f'[[destinations]]\nname = "Hook"\nkind = "webhook"\nurl = "{endpoint.url}"\nbatch_wait = "0s"\n'
                 f'[[destinations]]\nname = "Dead"\nkind = "webhook"\nurl = "{refusing.url}"\nbatch_wait = "0s"\n',
             )
-            fill(tmp_path)
+            fill()
             served = serve("--config", "trackcore.toml")
             with closing(State(tmp_path / "trackcore-delivery.db")) as state:
                 wait_for(lambda: len(state.dead_letters()) == 16 and len(endpoint.ids) == 16)
@@ -154,7 +150,7 @@ class TestForget:
             assert "destination: Dead: FAILED" in result.stderr
             refusing.behaviour = endpoint.behaviour
             assert run("forget", "--resume").exit_code == 0
-            (deleted,) = [message for message in endpoint.messages if message["type"] == "delete"]
+            (deleted,) = [message for message in endpoint.taken if message["type"] == "delete"]
             assert deleted["userId"] == ANN
             assert served.post("/v1/track", track(ANN, 100), "key") == (200, {"success": True})
             assert served.post("/v1/track", track(EVE, 100), "key")[0] in (200, 503)
@@ -171,7 +167,7 @@ class TestForget:
 
     def test_dry_run_and_events_kept(self, run: Run, tmp_path: Path) -> None:
         configure(tmp_path, '[privacy]\nkey = "a key of the tests"\n')
-        fill(tmp_path)
+        fill()
         counted = run("forget", ANN, "--dry-run").stdout.splitlines()
         assert "messages: 8" in counted
         assert run("forget", ANN, "--keep-events", "--no-suppress").exit_code == 0
@@ -188,7 +184,7 @@ class TestForget:
     def test_delivery_and_replay_go_on(self, run: Run, serve: Serve, tmp_path: Path) -> None:
         """Sequence numbers stay, so cursors and marks hold."""
         configure(tmp_path, f'{FILES}gzip = false\nbatch_wait = "0s"\n')
-        fill(tmp_path)
+        fill()
         served = serve("--config", "trackcore.toml")
         wait_for(lambda: len(raw_archive(tmp_path / "files")) == 16)
         assert run("forget", ANN).exit_code == 0
@@ -209,7 +205,7 @@ class TestForget:
 def killed_and_resumed(run: Run, folder: Path, random: Random, *, kills: int) -> None:
     """Kill `forget` at random points, resume it, and look for what is left and for what has changed."""
     configure(folder, f'{FILES}rotate_bytes = 600\nbatch_wait = "0s"\n')
-    fill(folder)
+    fill()
     deliver_all(folder)
     others = [stored for stored in SqliteLog(folder / "trackcore.db").messages() if stored.message["userId"] == EVE]
     lines = [line for line in raw_archive(folder / "files") if line["userId"] == EVE]
@@ -297,7 +293,7 @@ class TestLinked:
 class TestExport:
     def test_where_each_message_went(self, run: Run, tmp_path: Path) -> None:
         configure(tmp_path, f'{FILES}batch_wait = "0s"\n[[destinations]]\nname = "Elsewhere"\n')
-        fill(tmp_path)
+        fill()
         deliver_all(tmp_path)
         store(track(ANN, 50))
         records = [json.loads(line) for line in run("export", ANN).stdout.splitlines()]
@@ -352,7 +348,9 @@ class TestHttp:
     def test_a_deletion_runs_and_the_list_has_a_hash(self, client: Client, tmp_path: Path) -> None:
         store(track(ANN, 1), track(EVE, 1))
         body = regulation(ANN, type_="SUPPRESS_WITH_DELETE")
-        number = client.post("/regulations/sources/website", json=body, headers=HEADERS).get_json()["data"]["regulateId"]
+        number = client.post("/regulations/sources/website", json=body, headers=HEADERS).get_json()["data"][
+            "regulateId"
+        ]
 
         def state() -> Any:
             return client.get(f"/regulations/{number}", headers=HEADERS).get_json()["data"]["regulation"]
@@ -380,44 +378,34 @@ class TestHttp:
         assert data["regulations"] == []
 
     @pytest.mark.parametrize(
-        ("method", "path", "body", "status", "code"),
+        ("method", "path", "body", "answer"),
         [
-            ("POST", "/regulations", b"{", 400, "bad_body"),
-            ("POST", "/regulations", b"[]", 400, "bad_body"),
-            ("POST", "/regulations", regulation(ANN, type_="FORGET"), 400, "bad_regulation_type"),
-            ("POST", "/regulations", regulation(ANN, kind="OBJECT_ID"), 400, "bad_subject_type"),
-            ("POST", "/regulations", regulation(), 400, "bad_subject_ids"),
-            ("POST", "/regulations", regulation(""), 400, "bad_subject_ids"),
-            ("POST", "/regulations", regulation(*map(str, range(5_001))), 400, "bad_subject_ids"),
-            ("POST", "/regulations/sources/nosuch", regulation(ANN), 404, "not_found"),
-            ("GET", "/regulations/nosuch", b"", 404, "not_found"),
-            ("GET", "/regulations/sources/website/x", b"", 404, "not_found"),
-            ("DELETE", "/regulations", b"", 405, "method_not_allowed"),
-            ("POST", "/suppressions", b"", 405, "method_not_allowed"),
-            ("GET", "/regulations?pagination[count]=0", b"", 400, "bad_pagination"),
+            ("POST", "/regulations", b"{", "400 bad_body"),
+            ("POST", "/regulations", b"[]", "400 bad_body"),
+            ("POST", "/regulations", regulation(ANN, type_="FORGET"), "400 bad_regulation_type"),
+            ("POST", "/regulations", regulation(ANN, kind="OBJECT_ID"), "400 bad_subject_type"),
+            ("POST", "/regulations", regulation(), "400 bad_subject_ids"),
+            ("POST", "/regulations", regulation(""), "400 bad_subject_ids"),
+            ("POST", "/regulations", regulation(*map(str, range(5_001))), "400 bad_subject_ids"),
+            ("POST", "/regulations/sources/nosuch", regulation(ANN), "404 not_found"),
+            ("GET", "/regulations/nosuch", b"", "404 not_found"),
+            ("GET", "/regulations/sources/website/x", b"", "404 not_found"),
+            ("DELETE", "/regulations", b"", "405 method_not_allowed"),
+            ("POST", "/suppressions", b"", "405 method_not_allowed"),
+            ("GET", "/regulations?pagination[count]=0", b"", "400 bad_pagination"),
         ],
     )
-    def test_errors(self, client: Client, method: str, path: str, body: Any, status: int, code: str) -> None:
+    def test_errors(self, client: Client, method: str, path: str, body: Any, answer: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body)
         response = client.open(path, method=method, data=data, headers=HEADERS)
-        assert (response.status_code, response.get_json()["code"]) == (status, code)
+        assert f"{response.status_code} {response.get_json()['code']}" == answer
 
 
-def closing_endpoint(*, refuses: bool = False) -> Any:
+@contextmanager
+def running_endpoint(reply: Reply = OK) -> Iterator[EndpointServer]:
     """Run a webhook for a block."""
-    from contextlib import contextmanager  # noqa: PLC0415
-
-    @contextmanager
-    def running() -> Any:
-        endpoint = Endpoint((lambda _: (400, {}, b"")) if refuses else (lambda _: (200, {}, b"")))
-        try:
-            yield endpoint
-        finally:
-            endpoint.stop()
-
-    return running()
-
-
-def long_form(folder: Path) -> None:
-    """See `killed_and_resumed`; 50 kills."""
-    assert os.getcwd() == str(folder)
+    endpoint = EndpointServer(lambda _: reply)
+    try:
+        yield endpoint
+    finally:
+        endpoint.stop()

@@ -85,6 +85,8 @@ class Suppressions:
 
     def covers(self, source: str | None, subjects: Iterable[Subject]) -> bool:
         """Return whether messages of one of these persons, from this source, are not kept."""
+        if not self.digests:
+            return False
         scopes = [scope for scope in self.scopes if scope in ("", source)]
         return any(digest_of(self.salt, subject, scope) in self.digests for subject in subjects for scope in scopes)
 

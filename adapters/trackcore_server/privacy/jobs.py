@@ -23,6 +23,7 @@ from trackcore_delivery import (
     DeliveredDestination,
     DeliveryBatch,
     DeliveryLock,
+    Erasure,
     ErasureQueue,
     ErasureRequest,
     PermanentError,
@@ -184,15 +185,13 @@ class Jobs:
                     state.settle_erasure(erasure, DONE, "it is not configured any more")
             while True:
                 is_delivering = not self._deliver(state, job.id)
-                waiting = False
-                for erasure in state.erasures(job.id):
-                    status = _STATUSES[erasure.status]
-                    waiting |= status not in ENDED
-                    at = datetime.now(UTC) if status in ENDED else None
-                    store = f"{_DESTINATION}{erasure.destination}"
-                    self._note(job, Step(store=store, status=status, detail=erasure.detail, finished_at=at))
-                if not (waiting and is_delivering) or is_stopping():
-                    return waiting
+                erasures = state.erasures(job.id)
+                steps = [_step_of(erasure) for erasure in erasures]
+                for step in steps:
+                    self._note(job, step)
+                is_waiting = any(erasure.status == WAITING for erasure in erasures)
+                if not (is_waiting and is_delivering) or is_stopping():
+                    return not all(step.status in ENDED for step in steps)
                 time.sleep(_LOOK_SECONDS)
 
     def _deliver(self, state: State, job: str) -> bool:
@@ -247,3 +246,10 @@ class Jobs:
 
     def _lock(self) -> DeliveryLock:
         return DeliveryLock(self._configuration.privacy_path.with_suffix(".lock"))
+
+
+def _step_of(erasure: Erasure) -> Step:
+    status = _STATUSES[erasure.status]
+    finished_at = datetime.now(UTC) if status in ENDED else None
+    store = f"{_DESTINATION}{erasure.destination}"
+    return Step(store=store, status=status, detail=erasure.detail, finished_at=finished_at)
