@@ -16,7 +16,7 @@ from trackcore_delivery.destination import (
     check_places,
     positive,
 )
-from trackcore_delivery.erasures import Erasure, ErasureRequest, Forgetting
+from trackcore_delivery.erasures import Erasure, ErasureRequest, ErasureStatus, Forgetting
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
@@ -50,6 +50,7 @@ __all__ = [
     "Erasure",
     "ErasureQueue",
     "ErasureRequest",
+    "ErasureStatus",
     "FedMessage",
     "Feed",
     "FeedUnavailable",

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Protocol, cast, runtime_checkable
 
 import attrs
@@ -30,7 +31,16 @@ from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentE
 DELETE = cast("Call", "delete")
 """The call of a request on its way to a sender; it is not one of a message."""
 
-WAITING, DONE, FAILED, UNSUPPORTED = "waiting", "done", "failed", "unsupported"
+
+class ErasureStatus(StrEnum):
+    """The status of a request to one destination."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+    UNSUPPORTED = "unsupported"
+
+
 NOT_SUPPORTED = "this kind of destination cannot forget"
 ERASURE = "erasure"
 """The name of the queue of requests."""
@@ -110,7 +120,7 @@ class Erasure:
 
     number: int
     destination: str
-    status: str
+    status: ErasureStatus
     detail: str
     request: ErasureRequest | None
 
@@ -143,7 +153,7 @@ class StoredErasures(ABC):
         query = f"SELECT {_COLUMNS} FROM erasures WHERE destination = ? AND status = 'waiting' ORDER BY number LIMIT 1"
         return next(map(_as_erasure, self._read(query, destination)), None)
 
-    def settle_erasure(self, erasure: Erasure, status: str, detail: str = "") -> None:
+    def settle_erasure(self, erasure: Erasure, status: ErasureStatus, detail: str = "") -> None:
         """Settle a request, and delete what is kept here of its persons for the destination.
 
         If it has failed, the request stays, to be made again.
@@ -154,10 +164,10 @@ class StoredErasures(ABC):
             connection.execute(
                 "UPDATE erasures SET status = ?, detail = ?, request = iif(? = 'failed', request, NULL)"
                 " WHERE number = ?",
-                (status, detail, status, erasure.number),
+                (str(status), detail, str(status), erasure.number),
             )
             state_rows.forget_attempts(connection, erasure.destination, ERASURE)
-            if status == DONE:
+            if status is ErasureStatus.DONE:
                 connection.execute(
                     "UPDATE destinations SET failures = 0, failing_since = NULL, next_try_at = NULL WHERE name = ?",
                     (erasure.destination,),
@@ -243,7 +253,7 @@ def as_message(erasure: Erasure) -> FedMessage:
 def _as_erasure(row: tuple[Any, ...]) -> Erasure:
     number, destination, status, detail, request = row
     decoded = None if request is None else decode_request(request)
-    return Erasure(number=number, destination=destination, status=status, detail=detail, request=decoded)
+    return Erasure(number=number, destination=destination, status=ErasureStatus(status), detail=detail, request=decoded)
 
 
 _COLUMNS = "number, destination, status, detail, request"

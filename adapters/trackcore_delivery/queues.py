@@ -17,7 +17,7 @@ import attrs
 
 from trackcore import LogChanged, Mark
 from trackcore_delivery.destination import NEWEST, DeliveredDestination
-from trackcore_delivery.erasures import DONE, ERASURE, FAILED, NOT_SUPPORTED, UNSUPPORTED, Erasure, as_message
+from trackcore_delivery.erasures import ERASURE, NOT_SUPPORTED, Erasure, ErasureStatus, as_message
 from trackcore_delivery.feed import FedMessage, Feed, Page
 from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, DeliveryResult, Replay
 from trackcore_delivery.retry_window import Place
@@ -271,8 +271,8 @@ class ErasureQueue(DeliveryQueue):
         """See `DeliveryQueue.settle`.  A request that was refused has failed, or cannot be met at all."""
         assert self._taken is not None
         detail = result.refused.get(0, "")
-        status = UNSUPPORTED if detail == NOT_SUPPORTED else FAILED if detail else DONE
-        self._state.settle_erasure(self._taken, status, detail)
+        failed = ErasureStatus.UNSUPPORTED if detail == NOT_SUPPORTED else ErasureStatus.FAILED
+        self._state.settle_erasure(self._taken, failed if detail else ErasureStatus.DONE, detail)
 
 
 @attrs.define

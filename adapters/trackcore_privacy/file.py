@@ -248,7 +248,7 @@ class PrivacyFile:
 
 
 class SuppressionReader:
-    """Who is suppressed, for a process that serves: it looks at the file twice a second at most."""
+    """The suppressed persons, for a process that serves: it looks at the file twice a second at most."""
 
     def __init__(self, file: PrivacyFile, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._file = file

@@ -2,7 +2,7 @@
 
 Deleted content is overwritten where `secure_delete` is on.  Space that was freed before was not, and the write-ahead
 log has pages from before: it is copied into the file and cut.  Then the bytes of the files are searched, and the file
-is written anew (`VACUUM`) if they have a text that no record has any more.
+is rewritten (`VACUUM`) if they have a text that no record has any more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def clean_file(
         return "overwritten; records of others have the id in their text"
     connection.execute("VACUUM")
     _cut_write_ahead_log(connection)
-    return "overwritten, and the file written anew"
+    return "overwritten, and the file rewritten"
 
 
 def _cut_write_ahead_log(connection: sqlite3.Connection) -> None:

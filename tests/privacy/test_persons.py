@@ -217,8 +217,8 @@ def killed_and_resumed(run: Run, folder: Path, random: Random, *, kills: int) ->
     Nothing is left of each, and of the others everything.
     """
     configure(folder, f'{FILES}rotate_bytes = 1500\nbatch_wait = "0s"\n')
-    persons = [f"{number}-ann-4d1c8f22" for number in range(kills)]
-    messages = [track(person, number, messageId=f"{person[:3]}{number}") for number in range(3) for person in persons]
+    persons = [f"p{number:03}-ann-4d1c8f22" for number in range(kills)]
+    messages = [track(person, number, messageId=f"{person[:4]}{number}") for number in range(3) for person in persons]
     bad = [{"userId": person} for person in persons]
     store_all(("key", messages), ("key", messages), ("key", bad), *(("unknown", [message]) for message in messages))
     deliver_all(folder, len(messages))
@@ -380,8 +380,9 @@ class TestHttp:
     def test_pages(self, client: Client) -> None:
         for number in range(5):
             client.post("/regulations", json=regulation(f"p{number}"), headers=HEADERS)
-        seen, cursor = [], "0"
-        while cursor is not None:
+        seen: list[str] = []
+        cursor: str | None = "0"
+        while cursor:
             query = {"pagination[count]": "2", "pagination[cursor]": cursor}
             data = client.get("/regulations", query_string=query, headers=HEADERS).get_json()["data"]
             seen += [one["id"] for one in data["regulations"]]

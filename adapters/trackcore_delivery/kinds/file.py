@@ -99,7 +99,7 @@ class FileSender:
         return ()
 
     def forget(self, request: ErasureRequest) -> None:
-        """See `Forgetting.forget`: files that have a message of the persons are written anew, under their names."""
+        """See `Forgetting.forget`: files that have a message of the persons are rewritten, under their names."""
         if request.source is not None:  # a line does not have the source of its message
             raise PermanentError(detail=NOT_SUPPORTED, divisible=False)
         self.close()

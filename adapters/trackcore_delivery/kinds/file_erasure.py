@@ -1,4 +1,4 @@
-"""Forgetting persons in archives: a file that has a message of theirs is written anew, under its name.
+"""Forgetting persons in archives: a file that has a message of theirs is rewritten, under its name.
 
 The new file is complete on disk before it replaces the old one, so a crash leaves one of both.  Other lines stay as
 they are, byte for byte.  Files that a crash left half written (`.part`) are deleted first: all that they have is in a
@@ -19,32 +19,31 @@ import msgspec
 from trackcore.privacy import id_forms, quoted_in
 from trackcore_delivery.erasures import ErasureRequest
 
-GZIP_LEVEL = 6
+_GZIP_LEVEL = 6
+_PART = ".part"
 
 
 def forget_in_files(folder: Path, paths: Iterable[Path], request: ErasureRequest) -> None:
     """Forget persons in files of a folder.  Raises `OSError`."""
+    whole = []
     for path in paths:
-        if path.name.endswith(".part"):
+        if path.name.endswith(_PART):
             path.unlink()
-        elif count_in_file(path, request, at_most=1):
+        else:
+            whole.append(path)
+    for path in whole:
+        if _has_their_lines(path, request):
             _rewrite(path, request)
     _sync(folder)
 
 
-def count_in_file(path: Path, request: ErasureRequest, *, at_most: int | None = None) -> int:
-    """Count the lines of persons in a file.  Raises `OSError`."""
-    count = 0
+def _has_their_lines(path: Path, request: ErasureRequest) -> bool:
     with _opened(path) as lines:
-        for line in lines:
-            count += _kept(line, request) is not line
-            if count == at_most:
-                break
-    return count
+        return any(_kept(line, request) is not line for line in lines)
 
 
 def _rewrite(path: Path, request: ErasureRequest) -> None:
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(path.name + _PART)
     part.unlink(missing_ok=True)
     with (
         _opened(path) as lines,
@@ -86,7 +85,7 @@ def _packed(path: Path, stream: IO[bytes]) -> Iterator[IO[bytes]]:
     if not path.name.endswith(".gz"):
         yield stream
         return
-    with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=GZIP_LEVEL, mtime=0) as packed:
+    with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
         yield packed  # type: ignore[misc]
 
 

@@ -23,15 +23,15 @@ from trackcore_delivery import (
     DeliveredDestination,
     DeliveryBatch,
     DeliveryLock,
+    DeliveryResult,
     Erasure,
     ErasureQueue,
     ErasureRequest,
+    ErasureStatus,
     PermanentError,
     RetryLater,
     State,
 )
-from trackcore_delivery.erasures import DONE, FAILED, UNSUPPORTED, WAITING
-from trackcore_delivery.results import DeliveryResult
 from trackcore_privacy import LOOK_SECONDS, Job, PrivacyFile, Step
 from trackcore_sqlite import Forgotten
 
@@ -50,7 +50,12 @@ BYTES = "bytes"
 
 _DESTINATION = "destination: "
 ENDED = frozenset({"FINISHED", "NOT_SUPPORTED"})
-_STATUSES = {DONE: "FINISHED", FAILED: "FAILED", UNSUPPORTED: "NOT_SUPPORTED", WAITING: "RUNNING"}
+_STATUSES = {
+    ErasureStatus.DONE: "FINISHED",
+    ErasureStatus.FAILED: "FAILED",
+    ErasureStatus.UNSUPPORTED: "NOT_SUPPORTED",
+    ErasureStatus.WAITING: "RUNNING",
+}
 _LOOK_SECONDS = 0.1
 SEEN_SECONDS = 2 * LOOK_SECONDS
 
@@ -181,15 +186,15 @@ class Jobs:
             for name in sorted(configured.union(state.names())):
                 state.ask_to_forget(name, request)
             for erasure in state.erasures(job.id):
-                if erasure.status == WAITING and erasure.destination not in configured:
-                    state.settle_erasure(erasure, DONE, "it is not configured any more")
+                if erasure.status == ErasureStatus.WAITING and erasure.destination not in configured:
+                    state.settle_erasure(erasure, ErasureStatus.DONE, "it is not configured any more")
             while True:
                 is_delivering = not self._deliver(state, job.id)
                 erasures = state.erasures(job.id)
                 steps = [_step_of(erasure) for erasure in erasures]
                 for step in steps:
                     self._note(job, step)
-                is_waiting = any(erasure.status == WAITING for erasure in erasures)
+                is_waiting = any(erasure.status == ErasureStatus.WAITING for erasure in erasures)
                 if not (is_waiting and is_delivering) or is_stopping():
                     return not all(step.status in ENDED for step in steps)
                 time.sleep(_LOOK_SECONDS)
@@ -200,7 +205,7 @@ class Jobs:
         if not lock.acquire("trackcore forget"):
             return False
         try:
-            waiting = {one.destination for one in state.erasures(job) if one.status == WAITING}
+            waiting = {one.destination for one in state.erasures(job) if one.status == ErasureStatus.WAITING}
             for destination in self._configuration.delivered:
                 if destination.name in waiting:
                     self._deliver_to(destination, state)
