@@ -29,10 +29,11 @@ room `plans`, tracking plans: `plans.locations` (places in a message), `plans.do
 (near misses), `plans.schemas` (the validator that is passed in), `plans.planned` (the names of a rule),
 `plans.reading` (the fields that rules read), `plans.violations`, `plans.controls` (the treatment of violations) and
 `plans.plan` (the check); the room `privacy`, personal data: `privacy.ip` (addresses), `privacy.fields` (masks),
-`privacy.rules` and `privacy.scan`; `origins` (the source of a request), `rejected` (rejections and their records),
-`plans.enforcement` (a plan in force at intake), `plans.forwarding` (messages about violations), `receipts` (the result
-of a request), `message_times`, `pipeline` (the order of the steps) and `intake` (from a body to the pipeline of its
-source); `collector` (the class that applications embed); the room `explanation`: `explanation.entries`,
+`privacy.rules`, `privacy.scan`, `privacy.subjects` (persons) and `privacy.suppressing` (a sink); `origins` (the source
+of a request), `rejected` (rejections and their records), `plans.enforcement` (a plan in force at intake),
+`plans.forwarding` (messages about violations), `receipts` (the result of a request), `message_times`, `pipeline` (the
+order of the steps) and `intake` (from a body to the pipeline of its source); `collector` (the class that applications
+embed); the room `explanation`: `explanation.entries`,
 `explanation.plans`, `explanation.rejections` and `explanation.catalog` (the meaning of each code),
 `explanation.reports` and `explanation.explain` (reports about single messages); the room `warehouse`, messages as rows
 of tables: `warehouse.names`, `warehouse.values`, `warehouse.columns`, `warehouse.options`, `warehouse.rows` (the rows

@@ -16,6 +16,7 @@ from trackcore_delivery.destination import (
     check_places,
     positive,
 )
+from trackcore_delivery.erasures import Erasure, ErasureRequest, ErasureStatus, Forgetting
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
@@ -24,7 +25,7 @@ from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
 from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
 from trackcore_delivery.masks import MaskSettings
-from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Waiting, make_queues
+from trackcore_delivery.queues import BatchWait, DeliveryQueue, ErasureQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
@@ -46,10 +47,15 @@ __all__ = [
     "DeliveryQueue",
     "DeliveryResult",
     "DestinationStatus",
+    "Erasure",
+    "ErasureQueue",
+    "ErasureRequest",
+    "ErasureStatus",
     "FedMessage",
     "Feed",
     "FeedUnavailable",
     "FileDestination",
+    "Forgetting",
     "HeldUser",
     "LogFeed",
     "MaskSettings",

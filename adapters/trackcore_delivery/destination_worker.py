@@ -39,7 +39,7 @@ from trackcore_delivery.feed import FedMessage, FeedUnavailable
 from trackcore_delivery.held_queue import HeldCapacity, HeldQueue
 from trackcore_delivery.isolation import Isolation, Key, key_of
 from trackcore_delivery.queue_state import OUTAGE, Outage, QueueState
-from trackcore_delivery.queues import DeliveryQueue, Waiting
+from trackcore_delivery.queues import DeliveryQueue, ErasureQueue, Waiting
 from trackcore_delivery.results import Attempts, DeliveryResult, HeldUser
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender
 from trackcore_delivery.state import State
@@ -320,14 +320,15 @@ class DestinationWorker:
         result = DeliveryResult(messages=messages, refused=refused, now=self.clock(), answered=is_answer, held=held)
         self._pending = queue_state.queue, result
         self._settle_pending()
-        if refused:
+        if refused and queue_state.queue.has_dead_letters:
             reason = next(iter(refused.values()))
             _log.warning("%s: %d moved to the dead letters: %s", self.destination.name, len(refused), reason)
 
     def _settle_pending(self) -> None:
         if self._pending is not None:
             queue, result = self._pending
-            self._must_reload_held |= bool(result.held) or isinstance(queue, HeldQueue)
+            # An erasure may have deleted held messages.
+            self._must_reload_held |= bool(result.held) or isinstance(queue, HeldQueue | ErasureQueue)
             queue.settle(result)
             self._pending = None
             if queue.can_hold:

@@ -17,6 +17,7 @@ import attrs
 
 from trackcore import LogChanged, Mark
 from trackcore_delivery.destination import NEWEST, DeliveredDestination
+from trackcore_delivery.erasures import ERASURE, NOT_SUPPORTED, Erasure, ErasureStatus, as_message
 from trackcore_delivery.feed import FedMessage, Feed, Page
 from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, DeliveryResult, Replay
 from trackcore_delivery.retry_window import Place
@@ -39,10 +40,11 @@ class DeliveryQueue(Protocol):
     """Messages that wait for one destination, in order.
 
     `name` is unique among the queues of its destination.  If `can_hold`, messages of a single user may be held back, to
-    let the others pass.
+    let the others pass.  If it `has_dead_letters`, refused messages become those.
     """
 
     can_hold: ClassVar[bool] = False
+    has_dead_letters: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -244,6 +246,36 @@ class RetryQueue(DeliveryQueue):
 
 
 @attrs.define
+class ErasureQueue(DeliveryQueue):
+    """Requests to the destination to forget persons, one at a time."""
+
+    name = ERASURE
+    has_dead_letters = False
+
+    _destination: DeliveredDestination
+    _state: State
+    _taken: Erasure | None = attrs.field(init=False, default=None)
+
+    def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
+        """See `DeliveryQueue.take`."""
+        del count, size, now
+        self._taken = self._state.next_erasure(self._destination.name)
+        return () if self._taken is None else [Waiting(as_message(self._taken), Place(str(self._taken.number), 0))]
+
+    def ends(self) -> Mapping[str, int]:
+        """See `DeliveryQueue.ends`."""
+        erasure = self._state.next_erasure(self._destination.name)
+        return {} if erasure is None else {str(erasure.number): 0}
+
+    def settle(self, result: DeliveryResult) -> None:
+        """See `DeliveryQueue.settle`.  A request that was refused has failed, or cannot be met at all."""
+        assert self._taken is not None
+        detail = result.refused.get(0, "")
+        failed = ErasureStatus.UNSUPPORTED if detail == NOT_SUPPORTED else ErasureStatus.FAILED
+        self._state.settle_erasure(self._taken, failed if detail else ErasureStatus.DONE, detail)
+
+
+@attrs.define
 class _ReplayQueue(DeliveryQueue):
     """Messages of the past that an operator wants to be sent again, one replay after the other."""
 
@@ -299,6 +331,7 @@ def make_queues(
     return (
         _IncomingQueue(destination, feed, state, monotonic),
         RetryQueue(destination, state),
+        ErasureQueue(destination, state),
         _ReplayQueue(destination, feed, state),
     )
 

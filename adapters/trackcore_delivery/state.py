@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trackcore_sqlitefile import SharedConnection
+from trackcore_sqlitefile import SharedConnection, clean_file
 
 from trackcore import Mark
 from trackcore.support import MEBIBYTE, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
+from trackcore_delivery.erasures import StoredErasures
 from trackcore_delivery.feed import FedMessage, Selection
 from trackcore_delivery.progress import StoredProgress
 from trackcore_delivery.results import (
@@ -42,7 +43,7 @@ _RATE_SECONDS = 60.0
 _REASON_CHARS = 500
 
 
-class State(StoredProgress):
+class State(StoredProgress, StoredErasures):
     """The opened state file.  Threads share it, and so do forked processes, each with its own connection.
 
     At most `dead_letter_bytes` of dead letters are kept for each destination: beyond that the oldest are dropped.
@@ -243,6 +244,11 @@ class State(StoredProgress):
                 "UPDATE replays SET position = ?, finished_at = ? WHERE id = ?", (position, finished_at, replay.id)
             )
 
+    def clean(self, texts: Iterable[bytes]) -> str:
+        """Remove texts from the bytes of the file; see `trackcore_sqlitefile.clean_file`."""
+        with self._unusable_on_error(), self._file.use() as connection:
+            return clean_file(connection, self.path, texts, lambda text: _is_in_records(connection, text))
+
     # Inside a transaction
 
     def _record(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult, queue: str) -> None:
@@ -332,6 +338,12 @@ class State(StoredProgress):
             yield
         except sqlite3.Error as error:
             raise UnusableState(path=self.path, detail=f"it cannot be used ({error})") from error
+
+
+def _is_in_records(connection: sqlite3.Connection, text: bytes) -> bool:
+    parts = ("dead_letters", "held_messages")
+    queries = (f"SELECT EXISTS (SELECT 1 FROM {part} WHERE instr(payload, ?) > 0)" for part in parts)
+    return any(connection.execute(query, (text,)).fetchone()[0] for query in queries)
 
 
 def _of_destination(destination: str | None) -> tuple[str, tuple[str, ...]]:

@@ -109,6 +109,17 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX held_messages_by_holder ON held_messages (holder, number, size);
     """,
+    """
+    CREATE TABLE erasures (                 -- requests to forget persons
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        request BLOB,                       -- JSON; NULL once it is settled
+        status TEXT NOT NULL,
+        detail TEXT NOT NULL DEFAULT '',
+        UNIQUE (job, destination)
+    );
+    """,
 )
 
 
@@ -138,6 +149,7 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
         _FORMAT.version(connection, path)  # before any change
         use_write_ahead_log(connection, _BUSY_SECONDS)
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")  # persons are forgotten here too, and deletions are few
         _FORMAT.migrate(connection, path)
     except sqlite3.Error as error:
         connection.close()

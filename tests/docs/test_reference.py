@@ -20,7 +20,7 @@ from trackcore_server import Configuration, KafkaLogSettings, LogSettings, Serve
 from trackcore_server.config.configuration import DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
-from trackcore_server.config.privacy import PrivacySettings
+from trackcore_server.config.privacy import AdminSettings, PrivacySettings
 from trackcore_server.config.server import DebuggerSettings
 from trackcore_server.config.sources import ConfiguredSource
 from trackcore_server.hosting import rejections
@@ -132,6 +132,7 @@ class TestConfiguration:
             ([DOCUMENT["delivery"]], DeliverySettings),
             ([DOCUMENT["debugger"]], DebuggerSettings),
             ([DOCUMENT["privacy"]], PrivacySettings),
+            ([DOCUMENT["admin"]], AdminSettings),
             ([DOCUMENT["limits"]], Limits),
         ],
     )
@@ -151,6 +152,7 @@ class TestConfiguration:
             debugger=DebuggerSettings(),
             privacy=PrivacySettings(),
             server=attrs.evolve(configuration.server, analytics_js=None),
+            admin=AdminSettings(),
         )
         assert shown == Configuration()
 

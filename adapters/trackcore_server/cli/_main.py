@@ -18,6 +18,7 @@ from trackcore_server.cli.events import events
 from trackcore_server.cli.explain import explain
 from trackcore_server.cli.import_files import import_files
 from trackcore_server.cli.maintenance import check, prune_log
+from trackcore_server.cli.persons import export_person, forget, suppress, unsuppress
 from trackcore_server.cli.pii import pii
 from trackcore_server.cli.plan import plan
 from trackcore_server.cli.rejected import rejected
@@ -76,6 +77,10 @@ main.add_command(stats)
 main.add_command(validate)
 main.add_command(plan)
 main.add_command(pii)
+main.add_command(suppress)
+main.add_command(unsuppress)
+main.add_command(forget)
+main.add_command(export_person)
 main.add_command(prune_log)
 main.add_command(check)
 main.add_command(schema)

@@ -21,7 +21,7 @@ from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.config.log import LogSettings, check_file_name
 from trackcore_server.config.mistakes import is_within, without_mistakes
 from trackcore_server.config.plans import PlannedSource
-from trackcore_server.config.privacy import PrivacySettings
+from trackcore_server.config.privacy import AdminSettings, PrivacySettings
 from trackcore_server.config.server import DebuggerSettings, ServerSettings
 from trackcore_server.config.structuring import converter
 
@@ -67,6 +67,7 @@ class Configuration:
     server: ServerSettings = attrs.field(factory=ServerSettings)
     debugger: DebuggerSettings = attrs.field(factory=DebuggerSettings)
     privacy: PrivacySettings = attrs.field(factory=PrivacySettings)
+    admin: AdminSettings = attrs.field(factory=AdminSettings)
     limits: Limits = DEFAULT_LIMITS
 
     @property
@@ -78,6 +79,12 @@ class Configuration:
     def delivery_path(self) -> Path:
         """The file for the progress of delivery, or with a log in Kafka, for the outcome of messages."""
         return self.log.delivery_path if self.delivery.path is None else self.delivery.path
+
+    @property
+    def privacy_path(self) -> Path:
+        """The file of suppressed persons, beside the log, or with a log in Kafka in the folder for paths."""
+        name = self.log.paths[0].stem if self.log.paths else "trackcore"
+        return self.folder / f"{name}-privacy.db"
 
     @property
     def folder(self) -> Path:

@@ -5,16 +5,18 @@ Commands and the app ask the backend of their configuration (see `backends`) and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeAlias
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State
-from trackcore_sqlite import SqliteBrowser
+from trackcore_privacy import PrivacyFile, SuppressionReader
+from trackcore_sqlite import ForgetStep, Forgotten, SqliteBrowser
 
-from trackcore import AsyncSink, Log, LogChanged, Mark
-from trackcore_server.config.configuration import ConfigurationError
+from trackcore import AsyncSink, Log, LogChanged, Mark, Part
+from trackcore.privacy import Subject, SuppressingSink
+from trackcore_server.config.configuration import Configuration, ConfigurationError
 
 Browser: TypeAlias = SqliteBrowser
 """Bounded queries for looking into a log; only the embedded log has them."""
@@ -46,6 +48,11 @@ class ClosableSink(AsyncSink, Protocol):
 
     def close(self) -> None:
         """Release them.  A later call opens them again."""
+
+
+def suppressing(sink: ClosableSink, configuration: Configuration) -> ClosableSink:
+    """Return a sink that does not keep the messages of suppressed persons."""
+    return SuppressingSink(sink, SuppressionReader(PrivacyFile(configuration.privacy_path)))
 
 
 class Backend(Protocol):
@@ -80,6 +87,16 @@ class Backend(Protocol):
     def place(self, seq: int) -> int | str:
         """Return the number of a message as people read it."""
         return seq
+
+    def forget(self, part: Part, forgotten: Forgotten, *, dry_run: bool = False) -> Iterator[ForgetStep]:
+        """Forget persons in a part of the log; see `trackcore_sqlite.forget`.  Raises `Unsupported`."""
+        del part, forgotten, dry_run
+        raise Unsupported
+
+    def clean(self, subjects: Sequence[Subject]) -> str:
+        """Remove the ids of forgotten persons from the bytes of the log.  Raises `Unsupported`."""
+        del subjects
+        raise Unsupported
 
     def require_log(self) -> None:
         """Raise `LogUnavailable` if the log does not exist yet."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State, make_feed, make_queues
-from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink
+from trackcore_sqlite import ForgetStep, Forgotten, SqliteBrowser, SqliteLog, SqliteSink, clean, forget
 
-from trackcore import Mark
+from trackcore import Mark, Part
+from trackcore.privacy import Subject
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.log import LogSettings
-from trackcore_server.storage.backend import Backend, Backlog
+from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, suppressing
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log
 from trackcore_server.storage.retention import start_retention
@@ -26,10 +27,11 @@ class SqliteBackend(Backend):
     _configuration: Configuration
     _settings: LogSettings
 
-    def make_sink(self) -> SqliteSink:
+    def make_sink(self) -> ClosableSink:
         """See `Backend.make_sink`."""
         log = self._settings
-        return SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
+        sink = SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
+        return suppressing(sink, self._configuration)
 
     def open_log(self) -> SqliteLog:
         """See `Backend.open_log`."""
@@ -52,6 +54,14 @@ class SqliteBackend(Backend):
         position, change = confirmed(self.feed(), mark)
         waiting, oldest = self.open_log().backlog(destination, after=position)
         return Backlog(waiting=waiting, oldest=oldest, change=change)
+
+    def forget(self, part: Part, forgotten: Forgotten, *, dry_run: bool = False) -> Iterator[ForgetStep]:
+        """See `Backend.forget`."""
+        return forget(self._settings.path, part, forgotten, dry_run=dry_run)
+
+    def clean(self, subjects: Sequence[Subject]) -> str:
+        """See `Backend.clean`."""
+        return clean(self._settings.path, subjects)
 
     def require_log(self) -> None:
         """See `Backend.require_log`."""
