@@ -24,6 +24,7 @@ from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
 from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
 from trackcore_delivery.masks import MaskSettings
+from trackcore_delivery.outcomes import Settlement
 from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
@@ -67,6 +68,7 @@ __all__ = [
     "Selection",
     "Sender",
     "SenderContext",
+    "Settlement",
     "State",
     "UnusableSecret",
     "UnusableState",
