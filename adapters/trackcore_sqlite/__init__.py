@@ -20,7 +20,7 @@ from trackcore_sqlite.embedding import SqliteCollector, open_collector
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.pruning import PruneStep, prune
-from trackcore_sqlite.search import reads_json
+from trackcore_sqlite.search import is_slow
 from trackcore_sqlite.sink import SqliteSink
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog
@@ -42,9 +42,9 @@ __all__ = [
     "SqliteSink",
     "UnusableLog",
     "check_log",
+    "is_slow",
     "open_collector",
     "prune",
-    "reads_json",
     "rebuild_ids",
     "set_aside",
     "spread",

@@ -32,10 +32,10 @@ def searched(part: Part, search: Search, *, after: int, last: int) -> tuple[str,
     return f"WHERE {where}", [value for _, values in conditions for value in values]
 
 
-def reads_json(part: Part, search: Search) -> bool:
-    """Return whether a search parses the payload of each row of a part, which takes longest."""
-    in_payload = search.event, search.path, *((search.user, search.call) if part in _UNACCEPTED else ())
-    return any(value is not None for value in in_payload)
+def is_slow(part: Part, search: Search) -> bool:
+    """Return whether a search takes long for each row of a part: it parses the payload, or folds letters in it."""
+    parsed = search.event, search.path, *((search.user, search.call) if part in _UNACCEPTED else ())
+    return any(value is not None for value in parsed) or not (search.text or "").isascii()
 
 
 def _conditions(part: Part, search: Search) -> Iterator[Condition]:
@@ -74,27 +74,21 @@ def _of_destination(part: Part, search: Search) -> Condition:
 
 
 def _containing(text: str) -> Condition:
-    """Match a text without regard to case: ASCII in lower case, else by a pattern, or as escapes, which SDKs write."""
-    if text.isascii():
-        return f"instr(lower({_PAYLOAD}), ?) > 0", [text.lower()]
-    cases = ({letter, *filter(_is_one, (letter.lower(), letter.upper()))} for letter in text)
-    pattern = "".join(f"[{''.join(sorted(letters))}]" for letters in cases)
-    escaped = [json.dumps(cased)[1:-1].lower() for cased in (text.lower(), text.upper())]
-    return (
-        f"({_PAYLOAD} GLOB ? OR instr(lower({_PAYLOAD}), ?) > 0 OR instr(lower({_PAYLOAD}), ?) > 0)",
-        [f"*{_ALONE.sub(_opened, pattern)}*", *escaped],
-    )
+    """Match a text without regard to case.  SQLite folds ASCII alone, so other letters of the text are replaced first.
+
+    They may be escaped as well, which some SDKs do.
+    """
+    folded, values = f"lower({_PAYLOAD})", list[str]()
+    for letter in sorted({letter for letter in text.lower() if not letter.isascii()}):
+        cases = {letter, letter.upper()} if len(letter.upper()) == 1 else {letter}
+        for form in sorted((cases | set(map(_escape, cases))) - {letter}):
+            folded = f"replace({folded}, ?, ?)"
+            values += [form, letter]
+    return f"instr({folded}, ?) > 0", [*values, text.lower()]
 
 
-_ALONE = re.compile(r"\[([\]^])\]")
-
-
-def _opened(found: re.Match[str]) -> str:
-    return found[1]  # in brackets, these two mean something else
-
-
-def _is_one(letter: str) -> bool:
-    return len(letter) == 1
+def _escape(letter: str) -> str:
+    return json.dumps(letter)[1:-1].lower()
 
 
 def _of_fields(part: Part, search: Search) -> Iterator[Condition]:

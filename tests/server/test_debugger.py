@@ -550,7 +550,7 @@ class TestAnswers:
         enter(client)
         send(client, {"type": "page"})
         (lag,) = whole_charts(client, 300)["delivery"]
-        assert lag == {"destination": "Files", "lagSeconds": 0.0, "waiting": 0, "isFailing": False}
+        assert lag == {"destination": "Files", "lagSeconds": 0.0, "waiting": 0, "isFailing": False, "deadLetters": 0}
         send(client, {"type": "page", "userId": "u"}, {"type": "page", "userId": "u"})
         (lag,) = whole_charts(client, 600)["delivery"]
         assert (lag["waiting"], lag["isFailing"]) == (2, False)

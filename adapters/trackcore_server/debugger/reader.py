@@ -15,7 +15,7 @@ from typing import Any, Literal
 import attrs
 import msgspec
 from trackcore_debugger import ANYTHING, Cursors, Listing
-from trackcore_sqlite import Head, SqliteBrowser, reads_json
+from trackcore_sqlite import Head, SqliteBrowser, is_slow
 
 from trackcore import (
     CATALOG,
@@ -46,8 +46,8 @@ WINDOW = 4_000
 STEPS: Mapping[Part, int] = {"messages": 100, "duplicates": 100, "rejected": 50, "quarantine": 20}
 """How many of them at once: fewer if one may be large, and up to eight times as many while that is quick."""
 
-PARSED_STEPS: Mapping[Part, int] = {"messages": 50, "duplicates": 50, "rejected": 10, "quarantine": 4}
-"""The same for a search that parses the JSON of each."""
+SLOW_STEPS: Mapping[Part, int] = {"messages": 50, "duplicates": 50, "rejected": 5, "quarantine": 2}
+"""The same for a search that takes long for each."""
 
 _QUICK_SECONDS = 0.002
 
@@ -272,7 +272,7 @@ class LogReader:
             step = max(to - after, 1)
         elif is_filtered:
             lowest = max(after, to - WINDOW)
-            step = (PARSED_STEPS if reads_json(part, search) else STEPS)[part]
+            step = (SLOW_STEPS if is_slow(part, search) else STEPS)[part]
         least = step
         found: list[TailRow] = []
         reached = max(to, after) + 1
