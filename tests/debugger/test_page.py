@@ -412,14 +412,14 @@ class TestCharts:
     def test_they_show_new_messages(self, site: Site, page: Browser) -> None:
         site.send(*[track("Bought")] * 20, {"type": "page"}, sentAt="2026-01-01T00:00:00Z")
         page.run("await page.selectOption('#range', '3600')")
-        page.run("await page.waitForSelector('#chart-messages rect.bar')")
-        page.run("await page.waitForSelector('#chart-rejected rect.bar')")
+        page.run("await page.waitForSelector('#chart-messages rect.column')")
+        page.run("await page.waitForSelector('#chart-rejected rect.column')")
         page.run("await page.waitForSelector('#chart-skew rect.band', {state: 'attached'})")
         assert page.run("return await page.innerText('#chart-messages .legend')") == "website"
         assert page.run("return await page.innerText('#chart-rejected .legend')") == "no_user_anon_id"
         label = page.run("return await page.getAttribute('#chart-messages svg', 'aria-label')")
         assert label.startswith("Messages by source: ")
-        page.run("await page.locator('#chart-messages rect.bar').last().hover({ force: true })")
+        page.run("await page.locator('#chart-messages rect.column').last().hover({ force: true })")
         page.run(SHOWN, ["#chart-messages output", "website"])
 
     @pytest.mark.parametrize("width", [1_360, 1_101, 900, 760])
@@ -465,7 +465,7 @@ class TestRepair:
         page.run("await page.waitForSelector('.row.accepted')")
         page.run("await page.reload(); await page.waitForSelector('#detail .link')")
         page.run("await page.click('#detail .link'); await page.waitForSelector('#detail h2:has-text(\"Message 1\")')")
-        assert "repaired: it was refused at first" in page.run(DETAIL)
+        assert "repaired: it was rejected at first" in page.run(DETAIL)
 
     def test_the_reason_of_a_partial_rejection_is_shown(self, site: Site, page: Browser) -> None:
         site.send(track("Rescued"), {"type": "track", "userId": "u"}, key="the-new-key-of-the-app")

@@ -50,7 +50,7 @@ export function bars(figure, { title, unit, series, since, bucketSeconds, kind, 
       const height = ((one.values[at] ?? 0) / scale) * rise;
       if (height <= 0) return;
       y -= height;
-      const bar = svg("rect", { x: left + at * step + 0.5, y, width: Math.max(step - 1, 1), height, class: `bar ${one.colour}` });
+      const bar = svg("rect", { x: left + at * step + 0.5, y, width: Math.max(step - 1, 1), height, class: `column ${one.colour}` });
       bar.addEventListener("click", () => onPick({ name: one.name, ...span(since, bucketSeconds, at) }));
       drawing.append(bar);
     });
