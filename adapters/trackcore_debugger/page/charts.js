@@ -105,7 +105,7 @@ export function band(figure, { title, unit, values, total, since, bucketSeconds,
       : calm;
   });
   const measured = known.reduce((sum, value) => sum + value[3], 0);
-  const sample = el("li", { class: "bandkey" }, `minimum to maximum; measured: ${count(measured)} of ${count(Math.round(total))} messages, up to 5 a bar`);
+  const sample = el("li", { class: "bandkey" }, `minimum to maximum of ${count(measured)} of ${count(Math.round(total))} messages, up to 5 a bar`);
   const legend = el("ul", { class: "legend" }, el("li", { class: "mediankey" }, "median"), sample);
   show(figure, { title, unit, readout, legend, place, isFolded });
 }
