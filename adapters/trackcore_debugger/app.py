@@ -275,8 +275,7 @@ def _parts(request: Request) -> Sequence[Part]:
 
 
 _CONCERNS: Mapping[str, Literal["warning", "violation"]] = {"warning": "warning", "violation": "violation"}
-_DELIVERIES: Mapping[str, Literal["not_selected", "waiting", "dead_letter"] | None] = {
-    "selected": None,
+_DELIVERIES: Mapping[str, Literal["not_selected", "waiting", "dead_letter"]] = {
     "not_selected": "not_selected",
     "waiting": "waiting",
     "dead_letter": "dead_letter",
@@ -296,7 +295,7 @@ def _search(request: Request) -> Search:
         value=value.strip() if has_value else None,
         concern=_one_of(_CONCERNS, request, "concern"),
         destination=_text(request, "destination"),
-        delivery=_one_of(_DELIVERIES, request, "delivery"),
+        delivery=None if request.args.get("delivery") == "selected" else _one_of(_DELIVERIES, request, "delivery"),
         since=_time(request, "since"),
         until=_time(request, "until"),
     )

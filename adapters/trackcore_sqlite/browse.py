@@ -226,8 +226,11 @@ class SqliteBrowser:
 
 
 def _newest(part: Part, query: Query | Search, after: int, to: int) -> tuple[str, list[Any]]:
-    find = searched if isinstance(query, Search) else where
-    condition, values = find(part, query, after=after, last=to)
+    condition, values = (
+        searched(part, query, after=after, last=to)
+        if isinstance(query, Search)
+        else where(part, query, after=after, last=to)
+    )
     return f"{condition} ORDER BY seq DESC LIMIT ?", [*values, -1 if query.limit is None else query.limit]
 
 

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from trackcore_sqlite import SqliteBrowser, SqliteSink
 
-from trackcore import PARTS, Envelope, MessageWarning, QuarantinedRequest, RejectedRecord, Search, WarningCode, WriteKey
+from trackcore import (
+    PARTS,
+    Endpoint,
+    Envelope,
+    MessageWarning,
+    QuarantinedRequest,
+    RejectedRecord,
+    Search,
+    WarningCode,
+    WriteKey,
+)
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NUMBER = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="m", path="userId")
@@ -32,7 +42,7 @@ def envelope(message: dict[str, Any], *warnings: MessageWarning, destinations: t
     )
 
 
-def rejected(payload: bytes, code: str = "no_type", endpoint: str = "batch") -> RejectedRecord:
+def rejected(payload: bytes, code: str = "no_type", endpoint: Endpoint = "batch") -> RejectedRecord:
     return RejectedRecord(
         source="website", received_at=START, code=code, message="m", path="", payload=payload, endpoint=endpoint
     )

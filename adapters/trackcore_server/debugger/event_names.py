@@ -62,8 +62,8 @@ class EventNames:
     def _count(self, deadline: Deadline) -> None:
         before, self._head = self._head, self._log.head()
         end = self._head.ends["messages"]
-        is_another = before is not None and not self._log.has_grown_from(before.stretch, before.ends)
-        if is_another or end - self._newest > MOST_COUNTED:
+        is_known = before is not None and self._log.has_grown_from(before.stretch, before.ends)
+        if not is_known or end - self._newest > MOST_COUNTED:
             self._found.clear()
             self._counts.clear()
             self._newest, self._reached = end, end + 1
@@ -73,10 +73,12 @@ class EventNames:
             self._newest = last
             if deadline.is_spent():
                 break
-        while not self._is_whole(self._newest - self._reached + 1) and not deadline.is_spent():
+        while not self._is_whole(self._newest - self._reached + 1):
             after = max(self._reached - 1 - _STEP, 0)
             self._add(self._log.names(after, self._reached - 1, _STEP), are_newer=False)
             self._reached = after + 1
+            if deadline.is_spent():
+                break
         self._drop_oldest()
 
     def _add(self, found: list[tuple[int, str | None]], *, are_newer: bool) -> None:
