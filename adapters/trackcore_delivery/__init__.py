@@ -25,6 +25,7 @@ from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
 from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
 from trackcore_delivery.masks import MaskSettings
+from trackcore_delivery.outcomes import Settlement
 from trackcore_delivery.queues import BatchWait, DeliveryQueue, ErasureQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
@@ -73,6 +74,7 @@ __all__ = [
     "Selection",
     "Sender",
     "SenderContext",
+    "Settlement",
     "State",
     "UnusableSecret",
     "UnusableState",

@@ -23,6 +23,7 @@ from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
 from trackcore_delivery.erasures import StoredErasures
 from trackcore_delivery.feed import FedMessage, Selection
+from trackcore_delivery.outcomes import StoredOutcomes, note_delivery
 from trackcore_delivery.progress import StoredProgress
 from trackcore_delivery.results import (
     INCOMING,
@@ -43,7 +44,7 @@ _RATE_SECONDS = 60.0
 _REASON_CHARS = 500
 
 
-class State(StoredProgress, StoredErasures):
+class State(StoredProgress, StoredErasures, StoredOutcomes):
     """The opened state file.  Threads share it, and so do forked processes, each with its own connection.
 
     At most `dead_letter_bytes` of dead letters are kept for each destination: beyond that the oldest are dropped.
@@ -69,6 +70,8 @@ class State(StoredProgress, StoredErasures):
     def settle(self, destination: str, result: DeliveryResult, mark: Mark | None = None) -> None:
         """Settle messages of the feed: the destination's position moves to the last of them, which has this mark."""
         with self._transaction() as connection:
+            before = connection.execute("SELECT position FROM destinations WHERE name = ?", (destination,)).fetchone()
+            note_delivery(connection, destination, result, INCOMING, after=before[0] if before else None)
             position = result.messages[-1].position
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
@@ -80,12 +83,14 @@ class State(StoredProgress, StoredErasures):
     def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], result: DeliveryResult) -> None:
         """Settle messages of a held user; the last of them releases the user."""
         with self._transaction() as connection:
+            note_delivery(connection, destination, result, user.queue_name, after=None)
             self._record(connection, destination, result, user.queue_name)
             state_rows.release(connection, destination, user, numbers)
 
     def settle_retried(self, destination: str, ids: Sequence[int], result: DeliveryResult) -> None:
         """Settle dead letters that were sent again: those that arrived are deleted, the others stay."""
         with self._transaction() as connection:
+            note_delivery(connection, destination, result, RETRY, after=None)
             state_rows.delete_dead(connection, destination, ids)
             self._record(connection, destination, result, RETRY)
 

@@ -120,6 +120,21 @@ MIGRATIONS: tuple[str, ...] = (
         UNIQUE (job, destination)
     );
     """,
+    """
+    CREATE TABLE deliveries (               -- when the newest messages were settled, for people who ask
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        destination TEXT NOT NULL,
+        is_single INTEGER NOT NULL,         -- 1: one message, sent apart from its neighbours
+        first INTEGER NOT NULL,             -- the positions from here to `last`
+        last INTEGER NOT NULL,
+        settled_at REAL NOT NULL,
+        attempts INTEGER NOT NULL,
+        refused INTEGER NOT NULL            -- how many of them became dead letters
+    );
+    CREATE INDEX deliveries_by_position ON deliveries (destination, is_single, last);
+    CREATE INDEX dead_letters_by_position ON dead_letters (destination, position);
+    CREATE INDEX held_messages_by_position ON held_messages (position);
+    """,
 )
 
 

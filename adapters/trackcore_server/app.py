@@ -31,6 +31,8 @@ from trackcore_server.config.privacy_rules import privacy_rules, read_admin_toke
 from trackcore_server.config.server import ServerSettings
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.delivery_lag import DeliveryLag
+from trackcore_server.debugger.event_names import EventNames
+from trackcore_server.debugger.outcomes import DeliveryOutcomes
 from trackcore_server.debugger.reader import LogReader
 from trackcore_server.debugger.recent import RecordingSink
 from trackcore_server.debugger.recent_rows import RecentRows
@@ -207,6 +209,9 @@ def _reader(
         Reprocessor(collector),
         Charts(log, _now, DeliveryLag(configuration, log)),
         RecentRows(log),
+        EventNames(log),
+        DeliveryOutcomes(configuration),
+        _now,
     )
 
 

@@ -21,6 +21,7 @@ from trackcore_sqlite.forgetting import ForgetStep, Forgotten, clean, forget
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.pruning import PruneStep, prune
+from trackcore_sqlite.search import is_slow
 from trackcore_sqlite.sink import SqliteSink
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog
@@ -46,6 +47,7 @@ __all__ = [
     "check_log",
     "clean",
     "forget",
+    "is_slow",
     "open_collector",
     "prune",
     "rebuild_ids",

@@ -37,7 +37,7 @@ def where(part: Part, query: Query, *, after: int, last: int | None = None) -> t
 
     Its values follow; the first is `after`.
     """
-    columns = _CONDITIONS[part]
+    columns = CONDITIONS[part]
     wanted = [(columns.get(name, _IN_PAYLOAD), value) for name, value in _values(query).items()]
     given = [(sql, value) for sql, value in [("seq > ?", after), ("seq <= ?", last), *wanted] if value is not None]
     return f"WHERE {' AND '.join(sql for sql, _ in given)}", [value for _, value in given]
@@ -56,7 +56,7 @@ def _values(query: Query) -> Mapping[str, object]:
 _IN_PAYLOAD = "instr(payload, CAST(? AS BLOB)) > 0"
 """A condition that a part has no column for is applied to its payload."""
 
-_NOTHING = "? IS NULL"
+NOTHING = "? IS NULL"
 _OF_SOURCE = "source_id = (SELECT id FROM sources WHERE name = ?)"
 _IN_TIME = {"since": "received_at >= ?", "until": "received_at < ?"}
 _OF_MESSAGES = {
@@ -67,11 +67,12 @@ _OF_MESSAGES = {
     "user": "? IN (user_id, anonymous_id)",
     "code": "instr(cautions, '\"' || ? || '\"') > 0",
 }
-_CONDITIONS: Mapping[Part, Mapping[str, str]] = {
+IN_ARRAY = "seq IN (SELECT value FROM json_each(?))"
+CONDITIONS: Mapping[Part, Mapping[str, str]] = {
     "messages": _OF_MESSAGES,
     "duplicates": _OF_MESSAGES,
-    "rejected": {**_IN_TIME, "source": _OF_SOURCE, "destination": _NOTHING, "code": "code = ?"},
-    "quarantine": {**_IN_TIME, "source": _NOTHING, "destination": _NOTHING, "code": "? = 'unknown_source'"},
+    "rejected": {**_IN_TIME, "source": _OF_SOURCE, "destination": NOTHING, "code": "code = ?"},
+    "quarantine": {**_IN_TIME, "source": NOTHING, "destination": NOTHING, "code": "? = 'unknown_source'"},
 }
 
 
