@@ -41,12 +41,14 @@ ADAPTER_LIBRARIES = {
     "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
     "trackcore_objects": {"obstore", "trackcore_delivery"},
+    "trackcore_metrics": {"prometheus_client"},
     "trackcore_plans": {"jsonschema_rs", "tomli_w", "yaml"},  # the validator, and the forms of files
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
         "click",
         "gunicorn",
         "httptools",
+        "prometheus_client",
         "uvloop",
         "rich",
         "tomli_w",
@@ -58,6 +60,7 @@ ADAPTER_LIBRARIES = {
         "trackcore_http",
         "trackcore_kafka",
         "trackcore_objects",
+        "trackcore_metrics",
         "trackcore_plans",
         "trackcore_sqlite",
         "trackcore_testing",
@@ -77,7 +80,7 @@ FLOORS = (
     {"config", "files"},
     {"storage"},
     {"delivery", "inspection"},
-    {"debugger"},
+    {"debugger", "monitoring"},
     {"app"},
     {"hosting"},
     {"cli", "worker", "__init__"},

@@ -20,6 +20,7 @@ from trackcore_sqlite.embedding import SqliteCollector, open_collector
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.pruning import PruneStep, prune
+from trackcore_sqlite.received import Received
 from trackcore_sqlite.sink import SqliteSink
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog
@@ -32,6 +33,7 @@ __all__ = [
     "Inconsistency",
     "Listed",
     "PruneStep",
+    "Received",
     "Sampled",
     "SeqRange",
     "Snapshot",

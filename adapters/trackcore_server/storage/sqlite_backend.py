@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State, make_feed, make_queues
-from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink
+from trackcore_sqlite import Received, SqliteBrowser, SqliteLog, SqliteSink
 
 from trackcore import Mark
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.log import LogSettings
-from trackcore_server.storage.backend import Backend, Backlog
+from trackcore_server.storage.backend import Backend, Backlog, LogSize
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log
 from trackcore_server.storage.retention import start_retention
@@ -26,10 +26,15 @@ class SqliteBackend(Backend):
     _configuration: Configuration
     _settings: LogSettings
 
-    def make_sink(self) -> SqliteSink:
+    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> SqliteSink:
         """See `Backend.make_sink`."""
         log = self._settings
-        return SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
+        return SqliteSink(
+            log.path,
+            rejected_bytes=log.rejected_bytes,
+            quarantine_bytes=log.quarantine_bytes,
+            on_commit=on_commit,
+        )
 
     def open_log(self) -> SqliteLog:
         """See `Backend.open_log`."""
@@ -47,11 +52,20 @@ class SqliteBackend(Backend):
         """See `Backend.queues`."""
         return make_queues(destination, self.feed(), state)
 
-    def backlog(self, destination: str, mark: Mark) -> Backlog:
+    def backlog(self, destination: str, mark: Mark, *, most: int | None = None) -> Backlog:
         """See `Backend.backlog`."""
         position, change = confirmed(self.feed(), mark)
-        waiting, oldest = self.open_log().backlog(destination, after=position)
+        waiting, oldest = self.open_log().backlog(destination, after=position, most=most)
         return Backlog(waiting=waiting, oldest=oldest, change=change)
+
+    def received(self) -> Sequence[Received]:
+        """See `Backend.received`."""
+        return self.open_log().received()
+
+    def size(self) -> LogSize:
+        """See `Backend.size`."""
+        log = self.open_log()
+        return LogSize(messages=log.totals().messages, size=log.size())
 
     def require_log(self) -> None:
         """See `Backend.require_log`."""
