@@ -1,4 +1,4 @@
-"""What a collector counts: `collector.metrics`."""
+"""The numbers of a collector: `collector.metrics`."""
 
 from __future__ import annotations
 

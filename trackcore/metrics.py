@@ -160,7 +160,7 @@ METRICS: tuple[Metric, ...] = (
         name="trackcore_delivery_attempts_total",
         kind=_COUNTER,
         labels=("destination", "result"),
-        help="Requests to a destination by result: delivered, rejected for good, or to be retried.",
+        help="Requests to a destination by result: delivered, rejected permanently, or to be retried.",
     ),
     Metric(
         name="trackcore_delivery_seconds",
@@ -278,7 +278,7 @@ class _Counted:
 
 @attrs.define(eq=False, slots=False)
 class Metrics:
-    """What one process counts.
+    """The numbers of one process.
 
     >>> metrics = Metrics()
     >>> metrics.count_request(route="/v1/track", status=200, seconds=0.004)

@@ -35,7 +35,7 @@ class Received(NamedTuple):
     source: str | None
     call: str | None
     outcome: str
-    count: int
+    number: int
 
 
 def count_messages(

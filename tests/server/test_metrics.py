@@ -268,9 +268,9 @@ class TestSharedMemory:
         monkeypatch.setattr(shared_cells, "CELLS", 20)
         metrics = Metrics(memory.segment(0))
         for number in range(10):
-            metrics.count_retry(f"source {number}")
-            metrics.count_retry(f"source {number}")
-        assert 0 < self.total(memory, "trackcore_sdk_retries_total") < 20
+            metrics.count_rejected(f"source {number}", "invalid_json")
+            metrics.count_rejected(f"source {number}", "invalid_json")
+        assert 0 < self.total(memory, "trackcore_rejected_total") < 20
         assert "there is no room for more series" in caplog.text
 
 

@@ -23,7 +23,7 @@ from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, held_b
 
 log = logging.getLogger("trackcore.server")
 
-_COMMAND = (sys.executable, "-P", "-m")
+_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m")
 _POLL_SECONDS = 0.02
 _EXTRA_SECONDS = 2.0
 """How much longer than the grace period of its batches the process may take to end."""

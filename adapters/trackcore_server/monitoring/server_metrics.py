@@ -37,7 +37,7 @@ log = logging.getLogger("trackcore.metrics")
 
 @attrs.define(eq=False)
 class ServerMetrics:
-    """Reads the metrics of a server.  What cannot be read now is left out, and logged once."""
+    """Reads the metrics of a server.  Values that cannot be read now are left out, which is logged once."""
 
     _configuration: Configuration
     _memory: SharedMemory
@@ -54,7 +54,7 @@ class ServerMetrics:
         if received is not None:
             counted = [value for value in counted if not _is_of_log(value)]
         parts = (self._of_log, self._of_disk, self._of_delivery)
-        measured = [value for part in parts for value in self._unless_it_fails(lambda part=part: [*part()]) or ()]
+        measured = [value for part in parts for value in self._unless_it_fails(part) or ()]
         build = _value("trackcore_build_info", 1, version("trackcore"))
         return [build, *(received or ()), *counted, *measured]
 
@@ -88,9 +88,11 @@ class ServerMetrics:
                 elif not behind.waiting:
                     yield _value("trackcore_delivery_lag_seconds", 0, name)
 
-    def _unless_it_fails(self, read: Callable[[], list[MetricValue] | None]) -> list[MetricValue] | None:
+    def _unless_it_fails(self, read: Callable[[], Iterable[MetricValue] | None]) -> list[MetricValue] | None:
+        """Return what was read; None if there is nothing to read here."""
         try:
-            return read()
+            values = read()
+            return None if values is None else list(values)
         except (TrackcoreError, OSError) as error:
             text = str(error)
             if text not in self._failed:
