@@ -16,9 +16,10 @@ from typing import Any
 from trackcore_server import load_configuration
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.delivery import service
+from trackcore_server.process.children import run_until_signal
 from trackcore_server.storage.delivery_state import delivery_lock
 
-WAITING = ("threading.py", "service.py", "signals.py")
+WAITING = ("threading.py", "service.py", "children.py", "signals.py")
 
 
 def interrupt(configuration: Configuration, moment: int, seconds: float) -> None:
@@ -40,7 +41,7 @@ def interrupt(configuration: Configuration, moment: int, seconds: float) -> None
     signal.setitimer(signal.ITIMER_REAL, seconds)
     sys._getframe().f_trace_opcodes = True  # 3.12 reads this when tracing begins, and not again
     sys.settrace(trace)
-    service.run_until_signal(service.DeliveryRun(configuration, "the one that waits"))
+    run_until_signal(service.DeliveryRun(configuration, "the one that waits"))
     sys.settrace(None)
     assert count >= moment
 

@@ -41,6 +41,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
     "trackcore_objects": {"obstore", "trackcore_delivery"},
+    "trackcore_metrics": {"prometheus_client"},
     "trackcore_plans": {"jsonschema_rs", "tomli_w", "yaml"},  # the validator, and the forms of files
     "trackcore_privacy": {"sqlite3", "trackcore_forks", "trackcore_sqlitefile"},  # who is suppressed, and jobs
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
@@ -48,6 +49,7 @@ ADAPTER_LIBRARIES = {
         "click",
         "gunicorn",
         "httptools",
+        "prometheus_client",
         "uvloop",
         "rich",
         "tomli_w",
@@ -59,6 +61,7 @@ ADAPTER_LIBRARIES = {
         "trackcore_http",
         "trackcore_kafka",
         "trackcore_objects",
+        "trackcore_metrics",
         "trackcore_plans",
         "trackcore_privacy",
         "trackcore_sqlite",
@@ -80,7 +83,7 @@ FLOORS = (
     {"storage"},
     {"delivery", "inspection"},
     {"privacy"},
-    {"debugger"},
+    {"debugger", "monitoring"},
     {"app"},
     {"hosting"},
     {"cli", "worker", "__init__"},

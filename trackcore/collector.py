@@ -21,6 +21,7 @@ from trackcore.intake import Pipelines, receive
 from trackcore.integrations import Destination, Resolver, as_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
+from trackcore.metrics import Metrics
 from trackcore.origins import Origin
 from trackcore.pipeline import IntakeResult, Reception
 from trackcore.plans.controls import Action
@@ -29,7 +30,7 @@ from trackcore.plans.forwarding import violation_messages
 from trackcore.privacy.rules import PrivacyRules, strictest
 from trackcore.receipts import PendingReceipt, Receipt
 from trackcore.rejected import record_of
-from trackcore.sinks import Envelope, KeyLocation, QuarantinedRequest, Sink
+from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, Sink
 from trackcore.text.jsontext import encode_json, replace_surrogates
 from trackcore.text.timetext import EPOCH
 from trackcore.timestamps import truncate_to_milliseconds
@@ -81,8 +82,9 @@ class Collector:
     ['stored']
 
     `plans` are tracking plans by the name of the source whose messages are held against them, and `privacy` the rules
-    about personal data by the name of their source; the strictest of all hold for requests without a source.  The
-    attributes that pipelines are built from cannot be assigned; `attrs.evolve` makes a collector with others.
+    about personal data by the name of their source; the strictest of all hold for requests without a source.  `metrics`
+    has what this collector and its adapters count; `metrics.values()` are plain values.  The attributes that pipelines
+    are built from cannot be assigned; `attrs.evolve` makes a collector with others.
     """
 
     sources: SourceRegistry = attrs.field(converter=_as_registry, on_setattr=attrs.setters.frozen)
@@ -95,6 +97,7 @@ class Collector:
     limits: Limits = attrs.field(default=DEFAULT_LIMITS, on_setattr=attrs.setters.frozen)
     plans: Mapping[str, PlanInForce] = attrs.field(factory=dict, on_setattr=attrs.setters.frozen)
     privacy: Mapping[str, PrivacyRules] = attrs.field(factory=dict, on_setattr=attrs.setters.frozen)
+    metrics: Metrics = attrs.field(factory=Metrics, repr=False)
     _pipelines: Pipelines = attrs.field(init=False, repr=False)
     _strictest: PrivacyRules = attrs.field(init=False, repr=False)
     _rates: _RequestRates = attrs.field(init=False, factory=_RequestRates, repr=False)
@@ -166,24 +169,25 @@ class Collector:
 
     def store(self, pending: PendingReceipt) -> Receipt:
         """Store what was prepared, and return its receipt.  Raises as `receive` does."""
-        if not pending.has_records:
-            return pending.receipt(())
-        return pending.receipt(
-            self.sink.store(pending.messages, rejected=pending.rejected, quarantined=pending.quarantined)
-        )
+        outcomes: Sequence[Outcome] = ()
+        if pending.has_records:
+            outcomes = self.sink.store(pending.messages, rejected=pending.rejected, quarantined=pending.quarantined)
+        self.metrics.count_stored(pending, outcomes)
+        return pending.receipt(outcomes)
 
     async def store_async(self, pending: PendingReceipt) -> Receipt:
         """Store what was prepared, and return its receipt.  Raises as `receive_async` does."""
         if not pending.has_records:
+            self.metrics.count_stored(pending, ())
             return pending.receipt(())
         store = getattr(self.sink, "store_async", None)
         if store is None:
             raise TypeError(
                 f"{type(self.sink).__name__} has no `store_async`; wrap it: trackcore_asgi.ThreadedSink(sink)"
             )
-        return pending.receipt(
-            await store(pending.messages, rejected=pending.rejected, quarantined=pending.quarantined)
-        )
+        outcomes = await store(pending.messages, rejected=pending.rejected, quarantined=pending.quarantined)
+        self.metrics.count_stored(pending, outcomes)
+        return pending.receipt(outcomes)
 
     def reprocess(
         self, body: bytes, *, record: str, endpoint: Endpoint, origin: Origin, received_at: datetime
@@ -213,11 +217,14 @@ class Collector:
             )
             for envelope in intake.envelopes
         ]
+        outcomes = self.sink.store(envelopes) if envelopes else ()
+        stored = PendingReceipt(source=intake.source, received_at=intake.received_at, envelopes=envelopes)
+        self.metrics.count_stored(stored, outcomes)
         return Receipt(
             source=intake.source,
             received_at=intake.received_at,
             envelopes=envelopes,
-            outcomes=self.sink.store(envelopes) if envelopes else (),
+            outcomes=outcomes,
             rejections=intake.rejections,
         )
 
@@ -313,6 +320,8 @@ class Collector:
             requests_this_second=self._rates.count(source.name, intake.received_at),
             forwarded=self._forwarded(intake) if intake.violating else (),
             retry_count=retry_count,
+            clock_skew=intake.clock_skew,
+            violations=[found.kind for _, treatment in intake.violating for found in treatment.violations],
         )
 
     def _forwarded(self, intake: IntakeResult) -> list[Envelope]:

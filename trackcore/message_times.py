@@ -7,7 +7,8 @@ is applied here without making an object for each message, and a test checks tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import ClassVar
 
 import attrs
 
@@ -20,11 +21,15 @@ from trackcore.wire.rules import is_near_miss
 
 
 class MessageTimes:
-    """Sets the times of the messages of one request.  `sent_at` is that of the batch."""
+    """Sets the times of the messages of one request.  `sent_at` is that of the batch.
+
+    `clock_skew` is how far the clock of the client is ahead, by the last `sentAt` that was examined, if it is known.
+    """
 
     def __init__(self, received_at: datetime, sent_at: str | None) -> None:
         self.received_at, self.sent_at = received_at, sent_at
         self._received_text = format_timestamp(received_at)
+        self.clock_skew: timedelta | None = None
         self._last_sent: str | None = ""  # of no message: an empty `sentAt` counts as absent
 
     def set_all(self, messages: Sequence[MessageStruct]) -> list[datetime] | None:
@@ -41,7 +46,7 @@ class MessageTimes:
         self._remember_skew(self.sent_at)
         if self._sent_warning is not None:
             return None
-        skew = self._skew
+        skew = self.clock_skew
         try:
             times = originals if skew is None else [original - skew for original in originals]
         except OverflowError:
@@ -76,9 +81,9 @@ class MessageTimes:
         if original is None:
             message.timestamp = self._received_text
             return self.received_at
-        if self._skew is not None:
+        if self.clock_skew is not None:
             try:
-                original -= self._skew
+                original -= self.clock_skew
             except OverflowError:
                 warnings.append(_OUT_OF_RANGE)
         message.timestamp = format_timestamp(original)
@@ -88,7 +93,7 @@ class MessageTimes:
         """Find the clock skew by a `sentAt`, and the warning about it: most messages of a request share it."""
         sent_at = None if sent_text is None else parse_timestamp(sent_text)
         self._last_sent = sent_text
-        self._skew = None if sent_at is None else sent_at - self.received_at
+        self.clock_skew = None if sent_at is None else sent_at - self.received_at
         self._sent_warning: MessageWarning | None = None
         if sent_text is not None and sent_at is None:
             self._sent_warning = _unparsable(WarningCode.SENT_AT_UNPARSABLE, "sentAt", sent_text)
@@ -105,6 +110,7 @@ class HistoricalTimes:
 
     received_at: datetime
     sent_at: str | None
+    clock_skew: ClassVar[timedelta | None] = None
 
     def set_all(self, _: Sequence[MessageStruct]) -> list[datetime] | None:
         """Return None: each message is set by itself."""

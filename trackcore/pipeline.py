@@ -9,7 +9,7 @@ nothing is stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import SupportsBytes, TypeAlias
 
@@ -51,7 +51,7 @@ class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `omitted` has the originals of envelopes from which a tracking plan has omitted values, `violating` all envelopes
     that violate the plan, as they were before.  `batch_fields` is set if a message of a batch was rejected or is among
-    the omitted (see `Request.batch_fields`); `hint`: see `Receipt`.
+    the omitted (see `Request.batch_fields`); `hint`: see `Receipt`; `clock_skew`: see `PendingReceipt`.
     """
 
     source: Source | None
@@ -63,6 +63,7 @@ class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
     violating: Sequence[tuple[Envelope, Treatment]] = ()
     batch_fields: bytes | None = None
     hint: str = ""
+    clock_skew: timedelta | None = None
 
     def by_index(self) -> Iterator[tuple[int, Envelope | Rejection]]:
         """Yield the result of each message with its index in the request, which only a rejection knows itself."""
@@ -142,6 +143,7 @@ class Pipeline:
             omitted=omitted,
             violating=violating,
             batch_fields=request.batch_fields(self.limits, kept) if kept else None,
+            clock_skew=run.clock_skew,
         )
         return intake if self.privacy is None or self.privacy.keep_all else _redacted(intake, self.privacy)
 
@@ -163,6 +165,7 @@ class _Run:
         self._warnings: dict[int, list[MessageWarning]] = {}
         self._extras: dict[int, JSONObject] = {}
         self._rejected: dict[int, InvalidMessage] = {}
+        self.clock_skew: timedelta | None = None
 
     def envelopes(self) -> list[Envelope]:
         """Run the steps, and return the envelopes of the messages that none of them rejects."""
@@ -306,6 +309,7 @@ class _Run:
         times = (HistoricalTimes if reception.is_history else MessageTimes)(reception.received_at, self.request.sent_at)
         timestamps = times.set_all(messages)
         if timestamps is not None:
+            self.clock_skew = times.clock_skew
             return timestamps
         timestamps = []
         for row, message in enumerate(messages):
@@ -318,6 +322,7 @@ class _Run:
             timestamps.append(timestamp)
             if warnings:
                 self._warnings[index] = warnings
+        self.clock_skew = times.clock_skew
         return timestamps
 
     def _write(

@@ -7,7 +7,7 @@ step waits, so it is the only one that differs between a thread and an event loo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 import msgspec
@@ -82,8 +82,9 @@ class PendingReceipt(msgspec.Struct, frozen=True, kw_only=True):
     """The records of one request, which a sink stores all or none of, and the receipt once they are stored.
 
     `error` is set if the request is unusable as a whole.  `forwarded` are messages for other sources, made from those
-    of the request; they are stored with its own, and the receipt does not list them.  The other attributes are those of
-    `Receipt`.
+    of the request; they are stored with its own, and the receipt does not list them.  `clock_skew` is how far the clock
+    of the client is ahead, and `violations` the kinds of all violations of the plan, for the metrics.  The other
+    attributes are those of `Receipt`.
     (A msgspec struct, since one is made for each request: see `Envelope`.)
     """
 
@@ -98,6 +99,8 @@ class PendingReceipt(msgspec.Struct, frozen=True, kw_only=True):
     error: InvalidRequest | None = None
     forwarded: Sequence[Envelope] = ()
     retry_count: int = 0
+    clock_skew: timedelta | None = None
+    violations: Sequence[str] = ()
 
     @property
     def has_records(self) -> bool:

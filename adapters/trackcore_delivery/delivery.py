@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from trackcore import TrackcoreError
 from trackcore.text import describe_unexpected
 from trackcore_delivery.destination import DeliveredDestination, check_places
-from trackcore_delivery.destination_worker import DestinationWorker
+from trackcore_delivery.destination_worker import DestinationWorker, OnAttempt
 from trackcore_delivery.queues import DeliveryQueue
 from trackcore_delivery.sending import SenderContext
 from trackcore_delivery.state import State
@@ -23,6 +23,9 @@ _log = logging.getLogger("trackcore.delivery")
 
 class Delivery:
     """Delivers to destinations until it is stopped.
+
+    `on_attempt` is called after each request to a destination with its name, the result (`delivered`, `partial`,
+    `rejected` or `retry`) and the duration in seconds; such as `Metrics.count_attempt`.
 
     Raises:
         UnusableSecret, ValueError: a destination cannot be opened.
@@ -36,6 +39,7 @@ class Delivery:
         state: State,
         destinations: Iterable[DeliveredDestination],
         context: SenderContext,
+        on_attempt: OnAttempt | None = None,
     ) -> None:
         destinations = tuple(destinations)
         check_places(destinations, context)
@@ -49,6 +53,7 @@ class Delivery:
                 clock=context.clock,
                 monotonic=context.monotonic,
                 jitter=random.random,
+                on_attempt=on_attempt,
             )
             for destination in destinations
         ]

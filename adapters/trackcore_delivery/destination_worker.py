@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Protocol
 
 import attrs
 
@@ -46,6 +47,9 @@ from trackcore_delivery.state import State
 
 POLL_SECONDS = 0.2
 
+DELIVERED, PARTIAL, REJECTED, RETRY_LATER = "delivered", "partial", "rejected", "retry"
+"""The results of a request to a destination: all messages accepted, some or all rejected permanently, or no answer."""
+
 _ISOLATE_AFTER = 2
 """After this many failures of a batch that one user's messages may cause, that user is searched for."""
 
@@ -57,9 +61,16 @@ _EVICTED = "given up before its retry window has ended: too much is held back"
 _log = logging.getLogger("trackcore.delivery")
 
 
+class OnAttempt(Protocol):
+    """Called after each request to a destination."""
+
+    def __call__(self, *, destination: str, result: str, seconds: float) -> None:
+        """Take note of a request."""
+
+
 @attrs.define(kw_only=True)
 class DestinationWorker:
-    """Delivers the messages of one destination.  `jitter` draws evenly from 0 to 1."""
+    """Delivers the messages of one destination.  `jitter` draws evenly from 0 to 1; `on_attempt`: see `Delivery`."""
 
     destination: DeliveredDestination
     sender: Sender
@@ -68,6 +79,7 @@ class DestinationWorker:
     clock: Clock
     monotonic: Callable[[], float]
     jitter: Callable[[], float]
+    on_attempt: OnAttempt | None = None
     _queue_states: deque[QueueState] = attrs.field(init=False)
     _outage: Outage = attrs.field(init=False, factory=Outage)
     _done: int = attrs.field(init=False, default=0)
@@ -190,13 +202,24 @@ class DestinationWorker:
         return [index for index, one in enumerate(messages) if not (skips and self._isolation.is_skipped(one))]
 
     def _send(self, messages: Sequence[FedMessage]) -> Sequence[MessageRefused]:
+        started = self.monotonic()
+        result = RETRY_LATER
         try:
-            return self.sender.send(DeliveryBatch(destination=self.destination.name, messages=messages))
-        except (PermanentError, RetryLater):
+            refusals = self.sender.send(DeliveryBatch(destination=self.destination.name, messages=messages))
+            result = PARTIAL if refusals else DELIVERED
+        except PermanentError:
+            result = REJECTED
+            raise
+        except RetryLater:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a kind, or in a callable, loses nothing
             _log.error("%s: the sender failed: %s", self.destination.name, describe_unexpected(error))
             raise RetryLater(detail=f"the sender failed ({type(error).__name__})") from None
+        finally:
+            if self.on_attempt is not None:
+                name, seconds = self.destination.name, self.monotonic() - started
+                self.on_attempt(destination=name, result=result, seconds=seconds)
+        return refusals
 
     def _hold(self, queue_state: QueueState, messages: Sequence[FedMessage], ambiguous_failures: int) -> None:
         """Hold back the user of the last of these messages; those before it are held or have arrived.

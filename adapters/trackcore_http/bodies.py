@@ -74,6 +74,11 @@ class BodyReader:
         self._drained = 0
 
     @property
+    def size(self) -> int:
+        """How many bytes were received."""
+        return len(self._received) + self._drained
+
+    @property
     def wanted(self) -> int:
         """How many bytes are read next, at most.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping
+from time import perf_counter
 from typing import Any, TypeAlias
 
 import attrs
@@ -25,7 +26,7 @@ from trackcore_http.pixel import message_in_query
 from trackcore_http.rejection_log import RejectionLog
 from trackcore_http.request import HttpRequest
 from trackcore_http.responses import Response
-from trackcore_http.routes import Action, Route, find_route
+from trackcore_http.routes import Action, Route, find_route, route_name
 from trackcore_http.settings import settings_document, source_config
 
 log = logging.getLogger("trackcore.http")
@@ -77,7 +78,18 @@ class TrackingApi:
         }
 
     def exchange(self, request: HttpRequest) -> Exchange:
-        """Respond to a request.  Every failure, also one of a step, becomes a response."""
+        """Respond to a request, and count it.  Every failure, also one of a step, becomes a response."""
+        metrics = self.collector.metrics
+        started = perf_counter()
+        metrics.begin_request()
+        try:
+            response: Response = yield from self._answer(request)
+        finally:
+            metrics.end_request()
+        metrics.count_request(route=route_name(request.path), status=response.status, seconds=perf_counter() - started)
+        return response
+
+    def _answer(self, request: HttpRequest) -> Exchange:
         try:
             return (yield from self._dispatch(request))
         except InvalidRequest as error:
@@ -107,6 +119,7 @@ class TrackingApi:
         origin = origin_of(request, route)
         reader = BodyReader(request, self.collector.limits.request_bytes)
         failure = yield ReadBody(reader)
+        self.collector.metrics.count_body(route=route_name(request.path), size=reader.size)
         try:
             body = reader.body(failure)
         except RefusedBody as refused:

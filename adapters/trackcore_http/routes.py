@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
+from functools import lru_cache
 from typing import get_args
 
 import attrs
@@ -58,6 +59,9 @@ class Route:
     write_key: WriteKey | None = None
 
 
+_KEPT_NAMES = 256
+
+
 def find_route(path: str) -> Route | None:
     """Return the route of a path below the mount point of the app, or None."""
     path = normalize_path(path)
@@ -70,6 +74,7 @@ def find_route(path: str) -> Route | None:
     return None
 
 
+@lru_cache(_KEPT_NAMES)
 def route_name(path: str) -> str:
     """Return the path of the route of a path, in its usual form, or `?`.  It is one of few, and has no write key."""
     path = normalize_path(path)

@@ -15,7 +15,7 @@ from trackcore_debugger import DebuggerApp, OneTimeToken, SessionAuth
 from trackcore_http import ApiOptions
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from trackcore import Collector, Sink
+from trackcore import Collector, Metrics, Sink
 from trackcore.plans import PlanInForce
 from trackcore.privacy import strictest
 from trackcore_server.config.api_options import read_api_options
@@ -52,25 +52,30 @@ DEBUGGER_PATH = "/debugger"
 
 
 def create_collector(
-    configuration: Configuration, sink: Sink | None = None, plans: Mapping[str, PlanInForce] | None = None
+    configuration: Configuration,
+    sink: Sink | None = None,
+    plans: Mapping[str, PlanInForce] | None = None,
+    metrics: Metrics | None = None,
 ) -> Collector:
     """Build a collector that stores in `sink`; by default, in the configured log, closed when the process ends.
 
-    `plans` are those of the sources, if they were read before.
+    `plans` are those of the sources, if they were read before; `metrics` is what the collector counts in.
 
     Raises `ConfigurationError` if no source is configured, the log has wrong settings, or a plan cannot be used.
     """
     if not configuration.sources:
         raise ConfigurationError(path="sources", detail="no source is configured, so no message could be stored")
+    metrics = metrics or Metrics()
     return Collector(
         sources=configuration.sources,
         destinations=configuration.destinations,
-        sink=_open_sink(backend_of(configuration)) if sink is None else sink,
+        sink=_open_sink(backend_of(configuration), metrics) if sink is None else sink,
         clock=_now,
         new_message_id=lambda: str(uuid4()),
         limits=configuration.limits,
         plans=load_plans(configuration) if plans is None else plans,
         privacy=privacy_rules(configuration),
+        metrics=metrics,
     )
 
 
@@ -127,6 +132,7 @@ def create_app(
     configuration: Configuration | None = None,
     one_time_token: OneTimeToken | None = None,
     plans: Mapping[str, PlanInForce] | None = None,
+    metrics: Metrics | None = None,
 ) -> ServerApp:
     """Build the WSGI app, with the debugger at `/debugger` if a token for it is configured or passed.
 
@@ -134,25 +140,28 @@ def create_app(
         configuration: if None, it is read from the file that TRACKCORE_CONFIG names.
         one_time_token: opens the debugger once, if no token is configured.
         plans: the tracking plans of the sources, if they were read before.
+        metrics: what the app counts in, if that is not of this process alone.
 
     Raises `ConfigurationError` if the file does not exist, or cannot be used.
     """
-    return ServerApp(*_compose(configuration, one_time_token, plans))
+    return ServerApp(*_compose(configuration, one_time_token, plans, metrics or Metrics()))
 
 
 def create_asgi_app(
     configuration: Configuration | None = None,
     one_time_token: OneTimeToken | None = None,
     plans: Mapping[str, PlanInForce] | None = None,
+    metrics: Metrics | None = None,
 ) -> AsgiServerApp:
     """Build the ASGI app, as `create_app` builds the WSGI app."""
-    return AsgiServerApp(*_compose(configuration, one_time_token, plans))
+    return AsgiServerApp(*_compose(configuration, one_time_token, plans, metrics or Metrics()))
 
 
 def _compose(
     configuration: Configuration | None,
     one_time_token: OneTimeToken | None,
     plans: Mapping[str, PlanInForce] | None,
+    metrics: Metrics,
 ) -> tuple[Collector, Mapping[str, WSGIApplication], ServerSettings, ApiOptions]:
     file = None
     if configuration is None:
@@ -163,9 +172,9 @@ def _compose(
     mounted = _regulations(configuration, file)
     auth = _session_auth(configuration, one_time_token, file)
     if auth is None:
-        return create_collector(configuration, plans=plans), mounted, configuration.server, options
-    recording = RecordingSink(_open_sink(backend))
-    collector = create_collector(configuration, recording, plans)
+        return create_collector(configuration, plans=plans, metrics=metrics), mounted, configuration.server, options
+    recording = RecordingSink(_open_sink(backend, metrics))
+    collector = create_collector(configuration, recording, plans, metrics)
     rule = strictest(collector.privacy.values()).ip
     reader = _reader(configuration, backend, collector, recording)
     debugger = DebuggerApp(reader, auth, lambda address: rule.apply(address, rule.salt_at(_now())))
@@ -190,9 +199,9 @@ def _session_auth(
     return None if one_time_token is None else SessionAuth.for_one_time(one_time_token)
 
 
-def _open_sink(backend: Backend) -> ClosableSink:
+def _open_sink(backend: Backend, metrics: Metrics) -> ClosableSink:
     """Build the sink of the log, which is closed when the process ends."""
-    sink = backend.make_sink()
+    sink = backend.make_sink(metrics.count_commit)
     atexit.register(sink.close)
     return sink
 

@@ -21,6 +21,7 @@ from trackcore_sqlite.forgetting import ForgetStep, Forgotten, clean, forget
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.pruning import PruneStep, prune
+from trackcore_sqlite.received import Received
 from trackcore_sqlite.search import is_slow
 from trackcore_sqlite.sink import SqliteSink
 from trackcore_sqlite.snapshot import Snapshot
@@ -36,6 +37,7 @@ __all__ = [
     "Inconsistency",
     "Listed",
     "PruneStep",
+    "Received",
     "Sampled",
     "SeqRange",
     "Snapshot",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -93,11 +94,14 @@ class Writer(Protocol):
 class GroupCommitter:
     """Lets one thread at a time commit the requests of all that wait.
 
-    `waiting_bytes` is how much may wait before further requests are rejected.
+    `waiting_bytes` is how much may wait before further requests are rejected; `on_commit`: see `SqliteSink`.
     """
 
-    def __init__(self, writer: Writer, *, waiting_bytes: int) -> None:
+    def __init__(
+        self, writer: Writer, *, waiting_bytes: int, on_commit: Callable[[float, int], None] | None = None
+    ) -> None:
         self._writer = writer
+        self._on_commit = on_commit
         self._waiting_bytes = waiting_bytes
         self._lock = threading.Lock()
         self._queue: deque[_Waiting] = deque()
@@ -188,6 +192,7 @@ class GroupCommitter:
 
     def _commit(self, taken: list[_Waiting]) -> None:
         """Begin a transaction, and only then take the waiting requests: those that arrived meanwhile are included."""
+        started = time.perf_counter()
         try:
             with self._writer.transaction() as write:
                 write(self._take(taken))
@@ -197,6 +202,10 @@ class GroupCommitter:
         except Exception:  # noqa: BLE001 - a fault of one request must not fail the others
             for request in self._take(taken):
                 self._commit_alone(request)
+        else:
+            if self._on_commit is not None:
+                messages = sum([len(request.envelopes) for request in taken])
+                self._on_commit(time.perf_counter() - started, messages)
 
     def _commit_alone(self, request: WriteRequest) -> None:
         try:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import attrs
 
-from trackcore import DEFAULT_LIMITS, Collector, Destination, Limits, Source
+from trackcore import DEFAULT_LIMITS, Collector, Destination, Limits, Metrics, Source
 from trackcore_sqlite.sink import SqliteSink
 
 
@@ -46,7 +46,7 @@ def open_collector(
     Its clock is that of the machine, and its message ids are random UUIDs.
 
     >>> from tempfile import mkdtemp
-    >>> from trackcore import Source, Track
+    >>> from trackcore import Metrics, Source, Track
     >>> website = Source(name="website", write_keys=["abc123"])
     >>> with open_collector(mkdtemp() + "/trackcore.db", sources=[website]) as collector:
     ...     receipt = collector.submit(Track(user_id="42", event="Paid"), source="website")
@@ -56,11 +56,13 @@ def open_collector(
     Raises:
         ValueError: two sources have the same name or write key, or a source names an unknown destination.
     """
+    metrics = Metrics()
     return SqliteCollector(
         sources=sources,
         destinations=tuple(destinations),
         limits=limits,
-        sink=SqliteSink(path),
+        sink=SqliteSink(path, on_commit=metrics.count_commit),
+        metrics=metrics,
         clock=lambda: datetime.now(UTC),
         new_message_id=lambda: str(uuid4()),
     )

@@ -32,6 +32,7 @@ from trackcore import (
     Totals,
 )
 from trackcore_sqlite.queries import PAYLOADS, READ, SELECT, read_payload, where
+from trackcore_sqlite.received import Received, read_received
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog, open_for_reading
 from trackcore_sqlite.times import from_milliseconds
@@ -71,13 +72,18 @@ class SqliteLog:
             connection.execute("BEGIN")
             yield Snapshot(connection)
 
-    def backlog(self, destination: str, *, after: int) -> tuple[int, datetime | None]:
-        """Count the messages for a destination above a sequence number; also return when the first was received."""
+    def backlog(self, destination: str, *, after: int, most: int | None = None) -> tuple[int, datetime | None]:
+        """Count the messages for a destination above a sequence number; also return when the first was received.
+
+        With `most`, only so many messages are examined, and all others count as messages for the destination.
+        """
         name = msgspec.json.encode(destination).decode()
-        query = "SELECT count(*), min(received_at) FROM messages WHERE seq > ? AND instr(destinations, ?)"
+        query = "SELECT count(*), min(received_at) FROM messages WHERE seq > ? AND seq <= ? AND instr(destinations, ?)"
         with self._open() as connection:
-            count, oldest = connection.execute(query, (after, name)).fetchone()
-        return count, None if oldest is None else from_milliseconds(oldest)
+            end = Snapshot(connection).end
+            last = end if most is None else min(end, after + most)
+            count, oldest = connection.execute(query, (after, last, name)).fetchone()
+        return count + end - last, None if oldest is None else from_milliseconds(oldest)
 
     def last_seq(self) -> int:
         """Return the sequence number of the newest message, 0 if there never was one."""
@@ -107,6 +113,16 @@ class SqliteLog:
             quarantined=counters["quarantine.count"],
             quarantined_dropped=counters["quarantine.dropped"],
         )
+
+    def received(self) -> list[Received]:
+        """Return how many messages and rejections the log has received in all, by source."""
+        with self._open() as connection:
+            return list(read_received(connection))
+
+    def size(self) -> int:
+        """Return the bytes of its files: the log itself and its write-ahead log."""
+        files = (self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def _records(
         self,

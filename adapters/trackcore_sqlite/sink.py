@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trackcore_forks import notice_fork, renew_in_forks
@@ -30,6 +30,8 @@ class SqliteSink:
         duplicates_bytes: the same for messages that were stored before.
         waiting_bytes: how much may wait to be committed before further requests are rejected as an overload.
         busy_timeout: seconds to wait for another process to finish writing.
+        on_commit: called after each commit with its duration in seconds and the number of messages in it, in the thread
+            that commits; such as `Metrics.count_commit`.
     """
 
     def __init__(
@@ -41,18 +43,20 @@ class SqliteSink:
         duplicates_bytes: int = 16 * MEBIBYTE,
         waiting_bytes: int = 64 * MEBIBYTE,
         busy_timeout: float = 5.0,
+        on_commit: Callable[[float, int], None] | None = None,
     ) -> None:
         self.path = Path(path)
         bounds = {"rejected": rejected_bytes, "quarantine": quarantine_bytes, "duplicates": duplicates_bytes}
         self._writer = LogWriter(self.path, bounds=bounds, busy_timeout=busy_timeout)
         self._waiting_bytes = waiting_bytes
+        self._on_commit = on_commit
         self.renew_after_fork()
         renew_in_forks(self)
 
     def renew_after_fork(self) -> None:
         """Reset after a fork: the parent's locks and its calls must not be used."""
         self._writer.renew_after_fork()
-        self._committer = GroupCommitter(self._writer, waiting_bytes=self._waiting_bytes)
+        self._committer = GroupCommitter(self._writer, waiting_bytes=self._waiting_bytes, on_commit=self._on_commit)
         self._ready_at: float = -_PROBE_SECONDS
 
     def store(

@@ -24,6 +24,7 @@ from trackcore_sqlite.duplicate_records import DuplicateKeeper
 from trackcore_sqlite.failures import is_busy, is_fault_of_log, unavailable
 from trackcore_sqlite.message_ids import Key, hash_of
 from trackcore_sqlite.message_rows import insert_messages, message_row
+from trackcore_sqlite.received import count_messages, count_quarantined, count_rejected
 from trackcore_sqlite.stretches import StretchWriter, schema_of
 from trackcore_sqlite.tables import GONE, inode_of, open_for_writing
 from trackcore_sqlite.times import milliseconds
@@ -174,7 +175,9 @@ class LogWriter:
             rows = [message_row(0, key, envelope) for key, envelope, is_first in marked if not is_first]
             if sizes := self._duplicates.insert(connection, rows):
                 self._keep_bounded(connection, "duplicates", sizes)
-        return [_OUTCOMES[new] for new in is_new]
+        outcomes = [_OUTCOMES[new] for new in is_new]
+        count_messages(connection, [source for source, _ in keys], envelopes, outcomes)
+        return outcomes
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
         sizes = [_size(record.message, record.path, record.payload, record.batch or b"") for record in records]
@@ -193,6 +196,7 @@ class LogWriter:
             for record, size in zip(records, sizes, strict=True)
         ]
         connection.executemany(_INSERT_REJECTED, rows)
+        count_rejected(connection, [row[0] for row in rows], [record.code for record in records])
         self._keep_bounded(connection, "rejected", sizes)
 
     def _write_quarantined(self, connection: sqlite3.Connection, requests: Sequence[QuarantinedRequest]) -> None:
@@ -210,6 +214,7 @@ class LogWriter:
             for request, size in zip(requests, sizes, strict=True)
         ]
         connection.executemany(_INSERT_QUARANTINED, rows)
+        count_quarantined(connection, len(rows))
         self._keep_bounded(connection, "quarantine", sizes)
 
     def _keep_bounded(self, connection: sqlite3.Connection, part: str, added: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 import click
 import pytest
+import yaml
 from adapter_helpers import basic
 from pages import ROOT, page
 from patience import PATIENCE, wait_for
@@ -26,6 +27,8 @@ from served import Served
 from trackcore_server import load_configuration
 from trackcore_server.cli._main import main
 from trackcore_sqlite import SqliteLog
+
+from trackcore import METRICS, MetricKind
 
 DEPLOY = ROOT / "deploy"
 CONFIGURATION = page("guides/proxies").fences[0].text
@@ -55,6 +58,65 @@ def _server(tmp_path: Path) -> Iterator[Served]:
     server.wait_until_listening()
     yield server
     server.kill()
+
+
+class TestMonitoring:
+    """The alerts and the board use metrics that exist, with labels that they have."""
+
+    BUILT_IN = {"job", "instance", "le"}  # noqa: RUF012 - not shared
+
+    def expressions(self) -> list[str]:
+        board = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+        rules = yaml.safe_load((DEPLOY / "trackcore.rules.yml").read_text())
+        shown = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+        return [*shown, *(rule["expr"] for group in rules["groups"] for rule in group["rules"])]
+
+    def test_every_metric_exists(self) -> None:
+        known = {}
+        for metric in METRICS:
+            is_histogram = metric.kind is MetricKind.HISTOGRAM
+            for suffix in ("_bucket", "_sum", "_count") if is_histogram else ("",):
+                known[metric.name + suffix] = {*metric.labels}
+        used: set[str] = set()
+        for expression in self.expressions():
+            names = set(re.findall(r"\btrackcore_\w+", expression))
+            used |= names
+            assert names <= known.keys(), expression
+            grouped = re.findall(r"\bby \(([^)]*)\)", expression)
+            labels = {label.strip() for group in grouped for label in group.split(",")}
+            labels |= set(re.findall(r"(\w+)=~?\"", expression))
+            assert labels - self.BUILT_IN <= set.intersection(*(known[name] for name in names)), expression
+        missing = {metric.name for metric in METRICS if not any(name.startswith(metric.name) for name in used)}
+        assert missing <= {
+            "trackcore_request_size_bytes",
+            "trackcore_clock_skew_seconds",
+            "trackcore_log_messages",
+            "trackcore_build_info",
+        }
+
+    def test_brackets_are_closed(self) -> None:
+        for expression in self.expressions():
+            text = re.sub(r'"[^"]*"', "", expression)
+            while (shorter := re.sub(r"\([^()[\]{}]*\)|\[[^()[\]{}]*\]|\{[^()[\]{}]*\}", "", text)) != text:
+                text = shorter
+            assert not re.search(r"[()[\]{}]", text), expression
+
+    def test_there_are_four_alerts_with_their_texts(self) -> None:
+        (group,) = yaml.safe_load((DEPLOY / "trackcore.rules.yml").read_text())["groups"]
+        assert len(group["rules"]) == 4
+        for rule in group["rules"]:
+            assert rule.keys() >= {"alert", "expr", "labels", "annotations"}
+            assert rule["annotations"].keys() == {"summary", "description"}
+
+    def test_promtool_accepts_the_alerts(self) -> None:
+        command = [need("promtool"), "check", "rules", str(DEPLOY / "trackcore.rules.yml")]
+        subprocess.run(command, check=True)
+
+    def test_the_guide_lists_every_metric(self) -> None:
+        rows = re.findall(r"^\| `(trackcore_\w+)` \| (\w+) \| ([^|]*)\|", page("guides/monitor").text, re.MULTILINE)
+        assert [(name, kind, tuple(re.findall(r"\w+", labels))) for name, kind, labels in rows] == [
+            (metric.name, str(metric.kind), metric.labels) for metric in METRICS
+        ]
 
 
 @attrs.frozen

@@ -67,7 +67,7 @@ def fill(tmp_path: Path) -> Callable[..., None]:
         received_at: datetime = RECEIVED_AT,
         write_key: str = "key",
         retry_count: int = 0,
-        **bounds: int,
+        **bounds: Any,
     ) -> None:
         ids = iter(range(1_000_000))
         sink = SqliteSink(tmp_path / "trackcore-data" / "trackcore.db", **bounds)

@@ -330,7 +330,8 @@ def test_no_path_from_a_request_reaches_the_file_system(app: Server, sink: Sqlit
 @pytest.mark.parametrize(("part", "key"), [("quarantine_bytes", "nobody's"), ("rejected_bytes", "abc123")])
 def test_rejected_and_quarantined_data_cannot_fill_the_disk(tmp_path: Path, part: str, key: str) -> None:
     """R6, R7: quarantine and rejected are bounded; the newest are kept."""
-    sink = SqliteSink(tmp_path / "data" / "trackcore.db", **{part: 1 << 20})
+    bounds: dict[str, Any] = {part: 1 << 20}
+    sink = SqliteSink(tmp_path / "data" / "trackcore.db", **bounds)
     server = serve_app(sink)
     size = 200_000
     for number in range(150):

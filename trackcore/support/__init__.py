@@ -7,6 +7,7 @@ from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES, MEBIBYTE
 from trackcore.marks import decode_mark, encode_mark, mark_at, message_identity, thinned
 from trackcore.masking import mask_write_keys
 from trackcore.messages import MESSAGE_TYPES
+from trackcore.metrics import METRICS_BY_NAME, REASONS_OF_REQUESTS, UNKNOWN, Cells, Labels, outcome_of, read_values
 from trackcore.origins import find_source, write_keys_in_body
 from trackcore.paths import BODY_PATHS, BodyPath, normalize_path, single_slashes
 from trackcore.rejected import record_of
@@ -22,8 +23,13 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "MEBIBYTE",
     "MESSAGE_TYPES",
+    "METRICS_BY_NAME",
     "MILLISECOND",
+    "REASONS_OF_REQUESTS",
+    "UNKNOWN",
     "BodyPath",
+    "Cells",
+    "Labels",
     "SentAs",
     "decode_mark",
     "encode_mark",
@@ -33,6 +39,8 @@ __all__ = [
     "mask_write_keys",
     "message_identity",
     "normalize_path",
+    "outcome_of",
+    "read_values",
     "record_of",
     "single_slashes",
     "thinned",

@@ -10,7 +10,8 @@ import click
 from trackcore_server.cli._delivery import log_delivered
 from trackcore_server.cli._options import Failure, location_options
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.delivery.service import DeliveryRun, check_destinations, run_until_signal
+from trackcore_server.delivery.service import DeliveryRun, check_destinations
+from trackcore_server.process.children import run_until_signal
 from trackcore_server.process.signals import die_of_interrupt
 from trackcore_server.process.stderr_log import log_to_stderr
 from trackcore_server.storage.backends import backend_of

@@ -133,6 +133,8 @@ def _check_start(deployment: Deployment, *, deliver: bool) -> None:
         check_destinations(deployment.configuration, deployment.file)
     if SOCKETS_VARIABLE not in os.environ:
         _check_free(deployment.configuration.server.bind)
+        if deployment.configuration.metrics.bind is not None:
+            _check_free(deployment.configuration.metrics.bind)
 
 
 def _with_command_line(

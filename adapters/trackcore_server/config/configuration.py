@@ -19,6 +19,7 @@ from trackcore_server.config.converter import describe_errors
 from trackcore_server.config.faults import faults_across
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.config.log import LogSettings, check_file_name
+from trackcore_server.config.metrics import MetricsSettings
 from trackcore_server.config.mistakes import is_within, without_mistakes
 from trackcore_server.config.plans import PlannedSource
 from trackcore_server.config.privacy import AdminSettings, PrivacySettings
@@ -68,6 +69,7 @@ class Configuration:
     debugger: DebuggerSettings = attrs.field(factory=DebuggerSettings)
     privacy: PrivacySettings = attrs.field(factory=PrivacySettings)
     admin: AdminSettings = attrs.field(factory=AdminSettings)
+    metrics: MetricsSettings = attrs.field(factory=MetricsSettings)
     limits: Limits = DEFAULT_LIMITS
 
     @property

@@ -14,6 +14,9 @@ from trackcore_server.config.converter import nearest
 from trackcore_server.config.plans import PlannedSource
 from trackcore_server.config.privacy import missing_keys
 from trackcore_server.config.sdk_settings import wrong_consent
+from trackcore_server.config.units import parse_bind
+
+_EVERY_HOST = {"0.0.0.0", "::"}  # noqa: S104 - compared
 
 if TYPE_CHECKING:
     from trackcore_server.config.configuration import Configuration
@@ -66,6 +69,11 @@ def _wrong_forwards(path: str, source: Source, sources: Sequence[str]) -> Iterat
 def _wrong_server(configuration: Configuration) -> Iterator[tuple[str, str]]:
     if configuration.server.proxy_hops and configuration.server.trusted_proxies:
         yield "server.trusted_proxies", "proxies are trusted by their addresses or by `proxy_hops`: remove one of both"
+    if configuration.metrics.bind is not None:
+        host, port = parse_bind(configuration.metrics.bind)
+        public_host, public_port = parse_bind(configuration.server.bind)
+        if port == public_port != 0 and (host == public_host or _EVERY_HOST & {host, public_host}):
+            yield "metrics.bind", "the metrics need an address of their own, which clients cannot reach"
 
 
 def _wrong_names(path: str, names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +26,10 @@ from trackcore_delivery import (
     check_places,
 )
 
+from trackcore import Metrics
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.privacy_rules import privacy_key
-from trackcore_server.process.signals import StopFlag, ignore_stops
+from trackcore_server.process.signals import StopFlag
 from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.delivery_state import delivery_lock, make_state
 
@@ -102,8 +102,9 @@ def _detail_of(error: OSError | ValueError) -> str:
 class DeliveryRun:
     """One process's delivery, from waiting for its turn to its end."""
 
-    def __init__(self, configuration: Configuration, name: str) -> None:
+    def __init__(self, configuration: Configuration, name: str, metrics: Metrics | None = None) -> None:
         self._configuration = configuration
+        self._on_attempt = None if metrics is None else metrics.count_attempt
         self._name = name
         self._stopping = StopFlag()
 
@@ -130,6 +131,7 @@ class DeliveryRun:
             state=state,
             destinations=self._configuration.delivered,
             context=sender_context(self._configuration, os.environ),
+            on_attempt=self._on_attempt,
         )
         delivery.start()
         self._stopping.wait()
@@ -152,14 +154,6 @@ class DeliveryRun:
         if is_waiting:
             _log.warning("the other one is gone; delivering now")
         return True
-
-
-def run_until_signal(run: DeliveryRun) -> None:
-    """Run until SIGTERM or SIGINT, at the end of the process."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: run.stop())
-    run.run()
-    ignore_stops()
 
 
 def sender_context(configuration: Configuration, environ: Mapping[str, str]) -> SenderContext:

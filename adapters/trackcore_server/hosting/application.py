@@ -13,7 +13,7 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from trackcore_debugger import OneTimeToken
 
-from trackcore import TrackcoreError
+from trackcore import Metrics, TrackcoreError
 from trackcore_server.app import DEBUGGER_PATH, AsgiServerApp, create_asgi_app, create_collector
 from trackcore_server.config.api_options import read_api_options
 from trackcore_server.config.configuration import contents_of
@@ -24,11 +24,15 @@ from trackcore_server.config.privacy_rules import read_admin_token
 from trackcore_server.config.server import ServerSettings
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
+from trackcore_server.hosting.metrics_segments import MetricsSegments
 from trackcore_server.hosting.other_servers import ServerLock
-from trackcore_server.hosting.supervisor import DeliveringArbiter, DeliveryProcess
+from trackcore_server.hosting.supervisor import ChildProcess, SupervisingArbiter
 from trackcore_server.process.stderr_log import log_to_stderr
 
 log = logging.getLogger("trackcore.server")
+
+DELIVERY, METRICS = "trackcore_server.delivery.child", "trackcore_server.monitoring.child"
+"""The modules of the other processes."""
 
 SOCKETS_VARIABLE = "GUNICORN_FD"
 """Set when a running server passes its sockets to a new one (SIGUSR2)."""
@@ -58,6 +62,9 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - gunicorn makes its own file th
 class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn's application.  It has the configuration, which workers inherit when they are forked."""
 
+    _metrics: Metrics | None = None
+    """In a worker: what it counts in, if that is exported."""
+
     def __init__(
         self, deployment: Deployment, find_again: Callable[[], Deployment], example_key: str | None, *, deliver: bool
     ) -> None:
@@ -68,6 +75,7 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         self._one_time_token = OneTimeToken() if _is_private(deployment) else None
         self._deliver = deliver
         self._server_lock = ServerLock()
+        self._segments = MetricsSegments()
         super().__init__(prog="trackcore")
 
     def load_config(self) -> None:
@@ -75,21 +83,31 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
         for name, value in _gunicorn_settings(self._configuration.server).items():
             self.cfg.set(name, value)
         self.cfg.set("when_ready", self._show_ready)
-        self.cfg.set("post_fork", lambda arbiter, _: arbiter.release_delivery())
+        self.cfg.set("pre_fork", self._before_fork)
+        self.cfg.set("post_fork", self._in_worker)
+        self.cfg.set("child_exit", lambda _, worker: self._segments.free(worker))
 
     def load(self) -> AsgiServerApp:
         """Build the app of one worker."""
-        return create_asgi_app(self._configuration, self._one_time_token, self._plans)
+        return create_asgi_app(self._configuration, self._one_time_token, self._plans, self._metrics)
 
     def run(self) -> None:
         """Serve until a signal stops the server."""
         if SOCKETS_VARIABLE not in os.environ:  # else the server that starts this one still holds the lock
             self._server_lock.hold(self._configuration)
-        DeliveringArbiter(self).run()
+        SupervisingArbiter(self).run()
 
-    def make_delivery_process(self) -> DeliveryProcess | None:
-        """Make the process that delivers, not yet started; None if there is nothing to deliver."""
-        return DeliveryProcess(self._configuration) if self._deliver and self._configuration.delivered else None
+    def make_children(self) -> dict[str, ChildProcess]:
+        """Make the other processes of the configuration, not yet started."""
+        configuration, children = self._configuration, {}
+        memory = self._segments.memory if configuration.metrics.bind is not None else None
+        descriptors = () if memory is None else (memory.descriptor,)
+        if self._deliver and configuration.delivered:
+            order = (configuration, memory)
+            children["Delivery"] = ChildProcess("Delivery", DELIVERY, order, descriptors)
+        if memory is not None:
+            children["Metrics"] = ChildProcess("Metrics", METRICS, (configuration, memory), descriptors)
+        return children
 
     def reload(self) -> None:
         """Reload the configuration; an invalid one changes nothing."""
@@ -111,6 +129,14 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
             log.info("Configuration read again: %s", contents_of(configuration))
             self._server_lock.hold(configuration)
         super().reload()
+
+    def _before_fork(self, _: Any, worker: Any) -> None:
+        if self._configuration.metrics.bind is not None:
+            self._segments.take(worker)
+
+    def _in_worker(self, arbiter: Any, worker: Any) -> None:
+        arbiter.release_children()
+        self._metrics = self._segments.metrics_of(worker)
 
     def _show_ready(self, arbiter: Any) -> None:
         host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]

@@ -1,7 +1,7 @@
-"""The delivery process beside the workers of `trackcore serve`: gunicorn's arbiter starts, watches and stops it.
+"""The processes beside the workers of `trackcore serve`: gunicorn's arbiter starts, watches and stops them.
 
-The arbiter reaps every child of its process and checks its workers about once a second, and delivery at the same time.
-It uses no thread for that: a process that forks workers must not have any.
+The arbiter reaps every child of its process and checks its workers about once a second, and these at the same time.  It
+uses no thread for that: a process that forks workers must not have any.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
 
-from trackcore_server.config.configuration import Configuration
 from trackcore_server.delivery.service import GRACEFUL_SECONDS
 from trackcore_server.process.signals import GROUP_SIGNALS, STOP_SIGNALS, held_back, ignore_stops
 
 log = logging.getLogger("trackcore.server")
 
-_COMMAND = (sys.executable, "-P", "-m", "trackcore_server.delivery.child")
+_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m")
 _POLL_SECONDS = 0.02
 _EXTRA_SECONDS = 2.0
 """How much longer than the grace period of its batches the process may take to end."""
@@ -34,11 +34,18 @@ _STEADY_SECONDS = 60.0
 """How long a process must run to reset the pause."""
 
 
-class DeliveryProcess:
-    """The delivery process of one configuration, restarted whenever it ends by itself."""
+class ChildProcess:
+    """A process of one configuration, restarted whenever it ends by itself; see `trackcore_server.process.children`.
 
-    def __init__(self, configuration: Configuration) -> None:
-        self._configuration = configuration
+    Args:
+        name: the name in the log.
+        module: the module to run.
+        order: what it gets on its standard input.
+        descriptors: the open files that it inherits.
+    """
+
+    def __init__(self, name: str, module: str, order: tuple[Any, ...], descriptors: Sequence[int] = ()) -> None:
+        self._name, self._module, self._order, self._descriptors = name, module, order, descriptors
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._pause = _FIRST_PAUSE_SECONDS
@@ -53,7 +60,7 @@ class DeliveryProcess:
             if now - self._started_at >= _STEADY_SECONDS:
                 self._pause = _FIRST_PAUSE_SECONDS
             if now - self._started_at >= self._pause:
-                log.error("Delivery ended unexpectedly; restarting it")
+                log.error("%s ended unexpectedly; restarting it", self._name)
                 self._pause = min(2 * self._pause, _MAX_PAUSE_SECONDS)
                 self._start(now)
 
@@ -92,23 +99,26 @@ class DeliveryProcess:
     def _start(self, now: float) -> None:
         self._started_at = now
         with held_back(*GROUP_SIGNALS):  # also later in the child, which is stopped by SIGTERM
-            self._process = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE)  # noqa: S603 - our own module
+            self._process = subprocess.Popen(  # noqa: S603 - our own module
+                [*_COMMAND, self._module], stdin=subprocess.PIPE, pass_fds=self._descriptors
+            )
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # it ended at once: the next check sees that
-            self._process.stdin.write(pickle.dumps(self._configuration))
+            self._process.stdin.write(pickle.dumps(self._order))
             self._process.stdin.flush()
 
 
-class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
-    """An arbiter that also supervises the delivery process that its application makes."""
-
-    _delivery: DeliveryProcess | None = None
-    _ending: DeliveryProcess | None = None
-    """The previous process, which has been asked to stop."""
+class SupervisingArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
+    """An arbiter that also supervises the other processes that its application makes."""
 
     _is_reloading = False
     _is_stopping = False
     _has_announced_stop = False
+
+    def __init__(self, app: Any) -> None:
+        self._children: dict[str, ChildProcess] | None = None
+        self._ending: dict[str, ChildProcess] = {}  # the previous ones, which have been asked to stop
+        super().__init__(app)
 
     def signal(self, sig: int, frame: Any) -> None:
         """Note a signal; the loop handles it."""
@@ -125,28 +135,28 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
         with held_back(*STOP_SIGNALS, *GROUP_SIGNALS):
             return super().spawn_worker()
 
-    def release_delivery(self) -> None:
-        """Release the delivery processes in a new worker."""
-        for process in self._delivering():
+    def release_children(self) -> None:
+        """Release the other processes in a new worker."""
+        for process in self._all_children():
             process.release()
 
     def manage_workers(self) -> None:
-        """Check the workers and the delivery process."""
+        """Check the workers and the other processes; one starts once the previous one of its name has ended."""
         super().manage_workers()
-        if self._ending is not None:
-            if not self._ending.has_ended():
-                return
-            self._ending = None
-        if self._delivery is None:
-            self._delivery = self.app.make_delivery_process()
-        if self._delivery is not None:
-            self._delivery.keep_alive()
+        self._ending = {name: process for name, process in self._ending.items() if not process.has_ended()}
+        if self._children is None:
+            self._children = self.app.make_children()
+        for name, process in self._children.items():
+            if name not in self._ending:
+                process.keep_alive()
 
     def reload(self) -> None:
-        """Restart workers and delivery; the new delivery process starts once the previous one has ended."""
-        if self._delivery is not None:
-            self._delivery.ask_to_stop()
-            self._ending, self._delivery = self._delivery, None
+        """Restart the workers and the other processes."""
+        for name, process in (self._children or {}).items():
+            if name not in self._ending:  # else it has not been started yet
+                process.ask_to_stop()
+                self._ending[name] = process
+        self._children = None
         self._is_reloading = True
         try:
             super().reload()
@@ -160,12 +170,12 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             raise StopIteration  # as gunicorn's handler of SIGTERM does
 
     def stop(self, graceful: Any = True) -> None:  # noqa: FBT002 - as gunicorn has it
-        """Stop the workers and, at the same time, delivery."""
+        """Stop the workers and, at the same time, the other processes."""
         if not self._has_announced_stop:
             self._has_announced_stop = True
             log.info("Stopping")
-        processes = self._delivering()
-        self._ending = self._delivery = None
+        processes = self._all_children()
+        self._ending, self._children = {}, {}
         for process in processes:
             process.ask_to_stop()
         super().stop(graceful)
@@ -173,5 +183,5 @@ class DeliveringArbiter(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             time.sleep(_POLL_SECONDS)
         ignore_stops()
 
-    def _delivering(self) -> list[DeliveryProcess]:
-        return [process for process in (self._ending, self._delivery) if process is not None]
+    def _all_children(self) -> list[ChildProcess]:
+        return [*self._ending.values(), *(self._children or {}).values()]

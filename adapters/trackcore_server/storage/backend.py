@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol, TypeAlias
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State
 from trackcore_privacy import PrivacyFile, SuppressionReader
-from trackcore_sqlite import ForgetStep, Forgotten, SqliteBrowser
+from trackcore_sqlite import ForgetStep, Forgotten, Received, SqliteBrowser
 
 from trackcore import AsyncSink, Log, LogChanged, Mark, Part
 from trackcore.privacy import Subject, SuppressingSink
@@ -43,6 +43,14 @@ class Backlog:
     change: LogChanged | None = None
 
 
+@attrs.frozen(kw_only=True)
+class LogSize:
+    """How many messages a log has, and its bytes on the disk."""
+
+    messages: int
+    size: int
+
+
 class ClosableSink(AsyncSink, Protocol):
     """A sink that holds files or connections."""
 
@@ -63,8 +71,11 @@ class Backend(Protocol):
 
     idle: ClassVar[str]
 
-    def make_sink(self) -> ClosableSink:
-        """Build the sink that writes the log; nothing is opened yet.  Raises `ConfigurationError`."""
+    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> ClosableSink:
+        """Build the sink that writes the log; nothing is opened yet.  Raises `ConfigurationError`.
+
+        `on_commit` is called with the seconds and the messages of each commit, if the log has any.
+        """
 
     def open_log(self) -> Log:
         """Open the log for reading.  Raises `ConfigurationError` if the settings of its client cannot be used."""
@@ -81,8 +92,22 @@ class Backend(Protocol):
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
         """Build the queues of a destination."""
 
-    def backlog(self, destination: str, mark: Mark) -> Backlog:
-        """Count the messages that wait for a destination behind its position."""
+    def backlog(self, destination: str, mark: Mark, *, most: int | None = None) -> Backlog:
+        """Count the messages that wait for a destination behind its position.
+
+        With `most`, only so many are examined; the others count as messages for the destination.
+        """
+
+    def received(self) -> Sequence[Received] | None:
+        """Return how much the log has received in all, by source; None if the log does not count.
+
+        Raises `LogUnavailable`.
+        """
+        return None
+
+    def size(self) -> LogSize | None:
+        """Return the size of the log, if it is on this machine.  Raises `LogUnavailable`."""
+        return None
 
     def place(self, seq: int) -> int | str:
         """Return the number of a message as people read it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import ClassVar
 
@@ -46,8 +46,9 @@ class KafkaBackend(Backend):
     _configuration: Configuration
     _settings: KafkaLogSettings
 
-    def make_sink(self) -> ClosableSink:
-        """See `Backend.make_sink`."""
+    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> ClosableSink:
+        """See `Backend.make_sink`.  The cluster has no commits."""
+        del on_commit
         sink = KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
         return suppressing(sink, self._configuration)
 
@@ -60,9 +61,9 @@ class KafkaBackend(Backend):
         incoming = ConsumerGroupQueue(destination, state, partial(self._join_group, destination))
         return incoming, RetryQueue(destination, state), ErasureQueue(destination, state)
 
-    def backlog(self, destination: str, mark: Mark) -> Backlog:
+    def backlog(self, destination: str, mark: Mark, *, most: int | None = None) -> Backlog:
         """See `Backend.backlog`.  The group knows the position, and messages for all destinations count."""
-        del mark
+        del mark, most
         return Backlog(waiting=self.open_log().behind(self._group_of(destination)))
 
     def place(self, seq: int) -> str:

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State, make_feed, make_queues
-from trackcore_sqlite import ForgetStep, Forgotten, SqliteBrowser, SqliteLog, SqliteSink, clean, forget
+from trackcore_sqlite import ForgetStep, Forgotten, Received, SqliteBrowser, SqliteLog, SqliteSink, clean, forget
 
 from trackcore import Mark, Part
 from trackcore.privacy import Subject
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.log import LogSettings
-from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, suppressing
+from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, LogSize, suppressing
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log
 from trackcore_server.storage.retention import start_retention
@@ -27,10 +27,15 @@ class SqliteBackend(Backend):
     _configuration: Configuration
     _settings: LogSettings
 
-    def make_sink(self) -> ClosableSink:
+    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> ClosableSink:
         """See `Backend.make_sink`."""
         log = self._settings
-        sink = SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
+        sink = SqliteSink(
+            log.path,
+            rejected_bytes=log.rejected_bytes,
+            quarantine_bytes=log.quarantine_bytes,
+            on_commit=on_commit,
+        )
         return suppressing(sink, self._configuration)
 
     def open_log(self) -> SqliteLog:
@@ -49,10 +54,10 @@ class SqliteBackend(Backend):
         """See `Backend.queues`."""
         return make_queues(destination, self.feed(), state)
 
-    def backlog(self, destination: str, mark: Mark) -> Backlog:
+    def backlog(self, destination: str, mark: Mark, *, most: int | None = None) -> Backlog:
         """See `Backend.backlog`."""
         position, change = confirmed(self.feed(), mark)
-        waiting, oldest = self.open_log().backlog(destination, after=position)
+        waiting, oldest = self.open_log().backlog(destination, after=position, most=most)
         return Backlog(waiting=waiting, oldest=oldest, change=change)
 
     def forget(self, part: Part, forgotten: Forgotten, *, dry_run: bool = False) -> Iterator[ForgetStep]:
@@ -62,6 +67,15 @@ class SqliteBackend(Backend):
     def clean(self, subjects: Sequence[Subject]) -> str:
         """See `Backend.clean`."""
         return clean(self._settings.path, subjects)
+
+    def received(self) -> Sequence[Received]:
+        """See `Backend.received`."""
+        return self.open_log().received()
+
+    def size(self) -> LogSize:
+        """See `Backend.size`."""
+        log = self.open_log()
+        return LogSize(messages=log.totals().messages, size=log.size())
 
     def require_log(self) -> None:
         """See `Backend.require_log`."""
