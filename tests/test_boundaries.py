@@ -42,6 +42,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
     "trackcore_objects": {"obstore", "trackcore_delivery"},
     "trackcore_plans": {"jsonschema_rs", "tomli_w", "yaml"},  # the validator, and the forms of files
+    "trackcore_postgres": {"psycopg"},
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
         "click",
@@ -59,6 +60,7 @@ ADAPTER_LIBRARIES = {
         "trackcore_kafka",
         "trackcore_objects",
         "trackcore_plans",
+        "trackcore_postgres",
         "trackcore_sqlite",
         "trackcore_testing",
         "trackcore_wsgi",
