@@ -28,7 +28,17 @@ from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Wait
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender, SenderContext
+from trackcore_delivery.sending import (
+    Cursor,
+    CursorKeeper,
+    CursorMoved,
+    DeliveryBatch,
+    MessageRefused,
+    PermanentError,
+    RetryLater,
+    Sender,
+    SenderContext,
+)
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
 
@@ -38,6 +48,9 @@ __all__ = [
     "BatchWait",
     "ByteCount",
     "CallableDestination",
+    "Cursor",
+    "CursorKeeper",
+    "CursorMoved",
     "DeadLetter",
     "DeliveredDestination",
     "Delivery",

@@ -82,18 +82,28 @@ class _Session:
 class PostgresWarehouse:
     """The tables of one destination.  Nothing is connected before it is used.
 
-    Raises `UnusableUrl` if the URL cannot be parsed.
+    Raises `UnusableUrl` if the URL cannot be parsed, or has a password although it may not.
     """
 
     destination: str
     url: str = attrs.field(repr=False)
+    password: str | None = attrs.field(default=None, repr=False)
     options: WarehouseOptions = attrs.field(factory=WarehouseOptions)
     schema: str = "{source}"
+    may_have_password: bool = True
     _session: _Session | None = attrs.field(init=False, default=None)
     _pinned: dict[str, set[tuple[str, str]]] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        connection_settings(self.url)
+        if "password" in self.settings and not self.may_have_password:
+            detail = "a password must not be written in the settings: use `password`, or a variable for the whole URL"
+            raise UnusableUrl(detail=detail)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of its connection."""
+        own = connection_settings(self.url)
+        return own if self.password is None else {**own, "password": self.password}
 
     def cursors(self) -> Mapping[str, str]:
         """Return the cursor of each lane.  Raises `WarehouseUnavailable`."""
@@ -136,7 +146,7 @@ class PostgresWarehouse:
 
     def _connected(self) -> _Session:
         if self._session is None or self._session.connection.closed:
-            connection = connect(self.url)
+            connection = connect(self.settings)
             self._session = _Session(connection, Staging(connection))
         return self._session
 
@@ -310,9 +320,8 @@ class PostgresWarehouse:
         session.connection.execute(upsert.encode(), [self.destination, cursor.lane, cursor.text])
 
 
-def connect(url: str) -> Connection[Any]:
+def connect(settings: Mapping[str, Any]) -> Connection[Any]:
     """Connect, and make the tables of bookkeeping if they are missing.  Raises `psycopg.Error`."""
-    settings = connection_settings(url)
     connection: Connection[Any] = psycopg.connect(**{**_DEFAULTS, **settings}, autocommit=True)
     try:
         connection.execute(_SETTINGS)

@@ -11,6 +11,7 @@ from trackcore.support import ALL
 from trackcore_server.config.converter import nearest
 from trackcore_server.config.plans import PlannedSource, segments_name
 from trackcore_server.config.privacy import missing_keys
+from trackcore_server.config.warehouse import shared_schemas
 
 if TYPE_CHECKING:
     from trackcore_server.config.configuration import Configuration
@@ -20,7 +21,8 @@ def faults_across(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """Yield the mistakes that no single setting shows."""
     wrong_names = _wrong_destinations(configuration.destinations)
     sources, server = _wrong_sources(configuration), _wrong_server(configuration)
-    yield from chain(wrong_names, sources, server, configuration.log.faults(), missing_keys(configuration))
+    schemas = shared_schemas(configuration.sources, configuration.destinations)
+    yield from chain(wrong_names, sources, server, configuration.log.faults(), missing_keys(configuration), schemas)
 
 
 def _wrong_destinations(destinations: Sequence[Destination]) -> Iterator[tuple[str, str]]:
