@@ -30,7 +30,7 @@ from trackcore_delivery.retry_window import Place
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
 from trackcore_delivery.sending import (
     Cursor,
-    CursorKeeper,
+    CursorKeepingSender,
     CursorMoved,
     DeliveryBatch,
     MessageRefused,
@@ -49,7 +49,7 @@ __all__ = [
     "ByteCount",
     "CallableDestination",
     "Cursor",
-    "CursorKeeper",
+    "CursorKeepingSender",
     "CursorMoved",
     "DeadLetter",
     "DeliveredDestination",

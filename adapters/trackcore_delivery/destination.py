@@ -10,7 +10,7 @@ import attrs
 from attrs import validators
 
 from trackcore import Destination, TrackcoreError
-from trackcore_delivery.masks import MaskingSender, MaskSettings
+from trackcore_delivery.masks import MaskSettings, masking
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import Sender, SenderContext
 
@@ -56,7 +56,7 @@ class DeliveredDestination(Destination):
         """Build the sender, which applies the masks.  Raises as `make_sender` does."""
         masks = [settings.mask(context.privacy_key) for settings in self.mask]
         sender = self.make_sender(context)
-        return MaskingSender(sender, masks) if masks else sender
+        return masking(sender, masks) if masks else sender
 
     def place(self, context: SenderContext) -> Hashable:
         """Return the place that only one destination may write to, or None.  Raises `ValueError`."""

@@ -43,7 +43,7 @@ from trackcore_delivery.queues import DeliveryQueue, Waiting
 from trackcore_delivery.results import Attempts, DeliveryResult, HeldUser
 from trackcore_delivery.sending import (
     Cursor,
-    CursorKeeper,
+    CursorKeepingSender,
     CursorMoved,
     DeliveryBatch,
     MessageRefused,
@@ -178,7 +178,7 @@ class DestinationWorker:
 
     def _resume(self) -> bool:
         """Let the queues go on from the cursors that the destination keeps; return whether any was elsewhere."""
-        cursors = self.sender.cursors() if isinstance(self.sender, CursorKeeper) else None
+        cursors = self.sender.cursors() if isinstance(self.sender, CursorKeepingSender) else None
         self._must_resume = False
         return cursors is not None and sum(queue.resume(cursors) for queue in self.queues) > 0
 
@@ -213,7 +213,7 @@ class DestinationWorker:
         return [index for index, one in enumerate(messages) if not (skips and self._isolation.is_skipped(one))]
 
     def _cursors(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> Sequence[Cursor]:
-        return queue_state.queue.cursors(messages) if isinstance(self.sender, CursorKeeper) else ()
+        return queue_state.queue.cursors(messages) if isinstance(self.sender, CursorKeepingSender) else ()
 
     def _send(self, messages: Sequence[FedMessage], cursors: Sequence[Cursor] = ()) -> Sequence[MessageRefused]:
         try:

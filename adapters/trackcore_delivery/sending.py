@@ -42,7 +42,7 @@ class DeliveryBatch:
     """Messages that are sent together, in order.
 
     `cursors` are those to which the lanes of the messages have come with them.  A destination may store them together
-    with the messages (see `CursorKeeper`).
+    with the messages (see `CursorKeepingSender`).
     """
 
     destination: str
@@ -93,7 +93,7 @@ class RetryLater(TrackcoreError):
 
 @attrs.define(kw_only=True, eq=False)
 class CursorMoved(RetryLater):
-    """Nothing was stored, since a cursor is not where this process left it: see `CursorKeeper`."""
+    """Nothing was stored, since a cursor is not where this process left it: see `CursorKeepingSender`."""
 
 
 class Sender(Protocol):
@@ -114,7 +114,7 @@ class Sender(Protocol):
 
 
 @runtime_checkable
-class CursorKeeper(Protocol):
+class CursorKeepingSender(Sender, Protocol):
     """A sender whose destination stores cursors in one transaction with the messages.
 
     They say exactly which messages have arrived, also after a crash, or after the destination was restored from a

@@ -98,7 +98,7 @@ class PostgresSender:
         return [MessageRefused(one.index, one.detail) for one in refused]
 
     def cursors(self) -> Mapping[str, str]:
-        """See `CursorKeeper.cursors`."""
+        """See `CursorKeepingSender.cursors`."""
         try:
             return self._warehouse.cursors()
         except Exception as error:

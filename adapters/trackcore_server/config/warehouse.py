@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import ClassVar
 
 import attrs
 from attrs import validators
-from trackcore_delivery import DeliveredDestination
+from trackcore_delivery import ByteCount, DeliveredDestination
 
 from trackcore import Destination, Source
 from trackcore.warehouse import WIDEN, WarehouseOptions, check_declared, check_on_conflict, schema_name
@@ -26,12 +27,16 @@ def _check_schema(_: object, __: object, schema: str) -> None:
 class WarehouseDestination(DeliveredDestination):
     """A destination with tables in the layout of Segment.
 
-    `schema` is the name of the schema of a source, in which `{source}` is the slug of its name.  The others are those
+    Its batches are larger than those of other kinds, and it is retried for longer: a table without its messages is
+    wrong.  `schema` is the name of the schema of a source, in which `{source}` is the slug of its name.  The others are those
     of `WarehouseOptions`.
     """
 
     is_warehouse: ClassVar[bool] = True
 
+    batch_messages: int = attrs.field(default=2_000, validator=validators.gt(0))
+    batch_bytes: ByteCount = attrs.field(default=ByteCount(4_000_000), validator=validators.gt(0))
+    retry_window: timedelta = attrs.field(default=timedelta(days=7), validator=validators.ge(timedelta()))
     schema: str = attrs.field(default=_SOURCE, validator=_check_schema)
     tables: tuple[str, ...] | None = None
     declare: tuple[str, ...] = attrs.field(default=("context",), validator=check_declared)
