@@ -170,8 +170,7 @@ class DestinationWorker:
                 self._isolation.run(queue_state, messages)
             else:
                 self._deliver(queue_state, messages)
-        except CursorMoved as moved:
-            _log.warning("%s: %s", self.destination.name, moved)
+        except CursorMoved:
             self._must_resume = True
         except RetryLater as error:
             self._fail(queue_state, waiting[self._done : self._done + tried], error)

@@ -47,10 +47,19 @@ class MaskingSender:
 
 
 @attrs.frozen
-class MaskingCursorKeeper(MaskingSender):
+class MaskingCursorKeeper:
     """The same, through a sender whose destination keeps cursors."""
 
     _sender: CursorKeepingSender
+    _masks: Sequence[FieldMask]
+
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
+        """See `Sender.send`."""
+        return MaskingSender(self._sender, self._masks).send(batch)
+
+    def close(self) -> None:
+        """See `Sender.close`."""
+        self._sender.close()
 
     def cursors(self) -> Mapping[str, str]:
         """See `CursorKeeper.cursors`."""

@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 import psycopg
-from psycopg import Connection, conninfo
+from psycopg import Connection, conninfo, errors
 
 from trackcore.warehouse import WarehouseOptions, schema_name
 from trackcore_postgres.batch import SentMessage, SourceRows
@@ -41,6 +41,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "keepalives_idle": 30,
     "tcp_user_timeout": 30_000,
 }
+_SHORT_WAIT = b"SET LOCAL lock_timeout = '1s'"
 _SETTINGS = b"SET timezone = 'UTC'; SET lock_timeout = '10s'; SET datestyle = 'ISO'"
 
 
@@ -68,7 +69,7 @@ class _Session:
     connection: Connection[Any]
     staging: Staging
     locked: set[str] = attrs.field(factory=set)
-    cursors: dict[str, str | None] = attrs.field(factory=dict)
+    cursors: dict[str, str] | None = None
     tables: dict[str, SourceTables] = attrs.field(factory=dict)
     generations: dict[str, int] = attrs.field(factory=dict)
 
@@ -95,7 +96,7 @@ class PostgresWarehouse:
     _pinned: dict[str, set[tuple[str, str]]] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        if "password" in self.settings and not self.may_have_password:
+        if "password" in connection_settings(self.url) and not self.may_have_password:
             detail = "a password must not be written in the settings: use `password`, or a variable for the whole URL"
             raise UnusableUrl(detail=detail)
 
@@ -115,7 +116,8 @@ class PostgresWarehouse:
 
         Raises:
             WarehouseUnavailable: nothing of it is stored.
-            CursorMoved: nothing of it is stored, since it may be stored already, or others before it may not.
+            CursorMoved: nothing of it is stored, since it may be stored already, or others before it may not.  That is
+                so too as long as the cursors were not read with this connection.
         """
         with self._reporting():
             return self._load(messages, cursors)
@@ -154,7 +156,7 @@ class PostgresWarehouse:
         session = self._connected()
         query = f"SELECT lane, cursor FROM {quoted(BOOKKEEPING)}.cursors WHERE destination = %s"
         found: dict[str, str] = dict(session.connection.execute(query.encode(), [self.destination]).fetchall())
-        session.cursors = dict(found)
+        session.cursors = {**found}
         return found
 
     def _load(self, messages: Sequence[SentMessage], cursors: Sequence[Cursor]) -> Sequence[Refused]:
@@ -204,7 +206,8 @@ class PostgresWarehouse:
             if is_outdated(error):
                 raise SchemaOutdated(sentence_of(error)) from None
             raise
-        session.cursors.update((cursor.lane, cursor.text) for cursor in cursors)
+        if session.cursors is not None:
+            session.cursors.update((cursor.lane, cursor.text) for cursor in cursors)
         return sorted(refused, key=lambda one: one.index)
 
     def _store(
@@ -298,9 +301,13 @@ class PostgresWarehouse:
         if not cursor.is_exclusive or cursor.lane in session.locked:
             return
         key = _lock_number(self.destination, cursor.lane)
-        found = session.connection.execute(b"SELECT pg_try_advisory_lock(%s)", [key]).fetchone()
-        if found is None or not found[0]:
-            raise WarehouseUnavailable(detail=f"another process delivers to {self.destination!r} in this database")
+        try:
+            with session.connection.transaction():
+                session.connection.execute(_SHORT_WAIT)  # the connection of a process that was killed lives on a little
+                session.connection.execute(b"SELECT pg_advisory_lock(%s)", [key])
+        except errors.LockNotAvailable:
+            detail = f"another process delivers to {self.destination!r} in this database"
+            raise WarehouseUnavailable(detail=detail) from None
         session.locked.add(cursor.lane)
 
     def _check_cursor(self, session: _Session, cursor: Cursor) -> None:
@@ -308,8 +315,7 @@ class PostgresWarehouse:
             return
         query = f"SELECT cursor FROM {quoted(BOOKKEEPING)}.cursors WHERE destination = %s AND lane = %s FOR UPDATE"
         found = session.connection.execute(query.encode(), [self.destination, cursor.lane]).fetchone()
-        known = session.cursors.get(cursor.lane)
-        if (None if found is None else found[0]) != known:
+        if session.cursors is None or (None if found is None else found[0]) != session.cursors.get(cursor.lane):
             raise CursorMoved(lane=cursor.lane)
 
     def _move_cursor(self, session: _Session, cursor: Cursor) -> None:

@@ -9,11 +9,11 @@ from postgres_cluster import Cluster, Database, running_cluster, why_not
 
 
 @pytest.fixture(name="cluster", scope="session")
-def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def _cluster() -> Iterator[Cluster]:
     reason = why_not()
     if reason is not None:
         pytest.fail(f"NOTHING WAS TESTED ON POSTGRESQL: {reason}")
-    yield from running_cluster(tmp_path_factory.mktemp("postgres") / "cluster")
+    yield from running_cluster()
 
 
 @pytest.fixture(name="database")

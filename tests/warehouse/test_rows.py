@@ -12,9 +12,10 @@ from adapter_helpers import KEY, VECTORS, serve, zipped
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from postgres_cluster import Cluster, Database
+from strategies import CALLS
 from warehouse_helpers import SCHEMA, SOURCE, as_log, check_against_log, generated, load, message
 from warehouse_oracle import Stored
-from warehouse_strategies import CALLS, messages
+from warehouse_strategies import messages
 
 from trackcore import JSONObject, MemorySink
 

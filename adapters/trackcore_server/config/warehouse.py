@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import attrs
 from attrs import validators
-from trackcore_delivery import ByteCount, DeliveredDestination
+from trackcore_delivery import ByteCount, DeliveredDestination, positive
 
 from trackcore import Destination, Source
 from trackcore.warehouse import WIDEN, WarehouseOptions, check_declared, check_on_conflict, schema_name
@@ -27,15 +27,14 @@ def _check_schema(_: object, __: object, schema: str) -> None:
 class WarehouseDestination(DeliveredDestination):
     """A destination with tables in the layout of Segment.
 
-    Its batches are larger than those of other kinds, and it is retried for longer: a table without its messages is
-    wrong.  `schema` is the name of the schema of a source, in which `{source}` is the slug of its name.  The others are those
-    of `WarehouseOptions`.
+    Its batches are larger than those of other kinds, and it is retried for longer.  `schema` is the name of the schema
+    of a source, in which `{source}` is the slug of its name.  The others are those of `WarehouseOptions`.
     """
 
     is_warehouse: ClassVar[bool] = True
 
-    batch_messages: int = attrs.field(default=2_000, validator=validators.gt(0))
-    batch_bytes: ByteCount = attrs.field(default=ByteCount(4_000_000), validator=validators.gt(0))
+    batch_messages: int = attrs.field(default=2_000, validator=positive)
+    batch_bytes: ByteCount = attrs.field(default=ByteCount(4_000_000), validator=positive)
     retry_window: timedelta = attrs.field(default=timedelta(days=7), validator=validators.ge(timedelta()))
     schema: str = attrs.field(default=_SOURCE, validator=_check_schema)
     tables: tuple[str, ...] | None = None
