@@ -65,11 +65,12 @@ class Cluster:
         pid_file = self._data / "postmaster.pid"
         if pid_file.exists():
             pid = int(pid_file.read_text().split()[0])
+            _signal(pid, signal.SIGSTOP)  # so that it has no more children
             children = _children_of(pid)
             for one in (pid, *children):
-                _kill(one)
+                _signal(one, signal.SIGKILL)
             wait_for(lambda: not any(map(_is_alive, (pid, *children))))
-            pid_file.unlink(missing_ok=True)
+            pid_file.unlink()  # where nobody reaps the dead process, it would seem to run
 
     def database(self) -> Database:
         """Make an empty database."""
@@ -93,7 +94,8 @@ class Cluster:
                 command, stdout=output, stderr=output, timeout=PATIENCE, check=False, cwd="/", start_new_session=True
             )
             output.seek(0)
-            assert done.returncode == 0, output.read()
+            log = self.folder / "log"
+            assert done.returncode == 0, output.read() + (log.read_text()[-1000:] if log.exists() else "")
 
 
 @attrs.frozen
@@ -151,9 +153,9 @@ def _children_of(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _kill(pid: int) -> None:
+def _signal(pid: int, number: int) -> None:
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
 
 def _is_alive(pid: int) -> bool:
