@@ -44,6 +44,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_metrics": {"prometheus_client"},
     "trackcore_plans": {"jsonschema_rs", "tomli_w", "yaml"},  # the validator, and the forms of files
     "trackcore_privacy": {"sqlite3", "trackcore_forks", "trackcore_sqlitefile"},  # who is suppressed, and jobs
+    "trackcore_postgres": {"psycopg"},
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
         "click",
@@ -64,6 +65,7 @@ ADAPTER_LIBRARIES = {
         "trackcore_metrics",
         "trackcore_plans",
         "trackcore_privacy",
+        "trackcore_postgres",
         "trackcore_sqlite",
         "trackcore_testing",
         "trackcore_wsgi",

@@ -30,7 +30,17 @@ from trackcore_delivery.queues import BatchWait, DeliveryQueue, ErasureQueue, Re
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender, SenderContext
+from trackcore_delivery.sending import (
+    Cursor,
+    CursorKeepingSender,
+    CursorMoved,
+    DeliveryBatch,
+    MessageRefused,
+    PermanentError,
+    RetryLater,
+    Sender,
+    SenderContext,
+)
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
 
@@ -40,6 +50,9 @@ __all__ = [
     "BatchWait",
     "ByteCount",
     "CallableDestination",
+    "Cursor",
+    "CursorKeepingSender",
+    "CursorMoved",
     "DeadLetter",
     "DeliveredDestination",
     "Delivery",

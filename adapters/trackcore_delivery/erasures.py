@@ -26,7 +26,7 @@ from trackcore.privacy import Subject, pseudonymized, subjects_of
 from trackcore.text import encode_json
 from trackcore_delivery import state_rows
 from trackcore_delivery.feed import FedMessage
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, Sender
+from trackcore_delivery.sending import CursorKeepingSender, DeliveryBatch, MessageRefused, PermanentError, Sender
 
 DELETE = cast("Call", "delete")
 """The call of a request on its way to a sender; it is not one of a message."""
@@ -112,6 +112,24 @@ class ErasingSender:
     def close(self) -> None:
         """See `Sender.close`."""
         self._sender.close()
+
+
+@attrs.frozen
+class ErasingCursorKeeper(ErasingSender):
+    """The same, to a destination that keeps cursors."""
+
+    _cursor_keeper: CursorKeepingSender
+
+    def cursors(self) -> Mapping[str, str]:
+        """See `CursorKeepingSender.cursors`."""
+        return self._cursor_keeper.cursors()
+
+
+def erasing(forgetting: Sender, sender: Sender) -> Sender:
+    """Return a sender that passes requests to the first, and messages to the second."""
+    if isinstance(sender, CursorKeepingSender):
+        return ErasingCursorKeeper(forgetting, sender, sender)
+    return ErasingSender(forgetting, sender)
 
 
 @attrs.frozen(kw_only=True)

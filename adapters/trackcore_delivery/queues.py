@@ -7,6 +7,7 @@ commits its offsets.)
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +17,13 @@ from typing import ClassVar, NamedTuple, Protocol
 import attrs
 
 from trackcore import LogChanged, Mark
-from trackcore_delivery.destination import NEWEST, DeliveredDestination
+from trackcore.support import decode_mark, encode_mark
+from trackcore_delivery.destination import NEWEST, OLDEST, DeliveredDestination
 from trackcore_delivery.erasures import ERASURE, NOT_SUPPORTED, Erasure, ErasureStatus, as_message
 from trackcore_delivery.feed import FedMessage, Feed, Page
 from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, DeliveryResult, Replay
 from trackcore_delivery.retry_window import Place
+from trackcore_delivery.sending import Cursor
 from trackcore_delivery.state import State
 
 _SKIP_STEPS = 1_000
@@ -69,6 +72,16 @@ class DeliveryQueue(Protocol):
     def ends(self) -> Mapping[str, int]:
         """Return the number of the last place in each part of the queue.  Raises `FeedUnavailable` if unknown now."""
         return {}
+
+    def cursors(self, messages: Sequence[FedMessage]) -> Sequence[Cursor]:
+        """Return the cursors behind some of the messages that were taken last; optional."""
+        del messages
+        return ()
+
+    def resume(self, cursors: Mapping[str, str]) -> bool:
+        """Go on from the cursors that the destination has stored; return whether the queue was elsewhere."""
+        del cursors
+        return False
 
     def close(self) -> None:
         """Release what it holds, at the end of delivery; most queues hold nothing."""
@@ -175,6 +188,29 @@ class _IncomingQueue(DeliveryQueue):
         mark = self._page.mark(result.messages[-1])
         self._state.settle(self._destination.name, result, mark)
         self._mark, self._noted = mark, mark.position
+
+    def cursors(self, messages: Sequence[FedMessage]) -> Sequence[Cursor]:
+        assert self._page is not None
+        mark = self._page.mark(messages[-1])
+        return [Cursor(lane=INCOMING, text=json.dumps([mark.position, encode_mark(mark)]))]
+
+    def resume(self, cursors: Mapping[str, str]) -> bool:
+        name = self._destination.name
+        known = self._state.mark(name)
+        stored = self._stored_mark(cursors.get(INCOMING), known)
+        if stored is None or (known is not None and stored.position == known.position):
+            return False
+        _log.warning("%s: going on from its own cursor, at %d", name, stored.position)
+        self._state.begin(name, stored.position, stored)
+        self._state.skip(name, stored)
+        self._mark = self._page = None
+        return True
+
+    def _stored_mark(self, text: str | None, known: Mark | None) -> Mark | None:
+        """Return the mark that a destination has stored.  One that has none, such as a new database, begins anew."""
+        if text is not None:
+            return decode_mark(*json.loads(text))
+        return Mark() if known is not None and self._destination.start == OLDEST else None
 
     def _read(self, count: int, size: int, now: datetime) -> Page:
         """Read after the mark; if the log was replaced, move the mark to where it agrees with the old one first."""

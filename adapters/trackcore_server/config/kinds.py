@@ -8,8 +8,16 @@ from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDes
 from trackcore_objects import ArchiveDestination
 
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
+from trackcore_server.config.postgres_destination import PostgresDestination
 
 KINDS: Mapping[str, type[DeliveredDestination]] = {
     kind.kind: kind
-    for kind in (ArchiveDestination, FileDestination, KafkaTopicDestination, SegmentDestination, WebhookDestination)
+    for kind in (
+        ArchiveDestination,
+        FileDestination,
+        KafkaTopicDestination,
+        PostgresDestination,
+        SegmentDestination,
+        WebhookDestination,
+    )
 }
