@@ -5,9 +5,9 @@ each message is in one file, whatever is sent again.
 """
 
 from trackcore_objects.archive import ArchiveDestination
-from trackcore_objects.file_names import FileName
+from trackcore_objects.file_names import FileName, digest_of, name_for
 from trackcore_objects.location import StoredDestination
-from trackcore_objects.placing import missing_messages, partition_of
+from trackcore_objects.placing import files_in, missing_messages, partition_of
 from trackcore_objects.store import ObjectStore, StoreUnavailable
 
 __all__ = [
@@ -16,6 +16,9 @@ __all__ = [
     "ObjectStore",
     "StoreUnavailable",
     "StoredDestination",
+    "digest_of",
+    "files_in",
     "missing_messages",
+    "name_for",
     "partition_of",
 ]

@@ -24,7 +24,7 @@ from trackcore_delivery import DeliveryBatch, FedMessage, MessageRefused, RetryL
 
 from trackcore_objects.file_names import name_for
 from trackcore_objects.location import StoredDestination
-from trackcore_objects.placing import missing_messages, partition_of
+from trackcore_objects.placing import files_in, missing_messages, partition_of
 from trackcore_objects.store import ObjectStore, StoreUnavailable
 
 _ROOT = "segment-logs"
@@ -78,7 +78,8 @@ class _ArchiveSender:
         pass
 
     def _put(self, folder: str, messages: Sequence[FedMessage], scratch: Path) -> None:
-        missing = missing_messages(self._store, folder, messages, self._present_in)
+        files = files_in(self._store, folder)
+        missing = missing_messages(files, messages, lambda file, ids: self._present_in(f"{folder}/{file}", ids))
         if missing:
             _compress(missing, scratch)
             self._store.put_new(f"{folder}/{name_for(missing, _SUFFIX)}", scratch)
@@ -87,7 +88,9 @@ class _ArchiveSender:
         with TemporaryDirectory(prefix="trackcore-") as scratch:
             path = Path(scratch) / "file.gz"
             try:
-                return wanted & set(_ids_in(path)) if self._store.fetch(key, path) else ()
+                if not self._store.fetch(key, path):
+                    raise StoreUnavailable(detail=f"{key} was deleted by another process")
+                return wanted & set(_ids_in(path))
             except (EOFError, gzip.BadGzipFile, msgspec.MsgspecError, zlib.error) as error:
                 raise StoreUnavailable(detail=f"{key} is damaged; delete it, and its messages are put again") from error
 
