@@ -17,12 +17,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
+import duckdb
 from trackcore_delivery import DeliveryBatch, MessageRefused
 
-import duckdb
 from trackcore.warehouse import (
     DISCARDS_TABLE,
     PROFILE_TABLES,
+    STAMPS,
     ColumnType,
     Profile,
     Schema,
@@ -43,9 +44,6 @@ from trackcore_duckdb.stored_rows import (
     by_schema,
     columns_of,
 )
-
-STAMPS = "_stamps"
-"""In the tables of the latest traits: when each value was sent, as `trackcore.warehouse.profiles` writes it."""
 
 _BOOKKEEPING = frozenset({STAMPS})
 _KEYS = {DISCARDS_TABLE: ("message_id", "table_name", "number")}
@@ -142,7 +140,9 @@ class _Loading:
                 if earlier is None:
                     self._connection.execute(f"ALTER TABLE {name} ADD COLUMN {_declared(column, column_type)}")
                 elif earlier is not column_type:
-                    change = f"{quoted(column)} TYPE {SQL_TYPES[column_type]} USING {widened(column, earlier, column_type)}"
+                    change = (
+                        f"{quoted(column)} TYPE {SQL_TYPES[column_type]} USING {widened(column, earlier, column_type)}"
+                    )
                     self._connection.execute(f"ALTER TABLE {name} ALTER COLUMN {change}")
 
     def _create(self, table: str, columns: Mapping[str, ColumnType]) -> None:
@@ -170,7 +170,9 @@ class _Loading:
                 file.add(rows[0].message, {**profile.values, "id": profile_id, STAMPS: encode_stamps(profile.stamps)})
         file.flush()
         stored = {**columns, STAMPS: ColumnType.TEXT}
-        updates = ", ".join(f"{quoted(name)} = coalesce(excluded.{quoted(name)}, {quoted(name)})" for name in stored if name != "id")
+        updates = ", ".join(
+            f"{quoted(name)} = coalesce(excluded.{quoted(name)}, {quoted(name)})" for name in stored if name != "id"
+        )
         self._connection.execute(
             f"INSERT INTO {self._name(table)} BY NAME SELECT * FROM {json_lines(file.path, stored)} "
             f"ON CONFLICT (id) DO UPDATE SET {updates}"

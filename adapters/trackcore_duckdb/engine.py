@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import duckdb
 from trackcore_delivery import RetryLater
 from trackcore_objects import StoreUnavailable
 
-import duckdb
 from trackcore.warehouse import ColumnType
 from trackcore_duckdb.stored_rows import SQL_TYPES
 

@@ -138,7 +138,9 @@ class _SourceBatch:
         folder = f"{self._folder(group.table)}/{DAY_KEY}={group.day}"
         files = files_in(self._store, folder)
         id_column = message_id_column(group.table)
-        missing = missing_messages(files, lines.messages, lambda file, ids: self._present_in(folder, file, id_column, ids))
+        missing = missing_messages(
+            files, lines.messages, lambda file, ids: self._present_in(folder, file, id_column, ids)
+        )
         if missing:
             present = {message.message_id for message in lines.messages} - {one.message_id for one in missing}
             name = name_for(missing, SUFFIX)

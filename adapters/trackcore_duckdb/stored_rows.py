@@ -67,7 +67,7 @@ class StoredRow(NamedTuple):
 class Unreadable(NamedTuple):
     """A message that is not a JSON object, by its place in the batch: only another program can have stored it."""
 
-    index: int
+    place: int
     detail: str
 
 
