@@ -14,11 +14,18 @@ from buckets import ENVIRON, Buckets, FailingStore
 from delivery_helpers import NOON, sender_context
 from lake_readers import fed_message, identify, parquet, parquet_tables, send, track
 from trackcore_delivery import FedMessage, RetryLater, Secret
-from trackcore_duckdb import ParquetSender
-from trackcore_duckdb.compaction import FILES_OF_A_LEVEL
+from trackcore_duckdb import ParquetSender, compaction
 from trackcore_objects.folder import FolderStore
 
 from trackcore.warehouse import WarehouseOptions
+
+LEVEL = 4
+"""How many files are merged in these tests."""
+
+
+@pytest.fixture(autouse=True)
+def _few_files_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "FILES_OF_A_LEVEL", LEVEL)
 
 
 def files(folder: Path) -> list[Path]:
@@ -89,9 +96,9 @@ class TestAfterAFailure:
     """A process that is killed between any two calls is sent the batch again, or a longer one."""
 
     @pytest.mark.parametrize("is_done", [False, True], ids=["not-done", "answer-lost"])
-    def test_the_next_batch_completes_it(self, is_done: bool, tmp_path: Path) -> None:
+    def test_the_next_batch_completes_it(self, is_done: bool, is_long: bool, tmp_path: Path) -> None:
         """The batch makes a table, widens a column of another one, and fills up a level of small files."""
-        first = [message for number in range(1, FILES_OF_A_LEVEL) for message in tracks([number])]
+        first = [message for number in range(1, LEVEL) for message in tracks([number])]
         second = [fed_message(20, track("A", n=1.5)), fed_message(21, identify("u", x=1))]
         third = [*second, fed_message(22, track("A", n=3))]
         prepared = tmp_path / "prepared"
@@ -100,7 +107,7 @@ class TestAfterAFailure:
         whole = tmp_path / "whole"
         _copy(prepared, whole)
         send(of_store(FolderStore(whole / "out")), [*first[-1:], *third])
-        at = 1
+        at = 2 - is_done
         while True:
             folder = tmp_path / f"at-{at}"
             _copy(prepared, folder)
@@ -111,8 +118,8 @@ class TestAfterAFailure:
                 break
             send(of_store(FolderStore(folder / "out")), third)
             assert parquet_tables(folder) == parquet_tables(whole)
-            at += 1
-        assert at > 2 * FILES_OF_A_LEVEL
+            at += 1 if is_long else 4
+        assert at > 35
 
 
 def _copy(before: Path, after: Path) -> None:
@@ -128,7 +135,7 @@ class TestCompaction:
 
     def test_a_folder_has_few_files_however_many_batches_came(self, tmp_path: Path) -> None:
         sender = of_store(FolderStore(tmp_path / "out"))
-        count = 2 * FILES_OF_A_LEVEL + 3
+        count = 2 * LEVEL + 3
         for number in range(1, count + 1):
             send(sender, tracks([number]))
         rows = parquet_tables(tmp_path)["a"]
@@ -138,12 +145,12 @@ class TestCompaction:
 
     def test_a_merged_file_hides_no_late_message_of_its_range(self, tmp_path: Path) -> None:
         sender = of_store(FolderStore(tmp_path / "out"))
-        numbers = [number for number in range(1, FILES_OF_A_LEVEL + 2) if number != 5]
+        numbers = [number for number in range(1, LEVEL + 2) if number != 3]
         for number in numbers:
             send(sender, tracks([number]))
-        send(of_store(FolderStore(tmp_path / "out")), tracks([5]))
-        send(of_store(FolderStore(tmp_path / "out")), tracks([4, 5, 6]))
-        assert sorted(row["n"] for row in parquet_tables(tmp_path)["a"]) == list(range(1, FILES_OF_A_LEVEL + 2))
+        send(of_store(FolderStore(tmp_path / "out")), tracks([3]))
+        send(of_store(FolderStore(tmp_path / "out")), tracks([2, 3, 4]))
+        assert sorted(row["n"] for row in parquet_tables(tmp_path)["a"]) == list(range(1, LEVEL + 2))
 
 
 class TestProcesses:
@@ -178,9 +185,9 @@ class TestBucket:
         in_bucket = parquet(**settings).make_sender(sender_context(tmp_path, ENVIRON))
         in_folder = parquet().make_sender(sender_context(tmp_path / "expected"))
         for sender in (in_bucket, in_folder):
-            for number in range(1, FILES_OF_A_LEVEL + 2):
+            for number in range(1, LEVEL + 2):
                 send(sender, tracks([number]))
-            send(sender, tracks([3, 20], n2=1.5))
+            send(sender, tracks([3, 20], m=1.5))
             send(sender, [fed_message(21, track("A", n=0.5))])
         _write(bucket.content, tmp_path / "out")
         assert parquet_tables(tmp_path) == parquet_tables(tmp_path / "expected")
