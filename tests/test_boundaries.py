@@ -37,6 +37,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_command": {"trackcore_server"},  # the entry point, which reports missing libraries
     "trackcore_debugger": {"werkzeug"},
     "trackcore_delivery": {"sqlite3", "urllib3", "trackcore_forks", "trackcore_sqlitefile"},  # its state, and HTTP out
+    "trackcore_duckdb": {"duckdb", "trackcore_delivery", "trackcore_objects"},
     "trackcore_forks": set(),  # shared by all that must not use what a parent has open
     "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
@@ -58,6 +59,7 @@ ADAPTER_LIBRARIES = {
         "trackcore_asgi",
         "trackcore_debugger",
         "trackcore_delivery",
+        "trackcore_duckdb",
         "trackcore_forks",
         "trackcore_http",
         "trackcore_kafka",

@@ -28,7 +28,7 @@ from trackcore_delivery import (
     Sender,
     WebhookDestination,
 )
-from trackcore_objects import ArchiveDestination
+from trackcore_server.config.file_destinations import ArchiveDestination
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
 from trackcore_server.config.kafka_log import ClientSettings
 from trackcore_server.config.kinds import KINDS

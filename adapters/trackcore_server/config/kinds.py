@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trackcore_delivery import DeliveredDestination, FileDestination, SegmentDestination, WebhookDestination
-from trackcore_objects import ArchiveDestination
 
+from trackcore_server.config.file_destinations import ArchiveDestination, DuckDBDestination, ParquetDestination
 from trackcore_server.config.kafka_destination import KafkaTopicDestination
 from trackcore_server.config.postgres_destination import PostgresDestination
 
@@ -14,8 +14,10 @@ KINDS: Mapping[str, type[DeliveredDestination]] = {
     kind.kind: kind
     for kind in (
         ArchiveDestination,
+        DuckDBDestination,
         FileDestination,
         KafkaTopicDestination,
+        ParquetDestination,
         PostgresDestination,
         SegmentDestination,
         WebhookDestination,
