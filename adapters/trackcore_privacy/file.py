@@ -103,7 +103,7 @@ class Job:
     """A request about persons.  `subjects` is empty once it has ended."""
 
     id: str
-    type: str
+    regulation: str
     scope: str
     subjects: tuple[Subject, ...]
     keep_events: bool
@@ -177,7 +177,7 @@ class PrivacyFile:
         self,
         subjects: Sequence[Subject],
         *,
-        type_: str,
+        regulation: str,
         scope: str,
         keep_events: bool,
         stores: Sequence[str],
@@ -191,7 +191,7 @@ class PrivacyFile:
             connection.execute(
                 "INSERT INTO jobs (id, type, scope, subjects, keep_events, created_at, finished_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (number, type_, scope, listed, keep_events, now.timestamp(), finished_at),
+                (number, regulation, scope, listed, keep_events, now.timestamp(), finished_at),
             )
             connection.executemany(
                 "INSERT INTO steps (job, store, status) VALUES (?, ?, 'INITIALIZED')",
@@ -315,11 +315,11 @@ def _salt(connection: sqlite3.Connection) -> bytes:
 
 
 def _as_job(row: tuple[Any, ...], connection: sqlite3.Connection) -> Job:
-    number, type_, scope, subjects, keep_events, created_at, finished_at = row
+    number, regulation, scope, subjects, keep_events, created_at, finished_at = row
     steps = connection.execute("SELECT store, status, changed, detail, finished_at FROM steps WHERE job = ?", (number,))
     return Job(
         id=number,
-        type=type_,
+        regulation=regulation,
         scope=scope,
         subjects=tuple(Subject(*one) for one in msgspec.json.decode(subjects)) if subjects else (),
         keep_events=bool(keep_events),

@@ -91,7 +91,7 @@ class Jobs:
             self.file.suppress(subjects, scope=scope, now=now, keep_ids=not deletes)
         number = self.file.add_job(
             subjects,
-            type_=type_,
+            regulation=type_,
             scope=scope,
             keep_events=keep_events,
             stores=self._stores() if deletes else (),
@@ -131,7 +131,7 @@ class Jobs:
 
     def _run(self, job: Job, progress: Progress, is_stopping: Callable[[], bool]) -> bool:
         done = {step.store for step in job.steps if step.status in ENDED}
-        if job.type.startswith("SUPPRESS"):
+        if job.regulation.startswith("SUPPRESS"):
             # Every process must have seen the list, so that no message comes behind the search.
             age = (datetime.now(UTC) - job.created_at).total_seconds()
             time.sleep(max(0.0, min(SEEN_SECONDS, SEEN_SECONDS - age)))
@@ -145,7 +145,7 @@ class Jobs:
         detail = self._clean(job)
         self._note(job, Step(store=BYTES, status="FINISHED", detail=detail, finished_at=datetime.now(UTC)))
         self.file.end_job(job.id, datetime.now(UTC))
-        audit(self._configuration, self.file, f"{job.type} FINISHED", job.id, job.subjects)
+        audit(self._configuration, self.file, f"{job.regulation} FINISHED", job.id, job.subjects)
         return True
 
     def _forget_part(self, job: Job, part: str, progress: Progress) -> Step:

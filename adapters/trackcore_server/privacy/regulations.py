@@ -118,7 +118,7 @@ class RegulationsApp:
             jobs = [job for job in jobs if job.scope == scope]
         types = request.args.getlist("regulationTypes")
         status = request.args.get("status")
-        found = [job for job in jobs if not types or job.type in types]
+        found = [job for job in jobs if not types or job.regulation in types]
         shown = [_shown(job) for job in found]
         page, pagination = _page(request, [one for one in shown if status in (None, one["overallStatus"])])
         return {"regulations": page, "pagination": pagination}
