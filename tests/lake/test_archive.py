@@ -285,7 +285,11 @@ class TestTrouble:
         send(sender, fed(50))
         assert Counter(messages_in(content(tmp_path))) == payloads(fed(50))
 
-    @pytest.mark.parametrize("damage", [b"", b"no gzip", gzip.compress(b'{"messageId":"m0"}\n' * 9)[:-9]])
+    @pytest.mark.parametrize(
+        "damage",
+        [b"", b"no gzip", gzip.compress(b'{"messageId":"m0"}\n' * 9)[:-9]],
+        ids=["empty", "no gzip", "cut"],
+    )
     def test_a_damaged_file_whose_range_is_sent_again_is_named(self, damage: bytes, tmp_path: Path) -> None:
         send(opened(tmp_path), fed(2))
         (key,) = content(tmp_path)
