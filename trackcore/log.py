@@ -86,14 +86,16 @@ class Query:
 
     `user` matches the userId or the anonymousId, `destination` the ones that were selected when the message came, and
     `code` the code of a rejection, or of a warning on a message; quarantined requests have the code `unknown_source`.
-    `text` is searched for in the payload, literally; so are `call` and `user` in what was not accepted.  Records were
-    received at `since` or later, and before `until`.  With a `limit`, only the newest so many match.
+    `event` matches the event of a track message, or the name of a page or a screen.  `text` is searched for in the
+    payload, literally; so are `call`, `user` and `event` in what was not accepted.  Records were received at `since` or
+    later, and before `until`.  With a `limit`, only the newest so many match.
     """
 
     source: str | None = None
     destination: str | None = None
     call: str | None = None
     user: str | None = None
+    event: str | None = None
     code: str | None = None
     text: str | None = None
     since: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(truncate_to_milliseconds))
@@ -106,6 +108,7 @@ class Query:
             self.source in (None, stored.source)
             and self.call in (None, stored.call)
             and self.user in (None, stored.message.get("userId"), stored.message.get("anonymousId"))
+            and self.event in (None, event_of(stored.call, stored.message))
             and self.code in (None, *(warning["code"] for warning in stored.warnings))
             and self.destination in (None, *stored.destinations)
             and self._matches(stored.received_at, payload, self.text)
@@ -124,7 +127,7 @@ class Query:
             self.source in (None, source)
             and self.code in (None, code)
             and self.destination is None
-            and self._matches(record.received_at, record.payload, self.call, self.user, self.text)
+            and self._matches(record.received_at, record.payload, self.call, self.user, self.event, self.text)
         )
 
     def _matches(self, received_at: datetime, payload: bytes, *texts: str | None) -> bool:
@@ -134,6 +137,14 @@ class Query:
             and all(text.encode() in payload for text in texts if text is not None)
         )
 
+
+def event_of(call: str, message: JSONObject) -> object:
+    """Return the event of a track message, or the name of a page or a screen; None for others, and without a name."""
+    name = _NAMES.get(call)
+    return None if name is None else message.get(name)
+
+
+_NAMES = {"track": "event", "page": "name", "screen": "name"}
 
 UNKNOWN_SOURCE = "unknown_source"
 """The code of quarantined requests."""

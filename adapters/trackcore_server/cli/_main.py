@@ -16,6 +16,7 @@ from trackcore_server.cli.deliver import deliver
 from trackcore_server.cli.destinations import destinations
 from trackcore_server.cli.events import events
 from trackcore_server.cli.explain import explain
+from trackcore_server.cli.export import export
 from trackcore_server.cli.import_files import import_files
 from trackcore_server.cli.maintenance import check, prune_log
 from trackcore_server.cli.pii import pii
@@ -73,6 +74,7 @@ main.add_command(events)
 main.add_command(rejected)
 main.add_command(explain)
 main.add_command(stats)
+main.add_command(export)
 main.add_command(validate)
 main.add_command(plan)
 main.add_command(pii)

@@ -23,7 +23,7 @@ from trackcore import Mark
 from trackcore.support import MEBIBYTE
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, named_secrets
-from trackcore_server.storage.backend import Backend, Backlog
+from trackcore_server.storage.backend import Backend, Backlog, OnProgress, no_progress
 from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
 _OVERHEAD_BYTES = 1 << 16
@@ -42,8 +42,9 @@ class KafkaBackend(Backend):
         """See `Backend.make_sink`."""
         return KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
 
-    def open_log(self) -> KafkaLog:
-        """See `Backend.open_log`."""
+    def open_log(self, on_progress: OnProgress = no_progress) -> KafkaLog:
+        """See `Backend.open_log`.  The progress is unknown."""
+        del on_progress
         return KafkaLog(self._cluster, self._topics(), duplicate_window=self._settings.duplicate_window)
 
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:

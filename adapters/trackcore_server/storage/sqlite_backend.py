@@ -12,7 +12,7 @@ from trackcore_sqlite import SqliteBrowser, SqliteLog, SqliteSink
 from trackcore import Mark
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.log import LogSettings
-from trackcore_server.storage.backend import Backend, Backlog
+from trackcore_server.storage.backend import Backend, Backlog, OnProgress, no_progress
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log
 from trackcore_server.storage.retention import start_retention
@@ -31,9 +31,9 @@ class SqliteBackend(Backend):
         log = self._settings
         return SqliteSink(log.path, rejected_bytes=log.rejected_bytes, quarantine_bytes=log.quarantine_bytes)
 
-    def open_log(self) -> SqliteLog:
+    def open_log(self, on_progress: OnProgress = no_progress) -> SqliteLog:
         """See `Backend.open_log`."""
-        return SqliteLog(self._settings.path)
+        return SqliteLog(self._settings.path, on_progress=on_progress)
 
     def browser(self, *, keep_open: bool = False) -> SqliteBrowser:
         """See `Backend.browser`."""
