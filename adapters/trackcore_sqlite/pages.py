@@ -4,9 +4,10 @@ A call into SQLite can be neither interrupted nor observed.  So each call examin
 returns a page at most: a query that matches little still returns soon, and its progress can be shown.
 
 Sequence numbers rise with time, except where a clock was set back and for reprocessed messages, which keep their time.
-So a query since some time need not examine all messages before it.  The messages at some thousand numbers are looked at,
-spread evenly, and reading begins before the first of them that is new enough.  Reprocessed messages are found wherever
-they are; what may be missed are fewer messages than lie between two of these numbers, stored while the clock was ahead.
+So a query since some time need not examine all messages before it.  The messages at some thousand numbers are looked
+at, spread evenly, and reading begins before the first of them that is new enough.  Reprocessed messages are found
+wherever they are.  Messages can be missed only if a clock was ahead for a short time, during which fewer were stored
+than lie between two of these numbers.
 """
 
 from __future__ import annotations

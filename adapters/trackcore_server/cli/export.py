@@ -127,7 +127,7 @@ def _text_writer(output_format: str, stream: BinaryIO, columns: Sequence[Message
 
 @contextmanager
 def _completed(file: Path) -> Iterator[Path]:
-    """Create a file beside `file` for the owner alone; it replaces `file` at the end of the block, unless that fails."""
+    """Create a file beside `file` for the owner alone, which replaces `file` at the end of the block."""
     try:
         descriptor, name = mkstemp(prefix=f".{file.name}-", dir=file.parent)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The columns of a message in a table: those of the view `events` of the log in SQLite, or any path into the message."""
+"""The columns of a message in a table: those of the view `events` of the log in SQLite, or paths in the message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATH = re.compile(r"[^.\[\],]+(?:\.[^.\[\],]+|\[\d+\])*")
 
 @attrs.frozen
 class MessageColumn:
-    """A column.  `read` takes a line of `trackcore events`; what it returns is None if the message has no such value."""
+    """A column.  `read` takes a line of `trackcore events`, and returns None if the message has no such value."""
 
     name: str
     read: Read

@@ -23,11 +23,11 @@ from trackcore_server.config.configuration import ConfigurationError
 from trackcore_server.files.columns import MessageColumn
 
 _WAIT_SECONDS = 0.01
-_SETTINGS = {"memory_limit": "512MB", "threads": 1, "preserve_insertion_order": False}
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "512MB", "threads": 1, "preserve_insertion_order": False}
 """With one thread the order stays; DuckDB limits a row group by its bytes only where it need not keep the order."""
 
 _TIMES = ("time", "received_at")
-_LONGEST_LINE = 64 << 20
+_LONGEST_LINE = 16 << 20
 _COPY = """
     COPY (SELECT {selected} FROM read_json(
         {pipe}, columns = {{{columns}}}, format = 'newline_delimited', compression = 'none',
@@ -44,6 +44,7 @@ class ParquetWriter:
     _stream: BinaryIO
 
     def write(self, record: JSONObject) -> None:
+        """Write a row."""
         row = {column.name: _value(column, record) for column in self._columns}
         self._stream.write(encode_json(row) + b"\n")
 

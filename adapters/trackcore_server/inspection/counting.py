@@ -75,7 +75,7 @@ GROUPINGS: Mapping[str, tuple[Sequence[str], Callable[[StoredPayload], Group]]] 
 
 @attrs.define
 class Counting:
-    """Counts messages by one of the `GROUPINGS`.  `others` are those of the groups that came when there were too many."""
+    """Counts messages by one of the `GROUPINGS`.  `others` counts those of the groups beyond the bound."""
 
     by: str
     _counts: dict[Group, Count] = attrs.field(init=False, factory=dict)
