@@ -1,19 +1,16 @@
 """Messages as a Parquet file, written by DuckDB, which is imported only for that.
 
-DuckDB reads the rows as lines of JSON from a named pipe, while this process writes them: neither holds more than a part
-of them.
+DuckDB reads rows as lines of JSON from a file of limited size, and writes them as a part; at the end it joins the
+parts.  So neither holds more than a few row groups, and beside the file there is once more its size on the disk.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -22,34 +19,70 @@ from trackcore.text import encode_json
 from trackcore_server.config.configuration import ConfigurationError
 from trackcore_server.files.columns import MessageColumn
 
-_WAIT_SECONDS = 0.01
-_SETTINGS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "512MB", "threads": 1, "preserve_insertion_order": False}
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "512MB",
+    "threads": 1,
+    "preserve_insertion_order": False,
+}
 """With one thread the order stays; DuckDB limits a row group by its bytes only where it need not keep the order."""
 
+_PART_BYTES = 64 << 20
+_ROW_BYTES = 16 << 20
 _TIMES = ("time", "received_at")
-_LONGEST_LINE = 16 << 20
-_COPY = """
-    COPY (SELECT {selected} FROM read_json(
-        {pipe}, columns = {{{columns}}}, format = 'newline_delimited', compression = 'none',
-        maximum_object_size = {longest}
-    )) TO {file} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE_BYTES '64MB')
-"""
+_AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE_BYTES '64MB')"
 
 
 @attrs.define
 class ParquetWriter:
-    """Writes records as rows, once `parquet_writer` has opened it."""
+    """Writes records as rows of a Parquet file; see `parquet_writer`."""
 
+    _duckdb: DuckDBPyConnection
+    _folder: Path
     _columns: Sequence[MessageColumn]
-    _stream: BinaryIO
+    _seq_type: str
+    _rows: list[bytes] = attrs.field(init=False, factory=list)
+    _size: int = attrs.field(init=False, default=0)
+    _parts: list[Path] = attrs.field(init=False, factory=list)
 
     def write(self, record: JSONObject) -> None:
         """Write a row."""
-        row = {column.name: _value(column, record) for column in self._columns}
-        self._stream.write(encode_json(row) + b"\n")
+        row = encode_json({column.name: _value(column, record) for column in self._columns})
+        self._rows.append(row)
+        self._size += len(row)
+        if self._size >= _PART_BYTES:
+            self._write_part()
 
     def flush(self) -> None:
-        """Rows are written when there are enough."""
+        """Do nothing: the file is complete at the end of `parquet_writer`."""
+
+    def join(self, file: Path) -> None:
+        """Write the file."""
+        if self._rows or not self._parts:
+            self._write_part()
+        parts = ", ".join(_literal(part) for part in self._parts)
+        self._duckdb.execute(f"COPY (FROM read_parquet([{parts}])) TO {_literal(file)} {_AS_PARQUET}")
+
+    def _write_part(self) -> None:
+        lines, part = self._folder / "rows.jsonl", self._folder / f"{len(self._parts)}.parquet"
+        lines.write_bytes(b"\n".join(self._rows))
+        self._rows.clear()
+        self._size = 0
+        self._duckdb.execute(f"COPY ({self._select(lines)}) TO {_literal(part)} {_AS_PARQUET}")
+        self._parts.append(part)
+
+    def _select(self, lines: Path) -> str:
+        names = [_name(column.name) for column in self._columns]
+        types = [self._seq_type if column.name == "seq" else "VARCHAR" for column in self._columns]
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in zip(names, types, strict=True))
+        selected = ", ".join(
+            f"CAST({name} AS TIMESTAMP) AS {name}" if column.name in _TIMES else name
+            for name, column in zip(names, self._columns, strict=True)
+        )
+        options = f"format = 'newline_delimited', maximum_object_size = {_ROW_BYTES}"
+        return f"SELECT {selected} FROM read_json({_literal(lines)}, columns = {{{columns}}}, {options})"
 
 
 @contextmanager
@@ -65,61 +98,16 @@ def parquet_writer(
     except ModuleNotFoundError as error:
         detail = f"Parquet needs {error.name}: pip install 'trackcore[parquet]'"
         raise ConfigurationError(detail=detail) from error
-    failures: list[Exception] = []
-
-    def copy() -> None:
+    with (
+        TemporaryDirectory(prefix=".trackcore-", dir=file.parent) as folder,
+        duckdb.connect(config={**_SETTINGS, "temp_directory": folder}) as connection,
+    ):
+        writer = ParquetWriter(connection, Path(folder), columns, seq_type)
         try:
-            with duckdb.connect(config=_SETTINGS) as connection:
-                connection.execute(_statement(pipe, file, columns, seq_type))
-        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for it
-            failures.append(error)
-
-    with TemporaryDirectory(prefix="trackcore-") as folder:
-        pipe = Path(folder) / "rows"
-        os.mkfifo(pipe, 0o600)
-        reader = threading.Thread(target=copy, name="trackcore-parquet")
-        reader.start()
-        try:
-            with _open_for_writing(pipe, reader) as stream:
-                yield ParquetWriter(columns, stream)
-        except BrokenPipeError:  # the reader has ended, so it has the reason
-            reader.join()
-            if not failures:
-                raise
-        finally:
-            reader.join()
-    if failures:
-        raise OSError(f"{file}: DuckDB cannot write it ({failures[0]})") from failures[0]
-
-
-def _open_for_writing(pipe: Path, reader: threading.Thread) -> BinaryIO:
-    """Open a pipe once its reader has.  If the reader ends before, nobody reads what is written."""
-    while reader.is_alive():
-        try:
-            descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            reader.join(_WAIT_SECONDS)
-        else:
-            os.set_blocking(descriptor, True)
-            return os.fdopen(descriptor, "wb", buffering=1 << 20)
-    return Path(os.devnull).open("wb")
-
-
-def _statement(pipe: Path, file: Path, columns: Sequence[MessageColumn], seq_type: str) -> str:
-    names = [_quoted(column.name, '"') for column in columns]
-    types = [seq_type if column.name == "seq" else "VARCHAR" for column in columns]
-    return _COPY.format(
-        selected=", ".join(
-            f"CAST({name} AS TIMESTAMP) AS {name}" if column.name in _TIMES else name
-            for name, column in zip(names, columns, strict=True)
-        ),
-        columns=", ".join(f"{name}: '{kind}'" for name, kind in zip(names, types, strict=True)),
-        pipe=_quoted(str(pipe), "'"),
-        file=_quoted(str(file), "'"),
-        longest=_LONGEST_LINE,
-    )
+            yield writer
+            writer.join(file)
+        except duckdb.Error as error:
+            raise OSError(f"{file}: DuckDB cannot write it ({error})") from error
 
 
 def _value(column: MessageColumn, record: JSONObject) -> object:
@@ -127,5 +115,9 @@ def _value(column: MessageColumn, record: JSONObject) -> object:
     return column.read(record) if column.name == "seq" else column.text(record) or None
 
 
-def _quoted(text: str, mark: str) -> str:
-    return mark + text.replace(mark, mark * 2) + mark
+def _literal(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _name(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
