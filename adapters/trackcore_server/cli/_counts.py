@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 
 import click
 
@@ -62,9 +63,7 @@ def _record(names: Sequence[str], count: Count, total: int) -> JSONObject:
 
 def _write_csv(names: Sequence[str], rows: Sequence[JSONObject]) -> None:
     titles = (*names, "messages", "share", "bytes", "first", "last")
-    writer = CsvWriter(
-        sys.stdout.buffer, [MessageColumn(title, lambda row, title=title: row[title]) for title in titles]
-    )
+    writer = CsvWriter(sys.stdout.buffer, [MessageColumn(title, itemgetter(title)) for title in titles])
     for row in rows:
         writer.write(row)
     writer.flush()

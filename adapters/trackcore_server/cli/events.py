@@ -45,7 +45,7 @@ Examples:
   trackcore events
   trackcore events --event "Item Purchased" --user user-1 --since 2h
   trackcore events --columns time,event,user_id,properties.revenue
-  trackcore events --since 2026-01-01 --until 2026-02-01 --format csv > january.csv
+  trackcore events --since 2026-01-01 --until 2026-02-01 --limit 20
   trackcore events --follow --format jsonl | jq .message.event
 """
 

@@ -36,8 +36,8 @@ FORMATS = ("jsonl", "csv", "parquet")
 _EXAMPLES = """\b
 Examples:
   trackcore export --output messages.parquet
-  trackcore export --since 2026-01-01 --until 2026-02-01 --format csv > january.csv
-  trackcore export --event "Item Purchased" --columns time,user_id,properties.revenue --output sales.csv
+  trackcore export --since 2026-01-01 --until 2026-02-01 --format csv > jan.csv
+  trackcore export --event Paid --columns time,user_id,properties.revenue
   trackcore export --user user-1 --output user-1.jsonl
 """
 

@@ -21,7 +21,6 @@ import attrs
 
 from trackcore import Source
 from trackcore_server.config.configuration import Configuration, ConfigurationError, load_configuration, rebase
-from trackcore_server.config.log import LogSettings
 from trackcore_server.process.signals import STOP_SIGNALS, held_back
 
 CONFIG_VARIABLE = "TRACKCORE_CONFIG"
@@ -77,9 +76,8 @@ def _with_log(configuration: Configuration, path: Path) -> Configuration:
     """Return a configuration with the log in this file.  The state of delivery is that of the configured log alone."""
     if path.resolve() in [known.resolve() for known in configuration.log.paths]:
         return configuration
-    settings = configuration.log if isinstance(configuration.log, LogSettings) else LogSettings()
     delivery = attrs.evolve(configuration.delivery, path=None)
-    return attrs.evolve(configuration, log=attrs.evolve(settings, path=path), delivery=delivery)
+    return attrs.evolve(configuration, log=configuration.log.in_file(path), delivery=delivery)
 
 
 def find_file(*, config: Path | None, data: Path | None) -> tuple[Path | None, bool]:

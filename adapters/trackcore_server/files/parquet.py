@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from trackcore import JSONObject
+from trackcore import JSONObject, TrackcoreError
 from trackcore.text import encode_json
-from trackcore_server.config.configuration import ConfigurationError
 from trackcore_server.files.columns import MessageColumn
 
 if TYPE_CHECKING:
@@ -33,6 +32,16 @@ _PART_BYTES = 64 << 20
 _ROW_BYTES = 16 << 20
 _TIMES = ("time", "received_at")
 _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE_BYTES '64MB')"
+
+
+@attrs.define(kw_only=True, eq=False)
+class ParquetUnavailable(TrackcoreError):
+    """The package that writes Parquet is not installed."""
+
+    missing: str
+
+    def __str__(self) -> str:
+        return f"Parquet needs {self.missing}: pip install 'trackcore[parquet]'"
 
 
 @attrs.define
@@ -82,7 +91,7 @@ class ParquetWriter:
             for name, column in zip(names, self._columns, strict=True)
         )
         options = f"format = 'newline_delimited', maximum_object_size = {_ROW_BYTES}"
-        return f"SELECT {selected} FROM read_json({_literal(lines)}, columns = {{{columns}}}, {options})"
+        return f"SELECT {selected} FROM read_json({_literal(lines)}, columns = {{{columns}}}, {options})"  # noqa: S608 - quoted
 
 
 @contextmanager
@@ -91,13 +100,12 @@ def parquet_writer(
 ) -> Iterator[ParquetWriter]:
     """Write a Parquet file, which is complete at the end of the block.
 
-    Raises `ConfigurationError` without DuckDB, `OSError` if DuckDB cannot write the file.
+    Raises `ParquetUnavailable` without DuckDB, `OSError` if DuckDB cannot write the file.
     """
     try:
         import duckdb  # noqa: PLC0415 - see the module
     except ModuleNotFoundError as error:
-        detail = f"Parquet needs {error.name}: pip install 'trackcore[parquet]'"
-        raise ConfigurationError(detail=detail) from error
+        raise ParquetUnavailable(missing=str(error.name)) from error
     with (
         TemporaryDirectory(prefix=".trackcore-", dir=file.parent) as folder,
         duckdb.connect(config={**_SETTINGS, "temp_directory": folder}) as connection,
