@@ -49,6 +49,7 @@ ADAPTER_LIBRARIES = {
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
         "click",
+        "duckdb",  # for Parquet alone
         "gunicorn",
         "httptools",
         "prometheus_client",

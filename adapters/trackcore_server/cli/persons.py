@@ -1,18 +1,18 @@
-"""`trackcore suppress`, `unsuppress`, `forget` and `export`: one person's rights."""
+"""`trackcore suppress`, `unsuppress` and `forget`, and the export of a person: one person's rights."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import click
 from trackcore_privacy import Job
 
 from trackcore.privacy import Subject
 from trackcore_server.cli._options import FINDINGS, Failure, location_options
-from trackcore_server.cli._output import write_line
+from trackcore_server.cli._output import counted, write_line
 from trackcore_server.cli._progress import CountProgress
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.converter import nearest
@@ -38,10 +38,6 @@ Examples:
   trackcore forget 019mr8mf4r --linked --dry-run
   trackcore forget 019mr8mf4r --linked
   trackcore forget --resume
-"""
-_EXPORT = """\b
-Examples:
-  trackcore export 019mr8mf4r --linked > person.jsonl
 """
 
 
@@ -135,21 +131,13 @@ def forget(
     sys.exit(0 if all(has_ended) else FINDINGS)
 
 
-@click.command("export", epilog=_EXPORT, short_help="Write everything of a person.")
-@_person(scoped=False)
-def export_person(*, config: Path | None, data: Path | None, person: str, anonymous: bool, linked: bool) -> None:
-    """Write everything that the log has of a person as JSON Lines.
-
-    Each line has its `part`: `messages`, `rejected` or `quarantine`. A message has `destinations`, with its state at
-    each: `sent`, `waiting`, `undeliverable`, or `selected` where trackcore does not deliver.
-    """
-    configuration = find_deployment(config=config, data=data).configuration
+def write_person(configuration: Configuration, person: str, stream: BinaryIO, *, anonymous: bool, linked: bool) -> None:
+    """Write everything that the log has of a person as JSON Lines."""
     subjects = _subjects(configuration, person, anonymous=anonymous, linked=linked)
     count = 0
-    for record in export(configuration, subjects):
-        write_line(sys.stdout.buffer, record)
-        count += 1
-    click.echo(f"{count:,} records of {_ids(subjects)}", err=True)
+    for count, record in enumerate(export(configuration, subjects), 1):  # noqa: B007 - counted
+        write_line(stream, record)
+    click.echo(f"{counted(count, 'record')} of {_ids(subjects)}", err=True)
 
 
 def _run(jobs: Jobs, number: str) -> bool:

@@ -22,6 +22,14 @@ Browser: TypeAlias = SqliteBrowser
 """Bounded queries for looking into a log; only the embedded log has them."""
 
 
+OnProgress: TypeAlias = Callable[[int, int], object]
+"""Called with how much of a log was examined, and of how much."""
+
+
+def no_progress(_: int, __: int, /) -> None:
+    """Show no progress."""
+
+
 @attrs.define(kw_only=True, eq=False)
 class Unsupported(ConfigurationError):
     """The configured kind of log cannot do what was asked for."""
@@ -77,8 +85,11 @@ class Backend(Protocol):
         `on_commit` is called with the seconds and the messages of each commit, if the log has any.
         """
 
-    def open_log(self) -> Log:
-        """Open the log for reading.  Raises `ConfigurationError` if the settings of its client cannot be used."""
+    def open_log(self, on_progress: OnProgress = no_progress) -> Log:
+        """Open the log for reading.  Raises `ConfigurationError` if the settings of its client cannot be used.
+
+        `on_progress` is called while it is searched, where a kind of log can tell how far.
+        """
 
     def browser(self, *, keep_open: bool = False) -> Browser:
         """Return the bounded queries of the log.  Raises `Unsupported`."""

@@ -31,7 +31,7 @@ from trackcore import Mark
 from trackcore.support import MEBIBYTE
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, named_secrets
-from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, suppressing
+from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, OnProgress, no_progress, suppressing
 from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
 _OVERHEAD_BYTES = 1 << 16
@@ -52,8 +52,9 @@ class KafkaBackend(Backend):
         sink = KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
         return suppressing(sink, self._configuration)
 
-    def open_log(self) -> KafkaLog:
-        """See `Backend.open_log`."""
+    def open_log(self, on_progress: OnProgress = no_progress) -> KafkaLog:
+        """See `Backend.open_log`.  The progress is unknown."""
+        del on_progress
         return KafkaLog(self._cluster, self._topics(), duplicate_window=self._settings.duplicate_window)
 
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:

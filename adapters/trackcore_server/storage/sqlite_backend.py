@@ -13,7 +13,15 @@ from trackcore import Mark, Part
 from trackcore.privacy import Subject
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.log import LogSettings
-from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, LogSize, suppressing
+from trackcore_server.storage.backend import (
+    Backend,
+    Backlog,
+    ClosableSink,
+    LogSize,
+    OnProgress,
+    no_progress,
+    suppressing,
+)
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log
 from trackcore_server.storage.retention import start_retention
@@ -38,9 +46,9 @@ class SqliteBackend(Backend):
         )
         return suppressing(sink, self._configuration)
 
-    def open_log(self) -> SqliteLog:
+    def open_log(self, on_progress: OnProgress = no_progress) -> SqliteLog:
         """See `Backend.open_log`."""
-        return SqliteLog(self._settings.path)
+        return SqliteLog(self._settings.path, on_progress=on_progress)
 
     def browser(self, *, keep_open: bool = False) -> SqliteBrowser:
         """See `Backend.browser`."""
