@@ -1,4 +1,4 @@
-"""What a warehouse must hold for a log, by the rules of the page on its layout, written out again.
+"""The rows that a warehouse must hold for a log, by the rules of the page on its layout, written out again.
 
 Nothing of `trackcore.warehouse` is used.  Each table is computed from all messages at once: first which values its
 columns get, in their order, then the type of each column, then how that type holds the values.

@@ -207,7 +207,7 @@ class _IncomingQueue(DeliveryQueue):
         return True
 
     def _stored_mark(self, text: str | None, known: Mark | None) -> Mark | None:
-        """Return the mark that a destination has stored.  One that has none, such as a new database, begins anew."""
+        """Return the mark that a destination has stored.  One that has none, such as a new database, begins again."""
         if text is not None:
             return decode_mark(*json.loads(text))
         return Mark() if known is not None and self._destination.start == OLDEST else None

@@ -35,7 +35,7 @@ KNOWN_TYPES: Mapping[str, ColumnType] = {
     "bool": ColumnType.BOOLEAN,
     **dict.fromkeys(("timestamptz", "timestamp", "date"), ColumnType.TIMESTAMP),
 }
-"""What a column is that has a type of PostgreSQL, by its internal name; any other is as text, and converted from it."""
+"""The type of a column by the internal name in PostgreSQL; any other is read as text, and converted from it."""
 
 _TIME_AS_TEXT = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 """The same text as `trackcore.warehouse.text_of` returns."""

@@ -8,7 +8,7 @@ A cursor is text that belongs to the reader of the log.  A lane that only one pr
 lock, for as long as the connection lives.  The row of each source is locked in shared mode, so that tables are swapped
 (`trackcore_postgres.rebuild`) only between batches; its generation shows that they were.
 
-What the tables are is read from the catalog of the database once, and again whenever a statement shows that they have
+The tables are read from the catalog of the database once, and again whenever a statement shows that they have
 changed.  A value that the database refuses is found by bisecting its batch: its message is refused, the others are
 stored.
 """
@@ -33,7 +33,7 @@ from trackcore_postgres.staging import Staging
 from trackcore_postgres.statements import BOOKKEEPING, create_bookkeeping, create_discards, create_schema, quoted
 
 _ATTEMPTS = 4
-"""How often a batch is tried with tables that are read anew each time: others may change them meanwhile."""
+"""How often a batch is tried with tables that are read again each time: others may change them meanwhile."""
 
 _DEFAULTS: Mapping[str, Any] = {
     "application_name": "trackcore",

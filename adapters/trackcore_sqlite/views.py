@@ -1,7 +1,8 @@
 """Views for people who open the log with another program: `sqlite3`, DuckDB, datasette.
 
 They do not belong to the schema, and no code of trackcore reads them: so a log without them needs no migration, and is
-read as it is.  A process that opens the log for writing creates them, or replaces those of an older version.  A table or a view of the same name that somebody else created is left alone.
+read as it is.  A process that opens the log for writing creates them, or replaces those of an older version.  A table
+or a view of the same name that somebody else created is left alone.
 
 DuckDB executes a view itself if it can, and lets SQLite do it else.  `strftime` has other arguments there, so that
 SQLite executes both views.

@@ -1,4 +1,4 @@
-"""What tests of the page send, and the lines of JavaScript that they share."""
+"""Messages that tests of the page send, and the lines of JavaScript that they share."""
 
 from __future__ import annotations
 

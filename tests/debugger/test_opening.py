@@ -1,4 +1,4 @@
-"""What the page says about one record: the message first, then why; what can be copied; and its delivery."""
+"""The page about one record: the message first, then why; what can be copied; and its delivery."""
 
 from __future__ import annotations
 

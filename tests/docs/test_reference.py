@@ -20,6 +20,7 @@ from trackcore_server import Configuration, KafkaLogSettings, LogSettings, Serve
 from trackcore_server.config.configuration import DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
+from trackcore_server.config.metrics import MetricsSettings
 from trackcore_server.config.privacy import AdminSettings, PrivacySettings
 from trackcore_server.config.server import DebuggerSettings
 from trackcore_server.config.sources import ConfiguredSource
@@ -153,6 +154,7 @@ class TestConfiguration:
             privacy=PrivacySettings(),
             server=attrs.evolve(configuration.server, analytics_js=None),
             admin=AdminSettings(),
+            metrics=MetricsSettings(),
         )
         assert shown == Configuration()
 

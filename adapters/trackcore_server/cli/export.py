@@ -38,7 +38,7 @@ FORMATS = ("jsonl", "csv", "parquet")
 _EXAMPLES = """\b
 Examples:
   trackcore export --output messages.parquet
-  trackcore export --since 2026-01-01 --until 2026-02-01 --format csv > jan.csv
+  trackcore export --since 2026-01-01 --format csv > messages.csv
   trackcore export --event Paid --columns time,user_id,properties.revenue
   trackcore export 019mr8mf4r --linked --output person.jsonl
 """
