@@ -99,9 +99,11 @@ class IpRule:
         change = self._change(before, salt) if before.__class__ is str else None
         if change is None:
             return None
+        old, new = change
+        place = text.find(_NAME)
         # Usually the name is in the text once, so its value is behind it.
-        if text.count(_NAME) == 1 and (changed := text.replace(*change)) is not text:
-            return changed
+        if text.find(_NAME, place + 1) < 0 and text.startswith(old, place):
+            return b"%b%b%b" % (text[:place], new, text[place + len(old) :])
         fields = raw_fields.decode(text)
         fields["ip"] = msgspec.Raw(change[1][len(_FIELD) :])
         return encode_json(fields)
