@@ -181,17 +181,17 @@ class _CompiledRule:
         if error.keyword in MISSING_FIELD and error.names:
             for name in error.names:
                 instead = present.nearest(error.location, name)
-                yield missing_field((*error.location, name), error.keyword, self.rule.label, instead)
+                yield missing_field((*error.location, name), error, self.rule.label, instead)
         elif error.keyword in _OTHER_NAMES and error.names:
             yield from self._unplanned(error)
         else:
             found = value_at(message, error.location)
-            yield wrong_value(error.location, error.keyword, error.expected, found, self.rule.label)
+            yield wrong_value(error, found, self.rule.label)
 
     def _unplanned(self, error: SchemaError) -> Iterator[Violation]:
         index = self._index(error.location)
         for name in error.names:
-            yield unplanned_name((*error.location, name), self.rule.label, index.nearest(name))
+            yield unplanned_name((*error.location, name), error, self.rule.label, index.nearest(name))
 
     def _index(self, location: Location) -> NameIndex:
         names = names_at(self._names, location)
