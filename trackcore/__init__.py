@@ -27,17 +27,18 @@ through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed
 `integrations`, `routing`, `sinks`, `log` (how stored records are read), `memory` (a sink and its log, for tests); the
 room `plans`, tracking plans: `plans.locations` (places in a message), `plans.documents` (a plan as data), `plans.names`
 (near misses), `plans.schemas` (the validator that is passed in), `plans.planned` (the names of a rule), `plans.reading`
-(the fields that rules read), `plans.violations`, `plans.controls` (the treatment of violations) and `plans.plan` (the
-check); the room `privacy`, personal data: `privacy.ip` (addresses), `privacy.fields` (masks), `privacy.rules`,
-`privacy.scan`, `privacy.subjects` (persons) and `privacy.suppressing` (a sink); `origins` (the source of a request),
-`rejected` (rejections and their records), `plans.enforcement` (a plan in force at intake), `plans.forwarding` (messages
-about violations), `receipts` (the result of a request), `metrics` (what is counted), `message_times`, `pipeline` (the
-order of the steps) and `intake` (from a body to the pipeline of its source); `collector` (the class that applications
-embed); the room `explanation`: `explanation.entries`, `explanation.plans`, `explanation.rejections` and
-`explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about single
-messages); the room `warehouse`, messages as rows of tables: `warehouse.names`, `warehouse.values`, `warehouse.columns`,
-`warehouse.options`, `warehouse.rows` (the rows of a message), `warehouse.schema` (tables and columns as they come) and
-`warehouse.profiles` (the latest traits).
+(the fields that rules read), `plans.violations`, `plans.controls` (the treatment of violations), `plans.plan` (the
+check) and `plans.json_schema` (a plan for other validators); the room `privacy`, personal data: `privacy.ip`
+(addresses), `privacy.fields` (masks), `privacy.rules`, `privacy.scan`, `privacy.subjects` (persons) and
+`privacy.suppressing` (a sink); `origins` (the source of a request), `rejected` (rejections and their records),
+`plans.rudder` (violations as RudderStack writes them), `plans.enforcement` (a plan in force at intake),
+`plans.forwarding` (messages about violations), `receipts` (the result of a request), `metrics` (what is counted),
+`message_times`, `pipeline` (the order of the steps) and `intake` (from a body to the pipeline of its source);
+`collector` (the class that applications embed); the room `explanation`: `explanation.entries`, `explanation.plans`,
+`explanation.rejections` and `explanation.catalog` (the meaning of each code), `explanation.reports` and
+`explanation.explain` (reports about single messages); the room `warehouse`, messages as rows of tables:
+`warehouse.names`, `warehouse.values`, `warehouse.columns`, `warehouse.options`, `warehouse.rows` (the rows of a
+message), `warehouse.schema` (tables and columns as they come) and `warehouse.profiles` (the latest traits).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew

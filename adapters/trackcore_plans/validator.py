@@ -154,18 +154,22 @@ _COUNTING = frozenset({"minItems", "minProperties", "contains", "minContains"})
 def _schema_error(error: rs.ValidationError, message: JSONObject) -> SchemaError:
     details = error.kind.as_dict()
     keyword = "pattern" if error.kind.name in _NOT_DECIDED else error.kind.name
-    location = _location(error.instance_path, message)
+    location, schema_location = _location(error.instance_path, message), tuple(error.schema_path)
     names: Sequence[str] = ()
     if keyword == "required":
         names = (details["property"],)
     elif keyword in {"additionalProperties", "unevaluatedProperties"}:
         names = details["unexpected"]
-    elif keyword == "falseSchema" and error.schema_path[-1:] == ["additionalProperties"]:
-        return SchemaError(keyword="additionalProperties", location=location, names=tuple(value_at(message, location)))
+    elif keyword == "falseSchema" and schema_location[-1:] == ("additionalProperties",):
+        keyword, names = "additionalProperties", tuple(value_at(message, location))
     elif keyword == "falseSchema" and location and isinstance(location[-1], str):  # a property whose schema is false
-        return SchemaError(keyword="additionalProperties", location=location[:-1], names=(location[-1],))
+        keyword, names, location = "additionalProperties", (location[-1],), location[:-1]
     return SchemaError(
-        keyword=keyword, location=location, expected=_expected(error.kind.name, details), names=tuple(names)
+        keyword=keyword,
+        location=location,
+        expected=None if names else _expected(error.kind.name, details),
+        names=tuple(names),
+        schema_location=schema_location,
     )
 
 

@@ -49,7 +49,8 @@ class Controls:
     """The treatment of messages that violate a plan; by default they pass.
 
     `forwarding_violations_to` names the source that gets a `Violation Generated` for each violation,
-    `forwarding_blocked_events_to` the one that gets the blocked messages.
+    `forwarding_blocked_events_to` the one that gets the blocked messages.  With `violation_errors` a message lists its
+    violations in its `context.violationErrors` too, as RudderStack does.
     """
 
     track: TrackControls = TrackControls()
@@ -57,6 +58,7 @@ class Controls:
     group: TraitControls = TraitControls()
     forwarding_violations_to: str | None = None
     forwarding_blocked_events_to: str | None = None
+    violation_errors: bool = False
 
     @property
     def forwards(self) -> tuple[str | None, str | None]:

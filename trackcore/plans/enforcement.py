@@ -15,6 +15,7 @@ from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
 from trackcore.plans.controls import Action, Controls, Treatment
 from trackcore.plans.locations import Location, location_text, without
 from trackcore.plans.plan import Plan
+from trackcore.plans.rudder import violation_error
 from trackcore.plans.violations import Violation, ViolationKind
 from trackcore.rejected import Rejection
 from trackcore.sinks import Envelope
@@ -58,7 +59,7 @@ class PlanInForce:
         if treatment.action is Action.BLOCK:
             enforced.blocked.append(_kept(index, envelope, treatment, Reason.PLAN_BLOCKED))
             return
-        enforced.envelopes.append(_marked(envelope, treatment))
+        enforced.envelopes.append(_marked(envelope, treatment, self.controls))
         if treatment.action is Action.OMIT:
             enforced.omitted.append(_kept(index, envelope, treatment, Reason.PLAN_OMITTED))
 
@@ -89,18 +90,18 @@ def _is_omitted(violation: Violation, omitted: frozenset[Location]) -> bool:
     return any(violation.location[:end] in omitted for end in range(1, len(violation.location) + 1))
 
 
-def _marked(envelope: Envelope, treatment: Treatment) -> Envelope:
+def _marked(envelope: Envelope, treatment: Treatment, controls: Controls) -> Envelope:
     fields = raw_fields.decode(envelope.payload)
     for name in {str(location[0]) for location in treatment.omitted}:
         within = {name: _digits_kept.decode(fields[name])}
         omitted = [location for location in treatment.omitted if location[0] == name]
         fields[name] = msgspec.Raw(encode_json(without(within, omitted)[name]))
-    fields["context"] = _with_protocols(fields.get("context"), treatment)
+    fields["context"] = _with_violations(fields.get("context"), treatment, controls)
     warnings = tuple(map(_warning, treatment.violations[:MAX_LISTED]))
     return msgspec.structs.replace(envelope, payload=encode_json(fields), warnings=(*envelope.warnings, *warnings))
 
 
-def _with_protocols(context: msgspec.Raw | None, treatment: Treatment) -> msgspec.Raw:
+def _with_violations(context: msgspec.Raw | None, treatment: Treatment, controls: Controls) -> msgspec.Raw:
     fields = {} if context is None else raw_fields.decode(context)
     before = _any_value.decode(fields["protocols"]) if "protocols" in fields else {}
     protocols: JSONObject = {**before} if isinstance(before, dict) else {}
@@ -111,6 +112,9 @@ def _with_protocols(context: msgspec.Raw | None, treatment: Treatment) -> msgspe
     if treatment.omitted:
         protocols["omitted"] = [location_text(location) for location in treatment.omitted[:MAX_LISTED]]
     fields["protocols"] = msgspec.Raw(encode_json(protocols))
+    if controls.violation_errors:
+        errors = list(map(violation_error, treatment.violations[:MAX_LISTED]))
+        fields["violationErrors"] = msgspec.Raw(encode_json(errors))
     return msgspec.Raw(encode_json(fields))
 
 

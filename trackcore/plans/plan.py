@@ -50,7 +50,8 @@ _SECTIONS = {
     "group": ("context", "traits"),
 }
 _CONTEXT = ("context",)
-_VERSION = ("context", "protocols", "event_version")
+VERSION = ("context", "protocols", "event_version")
+"""Where a message names the version of its rule."""
 
 
 @attrs.frozen(kw_only=True)
@@ -181,17 +182,17 @@ class _CompiledRule:
         if error.keyword in MISSING_FIELD and error.names:
             for name in error.names:
                 instead = present.nearest(error.location, name)
-                yield missing_field((*error.location, name), error.keyword, self.rule.label, instead)
+                yield missing_field((*error.location, name), error, self.rule.label, instead)
         elif error.keyword in _OTHER_NAMES and error.names:
             yield from self._unplanned(error)
         else:
             found = value_at(message, error.location)
-            yield wrong_value(error.location, error.keyword, error.expected, found, self.rule.label)
+            yield wrong_value(error, found, self.rule.label)
 
     def _unplanned(self, error: SchemaError) -> Iterator[Violation]:
         index = self._index(error.location)
         for name in error.names:
-            yield unplanned_name((*error.location, name), self.rule.label, index.nearest(name))
+            yield unplanned_name((*error.location, name), error, self.rule.label, index.nearest(name))
 
     def _index(self, location: Location) -> NameIndex:
         names = names_at(self._names, location)
@@ -250,7 +251,7 @@ def _in_one(schemas: Sequence[JSONObject]) -> JSONObject | None:
 def _fields_read(rules: Iterable[_CompiledRule], versions: Iterable[_Versions]) -> frozenset[str] | None:
     """Return the fields of a message that rules read, and those by which it finds its rule; None for all."""
     has_versions = any(len(found) > 1 for found in versions)
-    fields = {"type", "event", *(_VERSION[:1] if has_versions else ())}
+    fields = {"type", "event", *(VERSION[:1] if has_versions else ())}
     for rule in rules:
         if rule.fields is None:
             return None
@@ -275,7 +276,7 @@ def _version_of(message: JSONObject, versions: _Versions | None) -> _CompiledRul
     if len(versions) == 1:
         (only,) = versions.values()
         return only
-    wanted = value_at(message, _VERSION)
+    wanted = value_at(message, VERSION)
     if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted in versions:
         return versions[wanted]
     return versions[min(versions)]
