@@ -69,7 +69,7 @@ class PostgresDestination(WarehouseDestination):
         except UnusableUrl as error:
             if self.url.variable is not None:
                 variable = self.url.variable
-                raise UnusableSecret(variable=variable, detail=f"not a URL: {error}", setting="url") from None
+                raise UnusableSecret(variable=variable, detail=f"is not a URL: {error}", setting="url") from None
             raise ValueError(f"url: {error}") from None
 
 
