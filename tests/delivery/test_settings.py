@@ -90,8 +90,8 @@ def test_the_state_is_beside_the_log_unless_it_is_said_where(tmp_path: Path) -> 
     ("text", "expected"),
     [
         ('kind = "webhok"', "destinations[0].kind: there is no such kind of destination; did you mean 'webhook'?"),
-        ('kind = "carrier pigeon"', "there are file, kafka, segment, webhook"),
-        ("kind = 3", "destinations[0].kind: there is no such kind of destination; there are file"),
+        ('kind = "carrier pigeon"', "there are s3-archive, duckdb, file, kafka, parquet, postgres, segment, webhook"),
+        ("kind = 3", "destinations[0].kind: there is no such kind of destination; there are s3-archive"),
         ('kind = ["webhook"]', "destinations[0].kind: there is no such kind of destination"),
         (
             'url = "http://a"',
