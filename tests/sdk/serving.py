@@ -33,6 +33,7 @@ from trackcore import (
     RejectedRecord,
     SinkUnavailable,
 )
+from trackcore.metrics import Metrics
 from trackcore.plans import PlanInForce
 
 REQUESTS = "requests.jsonl"
@@ -45,9 +46,10 @@ def recorded_app(
     configuration: Configuration,
     one_time_token: OneTimeToken | None = None,
     plans: Mapping[str, PlanInForce] | None = None,
+    metrics: Metrics | None = None,
 ) -> Recorder:
     """Make the app as `trackcore serve` makes it, with the recorder and the sink of the tests."""
-    app = create_asgi_app(configuration, one_time_token, plans)
+    app = create_asgi_app(configuration, one_time_token, plans, metrics)
     folder = configuration.folder
     sink: AsyncSink = app.collector.sink  # type: ignore[assignment]  # that of a log is asynchronous
     app.collector.sink = RefusingSink(sink, folder / OUTAGE)
