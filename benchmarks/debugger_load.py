@@ -29,6 +29,14 @@ from urllib.parse import urlencode
 import psutil
 
 PAGES = 5
+FILTERS = (
+    {},
+    {"event": "Load"},
+    {"user": "user-1"},
+    {"text": "XXX"},
+    {"path": "properties.text", "concern": "warning"},
+)
+"""The filters of the pages: one lists everything, the others search all that comes."""
 CLIENTS = 4
 BATCH = 20
 POLL_SECONDS = 0.4
@@ -87,7 +95,7 @@ class serve:  # noqa: N801 - used as a function
         command = [
             sys.executable,
             "-m",
-            "trackcore_server.cli.main",
+            "trackcore_server.cli",
             "serve",
             "--data",
             str(folder),
@@ -158,7 +166,7 @@ def look(address: str, token: str) -> None:
     times: dict[str, list[float]] = {}
     opened = threading.Barrier(PAGES + 1)
     for place in range(PAGES):
-        page = (address, token, times, place / PAGES * POLL_SECONDS, opened)
+        page = (address, token, times, place, opened)
         threading.Thread(target=be_a_page, args=page, daemon=True).start()
     opened.wait()
     print(f"  {PAGES} pages are open", flush=True)
@@ -169,8 +177,8 @@ def look(address: str, token: str) -> None:
         print(f"  {name:8} {len(taken):4} answers, median {statistics.median(taken):6.1f} ms, p95 {last:6.1f} ms")
 
 
-def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: float, opened: threading.Barrier) -> None:
-    """Send the requests of an open page at its rate: new messages, charts, and sometimes older messages."""
+def be_a_page(address: str, token: str, times: dict[str, list[float]], place: int, opened: threading.Barrier) -> None:
+    """Send the requests of an open page at its rate: new messages, charts, and sometimes older ones, and events."""
     origin = f"http://{address}"
     connection = HTTPConnection(address)
     connection.request("POST", "/debugger/api/session", json.dumps({"token": token}).encode(), {"Origin": origin})
@@ -185,16 +193,18 @@ def be_a_page(address: str, token: str, times: dict[str, list[float]], delay: fl
         times.setdefault(name, []).append(1_000 * (time.perf_counter() - started))
         return found
 
-    time.sleep(delay)
+    filters = FILTERS[place]
+    time.sleep(place / PAGES * POLL_SECONDS)
     cursors = ask("start")["cursors"]
     back = {part: seq + 1 for part, seq in cursors.items()}
     opened.wait()
     poll = 0
     while True:
-        found = ask("newer", **cursors, **({"charts": 300} if poll % CHART_POLLS == 0 else {}))
+        found = ask("newer", **cursors, **filters, **({"charts": 300} if poll % CHART_POLLS == 0 else {}))
         cursors = found["cursors"]
         if poll % OLDER_POLLS == 0:
-            back = ask("older", **back)["cursors"]
+            back = ask("older", **back, **filters)["cursors"]
+            ask("names")
         poll += 1
         time.sleep(BUSY_POLL_SECONDS if found["skipped"] else POLL_SECONDS)
 

@@ -1,8 +1,8 @@
 """The conditions of a `Search`: how people look for a message, in any part of the log.
 
-Only a window of rows is examined at a time (see `browse`), so a condition may read the payload.  The rejected part
-is examined as what it is, JSON or not: a condition on its fields matches the rejected message itself, or any message in
-the batch of a request.
+Only a window of rows is examined at a time (see `browse`), so a condition may read the payload.  Rejected messages and
+quarantined requests may not be JSON: a condition on fields matches the rejected message itself, or any message in the
+batch of a request.
 """
 
 from __future__ import annotations

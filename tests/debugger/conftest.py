@@ -217,13 +217,17 @@ def _endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture(name="busy", scope="session")
 def _busy(tmp_path_factory: pytest.TempPathFactory, endpoint: Endpoint) -> Iterator[Site]:
-    """One server for all tests that need no log of their own: with plan, consent and a delivered destination."""
-    folder = tmp_path_factory.mktemp("busy")
-    (folder / "plan.yaml").write_text(PLAN)
-    (folder / "trackcore.toml").write_text(BUSY.format(url=endpoint.url))
-    site = _start(folder, "--config", "trackcore.toml")
+    """One server for all tests that need no log of their own."""
+    site = start_busy(tmp_path_factory.mktemp("busy"), endpoint)
     yield site
     stop(site.process)
+
+
+def start_busy(folder: Path, endpoint: Endpoint) -> Site:
+    """Start a server with a tracking plan, consent, and a destination that is delivered to."""
+    (folder / "plan.yaml").write_text(PLAN)
+    (folder / "trackcore.toml").write_text(BUSY.format(url=endpoint.url))
+    return _start(folder, "--config", "trackcore.toml")
 
 
 @pytest.fixture(name="inside")

@@ -1,4 +1,4 @@
-"""Messages that tests of the page send, and the lines of JavaScript that they share."""
+"""Messages for the tests of the page, and the lines of JavaScript that these tests share."""
 
 from __future__ import annotations
 

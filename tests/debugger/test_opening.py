@@ -1,4 +1,4 @@
-"""The page about one record: the message first, then why; what can be copied; and its delivery."""
+"""An open record: the message first, then why; the copied texts; and its delivery."""
 
 from __future__ import annotations
 

@@ -7,21 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from debugger.browser import Browser
 from debugger.conftest import CONFIGURATION, KEY, TOKEN, Site, sign_in
-
-TRACK = {"type": "track", "event": "Bought", "userId": "user-1"}
-
-ROWS = "[...document.querySelectorAll('.row:not([hidden])')].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet)"
-NAMES = f"return await page.evaluate(() => {ROWS}.map((row) => row.querySelector('.name').textContent))"
-WAIT_ROWS = "await page.waitForFunction((n) => document.querySelectorAll('.row:not([hidden])').length === n, argument)"
-OPEN = "await page.click(argument); await page.waitForSelector('#detail h2')"
-DETAIL = "return await page.innerText('#detail')"
-# The list draws with the next frame: after one more frame, earlier changes are visible.
-DRAWN = "await page.evaluate(() => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(seen))))"
+from debugger.pages import DETAIL, DRAWN, NAMES, OPEN, ROWS, SHOWN, WAIT_ROWS, track
 
 SDK = """
 import sys
@@ -31,10 +21,6 @@ analytics.track("user-9", "Sent by the SDK", {"price": 5})
 analytics.flush()
 print("sent", flush=True)
 """
-
-
-def track(event: str, **more: Any) -> dict[str, Any]:
-    return {**TRACK, "event": event, **more}
 
 
 class TestLive:
@@ -523,7 +509,6 @@ class TestMany:
 
 
 UNFOLD = "await page.evaluate(() => document.querySelectorAll('details').forEach((one) => one.open = true))"
-SHOWN = "await page.waitForFunction((text) => document.querySelector(text[0])?.textContent.includes(text[1]), argument)"
 HOSTILE = (
     "<script>window.hit=1</script><img src=x onerror='window.hit=1'>\"'`${window.hit=1}\u202e\u2066\u061c\u0000{{7*7}}"
 )
