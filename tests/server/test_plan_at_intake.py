@@ -76,8 +76,12 @@ class TestServer:
         assert explained["warnings"][0]["message"] == '`properties.total` must be a number, found a string: "1"'
         assert "remedy" in explained["warnings"][0]
         (stats,) = lines(run("stats", "--since", "1d"))
-        assert "plan_wrong_type" in json.dumps(stats)
-        assert "plan_blocked" in json.dumps(stats)
+        assert stats["warnings"] == {"plan_unplanned_property": 1, "plan_wrong_type": 1}
+        assert stats["rejected"] == {"plan_blocked": 1, "plan_omitted": 1}
+        assert "violation of the plan" in run("stats", "--format", "table").stdout
+        assert lines(run("events", "--code", "plan_wrong_type")) == [wrong]
+        assert lines(run("events", "--code", "plan_unplanned_event")) == []
+        assert lines(run("rejected", "--code", "plan_omitted")) == [omitted]
 
     def test_hang_up_reads_plans_again_and_a_broken_one_changes_nothing(
         self, serve: Serve, configure: Callable[..., None]
