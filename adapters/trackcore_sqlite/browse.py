@@ -205,6 +205,10 @@ class SqliteBrowser:
         names = ("source", "call", "count", "size", "largest", "retried")
         return [GroupCount(**dict(zip(names, row, strict=True))) for row in self._rows(_GROUPS, after, to)]
 
+    def warned(self, after: int, to: int) -> dict[str, int]:
+        """Count the warnings of the messages with `after < seq <= to` by code.  Reads each, not its payload."""
+        return dict(self._rows(_WARNINGS, after, to))
+
     def sizes(self, seqs: Sequence[int]) -> list[int]:
         """Return the sizes in bytes of the messages with these sequence numbers, as they are stored."""
         rows = self._rows(f"SELECT length(payload) FROM messages WHERE {IN_ARRAY}", json_array(seqs))
@@ -255,6 +259,10 @@ _GROUPS = """
             count(retry_count) AS retried
         FROM messages WHERE seq > ? AND seq <= ? GROUP BY source_id, call
     ) JOIN sources ON sources.id = source_id
+"""
+_WARNINGS = """
+    SELECT json_extract(value, '$.code'), count(*) FROM messages, json_each(cautions)
+    WHERE seq > ? AND seq <= ? AND cautions IS NOT NULL GROUP BY 1
 """
 _MAX_KEPT = 4
 

@@ -69,6 +69,7 @@ class TestByDefault:
                         "type": "plan_unplanned_property",
                         "field": "properties.colour",
                         "description": "`colour` is not planned",
+                        "rule": 'track "Order Completed"',
                     }
                 ],
             },

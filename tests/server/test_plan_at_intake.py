@@ -74,10 +74,16 @@ class TestServer:
         assert json.loads(omitted["payload"]) == batch[2]
         (explained,) = lines(run("explain", str(wrong["seq"])))
         assert explained["warnings"][0]["message"] == '`properties.total` must be a number, found a string: "1"'
+        assert explained["warnings"][0]["rule"] == 'track "Order Completed"'
         assert "remedy" in explained["warnings"][0]
+        assert 'rule: track "Order Completed"' in run("explain", str(wrong["seq"]), "--format", "text").stdout
         (stats,) = lines(run("stats", "--since", "1d"))
-        assert "plan_wrong_type" in json.dumps(stats)
-        assert "plan_blocked" in json.dumps(stats)
+        assert stats["warnings"] == {"plan_unplanned_property": 1, "plan_wrong_type": 1}
+        assert stats["rejected"] == {"plan_blocked": 1, "plan_omitted": 1}
+        assert "violation of the plan" in run("stats", "--format", "table").stdout
+        assert lines(run("events", "--code", "plan_wrong_type")) == [wrong]
+        assert lines(run("events", "--code", "plan_unplanned_event")) == []
+        assert lines(run("rejected", "--code", "plan_omitted")) == [omitted]
 
     def test_hang_up_reads_plans_again_and_a_broken_one_changes_nothing(
         self, serve: Serve, configure: Callable[..., None]
@@ -123,6 +129,31 @@ class TestConfiguration:
         configure(BLOCKING, f"{PLAN}  - event: New\n")
         assert run("rejected", "--retry").exit_code == 0
         assert [record["message"]["event"] for record in lines(run("events"))] == ["New"]
+
+    def test_omitted_values_are_restored_under_a_changed_plan(
+        self, run: Run, tmp_path: Path, configure: Callable[..., None], lines: Lines
+    ) -> None:
+        configure(BLOCKING)
+        collector = create_collector(load_configuration(tmp_path / "trackcore.toml"))
+        message = {**track("Order Completed", total=1, colour="red"), "messageId": "m1"}
+        collector.receive(json.dumps({"batch": [message], "writeKey": "key"}).encode())
+        collector.sink.close()  # type: ignore[attr-defined]
+        retry = run("rejected", "--retry", "--restore")
+        assert (retry.exit_code, lines(retry)[0]["code"]) == (1, "plan_omitted")
+        assert lines(retry)[0]["detail"] == "values would still be omitted: `colour` is not planned"
+        configure(BLOCKING, f"{PLAN}      colour: string\n")
+        retry = run("rejected", "--retry")
+        assert (retry.exit_code, lines(retry)[0]["outcome"]) == (1, "refused")
+        assert "`--restore` stores it with them" in lines(retry)[0]["detail"]
+        assert len(lines(run("events"))) == 1
+        for stored in (1, 0):  # a second time nothing is stored twice
+            retry = run("rejected", "--retry", "--restore")
+            assert (retry.exit_code, lines(retry)[0]["outcome"], lines(retry)[0]["stored"]) == (0, "repaired", stored)
+        first, restored = (record["message"] for record in lines(run("events")))
+        assert (first["messageId"], first["properties"]) == ("m1", {"total": 1})
+        assert (restored["messageId"][:9], restored["properties"]) == ("restored-", {"total": 1, "colour": "red"})
+        assert "protocols" not in restored.get("context", {})
+        assert run("rejected", "--restore").exit_code == 2
 
     @pytest.mark.parametrize(
         ("controls", "path", "detail"),

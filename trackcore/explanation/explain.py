@@ -77,7 +77,7 @@ def explain_message(
         coerced=tuple(warning.path for warning in warnings if warning.code == WarningCode.ID_FROM_NUMBER),
         time=_explain_historical_time(message) if found_by == KeyLocation.FILE else explain_time(message),
         inherited=tuple(inherited),
-        warnings=tuple(map(_explained, warnings)),
+        warnings=tuple(_warnings(message, warnings)),
         destinations=tuple(_destinations(message, destinations, resolver)),
         duplicate_of=duplicate_of,
         retry_count=retry_count,
@@ -206,9 +206,26 @@ def _why_source(found_by: str | None, warnings: Sequence[MessageWarning]) -> str
     return because
 
 
-def _explained(warning: MessageWarning) -> ExplainedWarning:
-    entry = CATALOG.get(warning.code)
-    return ExplainedWarning(code=warning.code, detail=warning.message, path=warning.path, entry=entry)
+def _warnings(message: JSONObject, warnings: Iterable[MessageWarning]) -> Iterator[ExplainedWarning]:
+    rules = {(found["type"], found["field"]): found["rule"] for found in _violations_with_rule(message)}
+    for warning in warnings:
+        yield ExplainedWarning(
+            code=warning.code,
+            detail=warning.message,
+            path=warning.path,
+            entry=CATALOG.get(warning.code),
+            rule=rules.get((warning.code, warning.path), ""),
+        )
+
+
+def _violations_with_rule(message: JSONObject) -> Iterator[JSONObject]:
+    """Yield the violations that intake has written into a message; anybody else can have written there too."""
+    protocols = (message.get("context") or {}).get("protocols")
+    listed = protocols.get("violations") if isinstance(protocols, dict) else None
+    for violation in listed if isinstance(listed, list) else ():
+        names = ("type", "field", "rule")
+        if isinstance(violation, dict) and all(isinstance(violation.get(name), str) for name in names):
+            yield violation
 
 
 # Time

@@ -16,17 +16,22 @@ from trackcore.typing import JSONObject, WriteKey
 
 @attrs.frozen(kw_only=True)
 class ExplainedWarning:
-    """A warning with its catalog entry; `entry` is None for a code of another version."""
+    """A warning with its catalog entry; `entry` is None for a code of another version.
+
+    `rule` is the rule of the tracking plan that is violated, in words.
+    """
 
     code: str
     detail: str
     path: str
     entry: CatalogEntry | None
+    rule: str = ""
 
     def as_json(self) -> JSONObject:
         """Return it as a JSON object."""
         about = {} if self.entry is None else self.entry.as_json()
-        return {"code": self.code, "message": self.detail, "path": self.path, **about}
+        rule = {"rule": self.rule} if self.rule else {}
+        return {"code": self.code, "message": self.detail, "path": self.path, **rule, **about}
 
 
 @attrs.frozen(kw_only=True)

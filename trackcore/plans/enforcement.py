@@ -105,10 +105,7 @@ def _with_violations(context: msgspec.Raw | None, treatment: Treatment, controls
     fields = {} if context is None else raw_fields.decode(context)
     before = _any_value.decode(fields["protocols"]) if "protocols" in fields else {}
     protocols: JSONObject = {**before} if isinstance(before, dict) else {}
-    protocols["violations"] = [
-        {"type": violation.kind, "field": violation.path, "description": violation.sentence}
-        for violation in treatment.violations[:MAX_LISTED]
-    ]
+    protocols["violations"] = list(map(_listed, treatment.violations[:MAX_LISTED]))
     if treatment.omitted:
         protocols["omitted"] = [location_text(location) for location in treatment.omitted[:MAX_LISTED]]
     fields["protocols"] = msgspec.Raw(encode_json(protocols))
@@ -116,6 +113,11 @@ def _with_violations(context: msgspec.Raw | None, treatment: Treatment, controls
         errors = list(map(violation_error, treatment.violations[:MAX_LISTED]))
         fields["violationErrors"] = msgspec.Raw(encode_json(errors))
     return msgspec.Raw(encode_json(fields))
+
+
+def _listed(violation: Violation) -> JSONObject:
+    rule = {"rule": violation.rule} if violation.rule else {}
+    return {"type": violation.kind, "field": violation.path, "description": violation.sentence, **rule}
 
 
 def _warning(violation: Violation) -> MessageWarning:

@@ -87,6 +87,8 @@ def _accepted(explanation: JSONObject) -> Iterator[Row]:
     for warning in explanation["warnings"]:
         where = f" at {warning['path']}" if warning["path"] else ""
         yield "warning", _text(f"{warning['code']}{where}: {warning['message']}")
+        if "rule" in warning:
+            yield "", _text(f"rule: {warning['rule']}")
         yield from _about(warning)
 
 

@@ -54,6 +54,7 @@ Examples:
 @location_options
 @message_options
 @click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
+@click.option("--code", metavar="CODE", help="Only messages with a warning of this code, such as plan_wrong_type.")
 @listing_options
 @format_option("jsonl", "table", "csv")
 @columns_option("Show these columns: names of the view `events`, or paths in the message such as properties.price.")
@@ -67,6 +68,7 @@ def events(
     call: str | None,
     event: str | None,
     user: str | None,
+    code: str | None,
     since: datetime | None,
     until: datetime | None,
     limit: int | None,
@@ -88,7 +90,14 @@ def events(
     backend = backend_of(deployment.configuration)
     explainer = Explainer(deployment.configuration) if explain else None
     query = Query(
-        source=source, call=call, event=event, user=user, since=since, until=until, limit=listing_limit(limit)
+        source=source,
+        call=call,
+        event=event,
+        user=user,
+        code=code,
+        since=since,
+        until=until,
+        limit=listing_limit(limit),
     )
     writer = _make_writer(output_format, columns, is_explained=explain, is_growing=follow)
     with SearchProgress("Searching", writes_to_terminal=is_terminal()) as progress:

@@ -51,6 +51,11 @@ Examples:
 @click.option(
     "--retry", "again", is_flag=True, help="Reprocess them with the current configuration and report the results."
 )
+@click.option(
+    "--restore",
+    is_flag=True,
+    help="With --retry: store messages from which a tracking plan omitted values once more, with them.",
+)
 def rejected(
     *,
     config: Path | None,
@@ -64,6 +69,7 @@ def rejected(
     quarantine: bool,
     seq: int | None,
     again: bool,
+    restore: bool,
 ) -> None:
     """List rejected messages and the reasons, oldest first.
 
@@ -78,7 +84,12 @@ def rejected(
     (`repaired`, `partial`, `refused`), the number of messages `stored`, stored before (`duplicates`) and `rejected`,
     and `code` and `detail` of the rejection. A second run stores nothing twice. The messages get the warning
     `repaired`. Exit code: 1 if any record is still rejected.
+
+    A message from which a tracking plan omitted values is in the log already, and may be at its destinations. It is
+    `refused`; with --restore it is stored once more, with the values, under an id that begins with `restored-`.
     """
+    if restore and not again:
+        raise click.UsageError("--restore needs --retry")
     if quarantine and (source or code):
         raise click.UsageError("quarantined requests have neither source nor code; leave out --source and --code")
     configuration = find_deployment(config=config, data=data).configuration
@@ -96,7 +107,7 @@ def rejected(
     found = find(limit if again else listing_limit(limit))
     if again:
         backend.browser()  # only a log that has one can be reprocessed
-        _retry(configuration, found, output_format)
+        _retry(configuration, found, output_format, restore=restore)
         return
     columns, what = (
         (_QUARANTINE_COLUMNS, "quarantined requests") if quarantine else (_REJECTED_COLUMNS, "rejected messages")
@@ -111,14 +122,14 @@ def rejected(
         _show_dropped(log, quarantine=quarantine)
 
 
-def _retry(configuration: Configuration, records: Iterable[Any], output_format: str | None) -> None:
+def _retry(configuration: Configuration, records: Iterable[Any], output_format: str | None, *, restore: bool) -> None:
     """Reprocess records, write the result of each as soon as it is stored, and exit with 1 if any is still rejected."""
     reprocessor = Reprocessor(create_collector(configuration))
     writer = make_writer(output_format, _RETRY_COLUMNS)
     outcomes: Counter[str] = Counter()
     try:
         for record in records:
-            result = reprocessor.repair(record)
+            result = reprocessor.repair(record, restore=restore)
             outcomes[result.outcome] += 1
             writer.write(result.as_json())
     finally:

@@ -18,6 +18,7 @@ from trackcore_sqlite import GroupCount, spread
 
 from trackcore import JSONObject, KeyLocation, StoredMessage, format_timestamp
 from trackcore.explanation import duration_text, explain_time
+from trackcore.plans import PLAN_WARNINGS
 from trackcore.support import truncate_to_milliseconds
 from trackcore.text import visible
 from trackcore_server.cli._counts import show_counts
@@ -52,8 +53,9 @@ def stats(
 ) -> None:
     """Count messages by source and type, and rejections by code; measure rates, sizes and clock skew.
 
-    Counts are exact. Warnings and the quantiles of sizes (in bytes, as stored) and clock skew (sentAt - receivedAt in
-    seconds, network latency included) come from a sample of up to 2,000 messages, spread evenly over the time.
+    Counts are exact, also those of warnings by code: codes that begin with `plan_` are violations of the tracking plan.
+    The quantiles of sizes (in bytes, as stored) and clock skew (sentAt - receivedAt in seconds, network latency
+    included) come from a sample of up to 2,000 messages, spread evenly over the time.
 
     With --by: how many messages each event, source or day has, their share and bytes, and when the first and the last
     were received. The day is that of `timestamp`, the corrected time. All messages are read, and up to 10,000 events or
@@ -85,7 +87,7 @@ def _gather(log: Browser, *, since: datetime, until: datetime) -> JSONObject:
     seqs = [*log.seqs_at(edges), log.ends()["messages"]]
     sampled = spread(seqs[0], seqs[-1], _SAMPLE)
     messages = log.sample(sampled)
-    groups = _groups(log, seqs[0], seqs[-1])
+    groups, warnings = _count(log, seqs[0], seqs[-1])
     return {
         "since": format_timestamp(since),
         "until": format_timestamp(until),
@@ -109,14 +111,15 @@ def _gather(log: Browser, *, since: datetime, until: datetime) -> JSONObject:
         "sampled": len(messages),
         "size": _distribution(log.sizes(sampled)),
         "clockSkew": _distribution(list(_skews(messages))),
-        "warnings": dict(Counter(warning["code"] for stored in messages for warning in stored.warnings).most_common()),
+        "warnings": dict(warnings.most_common()),
         "rejected": log.refused(since),
     }
 
 
-def _groups(log: Browser, after: int, to: int) -> list[GroupCount]:
+def _count(log: Browser, after: int, to: int) -> tuple[list[GroupCount], Counter[str]]:
     """Count page by page, so that no reader holds the log for long and the progress can be shown."""
     found: dict[tuple[str, str], GroupCount] = {}
+    warnings: Counter[str] = Counter()
     with click.progressbar(
         range(after, to, _PAGE),
         label="Counting",
@@ -127,7 +130,8 @@ def _groups(log: Browser, after: int, to: int) -> list[GroupCount]:
             for group in log.counted(low, min(low + _PAGE, to)):
                 key = group.source, group.call
                 found[key] = _together(found[key], group) if key in found else group
-    return sorted(found.values(), key=lambda group: (group.source, -group.count))
+            warnings.update(log.warned(low, min(low + _PAGE, to)))
+    return sorted(found.values(), key=lambda group: (group.source, -group.count)), warnings
 
 
 def _together(one: GroupCount, other: GroupCount) -> GroupCount:
@@ -194,9 +198,12 @@ def _tables(found: JSONObject) -> Iterator[Table | Text]:
     if measured:
         titles = ("sample", ">p1", ">p10", ">median", ">p90", ">p99", ">max", "p1 to p99")
         yield _table(titles, [_measured_row(*row) for row in measured])
-    for title, key in (("warning (sample)", "warnings"), ("rejected", "rejected")):
-        if found[key]:
-            yield _table((title, ">count"), [(code, f"{count:,}") for code, count in found[key].items()])
+    violations = {code: count for code, count in found["warnings"].items() if code in PLAN_WARNINGS}
+    others = {code: count for code, count in found["warnings"].items() if code not in PLAN_WARNINGS}
+    by_code = {"warning": others, "violation of the plan": violations, "rejected": found["rejected"]}
+    for title, counts in by_code.items():
+        if counts:
+            yield _table((title, ">count"), [(code, f"{count:,}") for code, count in counts.items()])
 
 
 _MEASURED = (("size", "size", "B"), ("clock skew", "clockSkew", "s"))

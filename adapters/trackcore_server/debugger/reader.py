@@ -208,7 +208,7 @@ class LogReader:
         if record is None:
             return None
         try:
-            return self._repairer.repair(record).as_json()
+            return self._repairer.repair(record, restore=True).as_json()
         except SinkUnavailable as error:
             return {"part": part, "seq": seq, "outcome": "refused", "code": "unavailable", "detail": str(error)}
 

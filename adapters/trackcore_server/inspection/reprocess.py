@@ -6,9 +6,11 @@ Nothing records whether a record was repaired: its messages are in the log then,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import cast, get_args
 
 import attrs
+from msgspec.structs import replace
 from trackcore_sqlite import SqliteBrowser
 
 from trackcore import (
@@ -28,6 +30,7 @@ from trackcore import (
     WriteKey,
 )
 from trackcore.support import write_key
+from trackcore.text import encode_json, raw_fields
 from trackcore.wire import peek
 from trackcore_server.files.import_records import batch_of_one, examine_history, request_of
 
@@ -70,10 +73,17 @@ class Reprocessor:
 
     _collector: Collector
 
-    def repair(self, record: Record) -> Reprocessed:
-        """Reprocess a record and return the result.  Raises `SinkUnavailable`."""
+    def repair(self, record: Record, *, restore: bool = False) -> Reprocessed:
+        """Reprocess a record and return the result.  Raises `SinkUnavailable`.
+
+        With `restore` a message from which a tracking plan omitted values is stored once more, with the values and
+        another id: without them it is in the log already, and may be at its destinations.
+        """
         try:
-            receipt = self._collector.store_reprocessed(self._examine(record))
+            intake = self._examine(record)
+            if _is_of_omitted(record) and not restore and not intake.rejections:
+                return _refused(record, Reason.PLAN_OMITTED, _STORED_WITHOUT)
+            receipt = self._collector.store_reprocessed(intake)
         except (InvalidRequest, _CannotBeReceived) as error:
             return _refused(record, error.reason, error.detail)
         return _reprocessed(record, receipt)
@@ -123,7 +133,8 @@ class Reprocessor:
             raise _CannotBeReceived("import_only", _FIX_THE_FILE)
         if record.endpoint == "import":
             return self._examine_imported(record, source)
-        return self._examine_rejected(record, source)
+        found = self._examine_rejected(record, source)
+        return _under_another_id(found) if _is_of_omitted(record) else found
 
     def _examine_imported(self, record: StoredRejected, source: Source) -> IntakeResult:
         if not record.batch:
@@ -175,6 +186,29 @@ _MAX_LOOKED_UP = 100
 class _CannotBeReceived(Exception):
     reason: str
     detail: str
+
+
+def _is_of_omitted(record: Record) -> bool:
+    return isinstance(record, StoredRejected) and record.code == Reason.PLAN_OMITTED
+
+
+_STORED_WITHOUT = "the message is stored without these values; `--restore` stores it with them, under another id"
+
+
+def _under_another_id(intake: IntakeResult) -> IntakeResult:
+    """Return the only message of a record under an id that follows from its own.  Raises `_CannotBeReceived`."""
+    if intake.omitted:
+        error = intake.omitted[0].error
+        raise _CannotBeReceived(error.reason, f"values would still be omitted: {error.detail}")
+    envelopes = []
+    for envelope in intake.envelopes:
+        message_id = f"restored-{sha256(f'{envelope.source} {envelope.message_id}'.encode()).hexdigest()[:_ID_DIGITS]}"
+        payload = encode_json({**raw_fields.decode(envelope.payload), "messageId": message_id})
+        envelopes.append(replace(envelope, message_id=message_id, payload=payload))
+    return replace(intake, envelopes=envelopes)
+
+
+_ID_DIGITS = 32
 
 
 def _unknown_source(record: StoredRejected) -> _CannotBeReceived:
