@@ -48,7 +48,7 @@ from trackcore_delivery.state import State
 POLL_SECONDS = 0.2
 
 DELIVERED, PARTIAL, REJECTED, RETRY_LATER = "delivered", "partial", "rejected", "retry"
-"""The results of a request to a destination: all accepted, some rejected permanently, all rejected permanently, or none."""
+"""The results of a request to a destination: all accepted, some rejected, all rejected, or none, to be retried."""
 
 _ISOLATE_AFTER = 2
 """After this many failures of a batch that one user's messages may cause, that user is searched for."""

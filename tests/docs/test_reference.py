@@ -20,6 +20,7 @@ from trackcore_server import Configuration, KafkaLogSettings, LogSettings, Serve
 from trackcore_server.config.configuration import DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
+from trackcore_server.config.metrics import MetricsSettings
 from trackcore_server.config.privacy import PrivacySettings
 from trackcore_server.config.server import DebuggerSettings
 from trackcore_server.config.sources import ConfiguredSource
@@ -150,6 +151,7 @@ class TestConfiguration:
             delivery=attrs.evolve(configuration.delivery, path=None),
             debugger=DebuggerSettings(),
             privacy=PrivacySettings(),
+            metrics=MetricsSettings(),
             server=attrs.evolve(configuration.server, analytics_js=None),
         )
         assert shown == Configuration()
