@@ -6,19 +6,18 @@ Rounds are interleaved and measured in CPU time of this process, so that other l
 
 from __future__ import annotations
 
-import gc
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
 import msgspec
 import pydantic_models
 from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector, make_singles
-from tables import Goal, Report, middle
+from in_process import Nowhere, compare
+from tables import Goal, Report
 
-from trackcore import Collector, Envelope, Outcome, QuarantinedRequest, RejectedRecord
+from trackcore import Collector
 
 MOST_OF_FLOOR = 2.0
 AIM_OF_FLOOR = 1.5
@@ -33,11 +32,11 @@ _BODIES = 20
 def main(*, rounds: int, as_json: bool) -> None:
     """Measure intake, in messages per second and core, and its ratio to the floor."""
     bodies = make_bodies(_BODIES)
-    collector = make_collector(_Nowhere())
+    collector = make_collector(Nowhere())
     receipts = [collector.receive(body, origin=ORIGIN) for body in bodies]
     assert sum(receipt.accepted for receipt in receipts) == _BODIES * BATCH_MESSAGES, "a message was not accepted"
-    batches = _compare(_contestants(collector), bodies, rounds)
-    singles = _compare(
+    batches = compare(_contestants(collector), bodies, rounds)
+    singles = compare(
         {
             "floor: msgspec decode + encode": lambda call_and_body: _floor(call_and_body[1]),
             "trackcore intake": lambda pair: collector.receive(pair[1], endpoint=pair[0], origin=ORIGIN),
@@ -70,24 +69,6 @@ def main(*, rounds: int, as_json: bool) -> None:
     ).tell(as_json=as_json)
 
 
-class _Nowhere:
-    """A sink that costs nothing."""
-
-    def store(
-        self,
-        envelopes: Sequence[Envelope] = (),
-        *,
-        rejected: Sequence[RejectedRecord] = (),
-        quarantined: Sequence[QuarantinedRequest] = (),
-    ) -> Sequence[Outcome]:
-        """Forget everything."""
-        del rejected, quarantined
-        return [Outcome.STORED] * len(envelopes)
-
-    def check_ready(self) -> None:
-        """It is always ready."""
-
-
 def _floor(body: bytes) -> bytes:
     return msgspec.json.encode(msgspec.json.decode(body))
 
@@ -103,19 +84,6 @@ def _contestants(collector: Collector) -> dict[str, Callable[[Any], object]]:
         "pydantic parse + dump": pydantic_models.parse_and_dump,
         "json loads + dumps": _standard_library,
     }
-
-
-def _compare(contestants: dict[str, Callable[[Any], object]], items: Sequence[Any], rounds: int) -> dict[str, float]:
-    """Return the median CPU seconds of each for one item."""
-    found: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, handle in contestants.items():
-            gc.collect()
-            started = time.thread_time()
-            for item in items:
-                handle(item)
-            found[name].append((time.thread_time() - started) / len(items))
-    return {name: middle(times) for name, times in found.items()}
 
 
 def _rows(what: str, times: dict[str, float], messages: int) -> list[dict[str, Any]]:

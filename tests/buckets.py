@@ -106,10 +106,10 @@ class FailingStore:
     def folders(self, folder: str) -> Sequence[str]:
         return self._run(self.store.folders, folder)  # type: ignore[no-any-return]
 
-    def put_new(self, key: str, content: Path) -> bool:
+    def put_new(self, key: str, content: Path | bytes) -> bool:
         return self._run(self.store.put_new, key, content)  # type: ignore[no-any-return]
 
-    def replace(self, key: str, content: bytes) -> None:
+    def replace(self, key: str, content: Path) -> None:
         self._run(self.store.replace, key, content)
 
     def read(self, key: str) -> bytes | None:

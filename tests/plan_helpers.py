@@ -118,3 +118,18 @@ def any_value(rng: random.Random, depth: int = 3) -> Any:
 def any_properties(rng: random.Random, depth: int = 2) -> JSONObject:
     """Return a random JSON object."""
     return {name: any_value(rng, depth) for name in rng.sample((*_NAMES, "other"), rng.randrange(5))}
+
+
+def any_message(rng: random.Random) -> JSONObject:
+    """Return a random message, of which any field may be absent but its type and event."""
+    call = rng.choice(["track", "track", "page", "identify", "alias"])
+    fields: JSONObject = {
+        "userId": rng.choice(["u", "u123"]),
+        "anonymousId": "a",
+        "properties": any_properties(rng),
+        "traits": any_properties(rng),
+        "context": {"app": rng.choice(["x", 1]), "protocols": {"event_version": rng.choice([1, 2, "2"])}},
+    }
+    chosen = rng.sample(sorted(fields), rng.randint(0, len(fields)))
+    named = {"event": rng.choice("AEFG")} if call == "track" else {}
+    return {"type": call, **named, **{name: fields[name] for name in chosen}}

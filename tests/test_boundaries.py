@@ -37,15 +37,19 @@ ADAPTER_LIBRARIES = {
     "trackcore_command": {"trackcore_server"},  # the entry point, which reports missing libraries
     "trackcore_debugger": {"werkzeug"},
     "trackcore_delivery": {"sqlite3", "urllib3", "trackcore_forks", "trackcore_sqlitefile"},  # its state, and HTTP out
+    "trackcore_duckdb": {"duckdb", "trackcore_delivery", "trackcore_objects"},
     "trackcore_forks": set(),  # shared by all that must not use what a parent has open
     "trackcore_http": set(),  # HTTP without IO, shared by its faces
     "trackcore_kafka": {"confluent_kafka", "trackcore_forks"},
     "trackcore_objects": {"obstore", "trackcore_delivery"},
     "trackcore_metrics": {"prometheus_client"},
     "trackcore_plans": {"jsonschema_rs", "tomli_w", "yaml"},  # the validator, and the forms of files
+    "trackcore_privacy": {"sqlite3", "trackcore_forks", "trackcore_sqlitefile"},  # who is suppressed, and jobs
+    "trackcore_postgres": {"psycopg"},
     "trackcore_pytest": {"pytest", "trackcore_testing"},  # the plugin, which imports nothing until it is used
     "trackcore_server": {
         "click",
+        "duckdb",  # for Parquet alone
         "gunicorn",
         "httptools",
         "prometheus_client",
@@ -56,12 +60,15 @@ ADAPTER_LIBRARIES = {
         "trackcore_asgi",
         "trackcore_debugger",
         "trackcore_delivery",
+        "trackcore_duckdb",
         "trackcore_forks",
         "trackcore_http",
         "trackcore_kafka",
         "trackcore_objects",
         "trackcore_metrics",
         "trackcore_plans",
+        "trackcore_privacy",
+        "trackcore_postgres",
         "trackcore_sqlite",
         "trackcore_testing",
         "trackcore_wsgi",
@@ -80,6 +87,7 @@ FLOORS = (
     {"config", "files"},
     {"storage"},
     {"delivery", "inspection"},
+    {"privacy"},
     {"debugger", "monitoring"},
     {"app"},
     {"hosting"},

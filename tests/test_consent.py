@@ -83,6 +83,10 @@ class TestSegmentsTable:
         flags = {"facebook": False, "amplitude": False}
         assert selected(preferences(ad=True, analytics=False), flags, **MAPPED) == {"google-ads", "crm"}
 
+    def test_all_its_categories_are_true(self) -> None:
+        """'All its categories true: sent', with categories or without."""
+        assert selected(preferences(ad=True, analytics=True), NO, **MAPPED) == {*MAPPED, "google-ads"} - {"google_ads"}
+
     @pytest.mark.parametrize(
         ("ad", "analytics", "expected"),
         [
@@ -146,6 +150,11 @@ class TestRudderStacksTable:
     def test_another_provider(self, provider: str, strategy: str, denied: list[str], expected: set[str]) -> None:
         """'Else the message's. or: drop only if all configured ids are denied. and: drop if any is.'"""
         assert self.goes_to(provider=provider, resolutionStrategy=strategy, deniedConsentIds=denied) == expected
+
+    def test_the_old_settings_of_destinations(self) -> None:
+        """'Old: OneTrust `oneTrustCookieCategories` as and; Ketch `ketchConsentPurposes` as or': as `all` and `any`."""
+        assert self.goes_to(deniedConsentIds=["a"]) == {"some", "free"}
+        assert self.goes_to(deniedConsentIds=["a", "b"]) == {"free"}
 
     @pytest.mark.parametrize("strategy", [None, "", "AND", 1, ["or"]])
     def test_a_strategy_that_is_none(self, strategy: Any) -> None:

@@ -102,7 +102,7 @@ def apply(database: dict[str, dict[str, ColumnType]], change: CreateTable | AddC
         assert change.column not in columns
     else:
         assert columns[change.column] is change.before
-    columns[change.column] = change.type
+    columns[change.column] = change.column_type
 
 
 class TestTables:

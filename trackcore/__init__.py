@@ -26,10 +26,12 @@ through them), `wire.request` (a body taken apart), `wire.codec` (bytes to typed
 (the rules as JSON Schema, for others); `caching` (for what is computed from a client's text), `merge`, `consent`,
 `integrations`, `routing`, `sinks`, `log` (how stored records are read), `memory` (a sink and its log, for tests); the
 room `plans`, tracking plans: `plans.locations` (places in a message), `plans.documents` (a plan as data), `plans.names`
-(near misses), `plans.schemas` (the validator that is passed in), `plans.planned` (the names of a rule),
-`plans.violations`, `plans.controls` (the treatment of violations) and `plans.plan` (the check); the room `privacy`,
-personal data: `privacy.ip` (addresses), `privacy.fields` (masks), `privacy.rules` and `privacy.scan`; `origins` (the
-source of a request), `rejected` (rejections and their records), `plans.enforcement` (a plan in force at intake),
+(near misses), `plans.schemas` (the validator that is passed in), `plans.planned` (the names of a rule), `plans.reading`
+(the fields that rules read), `plans.violations`, `plans.controls` (the treatment of violations), `plans.plan` (the
+check) and `plans.json_schema` (a plan for other validators); the room `privacy`, personal data: `privacy.ip`
+(addresses), `privacy.fields` (masks), `privacy.rules`, `privacy.scan`, `privacy.subjects` (persons) and
+`privacy.suppressing` (a sink); `origins` (the source of a request), `rejected` (rejections and their records),
+`plans.rudder` (violations as RudderStack writes them), `plans.enforcement` (a plan in force at intake),
 `plans.forwarding` (messages about violations), `receipts` (the result of a request), `metrics` (what is counted),
 `message_times`, `pipeline` (the order of the steps) and `intake` (from a body to the pipeline of its source);
 `collector` (the class that applications embed); the room `explanation`: `explanation.entries`, `explanation.plans`,
@@ -67,6 +69,7 @@ from trackcore.log import (
     LogUnavailable,
     Part,
     Query,
+    Search,
     SnapshotLog,
     StoredMessage,
     StoredPayload,
@@ -176,6 +179,7 @@ __all__ = [
     "Resolution",
     "Resolver",
     "Screen",
+    "Search",
     "Sink",
     "SinkUnavailable",
     "SnapshotLog",

@@ -83,24 +83,31 @@ class Totals:
 
 
 @attrs.frozen(kw_only=True)
-class Query:
-    """Which records to read; None matches any.
-
-    `user` matches the userId or the anonymousId, `destination` the ones that were selected when the message came, and
-    `code` the code of a rejection, or of a warning on a message; quarantined requests have the code `unknown_source`.
-    `text` is searched for in the payload, literally; so are `call` and `user` in what was not accepted.  Records were
-    received at `since` or later, and before `until`.  With a `limit`, only the newest so many match.
-    """
+class _Conditions:
+    """The conditions that a `Query` and a `Search` both have."""
 
     source: str | None = None
     destination: str | None = None
     call: str | None = None
     user: str | None = None
+    event: str | None = None
     code: str | None = None
     text: str | None = None
     since: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(truncate_to_milliseconds))
     until: datetime | None = attrs.field(default=None, converter=attrs.converters.optional(truncate_to_milliseconds))
     limit: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Query(_Conditions):
+    """Which records to read; None matches any.
+
+    `user` matches the userId or the anonymousId, `destination` the ones that were selected when the message came, and
+    `code` the code of a rejection, or of a warning on a message; quarantined requests have the code `unknown_source`.
+    `event` matches the event of a track message, or the name of a page or a screen.  `text` is searched for in the
+    payload, literally; so are `call`, `user` and `event` in what was not accepted.  Records were received at `since` or
+    later, and before `until`.  With a `limit`, only the newest so many match.
+    """
 
     def matches_message(self, stored: StoredMessage, payload: bytes) -> bool:
         """Return whether a message matches, the limit aside."""
@@ -108,6 +115,7 @@ class Query:
             self.source in (None, stored.source)
             and self.call in (None, stored.call)
             and self.user in (None, stored.message.get("userId"), stored.message.get("anonymousId"))
+            and self.event in (None, event_of(stored.call, stored.message))
             and self.code in (None, *(warning["code"] for warning in stored.warnings))
             and self.destination in (None, *stored.destinations)
             and self._matches(stored.received_at, payload, self.text)
@@ -126,7 +134,7 @@ class Query:
             self.source in (None, source)
             and self.code in (None, code)
             and self.destination is None
-            and self._matches(record.received_at, record.payload, self.call, self.user, self.text)
+            and self._matches(record.received_at, record.payload, self.call, self.user, self.event, self.text)
         )
 
     def _matches(self, received_at: datetime, payload: bytes, *texts: str | None) -> bool:
@@ -137,11 +145,39 @@ class Query:
         )
 
 
+def event_of(call: str, message: JSONObject) -> object:
+    """Return the event of a track message, or the name of a page or a screen; None for others, and without a name."""
+    name = _NAMES.get(call)
+    return None if name is None else message.get(name)
+
+
+_NAMES = {"track": "event", "page": "name", "screen": "name"}
+
 UNKNOWN_SOURCE = "unknown_source"
 """The code of quarantined requests."""
 
 EVERYTHING = Query()
 """The query that matches every record."""
+
+
+@attrs.frozen(kw_only=True)
+class Search(_Conditions):
+    """A query of a person who looks for a message: each condition means the same in every part of a log.
+
+    The conditions are those of `Query`, except that `call`, `user` and `event` match fields in what was not accepted
+    too: in a rejected message, and in any message of a refused or quarantined request.  `text` is searched for without
+    regard to case.  `path` is the place of a value in the message, such as `properties.price` or
+    `products[0].sku`, and `value` is its value as text; without a `value` the path has to exist.  `concern` matches
+    messages with any warning, or those that violate a tracking plan.  `delivery` is what became of a message at the
+    `destination`: it was selected (the default), it was not, it waits, or it became a dead letter.  `seqs` are the
+    numbers of the messages that may match, None for all.
+    """
+
+    path: str | None = None
+    value: str | None = None
+    concern: Literal["warning", "violation"] | None = None
+    delivery: Literal["not_selected", "waiting", "dead_letter"] | None = None
+    seqs: tuple[int, ...] | None = None
 
 
 class LogUnavailable(TrackcoreError):

@@ -33,7 +33,7 @@ from trackcore.privacy.ip import IpRule
 from trackcore.privacy.rules import PrivacyRules
 from trackcore.rejected import Rejection, reject_excess, rejection_of
 from trackcore.sinks import Envelope, KeyLocation
-from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
+from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value, raw_fields
 from trackcore.typing import JSONObject, NewMessageId, WriteKey
 from trackcore.wire.fast import ABSENT, MessageStruct, read_alone, write_message
 from trackcore.wire.request import Request, stored_text
@@ -238,9 +238,10 @@ class _Run:
         for row, context in enumerate(contexts):
             if context and "ip" in context:
                 message = messages[row]
-                message.context = msgspec.Raw(rule.apply_in_context(bytes(message.context), context, self._salt))
-                if rule.value_of(context["ip"], self._salt) is None:  # then the text does not have it any more
-                    contexts[row] = {name: value for name, value in context.items() if name != "ip"}
+                text = rule.apply_in_context(bytes(message.context), context, self._salt)
+                if text is None:
+                    text, contexts[row] = _without_ip(bytes(message.context), context)
+                message.context = msgspec.Raw(text)
 
     def _fill_ip(
         self, address: str, messages: list[MessageStruct], contexts: list[JSONObject | None], shared: JSONObject
@@ -404,8 +405,19 @@ def _shared_context(rule: IpRule | None, text: bytes, salt: bytes) -> SharedCont
     if rule is not None and b'"ip"' in stored:
         context: JSONObject = parse_value(stored)
         if "ip" in context:
-            stored = rule.apply_in_context(stored, context, salt)
+            stored = rule.apply_in_context(stored, context, salt) or _without_ip(stored, context)[0]
     return SharedContext(stored)
+
+
+def _without_ip(text: bytes, context: JSONObject) -> tuple[bytes, JSONObject]:
+    """Return a context without its `ip`, as text and decoded."""
+    field = b',"ip":%b' % encode_json(context["ip"])
+    shorter = text.replace(field, b"") if text.count(b'"ip"') == 1 else text
+    if shorter is text:
+        fields = raw_fields.decode(text)
+        del fields["ip"]
+        shorter = encode_json(fields)
+    return shorter, {name: value for name, value in context.items() if name != "ip"}
 
 
 def _redacted(intake: IntakeResult, rules: PrivacyRules) -> IntakeResult:

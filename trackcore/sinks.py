@@ -96,6 +96,7 @@ class Outcome(StrEnum):
 
     STORED = "stored"
     DUPLICATE = "duplicate"  # this source has sent this messageId before: a success, and nothing was added
+    SUPPRESSED = "suppressed"  # messages of this person are not kept: a success, and nothing was added
 
 
 class Cause(StrEnum):

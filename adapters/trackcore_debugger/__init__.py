@@ -8,6 +8,6 @@ folder `page` are the page itself: plain HTML, CSS and ES modules, with no exter
 
 from trackcore_debugger.app import DebuggerApp
 from trackcore_debugger.auth import OneTimeToken, SessionAuth
-from trackcore_debugger.reader import Cursors, Listing, Reader
+from trackcore_debugger.reader import ANYTHING, Cursors, Listing, Reader
 
-__all__ = ["Cursors", "DebuggerApp", "Listing", "OneTimeToken", "Reader", "SessionAuth"]
+__all__ = ["ANYTHING", "Cursors", "DebuggerApp", "Listing", "OneTimeToken", "Reader", "SessionAuth"]

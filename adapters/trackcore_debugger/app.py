@@ -3,8 +3,8 @@
     GET  /                        the page, or the sign-in page
     GET  /<file>                  its styles and scripts, which contain no user data
     POST /session                 {"token": ...}: starts a session; DELETE ends it (/api/session: for /api/ only)
-    GET  /api/start, /api/newer, /api/older, /api/find, /api/charts, /api/detail/<part>/<seq>
-    POST /api/repair/<part>/<seq>
+    GET  /api/start, /api/newer, /api/older, /api/find, /api/charts, /api/names, /api/detail/<part>/<seq>
+    POST /api/repair/<part>/<seq>, /api/retry/messages/<seq>?destination=<name>
 
 Errors are JSON objects with `code` and `message`, as in the tracking API.
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote
 
 import attrs
@@ -22,7 +23,7 @@ import msgspec
 from werkzeug.http import quote_etag
 from werkzeug.wrappers import Request, Response
 
-from trackcore import PARTS, JSONObject, Part, Query, TrackcoreError
+from trackcore import PARTS, JSONObject, Part, Search, TrackcoreError, parse_timestamp
 from trackcore.support import failure_body
 from trackcore.text import describe_unexpected, encode_json
 from trackcore_debugger.assets import load_assets
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 log = logging.getLogger("trackcore.debugger")
+_T = TypeVar("_T")
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -71,11 +73,6 @@ class _RequestRejected(Exception):
     message: str
 
 
-_FOREIGN = (
-    HTTPStatus.FORBIDDEN,
-    "foreign",
-    "The debugger only answers its own page. A proxy must forward host and scheme, and be trusted under `[server]`.",
-)
 _NO_SESSION = (HTTPStatus.UNAUTHORIZED, "no_session", "Sign in with the token first.")
 _WRONG_TOKEN = (HTTPStatus.FORBIDDEN, "wrong_token", "Wrong token, or a one-time token that was used before.")
 _NOT_FOUND = (HTTPStatus.NOT_FOUND, "not_found", "Not found.")
@@ -98,7 +95,8 @@ class DebuggerApp:
         self._queries: Mapping[str, Callable[[Request], JSONObject]] = {
             "start": lambda _: reader.start(),
             "newer": self._newer,
-            "older": lambda request: _listing(reader.older(_cursors(request), _query(request), parts=_parts(request))),
+            "older": lambda request: _listing(reader.older(_cursors(request), _search(request), parts=_parts(request))),
+            "names": lambda request: reader.names(_text(request, "text") or ""),
             "find": lambda request: {"rows": reader.find(_text(request, "id") or "")},
             "charts": lambda request: reader.charts(_number(request, "seconds", 1, _MAX_SECONDS)),
         }
@@ -106,7 +104,7 @@ class DebuggerApp:
     def _newer(self, request: Request) -> JSONObject:
         """Return new rows; with `charts`, a number of seconds, also the charts, so that a page needs one request."""
         log = _text(request, "log") or ""
-        listing = _listing(self._reader.newer(_cursors(request), _query(request), parts=_parts(request), log=log))
+        listing = _listing(self._reader.newer(_cursors(request), _search(request), parts=_parts(request), log=log))
         if "charts" in request.args:
             listing["charts"] = self._reader.charts(_number(request, "charts", 1, _MAX_SECONDS))
         return listing
@@ -135,7 +133,7 @@ class DebuggerApp:
         if not is_session and not path.startswith("api/"):
             return self._file(request, path)
         if is_foreign(request, is_page=False):
-            raise _RequestRejected(*_FOREIGN)
+            raise _foreign(request)
         if is_session:
             return self._session(request)
         if not self._auth.has_session(request):
@@ -147,10 +145,12 @@ class DebuggerApp:
         status = HTTPStatus.OK
         if not path:
             if is_foreign(request, is_page=True):
-                raise _RequestRejected(*_FOREIGN)
+                raise _foreign(request)
             if not request.environ.get("PATH_INFO"):  # the page's addresses are relative to its folder
                 folder = quote(request.root_path.rpartition("/")[2])
-                return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{folder}/"})
+                query = request.query_string.decode("latin-1")
+                location = f"{folder}/?{query}" if query else f"{folder}/"
+                return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": location})
             inside = self._auth.has_session(request)
             path, status = ("index.html", status) if inside else ("enter.html", HTTPStatus.UNAUTHORIZED)
         asset = self._assets.get(path)
@@ -203,11 +203,29 @@ class DebuggerApp:
         elif action == "repair":
             _allow(request, "POST")
             found = self._reader.repair(part, int(number))
+        elif action == "retry" and part == "messages":
+            _allow(request, "POST")
+            found = self._reader.retry(int(number), _text(request, "destination") or "")
         else:
             found = None
         if found is None:
             raise _RequestRejected(*_NOT_FOUND)
         return _json(found)
+
+
+def _foreign(request: Request) -> _RequestRejected:
+    """Reject a request of another site, or of our own page behind a proxy that does not report its address."""
+    message = "The debugger only answers its own page."
+    origin = request.headers.get("Origin")
+    address = f"{request.scheme}://{request.host}"
+    is_own_page = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
+    if is_own_page and origin not in (None, address):
+        message = (
+            f"This page is at {origin}, but the request reached the server as one to {address}. The proxy between must"
+            " forward the host (`Host` or `X-Forwarded-Host`) and the scheme (`X-Forwarded-Proto`), and the server must"
+            " trust it: `proxy_hops` under `[server]`."
+        )
+    return _RequestRejected(HTTPStatus.FORBIDDEN, "foreign", message)
 
 
 def _token_in(request: Request) -> str:
@@ -256,14 +274,46 @@ def _parts(request: Request) -> Sequence[Part]:
     return PARTS if names is None else [part for part in PARTS if part in names.split(",")]
 
 
-def _query(request: Request) -> Query:
-    return Query(
+_CONCERNS: Mapping[str, Literal["warning", "violation"]] = {"warning": "warning", "violation": "violation"}
+_DELIVERIES: Mapping[str, Literal["not_selected", "waiting", "dead_letter"]] = {
+    "not_selected": "not_selected",
+    "waiting": "waiting",
+    "dead_letter": "dead_letter",
+}
+
+
+def _search(request: Request) -> Search:
+    path, has_value, value = (_text(request, "path") or "").partition("=")
+    return Search(
         source=_text(request, "source"),
         call=_text(request, "type"),
         user=_text(request, "user"),
         code=_text(request, "code"),
         text=_text(request, "text"),
+        event=_text(request, "event"),
+        path=path.strip() or None,
+        value=value.strip() if has_value else None,
+        concern=_one_of(_CONCERNS, request, "concern"),
+        destination=_text(request, "destination"),
+        delivery=None if request.args.get("delivery") == "selected" else _one_of(_DELIVERIES, request, "delivery"),
+        since=_time(request, "since"),
+        until=_time(request, "until"),
     )
+
+
+def _one_of(choices: Mapping[str, _T], request: Request, name: str) -> _T | None:
+    text = _text(request, name)
+    if text is not None and text not in choices:
+        raise _RequestRejected(*_BAD_QUERY)
+    return None if text is None else choices[text]
+
+
+def _time(request: Request, name: str) -> datetime | None:
+    text = _text(request, name)
+    time = parse_timestamp(text)
+    if text is not None and time is None:
+        raise _RequestRejected(*_BAD_QUERY)
+    return time
 
 
 def _text(request: Request, name: str) -> str | None:

@@ -1,5 +1,8 @@
 """The log as the debugger reads it: bounded questions, and answers that are ready to be shown.
 
+A message, in `detail`, has its `deliveries`: `{destination, outcome, ...}` for each destination that was selected.  A
+rejected or quarantined one has `canRepair`, whether a changed configuration can help, and `repairedAs`.
+
 A row of a listing has `part`, `seq`, `at` (receivedAt), `outcome`, `source`, `type`, `name`, `user`, `codes` (warnings,
 or the reason) and `path`; a field that is not known is null.
 """
@@ -12,10 +15,14 @@ from typing import Protocol, TypeAlias
 import attrs
 import msgspec
 
-from trackcore import EVERYTHING, PARTS, JSONObject, Part, Query
+from trackcore import PARTS, JSONObject, Part, Search
 
 Cursors: TypeAlias = Mapping[str, int]
 """For each part a sequence number: up to it, or down to it, the part has been read."""
+
+
+ANYTHING = Search()
+"""The search that matches every record."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,14 +48,18 @@ class Reader(Protocol):
     """Reads the log.  Every method is bounded: it takes milliseconds, however large the log is."""
 
     def start(self) -> JSONObject:
-        """Return what a page needs once: `cursors` of the ends, `log`, `sources`, and `codes` with their titles."""
+        """Return what a page needs once.
+
+        `cursors` of the ends, `log`, the names of `sources` with the `writeKeys` of those that have one, `codes` with
+        their titles, and `destinations` as `{name, isDelivered}`.
+        """
 
     def newer(
-        self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS, log: str = ""
+        self, cursors: Cursors, search: Search = ANYTHING, *, parts: Sequence[Part] = PARTS, log: str = ""
     ) -> Listing:
         """Return the records after the cursors that match; `log` came with the cursors, and is empty if not known."""
 
-    def older(self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS) -> Listing:
+    def older(self, cursors: Cursors, search: Search = ANYTHING, *, parts: Sequence[Part] = PARTS) -> Listing:
         """Return records before the cursors that match, looking some way back."""
 
     def find(self, message_id: str) -> Sequence[JSONObject]:
@@ -59,6 +70,12 @@ class Reader(Protocol):
 
     def charts(self, seconds: int) -> JSONObject:
         """Count what came in over the last so many seconds, in buckets."""
+
+    def names(self, text: str) -> JSONObject:
+        """Count the newest messages by event, those whose name contains a text: `names`, `counted`, `isPartial`."""
+
+    def retry(self, seq: int, destination: str) -> JSONObject | None:
+        """Request that the dead letter of a message is sent to a destination again; None if there is none."""
 
     def repair(self, part: Part, seq: int) -> JSONObject | None:
         """Receive a rejected or quarantined record again, and return its outcome."""

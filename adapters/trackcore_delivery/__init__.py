@@ -16,6 +16,7 @@ from trackcore_delivery.destination import (
     check_places,
     positive,
 )
+from trackcore_delivery.erasures import Erasure, ErasureRequest, ErasureStatus, Forgetting
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
 from trackcore_delivery.kinds.file import FileDestination
@@ -24,11 +25,22 @@ from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
 from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
 from trackcore_delivery.masks import MaskSettings
-from trackcore_delivery.queues import BatchWait, DeliveryQueue, RetryQueue, Waiting, make_queues
+from trackcore_delivery.outcomes import Settlement
+from trackcore_delivery.queues import BatchWait, DeliveryQueue, ErasureQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender, SenderContext
+from trackcore_delivery.sending import (
+    Cursor,
+    CursorKeepingSender,
+    CursorMoved,
+    DeliveryBatch,
+    MessageRefused,
+    PermanentError,
+    RetryLater,
+    Sender,
+    SenderContext,
+)
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
 
@@ -38,6 +50,9 @@ __all__ = [
     "BatchWait",
     "ByteCount",
     "CallableDestination",
+    "Cursor",
+    "CursorKeepingSender",
+    "CursorMoved",
     "DeadLetter",
     "DeliveredDestination",
     "Delivery",
@@ -46,10 +61,15 @@ __all__ = [
     "DeliveryQueue",
     "DeliveryResult",
     "DestinationStatus",
+    "Erasure",
+    "ErasureQueue",
+    "ErasureRequest",
+    "ErasureStatus",
     "FedMessage",
     "Feed",
     "FeedUnavailable",
     "FileDestination",
+    "Forgetting",
     "HeldUser",
     "LogFeed",
     "MaskSettings",
@@ -67,6 +87,7 @@ __all__ = [
     "Selection",
     "Sender",
     "SenderContext",
+    "Settlement",
     "State",
     "UnusableSecret",
     "UnusableState",

@@ -10,7 +10,8 @@ import attrs
 from attrs import validators
 
 from trackcore import Destination, TrackcoreError
-from trackcore_delivery.masks import MaskingSender, MaskSettings
+from trackcore_delivery.erasures import erasing
+from trackcore_delivery.masks import MaskSettings, masking
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import Sender, SenderContext
 
@@ -53,10 +54,10 @@ class DeliveredDestination(Destination):
         raise NotImplementedError
 
     def open_sender(self, context: SenderContext) -> Sender:
-        """Build the sender, which applies the masks.  Raises as `make_sender` does."""
+        """Build the sender, which applies the masks and takes requests to forget.  Raises as `make_sender` does."""
         masks = [settings.mask(context.privacy_key) for settings in self.mask]
         sender = self.make_sender(context)
-        return MaskingSender(sender, masks) if masks else sender
+        return erasing(sender, masking(sender, masks) if masks else sender)
 
     def place(self, context: SenderContext) -> Hashable:
         """Return the place that only one destination may write to, or None.  Raises `ValueError`."""

@@ -40,15 +40,24 @@ from trackcore_delivery.feed import FedMessage, FeedUnavailable
 from trackcore_delivery.held_queue import HeldCapacity, HeldQueue
 from trackcore_delivery.isolation import Isolation, Key, key_of
 from trackcore_delivery.queue_state import OUTAGE, Outage, QueueState
-from trackcore_delivery.queues import DeliveryQueue, Waiting
+from trackcore_delivery.queues import DeliveryQueue, ErasureQueue, Waiting
 from trackcore_delivery.results import Attempts, DeliveryResult, HeldUser
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, Sender
+from trackcore_delivery.sending import (
+    Cursor,
+    CursorKeepingSender,
+    CursorMoved,
+    DeliveryBatch,
+    MessageRefused,
+    PermanentError,
+    RetryLater,
+    Sender,
+)
 from trackcore_delivery.state import State
 
 POLL_SECONDS = 0.2
 
 DELIVERED, PARTIAL, REJECTED, RETRY_LATER = "delivered", "partial", "rejected", "retry"
-"""The results of a request to a destination: all accepted, some rejected, all rejected, or none, to be retried."""
+"""The results of a request to a destination: all messages accepted, some or all rejected permanently, or no answer."""
 
 _ISOLATE_AFTER = 2
 """After this many failures of a batch that one user's messages may cause, that user is searched for."""
@@ -89,6 +98,7 @@ class DestinationWorker:
     _capacity: HeldCapacity = attrs.field(init=False)
     _held_next_try: float = attrs.field(init=False, default=0.0)
     _must_reload_held: bool = attrs.field(init=False, default=True)
+    _must_resume: bool = attrs.field(init=False, default=True)
 
     def __attrs_post_init__(self) -> None:
         self._queue_states = deque(QueueState(queue, self.destination.batch_messages) for queue in self.queues)
@@ -165,13 +175,23 @@ class DestinationWorker:
         messages = [message for message, _ in waiting]
         tried = len(messages)
         try:
+            if self._must_resume and self._resume():
+                return  # what was taken may have arrived already
             if self._must_isolate(queue_state):
                 tried = 1
                 self._isolation.run(queue_state, messages)
             else:
                 self._deliver(queue_state, messages)
+        except CursorMoved:
+            self._must_resume = True
         except RetryLater as error:
             self._fail(queue_state, waiting[self._done : self._done + tried], error)
+
+    def _resume(self) -> bool:
+        """Let the queues go on from the cursors that the destination keeps; return whether any was elsewhere."""
+        cursors = self.sender.cursors() if isinstance(self.sender, CursorKeepingSender) else None
+        self._must_resume = False
+        return cursors is not None and sum(queue.resume(cursors) for queue in self.queues) > 0
 
     def _peek(self, queue_state: QueueState, factor: int) -> Sequence[FedMessage]:
         count, size = self.destination.batch_messages * factor, self.destination.batch_bytes * factor
@@ -184,7 +204,9 @@ class DestinationWorker:
         """
         sent = self._to_send(queue_state, messages)
         try:
-            refusals = self._send([messages[index] for index in sent]) if sent else ()
+            refusals = (
+                self._send([messages[index] for index in sent], self._cursors(queue_state, messages)) if sent else ()
+            )
         except PermanentError as error:
             if error.divisible and len(sent) > 1:
                 middle = sent[len(sent) // 2]
@@ -201,11 +223,15 @@ class DestinationWorker:
         skips = queue_state.queue.can_hold
         return [index for index, one in enumerate(messages) if not (skips and self._isolation.is_skipped(one))]
 
-    def _send(self, messages: Sequence[FedMessage]) -> Sequence[MessageRefused]:
+    def _cursors(self, queue_state: QueueState, messages: Sequence[FedMessage]) -> Sequence[Cursor]:
+        return queue_state.queue.cursors(messages) if isinstance(self.sender, CursorKeepingSender) else ()
+
+    def _send(self, messages: Sequence[FedMessage], cursors: Sequence[Cursor] = ()) -> Sequence[MessageRefused]:
         started = self.monotonic()
         result = RETRY_LATER
+        batch = DeliveryBatch(destination=self.destination.name, messages=messages, cursors=cursors)
         try:
-            refusals = self.sender.send(DeliveryBatch(destination=self.destination.name, messages=messages))
+            refusals = self.sender.send(batch)
             result = PARTIAL if refusals else DELIVERED
         except PermanentError:
             result = REJECTED
@@ -343,14 +369,15 @@ class DestinationWorker:
         result = DeliveryResult(messages=messages, refused=refused, now=self.clock(), answered=is_answer, held=held)
         self._pending = queue_state.queue, result
         self._settle_pending()
-        if refused:
+        if refused and queue_state.queue.has_dead_letters:
             reason = next(iter(refused.values()))
             _log.warning("%s: %d moved to the dead letters: %s", self.destination.name, len(refused), reason)
 
     def _settle_pending(self) -> None:
         if self._pending is not None:
             queue, result = self._pending
-            self._must_reload_held |= bool(result.held) or isinstance(queue, HeldQueue)
+            # An erasure may have deleted held messages.
+            self._must_reload_held |= bool(result.held) or isinstance(queue, HeldQueue | ErasureQueue)
             queue.settle(result)
             self._pending = None
             if queue.can_hold:

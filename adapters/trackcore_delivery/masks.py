@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 from attrs import validators
 
 from trackcore.privacy import MASK_ACTIONS, FieldMask, apply_masks
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender
+from trackcore_delivery.sending import CursorKeepingSender, DeliveryBatch, MessageRefused, Sender
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +44,33 @@ class MaskingSender:
     def close(self) -> None:
         """See `Sender.close`."""
         self._sender.close()
+
+
+@attrs.frozen
+class MaskingCursorKeeper:
+    """The same, through a sender whose destination keeps cursors."""
+
+    _sender: CursorKeepingSender
+    _masks: Sequence[FieldMask]
+
+    def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
+        """See `Sender.send`."""
+        return MaskingSender(self._sender, self._masks).send(batch)
+
+    def close(self) -> None:
+        """See `Sender.close`."""
+        self._sender.close()
+
+    def cursors(self) -> Mapping[str, str]:
+        """See `CursorKeeper.cursors`."""
+        return self._sender.cursors()
+
+
+def masking(sender: Sender, masks: Sequence[FieldMask]) -> Sender:
+    """Return a sender that applies masks."""
+    if isinstance(sender, CursorKeepingSender):
+        return MaskingCursorKeeper(sender, masks)
+    return MaskingSender(sender, masks)
 
 
 _HASH = MASK_ACTIONS[1]

@@ -10,6 +10,7 @@ from typing import Any
 
 from trackcore import LogChanged, Mark
 from trackcore.support import decode_mark, encode_mark
+from trackcore_delivery.outcomes import forget_deliveries
 from trackcore_delivery.results import Replay
 
 
@@ -55,6 +56,7 @@ class StoredProgress(ABC):
                 "UPDATE destinations SET position = ?, mark = ?, log_change = ?, log_changed_at = ? WHERE name = ?",
                 (change.found.position, encode_mark(change.found), str(change), now.timestamp(), destination),
             )
+            forget_deliveries(connection, destination, change.found.position)
 
     def log_change(self, destination: str) -> tuple[str, datetime] | None:
         """Return a description of the last replacement of the log, and when it was found; None if there was none."""

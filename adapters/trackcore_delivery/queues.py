@@ -7,6 +7,7 @@ commits its offsets.)
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +17,13 @@ from typing import ClassVar, NamedTuple, Protocol
 import attrs
 
 from trackcore import LogChanged, Mark
-from trackcore_delivery.destination import NEWEST, DeliveredDestination
+from trackcore.support import decode_mark, encode_mark
+from trackcore_delivery.destination import NEWEST, OLDEST, DeliveredDestination
+from trackcore_delivery.erasures import ERASURE, NOT_SUPPORTED, Erasure, ErasureStatus, as_message
 from trackcore_delivery.feed import FedMessage, Feed, Page
 from trackcore_delivery.results import INCOMING, REPLAY, RETRY, DeadLetter, DeliveryResult, Replay
 from trackcore_delivery.retry_window import Place
+from trackcore_delivery.sending import Cursor
 from trackcore_delivery.state import State
 
 _SKIP_STEPS = 1_000
@@ -39,10 +43,11 @@ class DeliveryQueue(Protocol):
     """Messages that wait for one destination, in order.
 
     `name` is unique among the queues of its destination.  If `can_hold`, messages of a single user may be held back, to
-    let the others pass.
+    let the others pass.  If it `has_dead_letters`, refused messages become those.
     """
 
     can_hold: ClassVar[bool] = False
+    has_dead_letters: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -67,6 +72,16 @@ class DeliveryQueue(Protocol):
     def ends(self) -> Mapping[str, int]:
         """Return the number of the last place in each part of the queue.  Raises `FeedUnavailable` if unknown now."""
         return {}
+
+    def cursors(self, messages: Sequence[FedMessage]) -> Sequence[Cursor]:
+        """Return the cursors behind some of the messages that were taken last; optional."""
+        del messages
+        return ()
+
+    def resume(self, cursors: Mapping[str, str]) -> bool:
+        """Go on from the cursors that the destination has stored; return whether the queue was elsewhere."""
+        del cursors
+        return False
 
     def close(self) -> None:
         """Release what it holds, at the end of delivery; most queues hold nothing."""
@@ -174,6 +189,29 @@ class _IncomingQueue(DeliveryQueue):
         self._state.settle(self._destination.name, result, mark)
         self._mark, self._noted = mark, mark.position
 
+    def cursors(self, messages: Sequence[FedMessage]) -> Sequence[Cursor]:
+        assert self._page is not None
+        mark = self._page.mark(messages[-1])
+        return [Cursor(lane=INCOMING, text=json.dumps([mark.position, encode_mark(mark)]))]
+
+    def resume(self, cursors: Mapping[str, str]) -> bool:
+        name = self._destination.name
+        known = self._state.mark(name)
+        stored = self._stored_mark(cursors.get(INCOMING), known)
+        if stored is None or (known is not None and stored.position == known.position):
+            return False
+        _log.warning("%s: going on from its own cursor, at %d", name, stored.position)
+        self._state.begin(name, stored.position, stored)
+        self._state.skip(name, stored)
+        self._mark = self._page = None
+        return True
+
+    def _stored_mark(self, text: str | None, known: Mark | None) -> Mark | None:
+        """Return the mark that a destination has stored.  One that has none, such as a new database, begins again."""
+        if text is not None:
+            return decode_mark(*json.loads(text))
+        return Mark() if known is not None and self._destination.start == OLDEST else None
+
     def _read(self, count: int, size: int, now: datetime) -> Page:
         """Read after the mark; if the log was replaced, move the mark to where it agrees with the old one first."""
         name = self._destination.name
@@ -244,6 +282,36 @@ class RetryQueue(DeliveryQueue):
 
 
 @attrs.define
+class ErasureQueue(DeliveryQueue):
+    """Requests to the destination to forget persons, one at a time."""
+
+    name = ERASURE
+    has_dead_letters = False
+
+    _destination: DeliveredDestination
+    _state: State
+    _taken: Erasure | None = attrs.field(init=False, default=None)
+
+    def take(self, *, count: int, size: int, now: datetime) -> Sequence[Waiting]:
+        """See `DeliveryQueue.take`."""
+        del count, size, now
+        self._taken = self._state.next_erasure(self._destination.name)
+        return () if self._taken is None else [Waiting(as_message(self._taken), Place(str(self._taken.number), 0))]
+
+    def ends(self) -> Mapping[str, int]:
+        """See `DeliveryQueue.ends`."""
+        erasure = self._state.next_erasure(self._destination.name)
+        return {} if erasure is None else {str(erasure.number): 0}
+
+    def settle(self, result: DeliveryResult) -> None:
+        """See `DeliveryQueue.settle`.  A request that was refused has failed, or cannot be met at all."""
+        assert self._taken is not None
+        detail = result.refused.get(0, "")
+        failed = ErasureStatus.UNSUPPORTED if detail == NOT_SUPPORTED else ErasureStatus.FAILED
+        self._state.settle_erasure(self._taken, failed if detail else ErasureStatus.DONE, detail)
+
+
+@attrs.define
 class _ReplayQueue(DeliveryQueue):
     """Messages of the past that an operator wants to be sent again, one replay after the other."""
 
@@ -299,6 +367,7 @@ def make_queues(
     return (
         _IncomingQueue(destination, feed, state, monotonic),
         RetryQueue(destination, state),
+        ErasureQueue(destination, state),
         _ReplayQueue(destination, feed, state),
     )
 

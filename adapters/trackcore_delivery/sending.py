@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -26,11 +26,28 @@ from trackcore_delivery.feed import FedMessage
 
 
 @attrs.frozen(kw_only=True)
+class Cursor:
+    """How far the messages of a lane have come: a queue's text for it, which only that queue reads.
+
+    `is_exclusive` means that this process alone reads the lane, so that its cursor moves only here.
+    """
+
+    lane: str
+    text: str
+    is_exclusive: bool = True
+
+
+@attrs.frozen(kw_only=True)
 class DeliveryBatch:
-    """Messages that are sent together, in order."""
+    """Messages that are sent together, in order.
+
+    `cursors` are those to which the lanes of the messages have come with them.  A destination may store them together
+    with the messages (see `CursorKeepingSender`).
+    """
 
     destination: str
     messages: Sequence[FedMessage]
+    cursors: Sequence[Cursor] = ()
 
     @property
     def delivery_id(self) -> str:
@@ -74,6 +91,11 @@ class RetryLater(TrackcoreError):
         return self.of_destination or self.retry_after is not None
 
 
+@attrs.define(kw_only=True, eq=False)
+class CursorMoved(RetryLater):
+    """Nothing was stored, since a cursor is not where this process left it: see `CursorKeepingSender`."""
+
+
 class Sender(Protocol):
     """Sends batches to one destination, one after the other, from one thread."""
 
@@ -89,6 +111,18 @@ class Sender(Protocol):
 
     def close(self) -> None:
         """Release connections and files."""
+
+
+@runtime_checkable
+class CursorKeepingSender(Sender, Protocol):
+    """A sender whose destination stores cursors in one transaction with the messages.
+
+    They say exactly which messages have arrived, also after a crash, or after the destination was restored from a
+    backup; so delivery begins at them, not at the positions of the state.
+    """
+
+    def cursors(self) -> Mapping[str, str]:
+        """Return the text of each cursor by its lane.  Raises `RetryLater`."""
 
 
 @attrs.frozen(kw_only=True)

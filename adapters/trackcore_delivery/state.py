@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trackcore_sqlitefile import SharedConnection
+from trackcore_sqlitefile import SharedConnection, clean_file
 
 from trackcore import Mark
 from trackcore.support import MEBIBYTE, encode_mark
 from trackcore_delivery import state_rows
 from trackcore_delivery.backoff import LONGEST_RETRY_AFTER_SECONDS
+from trackcore_delivery.erasures import StoredErasures
 from trackcore_delivery.feed import FedMessage, Selection
+from trackcore_delivery.outcomes import StoredOutcomes, note_delivery
 from trackcore_delivery.progress import StoredProgress
 from trackcore_delivery.results import (
     INCOMING,
@@ -42,7 +44,7 @@ _RATE_SECONDS = 60.0
 _REASON_CHARS = 500
 
 
-class State(StoredProgress):
+class State(StoredProgress, StoredErasures, StoredOutcomes):
     """The opened state file.  Threads share it, and so do forked processes, each with its own connection.
 
     At most `dead_letter_bytes` of dead letters are kept for each destination: beyond that the oldest are dropped.
@@ -68,6 +70,8 @@ class State(StoredProgress):
     def settle(self, destination: str, result: DeliveryResult, mark: Mark | None = None) -> None:
         """Settle messages of the feed: the destination's position moves to the last of them, which has this mark."""
         with self._transaction() as connection:
+            before = connection.execute("SELECT position FROM destinations WHERE name = ?", (destination,)).fetchone()
+            note_delivery(connection, destination, result, INCOMING, after=before[0] if before else None)
             position = result.messages[-1].position
             connection.execute(
                 "UPDATE destinations SET position = ?, mark = ? WHERE name = ?",
@@ -79,12 +83,14 @@ class State(StoredProgress):
     def settle_held(self, destination: str, user: HeldUser, numbers: Sequence[int], result: DeliveryResult) -> None:
         """Settle messages of a held user; the last of them releases the user."""
         with self._transaction() as connection:
+            note_delivery(connection, destination, result, user.queue_name, after=None)
             self._record(connection, destination, result, user.queue_name)
             state_rows.release(connection, destination, user, numbers)
 
     def settle_retried(self, destination: str, ids: Sequence[int], result: DeliveryResult) -> None:
         """Settle dead letters that were sent again: those that arrived are deleted, the others stay."""
         with self._transaction() as connection:
+            note_delivery(connection, destination, result, RETRY, after=None)
             state_rows.delete_dead(connection, destination, ids)
             self._record(connection, destination, result, RETRY)
 
@@ -243,6 +249,11 @@ class State(StoredProgress):
                 "UPDATE replays SET position = ?, finished_at = ? WHERE id = ?", (position, finished_at, replay.id)
             )
 
+    def clean(self, texts: Iterable[bytes]) -> str:
+        """Remove texts from the bytes of the file; see `trackcore_sqlitefile.clean_file`."""
+        with self._unusable_on_error(), self._file.use() as connection:
+            return clean_file(connection, self.path, texts, lambda text: _is_in_records(connection, text))
+
     # Inside a transaction
 
     def _record(self, connection: sqlite3.Connection, destination: str, result: DeliveryResult, queue: str) -> None:
@@ -332,6 +343,12 @@ class State(StoredProgress):
             yield
         except sqlite3.Error as error:
             raise UnusableState(path=self.path, detail=f"it cannot be used ({error})") from error
+
+
+def _is_in_records(connection: sqlite3.Connection, text: bytes) -> bool:
+    parts = ("dead_letters", "held_messages")
+    queries = (f"SELECT EXISTS (SELECT 1 FROM {part} WHERE instr(payload, ?) > 0)" for part in parts)
+    return any(connection.execute(query, (text,)).fetchone()[0] for query in queries)
 
 
 def _of_destination(destination: str | None) -> tuple[str, tuple[str, ...]]:

@@ -109,6 +109,32 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX held_messages_by_holder ON held_messages (holder, number, size);
     """,
+    """
+    CREATE TABLE erasures (                 -- requests to forget persons
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job TEXT NOT NULL,
+        destination TEXT NOT NULL,
+        request BLOB,                       -- JSON; NULL once it is settled
+        status TEXT NOT NULL,
+        detail TEXT NOT NULL DEFAULT '',
+        UNIQUE (job, destination)
+    );
+    """,
+    """
+    CREATE TABLE deliveries (               -- when the newest messages were settled, for people who ask
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        destination TEXT NOT NULL,
+        is_single INTEGER NOT NULL,         -- 1: one message, sent apart from its neighbours
+        first INTEGER NOT NULL,             -- the positions from here to `last`
+        last INTEGER NOT NULL,
+        settled_at REAL NOT NULL,
+        attempts INTEGER NOT NULL,
+        refused INTEGER NOT NULL            -- how many of them became dead letters
+    );
+    CREATE INDEX deliveries_by_position ON deliveries (destination, is_single, last);
+    CREATE INDEX dead_letters_by_position ON dead_letters (destination, position);
+    CREATE INDEX held_messages_by_position ON held_messages (position);
+    """,
 )
 
 
@@ -138,6 +164,7 @@ def open_state_file(path: Path, *, must_exist: bool = False) -> sqlite3.Connecti
         _FORMAT.version(connection, path)  # before any change
         use_write_ahead_log(connection, _BUSY_SECONDS)
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA secure_delete = ON")  # persons are forgotten here too, and deletions are few
         _FORMAT.migrate(connection, path)
     except sqlite3.Error as error:
         connection.close()

@@ -17,6 +17,7 @@ from trackcore_http.forwarding import (
     without_prefix,
 )
 from trackcore_http.http_config import BackoffConfig, HttpConfig, RateLimitConfig, segments_name
+from trackcore_http.openapi import openapi_document
 from trackcore_http.options import DEFAULT_OPTIONS, ApiOptions, Script, SdkSettings
 from trackcore_http.request import HttpRequest
 from trackcore_http.responses import Headers, Response
@@ -56,6 +57,7 @@ __all__ = [
     "find_route",
     "forwarded_by",
     "joined",
+    "openapi_document",
     "route_name",
     "segments_name",
     "without_prefix",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from trackcore import JSONObject, Limits, Reason, batch_schema, message_schema
-from trackcore.plans import PLAN_WARNINGS
+from trackcore.plans import PLAN_WARNINGS, PlanDocument, PlanSchemas
 from trackcore.support import MESSAGE_TYPES
 from trackcore_http import responses
 from trackcore_http.responses import Failure
@@ -24,9 +24,24 @@ handled as a CORS preflight.
 """
 
 
-def openapi_document(limits: Limits, root: str) -> JSONObject:
-    """Return the description of the API for an app that is mounted at `root`."""
-    return {**_document(limits), "servers": [{"url": root or "/"}]}
+def openapi_document(limits: Limits, root: str, plan: PlanDocument | None = None) -> JSONObject:
+    """Return the description of the API for an app that is mounted at `root`; messages follow a plan, if one is given.
+
+    A server does not publish its plans: they name what a company measures.
+    """
+    document = _document(limits) if plan is None else _with_plan(_document(limits), plan)
+    return {**document, "servers": [{"url": root or "/"}]}
+
+
+def _with_plan(document: JSONObject, plan: PlanDocument) -> JSONObject:
+    components = document["components"]
+    plans = PlanSchemas(plan, "#/components/schemas/")
+    schemas = {**components["schemas"], **plans.definitions()}
+    for call in MESSAGE_TYPES:
+        if conditions := plans.conditions(call):
+            for name in (call.capitalize(), f"{call.capitalize()}InBatch"):
+                schemas[name] = {**schemas[name], "allOf": conditions}
+    return {**document, "components": {**components, "schemas": schemas}}
 
 
 @lru_cache(maxsize=1)

@@ -28,7 +28,7 @@ def settings_document(
     """Build the document for one write key, with the settings and the destinations of its source."""
     return {
         "integrations": {
-            **_categories(destinations),
+            **({} if _is_browser(request) else _categories(destinations)),
             _SEGMENT: {
                 "apiKey": write_key,
                 "apiHost": f"{request.host}{request.root_path}/v1",
@@ -70,6 +70,15 @@ def source_config(write_key: WriteKey | None) -> JSONObject:
         "updatedAt": "2026-01-01T00:00:00.000Z",
     }
     return {"source": source, "updatedAt": source["updatedAt"]}
+
+
+def _is_browser(request: HttpRequest) -> bool:
+    """Return whether a page asks.
+
+    With more than one integration analytics-next loads a further script, from the CDN of its vendor unless the page has
+    it, and does not start if that fails.  It needs categories only of destinations that the page itself sends to.
+    """
+    return request.headers.get("user-agent", "").startswith("Mozilla/")
 
 
 def _categories(destinations: Sequence[Destination]) -> JSONObject:

@@ -4,18 +4,24 @@
 each message is in one file, whatever is sent again.
 """
 
-from trackcore_objects.archive import ArchiveDestination
-from trackcore_objects.file_names import FileName
-from trackcore_objects.location import StoredDestination
-from trackcore_objects.placing import missing_messages, partition_of
+from trackcore_objects.archive import ArchiveSender
+from trackcore_objects.file_names import FileName, digest_of, name_for
+from trackcore_objects.location import check_endpoint, check_location, open_store, place_of_location
+from trackcore_objects.placing import files_in, missing_messages, partition_of
 from trackcore_objects.store import ObjectStore, StoreUnavailable
 
 __all__ = [
-    "ArchiveDestination",
+    "ArchiveSender",
     "FileName",
     "ObjectStore",
     "StoreUnavailable",
-    "StoredDestination",
+    "check_endpoint",
+    "check_location",
+    "digest_of",
+    "files_in",
     "missing_messages",
+    "name_for",
+    "open_store",
     "partition_of",
+    "place_of_location",
 ]

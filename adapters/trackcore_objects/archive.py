@@ -15,16 +15,15 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import attrs
 import msgspec
-from trackcore_delivery import DeliveryBatch, FedMessage, MessageRefused, RetryLater, Sender, SenderContext
+from trackcore_delivery import DeliveryBatch, FedMessage, MessageRefused, RetryLater
 
 from trackcore_objects.file_names import name_for
-from trackcore_objects.location import StoredDestination
-from trackcore_objects.placing import missing_messages, partition_of
+from trackcore_objects.placing import files_in, missing_messages, partition_of
 from trackcore_objects.store import ObjectStore, StoreUnavailable
 
 _ROOT = "segment-logs"
@@ -39,17 +38,6 @@ class _Identified(msgspec.Struct, rename="camel"):
 _identified = msgspec.json.Decoder(_Identified)
 
 
-@attrs.frozen(kw_only=True)
-class ArchiveDestination(StoredDestination):
-    """The archive of Segment's layout; see the module."""
-
-    kind: ClassVar[str] = "s3-archive"
-
-    def make_sender(self, context: SenderContext) -> Sender:
-        """See `DeliveredDestination.make_sender`."""
-        return _ArchiveSender(self.open_store(context))
-
-
 class _Group(NamedTuple):
     """Messages that may be in one file: of one folder, and of one partition, within which numbers compare."""
 
@@ -58,12 +46,13 @@ class _Group(NamedTuple):
 
 
 @attrs.define
-class _ArchiveSender:
+class ArchiveSender:
     """Puts a file for each source and day of a batch."""
 
     _store: ObjectStore = attrs.field(repr=False)
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
+        """See `Sender.send`."""
         try:
             with TemporaryDirectory(prefix="trackcore-") as scratch:
                 for group, messages in _grouped(batch.messages).items():
@@ -75,10 +64,11 @@ class _ArchiveSender:
         return ()
 
     def close(self) -> None:
-        pass
+        """See `Sender.close`."""
 
     def _put(self, folder: str, messages: Sequence[FedMessage], scratch: Path) -> None:
-        missing = missing_messages(self._store, folder, messages, self._present_in)
+        files = files_in(self._store, folder)
+        missing = missing_messages(files, messages, lambda file, ids: self._present_in(f"{folder}/{file}", ids))
         if missing:
             _compress(missing, scratch)
             self._store.put_new(f"{folder}/{name_for(missing, _SUFFIX)}", scratch)
@@ -87,7 +77,9 @@ class _ArchiveSender:
         with TemporaryDirectory(prefix="trackcore-") as scratch:
             path = Path(scratch) / "file.gz"
             try:
-                return wanted & set(_ids_in(path)) if self._store.fetch(key, path) else ()
+                if not self._store.fetch(key, path):
+                    raise StoreUnavailable(detail=f"{key} was deleted by another process")
+                return wanted & set(_ids_in(path))
             except (EOFError, gzip.BadGzipFile, msgspec.MsgspecError, zlib.error) as error:
                 raise StoreUnavailable(detail=f"{key} is damaged; delete it, and its messages are put again") from error
 

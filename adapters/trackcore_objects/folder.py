@@ -15,6 +15,7 @@ import attrs
 from trackcore_objects.store import StoreUnavailable
 
 _PART = ".part"
+_BLOCK_BYTES = 1 << 20
 _NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 
 
@@ -38,14 +39,13 @@ class FolderStore:
         with self._reported():
             return self._entries(folder, os.DirEntry.is_dir)
 
-    def put_new(self, key: str, content: Path) -> bool:
+    def put_new(self, key: str, content: Path | bytes) -> bool:
         """See `ObjectStore.put_new`."""
         path = self._root / key
         with self._reported():
             if path.exists():
                 return False
-            with content.open("rb") as source:
-                part = _write_part(path, lambda target: shutil.copyfileobj(source, target, 1 << 20))
+            part = _write_part(path, content)
             try:
                 _rename_to_new(part, path)
             except FileExistsError:
@@ -55,11 +55,11 @@ class FolderStore:
             _sync_folder(path.parent)
         return True
 
-    def replace(self, key: str, content: bytes) -> None:
+    def replace(self, key: str, content: Path) -> None:
         """See `ObjectStore.replace`."""
         path = self._root / key
         with self._reported():
-            _write_part(path, lambda target: target.write(content)).replace(path)
+            _write_part(path, content).replace(path)
             _sync_folder(path.parent)
 
     def read(self, key: str) -> bytes | None:
@@ -104,20 +104,28 @@ def _is_part(name: str) -> bool:
     return name.startswith(".") and name.endswith(_PART)
 
 
-def _write_part(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+def _write_part(path: Path, content: Path | bytes) -> Path:
     """Write a file under a name that no reader looks at, durably."""
     _make_folder(path.parent)
     part = path.with_name(f".{path.name}{_PART}")
     part.unlink(missing_ok=True)
     try:
         with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-            write(stream)
+            _copy(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError:
         part.unlink(missing_ok=True)  # a full disk must not keep half a file
         raise
     return part
+
+
+def _copy(content: Path | bytes, target: BinaryIO) -> None:
+    if isinstance(content, bytes):
+        target.write(content)
+        return
+    with content.open("rb") as source:
+        shutil.copyfileobj(source, target, _BLOCK_BYTES)
 
 
 def _rename_to_new(old: Path, new: Path) -> None:

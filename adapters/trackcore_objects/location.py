@@ -1,14 +1,12 @@
-"""The settings of destinations that are files in a folder or in a bucket."""
+"""Where files are put: a folder, relative to that of the log, or `s3://BUCKET/PREFIX`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
-from datetime import timedelta
-from typing import ClassVar
+from collections.abc import Hashable, Mapping
+from pathlib import Path
 
-import attrs
-from trackcore_delivery import ByteCount, DeliveredDestination, Secret, SenderContext, positive, real_place
+from trackcore_delivery import real_place
 
 from trackcore_objects.folder import FolderStore
 from trackcore_objects.s3 import open_bucket
@@ -18,61 +16,39 @@ _S3 = re.compile(r"s3://(?P<bucket>[A-Za-z0-9._-]+)(?:/+(?P<prefix>[^?#]*?))?/*"
 _OTHER_SCHEME = re.compile(r"(?!s3:)[A-Za-z0-9+.-]+://")
 
 
-def _check_location(_: object, __: object, location: str) -> None:
+def check_location(_: object, __: object, location: str) -> None:
+    """Raise `ValueError` for a text that is neither a folder nor a bucket."""
     if not location.strip():
         raise ValueError("expected a folder or s3://BUCKET/PREFIX")
     if _OTHER_SCHEME.match(location):
-        raise ValueError(
-            f"there is no such store: {location.partition(':')[0]}; expected a folder or s3://BUCKET/PREFIX"
-        )
+        scheme = location.partition(":")[0]
+        raise ValueError(f"there is no such store: {scheme}; expected a folder or s3://BUCKET/PREFIX")
     if location.startswith("s3:") and _S3.fullmatch(location) is None:
         raise ValueError("expected s3://BUCKET or s3://BUCKET/PREFIX")
 
 
-def _check_endpoint(_: object, __: object, endpoint: str | None) -> None:
+def check_endpoint(_: object, __: object, endpoint: str | None) -> None:
+    """Raise `ValueError` for a text that is not the URL of a store."""
     if endpoint is not None and not re.match(r"https?://[^/\s]", endpoint):
-        raise ValueError("expected an URL with http:// or https://")
+        raise ValueError("expected a URL with http:// or https://")
 
 
-@attrs.frozen(kw_only=True)
-class StoredDestination(DeliveredDestination):
-    """A destination of files in `location`: a folder, relative to that of the log, or `s3://BUCKET/PREFIX`.
+def open_store(location: str, folder: Path, settings: Mapping[str, str]) -> ObjectStore:
+    """Open a store; it is not used yet.  `settings` are those of a bucket, by the names that obstore gives to them.
 
-    Settings of the bucket that are left out come from Amazon's environment variables, or from the machine.  A batch is
-    at least one file, so batches are large.
+    Raises:
+        ModuleNotFoundError: the library for buckets is not installed.
+        ValueError: a setting cannot be used.
     """
+    match = _S3.fullmatch(location)
+    if match is None:
+        return FolderStore(folder / location)
+    return open_bucket(match["bucket"], match["prefix"] or "", settings, shown=location)
 
-    extra: ClassVar[str] = "s3"
-    """The extra that has what a bucket needs."""
 
-    location: str = attrs.field(validator=_check_location)
-    endpoint: str | None = attrs.field(default=None, validator=_check_endpoint)
-    region: str | None = None
-    access_key_id: Secret | None = None
-    secret_access_key: Secret | None = None
-    session_token: Secret | None = None
-
-    batch_messages: int = attrs.field(default=50_000, validator=positive)
-    batch_bytes: ByteCount = attrs.field(default=ByteCount(64 << 20), validator=positive)
-    batch_wait: timedelta = timedelta(minutes=5)
-    retry_window: timedelta = timedelta(days=7)
-
-    def open_store(self, context: SenderContext) -> ObjectStore:
-        """Open the store; it is not used yet.  Raises `UnusableSecret` or `ValueError` if a setting cannot be used."""
-        match = _S3.fullmatch(self.location)
-        if match is None:
-            return FolderStore(context.folder / self.location)
-        secrets = {name: secret.reveal(context.environ) for name, secret in self.secrets()}
-        settings = {"endpoint": self.endpoint or "", "region": self.region or "", **secrets}
-        try:
-            return open_bucket(match["bucket"], match["prefix"] or "", settings, shown=self.location)
-        except ModuleNotFoundError as error:
-            needed = f"a location in S3 needs {error.name}: pip install 'trackcore[{self.extra}]'"
-            raise ValueError(needed) from error
-
-    def place(self, context: SenderContext) -> Hashable:
-        """See `DeliveredDestination.place`."""
-        match = _S3.fullmatch(self.location)
-        if match is None:
-            return self.kind, real_place(context.folder / self.location)
-        return self.kind, self.endpoint, match["bucket"], (match["prefix"] or "").strip("/")
+def place_of_location(location: str, folder: Path, endpoint: str | None) -> Hashable:
+    """Return where files are, so that two places are equal if a file of one could be a file of the other."""
+    match = _S3.fullmatch(location)
+    if match is None:
+        return real_place(folder / location)
+    return endpoint, match["bucket"], (match["prefix"] or "").strip("/")

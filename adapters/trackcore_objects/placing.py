@@ -34,27 +34,26 @@ def partition_of(position: int) -> int:
     return position >> _PARTITION_SHIFT
 
 
+def files_in(store: ObjectStore, folder: str) -> list[FileName]:
+    """Return the files of a folder that destinations have put there.  Raises `StoreUnavailable`."""
+    names = map(parse_name, store.names(folder))
+    return [name for name in names if name is not None]
+
+
 def missing_messages(
-    store: ObjectStore,
-    folder: str,
+    files: Sequence[FileName],
     messages: Sequence[FedMessage],
-    present_in: Callable[[str, AbstractSet[str]], Iterable[str]],
+    present_in: Callable[[FileName, AbstractSet[str]], Iterable[str]],
 ) -> list[FedMessage]:
     """Return the messages that no file of a folder has, in the order of their numbers.
 
-    `present_in` returns which of some ids are in the file of a key.  Raises `StoreUnavailable`.
+    `present_in` returns which of some ids are in a file.
     """
     ordered = sorted(messages, key=lambda message: message.position)
-    files = overlapping(store, folder, ordered[0].position, ordered[-1].position)
-    if not files:
+    overlapping = [file for file in files if file.overlaps(ordered[0].position, ordered[-1].position)]
+    if not overlapping:
         return ordered
     wanted = {message.message_id for message in ordered}
-    for file in files:
-        wanted.difference_update(present_in(f"{folder}/{file}", wanted))
+    for file in overlapping:
+        wanted.difference_update(present_in(file, wanted))
     return [message for message in ordered if message.message_id in wanted]
-
-
-def overlapping(store: ObjectStore, folder: str, first: int, last: int) -> list[FileName]:
-    """Return the files of a folder that may have messages of a range."""
-    files = map(parse_name, store.names(folder))
-    return [file for file in files if file is not None and file.overlaps(first, last)]

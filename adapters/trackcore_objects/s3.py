@@ -50,7 +50,7 @@ class BucketStore:
         """See `ObjectStore.folders`."""
         return sorted(map(_last, self._listed(folder)["common_prefixes"]))
 
-    def put_new(self, key: str, content: Path) -> bool:
+    def put_new(self, key: str, content: Path | bytes) -> bool:
         """See `ObjectStore.put_new`."""
         from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - see the module
 
@@ -61,7 +61,7 @@ class BucketStore:
                 return False
         return True
 
-    def replace(self, key: str, content: bytes) -> None:
+    def replace(self, key: str, content: Path) -> None:
         """See `ObjectStore.replace`."""
         with self._reported():
             self._store.put(key, content)

@@ -31,10 +31,10 @@ class ObjectStore(Protocol):
     def folders(self, folder: str) -> Sequence[str]:
         """Return the names of the folders in a folder, sorted; none if there is no such folder."""
 
-    def put_new(self, key: str, content: Path) -> bool:
+    def put_new(self, key: str, content: Path | bytes) -> bool:
         """Store a file durably; return False, and store nothing, if the key exists."""
 
-    def replace(self, key: str, content: bytes) -> None:
+    def replace(self, key: str, content: Path) -> None:
         """Store a file durably, in place of the one with this key."""
 
     def read(self, key: str) -> bytes | None:

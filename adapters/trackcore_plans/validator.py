@@ -5,14 +5,15 @@ Three things would take long otherwise, and each has a bound:
 - A pattern.  An engine without backtracking takes time by the product of the text and the size of the pattern.  So a
   large pattern is tried only on texts of up to `COSTLY_PATTERN_CHARS`, and a longer text violates it.  The same holds
   for a pattern with look-around or back-references, which needs an engine with backtracking.
-- The list of errors.  A message may have thousands of wrong values, so only the first `LISTED_ITEMS` values of each
-  array are searched for errors, and of each object as many fields that the schema does not name.
+- The list of errors.  A message may have thousands of them, so only the first `LISTED_ITEMS` values of each array are
+  searched for errors, and of each object as many fields that the schema does not name.  They are fewer if there could
+  still be more than `MAX_ERRORS` errors (see `error_counts`).
 - References within a schema: see `trackcore.plans.check_cost`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ import jsonschema_rs as rs
 
 from trackcore import JSONObject
 from trackcore.plans import LISTED_ITEMS, InvalidSchema, Location, SchemaError, subschemas, value_at
+from trackcore_plans.error_counts import ErrorCount, most_errors
 
 CHEAP_PATTERN_BYTES = 4 * 1024
 """The size of a compiled pattern up to which it is tried on texts of any length."""
@@ -33,6 +35,10 @@ COSTLY_PATTERN_CHARS = 500
 MAX_BACKTRACKS = 20_000
 """How often look-around may go back, before the text counts as one that does not match."""
 
+MAX_ERRORS = 1_000
+"""How many errors of a message are listed, if the parts that can be left out suffice for that."""
+
+_LIMITS = (LISTED_ITEMS, 10, 3, 1)
 _CACHE_BYTES = 1 << 20
 _CHEAP = rs.RegexOptions(size_limit=CHEAP_PATTERN_BYTES, dfa_size_limit=_CACHE_BYTES)
 _LINEAR = rs.RegexOptions(size_limit=MAX_PATTERN_BYTES, dfa_size_limit=_CACHE_BYTES)
@@ -61,28 +67,41 @@ def compile_schema(schema: JSONObject) -> CompiledSchema:
         raise InvalidSchema(detail=error.message, steps=tuple(map(str, error.instance_path))) from None
     except (rs.ReferencingError, ValueError) as error:
         raise InvalidSchema(detail=str(error)) from None
-    return CompiledSchema(compiled, frozenset(bounded.names), bounded.has_rules_for_others)
+    others = frozenset(bounded.names) if bounded.has_rules_for_others else None
+    return CompiledSchema(compiled, most_errors(schema), others)
 
 
 @attrs.frozen
 class CompiledSchema:
-    """The validator of one schema, the names in the schema, and whether it has rules for fields of any other name."""
+    """The validator of one schema, and the most errors of one value.
+
+    `names` are those in the schema, if it has rules for fields of any other name; else None.
+    """
 
     _validator: Any
-    _names: frozenset[str]
-    _has_rules_for_others: bool
+    _most_errors: ErrorCount
+    _names: frozenset[str] | None
+    is_valid: Callable[[JSONObject], bool] = attrs.field(init=False)
+    """Return whether a message has no error."""
 
-    def is_valid(self, message: JSONObject) -> bool:
-        """Return whether a message has no error."""
-        valid: bool = self._validator.is_valid(message)
+    @is_valid.default
+    def _(self) -> Callable[[JSONObject], bool]:
+        valid: Callable[[JSONObject], bool] = self._validator.is_valid  # intake calls it for each message
         return valid
 
-    def __call__(self, message: JSONObject) -> Iterable[SchemaError]:
-        """Return the errors of a message, or some of very many; nothing if it is valid."""
-        if self._validator.is_valid(message):
-            return ()
-        errors = (_schema_error(error, message) for error in self._validator.iter_errors(self._shortened(message)))
-        return [error for error in errors if _is_real(error, message)] or [self._first(message)]
+    def __call__(self, message: JSONObject) -> Iterator[SchemaError]:
+        """Yield the errors of a message, or some of very many; nothing if it is valid."""
+        if self.is_valid(message):
+            return
+        shortened, limit = self._bounded(message)
+        is_listed = False
+        for found in self._validator.iter_errors(shortened):
+            error = _schema_error(found, message)
+            if _is_real(error, message, limit):
+                is_listed = True
+                yield error
+        if not is_listed:
+            yield self._first(message)
 
     def _first(self, message: JSONObject) -> SchemaError:
         try:
@@ -91,23 +110,34 @@ class CompiledSchema:
             return _schema_error(error, message)
         raise AssertionError("the message is invalid")
 
-    def _shortened(self, value: Any) -> Any:
+    def _bounded(self, message: JSONObject) -> tuple[JSONObject, int]:
+        """Return the part of a message that is searched for errors, and how many values of each array are in it."""
+        for limit in _LIMITS:
+            shortened = self._shortened(message, limit)
+            if self._most_errors.of(shortened) <= MAX_ERRORS:
+                break
+        return shortened, limit
+
+    def _shortened(self, value: Any, limit: int) -> Any:
         if isinstance(value, list):
-            return [self._shortened(item) for item in value[:LISTED_ITEMS]]
+            return [self._shortened(item, limit) for item in value[:limit]]
         if isinstance(value, dict):
-            return {name: self._shortened(item) for name, item in self._fields(value)}
+            return {name: self._shortened(item, limit) for name, item in self._fields(value, limit)}
         return value
 
-    def _fields(self, value: JSONObject) -> Iterator[tuple[str, Any]]:
+    def _fields(self, value: JSONObject, limit: int) -> Iterator[tuple[str, Any]]:
         """Yield the fields of an object, except the many that the schema does not name but has rules for."""
+        if self._names is None:
+            yield from value.items()
+            return
         others = 0
         for name, item in value.items():
             others += name not in self._names
-            if others <= LISTED_ITEMS or name in self._names or not self._has_rules_for_others:
+            if others <= limit or name in self._names:
                 yield name, item
 
 
-def _is_real(error: SchemaError, message: JSONObject) -> bool:
+def _is_real(error: SchemaError, message: JSONObject, limit: int) -> bool:
     """Return whether an error is one of the message itself, and not of its shortened copy.
 
     The validator also reports a required field that is present as missing, if the schema allows no such field.
@@ -115,7 +145,7 @@ def _is_real(error: SchemaError, message: JSONObject) -> bool:
     found = value_at(message, error.location)
     if error.keyword == "required" and isinstance(found, dict):
         return error.names[0] not in found
-    return not (error.keyword in _COUNTING and isinstance(found, list | dict) and len(found) > LISTED_ITEMS)
+    return not (error.keyword in _COUNTING and isinstance(found, list | dict) and len(found) > limit)
 
 
 _COUNTING = frozenset({"minItems", "minProperties", "contains", "minContains"})
@@ -124,18 +154,22 @@ _COUNTING = frozenset({"minItems", "minProperties", "contains", "minContains"})
 def _schema_error(error: rs.ValidationError, message: JSONObject) -> SchemaError:
     details = error.kind.as_dict()
     keyword = "pattern" if error.kind.name in _NOT_DECIDED else error.kind.name
-    location = _location(error.instance_path, message)
+    location, schema_location = _location(error.instance_path, message), tuple(error.schema_path)
     names: Sequence[str] = ()
     if keyword == "required":
         names = (details["property"],)
     elif keyword in {"additionalProperties", "unevaluatedProperties"}:
         names = details["unexpected"]
-    elif keyword == "falseSchema" and error.schema_path[-1:] == ["additionalProperties"]:
-        return SchemaError(keyword="additionalProperties", location=location, names=tuple(value_at(message, location)))
+    elif keyword == "falseSchema" and schema_location[-1:] == ("additionalProperties",):
+        keyword, names = "additionalProperties", tuple(value_at(message, location))
     elif keyword == "falseSchema" and location and isinstance(location[-1], str):  # a property whose schema is false
-        return SchemaError(keyword="additionalProperties", location=location[:-1], names=(location[-1],))
+        keyword, names, location = "additionalProperties", (location[-1],), location[:-1]
     return SchemaError(
-        keyword=keyword, location=location, expected=_expected(error.kind.name, details), names=tuple(names)
+        keyword=keyword,
+        location=location,
+        expected=None if names else _expected(error.kind.name, details),
+        names=tuple(names),
+        schema_location=schema_location,
     )
 
 

@@ -4,7 +4,8 @@
 names, for any server: `uvicorn --factory trackcore_server:create_asgi_app`.
 """
 
-from trackcore_server.app import create_app, create_asgi_app, create_collector
+from typing import TYPE_CHECKING, Any
+
 from trackcore_server.config.configuration import (
     Configuration,
     ConfigurationError,
@@ -14,6 +15,9 @@ from trackcore_server.config.configuration import (
 from trackcore_server.config.kafka_log import KafkaLogSettings
 from trackcore_server.config.log import LogSettings
 from trackcore_server.config.server import ServerSettings
+
+if TYPE_CHECKING:
+    from trackcore_server.app import create_app, create_asgi_app, create_collector
 
 __all__ = [
     "Configuration",
@@ -27,3 +31,12 @@ __all__ = [
     "load_configuration",
     "parse_configuration",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the apps when they are used: most commands need none, and should begin at once."""
+    if name not in ("create_app", "create_asgi_app", "create_collector"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trackcore_server import app  # noqa: PLC0415 - see above
+
+    return getattr(app, name)

@@ -27,15 +27,19 @@ from trackcore_server.config.configuration import (
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import CONFIG_NAME, CONFIG_VARIABLE, find_configuration_file
 from trackcore_server.config.plan_files import load_plans
-from trackcore_server.config.privacy_rules import privacy_rules
+from trackcore_server.config.privacy_rules import privacy_rules, read_admin_token
 from trackcore_server.config.server import ServerSettings
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.delivery_lag import DeliveryLag
+from trackcore_server.debugger.event_names import EventNames
+from trackcore_server.debugger.outcomes import DeliveryOutcomes
 from trackcore_server.debugger.reader import LogReader
 from trackcore_server.debugger.recent import RecordingSink
 from trackcore_server.debugger.recent_rows import RecentRows
 from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.reprocess import Reprocessor
+from trackcore_server.privacy.regulations import REGULATIONS, SUPPRESSIONS, RegulationsApp
+from trackcore_server.privacy.runner import start_jobs
 from trackcore_server.process.access_log import AccessLog
 from trackcore_server.storage.backend import Backend, ClosableSink
 from trackcore_server.storage.backends import backend_of
@@ -76,15 +80,19 @@ def create_collector(
 
 
 class ServerApp:
-    """The WSGI app: the tracking API and the debugger, if there is one, under the prefix of the server."""
+    """The WSGI app: the tracking API and what is `mounted` at paths beside it, under the prefix of the server."""
 
     def __init__(
-        self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings, options: ApiOptions
+        self,
+        collector: Collector,
+        mounted: Mapping[str, WSGIApplication],
+        server: ServerSettings,
+        options: ApiOptions,
     ) -> None:
         self.collector = collector
         app: WSGIApplication = trackcore_wsgi.TrackingApp(collector, options=options)
-        if debugger is not None:
-            app = DispatcherMiddleware(app, {DEBUGGER_PATH: debugger})
+        if mounted:
+            app = DispatcherMiddleware(app, dict(mounted))
         under_prefix = trackcore_wsgi.under_prefix(app, server.prefix)
         self._app = trackcore_wsgi.behind_proxies(under_prefix, server.proxies)
 
@@ -94,19 +102,24 @@ class ServerApp:
 
 
 class AsgiServerApp:
-    """The same as `ServerApp`, as an ASGI app.  Threads serve the debugger, which may wait for the disk.
+    """The same as `ServerApp`, as an ASGI app.  Threads serve what is mounted, which may wait for the disk.
 
     `access_log` is for the host, if the configuration asks for one.
     """
 
     def __init__(
-        self, collector: Collector, debugger: WSGIApplication | None, server: ServerSettings, options: ApiOptions
+        self,
+        collector: Collector,
+        mounted: Mapping[str, WSGIApplication],
+        server: ServerSettings,
+        options: ApiOptions,
     ) -> None:
-        folders = () if debugger is None else (DEBUGGER_PATH,)
-        self.access_log = AccessLog(prefix=server.prefix, folders=folders) if server.access_log else None
+        self.access_log = AccessLog(prefix=server.prefix, folders=tuple(mounted)) if server.access_log else None
         tracking = trackcore_asgi.TrackingApp(collector, options=options)
         self.collector = tracking.collector
-        app = tracking if debugger is None else trackcore_asgi.with_wsgi_app(tracking, DEBUGGER_PATH, debugger)
+        app: trackcore_asgi.App = tracking
+        for path, wsgi_app in mounted.items():
+            app = trackcore_asgi.with_wsgi_app(app, path, wsgi_app)
         under_prefix = trackcore_asgi.under_prefix(app, server.prefix)
         self._app = trackcore_asgi.behind_proxies(under_prefix, server.proxies)
 
@@ -149,22 +162,33 @@ def _compose(
     one_time_token: OneTimeToken | None,
     plans: Mapping[str, PlanInForce] | None,
     metrics: Metrics,
-) -> tuple[Collector, DebuggerApp | None, ServerSettings, ApiOptions]:
+) -> tuple[Collector, Mapping[str, WSGIApplication], ServerSettings, ApiOptions]:
     file = None
     if configuration is None:
         file, configuration = _configuration_of_environment()
     options = read_api_options(configuration)
     backend = backend_of(configuration)
     atexit.register(backend.start_retention())
+    mounted = _regulations(configuration, file)
     auth = _session_auth(configuration, one_time_token, file)
     if auth is None:
-        return create_collector(configuration, plans=plans, metrics=metrics), None, configuration.server, options
+        return create_collector(configuration, plans=plans, metrics=metrics), mounted, configuration.server, options
     recording = RecordingSink(_open_sink(backend, metrics))
     collector = create_collector(configuration, recording, plans, metrics)
     rule = strictest(collector.privacy.values()).ip
     reader = _reader(configuration, backend, collector, recording)
     debugger = DebuggerApp(reader, auth, lambda address: rule.apply(address, rule.salt_at(_now())))
-    return collector, debugger, configuration.server, options
+    return collector, {DEBUGGER_PATH: debugger, **mounted}, configuration.server, options
+
+
+def _regulations(configuration: Configuration, file: Path | None) -> dict[str, WSGIApplication]:
+    """Return the apps for requests about persons by their paths, if there is a token, and start to run them."""
+    token = read_admin_token(configuration, file=file)
+    if token is None:
+        return {}
+    atexit.register(start_jobs(configuration))
+    app = RegulationsApp(configuration, token)
+    return {REGULATIONS: app, SUPPRESSIONS: app}
 
 
 def _session_auth(
@@ -194,6 +218,9 @@ def _reader(
         Reprocessor(collector),
         Charts(log, _now, DeliveryLag(configuration, log)),
         RecentRows(log),
+        EventNames(log),
+        DeliveryOutcomes(configuration),
+        _now,
     )
 
 

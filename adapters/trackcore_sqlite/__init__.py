@@ -1,9 +1,9 @@
 """The embedded log: one SQLite file of messages, rejected messages and quarantined requests.
 
 `SqliteSink` writes it (any number of threads and processes at once), `SqliteLog` reads it (while it is written),
-`SqliteBrowser` runs bounded queries on it, `prune` deletes old messages, `check_log` looks for damage, and
-`rebuild_ids` rebuilds the index of de-duplication from the messages.  `open_collector` is the short way to embed: a
-collector with such a log, the clock of the machine and random ids.
+`SqliteBrowser` runs bounded queries on it, `prune` deletes old messages and `forget` those of a person, `check_log`
+looks for damage, and `rebuild_ids` rebuilds the index of de-duplication from the messages.  `open_collector` is the
+short way to embed: a collector with such a log, the clock of the machine and random ids.
 """
 
 from trackcore_sqlite.browse import (
@@ -17,10 +17,12 @@ from trackcore_sqlite.browse import (
 )
 from trackcore_sqlite.check import Condition, check_log, set_aside
 from trackcore_sqlite.embedding import SqliteCollector, open_collector
+from trackcore_sqlite.forgetting import ForgetStep, Forgotten, clean, forget
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.pruning import PruneStep, prune
 from trackcore_sqlite.received import Received
+from trackcore_sqlite.search import is_slow
 from trackcore_sqlite.sink import SqliteSink
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog
@@ -28,6 +30,8 @@ from trackcore_sqlite.tables import UnusableLog
 __all__ = [
     "CONSISTENT",
     "Condition",
+    "ForgetStep",
+    "Forgotten",
     "GroupCount",
     "Head",
     "Inconsistency",
@@ -43,6 +47,9 @@ __all__ = [
     "SqliteSink",
     "UnusableLog",
     "check_log",
+    "clean",
+    "forget",
+    "is_slow",
     "open_collector",
     "prune",
     "rebuild_ids",

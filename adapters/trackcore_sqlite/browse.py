@@ -21,10 +21,11 @@ from typing import Any, Literal, NamedTuple
 import attrs
 import msgspec
 
-from trackcore import EVERYTHING, PARTS, Part, Query, StoredMessage
+from trackcore import EVERYTHING, PARTS, Part, Query, Search, StoredMessage
 from trackcore_sqlite import deduplication
 from trackcore_sqlite.pool import ReaderPool
-from trackcore_sqlite.queries import MESSAGES, READ, SELECT, WITH_SOURCE, json_array, read_message, where
+from trackcore_sqlite.queries import IN_ARRAY, MESSAGES, READ, SELECT, WITH_SOURCE, json_array, read_message, where
+from trackcore_sqlite.search import searched
 from trackcore_sqlite.times import from_milliseconds, milliseconds
 
 
@@ -114,7 +115,7 @@ class SqliteBrowser:
         limits = self._row(_LIMITS, stretch)
         return limits is not None and all(ends[part] <= limit for part, limit in zip(PARTS, limits, strict=True))
 
-    def listed(self, part: Part, query: Query = EVERYTHING, *, after: int, to: int) -> SeqRange:
+    def listed(self, part: Part, query: Query | Search = EVERYTHING, *, after: int, to: int) -> SeqRange:
         """Do what `between` does; messages and duplicates are `Listed`, and a large payload of others is not read."""
         if part not in _LISTED:
             return self._between(SELECT[part].replace("payload", _SMALL_PAYLOAD), part, query, after, to)
@@ -127,7 +128,7 @@ class SqliteBrowser:
         """Read the rows of a part that match with `after < seq <= to`, newest first, as many as the limit allows."""
         return self._between(SELECT[part], part, query, after, to)
 
-    def _between(self, select: str, part: Part, query: Query, after: int, to: int) -> SeqRange:
+    def _between(self, select: str, part: Part, query: Query | Search, after: int, to: int) -> SeqRange:
         condition, values = _newest(part, query, after, to)
         return _range([READ[part](row) for row in self._rows(f"{select} {condition}", *values)], query, after)
 
@@ -153,18 +154,20 @@ class SqliteBrowser:
         """Return the names of the sources that have sent something."""
         return [name for (name,) in self._rows("SELECT name FROM sources ORDER BY id")]
 
-    def seqs_at(self, times: Sequence[datetime], *, low: int | None = None, high: int | None = None) -> list[int]:
+    def seqs_at(
+        self, times: Sequence[datetime], *, low: int | None = None, high: int | None = None, part: Part = "messages"
+    ) -> list[int]:
         """Return for each time the last sequence number received before it, by bisection between two that are known."""
-        low = self.first_seq() - 1 if low is None else low
-        high = self.ends()["messages"] if high is None else high
+        low = self._row(_FIRST[part])[0] - 1 if low is None else low
+        high = self.ends()[part] if high is None else high
         if low >= high:
             return [low] * len(times)
-        (found,) = self._row(_BISECT, json_array([milliseconds(time) for time in times]), low, high)
+        (found,) = self._row(_BISECT[part], json_array([milliseconds(time) for time in times]), low, high)
         return msgspec.json.decode(found, type=list[int])
 
     def first_seq(self) -> int:
         """Return the sequence number of the oldest message that is there, or else of the next one to come."""
-        return int(self._row(_FIRST)[0])
+        return int(self._row(_FIRST["messages"])[0])
 
     def sampled(self, seqs: Sequence[int], sent_of: Sequence[int]) -> list[Sampled]:
         """Return the fields for charts of the messages with these numbers, and `sent_at` of those in `sent_of`."""
@@ -173,7 +176,7 @@ class SqliteBrowser:
 
     def sample(self, seqs: Sequence[int]) -> list[StoredMessage]:
         """Return the messages with these sequence numbers."""
-        return [read_message(row) for row in self._rows(f"{MESSAGES} WHERE {_IN_ARRAY} ORDER BY seq", json_array(seqs))]
+        return [read_message(row) for row in self._rows(f"{MESSAGES} WHERE {IN_ARRAY} ORDER BY seq", json_array(seqs))]
 
     def time_before(self, part: Part, seq: int) -> datetime | None:
         """Return the time of reception of the last record below a sequence number, or None."""
@@ -192,6 +195,11 @@ class SqliteBrowser:
         (found,) = self._row(_REJECTED_CODES, after, to, most)
         return [(seq, from_milliseconds(at), code) for seq, at, code in msgspec.json.decode(found)]
 
+    def names(self, after: int, to: int, most: int) -> list[tuple[int, str | None]]:
+        """Return number and event, or name, of messages with `after < seq <= to`, newest first, at most so many."""
+        (found,) = self._row(_NAMES, after, to, most)
+        return [(seq, None if name is None else str(name)) for seq, name in msgspec.json.decode(found)]
+
     def counted(self, after: int, to: int) -> list[GroupCount]:
         """Count the messages with `after < seq <= to` by source and call.  Reads each, not its payload."""
         names = ("source", "call", "count", "size", "largest", "retried")
@@ -199,7 +207,7 @@ class SqliteBrowser:
 
     def sizes(self, seqs: Sequence[int]) -> list[int]:
         """Return the sizes in bytes of the messages with these sequence numbers, as they are stored."""
-        rows = self._rows(f"SELECT length(payload) FROM messages WHERE {_IN_ARRAY}", json_array(seqs))
+        rows = self._rows(f"SELECT length(payload) FROM messages WHERE {IN_ARRAY}", json_array(seqs))
         return [size for (size,) in rows]
 
     def refused(self, since: datetime) -> dict[str, int]:
@@ -217,12 +225,16 @@ class SqliteBrowser:
             return connection.execute(query, values).fetchall()
 
 
-def _newest(part: Part, query: Query, after: int, to: int) -> tuple[str, list[Any]]:
-    condition, values = where(part, query, after=after, last=to)
+def _newest(part: Part, query: Query | Search, after: int, to: int) -> tuple[str, list[Any]]:
+    condition, values = (
+        searched(part, query, after=after, last=to)
+        if isinstance(query, Search)
+        else where(part, query, after=after, last=to)
+    )
     return f"{condition} ORDER BY seq DESC LIMIT ?", [*values, -1 if query.limit is None else query.limit]
 
 
-def _range(rows: Sequence[Any], query: Query, after: int) -> SeqRange:
+def _range(rows: Sequence[Any], query: Query | Search, after: int) -> SeqRange:
     return SeqRange(rows=rows, reached=rows[-1].seq if rows and len(rows) == query.limit else after + 1)
 
 
@@ -246,7 +258,6 @@ _GROUPS = """
 """
 _MAX_KEPT = 4
 
-_IN_ARRAY = "seq IN (SELECT value FROM json_each(?))"
 _OF_ID = f"messages.message_id = ?1 AND seq IN ({deduplication.seqs_of('SELECT message_id_hash(id, ?1) FROM sources')})"
 
 _LAST: Mapping[Part, str] = {
@@ -268,7 +279,9 @@ _LIMITS = f"""
 """
 """The ends of a log when a stretch ended, or its ends now if the stretch is the newest."""
 
-_FIRST = f"SELECT coalesce((SELECT min(seq) FROM messages), {_LAST['messages']} + 1)"
+_FIRST: Mapping[Part, str] = {
+    part: f"SELECT coalesce((SELECT min(seq) FROM {part}), {_LAST[part]} + 1)" for part in PARTS
+}
 _SMALL_PAYLOAD = "iif(length(payload) <= 40000, payload, x'') AS payload"
 """The payload may be a whole request, which is too much to examine for a row of a list."""
 _LISTED: Mapping[Part, str] = {
@@ -283,26 +296,36 @@ _LISTED: Mapping[Part, str] = {
 }
 _SAMPLED = f"""
     SELECT json_group_array(json_array(seq, name, received_at,
-        iif(found_by IS NOT 'file' AND {_IN_ARRAY},
+        iif(found_by IS NOT 'file' AND {IN_ARRAY},
             json_extract(CAST(payload AS TEXT), '$.sentAt'), NULL)))
-    FROM messages {WITH_SOURCE} WHERE {_IN_ARRAY}
+    FROM messages {WITH_SOURCE} WHERE {IN_ARRAY}
+"""
+_NAMES = """
+    SELECT json_group_array(json_array(seq, coalesce(json_extract(text, '$.event'), json_extract(text, '$.name')))) FROM
+        (SELECT seq, CAST(payload AS TEXT) AS text FROM messages WHERE seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?)
 """
 _REJECTED_CODES = """
     SELECT json_group_array(json_array(seq, received_at, code)) FROM (
         SELECT seq, received_at, code FROM rejected WHERE seq > ? AND seq <= ? ORDER BY seq DESC LIMIT ?
     )
 """
-_TIME_AT = "(SELECT received_at FROM messages WHERE seq >= {} ORDER BY seq LIMIT 1)"
-_FURTHER = "iif(at < time.value, (middle + high + 1) / 2, (low + middle) / 2)"
-_BISECT = f"""
-    SELECT json_group_array((
-        WITH RECURSIVE bisected (low, middle, high, at) AS (
-            SELECT ?2, (?2 + ?3 + 1) / 2, ?3, {_TIME_AT.format("(?2 + ?3 + 1) / 2")}
-            UNION ALL
-            SELECT iif(at < time.value, middle, low), {_FURTHER}, iif(at < time.value, high, middle - 1),
-                {_TIME_AT.format(_FURTHER)}
-            FROM bisected WHERE low < high
-        )
-        SELECT low FROM bisected WHERE low >= high
-    )) FROM json_each(?1) AS time
-"""
+
+
+def _bisecting(part: Part) -> str:
+    time_at = f"(SELECT received_at FROM {part} WHERE seq >= {{}} ORDER BY seq LIMIT 1)"
+    further = "iif(at < time.value, (middle + high + 1) / 2, (low + middle) / 2)"
+    return f"""
+        SELECT json_group_array((
+            WITH RECURSIVE bisected (low, middle, high, at) AS (
+                SELECT ?2, (?2 + ?3 + 1) / 2, ?3, {time_at.format("(?2 + ?3 + 1) / 2")}
+                UNION ALL
+                SELECT iif(at < time.value, middle, low), {further}, iif(at < time.value, high, middle - 1),
+                    {time_at.format(further)}
+                FROM bisected WHERE low < high
+            )
+            SELECT low FROM bisected WHERE low >= high
+        )) FROM json_each(?1) AS time
+    """
+
+
+_BISECT: Mapping[Part, str] = {part: _bisecting(part) for part in PARTS}

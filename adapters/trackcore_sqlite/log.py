@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
@@ -31,7 +31,8 @@ from trackcore import (
     StoredRejected,
     Totals,
 )
-from trackcore_sqlite.queries import PAYLOADS, READ, SELECT, read_payload, where
+from trackcore_sqlite.pages import Pages
+from trackcore_sqlite.queries import PAYLOADS, READ, SELECT, read_payload
 from trackcore_sqlite.received import Received, read_received
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog, open_for_reading
@@ -50,10 +51,16 @@ class SqliteLog:
     on with an iterator, each from where it was.
 
     Methods raise `UnusableLog` if there is not a log, or it is damaged, or from a newer trackcore.
+
+    Args:
+        path: the file.
+        on_progress: called by iterators after each call into SQLite, with how many sequence numbers were examined, and
+            of how many.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, on_progress: Callable[[int, int], object] = lambda _, __: None) -> None:
         self.path = Path(path)
+        self._on_progress = on_progress
 
     def messages(self, query: Query = EVERYTHING, *, after: int = 0) -> Iterator[StoredMessage]:
         """See `trackcore.Log.messages`; only those with a sequence number above `after`."""
@@ -134,33 +141,20 @@ class SqliteLog:
         *,
         select: str = "",
     ) -> Iterator[T]:
-        condition, values = where(part, query, after=after, last=last)
-        sql = f"{select or SELECT[part]} {condition} ORDER BY seq"
-        if query.limit is None:
-            rows: Iterator[tuple[Any, ...]] = self._paged(sql, values, is_bounded=last is not None)
-        else:
-            with self._open() as connection:
-                newest = connection.execute(f"{sql} DESC LIMIT ?", (*values, query.limit)).fetchall()
-            rows = reversed(newest)
-        for row in rows:
-            yield read(row)
-
-    def _paged(self, sql: str, values: list[Any], *, is_bounded: bool) -> Iterator[tuple[Any, ...]]:
-        """Run a query page by page.  Its first value is the number behind which it begins, its first column a number.
-
-        The first pages are small, since many readers want no more than a few rows.  If the query is bounded, nothing
-        can come later; else rows that are stored meanwhile come too.
-        """
-        size = _FIRST_PAGE
         with closing(SharedConnection(partial(open_for_reading, self.path))) as shared:
-            while True:
-                with self._readable(), shared.use() as connection:
-                    page = connection.execute(f"{sql} LIMIT ?", (*values, size)).fetchall()
-                yield from page
-                if not page or (is_bounded and len(page) < size):
-                    return
-                values[0] = page[-1][0]
-                size = min(_PAGE, 4 * size)
+            pages = Pages(
+                self._reading(shared), part, query, select=select or SELECT[part], on_progress=self._on_progress
+            )
+            rows = pages.rising(after, last) if query.limit is None else pages.newest(after, last, query.limit)
+            for row in rows:
+                yield read(row)
+
+    def _reading(self, shared: SharedConnection) -> Callable[[str, Sequence[object]], list[tuple[Any, ...]]]:
+        def read(sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+            with self._readable(), shared.use() as connection:
+                return connection.execute(sql, values).fetchall()
+
+        return read
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -207,7 +201,3 @@ class SqliteTail:
 
     def close(self) -> None:
         """See `trackcore.Tail.close`.  Nothing is held between two calls."""
-
-
-_FIRST_PAGE = 100
-_PAGE = 1_000

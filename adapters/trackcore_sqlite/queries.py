@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -37,7 +38,7 @@ def where(part: Part, query: Query, *, after: int, last: int | None = None) -> t
 
     Its values follow; the first is `after`.
     """
-    columns = _CONDITIONS[part]
+    columns = CONDITIONS[part]
     wanted = [(columns.get(name, _IN_PAYLOAD), value) for name, value in _values(query).items()]
     given = [(sql, value) for sql, value in [("seq > ?", after), ("seq <= ?", last), *wanted] if value is not None]
     return f"WHERE {' AND '.join(sql for sql, _ in given)}", [value for _, value in given]
@@ -56,22 +57,28 @@ def _values(query: Query) -> Mapping[str, object]:
 _IN_PAYLOAD = "instr(payload, CAST(? AS BLOB)) > 0"
 """A condition that a part has no column for is applied to its payload."""
 
-_NOTHING = "? IS NULL"
+NOTHING = "? IS NULL"
 _OF_SOURCE = "source_id = (SELECT id FROM sources WHERE name = ?)"
 _IN_TIME = {"since": "received_at >= ?", "until": "received_at < ?"}
+EVENT = """json_extract(CAST(payload AS TEXT),
+        CASE call WHEN 'track' THEN '$.event' WHEN 'page' THEN '$.name' WHEN 'screen' THEN '$.name' END)"""
+"""The event of a track message, or the name of a page or a screen; else NULL."""
+
 _OF_MESSAGES = {
     **_IN_TIME,
     "source": _OF_SOURCE,
     "destination": "instr(destinations, ?) > 0",
     "call": "call = ?",
     "user": "? IN (user_id, anonymous_id)",
+    "event": f"? = {EVENT}",
     "code": "instr(cautions, '\"' || ? || '\"') > 0",
 }
-_CONDITIONS: Mapping[Part, Mapping[str, str]] = {
+IN_ARRAY = "seq IN (SELECT value FROM json_each(?))"
+CONDITIONS: Mapping[Part, Mapping[str, str]] = {
     "messages": _OF_MESSAGES,
     "duplicates": _OF_MESSAGES,
-    "rejected": {**_IN_TIME, "source": _OF_SOURCE, "destination": _NOTHING, "code": "code = ?"},
-    "quarantine": {**_IN_TIME, "source": _NOTHING, "destination": _NOTHING, "code": "? = 'unknown_source'"},
+    "rejected": {**_IN_TIME, "source": _OF_SOURCE, "destination": NOTHING, "code": "code = ?"},
+    "quarantine": {**_IN_TIME, "source": NOTHING, "destination": NOTHING, "code": "? = 'unknown_source'"},
 }
 
 
@@ -83,7 +90,7 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
         source=name,
         call=call,
         received_at=from_milliseconds(received_at),
-        destinations=tuple(msgspec.json.decode(destinations)),
+        destinations=_names(destinations),
         warnings=tuple(msgspec.json.decode(warnings)) if warnings else (),
         message=msgspec.json.decode(payload),
         inherited=tuple(msgspec.json.decode(inherited)) if inherited else (),
@@ -95,8 +102,14 @@ def read_message(row: tuple[Any, ...]) -> StoredMessage:
 def read_payload(row: tuple[Any, ...]) -> StoredPayload:
     """Read a row of `PAYLOADS`."""
     received_at, destinations, payload = row[5:]
-    decoded = from_milliseconds(received_at), tuple(msgspec.json.decode(destinations)), payload
+    decoded = from_milliseconds(received_at), _names(destinations), payload
     return StoredPayload._make(row[:5] + decoded)
+
+
+@lru_cache(maxsize=1_000)
+def _names(destinations: str) -> tuple[str, ...]:
+    """Cached, since most messages of a source have the same names."""
+    return tuple(msgspec.json.decode(destinations))
 
 
 def _read_rejected(row: tuple[Any, ...]) -> StoredRejected:

@@ -12,6 +12,7 @@ from trackcore_sqlitefile import Format, UnusableFile, make_private_file, primar
 
 from trackcore import LogUnavailable
 from trackcore_sqlite.message_ids import hash_of
+from trackcore_sqlite.views import keep_views
 
 APPLICATION_ID = int.from_bytes(b"trkc")
 _TIDY_SECONDS = 30.0
@@ -171,6 +172,8 @@ def open_for_writing(path: Path, busy_timeout: float, migrations: Sequence[str] 
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = OFF")  # sources are never deleted
         file_format.migrate(connection, path)
+        if migrations is MIGRATIONS:
+            keep_views(connection)
     except BaseException:
         connection.close()
         raise

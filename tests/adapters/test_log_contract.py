@@ -29,8 +29,8 @@ WARNING = MessageWarning(code=WarningCode.ID_FROM_NUMBER, message="kept as '7'",
 HOUR = timedelta(hours=1)
 
 
-def payload(message_id: str, user_id: str = "", anonymous_id: str = "", text: str = "") -> bytes:
-    fields = {"messageId": message_id, "userId": user_id, "anonymousId": anonymous_id, "event": text}
+def payload(message_id: str, user_id: str = "", anonymous_id: str = "", text: str = "", name: str = "") -> bytes:
+    fields = {"messageId": message_id, "userId": user_id, "anonymousId": anonymous_id, "event": text, "name": name}
     return msgspec.json.encode({name: value for name, value in fields.items() if value})
 
 
@@ -48,7 +48,14 @@ def _fill(sink: Sink) -> None:
     sink.store(
         [
             envelope("1", call="track", user_id="ann", payload=payload("1", "ann", text="Paid")),
-            envelope("2", source="app", call="page", user_id=None, anonymous_id="ann", payload=payload("2", "", "ann")),
+            envelope(
+                "2",
+                source="app",
+                call="page",
+                user_id=None,
+                anonymous_id="ann",
+                payload=payload("2", "", "ann", name="Start"),
+            ),
             envelope("3", call="page", user_id="bob", anonymous_id="ann", payload=payload("3", "bob", "ann")),
             envelope("4", source="app", user_id="bob", warnings=(WARNING,), payload=payload("4", "bob")),
             envelope("5", user_id="Ann", destinations=("A", 'B "b"'), payload=payload("5", "Ann", text='say "Paid"')),
@@ -74,6 +81,8 @@ class TestQueries:
         [
             ({}, "12345"),
             ({"source": "website"}, "135"),
+            ({"event": "Paid"}, "1"),
+            ({"event": "Start"}, "2"),
             ({"source": "nobody"}, ""),
             ({"source": ""}, ""),
             ({"call": "page"}, "23"),
@@ -130,6 +139,7 @@ class TestQueries:
             ({"destination": "A"}, ""),
             ({"call": "track"}, "3"),
             ({"user": "bob"}, "1"),
+            ({"event": "track"}, "3"),
             ({"limit": 2}, "23"),
         ],
     )

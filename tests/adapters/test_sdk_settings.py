@@ -169,6 +169,13 @@ class TestConsentSettings:
         assert found == {"Facebook": {"categories": ["ads"]}, "Amplitude": {"categories": ["stats", "ads"]}}
         assert document["consentSettings"]["allCategories"] == ["ads", "stats"]
 
+    def test_a_browser_gets_no_further_integration(self, make_ask: Callable[..., Ask]) -> None:
+        """Else analytics-next loads a script from its vendor's CDN, and does not start without it."""
+        agent = ("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Chrome/149.0.0.0")
+        document = parse_value(make_ask()("/v1/projects/site-key/settings", agent).body)
+        assert document["integrations"].keys() == {"Segment.io"}
+        assert document["consentSettings"] == {"allCategories": ["ads", "stats"], "hasUnmappedDestinations": True}
+
     def test_the_destinations_of_other_sources_are_left_out(self, make_ask: Callable[..., Ask]) -> None:
         document = settings_of(make_ask(), "free-key")
         assert document["integrations"].keys() == {"Segment.io"}

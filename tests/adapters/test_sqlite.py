@@ -25,10 +25,11 @@ from adapter_helpers import (
 )
 from patience import wait_for
 from trackcore_sqlite import SqliteLog, SqliteSink, UnusableLog
-from trackcore_sqlite import log as log_module
+from trackcore_sqlite import pages as pages_module
 from trackcore_sqlite import tables as tables_module
 from trackcore_sqlite.tables import MIGRATIONS, open_for_writing
 from trackcore_sqlite.times import from_milliseconds, milliseconds
+from trackcore_sqlite.views import VIEWS
 
 from trackcore import Outcome, QuarantinedRequest, Query, RejectedRecord, SinkUnavailable
 
@@ -250,7 +251,7 @@ class TestReading:
         sqlite_sink.store([envelope("c")])
         assert _seqs(log) == [1, 2, 3]
 
-    @pytest.mark.parametrize("total", [log_module._PAGE - 1, log_module._PAGE, 2 * log_module._PAGE + 1])
+    @pytest.mark.parametrize("total", [pages_module._PAGE - 1, pages_module._PAGE, 2 * pages_module._PAGE + 1])
     def test_more_than_a_page(self, sqlite_sink: SqliteSink, log: SqliteLog, total: int) -> None:
         sqlite_sink.store(
             [envelope(f"m{n}") for n in range(total)],
@@ -632,6 +633,7 @@ class TestMigrations:
                 "stretches_by_messages",
             ),
             *(f"message_ids_{level}" for level in range(1, 5)),
+            *VIEWS,
         }
         counters = dict(_connection(sqlite_sink).execute("SELECT name, value FROM counters").fetchall())
         assert counters == dict.fromkeys(

@@ -220,7 +220,14 @@ class TestRecent:
         statements: list[str] = []
         connection.set_trace_callback(statements.append)
         sqlite_sink.store([envelope(f"m{number}") for number in range(64)])
-        assert [statement.split()[0] for statement in statements] == ["BEGIN", "PRAGMA", "INSERT", "UPDATE", "COMMIT"]
+        assert [statement.split()[0] for statement in statements] == [
+            "BEGIN",
+            "PRAGMA",
+            "INSERT",
+            "UPDATE",
+            "INSERT",
+            "COMMIT",
+        ]
 
     def test_sinks_that_take_turns(self, log_path: Path) -> None:
         """Each knows what the other has stored, without opening the log again."""

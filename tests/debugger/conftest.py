@@ -12,7 +12,9 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import attrs
@@ -39,6 +41,71 @@ max_age = "5d"
 [debugger]
 token = "env:DEBUGGER_TOKEN"
 """
+
+
+PLAN = """
+name: Shop
+events:
+  - event: Order Completed
+    properties:
+      revenue: {type: number, required: true}
+"""
+
+BUSY = f"""
+[[sources]]
+name = "website"
+write_keys = ["{KEY}"]
+[[sources]]
+name = "app"
+write_keys = ["app-key-of-the-tests"]
+[[sources]]
+name = "shop"
+write_keys = ["shop-key-of-the-tests"]
+plan = "plan.yaml"
+[sources.plan_controls.track]
+allowUnplannedEvents = false
+[[destinations]]
+name = "CRM"
+kind = "webhook"
+url = "{{url}}"
+batch_wait = "0s"
+[[destinations]]
+name = "Ads"
+consent = ["Advertising"]
+[server]
+proxy_hops = 1
+[debugger]
+token = "env:DEBUGGER_TOKEN"
+"""
+SHOP = "shop-key-of-the-tests"
+
+
+class Endpoint(ThreadingHTTPServer):
+    """A webhook on loopback, in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.is_cured = False
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+        Thread(target=self.serve_forever, daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_refused = b"poison" in body and not self.server.is_cured
+        self.send_response(HTTPStatus.BAD_REQUEST if is_refused else HTTPStatus.OK)
+        self.end_headers()
+        self.wfile.write(b"poison is not accepted" if is_refused else b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 @attrs.frozen
@@ -139,6 +206,51 @@ def _page(browser: Browser, site: Site) -> Browser:
     """The browser, signed in."""
     sign_in(browser, site)
     return browser
+
+
+@pytest.fixture(name="endpoint", scope="session")
+def _endpoint() -> Iterator[Endpoint]:
+    """A destination, which refuses messages with the word `poison` until it is cured."""
+    with Endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(name="busy", scope="session")
+def _busy(tmp_path_factory: pytest.TempPathFactory, endpoint: Endpoint) -> Iterator[Site]:
+    """One server for all tests that need no log of their own: with plan, consent and a delivered destination."""
+    folder = tmp_path_factory.mktemp("busy")
+    (folder / "plan.yaml").write_text(PLAN)
+    (folder / "trackcore.toml").write_text(BUSY.format(url=endpoint.url))
+    site = _start(folder, "--config", "trackcore.toml")
+    yield site
+    stop(site.process)
+
+
+@pytest.fixture(name="inside")
+def _inside(browser: Browser, busy: Site) -> Browser:
+    """The browser, signed in at the shared server, as if it had never been there; a test opens an address itself."""
+    answer = browser.run("return (await page.request.head(argument)).status()", f"{busy.debugger}api/start")
+    if answer != HTTPStatus.OK:
+        sign_in(browser, busy)
+    browser.run(
+        """await page.emulateMedia({ colorScheme: "light" });
+        await page.setViewportSize({ width: 1360, height: 860 });
+        await page.goto(argument);
+        await page.evaluate(() => localStorage.clear());""",
+        f"{busy.debugger}icon.svg",
+    )
+    return browser
+
+
+def visit(browser: Browser, site: Site, rest: str = "") -> None:
+    """Open an address of the debugger: a query, and what follows the #."""
+    browser.run(
+        """logged.length = 0;
+        await page.goto("about:blank");
+        await page.goto(argument);
+        await page.waitForFunction(() => document.querySelector("#state")?.textContent.startsWith("Live"));""",
+        site.debugger + rest,
+    )
 
 
 def sign_in(browser: Browser, site: Site) -> None:

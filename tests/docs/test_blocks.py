@@ -32,6 +32,7 @@ ADDRESS = "http://127.0.0.1:8080"
 WITHOUT_ARGUMENTS = {"explain", "import", "prune", "validate", "COMMAND"}
 """Commands that may stand alone within the text, although they need arguments."""
 BEFORE_COMMANDS = {"|", "&&", ";", "--", "CONTAINER"}
+DATABASE_URL = "postgresql://user:password@db.example.com/analytics"
 TOKEN = "x" * max(TOKEN_CHARS, KEY_CHARS)
 
 
@@ -91,7 +92,7 @@ class TestPython:
 def test_toml_is_a_configuration(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server would start with it if the environment had its variables."""
     for name in re.findall(r'"env:(\w+)"', text):
-        monkeypatch.setenv(name, TOKEN)
+        monkeypatch.setenv(name, DATABASE_URL if name.endswith("_URL") else TOKEN)
     (tmp_path / "plan.yaml").write_text("events: []")
     configuration = rebase(parse_configuration(as_whole(text)), tmp_path)
     check_destinations(configuration)

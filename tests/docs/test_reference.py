@@ -21,7 +21,7 @@ from trackcore_server.config.configuration import DeliverySettings
 from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.kinds import KINDS
 from trackcore_server.config.metrics import MetricsSettings
-from trackcore_server.config.privacy import PrivacySettings
+from trackcore_server.config.privacy import AdminSettings, PrivacySettings
 from trackcore_server.config.server import DebuggerSettings
 from trackcore_server.config.sources import ConfiguredSource
 from trackcore_server.hosting import rejections
@@ -106,7 +106,7 @@ class TestTables:
         """`poe sdk` checks the content of the row against the live tests."""
         text = page("reference/sdks").text
         assert text.index(START) < text.index(END)
-        (table,) = page("reference/sdks").tables
+        table = page("reference/sdks").tables[0]
         listed = [(row[0], row[1]) for row in table.rows]
         assert listed == [(f"{sdk.title}: `{sdk.package}`", number) for sdk in SDKS for number in sdk.versions]
 
@@ -133,6 +133,7 @@ class TestConfiguration:
             ([DOCUMENT["delivery"]], DeliverySettings),
             ([DOCUMENT["debugger"]], DebuggerSettings),
             ([DOCUMENT["privacy"]], PrivacySettings),
+            ([DOCUMENT["admin"]], AdminSettings),
             ([DOCUMENT["limits"]], Limits),
         ],
     )
@@ -151,8 +152,9 @@ class TestConfiguration:
             delivery=attrs.evolve(configuration.delivery, path=None),
             debugger=DebuggerSettings(),
             privacy=PrivacySettings(),
-            metrics=MetricsSettings(),
             server=attrs.evolve(configuration.server, analytics_js=None),
+            admin=AdminSettings(),
+            metrics=MetricsSettings(),
         )
         assert shown == Configuration()
 

@@ -30,6 +30,7 @@ from trackcore_server.storage.backends import backend_of
 from trackcore_sqlite import SqliteLog, SqliteSink
 
 from trackcore import Envelope, SinkUnavailable
+from trackcore.privacy import SuppressingSink
 
 SECRET = "s3cr3t-of-the-test"  # noqa: S105 - a test secret
 TOPICS = KafkaTopics()
@@ -55,7 +56,9 @@ queued.min.messages = 1000
 
 def test_sqlite_is_the_default() -> None:
     assert parse_configuration("").log == parse_configuration('[log]\nkind = "sqlite"').log == LogSettings()
-    assert isinstance(backend_of(Configuration()).make_sink(), SqliteSink)
+    sink = backend_of(Configuration()).make_sink()
+    assert isinstance(sink, SuppressingSink)
+    assert isinstance(sink.sink, SqliteSink)
     assert isinstance(backend_of(Configuration()).open_log(), SqliteLog)
 
 
@@ -87,7 +90,9 @@ def test_sink_and_log_are_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without contacting the cluster."""
     monkeypatch.setenv("KAFKA_PASSWORD", "hunter2")
     configuration = parse_configuration(KAFKA + WHOLE)
-    sink, log = backend_of(configuration).make_sink(), backend_of(configuration).open_log()
+    made, log = backend_of(configuration).make_sink(), backend_of(configuration).open_log()
+    assert isinstance(made, SuppressingSink)
+    sink = made.sink
     assert isinstance(sink, KafkaSink)
     assert isinstance(log, KafkaLog)
     assert sink._topics == log._topics

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
-from plan_helpers import ORDER, any_properties, any_schema, common, found, plan, rule, track
+from plan_helpers import ORDER, any_message, any_properties, any_schema, common, found, plan, rule, track
 
 from trackcore import JSONObject
 from trackcore.plans import MAX_RULES, MAX_VIOLATIONS, InvalidPlan, PlanMistake, Rule, RuleType
@@ -270,3 +271,38 @@ def test_the_fast_way_to_accept_agrees_with_the_list_of_violations(seed: int) ->
         if rng.random() < 0.3:
             del message["properties"]
         assert checked.accepts(message) == (not list(checked._violations(message)))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        {"required": ["userId"]},
+        {"properties": {"context": {"required": ["app"]}, "traits": {}}},
+        {"required": ["context"], "properties": {"context": {"properties": {"app": {"type": "string"}}}}},
+        {"properties": {"anonymousId": False}},
+        {"properties": {"type": {"enum": ["track", "page"]}, "event": {"minLength": 2}}},
+        {"maxProperties": 4},
+        {"additionalProperties": False, "properties": {name: {} for name in ("type", "event", "properties")}},
+        {"anyOf": [{"required": ["userId"]}, {"required": ["anonymousId"]}]},
+        {"not": {"required": ["userId"]}},
+        {"if": {"required": ["userId"]}, "then": {"required": ["context"]}},
+        {"dependencies": {"anonymousId": ["userId"]}},
+        {"patternProperties": {"Id$": {"minLength": 3}}},
+        {"propertyNames": {"maxLength": 10}},
+        {"$ref": "#/definitions/x", "definitions": {"x": {"required": ["userId"]}}},
+    ],
+    ids=str,
+)
+def test_the_text_of_a_message_is_judged_as_the_message_is(schema: JSONObject) -> None:
+    """Of the text of a message only the fields that the rules read are decoded."""
+    rng = random.Random(str(schema))
+    page = [rule(None, ORDER, RuleType.PAGE)]
+    versions = [rule("G", {}), rule("G", {"required": ["id"]}, version=2)]
+    own = [rule(name, {**any_schema(rng, 1), "type": "object"}) for name in ("A", "E")]
+    common_rule, track_rule = common(schema), Rule(type=RuleType.TRACK, key="F", schema=schema)
+    for rules in ([*own, common_rule], [track_rule, *page], [*own, *versions, track_rule], [*page, *own, track_rule]):
+        checked = plan(*rules)
+        for _ in range(50):
+            message = any_message(rng)
+            assert checked.accepts_text(json.dumps(message).encode()) is (checked.check(message) == ()), message

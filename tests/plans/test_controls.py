@@ -74,6 +74,22 @@ class TestTrack:
         treatment = plan().apply(message, controls(allow_properties_on_violations=False))
         assert treatment.message["properties"] == {"order_id": "o", "revenue": 1}
 
+    @pytest.mark.parametrize(
+        ("section", "properties", "left"),
+        [
+            ({"properties": {"x": {"additionalProperties": {"type": "string"}}}}, {"x": "MANY", "y": {}}, {"y": {}}),
+            ({"additionalProperties": {"type": "string"}}, "MANY", {}),
+        ],
+    )
+    def test_of_too_many_wrong_values_all_that_is_around_them_is_omitted(
+        self, section: JSONObject, properties: Any, left: JSONObject
+    ) -> None:
+        many = {f"x{number}": 1 for number in range(1_000)}
+        section = {"properties": {"y": {}}, **section}
+        sent = many if properties == "MANY" else {**properties, "x": many}
+        treatment = plan(rule("E", section)).apply(track("E", **sent), controls(allow_properties_on_violations=False))
+        assert (treatment.action, treatment.message.get("properties", {})) == (Action.OMIT, left)
+
     def test_ids_and_events_are_never_omitted(self) -> None:
         shared = common({"properties": {"userId": {"type": "number"}, "event": {"maxLength": 1}}})
         message = track("Order Completed", order_id="o", revenue=1)

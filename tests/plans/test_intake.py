@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from plan_helpers import ORDER, any_properties, any_schema, plan, rule, track
+from plan_helpers import ORDER, any_properties, any_schema, common, plan, rule, track
 from support import KEY, RECEIVED_AT, RECEIVED_TEXT
 
 from trackcore import Collector, JSONObject, MemorySink, Origin, Outcome, Receipt, Source, Track
@@ -135,6 +135,54 @@ class TestControls:
         receiver, _ = collector(plan(), Controls(track=STRICT))
         receipt = receiver.submit(Track(user_id="u", event="Other"), source="website")
         assert [str(rejection.error.reason) for rejection in receipt.rejections] == ["plan_blocked"]
+
+
+class TestRudderStack:
+    """By option, `context.violationErrors` in RudderStack's shape: `{type, message, property, meta}`."""
+
+    def errors_of(self, message: JSONObject, checked: Plan | None = None) -> list[JSONObject]:
+        receiver, sink = collector(checked or plan(), Controls(violation_errors=True))
+        receiver.receive(json.dumps({"batch": [message], "writeKey": KEY}).encode())
+        errors: list[JSONObject] = stored(sink)[0]["context"]["violationErrors"]
+        return errors
+
+    def test_an_unplanned_event(self) -> None:
+        (error,) = self.errors_of(OTHER)
+        assert error == {
+            "type": "Unplanned-Event",
+            "message": "`Order completed` is not planned; did you mean `Order Completed`?",
+            "property": "",
+            "meta": {},
+        }
+
+    @pytest.mark.parametrize(
+        ("properties", "kind", "name", "schema"),
+        [
+            ({"revenue": 1}, "Required-Missing", "order_id", "required"),
+            ({"order_id": 1, "revenue": 1}, "Datatype-Mismatch", "order_id", "properties/order_id/type"),
+            ({"order_id": "o", "revenue": -1}, "Advance-Rules-Violation", "revenue", "properties/revenue/minimum"),
+            ({"order_id": "o", "revenue": 1, "x": 1}, "Additional-Properties", "x", "additionalProperties"),
+        ],
+    )
+    def test_a_property(self, properties: JSONObject, kind: str, name: str, schema: str) -> None:
+        (error,) = self.errors_of(track(**properties))
+        assert (error["type"], error["property"]) == (kind, f"properties.{name}")
+        place = f"/properties/{name}" if "properties/" in schema else "/properties"
+        assert error["meta"] == {
+            "instancePath": place,
+            "instacePath": place,
+            "schemaPath": f"#/properties/properties/{schema}",
+            **({"missingProperty": name} if schema == "required" else {}),
+        }
+
+    def test_a_rule_for_all_messages(self) -> None:
+        shared = common({"properties": {"properties": {"not": {"required": ["secret"]}}}, "required": ["channel"]})
+        errors = self.errors_of(track("E", secret=1), plan(rule("E", {}), shared))
+        assert [error["type"] for error in errors] == ["Required-Missing", "Unknown-Violation"]
+
+    def test_by_default_there_are_none(self) -> None:
+        _, sink = received(Controls(), OTHER)
+        assert "violationErrors" not in stored(sink)[0]["context"]
 
 
 class TestForwarding:

@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 from plan_helpers import any_properties, any_schema, found, plan, rule, track
 from trackcore_plans import compile_schema
+from trackcore_plans.error_counts import most_errors
+from trackcore_plans.validator import MAX_ERRORS
 
 from trackcore import JSONObject
 from trackcore.plans import DRAFT_07, InvalidSchema, SchemaError, check_cost
@@ -148,9 +150,50 @@ class TestListsOfErrors:
         assert ("type", "last") in listed
         assert len(listed) == 51
 
+    @pytest.mark.parametrize(
+        ("schema", "value"),
+        [
+            ({"items": {"items": {"required": [f"x{number}" for number in range(100)]}}}, [[{}] * 50] * 50),
+            ({"items": {"items": {"items": {"enum": ["a"], "minimum": 5, "multipleOf": 2}}}}, [[[1] * 5] * 50] * 50),
+            (
+                {"items": {"additionalProperties": {"enum": ["a"], "minimum": 5, "multipleOf": 2}}},
+                [{f"x{number}": 1 for number in range(20)}] * 40,
+            ),
+            ({"items": {"allOf": [{"items": {"type": "null"}}] * 50}}, [[1] * 50] * 50),
+            ({"items": {"anyOf": [{"items": {"type": "null"}}] * 50}}, [[1] * 50] * 50),
+            (
+                {"items": {"items": {"$ref": "#/$defs/x"}}, "$defs": {"x": {"maximum": 0, "minimum": 2}}},
+                [[1] * 50] * 50,
+            ),
+        ],
+    )
+    def test_of_very_many_errors_only_some_are_listed(self, schema: JSONObject, value: object) -> None:
+        validator = compile_schema({"properties": {"x": schema}, "$defs": schema.pop("$defs", {})})
+        listed = list(validator({"x": value}))
+        assert 1 <= len(listed) <= MAX_ERRORS
+        searched, _ = validator._bounded({"x": value})
+        assert sum(map(_with_nested, validator._validator.iter_errors(searched))) <= MAX_ERRORS
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_a_message_never_has_more_errors_than_was_estimated(self, seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(50):
+            schema = {"allOf": [any_schema(rng, 3), any_schema(rng, 3)]}
+            validator, most = compile_schema(schema), most_errors(schema)
+            for _ in range(10):
+                message = any_properties(rng, 3)
+                found = sum(map(_with_nested, validator._validator.iter_errors(message)))
+                assert found <= most.of(message), (schema, message)
+
     def test_unplanned_names_are_all_listed(self) -> None:
         schema = {"properties": {"a": {}}, "additionalProperties": False}
         assert len(errors(schema, {f"x{place}": 1 for place in range(4_000)})) == 4_000
+
+
+def _with_nested(error: Any) -> int:
+    """Return the number of errors in an error, which has those of each alternative."""
+    alternatives = getattr(error.kind, "context", ())
+    return 1 + sum(_with_nested(inner) for alternative in alternatives for inner in alternative)
 
 
 class TestReferences:

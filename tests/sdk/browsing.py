@@ -42,13 +42,13 @@ class Browser:
     _site: str
     _output: Path
 
-    def open(self, server: Server, way: str, write_key: str, *, leaves: bool = False, **job: object) -> JSONObject:
+    def open(self, server: Server, way: str, write_key: str, **job: object) -> JSONObject:
         """Open a page with a job, and return its report; the page stays open until the next one."""
-        document = {"way": way, "server": server.url, "writeKey": write_key, "leaves": leaves, **job}
+        document = {"way": way, "server": server.url, "writeKey": write_key, **job}
         url = f"{self._site}/page.html#{quote(json.dumps(document))}"
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"url": url, "leaves": leaves}) + "\n")
+        self._process.stdin.write(json.dumps({"url": url}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, self._output.read_text()
@@ -74,7 +74,6 @@ def _site() -> dict[str, tuple[str, bytes]]:
     rudderstack = package_file(RUDDERSTACK, "dist/npm/modern/bundled/umd/index.js")
     return {
         "/page.html": (page, b'<!doctype html><meta charset="utf-8"><title>Shop</title><script src="/p.js"></script>'),
-        "/left.html": (page, b"<!doctype html><title>Left</title>"),
         "/p.js": (script, (CLIENTS / "other_pages.js").read_bytes()),
         "/analytics-next.js": (script, package_file(ANALYTICS_NEXT, "dist/umd/index.js").read_bytes()),
         "/rudderstack.js": (script, rudderstack.read_bytes()),

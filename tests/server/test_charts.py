@@ -64,7 +64,7 @@ class TestBuckets:
         buckets = MessageHistogram(SqliteBrowser(path)).count(WIDTH, PLACES, NOW, Deadline(1_000))
         assert [*sorted(buckets)] == [*PLACES]
         assert all(bucket.sources == {"app": 2, "website": 8} for bucket in buckets.values())
-        assert {bucket.skew for bucket in buckets.values()} == {(-2.0, -2.0, -2.0)}
+        assert {bucket.skew for bucket in buckets.values()} == {(-2.0, -2.0, -2.0, 5)}
 
     def test_the_newest_come_first_and_each_answer_gets_further(self, path: Path) -> None:
         buckets = MessageHistogram(SqliteBrowser(path))

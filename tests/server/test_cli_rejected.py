@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from patience import PATIENCE
+from trackcore_server.cli._output import counted
 from trackcore_sqlite import SqliteSink
 
 from trackcore import Collector, InvalidRequest, Origin, Source, WriteKey
@@ -121,7 +122,7 @@ def test_a_terminal_hears_how_many_were_dropped(run: Run, fill: Fill) -> None:
     assert process.stderr is not None
     dropped = 10 - len(run("rejected").stdout.splitlines())
     assert dropped > 0
-    assert process.stderr.read().decode() == f"{dropped} older records were dropped to make room\n"
+    assert process.stderr.read().decode() == f"{counted(dropped, 'older record')} dropped to make room\n"
     process.stderr.close()
     assert process.wait(PATIENCE) == 0
     assert run("rejected").stderr == ""

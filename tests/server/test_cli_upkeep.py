@@ -48,7 +48,7 @@ class TestPrune:
         fill(MESSAGE | {"messageId": "new"}, received_at=now - timedelta(days=29))
         result = run("prune", "--older-than", "30d")
         assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr == "Deleted 1 messages, 0 rejected, 0 quarantined, 0 duplicates.\n"
+        assert result.stderr == "Deleted 1 message, 0 rejected, 0 quarantined, 0 duplicates.\n"
         assert [stored.seq for stored in SqliteLog(LOG).messages()] == [2]
 
     def test_an_age_is_needed_and_understood(self, run: Callable[..., Result]) -> None:

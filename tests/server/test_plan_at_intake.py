@@ -12,8 +12,10 @@ import pytest
 from click.testing import Result
 from patience import wait_for
 from trackcore_server import ConfigurationError, create_collector, load_configuration, parse_configuration
+from trackcore_server.config.plans import PlannedSource
 
 from trackcore import MemorySink
+from trackcore.plans import Controls, TrackControls
 
 Serve = Callable[..., Any]
 Run = Callable[..., Result]
@@ -138,6 +140,14 @@ class TestConfiguration:
             parse_configuration(f"{SOURCE}plan_controls.{controls}\n")
         assert caught.value.path == f"sources[0].plan_controls.{path}"
         assert detail in caught.value.detail
+
+    def test_the_controls(self) -> None:
+        controls = "plan_controls = {violationErrors = true, track = {allowUnplannedEvents = false}}"
+        (source,) = parse_configuration(f"{SOURCE}{controls}\n").sources
+        assert isinstance(source, PlannedSource)
+        assert source.plan_controls == Controls(
+            violation_errors=True, track=TrackControls(allow_unplanned_events=False)
+        )
 
     def test_controls_without_a_plan(self) -> None:
         text = SOURCE.replace('plan = "plan.yaml"', "plan_controls.track.allowUnplannedEvents = false")

@@ -17,7 +17,7 @@ import msgspec
 
 from trackcore.clock_skew import TimeRule, correct_clock_skew
 from trackcore.consent import Refusal
-from trackcore.credentials import SourceRegistry, mask_write_key
+from trackcore.credentials import SourceRegistry
 from trackcore.errors import Invalid, InvalidRequest, MessageWarning, Reason, WarningCode
 from trackcore.explanation.catalog import CATALOG
 from trackcore.explanation.reports import (
@@ -170,7 +170,7 @@ def explain_quarantined(
     key = None if write_key is None else WriteKey(write_key)
     source = next(filter(None, map(sources.find, (key, *other_keys))), None)
     return QuarantineExplanation(
-        write_key=None if key is None else mask_write_key(key),
+        write_key=key,
         source_now=None if source is None else source.name,
         hint=hint,
     )

@@ -8,9 +8,10 @@ from datetime import timedelta
 import attrs
 
 from trackcore.clock_skew import TimeRule
+from trackcore.credentials import mask_write_key
 from trackcore.explanation.catalog import QUARANTINE
 from trackcore.explanation.entries import CatalogEntry
-from trackcore.typing import JSONObject
+from trackcore.typing import JSONObject, WriteKey
 
 
 @attrs.frozen(kw_only=True)
@@ -157,21 +158,22 @@ class QuarantineExplanation:
     `hint` names the field that was probably meant to be `writeKey`; it is empty if there is none.
     """
 
-    write_key: str | None
+    write_key: WriteKey | None = attrs.field(repr=False)
     source_now: str | None
     hint: str = ""
     entry: CatalogEntry = QUARANTINE
 
-    def as_json(self) -> JSONObject:
-        """Return it as a JSON object; the write key is masked."""
-        message = f"No source has the write key {self.write_key!r}."
+    def as_json(self, *, shows_key: bool = False) -> JSONObject:
+        """Return it as a JSON object; the write key is masked, unless `shows_key`."""
+        key = self.write_key if self.write_key is None or shows_key else mask_write_key(self.write_key)
+        message = f"No source has the write key {key!r}."
         if self.source_now is not None:
             message = f"The write key now belongs to {self.source_now!r}: the request can be reprocessed."
         elif self.write_key is None:
             message = f"The request came without a write key{self.hint or '.'}"
         return {
             "outcome": "quarantined",
-            "writeKey": self.write_key,
+            "writeKey": key,
             "sourceNow": self.source_now,
             "message": message,
             **self.entry.as_json(),

@@ -16,6 +16,7 @@ from trackcore.plans.documents import (
     whole_message,
 )
 from trackcore.plans.enforcement import PLAN_WARNINGS, PlanInForce
+from trackcore.plans.json_schema import PlanSchemas
 from trackcore.plans.locations import Location, has_value, location_text, value_at, without
 from trackcore.plans.names import NameIndex, folded
 from trackcore.plans.plan import MAX_RULES, MAX_VIOLATIONS, Plan
@@ -26,6 +27,7 @@ from trackcore.plans.schemas import (
     SchemaCompiler,
     SchemaError,
     SchemaValidator,
+    applied_with,
     check_cost,
     resolve,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "PlanDocument",
     "PlanInForce",
     "PlanMistake",
+    "PlanSchemas",
     "Rule",
     "RuleType",
     "SchemaCompiler",
@@ -58,6 +61,7 @@ __all__ = [
     "Treatment",
     "Violation",
     "ViolationKind",
+    "applied_with",
     "check_cost",
     "folded",
     "has_value",

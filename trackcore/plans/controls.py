@@ -49,7 +49,8 @@ class Controls:
     """The treatment of messages that violate a plan; by default they pass.
 
     `forwarding_violations_to` names the source that gets a `Violation Generated` for each violation,
-    `forwarding_blocked_events_to` the one that gets the blocked messages.
+    `forwarding_blocked_events_to` the one that gets the blocked messages.  With `violation_errors` a message lists its
+    violations in its `context.violationErrors` too, as RudderStack does.
     """
 
     track: TrackControls = TrackControls()
@@ -57,6 +58,7 @@ class Controls:
     group: TraitControls = TraitControls()
     forwarding_violations_to: str | None = None
     forwarding_blocked_events_to: str | None = None
+    violation_errors: bool = False
 
     @property
     def forwards(self) -> tuple[str | None, str | None]:
@@ -86,12 +88,18 @@ class Treatment:
     violations: tuple[Violation, ...] = ()
 
 
-def treat(message: JSONObject, violations: tuple[Violation, ...], controls: Controls) -> Treatment:
-    """Return what happens to a message with some violations under some controls."""
+def treat(
+    message: JSONObject, violations: tuple[Violation, ...], controls: Controls, steps: int | None = None
+) -> Treatment:
+    """Return what happens to a message with some violations under some controls.
+
+    It omits the value of a violation; with `steps` the value that is so many steps inside of the properties
+    or traits: 1 for a whole property, 0 for all of them.
+    """
     rules = _Rules.of(message, controls)
     if any(map(rules.blocks, violations)):
         return Treatment(action=Action.BLOCK, message=message, violations=violations)
-    omitted = tuple(dict.fromkeys(_omitted(message, violations, rules)))
+    omitted = tuple(dict.fromkeys(_omitted(message, violations, rules, steps)))
     return Treatment(
         action=Action.OMIT if omitted else Action.PASS,
         message=without(message, omitted),
@@ -140,16 +148,18 @@ class _Rules:
 
 _OMITTING = frozenset({OnCommonViolation.OMIT_PROPERTIES, OnCommonViolation.OMIT_TRAITS})
 _ABOUT_A_VALUE = frozenset({ViolationKind.WRONG_TYPE, ViolationKind.WRONG_VALUE})
-_FREE_FORM = frozenset({"properties", "traits"})
+_FREE_FORM: frozenset[Location] = frozenset({("properties",), ("traits",)})
 
 
-def _omitted(message: JSONObject, violations: Sequence[Violation], rules: _Rules) -> Iterator[Location]:
+def _omitted(
+    message: JSONObject, violations: Sequence[Violation], rules: _Rules, steps: int | None
+) -> Iterator[Location]:
     for violation in violations:
         if rules.omits(violation) and violation.keyword not in MISSING_FIELD:
-            yield from _field_of(violation.location, message)
+            yield from _field_of(violation.location, message, steps)
 
 
-def _field_of(location: Location, message: JSONObject) -> Iterator[Location]:
+def _field_of(location: Location, message: JSONObject, steps: int | None) -> Iterator[Location]:
     """Yield the field to omit for a location: a property or trait, or one inside of it, never a place in an array.
 
     An array of which only the beginning was searched is omitted as a whole.  Nothing else of a message is ever omitted:
@@ -159,9 +169,9 @@ def _field_of(location: Location, message: JSONObject) -> Iterator[Location]:
     location = location[: next(long_array, len(location))]
     while location and isinstance(location[-1], int):
         location = location[:-1]
-    section, *inside = (location[1:] if location[:1] == ("context",) else location) or ("",)
-    if section in _FREE_FORM and inside:
-        yield location
+    outside = 2 if location[:1] == ("context",) else 1
+    if location[outside - 1 : outside] in _FREE_FORM and len(location) > outside:
+        yield location if steps is None else location[: outside + steps]
 
 
 def _is_long_array(value: Any) -> bool:

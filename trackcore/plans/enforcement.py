@@ -7,15 +7,15 @@ A message without violations passes as it is, byte for byte.  One with violation
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import attrs
 import msgspec
 
 from trackcore.errors import InvalidMessage, MessageWarning, Reason, WarningCode
 from trackcore.plans.controls import Action, Controls, Treatment
-from trackcore.plans.locations import location_text, without
+from trackcore.plans.locations import Location, location_text, without
 from trackcore.plans.plan import Plan
+from trackcore.plans.rudder import violation_error
 from trackcore.plans.violations import Violation, ViolationKind
 from trackcore.rejected import Rejection
 from trackcore.sinks import Envelope
@@ -29,7 +29,6 @@ PLAN_WARNINGS = frozenset(map(WarningCode, ViolationKind))
 """The codes of the warnings about violations."""
 
 _any_value = msgspec.json.Decoder()
-_all_values = msgspec.json.Decoder(list[dict[str, Any]])
 _digits_kept = msgspec.json.Decoder(float_hook=msgspec.Raw)
 
 
@@ -42,26 +41,25 @@ class PlanInForce:
 
     def enforce(self, envelopes: list[Envelope], rejections: Sequence[Rejection]) -> Enforced:
         """Hold the messages of a request against the plan; `rejections` are those of the same request."""
-        messages = _all_values.decode(b"[%b]" % b",".join([envelope.payload for envelope in envelopes]))
-        planned = list(map(self.plan.accepts, messages))
+        planned = [self.plan.accepts_text(envelope.payload) for envelope in envelopes]
         if all(planned):
             return Enforced(envelopes)
         enforced = Enforced([])
         places = _indexes(len(envelopes) + len(rejections), rejections)
-        for index, envelope, message, is_planned in zip(places, envelopes, messages, planned, strict=True):
+        for index, envelope, is_planned in zip(places, envelopes, planned, strict=True):
             if is_planned:
                 enforced.envelopes.append(envelope)
             else:
-                self._enforce(enforced, index, envelope, message)
+                self._enforce(enforced, index, envelope)
         return enforced
 
-    def _enforce(self, enforced: Enforced, index: int, envelope: Envelope, message: JSONObject) -> None:
-        treatment = self.plan.apply(message, self.controls)
+    def _enforce(self, enforced: Enforced, index: int, envelope: Envelope) -> None:
+        treatment = self.plan.apply(_any_value.decode(envelope.payload), self.controls)
         enforced.violating.append((envelope, treatment))
         if treatment.action is Action.BLOCK:
             enforced.blocked.append(_kept(index, envelope, treatment, Reason.PLAN_BLOCKED))
             return
-        enforced.envelopes.append(_marked(envelope, treatment))
+        enforced.envelopes.append(_marked(envelope, treatment, self.controls))
         if treatment.action is Action.OMIT:
             enforced.omitted.append(_kept(index, envelope, treatment, Reason.PLAN_OMITTED))
 
@@ -80,29 +78,30 @@ class Enforced:
 
 
 def _kept(index: int, envelope: Envelope, treatment: Treatment, reason: Reason) -> Rejection:
-    first, *others = [found for found in treatment.violations if _is_omitted(found, treatment)] or treatment.violations
+    omitted = frozenset(treatment.omitted)
+    first, *others = [found for found in treatment.violations if _is_omitted(found, omitted)] or treatment.violations
     more = f"; and {len(others)} more" if others else ""
     error = InvalidMessage(reason=reason, detail=f"{first.sentence}{more}", path=first.path)
     payload = bytes(envelope.received) or envelope.payload
     return Rejection(index=index, message_id=envelope.message_id, error=error, payload=payload)
 
 
-def _is_omitted(violation: Violation, treatment: Treatment) -> bool:
-    return any(violation.location[: len(location)] == location for location in treatment.omitted)
+def _is_omitted(violation: Violation, omitted: frozenset[Location]) -> bool:
+    return any(violation.location[:end] in omitted for end in range(1, len(violation.location) + 1))
 
 
-def _marked(envelope: Envelope, treatment: Treatment) -> Envelope:
+def _marked(envelope: Envelope, treatment: Treatment, controls: Controls) -> Envelope:
     fields = raw_fields.decode(envelope.payload)
     for name in {str(location[0]) for location in treatment.omitted}:
         within = {name: _digits_kept.decode(fields[name])}
         omitted = [location for location in treatment.omitted if location[0] == name]
         fields[name] = msgspec.Raw(encode_json(without(within, omitted)[name]))
-    fields["context"] = _with_protocols(fields.get("context"), treatment)
+    fields["context"] = _with_violations(fields.get("context"), treatment, controls)
     warnings = tuple(map(_warning, treatment.violations[:MAX_LISTED]))
     return msgspec.structs.replace(envelope, payload=encode_json(fields), warnings=(*envelope.warnings, *warnings))
 
 
-def _with_protocols(context: msgspec.Raw | None, treatment: Treatment) -> msgspec.Raw:
+def _with_violations(context: msgspec.Raw | None, treatment: Treatment, controls: Controls) -> msgspec.Raw:
     fields = {} if context is None else raw_fields.decode(context)
     before = _any_value.decode(fields["protocols"]) if "protocols" in fields else {}
     protocols: JSONObject = {**before} if isinstance(before, dict) else {}
@@ -113,6 +112,9 @@ def _with_protocols(context: msgspec.Raw | None, treatment: Treatment) -> msgspe
     if treatment.omitted:
         protocols["omitted"] = [location_text(location) for location in treatment.omitted[:MAX_LISTED]]
     fields["protocols"] = msgspec.Raw(encode_json(protocols))
+    if controls.violation_errors:
+        errors = list(map(violation_error, treatment.violations[:MAX_LISTED]))
+        fields["violationErrors"] = msgspec.Raw(encode_json(errors))
     return msgspec.Raw(encode_json(fields))
 
 

@@ -15,6 +15,8 @@ Location: TypeAlias = tuple[str | int, ...]
 
 _PLAIN = re.compile(r"[^.\[\]\"\x00-\x1f]+")
 _MISSING = object()
+_ALL: Any = object()
+_Tree: TypeAlias = dict[str | int, Any]
 
 
 def location_text(location: Iterable[str | int]) -> str:
@@ -41,7 +43,14 @@ def value_at(value: Any, location: Sequence[str | int]) -> Any:
 
 def without(message: JSONObject, locations: Iterable[Location]) -> JSONObject:
     """Return a message without the values at some locations.  The message itself does not change."""
-    return reduce(_without, locations, message)
+    tree: _Tree = {}
+    for location in locations:
+        *outer, last = location
+        node = reduce(lambda node, step: node if node is _ALL else node.setdefault(step, {}), outer, tree)
+        if node is not _ALL:
+            node[last] = _ALL
+    found: JSONObject = _without(message, tree)
+    return found
 
 
 def _at(value: Any, location: Iterable[str | int]) -> Any:
@@ -57,13 +66,14 @@ def _is_index(step: str | int, items: list[Any]) -> bool:
     return isinstance(step, int) and 0 <= step < len(items)
 
 
-def _without(value: Any, location: Location) -> Any:
-    step, *rest = location
-    if _at(value, (step,)) is _MISSING:
-        return value
+def _without(value: Any, tree: _Tree) -> Any:
+    """Return a value without what a tree of steps leads to, whose ends are `_ALL`."""
+    if isinstance(value, dict):
+        return {name: _kept(item, tree.get(name)) for name, item in value.items() if tree.get(name) is not _ALL}
     if isinstance(value, list):
-        assert isinstance(step, int), "a list has no names"
-        return [*value[:step], *([_without(value[step], tuple(rest))] if rest else []), *value[step + 1 :]]
-    if rest:
-        return {**value, step: _without(value[step], tuple(rest))}
-    return {name: item for name, item in value.items() if name != step}
+        return [_kept(item, tree.get(at)) for at, item in enumerate(value) if tree.get(at) is not _ALL]
+    return value
+
+
+def _kept(value: Any, tree: _Tree | None) -> Any:
+    return value if tree is None else _without(value, tree)

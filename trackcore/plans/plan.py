@@ -7,8 +7,8 @@ such version, the oldest one counts.  The common rule applies to all messages, i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice, repeat
 from typing import Self
 
 import attrs
@@ -18,6 +18,7 @@ from trackcore.plans.documents import DRAFT_07, InvalidPlan, PlanDocument, PlanM
 from trackcore.plans.locations import Location, location_text, value_at
 from trackcore.plans.names import NameIndex
 from trackcore.plans.planned import names_at, planned_names
+from trackcore.plans.reading import fields_read, reader_of
 from trackcore.plans.schemas import InvalidSchema, SchemaCompiler, SchemaError, SchemaValidator, check_cost
 from trackcore.plans.violations import (
     MISSING_FIELD,
@@ -36,6 +37,10 @@ MAX_RULES = 2_000
 MAX_VIOLATIONS = 100
 """How many violations of one message are listed."""
 
+_FURTHER_TREATMENTS = (None, 1)
+"""In a long list, or behind an omitted value, there may be more to omit: once more as precisely, then whole properties,
+then all of them (see `treat`).  So a message is checked a few times at most, whatever it contains."""
+
 _OTHER_NAMES = frozenset({"additionalProperties", "unevaluatedProperties"})
 _SECTIONS = {
     "track": ("context", "properties"),
@@ -44,7 +49,9 @@ _SECTIONS = {
     "identify": ("context", "traits"),
     "group": ("context", "traits"),
 }
-_VERSION = ("context", "protocols", "event_version")
+_CONTEXT = ("context",)
+VERSION = ("context", "protocols", "event_version")
+"""Where a message names the version of its rule."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +61,7 @@ class Plan:
     document: PlanDocument
     _rules: Mapping[tuple[str, str | None], _Versions]
     _events: NameIndex
+    _read: Callable[[bytes], JSONObject]
 
     @classmethod
     def compile(cls, document: PlanDocument, compile_schema: SchemaCompiler) -> Self:
@@ -77,6 +85,7 @@ class Plan:
             document=document,
             rules=rules,
             events=NameIndex([rule.key for rule in document.rules if rule.key is not None]),
+            read=reader_of(_fields_read(compiled.values(), rules.values())),
         )
 
     def check(self, message: JSONObject) -> tuple[Violation, ...]:
@@ -91,7 +100,11 @@ class Plan:
         rule = self._rule_of(message)
         if rule is None or rule.guard is None:
             return next(self._violations(message), None) is None
-        return rule.guard.is_valid(_with_sections(message))
+        return rule.guard.is_valid(_with_sections(message, rule.sections))
+
+    def accepts_text(self, message: bytes) -> bool:
+        """Return whether a message, as its text is stored, has no violation.  It decodes what the rules are about."""
+        return self.accepts(self._read(message))
 
     def apply(self, message: JSONObject, controls: Controls) -> Treatment:
         """Check a message, and return its treatment under some controls.
@@ -101,8 +114,11 @@ class Plan:
         violations = tuple(self._violations(message))
         treatment = treat(message, violations, controls)
         omitted = treatment.omitted
-        while treatment.omitted:  # in a long array, or behind an omitted value, there may be more
-            treatment = treat(treatment.message, tuple(self._violations(treatment.message)), controls)
+        for steps in chain(_FURTHER_TREATMENTS, repeat(0)):
+            if not treatment.omitted:
+                break
+            further = tuple(self._violations(treatment.message))
+            treatment = treat(treatment.message, further, controls, steps)
             omitted += treatment.omitted
         if treatment.action is Action.BLOCK:
             return Treatment(action=Action.BLOCK, message=message, violations=violations[:MAX_VIOLATIONS])
@@ -139,7 +155,8 @@ class Plan:
 class _CompiledRule:
     """A rule, the validator of its schema, and that of its names.
 
-    The `guard` checks all of that at once, and the common rule; None if they cannot be put into one schema.
+    The `guard` checks all of that at once, and the common rule; None if they cannot be put into one schema.  `fields`
+    are those of a message that these schemas read, None if all, and `sections` those of them that may be absent.
     """
 
     rule: Rule
@@ -147,11 +164,13 @@ class _CompiledRule:
     _names: JSONObject
     _check_names: SchemaValidator | None
     guard: SchemaValidator | None
+    fields: frozenset[str] | None
+    sections: tuple[str, ...]
     _indexes: dict[tuple[str, ...], NameIndex] = attrs.field(init=False, factory=dict)  # one for each place of the plan
 
     def violations(self, message: JSONObject) -> Iterator[Violation]:
         """Yield the violations of a message that the rule is about."""
-        message = _with_sections(message)
+        message = _with_sections(message, _SECTIONS.get(str(message.get("type")), _CONTEXT))
         present = _PresentNames(message, self._names)
         for error in self._validate(message):
             yield from self._of_error(error, message, present)
@@ -163,17 +182,17 @@ class _CompiledRule:
         if error.keyword in MISSING_FIELD and error.names:
             for name in error.names:
                 instead = present.nearest(error.location, name)
-                yield missing_field((*error.location, name), error.keyword, self.rule.label, instead)
+                yield missing_field((*error.location, name), error, self.rule.label, instead)
         elif error.keyword in _OTHER_NAMES and error.names:
             yield from self._unplanned(error)
         else:
             found = value_at(message, error.location)
-            yield wrong_value(error.location, error.keyword, error.expected, found, self.rule.label)
+            yield wrong_value(error, found, self.rule.label)
 
     def _unplanned(self, error: SchemaError) -> Iterator[Violation]:
         index = self._index(error.location)
         for name in error.names:
-            yield unplanned_name((*error.location, name), self.rule.label, index.nearest(name))
+            yield unplanned_name((*error.location, name), error, self.rule.label, index.nearest(name))
 
     def _index(self, location: Location) -> NameIndex:
         names = names_at(self._names, location)
@@ -207,12 +226,16 @@ def _compiled(rule: Rule, common: Sequence[Rule], compile_schema: SchemaCompiler
     validate = compile_schema(rule.schema)
     names = {} if rule.type is RuleType.COMMON else planned_names(rule, common[0] if common else None)
     whole = _in_one([rule.schema, names, *(other.schema for other in common)])
+    sections = _SECTIONS.get(rule.type.lower(), _CONTEXT)
+    fields = fields_read([rule.schema, *(other.schema for other in common)])
     return _CompiledRule(
         rule=rule,
         validate=validate,
         names=names,
         check_names=compile_schema(names) if names else None,
         guard=compile_schema(whole) if whole is not None and len(common) <= 1 else None,
+        fields=fields,
+        sections=sections if fields is None else tuple(name for name in sections if name in fields),
     )
 
 
@@ -225,13 +248,23 @@ def _in_one(schemas: Sequence[JSONObject]) -> JSONObject | None:
     return {"$schema": DRAFT_07, **({"allOf": parts} if parts else {})}
 
 
+def _fields_read(rules: Iterable[_CompiledRule], versions: Iterable[_Versions]) -> frozenset[str] | None:
+    """Return the fields of a message that rules read, and those by which it finds its rule; None for all."""
+    has_versions = any(len(found) > 1 for found in versions)
+    fields = {"type", "event", *(VERSION[:1] if has_versions else ())}
+    for rule in rules:
+        if rule.fields is None:
+            return None
+        fields |= rule.fields
+    return frozenset(fields)
+
+
 def _refers(schema: JSONObject) -> bool:
     return bool({"$ref", "$id", "id"} & schema.keys()) or any(_refers(inner) for _, inner in subschemas(schema))
 
 
-def _with_sections(message: JSONObject) -> JSONObject:
+def _with_sections(message: JSONObject, sections: Iterable[str]) -> JSONObject:
     """Return a message in which absent properties, traits and context are empty, as intake takes them."""
-    sections = _SECTIONS.get(str(message.get("type")), ("context",))
     absent = [name for name in sections if name not in message]
     return {**message, **{name: {} for name in absent}} if absent else message
 
@@ -243,7 +276,7 @@ def _version_of(message: JSONObject, versions: _Versions | None) -> _CompiledRul
     if len(versions) == 1:
         (only,) = versions.values()
         return only
-    wanted = value_at(message, _VERSION)
+    wanted = value_at(message, VERSION)
     if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted in versions:
         return versions[wanted]
     return versions[min(versions)]

@@ -33,13 +33,14 @@ class SchemaError:
     """One rule of a schema that a message breaks.
 
     `keyword` is that of JSON Schema, `location` that of the value, `expected` the value of the keyword.  `names` are
-    the fields that are missing, or that may not be there.
+    the fields that are missing, or that may not be there.  `schema_location` is the place of the keyword in the schema.
     """
 
     keyword: str
     location: Location
     expected: Any = None
     names: tuple[str, ...] = ()
+    schema_location: Location = ()
 
 
 class SchemaValidator(Protocol):

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from trackcore.plans.locations import Location, location_text
+from trackcore.plans.schemas import SchemaError
 from trackcore.text.jsontext import encode_json, kind_of
 
 MISSING_FIELD = frozenset({"required", "dependentRequired", "dependencies"})
@@ -35,8 +36,8 @@ class Violation:
 
     `location` is that of the value, or of the field that is missing; `keyword` is the rule of JSON Schema that is
     broken, such as `required` or `enum`, empty for an event or a name that is not planned.  A violation of a common
-    rule always has the kind `COMMON_RULE`.  `rule` is the `label` of a `Rule`, empty for an event without one.
-    `expected` and `found` are short texts.
+    rule always has the kind `COMMON_RULE`.  `rule` is the `label` of a `Rule`, empty for an event without one, and
+    `schema_location` the place in its schema.  `expected` and `found` are short texts.
     """
 
     kind: ViolationKind
@@ -45,6 +46,7 @@ class Violation:
     expected: str = ""
     found: str = ""
     rule: str = ""
+    schema_location: Location = ()
     sentence: str
 
     @property
@@ -65,7 +67,7 @@ def unplanned_event(name: object, nearest: str | None) -> Violation:
     )
 
 
-def unplanned_name(location: Location, rule: str, nearest: str | None) -> Violation:
+def unplanned_name(location: Location, error: SchemaError, rule: str, nearest: str | None) -> Violation:
     """Return the violation of a property or trait that a rule does not list."""
     hint = "" if nearest is None else f"; {quoted(nearest)} is"
     return Violation(
@@ -74,37 +76,40 @@ def unplanned_name(location: Location, rule: str, nearest: str | None) -> Violat
         expected="a planned name",
         found=shown(location[-1]),
         rule=rule,
+        schema_location=error.schema_location,
         sentence=f"{quoted(str(location[-1]))} is not planned{hint}",
     )
 
 
-def missing_field(location: Location, keyword: str, rule: str, found_instead: str | None) -> Violation:
+def missing_field(location: Location, error: SchemaError, rule: str, found_instead: str | None) -> Violation:
     """Return the violation of a field that is required and missing."""
     hint = "" if found_instead is None else f"; found {quoted(found_instead)}"
     return Violation(
         kind=ViolationKind.REQUIRED_MISSING,
         location=location,
-        keyword=keyword,
+        keyword=error.keyword,
         expected="a value",
         found="nothing",
         rule=rule,
+        schema_location=error.schema_location,
         sentence=f"{quoted(location_text(location))} is required and missing{hint}",
     )
 
 
-def wrong_value(location: Location, keyword: str, expected: Any, found: Any, rule: str) -> Violation:
+def wrong_value(error: SchemaError, found: Any, rule: str) -> Violation:
     """Return the violation of a value of another type, or outside what a rule allows."""
-    wanted = _WANTED.get(keyword, _by_keyword(keyword))(expected)
-    is_type = keyword == "type"
+    wanted = _WANTED.get(error.keyword, _by_keyword(error.keyword))(error.expected)
+    is_type = error.keyword == "type"
     value = f"{kind_of(found)}: {shown(found)}" if is_type and found is not None else shown(found)
     return Violation(
         kind=ViolationKind.WRONG_TYPE if is_type else ViolationKind.WRONG_VALUE,
-        location=location,
-        keyword=keyword,
+        location=error.location,
+        keyword=error.keyword,
         expected=wanted,
         found=value,
         rule=rule,
-        sentence=f"{quoted(location_text(location) or 'the message')} must be {wanted}, found {value}",
+        schema_location=error.schema_location,
+        sentence=f"{quoted(location_text(error.location) or 'the message')} must be {wanted}, found {value}",
     )
 
 

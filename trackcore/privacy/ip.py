@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address
 from typing import Any
 
 import attrs
@@ -60,6 +60,7 @@ class IpRule:
     rotate: timedelta = attrs.field(default=timedelta(days=1), validator=validators.gt(timedelta()))
     key: bytes = attrs.field(default=b"", repr=False)
     _stored: Callable[[str, bytes], str | None] = attrs.field(init=False, repr=False, eq=False)
+    _change: Callable[[str, bytes], tuple[bytes, bytes] | None] = attrs.field(init=False, repr=False, eq=False)
 
     @key.validator
     def _check_key(self, _: object, key: bytes) -> None:
@@ -68,7 +69,11 @@ class IpRule:
 
     @_stored.default
     def _with_cache(self) -> Callable[[str, bytes], str | None]:
-        return lru_cache(maxsize=1_024)(self._compute)
+        return lru_cache(maxsize=_CACHED)(self._compute)
+
+    @_change.default
+    def _change_with_cache(self) -> Callable[[str, bytes], tuple[bytes, bytes] | None]:
+        return lru_cache(maxsize=_CACHED)(self._compute_change)
 
     @property
     def keeps_all(self) -> bool:
@@ -85,26 +90,36 @@ class IpRule:
             return address
         return None if self.mode == DROP else self._stored(address, salt)
 
-    def apply_in_context(self, text: bytes, context: JSONObject, salt: bytes) -> bytes:
-        """Return the text of a context, which has an `ip`, with what is kept of it; `context` is the decoded text."""
+    def apply_in_context(self, text: bytes, context: JSONObject, salt: bytes) -> bytes | None:
+        """Return the text of a context, which has an `ip`, with what is kept of it; None if nothing is.
+
+        `context` is the decoded text.
+        """
         before = context["ip"]
-        after = self.value_of(before, salt)
+        change = self._change(before, salt) if before.__class__ is str else None
+        if change is None:
+            return None
+        old, new = change
+        place = text.find(_NAME)
         # Usually the name is in the text once, so its value is behind it.
-        old = b'"ip":%b' % encode_json(before)
-        if after is not None and text.count(_NAME) == 1 and old in text:
-            return text.replace(old, b'"ip":%b' % encode_json(after), 1)
+        if text.find(_NAME, place + 1) < 0 and text.startswith(old, place):
+            return b"%b%b%b" % (text[:place], new, text[place + len(old) :])
         fields = raw_fields.decode(text)
-        if after is None:
-            del fields["ip"]
-        else:
-            fields["ip"] = msgspec.Raw(encode_json(after))
+        fields["ip"] = msgspec.Raw(change[1][len(_FIELD) :])
         return encode_json(fields)
 
     def value_of(self, value: Any, salt: bytes) -> str | None:
         """Return what is kept of the value of an `ip`, None if nothing is."""
         return self.apply(value, salt) if value.__class__ is str else None
 
+    def _compute_change(self, address: str, salt: bytes) -> tuple[bytes, bytes] | None:
+        """Return the field of an address as JSON text, before and after; None if nothing of it is kept."""
+        kept = self.apply(address, salt)
+        return None if kept is None else (_FIELD + encode_json(address), _FIELD + encode_json(kept))
+
     def _compute(self, text: str, salt: bytes) -> str | None:
+        if self.mode == TRUNCATE and (match := _PLAIN_IPV4.fullmatch(text)):
+            return _cut_ipv4(match, self.ipv4_bits)
         if _HASHED.fullmatch(text):
             return text if self.mode == HASH else None
         address = canonical_address(text)
@@ -115,13 +130,21 @@ class IpRule:
         return self._truncated(address)
 
     def _truncated(self, text: str) -> str:
-        address = ip_address(text)
-        bits = self.ipv4_bits
-        if isinstance(address, IPv6Address):
-            # An address of 6to4 has an IPv4 address behind its first 16 bits.
-            most = _V6_BITS if address.sixtofour is None else _SIX_TO_FOUR_BITS + self.ipv4_bits
-            bits = min(self.ipv6_bits, most)
-        return str(ip_network((address, bits), strict=False).network_address)
+        match = _PLAIN_IPV4.fullmatch(text)
+        if match is not None:
+            return _cut_ipv4(match, self.ipv4_bits)
+        address = IPv6Address(text)
+        # An address of 6to4 has an IPv4 address behind its first 16 bits.
+        most = _V6_BITS if address.sixtofour is None else _SIX_TO_FOUR_BITS + self.ipv4_bits
+        dropped = _V6_BITS - min(self.ipv6_bits, most)
+        return str(IPv6Address(int(address) >> dropped << dropped))
+
+
+def _cut_ipv4(match: re.Match[str], bits: int) -> str:
+    first, second, third, fourth = map(int, match.groups())
+    dropped = _V4_BITS - bits
+    kept = (first << 24 | second << 16 | third << 8 | fourth) >> dropped << dropped
+    return f"{kept >> 24}.{kept >> 16 & 255}.{kept >> 8 & 255}.{kept & 255}"
 
 
 def replace_addresses(text: bytes, replace: Callable[[str], str | None]) -> bytes:
@@ -130,6 +153,10 @@ def replace_addresses(text: bytes, replace: Callable[[str], str | None]) -> byte
 
 
 _NAME = b'"ip"'
+_FIELD = b'"ip":'
+_BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_PLAIN_IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}", re.ASCII)
+_CACHED = 16_384
 _GROUPS = rb"[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}"
 _LIKE_ADDRESS = re.compile(
     rb"(?:::ffff:|::FFFF:)?(?<![0-9])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9])"

@@ -4,6 +4,7 @@ from trackcore.credentials import write_key, write_key_fault
 from trackcore.failures import failure_body
 from trackcore.integrations import ALL
 from trackcore.limits import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES, MEBIBYTE
+from trackcore.log import event_of
 from trackcore.marks import decode_mark, encode_mark, mark_at, message_identity, thinned
 from trackcore.masking import mask_write_keys
 from trackcore.messages import MESSAGE_TYPES
@@ -33,6 +34,7 @@ __all__ = [
     "SentAs",
     "decode_mark",
     "encode_mark",
+    "event_of",
     "failure_body",
     "find_source",
     "mark_at",

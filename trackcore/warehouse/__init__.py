@@ -19,6 +19,7 @@ from trackcore.warehouse.columns import (
     DECLARED_CONTEXT,
     LOADED_AT,
     PROFILE_TABLES,
+    STAMPS,
     known_columns,
     reserved_columns,
     standard_columns,
@@ -35,7 +36,7 @@ from trackcore.warehouse.options import (
 from trackcore.warehouse.profiles import Profile, Stamp, decode_stamps, encode_stamps
 from trackcore.warehouse.rows import Discard, DiscardReason, Row, rows
 from trackcore.warehouse.schema import AddColumn, Change, CreateTable, Merged, Schema, WidenColumn
-from trackcore.warehouse.values import ColumnType, Digits, Scalar, Value, read_message, text_of, widen
+from trackcore.warehouse.values import ColumnType, Digits, Scalar, Value, read_message, storable, text_of, widen
 
 __all__ = [
     "CONTEXT",
@@ -45,6 +46,7 @@ __all__ = [
     "LOADED_AT",
     "MAX_NAME",
     "PROFILE_TABLES",
+    "STAMPS",
     "STANDARD_TABLES",
     "WIDEN",
     "AddColumn",
@@ -76,6 +78,7 @@ __all__ = [
     "schema_name",
     "slug",
     "standard_columns",
+    "storable",
     "text_of",
     "widen",
 ]

@@ -43,6 +43,9 @@ assert _STANDARD.keys() == STANDARD_TABLES
 PROFILE_TABLES = frozenset({"users", "accounts"})
 """Tables of the latest traits: one row for each user, or for each group."""
 
+STAMPS = "_stamps"
+"""In the tables of the latest traits: when each value was sent, as `trackcore.warehouse.profiles` writes it."""
+
 LOADED_AT = "uuid_ts"
 """The time when a row was loaded, which the database sets: no message can."""
 

@@ -28,6 +28,9 @@ from trackcore.warehouse.options import DEFAULT_OPTIONS, WarehouseOptions
 from trackcore.warehouse.values import Scalar, scalar_of, storable, text_of
 
 _SHOWN_CHARS = 1_000
+_MAX_ID_CHARS = 500
+"""Of a user or a group: an index of PostgreSQL has room for 2,700 bytes."""
+
 _MAX_DISCARDS = 20
 """How many discards of one row are kept one by one: a client cannot make its row into thousands of others."""
 
@@ -38,6 +41,7 @@ class DiscardReason(StrEnum):
     STANDARD_COLUMN = "standard_column"  # a property named like a column of the layout
     SAME_NAME = "same_name"  # another property of the message has the same slug, and came later
     NO_NAME = "no_name"  # the name has no ASCII letter or digit
+    ID_TOO_LONG = "id_too_long"  # of a user or a group: no index takes it, so its latest traits are not kept
     NOT_A_TIME = "not_a_time"  # a time of the message that cannot be parsed
     DOES_NOT_FIT = "does_not_fit"  # the column has another type
     FRACTION_CUT = "fraction_cut"  # the column has integers, and keeps the integer part
@@ -149,18 +153,31 @@ def _track(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
 
 def _identify(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
     row = parts.row("identifies", {}, _object(parts.message.get("traits")))
-    yield row
     user = parts.common.get("user_id")
-    if options.users and isinstance(user, str):
+    if not options.users or not isinstance(user, str):
+        yield row
+    elif len(user) > _MAX_ID_CHARS:
+        yield _without_profile(row, user)
+    else:
+        yield row
         yield parts.profile("users", user, row, with_context=True)
 
 
 def _group(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
     group = _text(parts.message.get("groupId"))
     row = parts.row("groups", {"group_id": group} if group else {}, _object(parts.message.get("traits")))
-    yield row
-    if options.users and group:
+    if not options.users or not group:
+        yield row
+    elif len(group) > _MAX_ID_CHARS:
+        yield _without_profile(row, group)
+    else:
+        yield row
         yield parts.profile("accounts", group, row, with_context=False)
+
+
+def _without_profile(row: Row, profile_id: str) -> Row:
+    too_long = discard("id", profile_id, DiscardReason.ID_TOO_LONG)
+    return attrs.evolve(row, discards=(*row.discards, too_long))
 
 
 def _alias(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:

@@ -15,6 +15,7 @@ An empty text makes no column, and a column of another type than text has it as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, TypeAlias
 
 import attrs
@@ -49,7 +50,7 @@ class AddColumn:
 
     table: str
     column: str
-    type: ColumnType
+    column_type: ColumnType
 
 
 @attrs.frozen
@@ -59,7 +60,7 @@ class WidenColumn:
     table: str
     column: str
     before: ColumnType
-    type: ColumnType
+    column_type: ColumnType
 
 
 Change: TypeAlias = CreateTable | AddColumn | WidenColumn
@@ -75,14 +76,18 @@ class Merged(NamedTuple):
 
 @attrs.define
 class Schema:
-    """The tables of one source with the types of their columns.  `merge` changes it."""
+    """The tables of one source with the types of their columns.  `merge` changes it.
+
+    `pinned` are columns, by table and name, that the database refuses to widen.
+    """
 
     options: WarehouseOptions = DEFAULT_OPTIONS
     tables: dict[str, dict[str, ColumnType]] = attrs.field(factory=dict)
+    pinned: set[tuple[str, str]] = attrs.field(factory=set)
 
     def copy(self) -> Schema:
         """Return a copy, to go back to if the changes cannot be made."""
-        return Schema(self.options, {table: {**columns} for table, columns in self.tables.items()})
+        return Schema(self.options, {table: {**columns} for table, columns in self.tables.items()}, {*self.pinned})
 
     def merge(self, row: Row) -> Merged:
         """Fit a row into the schema, and the schema to the row."""
@@ -92,7 +97,7 @@ class Schema:
             if self._is_full(row.table):
                 return Merged((), {}, (Discard("", row.table, DiscardReason.TOO_MANY_TABLES),))
             columns = self.tables[row.table] = self.first_columns(row.table)
-        merge = _RowMerge(self.options, row, columns)
+        merge = _RowMerge(self.options, row, columns, self.pinned)
         changes: list[Change] = merge.run()
         if is_new:  # what was added to it is made with it
             changes = [CreateTable(row.table, {**columns})]
@@ -114,8 +119,10 @@ class Schema:
 class _RowMerge:
     """One row and the columns of its table."""
 
-    def __init__(self, options: WarehouseOptions, row: Row, columns: dict[str, ColumnType]) -> None:
-        self._options, self._row, self._columns = options, row, columns
+    def __init__(
+        self, options: WarehouseOptions, row: Row, columns: dict[str, ColumnType], pinned: AbstractSet[tuple[str, str]]
+    ) -> None:
+        self._options, self._row, self._columns, self._pinned = options, row, columns, pinned
         self._standard = standard_columns(row.table)
         self._changes: list[Change] = []
         self.values: dict[str, Value] = {}
@@ -154,13 +161,14 @@ class _RowMerge:
         """Return what is stored of a value that does not fit its column, None for nothing."""
         if scalar == "":
             return None
-        may_widen = self._options.on_conflict == WIDEN
-        wider = widened_type(column_type, scalar) if may_widen and column not in self._standard else None
+        by_option = self._options.on_conflict == WIDEN
+        is_fixed = column in self._standard or (self._row.table, column) in self._pinned
+        wider = widened_type(column_type, scalar) if by_option and not is_fixed else None
         if wider is not None:
             self._columns[column] = wider
             self._changes.append(WidenColumn(self._row.table, column, column_type, wider))
             return convert(scalar, wider)
-        whole = truncated(scalar) if column_type is ColumnType.INTEGER and not may_widen else None
+        whole = truncated(scalar) if column_type is ColumnType.INTEGER and not by_option else None
         reason = DiscardReason.DOES_NOT_FIT if whole is None else DiscardReason.FRACTION_CUT
         self.discards.append(discard(column, scalar, reason))
         return whole

@@ -76,7 +76,7 @@ def with_dialect(schema: JSONObject) -> JSONObject:
 
 
 def _description(call: Call, limits: Limits) -> str:
-    meaning = (MESSAGE_TYPES[call].__doc__ or "").strip()
+    meaning = (MESSAGE_TYPES[call].__doc__ or "").partition(">>>")[0].strip()
     return (
         f"{meaning} At most {limits.message_bytes} bytes, and {limits.depth} levels of objects and arrays below it. "
         "Fields that are not listed are kept unchanged."

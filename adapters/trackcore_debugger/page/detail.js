@@ -1,12 +1,16 @@
-// The explanation of one record: how it was processed, the message as a tree, and its text.
+// One record: the message as a tree, then why it was processed as it was, its delivery, and its text.
 import { clock, count, el, visible } from "./dom.js";
+import { copyButtons, curlOf, linkTo, messageIdOf, pretty } from "./sharing.js";
 import { parseExactly, tree } from "./tree.js";
 
 const RAW_CHARS = 20_000;
 const PARTS = { messages: "Message", duplicates: "Duplicate", rejected: "Rejected", quarantine: "Quarantined request" };
 
-/** Make the content of the detail view; `onRepair` and `onGo(hash)` are what its buttons do. */
-export function explanation(record, { onRepair, onClose, onGo }) {
+/**
+ * Make the content of the detail view.  `keys` are the write keys by source, for commands; `onRepair`, `onRetry(destination)`
+ * and `onGo(hash)` are what its buttons do.
+ */
+export function explanation(record, { onRepair, onRetry, onClose, onGo, keys }) {
   const isAccepted = record.outcome === "accepted" || record.outcome === "duplicate";
   const title = record.part === "duplicates" ? PARTS.duplicates : `${PARTS[record.part]} ${record.seq}`;
   return [
@@ -16,9 +20,17 @@ export function explanation(record, { onRepair, onClose, onGo }) {
       el("h2", { tabindex: "-1" }, title, " ", el("span", { class: `badge ${record.outcome}` }, record.outcome)),
       el("button", { type: "button", class: "close", "aria-label": "Close", title: "Esc", click: onClose }, "✕"),
     ),
-    ...(isAccepted ? acceptedSections(record, onGo) : rejectedSections(record, onRepair, onGo)),
-    ...contentSections(record, isAccepted),
+    copyButtons(textsOf(record, keys)),
+    messageSection(record),
+    ...(isAccepted ? acceptedSections(record, onGo, onRetry) : rejectedSections(record, onRepair, onGo)),
+    ...textSections(record, isAccepted),
   ].filter(Boolean);
+}
+
+function textsOf(record, keys) {
+  const id = messageIdOf(record);
+  const text = typeof record.payload === "string" && record.encoding !== "base64" ? { JSON: pretty(record.payload) } : {};
+  return { Link: linkTo(record), ...(id ? { Id: id } : {}), ...text, "as curl": curlOf(record, keys) };
 }
 
 function section(title, ...children) {
@@ -38,7 +50,7 @@ function prose(text) {
 
 const mono = (text) => el("code", { dir: "auto" }, visible(text));
 
-function acceptedSections(record, onGo) {
+function acceptedSections(record, onGo, onRetry) {
   const { time } = record;
   const ids = Object.entries(record.ids).map(([name, value]) => [
     name,
@@ -48,6 +60,7 @@ function acceptedSections(record, onGo) {
   return [
     record.outcome === "duplicate" && section("Duplicate", duplicateOf(record, onGo)),
     record.warnings.length > 0 && section("Warnings", ...record.warnings.map(warning)),
+    deliverySection(record, onRetry),
     section("Source", el("p", {}, el("strong", {}, visible(record.source.name)), ": ", prose(record.source.because))),
     section("Ids", facts(ids)),
     section(
@@ -64,7 +77,6 @@ function acceptedSections(record, onGo) {
     ),
     record.inherited.length > 0 &&
       section("From the batch", el("ul", {}, ...record.inherited.map((path) => el("li", {}, mono(path))))),
-    record.destinations.length > 0 && section("Destinations", el("ul", { class: "plain" }, ...record.destinations.map(destination))),
   ];
 }
 
@@ -77,10 +89,42 @@ function duplicateOf(record, onGo) {
 
 const KEPT = "The log keeps the newest duplicates, up to 16 MiB, and only some of a large burst.";
 
-function destination(record) {
+/** Why each destination was selected or not, and what became of the message there. */
+export function deliverySection(record, onRetry) {
+  if (!record.destinations.length && !record.deliveries?.length) return null;
+  const outcomes = new Map((record.deliveries ?? []).map((one) => [one.destination, one]));
+  const trouble = record.deliveryError ? el("p", { role: "alert" }, `The state of delivery cannot be read: ${visible(record.deliveryError)}`) : null;
+  const lines = record.destinations.map((one) => destination(one, outcomes.get(one.destination), onRetry));
+  const found = section("Delivery", el("ul", { class: "plain" }, ...lines), trouble);
+  found.id = "deliveries";
+  return found;
+}
+
+/** Whether the delivery of a record can change soon, so that it is worth asking again. */
+export const isUnderWay = (record) =>
+  (record.deliveries ?? []).some((one) => one.outcome === "waiting" || one.outcome === "held" || one.retriedAt);
+
+function destination(record, outcome, onRetry) {
   const sign = el("span", { class: record.chosen ? "yes" : "no" }, record.chosen ? "✓ goes to" : "✕ not to");
   const options = record.options === undefined ? null : el("code", {}, visible(JSON.stringify(record.options)));
-  return el("li", {}, sign, " ", el("strong", {}, visible(record.destination)), `: ${visible(record.sentence)} `, options);
+  const because = el("span", {}, sign, " ", el("strong", {}, visible(record.destination)), `: ${visible(record.sentence)} `, options);
+  return el("li", {}, because, outcome ? el("div", { class: `outcome ${outcome.outcome}` }, ...delivered(outcome, onRetry)) : null);
+}
+
+function delivered(one, onRetry) {
+  const at = one.at ? ` ${clock(one.at)}` : "";
+  const attempts = one.attempts === 1 ? ", in the first attempt" : one.attempts ? `, in attempt ${count(one.attempts)}` : "";
+  const failing = one.error ? `: the destination fails since ${clock(one.failingSince)}, ${visible(one.error)}` : "";
+  const next = one.nextTryAt ? `; next try ${clock(one.nextTryAt, { millis: false })}` : "";
+  if (one.outcome === "delivered") return [`✓ delivered${at}${attempts}`, at ? null : el("span", { class: "quiet" }, " (times are kept for the newest)")];
+  if (one.outcome === "waiting") return [`… waiting to be delivered${failing}${next}`];
+  if (one.outcome === "held") return [`… held back, behind earlier messages of its user${failing}${next}`];
+  if (one.outcome === "settled") return [`settled${at}${attempts}: delivered, or a dead letter that was deleted since`];
+  if (one.outcome === "not_delivered") return [el("span", { class: "quiet" }, "it has no `kind`, so this server sends it nothing")];
+  const again = one.retriedAt
+    ? el("span", { role: "status" }, ` It is sent again, as asked ${clock(one.retriedAt)}.`)
+    : el("button", { type: "button", class: "again", click: (event) => onRetry(one.destination, event.target) }, "Send again");
+  return [`✕ dead letter${at}: ${visible(one.reason)} `, again];
 }
 
 function warning(record) {
@@ -129,7 +173,7 @@ function rejectedSections(record, onRepair, onGo) {
       ]),
       ...about(record),
     ),
-    section("Reprocess", ...repairing(record, onRepair, onGo)),
+    section("Receive again", ...repairing(record, onRepair, onGo)),
   ];
 }
 
@@ -144,28 +188,35 @@ function repairing(record, onRepair, onGo) {
     );
     return [el("p", {}, "Repaired: it is in the log as ", ...links.flatMap((one, n) => (n ? [", ", one] : [one])), ".")];
   }
-  const button = el("button", { type: "button", id: "repair" }, "Reprocess");
+  if (!record.canRepair) return [el("p", { class: "quiet" }, record.part === "quarantine" ? NO_KEY : NO_HELP)];
+  const button = el("button", { type: "button", id: "repair" }, "Receive again");
   const outcome = el("p", { role: "status" });
   button.addEventListener("click", async () => {
     button.disabled = true;
     outcome.textContent = await onRepair();
     button.disabled = false;
   });
-  const hint = "After the cause is fixed, reprocess it with the current configuration; receivedAt stays the same. A second run stores nothing twice.";
+  const hint = "After the configuration was changed, receive it again with the current one; receivedAt stays the same. A second run stores nothing twice.";
   return [el("p", { class: "quiet" }, hint), button, outcome];
 }
 
-function contentSections(record, isAccepted) {
+const NO_HELP = "No configuration helps: the message is wrong as it was sent. Correct the program that sends it.";
+const NO_KEY = "No configuration helps: the request has no write key. Correct the program that sends it.";
+
+function messageSection(record) {
+  const text = record.payload;
+  if (typeof text !== "string" || record.encoding === "base64") return null;
+  try {
+    return section("Message", tree(parseExactly(text)));
+  } catch {
+    return null; // it is not JSON, as the explanation states; its text is shown below
+  }
+}
+
+function textSections(record, isAccepted) {
   const text = record.payload;
   if (typeof text !== "string") return [];
   const found = [];
-  if (record.encoding !== "base64") {
-    try {
-      found.push(section("Message", tree(parseExactly(text))));
-    } catch {
-      // It is not JSON, as the explanation states; the text is shown below.
-    }
-  }
   if (record.batch) found.push(raw("Batch-level fields, or those of its import", record.batch, `${count(record.batch.length)} characters`));
   if (!isAccepted) {
     const name = record.encoding === "base64" ? "Bytes as received, in base64" : "Text as received";

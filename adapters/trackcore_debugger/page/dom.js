@@ -38,9 +38,28 @@ const DAY = new Intl.DateTimeFormat(undefined, { day: "2-digit", month: "short" 
 export function clock(text, { millis = true } = {}) {
   const time = new Date(text);
   if (Number.isNaN(time.valueOf())) return visible(text ?? "");
-  const part = millis ? "." + String(time.getMilliseconds()).padStart(3, "0") : "";
-  const shown = CLOCK.format(time) + part;
+  const shown = CLOCK.format(time) + (millis ? milliseconds(time) : "");
   return time.toDateString() === new Date().toDateString() ? shown : `${DAY.format(time)} ${shown}`;
 }
 
+/** The fraction of the second: `.042`. */
+export const milliseconds = (time) => "." + String(time.getMilliseconds()).padStart(3, "0");
+
 export const count = (number) => number.toLocaleString("en");
+
+/** What this browser remembers, if it has a storage. */
+export function remembered(name) {
+  try {
+    return localStorage.getItem(`trackcore-${name}`);
+  } catch {
+    return null;
+  }
+}
+
+export function remember(name, value) {
+  try {
+    localStorage.setItem(`trackcore-${name}`, value);
+  } catch {
+    // A browser without storage keeps it until the page is closed.
+  }
+}

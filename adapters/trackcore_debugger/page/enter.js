@@ -23,7 +23,7 @@ byId("enter").addEventListener("submit", (event) => {
 function openByLink() {
   const given = location.hash.slice(1);
   if (!given || given.includes("/")) return;
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", location.pathname + location.search);
   open(given);
 }
 

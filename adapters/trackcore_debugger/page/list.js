@@ -2,22 +2,24 @@
 //
 // The rows are a few dozen elements, which are moved and refilled as the list is scrolled.  New records go on top; a list
 // that is scrolled down keeps its position.
-import { clock, el, visible } from "./dom.js";
+import { clock, el, milliseconds, visible } from "./dom.js";
 
-const MAX_RECORDS = 50_000;
+export const MAX_RECORDS = 50_000;
 const SPARE = 6;
 const MARKS = { accepted: "✓", duplicate: "≡", rejected: "✕", quarantined: "⚠" };
 
 export const keyOf = (row) => `${row.part}/${row.seq}`;
 
 export class List {
-  /** `onChoose(row)` when a row is opened, `onNearEnd()` when the end comes into view, `onScroll()` when it moves. */
-  constructor(viewport, rows, { onChoose, onNearEnd, onScroll }) {
+  /** `onChoose(row)` when a row is opened, `onNearEnd()` when the end comes into view, `onScroll()` when it moves;
+   *  `isOpen()` is whether a row is open beside the list. */
+  constructor(viewport, rows, { onChoose, onNearEnd, onScroll, isOpen }) {
     this.viewport = viewport;
     this.holder = rows;
     this.onChoose = onChoose;
     this.onNearEnd = onNearEnd;
     this.onScroll = onScroll;
+    this.isOpen = isOpen;
     this.records = [];
     this.slots = [];
     this.chosen = null;
@@ -56,6 +58,14 @@ export class List {
     return this.records.length >= MAX_RECORDS;
   }
 
+  /** Select the record that is so many rows below the selected one, and return it. */
+  step(rows) {
+    const at = this.indexOf(this.chosen);
+    const to = at < 0 ? 0 : Math.min(Math.max(at + rows, 0), this.records.length - 1);
+    this.mark(keyOf(this.records[to]));
+    return this.records[to];
+  }
+
   /** Select the record of a key, and scroll to it if it is in the list. */
   mark(key) {
     this.chosen = key;
@@ -76,9 +86,8 @@ export class List {
       const row = this.records[this.indexOf(this.chosen)];
       if (row) this.onChoose(row);
     } else if (event.key in moves) {
-      const at = this.indexOf(this.chosen);
-      const to = at < 0 ? 0 : Math.min(Math.max(at + moves[event.key], 0), this.records.length - 1);
-      this.mark(keyOf(this.records[to]));
+      const row = this.step(moves[event.key]);
+      if (this.isOpen() && (event.key === "j" || event.key === "k")) this.onChoose(row);
     } else return;
     event.preventDefault();
   }
@@ -94,8 +103,15 @@ export class List {
     else if (top + this.height > scrollTop + clientHeight) this.viewport.scrollTop = top + this.height - clientHeight;
   }
 
+  /** Read the height of the rows, which depends on the width; the row at the top stays there. */
   measure() {
-    this.height = parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 34;
+    const height = parseFloat(getComputedStyle(this.viewport).getPropertyValue("--row")) || 34;
+    if (height !== this.height) {
+      const top = this.height ? this.viewport.scrollTop / this.height : 0;
+      this.height = height;
+      this.size();
+      this.viewport.scrollTop = top * height;
+    }
     this.draw();
   }
 
@@ -137,8 +153,9 @@ export class List {
   makeSlot() {
     const names = ["at", "outcome", "source", "type", "name", "user", "codes"];
     const cells = Object.fromEntries(names.map((name) => [name, el("span", { class: name })]));
+    const fraction = el("span", { class: "ms" });
     const element = el("div", { class: "row", role: "option", id: `slot-${this.slots.length}` }, ...Object.values(cells));
-    const slot = { element, cells, key: null, row: null };
+    const slot = { element, cells, fraction, key: null, row: null };
     element.addEventListener("click", () => {
       this.mark(slot.key);
       this.onChoose(slot.row);
@@ -160,12 +177,14 @@ export class List {
     slot.row = row;
     slot.key = key;
     element.className = `row ${row.outcome}`;
-    cells.at.textContent = clock(row.at);
+    slot.fraction.textContent = milliseconds(new Date(row.at));
+    cells.at.replaceChildren(clock(row.at, { millis: false }), slot.fraction);
     cells.outcome.textContent = `${MARKS[row.outcome]} ${row.outcome}`;
     cells.source.textContent = visible(row.source ?? "");
     cells.type.textContent = visible(row.type ?? "");
     cells.name.textContent = visible(row.name ?? "");
     cells.user.textContent = visible(row.user ?? "");
+    cells.codes.title = row.codes.join(", ");
     cells.codes.textContent = row.codes.map(visible).join(", ") + (row.path ? ` at ${visible(row.path)}` : "");
   }
 }

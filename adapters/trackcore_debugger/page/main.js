@@ -1,24 +1,27 @@
 // The page: it polls for new records, lists them, and shows the explanation of the selected one.
 import * as api from "./api.js";
-import { band, bars, delays } from "./charts.js";
-import { explanation } from "./detail.js";
-import { byId, clock, count, el } from "./dom.js";
-import { List, keyOf } from "./list.js";
+import { Connection } from "./connection.js";
+import { byId, clock, count } from "./dom.js";
+import { setKeys, showEmpty } from "./empty.js";
+import * as filters from "./filters.js";
+import { List, MAX_RECORDS, keyOf } from "./list.js";
+import { Opened } from "./opened.js";
+import { ChartPanel } from "./panel.js";
 import { applyTheme, nextTheme } from "./theme.js";
 
 const POLL = 400;
 const BUSY_POLL = 1_000; // when more arrives than anyone can read
-const CHARTS = 2_000;
-const CHARTS_PARTIAL = 250; // until everything is counted
 const SEARCHES = 5;
 const ENOUGH = 40;
-const ALL_PARTS = "messages,duplicates,rejected,quarantine";
+const TYPING = 250;
 
 const state = {
-  cursors: null, // the newest listed number of each part
+  cursors: null, // the newest number of each part that was asked for
   log: "", // identifies the log of the cursors, in case another replaces it
   back: null, // where the search for older records continues
   isPaused: false,
+  pausedRows: [], // the records that arrived during the pause
+  arrived: 0, // how many did
   isEnd: false,
   isSearching: false,
   notice: "", // the answer to a jump
@@ -26,55 +29,51 @@ const state = {
   reached: null,
   unseen: 0,
   skipped: 0,
-  trouble: "",
-  chartsAt: 0, // when to draw the charts again; they come with new records
   turn: 0, // counts changes of the filter: answers to an earlier filter are dropped
+  applied: "", // the filters of the list
   isLost: false, // the list could not be started for lack of an answer
+  timer: 0,
 };
 
+const opened = new Opened({
+  onShow: (key) => list.mark(key),
+  onClose: () => byId("viewport").focus(),
+});
 const list = new List(byId("viewport"), byId("rows"), {
-  onChoose: (row) => go(keyOf(row)),
+  onChoose: (row) => opened.go(keyOf(row)),
   onNearEnd: () => searchOlder(),
   onScroll: () => {
     if (list.isAtTop) state.unseen = 0;
     showUnseen();
   },
+  isOpen: () => opened.isOpen,
 });
-
-// Filters
-
-function wanted() {
-  const parts = [...byId("parts").querySelectorAll("input")].filter((box) => box.checked).map((box) => box.name);
-  return {
-    parts: parts.join(",") || "none",
-    source: byId("filter-source").value,
-    type: byId("filter-type").value,
-    code: byId("filter-code").value,
-    user: byId("filter-user").value.trim(),
-    text: byId("filter-text").value,
-  };
-}
-
-const isFiltered = () => Object.entries(wanted()).some(([name, value]) => (name === "parts" ? value !== ALL_PARTS : value));
+const connection = new Connection(() => {
+  clearTimeout(state.timer);
+  poll();
+});
+const panel = new ChartPanel({ isActive: () => !document.hidden && !state.isPaused, onFilter: filterBy });
 
 async function restartList() {
   const turn = ++state.turn;
   Object.assign(state, { cursors: null, back: null, isEnd: false, isSearching: false, searches: 0 });
-  Object.assign(state, { reached: null, unseen: 0, skipped: 0, isLost: false });
+  Object.assign(state, { reached: null, unseen: 0, skipped: 0, isLost: false, pausedRows: [], arrived: 0 });
   list.clear();
   let begun;
   try {
     begun = await api.start();
   } catch (error) {
     if (turn !== state.turn) return;
-    Object.assign(state, { isLost: true, trouble: error.message });
+    state.isLost = true;
+    connection.fail(error);
     showState();
     return;
   }
   if (turn !== state.turn) return;
-  state.trouble = "";
-  offer(byId("filter-source"), begun.sources);
-  offer(byId("filter-code"), Object.keys(begun.codes), begun.codes);
+  connection.succeed();
+  filters.offerChoices(begun);
+  setKeys(begun.writeKeys);
+  opened.keys = begun.writeKeys;
   state.cursors = begun.cursors;
   state.log = begun.log;
   state.back = Object.fromEntries(Object.entries(begun.cursors).map(([part, seq]) => [part, seq + 1]));
@@ -82,32 +81,35 @@ async function restartList() {
   showState();
 }
 
-function offer(select, names, titles = {}) {
-  const known = new Set([...select.options].map((option) => option.value));
-  select.append(...names.filter((name) => !known.has(name)).map((name) => el("option", { value: name, title: titles[name] }, name)));
-}
-
 // Newer records
 
 async function poll() {
   let wait = POLL;
-  if (state.isLost && !document.hidden) {
-    await restartList();
-  } else if (!state.isPaused && state.cursors !== null && !document.hidden) {
-    const turn = state.turn;
-    try {
-      const seconds = showsCharts() && performance.now() >= state.chartsAt ? byId("range").value : "";
-      const found = await api.newer(state.cursors, { ...wanted(), charts: seconds, log: state.log });
-      if (turn === state.turn && !state.isPaused) take(found);
-      if (found.charts && seconds === byId("range").value) drawCharts(found.charts);
-      if (found.skipped) wait = BUSY_POLL;
-      state.trouble = "";
-    } catch (error) {
-      state.trouble = error.message;
+  if (!document.hidden) {
+    if (state.isLost) {
+      await restartList();
+      if (state.isLost) wait = Math.max(connection.nextAt - performance.now(), 0);
+    } else if (state.cursors !== null) {
+      wait = await askNewer();
     }
     showState();
   }
-  setTimeout(poll, wait);
+  clearTimeout(state.timer);
+  state.timer = setTimeout(poll, wait);
+}
+
+async function askNewer() {
+  const turn = state.turn;
+  const seconds = panel.due;
+  try {
+    const found = await api.newer(state.cursors, { ...filters.wanted(), charts: seconds, log: state.log });
+    connection.succeed();
+    if (turn === state.turn) take(found);
+    if (found.charts) panel.take(found.charts, seconds);
+    return found.skipped || state.isPaused ? BUSY_POLL : POLL;
+  } catch (error) {
+    return connection.fail(error);
+  }
 }
 
 function take(found) {
@@ -118,9 +120,19 @@ function take(found) {
   state.cursors = found.cursors;
   state.log = found.log;
   state.skipped += found.skipped;
-  if (!found.rows.length) return;
-  if (!list.isAtTop) state.unseen += found.rows.length;
-  list.prepend(found.rows);
+  if (state.isPaused) {
+    state.arrived += found.rows.length + found.skipped;
+    state.pausedRows = found.rows.concat(state.pausedRows).slice(0, MAX_RECORDS);
+  } else {
+    prepend(found.rows);
+  }
+}
+
+function prepend(rows) {
+  if (!rows.length) return;
+  if (!list.isAtTop) state.unseen += rows.length;
+  list.prepend(rows);
+  showFoot();
 }
 
 // Older records
@@ -132,7 +144,7 @@ async function searchOlder() {
   showFoot();
   let rows = 0;
   try {
-    const found = await api.older(state.back, wanted());
+    const found = await api.older(state.back, filters.wanted());
     if (turn !== state.turn) return undefined;
     state.back = found.cursors;
     state.isEnd = found.isEnd;
@@ -142,7 +154,8 @@ async function searchOlder() {
     state.searches = rows >= ENOUGH ? 0 : state.searches + 1;
     list.append(found.rows);
   } catch (error) {
-    state.trouble = error.message;
+    if (turn !== state.turn) return undefined;
+    connection.fail(error);
     state.searches = SEARCHES;
   }
   state.isSearching = false;
@@ -153,12 +166,7 @@ async function searchOlder() {
 // Status texts
 
 function showState() {
-  const skipped = state.skipped ? `, ${count(state.skipped)} skipped` : "";
-  const mode = state.trouble ? `No answer: ${state.trouble}` : state.isPaused ? "Paused" : "Live";
-  const text = `${mode} · ${count(list.records.length)} listed${skipped}`;
-  const shown = byId("state");
-  if (shown.textContent !== text) shown.textContent = text;
-  shown.className = `state ${state.trouble ? "trouble" : state.isPaused ? "paused" : "live"}`;
+  connection.show({ ...state, listed: list.records.length });
 }
 
 function showUnseen() {
@@ -170,60 +178,12 @@ function showUnseen() {
 function showFoot() {
   const back = state.reached === null ? "" : `Searched back to ${clock(state.reached, { millis: false })}.`;
   const text = state.isSearching ? `${back} Searching…` : state.isEnd ? "Start of the log." : back;
-  const nothing = isFiltered() ? "No record in the log matches the filters." : "The log is empty.";
-  const found = list.records.length || state.isSearching || !state.isEnd ? text : nothing;
-  byId("foot-text").textContent = state.notice || found;
+  const isFiltered = filters.isFiltered();
+  const isNothing = !list.records.length && !state.isSearching && state.isEnd;
+  const nothing = isFiltered ? filters.describeNothing() : "The log is empty.";
+  byId("foot-text").textContent = state.notice || (isNothing ? nothing : text);
   byId("further").hidden = state.isSearching || state.isEnd || state.searches < SEARCHES;
-}
-
-// The explanation of one record
-
-const go = (hash) => {
-  if (location.hash === `#${hash}`) openDetail();
-  else location.hash = hash;
-};
-
-async function openDetail() {
-  const asked = location.hash;
-  const [part, seq] = asked.slice(1).split("/");
-  const view = byId("detail");
-  if (!/^\d+$/.test(seq ?? "")) {
-    view.hidden = true;
-    document.body.classList.remove("has-detail");
-    return;
-  }
-  let shown;
-  try {
-    const record = await api.detail(part, seq);
-    shown = explanation(record, { onRepair: () => repair(part, seq), onClose: closeDetail, onGo: go });
-  } catch (error) {
-    shown = [el("p", { role: "alert" }, `${error.message} `), el("button", { type: "button", click: closeDetail }, "Close")];
-  }
-  if (location.hash !== asked) return; // meanwhile another was opened, or this one was closed
-  view.replaceChildren(...shown);
-  view.hidden = false;
-  view.scrollTop = 0;
-  document.body.classList.add("has-detail");
-  list.mark(`${part}/${seq}`);
-  view.querySelector("h2")?.focus({ preventScroll: true });
-}
-
-function closeDetail() {
-  history.pushState(null, "", location.pathname);
-  openDetail();
-  byId("viewport").focus();
-}
-
-async function repair(part, seq) {
-  try {
-    const result = await api.repair(part, seq);
-    const counts = `${count(result.stored)} stored, ${count(result.duplicates)} stored before, ${count(result.rejected)} rejected`;
-    const why = `${result.code}: ${result.detail}.`;
-    if (result.outcome === "refused") return `Rejected again: ${why}`;
-    return result.outcome === "repaired" ? `Repaired: ${counts}.` : `Partly repaired: ${counts}; first rejection: ${why}`;
-  } catch (error) {
-    return error.message;
-  }
+  showEmpty(isNothing && !isFiltered);
 }
 
 async function jump(event) {
@@ -233,7 +193,7 @@ async function jump(event) {
   notify("");
   try {
     const { rows } = await api.find(id);
-    if (rows.length) go(keyOf(rows[0]));
+    if (rows.length) opened.go(keyOf(rows[0]));
     if (rows.length > 1) notify(`${id} is the id or number of messages ${rows.map((row) => row.seq).join(", ")}.`);
     else if (!rows.length) notify(`No message has the id or number ${id}.`);
   } catch (error) {
@@ -247,32 +207,30 @@ function notify(text) {
   showFoot();
 }
 
-// Charts
+// Filters
 
-const showsCharts = () => !document.hidden && !byId("charts").hidden && !state.isPaused;
-
-async function askCharts() {
-  clearTimeout(askCharts.timer);
-  if (!showsCharts()) return;
-  try {
-    drawCharts(await api.charts(byId("range").value));
-  } catch {
-    // The list shows the error; the charts stay as they were.
-  }
+let typing;
+function onFilter(event) {
+  clearTimeout(typing);
+  if (event.target.id === "filter-event" && event.type === "input") filters.suggestEvents();
+  if (!filters.isComplete(event)) return;
+  const isText = event.type === "input" && event.target.matches("input:not([type=checkbox])");
+  typing = setTimeout(applyFilters, isText ? TYPING : 0);
 }
 
-function drawCharts(found) {
-  const over = { since: found.since, bucketSeconds: found.bucketSeconds };
-  bars(byId("chart-messages"), { ...over, title: "Messages by source", unit: "per second", series: found.messages, scale: found.bucketSeconds });
-  bars(byId("chart-rejected"), { ...over, title: "Rejections by code", unit: `per ${span(found.bucketSeconds)}`, series: found.rejected, isCut: found.rejectedAreCut });
-  band(byId("chart-skew"), { ...over, title: "Clock skew", unit: "of clients", values: found.clockSkew });
-  delays(byId("chart-delivery"), found.delivery);
-  state.chartsAt = performance.now() + CHARTS;
-  clearTimeout(askCharts.timer);
-  if (found.isPartial) askCharts.timer = setTimeout(askCharts, CHARTS_PARTIAL);
+function applyFilters() {
+  clearTimeout(typing);
+  const wanted = JSON.stringify(filters.wanted());
+  if (wanted === state.applied) return;
+  state.applied = wanted;
+  filters.writeAddress();
+  restartList();
 }
 
-const span = (seconds) => (seconds < 120 ? `${seconds} s` : `${seconds / 60} min`);
+function filterBy(values) {
+  filters.setFilters(values);
+  applyFilters();
+}
 
 // Buttons and keys
 
@@ -281,14 +239,11 @@ function pause() {
   const button = byId("pause");
   button.setAttribute("aria-pressed", state.isPaused);
   button.textContent = state.isPaused ? "Resume" : "Pause";
+  if (!state.isPaused) {
+    prepend(state.pausedRows);
+    Object.assign(state, { pausedRows: [], arrived: 0 });
+  }
   showState();
-}
-
-function toggleCharts() {
-  const charts = byId("charts");
-  charts.hidden = !charts.hidden;
-  byId("charts-toggle").setAttribute("aria-expanded", !charts.hidden);
-  askCharts();
 }
 
 function showTheme(theme) {
@@ -297,12 +252,13 @@ function showTheme(theme) {
 
 const KEYS = {
   p: pause,
-  c: toggleCharts,
+  c: () => panel.toggle(),
   t: () => showTheme(nextTheme()),
+  e: () => byId("filter-event").focus(),
   "/": () => byId("filter-text").focus(),
   g: () => byId("jump-id").focus(),
   "?": () => byId("help").showModal(),
-  Escape: () => !byId("detail").hidden && closeDetail(),
+  Escape: () => opened.isOpen && opened.close(),
 };
 
 function onKey(event) {
@@ -316,27 +272,29 @@ function onKey(event) {
   if (act) {
     event.preventDefault();
     act();
-  } else if (["j", "k", "ArrowDown", "ArrowUp"].includes(event.key) && event.target === document.body) {
-    byId("viewport").focus();
+  } else if (isWalk(event)) {
+    if (!opened.isOpen) byId("viewport").focus();
     list.key(event);
   }
 }
 
-let typing;
-function onFilter(event) {
-  clearTimeout(typing);
-  typing = setTimeout(restartList, event.type === "input" && event.target.matches("input:not([type=checkbox])") ? 250 : 0);
+/** Whether a key moves through the list though something else has the focus: nothing, or the open message. */
+function isWalk({ key, target }) {
+  const isLetter = key === "j" || key === "k";
+  if (byId("viewport").contains(target)) return false;
+  if (opened.isOpen) return isLetter;
+  return target === document.body && (isLetter || key === "ArrowDown" || key === "ArrowUp");
 }
 
 async function begin() {
   showTheme(applyTheme());
   byId("filters").addEventListener("input", onFilter);
+  byId("filter-event").addEventListener("change", onFilter);
   byId("filters").addEventListener("reset", (event) => setTimeout(() => onFilter(event)));
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("filter-event").addEventListener("focus", filters.suggestEvents);
   byId("jump").addEventListener("submit", jump);
   byId("pause").addEventListener("click", pause);
-  byId("charts-toggle").addEventListener("click", toggleCharts);
-  byId("range").addEventListener("change", askCharts);
   byId("theme").addEventListener("click", KEYS.t);
   byId("help-open").addEventListener("click", KEYS["?"]);
   byId("to-top").addEventListener("click", () => list.toTop());
@@ -349,17 +307,21 @@ async function begin() {
     location.reload();
   });
   document.addEventListener("keydown", onKey);
-  addEventListener("hashchange", openDetail);
-  if (location.hash && !location.hash.includes("/")) history.replaceState(null, "", location.pathname);
-  if (matchMedia("(max-width: 700px)").matches) toggleCharts();
+  addEventListener("popstate", () => {
+    filters.readAddress();
+    applyFilters();
+  });
+  if (location.hash && !location.hash.includes("/")) history.replaceState(null, "", location.pathname + location.search);
+  filters.readAddress();
+  state.applied = JSON.stringify(filters.wanted());
 
   await restartList();
-  openDetail();
+  opened.show();
   poll();
-  askCharts();
+  panel.ask();
 }
 
 begin().catch((error) => {
-  state.trouble = error.message;
+  connection.fail(error);
   showState();
 });

@@ -1,27 +1,15 @@
 // Light, dark, or the system's theme; stored in this browser.
+import { remember, remembered } from "./dom.js";
 
 const THEMES = ["system", "light", "dark"];
-const KEY = "trackcore-theme";
 
-function remembered() {
-  try {
-    return localStorage.getItem(KEY) ?? "system";
-  } catch {
-    return "system";
-  }
-}
-
-export function applyTheme(theme = remembered()) {
+export function applyTheme(theme = remembered("theme")) {
   document.documentElement.dataset.theme = THEMES.includes(theme) ? theme : "system";
   return document.documentElement.dataset.theme;
 }
 
 export function nextTheme() {
-  const theme = THEMES[(THEMES.indexOf(applyTheme()) + 1) % THEMES.length];
-  try {
-    localStorage.setItem(KEY, theme);
-  } catch {
-    // A browser without storage still shows the theme until the page is closed.
-  }
+  const theme = THEMES[(THEMES.indexOf(applyTheme(document.documentElement.dataset.theme)) + 1) % THEMES.length];
+  remember("theme", theme);
   return applyTheme(theme);
 }

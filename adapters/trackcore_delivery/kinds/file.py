@@ -1,7 +1,8 @@
 """`file`: JSON Lines, one message a line, in files of a folder (see `archive_names`).
 
 A new file is started when the day (UTC) changes or the open file would grow beyond `rotate_bytes`.  A batch counts as
-delivered when it is on disk (fsync).  A closed file is compressed and never touched again.
+delivered when it is on disk (fsync).  A closed file is compressed and never touched again, unless a person is to be
+forgotten (see `file_erasure`).
 
 Three rules keep everything that was delivered, whatever the clock does and whenever a crash happens:
 
@@ -31,7 +32,9 @@ import attrs
 from trackcore import Clock
 from trackcore_delivery.archive_names import ArchiveNames, Slot, archive_names, place_of
 from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, RetryLater, SenderContext
+from trackcore_delivery.erasures import NOT_SUPPORTED, ErasureRequest
+from trackcore_delivery.kinds.file_erasure import forget_in_files
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, SenderContext
 
 _GZIP_LEVEL = 6
 _BLOCK_BYTES = 1 << 16
@@ -94,6 +97,18 @@ class FileSender:
             detail = f"{self.folder}: {error.strerror or type(error).__name__}"
             raise RetryLater(detail=detail, of_destination=True) from error
         return ()
+
+    def forget(self, request: ErasureRequest) -> None:
+        """See `Forgetting.forget`: files that have a message of the persons are rewritten, under their names."""
+        if request.source is not None:  # a line does not have the source of its message
+            raise PermanentError(detail=NOT_SUPPORTED, divisible=False)
+        self.close()
+        try:
+            if self.folder.exists():
+                forget_in_files(self.folder, [path for _, path in sorted(self._own())], request)
+        except OSError as error:
+            detail = f"{self.folder}: {error.strerror or type(error).__name__}"
+            raise RetryLater(detail=detail, of_destination=True) from error
 
     def close(self) -> None:
         """See `Sender.close`.  The newest file is not compressed: the next start continues it."""

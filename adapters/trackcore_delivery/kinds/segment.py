@@ -32,8 +32,9 @@ from attrs import validators
 
 from trackcore import JSONObject, format_timestamp, parse_timestamp
 from trackcore.support import MAX_BATCH_MESSAGES, MAX_MESSAGE_BYTES, write_key_fault
-from trackcore.text import raw_fields
+from trackcore.text import encode_json, raw_fields
 from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
+from trackcore_delivery.erasures import ErasureRequest
 from trackcore_delivery.http import (
     EndpointResponse,
     HttpEndpoint,
@@ -43,9 +44,14 @@ from trackcore_delivery.http import (
     url_without_secrets,
 )
 from trackcore_delivery.secret import Secret, UnusableSecret
-from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender, SenderContext
+from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, Sender, SenderContext
 
 REQUEST_BYTES = 500_000
+USER_DELETED = "User Deleted"
+"""The event by which a server is asked to forget a person; Segment's destinations take it for their own deletion.
+Source: https://segment.com/docs/connections/destinations/catalog/actions-customerio/"""
+
+_MOST_DELETED = 500
 _ENVELOPE = b'{"batch":[%s]}'
 
 _ROUTE = re.compile(r"(?:/+v1(?:/+(?:batch|b))?)?/*\Z", re.ASCII)
@@ -129,6 +135,14 @@ class _SegmentSender:
             refusals.extend(MessageRefused(places[index], reason) for index, reason in rejections.items())
         return refusals
 
+    def forget(self, request: ErasureRequest) -> None:
+        """See `Forgetting.forget`.  Segment has no message for it, but an event that destinations understand."""
+        items = [encode_json(_user_deleted(message)) for message in request.messages()]
+        for start in range(0, len(items), _MOST_DELETED):
+            chosen = items[start : start + _MOST_DELETED]
+            if rejections := self._post(chosen):
+                raise PermanentError(detail=next(iter(rejections.values())), divisible=False)
+
     def close(self) -> None:
         self._endpoint.close()
 
@@ -143,6 +157,13 @@ class _SegmentSender:
         if results.get("success") is False or not _accepts_all(results, len(items)):
             raise self._endpoint.retry_later(answer, " and did not confirm each message")
         return {}
+
+
+def _user_deleted(message: JSONObject) -> JSONObject:
+    kept: JSONObject = {
+        name: message[name] for name in ("messageId", "userId", "anonymousId", "timestamp") if name in message
+    }
+    return {"type": "track", "event": USER_DELETED, **kept, "properties": {"keepEvents": message["keepEvents"]}}
 
 
 def forwarded(payload: bytes) -> bytes:

@@ -6,7 +6,7 @@ With a `secret` each request is signed, so that its receiver can verify who sent
     X-Trackcore-Signature: v1=<hex of HMAC-SHA256(secret, timestamp + "." + body)>
 
 where `body` is the bytes as sent, compressed if they are.  `X-Trackcore-Delivery` identifies the batch: it is the same
-when the same messages are sent again.
+when the same messages are sent again.  A request to forget persons is an array of messages of the type `delete`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import attrs
 from attrs import validators
 
 from trackcore import Clock
+from trackcore.text import encode_json
 from trackcore_delivery.destination import DeliveredDestination
+from trackcore_delivery.erasures import ErasureRequest
 from trackcore_delivery.http import HttpEndpoint, check_headers, check_url, encoded, url_without_secrets
 from trackcore_delivery.secret import Secret
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, Sender, SenderContext
@@ -65,15 +67,21 @@ class _WebhookSender:
     _clock: Clock
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
-        body = b"[%s]" % b",".join([message.payload for message in batch.messages])
-        body, headers = encoded(body, with_gzip=self._gzip)
-        headers["X-Trackcore-Delivery"] = batch.delivery_id
+        self._post(b"[%s]" % b",".join([message.payload for message in batch.messages]), batch.delivery_id)
+        return ()
+
+    def _post(self, text: bytes, delivery_id: str) -> None:
+        body, headers = encoded(text, with_gzip=self._gzip)
+        headers["X-Trackcore-Delivery"] = delivery_id
         if self._secret is not None:
             timestamp = str(int(self._clock().timestamp()))
             headers["X-Trackcore-Timestamp"] = timestamp
             headers["X-Trackcore-Signature"] = f"v1={signature(self._secret, timestamp, body)}"
         self._endpoint.check(self._endpoint.post(body, headers))
-        return ()
+
+    def forget(self, request: ErasureRequest) -> None:
+        """See `Forgetting.forget`.  The body is an array of messages of the type `delete`."""
+        self._post(encode_json(list(request.messages())), request.id)
 
     def close(self) -> None:
         self._endpoint.close()

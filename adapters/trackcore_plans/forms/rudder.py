@@ -81,7 +81,7 @@ class _Catalog:
         text = reference.text()
         found = self._parts.get(_target(text))
         if found is None:
-            reference.mistake(f"there is no definition of {text!r} in the files")
+            reference.mistake(f"no file defines {text!r}")
         return found
 
 
@@ -102,7 +102,7 @@ def _rule(part: Part, catalog: _Catalog) -> Iterator[Rule]:
         return
     name = definition.field("event_type").text("track").upper()
     if name not in set(RuleType):
-        definition.field("event_type").mistake(f"there is no such call; there are {', '.join(RuleType).lower()}")
+        definition.field("event_type").mistake(f"expected one of {', '.join(RuleType).lower()}, found {name.lower()!r}")
         return
     rule_type = RuleType(name)
     if rule_type is RuleType.TRACK and not definition.field("name").text():

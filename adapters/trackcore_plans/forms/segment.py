@@ -93,7 +93,7 @@ def _type_of(part: Part) -> RuleType | None:
     if text in set(RuleType):
         return RuleType(text)
     if text:
-        part.mistake(f"there is no rule of this type; there are {', '.join(RuleType)}")
+        part.mistake(f"expected one of {', '.join(RuleType)}, found {text!r}")
     elif part.value is None:
         part.mistake("is missing")
     return None

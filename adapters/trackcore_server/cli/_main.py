@@ -4,29 +4,40 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any
 
 import click
 
 from trackcore import TrackcoreError
 from trackcore_server.cli._options import Failure
-from trackcore_server.cli.config import config_commands
-from trackcore_server.cli.dead_letters import dead_letters
-from trackcore_server.cli.deliver import deliver
-from trackcore_server.cli.destinations import destinations
-from trackcore_server.cli.events import events
-from trackcore_server.cli.explain import explain
-from trackcore_server.cli.import_files import import_files
-from trackcore_server.cli.maintenance import check, prune_log
-from trackcore_server.cli.pii import pii
-from trackcore_server.cli.plan import plan
-from trackcore_server.cli.rejected import rejected
-from trackcore_server.cli.replay import replay
-from trackcore_server.cli.schema import schema
-from trackcore_server.cli.serve import serve
-from trackcore_server.cli.stats import stats
-from trackcore_server.cli.test_server import test_server
-from trackcore_server.cli.validate import validate
+
+_COMMANDS = {
+    "serve": "serve:serve",
+    "config": "config:config_commands",
+    "deliver": "deliver:deliver",
+    "destinations": "destinations:destinations",
+    "dead-letters": "dead_letters:dead_letters",
+    "replay": "replay:replay",
+    "import": "import_files:import_files",
+    "events": "events:events",
+    "rejected": "rejected:rejected",
+    "explain": "explain:explain",
+    "stats": "stats:stats",
+    "export": "export:export",
+    "validate": "validate:validate",
+    "plan": "plan:plan",
+    "pii": "pii:pii",
+    "suppress": "persons:suppress",
+    "unsuppress": "persons:unsuppress",
+    "forget": "persons:forget",
+    "prune": "maintenance:prune_log",
+    "check": "maintenance:check",
+    "schema": "schema:schema",
+    "test-server": "test_server:test_server",
+}
+"""The module and the name of each command; only the module of the one that runs is imported."""
 
 _EPILOG = """\b
 Examples:
@@ -56,27 +67,35 @@ class _Commands(click.Group):
             raise Failure(str(error)) from error
 
 
-@click.group(cls=_Commands, epilog=_EPILOG)
+class _Imported(MutableMapping[str, click.Command]):
+    """Commands by name, imported when they are looked up."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places: dict[str, str | click.Command] = {**places}
+
+    def __getitem__(self, name: str) -> click.Command:
+        place = self._places[name]
+        if isinstance(place, str):
+            module, _, attribute = place.partition(":")
+            place = getattr(import_module(f"trackcore_server.cli.{module}"), attribute)
+            assert isinstance(place, click.Command)
+            self._places[name] = place
+        return place
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._places[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+@click.group(cls=_Commands, commands=_Imported(_COMMANDS), epilog=_EPILOG)
 @click.version_option(package_name="trackcore", prog_name="trackcore")
 def main() -> None:
     """Receive, store, list and check Segment-compatible tracking messages."""
-
-
-main.add_command(serve)
-main.add_command(config_commands)
-main.add_command(deliver)
-main.add_command(destinations)
-main.add_command(dead_letters)
-main.add_command(replay)
-main.add_command(import_files)
-main.add_command(events)
-main.add_command(rejected)
-main.add_command(explain)
-main.add_command(stats)
-main.add_command(validate)
-main.add_command(plan)
-main.add_command(pii)
-main.add_command(prune_log)
-main.add_command(check)
-main.add_command(schema)
-main.add_command(test_server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -78,3 +79,39 @@ class CountProgress(_ProgressBar):
 
     def show(self, completed: int, text: str, *, total: int | None = None) -> None:
         self._bar.update(self._task, completed=completed, text=text, total=total)
+
+
+class SearchProgress(_ProgressBar):
+    """How much of the log was examined, and how much was found.
+
+    It is shown if the search takes long, and not while records are written to the same terminal.
+    """
+
+    def __init__(self, name: str, *, writes_to_terminal: bool) -> None:
+        super().__init__(name, None, TextColumn("{task.fields[text]}", markup=False))
+        self._begins_at = time.monotonic() + _PATIENCE_SECONDS
+        self._writes_to_terminal = writes_to_terminal
+        self._is_started = False
+        self.found = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def examined(self, count: int, total: int) -> None:
+        """Show that `count` of `total` records of the log were examined."""
+        if not self._is_shown or time.monotonic() < self._begins_at:
+            return
+        if not self._is_started:
+            self._is_started = True
+            self._bar.start()
+        self._bar.update(self._task, completed=count, total=total, text=f"{self.found:,} found" if self.found else "")
+
+    def step_aside(self) -> None:
+        """Remove the bar before a record is written to the terminal."""
+        self.found += 1
+        if self._writes_to_terminal and self._is_shown:
+            self._bar.stop()
+            self._is_shown = False
+
+
+_PATIENCE_SECONDS = 0.5

@@ -27,7 +27,7 @@ from trackcore_server.config.deployment import CONFIG_NAME, DEFAULT_FOLDER, find
 from trackcore_server.config.effective import effective_document
 from trackcore_server.config.mistakes import is_within
 from trackcore_server.config.plan_files import find_wrong_plans
-from trackcore_server.config.privacy_rules import privacy_key
+from trackcore_server.config.privacy_rules import privacy_key, read_admin_token
 from trackcore_server.delivery.service import find_wrong_destinations
 from trackcore_server.hosting.exposure import find_exposed
 from trackcore_server.storage.backends import backend_of
@@ -114,6 +114,10 @@ def _mistakes_beyond(configuration: Configuration, known: list[str]) -> Iterator
     yield from find_wrong_plans(configuration)
     try:
         read_api_options(configuration)
+    except ConfigurationError as mistake:
+        yield mistake
+    try:
+        read_admin_token(configuration)
     except ConfigurationError as mistake:
         yield mistake
     try:

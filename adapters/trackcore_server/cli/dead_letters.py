@@ -15,7 +15,7 @@ from trackcore_delivery import DeadLetter, State
 from trackcore import JSONObject, format_timestamp
 from trackcore_server.cli._delivery import check_destination, when_delivered
 from trackcore_server.cli._options import format_option, location_options
-from trackcore_server.cli._output import Column, field_cell, listing_limit, make_writer, time_cell
+from trackcore_server.cli._output import Column, counted, field_cell, listing_limit, make_writer, time_cell
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.delivery_state import open_state
@@ -64,12 +64,12 @@ def dead_letters(
         if destination is not None:
             check_destination(destination, {item.name for item in configuration.delivered}.union(state.names()))
         if drop:
-            click.echo(f"{state.drop_dead_letters(destination):,} dropped", err=True)
+            click.echo(f"{counted(state.drop_dead_letters(destination), 'dead letter')} dropped", err=True)
         elif retry:
             count = state.retry_dead_letters(destination, datetime.now(UTC))
-            click.echo(f"{count:,} will be sent again{when_delivered(configuration)}", err=True)
+            click.echo(f"{counted(count, 'dead letter')} will be sent again{when_delivered(configuration)}", err=True)
         else:
-            writer = make_writer(output_format, _COLUMNS)
+            writer = make_writer(output_format, _COLUMNS, none="no dead letters")
             for letter in islice(_all(state, destination), listing_limit(limit)):
                 writer.write(_record(letter, backend.place(letter.message.position)))
             writer.flush()

@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from trackcore_sqlite import CONSISTENT, check_log, prune, rebuild_ids
 
 from trackcore_server.cli._options import FINDINGS, location_options, parsed_by
+from trackcore_server.cli._output import counted
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.units import parse_age
 from trackcore_server.storage.backends import backend_of
@@ -62,8 +63,8 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
             deleted[step.part] += step.deleted
             progress.update(task, description=f"Deleting: {deleted.total():,} so far")
     click.echo(
-        f"Deleted {deleted['messages']:,} messages, {deleted['rejected']:,} rejected,"
-        f" {deleted['quarantine']:,} quarantined, {deleted['duplicates']:,} duplicates.",
+        f"Deleted {counted(deleted['messages'], 'message')}, {deleted['rejected']:,} rejected,"
+        f" {deleted['quarantine']:,} quarantined, {counted(deleted['duplicates'], 'duplicate')}.",
         err=True,
     )
 

@@ -13,8 +13,16 @@ import click
 
 from trackcore import Log, Query
 from trackcore_server.app import create_collector
-from trackcore_server.cli._options import FINDINGS, listing_options, location_options
-from trackcore_server.cli._output import Column, field_cell, is_terminal, listing_limit, make_writer, time_cell
+from trackcore_server.cli._options import FINDINGS, format_option, listing_options, location_options
+from trackcore_server.cli._output import (
+    Column,
+    counted,
+    field_cell,
+    is_terminal,
+    listing_limit,
+    make_writer,
+    time_cell,
+)
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.json_lines import quarantined_record, rejected_record
@@ -35,6 +43,7 @@ Examples:
 @click.option("--source", metavar="NAME", help="Only messages of this source.")
 @click.option("--code", metavar="CODE", help="Only messages with this reason code, such as event_not_defined.")
 @listing_options
+@format_option()
 @click.option(
     "--quarantine", is_flag=True, help="List quarantined requests instead: their write key matches no source."
 )
@@ -49,6 +58,7 @@ def rejected(
     source: str | None,
     code: str | None,
     since: datetime | None,
+    until: datetime | None,
     limit: int | None,
     output_format: str | None,
     quarantine: bool,
@@ -80,15 +90,19 @@ def rejected(
             record = backend.browser().one("quarantine" if quarantine else "rejected", seq)
             return [] if record is None else [record]
         if quarantine:
-            return log.quarantined(Query(since=since, limit=limit))
-        return log.rejected(Query(source=source, code=code, since=since, limit=limit))
+            return log.quarantined(Query(since=since, until=until, limit=limit))
+        return log.rejected(Query(source=source, code=code, since=since, until=until, limit=limit))
 
     found = find(limit if again else listing_limit(limit))
     if again:
         backend.browser()  # only a log that has one can be reprocessed
         _retry(configuration, found, output_format)
         return
-    writer = make_writer(output_format, _QUARANTINE_COLUMNS if quarantine else _REJECTED_COLUMNS)
+    columns, what = (
+        (_QUARANTINE_COLUMNS, "quarantined requests") if quarantine else (_REJECTED_COLUMNS, "rejected messages")
+    )
+    is_chosen = any(each is not None for each in (source, code, since, until, seq))
+    writer = make_writer(output_format, columns, none=f"no {what}" + (" match" if is_chosen else ""))
     to_record = quarantined_record if quarantine else rejected_record
     for stored in found:
         writer.write(to_record(stored))
@@ -122,7 +136,7 @@ def _show_dropped(log: Log, *, quarantine: bool) -> None:
     totals = log.totals()
     dropped = totals.quarantined_dropped if quarantine else totals.rejected_dropped
     if dropped:
-        click.echo(f"{dropped} older records were dropped to make room", err=True)
+        click.echo(f"{counted(dropped, 'older record')} dropped to make room", err=True)
 
 
 _BEGINNING = (

@@ -12,7 +12,8 @@ from trackcore_delivery import LogFeed, Replay, Selection, State
 
 from trackcore import Call
 from trackcore_server.cli._delivery import check_destination, when_delivered
-from trackcore_server.cli._options import call_option, location_options, parse_since, parsed_by, since_option
+from trackcore_server.cli._options import call_option, location_options, since_option, until_option
+from trackcore_server.cli._output import counted
 from trackcore_server.cli._progress import CountProgress
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
@@ -34,9 +35,7 @@ Examples:
 @location_options
 @click.option("--destination", required=True, metavar="NAME", help="The destination.")
 @since_option("Messages", required=True)
-@click.option(
-    "--until", callback=parsed_by(parse_since), metavar="T", help="Messages received before T.  [default: now]"
-)
+@until_option("Messages", "  [default: now]")
 @call_option("Only messages of this type.")
 @click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
 @click.option("--dry-run", is_flag=True, help="Only count the messages.")
@@ -64,7 +63,8 @@ def replay(
     backend = backend_of(configuration)
     feed = backend.feed()
     if dry_run:
-        click.echo(f"{_count(feed, destination, selection):,} messages would be sent to {destination}")
+        found = counted(_count(feed, destination, selection), "message")
+        click.echo(f"{found} would be sent to {destination}")
         return
     with closing(open_state(configuration, backend)) as state:
         mark = feed.mark()
@@ -97,7 +97,7 @@ def _follow(configuration: Configuration, state: State, number: int) -> None:
         click.echo(f"Delivery has stopped; replay {number} continues when it runs again", err=True)
         return
     refused = f", {done.refused:,} to the dead letters" if done.refused else ""
-    click.echo(f"{done.sent:,} messages sent to {done.destination}{refused}", err=True)
+    click.echo(f"{counted(done.sent, 'message')} sent to {done.destination}{refused}", err=True)
 
 
 def _wait(configuration: Configuration, state: State, number: int) -> Replay:

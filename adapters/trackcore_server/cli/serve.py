@@ -87,6 +87,8 @@ def serve(
     under `[server]`, it also serves everything below a path such as /endpoint.
     """
     die_of_interrupt(context)
+    if data is not None and data.is_file():
+        raise click.BadParameter(f"{data} is a file; expected a folder", param_hint="--data")
     for fault in filter(None, map(write_key_fault, write_keys)):
         raise click.BadParameter(fault, param_hint="--write-key")
     given = {"bind": bind, "workers": workers, "threads": threads}

@@ -20,9 +20,11 @@ from trackcore import JSONObject, KeyLocation, StoredMessage, format_timestamp
 from trackcore.explanation import duration_text, explain_time
 from trackcore.support import truncate_to_milliseconds
 from trackcore.text import visible
+from trackcore_server.cli._counts import show_counts
 from trackcore_server.cli._options import format_option, location_options, since_option
-from trackcore_server.cli._output import is_terminal, text_console, text_table, write_line
+from trackcore_server.cli._output import bytes_text, counted, is_terminal, text_console, text_table, write_line
 from trackcore_server.config.deployment import find_deployment
+from trackcore_server.inspection.counting import GROUPINGS
 from trackcore_server.storage.backend import Browser
 from trackcore_server.storage.backends import backend_of
 
@@ -34,24 +36,39 @@ _EXAMPLES = """\b
 Examples:
   trackcore stats
   trackcore stats --since 15m
+  trackcore stats --by event --since 7d
+  trackcore stats --by day --format csv
   trackcore stats --since 2026-01-31T12:00Z | jq .rejected
 """
 
 
 @click.command(epilog=_EXAMPLES, short_help="Count and measure messages.")
 @location_options
-@since_option("Only records", "  [default: 1d]", default="1d")
-@format_option("json", unit="one JSON object")
-def stats(*, config: Path | None, data: Path | None, since: datetime, output_format: str | None) -> None:
+@since_option("Only records", "  [default: 1d; with --by, all]")
+@click.option("--by", type=click.Choice(tuple(GROUPINGS)), help="Only count messages, by event, source or day.")
+@format_option("json", "table", "csv", unit="one JSON object; csv needs --by")
+def stats(
+    *, config: Path | None, data: Path | None, since: datetime | None, by: str | None, output_format: str | None
+) -> None:
     """Count messages by source and type, and rejections by code; measure rates, sizes and clock skew.
 
     Counts are exact. Warnings and the quantiles of sizes (in bytes, as stored) and clock skew (sentAt - receivedAt in
     seconds, network latency included) come from a sample of up to 2,000 messages, spread evenly over the time.
+
+    With --by: how many messages each event, source or day has, their share and bytes, and when the first and the last
+    were received. The day is that of `timestamp`, the corrected time. All messages are read, and up to 10,000 events or
+    days are counted one by one.
     """
-    log = backend_of(find_deployment(config=config, data=data).configuration).browser()
+    backend = backend_of(find_deployment(config=config, data=data).configuration)
     until = truncate_to_milliseconds(datetime.now(UTC))
-    if since > until:
+    if since is not None and since > until:
         raise click.BadParameter(f"{format_timestamp(since)} is in the future", param_hint="--since")
+    if by is not None:
+        show_counts(backend, by, since=since, output_format=output_format)
+        return
+    if output_format == "csv":
+        raise click.UsageError("the format csv needs --by")
+    log, since = backend.browser(), since or until - timedelta(days=1)
     found = _gather(log, since=truncate_to_milliseconds(since), until=until)
     if output_format == "json" or (output_format is None and not is_terminal()):
         write_line(sys.stdout.buffer, found)
@@ -158,15 +175,21 @@ _BARS = 24
 
 def _tables(found: JSONObject) -> Iterator[Table | Text]:
     rate = found["rate"]
-    yield Text(f"{found['since'][:19]}Z to {found['until'][:19]}Z: {found['messages']:,} messages")
+    yield Text(f"{found['since'][:19]}Z to {found['until'][:19]}Z: {counted(found['messages'], 'message')}")
     scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, maximum {max(rate['counts']):,}"
     yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
     if found["groups"]:
         rows = [
-            (group["source"], group["type"], *(f"{group[name]:,}" for name in ("count", "bytes", "largest", "retried")))
+            (
+                group["source"],
+                group["type"],
+                f"{group['count']:,}",
+                *map(bytes_text, (group["bytes"], group["largest"])),
+                f"{group['retried']:,}",
+            )
             for group in found["groups"]
         ]
-        yield _table(("source", "type", ">messages", ">bytes", ">largest", ">retried"), rows)
+        yield _table(("source", "type", ">messages", ">size", ">largest", ">retried"), rows)
     measured = [(name, found[key], unit) for name, key, unit in _MEASURED if found[key] is not None]
     if measured:
         titles = ("sample", ">p1", ">p10", ">median", ">p90", ">p99", ">max", "p1 to p99")

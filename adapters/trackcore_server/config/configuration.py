@@ -22,7 +22,7 @@ from trackcore_server.config.log import LogSettings, check_file_name
 from trackcore_server.config.metrics import MetricsSettings
 from trackcore_server.config.mistakes import is_within, without_mistakes
 from trackcore_server.config.plans import PlannedSource
-from trackcore_server.config.privacy import PrivacySettings
+from trackcore_server.config.privacy import AdminSettings, PrivacySettings
 from trackcore_server.config.server import DebuggerSettings, ServerSettings
 from trackcore_server.config.structuring import converter
 
@@ -68,6 +68,7 @@ class Configuration:
     server: ServerSettings = attrs.field(factory=ServerSettings)
     debugger: DebuggerSettings = attrs.field(factory=DebuggerSettings)
     privacy: PrivacySettings = attrs.field(factory=PrivacySettings)
+    admin: AdminSettings = attrs.field(factory=AdminSettings)
     metrics: MetricsSettings = attrs.field(factory=MetricsSettings)
     limits: Limits = DEFAULT_LIMITS
 
@@ -80,6 +81,12 @@ class Configuration:
     def delivery_path(self) -> Path:
         """The file for the progress of delivery, or with a log in Kafka, for the outcome of messages."""
         return self.log.delivery_path if self.delivery.path is None else self.delivery.path
+
+    @property
+    def privacy_path(self) -> Path:
+        """The file of suppressed persons, beside the log, or with a log in Kafka in the folder for paths."""
+        name = self.log.paths[0].stem if self.log.paths else "trackcore"
+        return self.folder / f"{name}-privacy.db"
 
     @property
     def folder(self) -> Path:

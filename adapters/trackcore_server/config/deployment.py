@@ -3,7 +3,8 @@
 A *data folder* contains `trackcore.toml` and the log `trackcore.db`; either may be missing.  The configuration is, in
 this order: `--config`; `trackcore.toml` in the folder that `--data` names; the file that `TRACKCORE_CONFIG` names;
 `./trackcore.toml`; `./trackcore-data/trackcore.toml`.  The data folder is that of `--data`; else `[server] data`, which
-is the folder of the configuration unless it is set; else `./trackcore-data`.
+is the folder of the configuration unless it is set; else `./trackcore-data`.  `--data` may also name the file of a log,
+which is read with the configuration in its folder.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 import attrs
 
 from trackcore import Source
-from trackcore_server.config.configuration import Configuration, load_configuration, rebase
+from trackcore_server.config.configuration import Configuration, ConfigurationError, load_configuration, rebase
 from trackcore_server.process.signals import STOP_SIGNALS, held_back
 
 CONFIG_VARIABLE = "TRACKCORE_CONFIG"
@@ -60,6 +61,9 @@ def find_configuration_file(environ: Mapping[str, str] = os.environ) -> Path | N
 
 def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
     """Find the configuration and the data folder; see the module.  Raises `ConfigurationError`."""
+    if data is not None and data.is_file():
+        found = find_deployment(config=config, data=data.parent)
+        return attrs.evolve(found, configuration=_with_log(found.configuration, Path.cwd() / data))
     file, is_own = find_file(config=config, data=data)
     if file is None:
         folder = data or DEFAULT_FOLDER
@@ -68,8 +72,18 @@ def find_deployment(*, config: Path | None, data: Path | None) -> Deployment:
     return Deployment(configuration=configuration, file=file, folder=configuration.server.data, is_own=is_own)
 
 
+def _with_log(configuration: Configuration, path: Path) -> Configuration:
+    """Return a configuration with the log in this file.  The state of delivery is that of the configured log alone."""
+    if path.resolve() in [known.resolve() for known in configuration.log.paths]:
+        return configuration
+    delivery = attrs.evolve(configuration.delivery, path=None)
+    return attrs.evolve(configuration, log=configuration.log.in_file(path), delivery=delivery)
+
+
 def find_file(*, config: Path | None, data: Path | None) -> tuple[Path | None, bool]:
     """Find the configuration file, None if there is none, and whether it is the data folder's own; see the module."""
+    if data is not None and data.is_file():
+        raise ConfigurationError(file=data, detail="is a file; expected a data folder, or a configuration, *.toml")
     named = config or (None if data else find_configuration_file())
     if named is not None:
         return named, False

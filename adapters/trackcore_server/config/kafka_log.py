@@ -15,6 +15,7 @@ from trackcore_delivery import ByteCount, Secret
 
 from trackcore import JSONObject
 from trackcore.support import MEBIBYTE
+from trackcore_server.config.log import LogSettings
 
 ClientSetting: TypeAlias = str | int | float | bool
 
@@ -83,6 +84,10 @@ class KafkaLogSettings:
     def delivery_path(self) -> Path:
         """See `LogSettings.delivery_path`."""
         return Path("trackcore-delivery.db")
+
+    def in_file(self, path: Path) -> LogSettings:
+        """Return settings for a log in a file."""
+        return LogSettings(path=path)
 
     def rebased(self, base: Path) -> KafkaLogSettings:
         """Return the settings, in which there are no paths."""

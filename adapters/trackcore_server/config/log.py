@@ -68,6 +68,10 @@ class LogSettings:
         """Return the settings with paths that are absolute, or relative to a folder."""
         return attrs.evolve(self, path=base / self.path)
 
+    def in_file(self, path: Path) -> LogSettings:
+        """Return the settings for another log, in this file."""
+        return attrs.evolve(self, path=path)
+
     def faults(self) -> Iterator[tuple[str, str]]:
         """Yield the path and the detail of each fault that no single setting shows."""
         yield from ()

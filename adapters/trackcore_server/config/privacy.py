@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
+class AdminSettings:
+    """Access to requests about persons over HTTP.  Without a token there are none."""
+
+    token: Secret | None = None
+
+
+@attrs.frozen(kw_only=True)
 class PrivacySettings:
     """The key of all hashes."""
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from trackcore_delivery import UnusableSecret
 
 from trackcore.privacy import PrivacyRules
 from trackcore_server.config.configuration import Configuration, ConfigurationError
+from trackcore_server.config.debugger_token import TOKEN_CHARS
 from trackcore_server.config.sources import ConfiguredSource
 
 KEY_CHARS = 16
@@ -24,6 +26,26 @@ def privacy_rules(configuration: Configuration, environ: Mapping[str, str] = os.
         for source in sources
     }
     return {name: rule for name, rule in rules.items() if not rule.keep_all}
+
+
+def read_admin_token(
+    configuration: Configuration, environ: Mapping[str, str] = os.environ, *, file: Path | None = None
+) -> str | None:
+    """Return the token for requests about persons; None if none is configured, so that there are none over HTTP.
+
+    Raises `ConfigurationError`: the variable cannot be used, or the token is too easy to guess.
+    """
+    secret = configuration.admin.token
+    if secret is None:
+        return None
+    try:
+        token = secret.reveal(environ)
+    except UnusableSecret as error:
+        raise ConfigurationError(file=file, path="admin.token", detail=str(error)) from None
+    if len(token) < TOKEN_CHARS:
+        detail = f"a token needs at least {TOKEN_CHARS} characters, this one has {len(token)}"
+        raise ConfigurationError(file=file, path="admin.token", detail=detail)
+    return token
 
 
 def privacy_key(configuration: Configuration, environ: Mapping[str, str] = os.environ) -> bytes:

@@ -28,7 +28,7 @@ class DeliveryLag:
     _log: SqliteBrowser
 
     def at(self, now: datetime) -> list[JSONObject]:
-        """Return `{destination, lagSeconds, waiting, isFailing}` for each destination with a kind."""
+        """Return `{destination, lagSeconds, waiting, isFailing, deadLetters}` for each destination with a kind."""
         if not self._configuration.delivered:
             return []
         end = self._log.ends()["messages"]
@@ -46,6 +46,7 @@ class DeliveryLag:
                         "lagSeconds": 0.0 if oldest is None else round(max((now - oldest).total_seconds(), 0), 1),
                         "waiting": max(end - position, 0),
                         "isFailing": status.failing_since is not None,
+                        "deadLetters": status.dead_letters,
                     }
                 )
         return lags

@@ -34,10 +34,10 @@ _SETTLED = timedelta(seconds=10)
 
 @attrs.frozen
 class Bucket:
-    """The number of messages of each source, and the minimum, median and maximum clock skew in seconds."""
+    """The number of messages of each source, and the clock skew in seconds: minimum, median, maximum, of how many."""
 
     sources: Mapping[str, float]
-    skew: tuple[float, float, float] | None
+    skew: tuple[float, float, float, int] | None
 
 
 @attrs.define
@@ -135,9 +135,9 @@ def _divided(count: int, sources: Sequence[str]) -> Mapping[str, float]:
     return {source: round(count * share / len(sources), 1) for source, share in Counter(sources).items()}
 
 
-def _skew(sample: Sequence[Sampled]) -> tuple[float, float, float] | None:
+def _skew(sample: Sequence[Sampled]) -> tuple[float, float, float, int] | None:
     known = [skew.total_seconds() for skew in map(_clock_skew, sample) if skew is not None]
-    return (min(known), median(known), max(known)) if known else None
+    return (min(known), median(known), max(known), len(known)) if known else None
 
 
 def _clock_skew(sampled: Sampled) -> timedelta | None:

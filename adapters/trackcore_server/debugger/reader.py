@@ -14,13 +14,25 @@ from typing import Any, Literal
 
 import attrs
 import msgspec
-from trackcore_debugger import Cursors, Listing
-from trackcore_sqlite import Head, SqliteBrowser
+from trackcore_debugger import ANYTHING, Cursors, Listing
+from trackcore_sqlite import Head, SqliteBrowser, is_slow
 
-from trackcore import CATALOG, EVERYTHING, PARTS, JSONObject, Part, Query, SinkUnavailable, format_timestamp
+from trackcore import (
+    CATALOG,
+    PARTS,
+    JSONObject,
+    Part,
+    Search,
+    SinkUnavailable,
+    StoredMessage,
+    TrackcoreError,
+    format_timestamp,
+)
 from trackcore.support import mask_write_keys
 from trackcore_server.debugger.charts import Charts
 from trackcore_server.debugger.deadline import Deadline
+from trackcore_server.debugger.event_names import EventNames
+from trackcore_server.debugger.outcomes import DeliveryOutcomes
 from trackcore_server.debugger.recent import RecordingSink
 from trackcore_server.debugger.recent_rows import LISTED, RecentRows, TailRow, tail_row
 from trackcore_server.debugger.rows import ROWS
@@ -33,6 +45,9 @@ WINDOW = 4_000
 
 STEPS: Mapping[Part, int] = {"messages": 100, "duplicates": 100, "rejected": 50, "quarantine": 20}
 """How many of them at once: fewer if one may be large, and up to eight times as many while that is quick."""
+
+SLOW_STEPS: Mapping[Part, int] = {"messages": 50, "duplicates": 50, "rejected": 5, "quarantine": 2}
+"""The same for a search that takes long for each."""
 
 _QUICK_SECONDS = 0.002
 
@@ -79,26 +94,35 @@ class LogReader:
     _repairer: Reprocessor
     _charts: Charts
     _tail: RecentRows
+    _names: EventNames
+    _outcomes: DeliveryOutcomes
+    _clock: Callable[[], datetime]
     _budget: Callable[[], Deadline] = lambda: Deadline(SECONDS)
 
     def start(self) -> JSONObject:
         """See `trackcore_debugger.Reader.start`."""
-        configured = [source.name for source in self._explainer.configuration.sources]
+        configuration = self._explainer.configuration
+        configured = [source.name for source in configuration.sources]
+        delivered = {destination.name for destination in configuration.delivered}
         seen = [name for name in self._log.sources() if name not in configured]
         head = self._log.head()
         return {
             "cursors": head.ends,
             "log": head.stretch,
             "sources": configured + seen,
+            "writeKeys": {source.name: source.write_keys[0] for source in configuration.sources if source.write_keys},
+            "destinations": [
+                {"name": one.name, "isDelivered": one.name in delivered} for one in configuration.destinations
+            ],
             "codes": {code: entry.title for code, entry in CATALOG.items()},
         }
 
     def newer(
-        self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS, log: str = ""
+        self, cursors: Cursors, search: Search = ANYTHING, *, parts: Sequence[Part] = PARTS, log: str = ""
     ) -> Listing:
         """See `trackcore_debugger.Reader.newer`."""
-        if query != EVERYTHING:
-            return self._newer_that_match(cursors, query, parts, log)
+        if search != ANYTHING:
+            return self._newer_that_match(cursors, search, parts, log)
         newest = self._tail.newest(log)
         is_doubtful = _lie_beyond(cursors, newest.ends) or log not in {"", newest.stretch}
         if is_doubtful and self._is_another_log(cursors, log, self._log.head()):
@@ -113,10 +137,11 @@ class LogReader:
         further = {part: max(end, cursors[part]) for part, end in newest.ends.items()}
         return Listing(rows=_newest_first(rows), cursors=further, skipped=skipped, log=newest.stretch)
 
-    def older(self, cursors: Cursors, query: Query = EVERYTHING, *, parts: Sequence[Part] = PARTS) -> Listing:
+    def older(self, cursors: Cursors, search: Search = ANYTHING, *, parts: Sequence[Part] = PARTS) -> Listing:
         """See `trackcore_debugger.Reader.older`."""
         budget = self._budget()
-        looks = [self._look(part, cursors[part], query, budget) for part in parts]
+        search = self._resolved(search)
+        looks = [self._look(part, cursors[part], search, budget) for part in parts]
         floor = max((look.floor for look in looks if look.floor is not None), default=None)
         rows: list[TailRow] = []
         next_cursors = dict(cursors)
@@ -143,14 +168,37 @@ class LogReader:
         record = self._log.one(part, seq)
         if record is None:
             return None
-        shown = explained_record(part, record, self._explainer, self._log)
-        if part in ("messages", "duplicates"):
+        shown = explained_record(part, record, self._explainer, self._log, shows_key=True)
+        if part == "messages":
+            return shown | self._texts(part, record) | self._deliveries(record)
+        if part == "duplicates":
             return shown | self._texts(part, record)
-        return shown | {"repairedAs": self._repairer.find_reprocessed(record, self._log)}
+        return shown | {
+            "canRepair": self._repairer.may_succeed(record),
+            "repairedAs": self._repairer.find_reprocessed(record, self._log),
+        }
 
     def charts(self, seconds: int) -> JSONObject:
         """See `trackcore_debugger.Reader.charts`."""
         return self._charts.of_last(seconds)
+
+    def names(self, text: str) -> JSONObject:
+        """See `trackcore_debugger.Reader.names`."""
+        return self._names.like(text)
+
+    def retry(self, seq: int, destination: str) -> JSONObject | None:
+        """See `trackcore_debugger.Reader.retry`."""
+        record = self._log.one("messages", seq)
+        if record is None or not self._outcomes.retry(destination, record, self._clock()):
+            return None
+        return self._deliveries(record)
+
+    def _deliveries(self, record: StoredMessage) -> JSONObject:
+        """Return the delivery of a message; a state that cannot be read hides nothing else."""
+        try:
+            return {"deliveries": self._outcomes.of(record, self._clock())}
+        except TrackcoreError as error:
+            return {"deliveries": [], "deliveryError": str(error)}
 
     def repair(self, part: Part, seq: int) -> JSONObject | None:
         """See `trackcore_debugger.Reader.repair`."""
@@ -171,38 +219,66 @@ class LogReader:
         """
         return _lie_beyond(cursors, head.ends) or (bool(log) and not self._log.has_grown_from(log, cursors))
 
-    def _newer_that_match(self, cursors: Cursors, query: Query, parts: Sequence[Part], log: str) -> Listing:
+    def _newer_that_match(self, cursors: Cursors, search: Search, parts: Sequence[Part], log: str) -> Listing:
         budget = self._budget()
+        search = self._resolved(search)
         head = self._log.head()
         if self._is_another_log(cursors, log, head):
             return Listing(rows=(), cursors=cursors, is_another_log=True)
         rows: list[TailRow] = []
         skipped = 0
         for part in parts:
-            found, reached = self._search(part, cursors[part], head.ends[part], query, budget)
+            found, reached = self._search(part, cursors[part], head.ends[part], search, budget)
             rows.extend(reversed(found))
             skipped += max(reached - 1 - cursors[part], 0)
         return Listing(rows=_newest_first(rows), cursors=head.ends, skipped=skipped, log=head.stretch)
 
-    def _look(self, part: Part, cursor: int, query: Query, budget: Deadline) -> _Look:
-        rows, reached = self._search(part, 0, cursor - 1, query, budget)
-        floor = self._log.time_before(part, reached) if reached > 1 else None
+    def _resolved(self, search: Search) -> Search:
+        """Return a search for dead letters with the numbers of the messages."""
+        if search.destination is None or search.delivery != "dead_letter":
+            return search
+        return attrs.evolve(search, seqs=tuple(self._outcomes.dead_letters(search.destination)))
+
+    def _look(self, part: Part, cursor: int, search: Search, budget: Deadline) -> _Look:
+        bottom, top = self._range(part, search)
+        rows, reached = self._search(part, bottom, min(cursor - 1, top), search, budget)
+        floor = self._log.time_before(part, reached) if reached > bottom + 1 else None
         return _Look(part=part, rows=rows, reached=reached if floor else 0, floor=floor)
 
-    def _search(self, part: Part, after: int, to: int, query: Query, budget: Deadline) -> tuple[Sequence[TailRow], int]:
+    def _range(self, part: Part, search: Search) -> tuple[int, int]:
+        """Return the numbers between which a search can find records: `bottom < seq <= top`."""
+        bottom, top = 0, 10**_SEQ_DIGITS
+        if search.since is not None:
+            (bottom,) = self._log.seqs_at([search.since], part=part)
+        if search.until is not None:
+            (top,) = self._log.seqs_at([search.until], part=part)
+        if search.destination is not None and search.delivery == "waiting":
+            bottom = max(bottom, self._outcomes.settled_up_to(search.destination))
+        return bottom, top
+
+    def _search(
+        self, part: Part, after: int, to: int, search: Search, budget: Deadline
+    ) -> tuple[Sequence[TailRow], int]:
         """Search from `to` down to above `after`; return the rows that match, newest first, and how far it came.
 
         Without a filter that is one step of `LISTED`; with one, steps until there are as many rows, `WINDOW` records
-        have been examined, or the time is over.
+        have been examined, or the time is over.  Numbers that are known are found at once.
         """
-        is_filtered = query != EVERYTHING
-        lowest = max(after, to - (WINDOW if is_filtered else LISTED))
+        is_filtered = search != ANYTHING
+        step = LISTED
+        lowest = max(after, to - LISTED)
+        if search.seqs is not None:
+            lowest = after
+            step = max(to - after, 1)
+        elif is_filtered:
+            lowest = max(after, to - WINDOW)
+            step = (SLOW_STEPS if is_slow(part, search) else STEPS)[part]
+        least = step
         found: list[TailRow] = []
-        least = step = STEPS[part] if is_filtered else LISTED
-        reached = to + 1
+        reached = max(to, after) + 1
         while reached - 1 > lowest and len(found) < LISTED:
             quick = Deadline(_QUICK_SECONDS)
-            missing = attrs.evolve(query, limit=LISTED - len(found))
+            missing = attrs.evolve(search, limit=LISTED - len(found))
             window = self._log.listed(part, missing, after=max(reached - 1 - step, lowest), to=reached - 1)
             found.extend(tail_row(part, record) for record in window.rows)
             reached = window.reached

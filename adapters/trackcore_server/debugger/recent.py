@@ -48,7 +48,7 @@ class RecordingSink:
     ) -> Sequence[Outcome]:
         """See `trackcore.Sink.store`."""
         outcomes = self.sink.store(envelopes, rejected=rejected, quarantined=quarantined)
-        self._record(envelopes)
+        self._record(envelopes, outcomes)
         return outcomes
 
     async def store_async(
@@ -60,7 +60,7 @@ class RecordingSink:
     ) -> Sequence[Outcome]:
         """See `trackcore.AsyncSink.store_async`."""
         outcomes = await self.sink.store_async(envelopes, rejected=rejected, quarantined=quarantined)
-        self._record(envelopes)
+        self._record(envelopes, outcomes)
         return outcomes
 
     def check_ready(self) -> None:
@@ -83,7 +83,10 @@ class RecordingSink:
         """Reset after a fork: the copied lock of the parent may be held."""
         self._lock = threading.Lock()
 
-    def _record(self, envelopes: Sequence[Envelope]) -> None:
+    def _record(self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome]) -> None:
+        if Outcome.SUPPRESSED in outcomes:
+            pairs = zip(envelopes, outcomes, strict=True)
+            envelopes = [envelope for envelope, outcome in pairs if outcome is not Outcome.SUPPRESSED]
         if not envelopes:
             return
         messages = [_Recorded(found.message_id, found.payload, bytes(found.received)) for found in envelopes]

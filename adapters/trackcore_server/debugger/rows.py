@@ -10,7 +10,7 @@ import msgspec
 from msgspec import structs
 from trackcore_sqlite import Listed
 
-from trackcore import InvalidRequest, JSONObject, StoredQuarantined, StoredRejected, format_timestamp, mask_write_key
+from trackcore import InvalidRequest, JSONObject, StoredQuarantined, StoredRejected, format_timestamp
 from trackcore.text import clean_text, parse
 
 _CHARS = 120
@@ -47,8 +47,8 @@ def _rejected_row(stored: StoredRejected) -> JSONObject:
 
 
 def _quarantined_row(stored: StoredQuarantined) -> JSONObject:
-    """Make the row of a quarantined request; it has the masked write key instead of a source."""
-    key = "no write key" if stored.write_key is None else mask_write_key(stored.write_key)
+    """Make the row of a quarantined request; it has its write key, which no source has, instead of a source."""
+    key = "no write key" if stored.write_key is None else stored.write_key[:_CHARS]
     row = _row("quarantine", stored, "quarantined", source=key, payload=stored.payload, codes=["unknown_source"])
     return row | {"type": stored.endpoint}
 

@@ -54,7 +54,7 @@ def find_wrong_destinations(
     configuration: Configuration, environ: Mapping[str, str] = os.environ
 ) -> Iterator[ConfigurationError]:
     """Yield the mistakes that `check_destinations` raises."""
-    context = _context(configuration, environ)
+    context = sender_context(configuration, environ)
     usable: dict[str, DeliveredDestination] = {}
     for index, destination in enumerate(configuration.destinations):
         if not isinstance(destination, DeliveredDestination):
@@ -130,7 +130,7 @@ class DeliveryRun:
             make_queues=make_queues,
             state=state,
             destinations=self._configuration.delivered,
-            context=_context(self._configuration, os.environ),
+            context=sender_context(self._configuration, os.environ),
             on_attempt=self._on_attempt,
         )
         delivery.start()
@@ -156,7 +156,8 @@ class DeliveryRun:
         return True
 
 
-def _context(configuration: Configuration, environ: Mapping[str, str]) -> SenderContext:
+def sender_context(configuration: Configuration, environ: Mapping[str, str]) -> SenderContext:
+    """Return what the senders of a configuration need."""
     return SenderContext(
         clock=lambda: datetime.now(UTC),
         environ=environ,

@@ -20,6 +20,7 @@ from trackcore_server.config.configuration import contents_of
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import Deployment
 from trackcore_server.config.plan_files import load_plans
+from trackcore_server.config.privacy_rules import read_admin_token
 from trackcore_server.config.server import ServerSettings
 from trackcore_server.config.units import parse_bind
 from trackcore_server.delivery.service import check_destinations
@@ -117,6 +118,7 @@ class ServerApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has 
             create_collector(configuration, plans=plans)
             read_api_options(configuration)
             read_debugger_token(configuration, file=deployment.file)
+            read_admin_token(configuration, file=deployment.file)
             if self._deliver:
                 check_destinations(configuration, deployment.file)
         except TrackcoreError as error:

@@ -60,12 +60,17 @@ def quarantined_record(stored: StoredQuarantined) -> JSONObject:
     }
 
 
-def explained_record(part: Part, stored: Any, explainer: Explainer, log: SqliteBrowser) -> JSONObject:
-    """Return a record with its explanation.  A duplicate has the number of the message that it repeats, if any."""
+def explained_record(
+    part: Part, stored: Any, explainer: Explainer, log: SqliteBrowser, *, shows_key: bool = False
+) -> JSONObject:
+    """Return a record with its explanation.  A duplicate has the number of the message that it repeats, if any.
+
+    With `shows_key` a quarantined request has its write key in full, so that its sender can be found.
+    """
     if part == "rejected":
         return rejected_record(stored) | explainer.rejected(stored).as_json() | {"part": part}
     if part == "quarantine":
-        return quarantined_record(stored) | explainer.quarantined(stored).as_json() | {"part": part}
+        return quarantined_record(stored) | explainer.quarantined(stored).as_json(shows_key=shows_key) | {"part": part}
     explanation = {"part": part, "seq": stored.seq, **explainer.message(stored).as_json()}
     if part == "messages":
         return explanation

@@ -90,6 +90,22 @@ class Reprocessor:
         found = [seq for seq in seqs if seq is not None]
         return found if len(found) == len(seqs) else None
 
+    def may_succeed(self, record: Record) -> bool:
+        """Return whether a changed configuration can help, or the current one does already.
+
+        Configuration decides about the sources and their write keys, tracking plans and limits.  A message that is
+        wrong by the rules of the API stays so.
+        """
+        if isinstance(record, StoredQuarantined):
+            return record.write_key is not None
+        if record.code in _CONFIGURABLE:
+            return True
+        try:
+            intake = self._examine(record)
+        except (InvalidRequest, _CannotBeReceived):
+            return False
+        return bool(intake.envelopes)
+
     def _examine(self, record: Record) -> IntakeResult:
         """Examine a record by the current configuration.  Raises `InvalidRequest` and `_CannotBeReceived`."""
         if isinstance(record, StoredQuarantined):
@@ -136,6 +152,19 @@ class Reprocessor:
             received_at=record.received_at,
         )
 
+
+_CONFIGURABLE = frozenset(
+    {
+        Reason.BODY_TOO_LARGE,
+        Reason.MESSAGE_ID_TOO_LONG,
+        Reason.MESSAGE_TOO_LARGE,
+        Reason.PLAN_BLOCKED,
+        Reason.SOURCE_DISABLED,
+        Reason.TOO_DEEP,
+        Reason.TOO_MANY_MESSAGES,
+    }
+)
+"""The rejections by limits, tracking plans and disabled sources."""
 
 _HISTORICAL = frozenset({Reason.HISTORICAL_TIME_MISSING, Reason.HISTORICAL_TIME_UNPARSABLE})
 _FIX_THE_FILE = "a request would have the time of today: fix the file, and import it again"

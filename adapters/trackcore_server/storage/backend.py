@@ -5,19 +5,29 @@ Commands and the app ask the backend of their configuration (see `backends`) and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeAlias
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State
-from trackcore_sqlite import Received, SqliteBrowser
+from trackcore_privacy import PrivacyFile, SuppressionReader
+from trackcore_sqlite import ForgetStep, Forgotten, Received, SqliteBrowser
 
-from trackcore import AsyncSink, Log, LogChanged, Mark
-from trackcore_server.config.configuration import ConfigurationError
+from trackcore import AsyncSink, Log, LogChanged, Mark, Part
+from trackcore.privacy import Subject, SuppressingSink
+from trackcore_server.config.configuration import Configuration, ConfigurationError
 
 Browser: TypeAlias = SqliteBrowser
 """Bounded queries for looking into a log; only the embedded log has them."""
+
+
+OnProgress: TypeAlias = Callable[[int, int], object]
+"""Called with how much of a log was examined, and of how much."""
+
+
+def no_progress(_: int, __: int, /) -> None:
+    """Show no progress."""
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -56,6 +66,11 @@ class ClosableSink(AsyncSink, Protocol):
         """Release them.  A later call opens them again."""
 
 
+def suppressing(sink: ClosableSink, configuration: Configuration) -> ClosableSink:
+    """Return a sink that does not keep the messages of suppressed persons."""
+    return SuppressingSink(sink, SuppressionReader(PrivacyFile(configuration.privacy_path)))
+
+
 class Backend(Protocol):
     """A kind of log, as it is configured.  Whatever a kind does not define, it cannot do or need not do.
 
@@ -70,8 +85,11 @@ class Backend(Protocol):
         `on_commit` is called with the seconds and the messages of each commit, if the log has any.
         """
 
-    def open_log(self) -> Log:
-        """Open the log for reading.  Raises `ConfigurationError` if the settings of its client cannot be used."""
+    def open_log(self, on_progress: OnProgress = no_progress) -> Log:
+        """Open the log for reading.  Raises `ConfigurationError` if the settings of its client cannot be used.
+
+        `on_progress` is called while it is searched, where a kind of log can tell how far.
+        """
 
     def browser(self, *, keep_open: bool = False) -> Browser:
         """Return the bounded queries of the log.  Raises `Unsupported`."""
@@ -105,6 +123,16 @@ class Backend(Protocol):
     def place(self, seq: int) -> int | str:
         """Return the number of a message as people read it."""
         return seq
+
+    def forget(self, part: Part, forgotten: Forgotten, *, dry_run: bool = False) -> Iterator[ForgetStep]:
+        """Forget persons in a part of the log; see `trackcore_sqlite.forget`.  Raises `Unsupported`."""
+        del part, forgotten, dry_run
+        raise Unsupported
+
+    def clean(self, subjects: Sequence[Subject]) -> str:
+        """Remove the ids of forgotten persons from the bytes of the log.  Raises `Unsupported`."""
+        del subjects
+        raise Unsupported
 
     def require_log(self) -> None:
         """Raise `LogUnavailable` if the log does not exist yet."""

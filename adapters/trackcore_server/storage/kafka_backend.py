@@ -8,7 +8,15 @@ from functools import cached_property, partial
 from typing import ClassVar
 
 import attrs
-from trackcore_delivery import NEWEST, DeliveredDestination, DeliveryQueue, RetryQueue, State, UnusableSecret
+from trackcore_delivery import (
+    NEWEST,
+    DeliveredDestination,
+    DeliveryQueue,
+    ErasureQueue,
+    RetryQueue,
+    State,
+    UnusableSecret,
+)
 from trackcore_kafka import (
     ClientSettingRefused,
     KafkaCluster,
@@ -23,7 +31,7 @@ from trackcore import Mark
 from trackcore.support import MEBIBYTE
 from trackcore_server.config.configuration import Configuration, ConfigurationError
 from trackcore_server.config.kafka_log import ClientSetting, KafkaLogSettings, named_secrets
-from trackcore_server.storage.backend import Backend, Backlog
+from trackcore_server.storage.backend import Backend, Backlog, ClosableSink, OnProgress, no_progress, suppressing
 from trackcore_server.storage.kafka_queue import ConsumerGroupQueue
 
 _OVERHEAD_BYTES = 1 << 16
@@ -38,19 +46,21 @@ class KafkaBackend(Backend):
     _configuration: Configuration
     _settings: KafkaLogSettings
 
-    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> KafkaSink:
+    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> ClosableSink:
         """See `Backend.make_sink`.  The cluster has no commits."""
         del on_commit
-        return KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
+        sink = KafkaSink(self._cluster, self._topics(), timeout=self._settings.timeout.total_seconds())
+        return suppressing(sink, self._configuration)
 
-    def open_log(self) -> KafkaLog:
-        """See `Backend.open_log`."""
+    def open_log(self, on_progress: OnProgress = no_progress) -> KafkaLog:
+        """See `Backend.open_log`.  The progress is unknown."""
+        del on_progress
         return KafkaLog(self._cluster, self._topics(), duplicate_window=self._settings.duplicate_window)
 
     def queues(self, destination: DeliveredDestination, state: State) -> Sequence[DeliveryQueue]:
         """See `Backend.queues`."""
         incoming = ConsumerGroupQueue(destination, state, partial(self._join_group, destination))
-        return incoming, RetryQueue(destination, state)
+        return incoming, RetryQueue(destination, state), ErasureQueue(destination, state)
 
     def backlog(self, destination: str, mark: Mark, *, most: int | None = None) -> Backlog:
         """See `Backend.backlog`.  The group knows the position, and messages for all destinations count."""

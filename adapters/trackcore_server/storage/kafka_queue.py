@@ -27,9 +27,11 @@ from math import inf
 import attrs
 from trackcore_delivery import (
     BatchWait,
+    Cursor,
     DeliveredDestination,
     DeliveryQueue,
     DeliveryResult,
+    FedMessage,
     FeedUnavailable,
     Place,
     State,
@@ -97,6 +99,11 @@ class ConsumerGroupQueue(DeliveryQueue):
             return {str(partition): end - 1 for partition, end in self._reader.ends().items()}
         except TrackcoreError as error:
             raise FeedUnavailable(detail=str(error)) from error
+
+    def cursors(self, messages: Sequence[FedMessage]) -> Sequence[Cursor]:
+        """See `DeliveryQueue.cursors`.  There is a lane for each partition, which another process may read next."""
+        last = {partition_of(message.position): offset_of(message.position) for message in messages}
+        return [Cursor(lane=str(partition), text=str(offset), is_exclusive=False) for partition, offset in last.items()]
 
     def settle(self, settled: DeliveryResult) -> None:
         """See `DeliveryQueue.settle`."""

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State, make_feed, make_queues
-from trackcore_sqlite import Received, SqliteBrowser, SqliteLog, SqliteSink
+from trackcore_sqlite import ForgetStep, Forgotten, Received, SqliteBrowser, SqliteLog, SqliteSink, clean, forget
 
-from trackcore import Mark
+from trackcore import Mark, Part
+from trackcore.privacy import Subject
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.log import LogSettings
-from trackcore_server.storage.backend import Backend, Backlog, LogSize
+from trackcore_server.storage.backend import (
+    Backend,
+    Backlog,
+    ClosableSink,
+    LogSize,
+    OnProgress,
+    no_progress,
+    suppressing,
+)
 from trackcore_server.storage.log_changes import confirmed, delivered_up_to, examine_positions
 from trackcore_server.storage.recovery import examine_log
 from trackcore_server.storage.retention import start_retention
@@ -26,19 +35,20 @@ class SqliteBackend(Backend):
     _configuration: Configuration
     _settings: LogSettings
 
-    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> SqliteSink:
+    def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> ClosableSink:
         """See `Backend.make_sink`."""
         log = self._settings
-        return SqliteSink(
+        sink = SqliteSink(
             log.path,
             rejected_bytes=log.rejected_bytes,
             quarantine_bytes=log.quarantine_bytes,
             on_commit=on_commit,
         )
+        return suppressing(sink, self._configuration)
 
-    def open_log(self) -> SqliteLog:
+    def open_log(self, on_progress: OnProgress = no_progress) -> SqliteLog:
         """See `Backend.open_log`."""
-        return SqliteLog(self._settings.path)
+        return SqliteLog(self._settings.path, on_progress=on_progress)
 
     def browser(self, *, keep_open: bool = False) -> SqliteBrowser:
         """See `Backend.browser`."""
@@ -57,6 +67,14 @@ class SqliteBackend(Backend):
         position, change = confirmed(self.feed(), mark)
         waiting, oldest = self.open_log().backlog(destination, after=position, most=most)
         return Backlog(waiting=waiting, oldest=oldest, change=change)
+
+    def forget(self, part: Part, forgotten: Forgotten, *, dry_run: bool = False) -> Iterator[ForgetStep]:
+        """See `Backend.forget`."""
+        return forget(self._settings.path, part, forgotten, dry_run=dry_run)
+
+    def clean(self, subjects: Sequence[Subject]) -> str:
+        """See `Backend.clean`."""
+        return clean(self._settings.path, subjects)
 
     def received(self) -> Sequence[Received]:
         """See `Backend.received`."""

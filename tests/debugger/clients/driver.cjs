@@ -26,8 +26,8 @@ async function drive() {
     const { code, argument } = JSON.parse(line);
     let answer;
     try {
-      const run = new AsyncFunction("page", "context", "browser", "logged", "argument", code);
-      answer = { result: (await run(page, context, browser, logged, argument)) ?? null };
+      const run = new AsyncFunction("page", "context", "browser", "logged", "argument", "require", code);
+      answer = { result: (await run(page, context, browser, logged, argument, require)) ?? null };
     } catch (error) {
       answer = { error: String(error.stack ?? error) };
     }

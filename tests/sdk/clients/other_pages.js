@@ -78,7 +78,4 @@ async function snippet() {
 
 ({ rudderstack, consent, snippet })[job.way]()
   .catch(note)
-  .finally(() => {
-    window.report = report;
-    if (job.leaves) location.assign("/left.html");
-  });
+  .finally(() => (window.report = report));

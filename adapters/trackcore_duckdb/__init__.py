@@ -1,0 +1,9 @@
+"""Warehouses made by DuckDB, in the layout of Segment: Parquet files in a folder or in S3, and a database in a file.
+
+It is `trackcore.warehouse` that decides which rows a message has; this package writes the files and the tables.
+"""
+
+from trackcore_duckdb.database import DatabaseSender
+from trackcore_duckdb.parquet import ParquetSender
+
+__all__ = ["DatabaseSender", "ParquetSender"]

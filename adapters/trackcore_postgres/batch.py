@@ -1,0 +1,131 @@
+"""The rows of a batch, collected by source and table, before any of them is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import attrs
+
+from trackcore.warehouse import (
+    PROFILE_TABLES,
+    Change,
+    ColumnType,
+    Discard,
+    Merged,
+    Row,
+    Schema,
+    Stamp,
+    Value,
+    WidenColumn,
+    read_message,
+    rows,
+    storable,
+    widen,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class SentMessage(NamedTuple):
+    """A message of a batch: its position in the log, its source, and its stored text."""
+
+    position: int
+    source: str
+    message_id: str
+    received_at: datetime
+    payload: bytes
+
+
+class DiscardRow(NamedTuple):
+    """A row of the table of discards."""
+
+    message_id: str
+    table_name: str
+    number: int
+    column_name: str
+    column_value: str
+    reason: str
+    received_at: datetime
+
+
+@attrs.define
+class TableRows:
+    """The rows for one table; `columns` are all that any of them has, with their types."""
+
+    columns: dict[str, ColumnType] = attrs.field(factory=dict)
+    rows: list[Mapping[str, Value]] = attrs.field(factory=list)
+    _widened: dict[str, ColumnType] = attrs.field(factory=dict)
+
+    def add(self, values: Mapping[str, Value], types: Mapping[str, ColumnType]) -> None:
+        """Add a row."""
+        self.rows.append(values)
+        if values.keys() - self.columns.keys():
+            self.columns.update((name, types[name]) for name in values)
+
+    def widen(self, column: str, to: ColumnType) -> None:
+        """Note that a column was widened: the rows before have values of its earlier type."""
+        self._widened[column] = to
+        if column in self.columns:
+            self.columns[column] = to
+
+    def cells(self) -> Iterator[list[Any]]:
+        """Yield the values of each row, in the order of the columns."""
+        for row in self.rows:
+            values = row if not self._widened else {**row, **dict(self._as_widened(row))}
+            yield [values.get(name) for name in self.columns]
+
+    def _as_widened(self, row: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+        return ((name, widen(row[name], to)) for name, to in self._widened.items() if name in row)
+
+
+@attrs.define
+class SourceRows:
+    """The rows of one source: changes of its schema first, then tables, the latest traits, and discards."""
+
+    name: str
+    schema: Schema
+    changes: list[Change] = attrs.field(factory=list)
+    tables: dict[str, TableRows] = attrs.field(factory=dict)
+    profiles: dict[str, dict[str, list[tuple[Stamp, Mapping[str, Value]]]]] = attrs.field(factory=dict)
+    discards: list[DiscardRow] = attrs.field(factory=list)
+
+    def add(self, message: SentMessage) -> None:
+        """Add the rows of a message.  Raises `ValueError` if it is not a JSON object."""
+        decoded = read_message(message.payload)
+        message_id = storable(message.message_id)
+        for row in rows(decoded, self.schema.options):
+            merged = self.schema.merge(row)
+            self._add_changes(merged.changes)
+            if row.table in PROFILE_TABLES:
+                self._add_profile(row, merged, message)
+            elif merged.values:
+                self.table(row.table).add(merged.values, self.schema.tables[row.table])
+            self._add_discards(message_id, row.table, merged.discards, message.received_at)
+
+    def table(self, table: str) -> TableRows:
+        """Return the rows for a table."""
+        found = self.tables.get(table)
+        if found is None:
+            found = self.tables[table] = TableRows()
+        return found
+
+    def _add_changes(self, changes: Sequence[Change]) -> None:
+        self.changes.extend(changes)
+        for change in changes:
+            if isinstance(change, WidenColumn):
+                self.table(change.table).widen(change.column, change.column_type)
+
+    def _add_profile(self, row: Row, merged: Merged, message: SentMessage) -> None:
+        values = {**merged.values}
+        profile_id = str(values.pop("id"))
+        received_at = values.get("received_at", message.received_at)
+        assert isinstance(received_at, datetime)
+        stamp = Stamp((received_at - _EPOCH) // _MICROSECOND, message.position)
+        self.profiles.setdefault(row.table, {}).setdefault(profile_id, []).append((stamp, values))
+
+    def _add_discards(self, message_id: str, table: str, found: Sequence[Discard], received_at: datetime) -> None:
+        for number, one in enumerate(found):
+            self.discards.append(DiscardRow(message_id, table, number, one.column, one.value, one.reason, received_at))
