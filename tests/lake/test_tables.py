@@ -185,7 +185,7 @@ class TestEvolution:
 
     def test_only_the_tables_of_the_list_are_made(self, reader: Reader, tmp_path: Path) -> None:
         send(reader.sender(tmp_path, tables=("tracks",)), usual_messages(20))
-        assert reader.tables(tmp_path, "web").keys() == {"tracks"}
+        assert reader.tables(tmp_path, "web").keys() - {"_discards"} == {"tracks"}
 
 
 class TestTrouble:
