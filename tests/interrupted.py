@@ -20,6 +20,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from trackcore_server import create_app
 from trackcore_server.cli import main as command
 from trackcore_server.delivery import child as delivery_child
+from trackcore_server.hosting import application
 from trackcore_server.hosting import supervisor as delivery_process
 
 HOUR = 3_600
@@ -103,11 +104,10 @@ def while_a_worker_loads() -> None:
 
 def serve_with_threads() -> None:
     """Serve with the threaded worker, which only gunicorn's own command uses otherwise."""
-    application = sys.modules["trackcore_server.hosting.application"]
     gunicorn_settings = application._gunicorn_settings
     threads = {"worker_class": "trackcore_server.worker.Worker", "threads": 16}
-    application._gunicorn_settings = lambda server: gunicorn_settings(server) | threads  # type: ignore[attr-defined]
-    application.create_asgi_app = create_app  # type: ignore[attr-defined]
+    application._gunicorn_settings = lambda server: gunicorn_settings(server) | threads
+    application.create_asgi_app = create_app  # type: ignore[assignment,attr-defined]
 
 
 def while_a_thread_waits_for_bytes() -> None:
@@ -127,7 +127,7 @@ def while_a_connection_is_set_aside() -> None:
         murder_pending(worker)
 
     gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0
-    sys.modules["trackcore_server.hosting.application"].KEEPALIVE_SECONDS = HOUR  # type: ignore[attr-defined]
+    application.KEEPALIVE_SECONDS = HOUR
     ThreadWorker.murder_pending = report_pending
 
 
@@ -172,8 +172,8 @@ def main() -> None:
         os.killpg(0, signal.SIGINT)
         delivery_child.main()
         return
-    sys.modules["trackcore_server.hosting.application"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
-    sys.modules["trackcore_server.hosting.supervisor"].GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
+    application.GRACEFUL_SECONDS = HOUR
+    delivery_process.GRACEFUL_SECONDS = HOUR  # type: ignore[attr-defined]
     MOMENTS[moment]()
     command(arguments, prog_name="trackcore")
 
