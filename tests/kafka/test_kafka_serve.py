@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
 from kafka_helpers import configure, lines, run, send, start
 from mock_cluster import MockCluster
 from patience import wait_for
 from served import COMMAND, Served
 from trackcore_kafka import KafkaLog, KafkaTopics
+from trackcore_server.cli._main import main
 
 
 def track(message_id: str, user: str = "u1") -> dict[str, Any]:
@@ -39,8 +42,24 @@ def test_served_and_listed(cluster: MockCluster, tmp_path: Path, servers: list[S
     assert (refused["seq"], refused["code"]) == (1, "no_user_anon_id")
     table = run("events", "--format", "table", "--config", config).stdout.splitlines()
     assert (len(table), table[0].split()[0]) == (4, "seq")
+    check_questions(config)
     assert servers[0].terminate() == 0
     assert "Traceback" not in servers[0].stderr()
+
+
+def check_questions(config: Path) -> None:
+    """Counts and exports read any log; the other statistics need one in SQLite, and the error says so."""
+
+    def ask(*arguments: str) -> Result:
+        return CliRunner().invoke(main, [*arguments, "--config", str(config)])
+
+    assert ask("events", "--event", "E", "--until", "1h").stdout == ""
+    assert len(ask("events", "--event", "E").stdout.splitlines()) == 3
+    (count,) = json.loads(ask("stats", "--by", "event").stdout)["counts"]
+    assert (count["call"], count["event"], count["messages"]) == ("track", "E", 3)
+    assert len(ask("export", "--format", "csv", "--columns", "seq,event").stdout.splitlines()) == 4
+    refused = ask("stats")
+    assert (refused.exit_code, "--by counts the messages of any log" in refused.stderr) == (2, True)
 
 
 def test_a_data_folder_with_a_log_in_kafka(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:

@@ -217,7 +217,7 @@ class TestNothing:
     def test_no_message_matches(self, run: Run, fill: Fill) -> None:
         fill({"type": "track", "event": "Paid", "userId": "ann"})
         assert run("events", "--format", "table", "--user", "bob").stderr == (
-            "none of the 1 message in the log matches\n"
+            "no message matches; the log has 1 message\n"
         )
 
     def test_others(self, run: Run, fill: Fill) -> None:

@@ -117,14 +117,14 @@ def _held(record: JSONObject) -> str:
 
 
 _COLUMNS = (
-    Column(title="destination", ratio=2),
+    Column(title="destination", width=12),
     Column(title="kind", width=8),
     Column(title="state", width=13),
-    Column(title="waiting", cell=_number("lagMessages"), width=10),
-    Column(title="lag", cell=_number("lagSeconds", " s"), width=11),
-    Column(title="rate", cell=_number("rate", "/s"), width=9),
-    Column(title="delivered", cell=_number("delivered"), width=12),
+    Column(title="waiting", cell=_number("lagMessages"), width=10, is_number=True),
+    Column(title="lag", cell=_number("lagSeconds", " s"), width=11, is_number=True),
+    Column(title="rate", cell=_number("rate", "/s"), width=9, is_number=True),
+    Column(title="delivered", cell=_number("delivered"), width=12, is_number=True),
     Column(title="held", cell=_held, width=9),
-    Column(title="dead", cell=_dead, ratio=1),
-    Column(title="last error (UTC)", cell=_error, ratio=5),
+    Column(title="dead", cell=_dead, width=12),
+    Column(title="last error (UTC)", cell=_error),
 )

@@ -135,7 +135,7 @@ def _make_writer(
 
 def _nothing(backend: Backend) -> str:
     stored = backend.open_log().totals().messages
-    return f"none of the {counted(stored, 'message')} in the log matches" if stored else "the log has no messages yet"
+    return f"no message matches; the log has {counted(stored, 'message')}" if stored else "the log has no messages yet"
 
 
 # Columns of the table

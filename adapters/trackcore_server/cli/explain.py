@@ -102,7 +102,9 @@ def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONOb
         found = log.with_message_id(what)
     if not found:
         known = "" if part else " or the messageId"
-        raise Failure(f"{log.path}: no {_NAMES[part or 'messages']} with the number{known} {what!r}")
+        raise Failure(
+            f"{log.path}: no {_NAMES[part or 'messages']} with the number{known} {what!r}; {_LISTED[part]} lists them"
+        )
     explained = [explained_record(part or "messages", stored, explainer, log) for stored in found]
     if part in (None, "duplicates"):
         return [one | {"message": stored.message} for one, stored in zip(explained, found, strict=True)]
@@ -110,6 +112,12 @@ def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONOb
 
 
 _SEQ_DIGITS = 15
+_LISTED = {
+    None: "`trackcore events`",
+    "rejected": "`trackcore rejected`",
+    "quarantine": "`trackcore rejected --quarantine`",
+    "duplicates": "the debugger",
+}
 _NAMES = {
     "messages": "stored message",
     "duplicates": "duplicate",

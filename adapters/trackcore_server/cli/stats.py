@@ -26,7 +26,7 @@ from trackcore_server.cli._options import format_option, location_options, since
 from trackcore_server.cli._output import bytes_text, counted, is_terminal, text_console, text_table, write_line
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.counting import GROUPINGS
-from trackcore_server.storage.backend import Browser
+from trackcore_server.storage.backend import Browser, Unsupported
 from trackcore_server.storage.backends import backend_of
 
 BUCKETS = 48
@@ -70,7 +70,11 @@ def stats(
         return
     if output_format == "csv":
         raise click.UsageError("the format csv needs --by")
-    log, since = backend.browser(), since or until - timedelta(days=1)
+    try:
+        log = backend.browser()
+    except Unsupported as error:
+        raise attrs.evolve(error, detail=f"{error.detail}; --by counts the messages of any log") from None
+    since = since or until - timedelta(days=1)
     found = _gather(log, since=truncate_to_milliseconds(since), until=until)
     if output_format == "json" or (output_format is None and not is_terminal()):
         write_line(sys.stdout.buffer, found)
@@ -155,7 +159,7 @@ def _distribution(values: Sequence[float]) -> JSONObject | None:
     if not values:
         return None
     at = quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
-    low, high = at[0], at[98]
+    low, high = (at[0], at[98]) if len(values) >= _PERCENTILES else (min(values), max(values))
     width = (high - low) / _BARS or 1
     histogram = Counter(min(int((value - low) / width), _BARS - 1) for value in values if low <= value <= high)
     return {
@@ -172,6 +176,8 @@ def _distribution(values: Sequence[float]) -> JSONObject | None:
 
 
 _BARS = 24
+_PERCENTILES = 100
+"""So many values have percentiles; a histogram of fewer shows them all."""
 
 
 # Tables
@@ -180,8 +186,9 @@ _BARS = 24
 def _tables(found: JSONObject) -> Iterator[Table | Text]:
     rate = found["rate"]
     yield Text(f"{found['since'][:19]}Z to {found['until'][:19]}Z: {counted(found['messages'], 'message')}")
-    scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, maximum {max(rate['counts']):,}"
-    yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
+    if found["messages"]:
+        scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, maximum {max(rate['counts']):,}"
+        yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
     if found["groups"]:
         rows = [
             (
