@@ -207,7 +207,7 @@ class TestFailures:
 
     def test_a_table_is_locked(self, loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = b"SET timezone = 'UTC'; SET lock_timeout = '50ms'"
-        monkeypatch.setattr("trackcore_postgres.warehouse._SETTINGS", settings)
+        monkeypatch.setattr("trackcore_postgres.connecting._SETTINGS", settings)
         loading.add(*generated(20))
         loading.run()
         loading.begin()
