@@ -17,14 +17,11 @@ import psycopg
 from psycopg import Connection
 
 from trackcore import TrackcoreError
-from trackcore.warehouse import MAX_NAME
 from trackcore_postgres.catalog import has_schema
 from trackcore_postgres.connecting import connect, make_bookkeeping, sentence_of
 from trackcore_postgres.errors import WarehouseUnavailable
-from trackcore_postgres.statements import BOOKKEEPING, quoted
+from trackcore_postgres.statements import BOOKKEEPING, NEW, OLD, beside, quoted
 from trackcore_postgres.warehouse import PostgresWarehouse
-
-_NEW, _OLD = "__new", "__old"
 
 _GRANTS = b"""
 SELECT c.relname, g.privilege_type, g.grantee::regrole::text, g.grantee = 0
@@ -59,7 +56,7 @@ class Rebuild:
 
     @target.default
     def _target(self) -> PostgresWarehouse:
-        return attrs.evolve(self.live, destination=f"{self.live.destination} (rebuild)", suffix=_NEW)
+        return attrs.evolve(self.live, destination=f"{self.live.destination} (rebuild)", suffix=NEW)
 
     def begin(self, sources: Sequence[str]) -> None:
         """Drop the fresh tables of a rebuild that was interrupted.
@@ -89,7 +86,7 @@ class Rebuild:
         try:
             with connect(self.live.settings) as connection, connection.transaction():
                 connection.execute(b"SET LOCAL lock_timeout = '60s'")
-                connection.execute(_sources("SELECT 1 FROM {} WHERE right(schema_name, 5) <> %s FOR UPDATE"), [_NEW])
+                connection.execute(_sources("SELECT 1 FROM {} WHERE right(schema_name, 5) <> %s FOR UPDATE"), [NEW])
                 load_rest()
                 schemas = sorted(name for name in self._schemas_of(connection) if has_schema(connection, _new(name)))
                 for name in schemas:
@@ -141,13 +138,8 @@ def _sources(statement: str) -> bytes:
 
 
 def _new(schema: str) -> str:
-    return beside(schema, _NEW)
+    return beside(schema, NEW)
 
 
 def _old(schema: str) -> str:
-    return beside(schema, _OLD)
-
-
-def beside(schema: str, suffix: str) -> str:
-    """Return the name of a schema beside another one."""
-    return schema[: MAX_NAME - len(suffix)] + suffix
+    return beside(schema, OLD)

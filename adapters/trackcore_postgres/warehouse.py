@@ -23,11 +23,13 @@ import attrs
 import psycopg
 from psycopg import Connection, errors
 
-from trackcore.warehouse import MAX_NAME, Discard, Schema, WarehouseOptions, schema_name, storable
+from trackcore.privacy import Subject
+from trackcore.warehouse import Discard, Schema, WarehouseOptions, schema_name, storable
 from trackcore_postgres.batch import SentMessage, SourceRows
 from trackcore_postgres.catalog import SourceTables, has_schema, has_table, read_tables
 from trackcore_postgres.connecting import connect, connection_settings, lock_number, make_bookkeeping, run, sentence_of
 from trackcore_postgres.errors import CursorMoved, UnusableUrl, WarehouseUnavailable
+from trackcore_postgres.forgetting import Forgetting
 from trackcore_postgres.inspection import (
     TableInfo,
     discards_of,
@@ -39,7 +41,7 @@ from trackcore_postgres.inspection import (
 )
 from trackcore_postgres.loading import Loading, SchemaOutdated, is_of_message, is_outdated
 from trackcore_postgres.staging import Staging
-from trackcore_postgres.statements import BOOKKEEPING, create_discards, create_schema, quoted
+from trackcore_postgres.statements import BOOKKEEPING, beside, create_discards, create_schema, quoted, schemas_beside
 
 _ATTEMPTS = 4
 """How often a batch is tried with tables that are read again each time: others may change them meanwhile."""
@@ -133,6 +135,20 @@ class PostgresWarehouse:
             with suppress(psycopg.Error):
                 session.connection.close()
 
+    def forget(
+        self, subjects: Sequence[Subject], source: str | None, pseudonyms: Mapping[Subject, str] | None = None
+    ) -> None:
+        """Forget persons in the tables of a source, or of all: see `trackcore_postgres.forgetting`.
+
+        Raises `WarehouseUnavailable`; then nothing is forgotten.
+        """
+        with self._reporting(), self.connection().transaction():
+            forgetting = Forgetting(self.connection(), subjects, pseudonyms)
+            for name, owner in sources_of(self.connection()).items():
+                if name == self.schema_of(owner) and source in (None, owner):
+                    for each in (name, *schemas_beside(name)):
+                        forgetting.run(each, read_tables(self.connection(), each, self.options, set()).schema)
+
     def tables(self) -> list[TableInfo]:
         """Return the tables of all sources.  Raises `WarehouseUnavailable`."""
         with self._reporting():
@@ -171,8 +187,7 @@ class PostgresWarehouse:
 
     def schema_of(self, source: str) -> str:
         """Return the schema of a source."""
-        name = schema_name(source, self.schema)
-        return name[: MAX_NAME - len(self.suffix)] + self.suffix
+        return beside(schema_name(source, self.schema), self.suffix)
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:

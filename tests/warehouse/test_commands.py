@@ -14,6 +14,8 @@ from warehouse_helpers import SCHEMA, as_envelopes, as_log, check_against_log, g
 
 from trackcore import JSONObject
 
+PAID = 'ALTER TABLE "my_website"."order_paid"'
+
 
 @pytest.fixture(name="deployed")
 def _deployed(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployed]:
@@ -59,9 +61,8 @@ class TestPlan:
         fill(deployed, message(2, properties={"total": 5.5, "coupon": "x"}))
         _, text = deployed.ask("warehouse", "plan", "--destination", "There")
         assert text.splitlines() == [
-            'ALTER TABLE "my_website"."order_paid" ALTER COLUMN "total" TYPE double precision '
-            'USING "total"::double precision;',
-            'ALTER TABLE "my_website"."order_paid" ADD COLUMN "coupon" text;',
+            f'{PAID} ALTER COLUMN "total" TYPE double precision USING "total"::double precision;',
+            f'{PAID} ADD COLUMN "coupon" text;',
         ]
 
 
