@@ -21,10 +21,7 @@ from patience import PATIENCE, wait_for
 _FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), *map(str, _FOLDERS)])
 _databases = count(1)
-_OPTIONS = (
-    "-c unix_socket_directories= -c listen_addresses=127.0.0.1"
-    " -c fsync=off -c max_connections=40 -c log_min_messages=fatal"
-)
+_OPTIONS = "-c unix_socket_directories= -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=40"
 
 
 def why_not() -> str | None:

@@ -55,9 +55,13 @@ class DeliveredDestination(Destination):
 
     def open_sender(self, context: SenderContext) -> Sender:
         """Build the sender, which applies the masks and takes requests to forget.  Raises as `make_sender` does."""
-        masks = [settings.mask(context.privacy_key) for settings in self.mask]
         sender = self.make_sender(context)
-        return erasing(sender, masking(sender, masks) if masks else sender)
+        return erasing(sender, self.masked(sender, context))
+
+    def masked(self, sender: Sender, context: SenderContext) -> Sender:
+        """Return a sender that applies the masks.  Raises `ValueError` if one needs a key and there is none."""
+        masks = [settings.mask(context.privacy_key) for settings in self.mask]
+        return masking(sender, masks) if masks else sender
 
     def place(self, context: SenderContext) -> Hashable:
         """Return the place that only one destination may write to, or None.  Raises `ValueError`."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from trackcore.warehouse import (
     DISCARDS_TABLE,
     LOADED_AT,
+    MAX_NAME,
     PROFILE_TABLES,
     STAMPS,
     AddColumn,
@@ -19,6 +20,9 @@ from trackcore.warehouse import (
 
 BOOKKEEPING = "_trackcore"
 """The schema of what is known of destinations and sources.  No source has it: a slug does not begin with `_`."""
+
+NEW, OLD = "__new", "__old"
+"""The ends of the names of schemas that a rebuild makes; no slug has two underscores in a row."""
 
 _TYPES: Mapping[ColumnType, str] = {
     ColumnType.TEXT: "text",
@@ -44,6 +48,16 @@ _TIME_AS_TEXT = """to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS
 def quoted(name: str) -> str:
     """Return a name as an identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def beside(schema: str, suffix: str) -> str:
+    """Return the name of a schema beside another one."""
+    return schema[: MAX_NAME - len(suffix)] + suffix
+
+
+def schemas_beside(schema: str) -> tuple[str, str]:
+    """Return the schemas in which a rebuild has fresh tables, and keeps earlier ones."""
+    return beside(schema, NEW), beside(schema, OLD)
 
 
 def type_name(column: ColumnType) -> str:

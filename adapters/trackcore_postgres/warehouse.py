@@ -15,34 +15,38 @@ stored.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import attrs
 import psycopg
-from psycopg import Connection, conninfo, errors
+from psycopg import Connection, errors
 
-from trackcore.warehouse import WarehouseOptions, schema_name
+from trackcore.privacy import Subject
+from trackcore.warehouse import Discard, Schema, WarehouseOptions, schema_name, storable
 from trackcore_postgres.batch import SentMessage, SourceRows
 from trackcore_postgres.catalog import SourceTables, has_schema, has_table, read_tables
+from trackcore_postgres.connecting import connect, connection_settings, lock_number, make_bookkeeping, run, sentence_of
 from trackcore_postgres.errors import CursorMoved, UnusableUrl, WarehouseUnavailable
+from trackcore_postgres.forgetting import Forgetting
+from trackcore_postgres.inspection import (
+    TableInfo,
+    discards_of,
+    known_schema,
+    list_tables,
+    missing_bookkeeping,
+    sources_of,
+    statements_between,
+)
 from trackcore_postgres.loading import Loading, SchemaOutdated, is_of_message, is_outdated
 from trackcore_postgres.staging import Staging
-from trackcore_postgres.statements import BOOKKEEPING, create_bookkeeping, create_discards, create_schema, quoted
+from trackcore_postgres.statements import BOOKKEEPING, beside, create_discards, create_schema, quoted, schemas_beside
 
 _ATTEMPTS = 4
 """How often a batch is tried with tables that are read again each time: others may change them meanwhile."""
 
-_DEFAULTS: Mapping[str, Any] = {
-    "application_name": "trackcore",
-    "connect_timeout": 10,
-    "keepalives_idle": 30,
-    "tcp_user_timeout": 30_000,
-}
 _SHORT_WAIT = b"SET LOCAL lock_timeout = '1s'"
-_SETTINGS = b"SET timezone = 'UTC'; SET lock_timeout = '10s'; SET datestyle = 'ISO'"
 
 
 @attrs.frozen(kw_only=True)
@@ -70,6 +74,7 @@ class _Session:
     staging: Staging
     locked: set[str] = attrs.field(factory=set)
     cursors: dict[str, str] | None = None
+    is_prepared: bool = False
     tables: dict[str, SourceTables] = attrs.field(factory=dict)
     generations: dict[str, int] = attrs.field(factory=dict)
 
@@ -91,6 +96,7 @@ class PostgresWarehouse:
     password: str | None = attrs.field(default=None, repr=False)
     options: WarehouseOptions = attrs.field(factory=WarehouseOptions)
     schema: str = "{source}"
+    suffix: str = ""
     may_have_password: bool = True
     _session: _Session | None = attrs.field(init=False, default=None)
     _pinned: dict[str, set[tuple[str, str]]] = attrs.field(init=False, factory=dict)
@@ -129,13 +135,59 @@ class PostgresWarehouse:
             with suppress(psycopg.Error):
                 session.connection.close()
 
+    def forget(
+        self, subjects: Sequence[Subject], source: str | None, pseudonyms: Mapping[Subject, str] | None = None
+    ) -> None:
+        """Forget persons in the tables of a source, or of all: see `trackcore_postgres.forgetting`.
+
+        Raises `WarehouseUnavailable`; then nothing is forgotten.
+        """
+        with self._reporting(), self.connection().transaction():
+            forgetting = Forgetting(self.connection(), subjects, pseudonyms)
+            for name, owner in sources_of(self.connection()).items():
+                if name == self.schema_of(owner) and source in (None, owner):
+                    for each in (name, *schemas_beside(name)):
+                        forgetting.run(each, read_tables(self.connection(), each, self.options, set()).schema)
+
+    def tables(self) -> list[TableInfo]:
+        """Return the tables of all sources.  Raises `WarehouseUnavailable`."""
+        with self._reporting():
+            connection = self.connection()
+            return [
+                info
+                for name, source in sources_of(connection).items()
+                if name == self.schema_of(source)
+                for info in list_tables(connection, name, source)
+            ]
+
+    def discards(self, source: str, message_id: str) -> list[tuple[str, Discard]]:
+        """Return what the rows of a message do not have as it was sent.  Raises `WarehouseUnavailable`."""
+        with self._reporting():
+            return list(discards_of(self.connection(), self.schema_of(source), storable(message_id)))
+
+    def known_schema(self, source: str) -> Schema:
+        """Return the tables of a source as they are.  Raises `WarehouseUnavailable`."""
+        with self._reporting():
+            return known_schema(self.connection(), self.schema_of(source), self.options)
+
+    def statements(self, after: Mapping[str, Schema]) -> list[str]:
+        """Return the statements that lead to other tables of sources.  Raises `WarehouseUnavailable`."""
+        with self._reporting():
+            names = {source: self.schema_of(source) for source in after}
+            connection = self.connection()
+            statements = missing_bookkeeping(connection, list(names.values()))
+            for source, schema in after.items():
+                before = known_schema(connection, names[source], self.options)
+                statements += statements_between(names[source], before, schema)
+            return statements
+
     def connection(self) -> Connection[Any]:
-        """Return an open connection, with the tables of bookkeeping in place."""
+        """Return an open connection."""
         return self._connected().connection
 
     def schema_of(self, source: str) -> str:
         """Return the schema of a source."""
-        return schema_name(source, self.schema)
+        return beside(schema_name(source, self.schema), self.suffix)
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -154,6 +206,7 @@ class PostgresWarehouse:
 
     def _read_cursors(self) -> Mapping[str, str]:
         session = self._connected()
+        make_bookkeeping(session.connection)
         query = f"SELECT lane, cursor FROM {quoted(BOOKKEEPING)}.cursors WHERE destination = %s"
         found: dict[str, str] = dict(session.connection.execute(query.encode(), [self.destination]).fetchall())
         session.cursors = {**found}
@@ -190,6 +243,9 @@ class PostgresWarehouse:
         numbered = list(enumerate(messages))
         sources = sorted({message.source for message in messages})
         session.staging.begin()
+        if not session.is_prepared:
+            make_bookkeeping(session.connection)
+            session.is_prepared = True
         try:
             for cursor in cursors:
                 self._hold_lane(session, cursor)
@@ -300,7 +356,7 @@ class PostgresWarehouse:
         """Lock a lane for as long as the connection lives, if only one process may read it."""
         if not cursor.is_exclusive or cursor.lane in session.locked:
             return
-        key = _lock_number(self.destination, cursor.lane)
+        key = lock_number(self.destination, cursor.lane)
         try:
             with session.connection.transaction():
                 session.connection.execute(_SHORT_WAIT)  # the connection of a process that was killed lives on a little
@@ -324,45 +380,3 @@ class PostgresWarehouse:
             "ON CONFLICT (destination, lane) DO UPDATE SET cursor = excluded.cursor, moved_at = now()"
         )
         session.connection.execute(upsert.encode(), [self.destination, cursor.lane, cursor.text])
-
-
-def connect(settings: Mapping[str, Any]) -> Connection[Any]:
-    """Connect, and make the tables of bookkeeping if they are missing.  Raises `psycopg.Error`."""
-    connection: Connection[Any] = psycopg.connect(**{**_DEFAULTS, **settings}, autocommit=True)
-    try:
-        connection.execute(_SETTINGS)
-        if not has_table(connection, BOOKKEEPING, "sources"):
-            with connection.transaction():
-                connection.execute(b"SELECT pg_advisory_xact_lock(%s)", [_lock_number(BOOKKEEPING, "")])
-                run(connection, create_bookkeeping())
-    except psycopg.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def run(connection: Connection[Any], statements: Iterable[str]) -> None:
-    """Execute statements."""
-    for statement in statements:
-        connection.execute(statement.encode())
-
-
-def connection_settings(url: str) -> dict[str, Any]:
-    """Return the settings in a URL.  Raises `UnusableUrl`."""
-    try:
-        return dict(conninfo.conninfo_to_dict(url))
-    except psycopg.ProgrammingError:
-        raise UnusableUrl(detail="expected a URL such as 'postgresql://user@host/database'") from None
-
-
-def sentence_of(error: psycopg.Error) -> str:
-    """Return an error of the database on one line, without a password: libpq shows none."""
-    text = error.diag.message_primary or str(error) or type(error).__name__
-    state = f" ({error.sqlstate})" if error.sqlstate else ""
-    return " ".join(text.split()) + state
-
-
-def _lock_number(destination: str, lane: str) -> int:
-    """Return the number of a lock: locks of all programs share one space of them."""
-    digest = hashlib.sha256(f"trackcore\0{destination}\0{lane}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from delivery_helpers import Bench, sender_context
+from delivery_helpers import NOON, Bench, sender_context
 from postgres_cluster import Cluster, Database
-from trackcore_delivery import Secret
+from trackcore_delivery import ErasureRequest, Secret
 from trackcore_delivery.destination_worker import DestinationWorker
 from trackcore_server.config.postgres_destination import PostgresDestination
 from trackcore_sqlite import SqliteLog, SqliteSink
@@ -19,6 +19,7 @@ from warehouse_helpers import SCHEMA, as_envelopes, check_against_log, generated
 from warehouse_oracle import Stored
 
 from trackcore import EVERYTHING, JSONObject
+from trackcore.privacy import Subject
 
 FILL = """
 CREATE FUNCTION {schema}.fail() RETURNS trigger LANGUAGE plpgsql AS
@@ -207,7 +208,7 @@ class TestFailures:
 
     def test_a_table_is_locked(self, loading: Loading, monkeypatch: pytest.MonkeyPatch) -> None:
         settings = b"SET timezone = 'UTC'; SET lock_timeout = '50ms'"
-        monkeypatch.setattr("trackcore_postgres.warehouse._SETTINGS", settings)
+        monkeypatch.setattr("trackcore_postgres.connecting._SETTINGS", settings)
         loading.add(*generated(20))
         loading.run()
         loading.begin()
@@ -345,3 +346,50 @@ class TestHostileSource:
 
 def _reload(cluster: Cluster) -> None:
     cluster._run("pg_ctl", "-D", str(cluster.folder / "data"), "reload")
+
+
+class TestForgetting:
+    """Persons are forgotten in every table."""
+
+    @pytest.fixture(name="filled")
+    def _filled(self, loading: Loading) -> Loading:
+        for number, user in enumerate(("ada", "bob")):
+            loading.add(
+                message(10 * number, userId=user, properties={"total": "x", "who": user}, context={"ip": "1.1.1.1"}),
+                message(10 * number + 1, "identify", userId=user, anonymousId=f"a-{user}", traits={"email": user}),
+                message(10 * number + 2, "page", userId=None, anonymousId=f"a-{user}"),
+                message(10 * number + 3, "alias", userId="new", previousId=user),
+            )
+        loading.run()
+        return loading
+
+    def forget(self, loading: Loading, **changes: Any) -> None:
+        subjects = (Subject(kind="user", id="ada"), Subject(kind="anonymous", id="a-ada"))
+        pseudonyms = dict(zip(subjects, ("p1", "p2"), strict=True)) if changes.pop("keeps", False) else None
+        request = ErasureRequest(
+            id="1", subjects=subjects, source=changes.get("source"), requested_at=NOON, pseudonyms=pseudonyms
+        )
+        destination = PostgresDestination(name="There", url=Secret(loading.database.url))
+        destination.make_sender(sender_context(loading.bench.folder)).forget(request)
+
+    def held(self, loading: Loading) -> str:
+        return repr([loading.database.table(SCHEMA, table) for table in sorted(loading.database.tables(SCHEMA))])
+
+    def test_their_rows_are_deleted_and_those_of_others_stay(self, filled: Loading) -> None:
+        self.forget(filled)
+        assert "ada" not in self.held(filled)
+        assert filled.database.table(SCHEMA, "tracks").keys() == {"m10"}
+        assert filled.database.table(SCHEMA, "users").keys() == {"bob"}
+
+    def test_their_rows_are_kept_under_another_name(self, filled: Loading) -> None:
+        self.forget(filled, keeps=True)
+        assert "ada" not in self.held(filled)
+        paid = filled.database.table(SCHEMA, "order_paid")
+        assert (paid["m0"]["user_id"], paid["m0"]["who"], "context_ip" in paid["m0"]) == ("p1", "p1", False)
+        assert paid["m10"]["context_ip"] == "1.1.1.1"
+        assert filled.database.table(SCHEMA, "pages")["m2"]["anonymous_id"] == "p2"
+        assert filled.database.table(SCHEMA, "users").keys() == {"bob"}
+
+    def test_only_in_the_tables_of_a_source(self, filled: Loading) -> None:
+        self.forget(filled, source="another")
+        assert "ada" in self.held(filled)

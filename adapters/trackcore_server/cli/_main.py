@@ -18,6 +18,8 @@ _COMMANDS = {
     "config": "config:config_commands",
     "deliver": "deliver:deliver",
     "destinations": "destinations:destinations",
+    "tables": "tables:tables",
+    "warehouse": "warehouse:warehouse",
     "dead-letters": "dead_letters:dead_letters",
     "replay": "replay:replay",
     "import": "import_files:import_files",

@@ -84,6 +84,16 @@ def _accepted(explanation: JSONObject) -> Iterator[Row]:
         yield "", _text(f"{'clock skew':<18} {time['clockSkewSeconds']:+,.3f} s (sentAt - receivedAt)")
     yield from _listed("from batch", explanation["inherited"])
     yield from _listed("destinations", map(_destination, explanation["destinations"]))
+    for table in explanation.get("tables", ()):
+        yield (
+            "table",
+            _text(f"{table['destination']}: {table['schema']}.{table['table']} ({', '.join(table['columns'])})"),
+        )
+    for one in explanation.get("discards", ()):
+        column = f"{one['table']}.{one['column']}".rstrip(".")
+        yield "discarded", _text(f"{one['destination']}: {column}: {one['reason']}: {one['value']}")
+    for name, detail in explanation.get("discardsUnknown", {}).items():
+        yield "discarded", _text(f"{name}: unknown: {detail}")
     for warning in explanation["warnings"]:
         where = f" at {warning['path']}" if warning["path"] else ""
         yield "warning", _text(f"{warning['code']}{where}: {warning['message']}")

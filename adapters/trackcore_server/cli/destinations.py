@@ -10,10 +10,13 @@ from typing import Any
 import click
 from trackcore_delivery import DeliveredDestination, DestinationStatus, State
 
-from trackcore import Destination, JSONObject, Mark, format_timestamp
+from trackcore import Destination, JSONObject, Mark, TrackcoreError, format_timestamp
 from trackcore_server.cli._options import format_option, location_options
 from trackcore_server.cli._output import Column, make_writer, to_the_second
+from trackcore_server.cli._tables import tables_of
+from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
+from trackcore_server.config.postgres_destination import PostgresDestination
 from trackcore_server.storage.backend import Backend
 from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.delivery_state import is_delivering, open_state
@@ -37,7 +40,8 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     if a destination fails to accept those of one user while it accepts those of others.
 
     With a log in Kafka, the lag is the number of messages, for any destination, after the committed offset of its
-    consumer group, and `lagSeconds` is unknown. Everything else covers only the process that delivers with this data
+    consumer group, and `lagSeconds` is unknown. Of a destination in PostgreSQL, `tables`, `rows` and `discards` count
+    what is there; large tables by an estimate. Everything else covers only the process that delivers with this data
     folder; the state is `not here` if no such process runs.
     """
     configuration = find_deployment(config=config, data=data).configuration
@@ -47,13 +51,16 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     writer = make_writer(output_format, _COLUMNS)
     with closing(open_state(configuration, backend)) as state:
         for destination in configuration.destinations:
-            writer.write(_record(destination, backend, state, idle=None if is_running else backend.idle))
+            idle = None if is_running else backend.idle
+            writer.write(_record(destination, configuration, backend, state, idle=idle))
     writer.flush()
     if not configuration.destinations:
         click.echo("the configuration has no destinations", err=True)
 
 
-def _record(destination: Destination, backend: Backend, state: State, *, idle: str | None) -> JSONObject:
+def _record(
+    destination: Destination, configuration: Configuration, backend: Backend, state: State, *, idle: str | None
+) -> JSONObject:
     record: JSONObject = {"destination": destination.name, "kind": None, "state": "not delivered"}
     if not isinstance(destination, DeliveredDestination):
         return record
@@ -83,8 +90,24 @@ def _record(destination: Destination, backend: Backend, state: State, *, idle: s
         lastErrorAt=_time_text(status.last_error_at),
         logChange=log_change,
         logChangedAt=_time_text(log_changed_at),
+        **_table_counts(destination, configuration),
     )
     return record
+
+
+def _table_counts(destination: DeliveredDestination, configuration: Configuration) -> JSONObject:
+    """Return how much a warehouse has, or why that is unknown; nothing for another destination."""
+    if not isinstance(destination, PostgresDestination):
+        return {}
+    try:
+        found = tables_of(destination, configuration)
+    except TrackcoreError as error:
+        return {"tables": None, "rows": None, "discards": None, "tablesUnknown": str(error)}
+    return {
+        "tables": len(found),
+        "rows": sum(table.rows for table in found),
+        "discards": sum(table.discards for table in found),
+    }
 
 
 def _time_text(time: datetime | None) -> str | None:

@@ -16,6 +16,7 @@ from trackcore.text import parse_value
 from trackcore_server.cli._options import FINDINGS, Failure, call_option, format_option, location_options
 from trackcore_server.cli._output import is_terminal, write_line
 from trackcore_server.cli._render import render
+from trackcore_server.cli._tables import explained_tables
 from trackcore_server.config.deployment import Deployment, find_deployment
 from trackcore_server.files.documents import read_documents
 from trackcore_server.inspection.explainer import NEW_ID, Explainer
@@ -106,6 +107,9 @@ def _stored(deployment: Deployment, what: str, part: Part | None) -> list[JSONOb
             f"{log.path}: no {_NAMES[part or 'messages']} with the number{known} {what!r}; {_LISTED[part]} lists them"
         )
     explained = [explained_record(part or "messages", stored, explainer, log) for stored in found]
+    if part is None:
+        for one, stored in zip(explained, found, strict=True):
+            one.update(explained_tables(stored, deployment.configuration))
     if part in (None, "duplicates"):
         return [one | {"message": stored.message} for one, stored in zip(explained, found, strict=True)]
     return explained

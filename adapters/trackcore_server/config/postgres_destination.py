@@ -17,6 +17,7 @@ import attrs
 from trackcore_delivery import (
     CursorMoved,
     DeliveryBatch,
+    ErasureRequest,
     MessageRefused,
     RetryLater,
     Secret,
@@ -96,6 +97,13 @@ class PostgresSender:
         except Exception as error:
             raise _retried(error) from error
         return [MessageRefused(one.index, one.detail) for one in refused]
+
+    def forget(self, request: ErasureRequest) -> None:
+        """See `Forgetting.forget`."""
+        try:
+            self._warehouse.forget(request.subjects, request.source, request.pseudonyms)
+        except Exception as error:
+            raise _retried(error) from error
 
     def cursors(self) -> Mapping[str, str]:
         """See `CursorKeepingSender.cursors`."""

@@ -1,0 +1,57 @@
+"""`trackcore tables`: the tables of destinations in PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import click
+
+from trackcore import JSONObject
+from trackcore_server.cli._options import format_option, location_options
+from trackcore_server.cli._output import Column, make_writer
+from trackcore_server.cli._tables import tables_of
+from trackcore_server.cli._warehouses import chosen_warehouses, destination_option
+from trackcore_server.config.deployment import find_deployment
+
+_EXAMPLES = """\b
+Examples:
+  trackcore tables
+  trackcore tables --format jsonl | jq 'select(.discards > 0)'
+"""
+
+
+@click.command(epilog=_EXAMPLES, short_help="List the tables of warehouses.")
+@location_options
+@destination_option(required=False)
+@format_option()
+def tables(*, config: Path | None, data: Path | None, destination: str | None, output_format: str | None) -> None:
+    """List the tables of destinations in PostgreSQL, with their rows and discards.
+
+    Tables of more than about 100,000 rows are not counted: `rows` is then the estimate of PostgreSQL, and `isExact`
+    is false. `discards` are values that a table does not have as they were sent; they are in the table `_discards`.
+    """
+    configuration = find_deployment(config=config, data=data).configuration
+    writer = make_writer(output_format, _COLUMNS)
+    for warehouse in chosen_warehouses(configuration, destination):
+        for info in tables_of(warehouse, configuration):
+            writer.write({"destination": warehouse.name, **_record(attrs.asdict(info))})
+    writer.flush()
+
+
+def _record(info: JSONObject) -> JSONObject:
+    return {("isExact" if name == "is_exact" else name): value for name, value in info.items()}
+
+
+def _rows(record: JSONObject) -> str:
+    return f"{'' if record['isExact'] else 'about '}{record['rows']:,}"
+
+
+_COLUMNS = (
+    Column(title="destination", ratio=2),
+    Column(title="schema", ratio=2),
+    Column(title="table", ratio=4),
+    Column(title="columns", width=8),
+    Column(title="rows", cell=_rows, width=18),
+    Column(title="discards", cell=lambda record: f"{record['discards']:,}", width=12),
+)
