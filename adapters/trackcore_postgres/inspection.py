@@ -1,4 +1,4 @@
-"""What a database has: its tables with their rows and discards, and the statements that more messages would need."""
+"""The tables of a database with their rows and discards, and the statements that more messages would need."""
 
 from __future__ import annotations
 
