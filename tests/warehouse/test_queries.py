@@ -14,7 +14,7 @@ from pages import page
 from postgres_cluster import Cluster
 from trackcore_delivery import DeliveryBatch, FedMessage, Sender, SenderContext
 from trackcore_delivery.secret import Secret
-from trackcore_server.config.file_destinations import DatabaseDestination
+from trackcore_server.config.file_destinations import DuckDBDestination
 from trackcore_server.config.postgres_destination import PostgresDestination
 from warehouse_helpers import payload_of
 
@@ -81,7 +81,7 @@ def _ask(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         fill(PostgresDestination(name="W", url=Secret(database.url)).make_sender(context))
         yield lambda query: list(map(plain, database.rows(query)))
         return
-    fill(DatabaseDestination(name="W", path=Path("w.duckdb")).make_sender(context))
+    fill(DuckDBDestination(name="W", path=Path("w.duckdb")).make_sender(context))
     with duckdb.connect(str(folder / "w.duckdb"), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         yield lambda query: list(map(plain, connection.execute(query).fetchall()))
