@@ -53,14 +53,12 @@ def event_table(event: str) -> str | None:
     return f"_{name}" if name in STANDARD_TABLES else name or None
 
 
-def column_path(prefix: str, key: str) -> str:
-    """Return the slug of a key inside an object whose slug is `prefix`.  It is the same as that of both, joined."""
-    return (_cached_path if len(prefix) + len(key) <= _CACHED_CHARS else _column_path)(prefix, key)
+def column_place(prefix: str, key: str) -> tuple[str, str]:
+    """Return the slug of the path of a key, inside an object of which `prefix` is that slug, and the column for it.
 
-
-def column_name(path: str) -> str:
-    """Return the name of a column for the slug of its path."""
-    return f"_{path}" if path in SYSTEM_COLUMNS else fit(path)
+    The slug of a path is the same as that of its keys, joined.
+    """
+    return (_cached_place if len(prefix) + len(key) <= _CACHED_CHARS else _column_place)(prefix, key)
 
 
 def schema_name(source: str, pattern: str = "{source}") -> str:
@@ -73,12 +71,13 @@ def schema_name(source: str, pattern: str = "{source}") -> str:
     return fit(f"_{name}") if is_reserved else name
 
 
-def _column_path(prefix: str, key: str) -> str:
+def _column_place(prefix: str, key: str) -> tuple[str, str]:
     name = slug(key)
-    return f"{prefix}_{name}" if prefix and name else prefix or name
+    path = f"{prefix}_{name}" if prefix and name else prefix or name
+    return path, f"_{path}" if path in SYSTEM_COLUMNS else fit(path)
 
 
-_cached_path = lru_cache(8192)(_column_path)
+_cached_place = lru_cache(8192)(_column_place)
 
 
 def _hash(text: str) -> str:

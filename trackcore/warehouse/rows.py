@@ -23,7 +23,7 @@ import attrs
 from trackcore.text.timetext import parse_timestamp
 from trackcore.typing import JSONObject
 from trackcore.warehouse.columns import CONTEXT, reserved_columns, standard_columns
-from trackcore.warehouse.names import column_name, column_path, event_table, slug
+from trackcore.warehouse.names import column_place, event_table, slug
 from trackcore.warehouse.options import DEFAULT_OPTIONS, WarehouseOptions
 from trackcore.warehouse.values import Scalar, scalar_of, storable, text_of
 
@@ -229,19 +229,17 @@ def _text(value: Any) -> str | None:
 def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards: list[Discard]) -> None:
     """Put the values of an object, and of those inside it, under the names of their columns."""
     for key, value in values.items():
-        if value is None:
-            continue
-        path = column_path(prefix, key)
-        if value.__class__ is dict:
+        path, column = column_place(prefix, key)
+        kind = value.__class__
+        if kind is dict:
             _flatten(path, value, found, discards)
             continue
-        scalar = scalar_of(value)
+        scalar = value if kind is str else scalar_of(value)
         if scalar is None:
             continue
         if path == prefix:  # the key has no ASCII letter or digit
             discards.append(discard(prefix, scalar, DiscardReason.NO_NAME))
             continue
-        column = column_name(path)
         if column in found:
             discards.append(discard(column, found[column], DiscardReason.SAME_NAME))
         found[column] = scalar

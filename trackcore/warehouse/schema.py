@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from typing import NamedTuple, TypeAlias
 
 import attrs
@@ -130,8 +131,17 @@ class _RowMerge:
 
     def run(self) -> list[Change]:
         columns, values = self._columns, self.values
+        text, timestamp = ColumnType.TEXT, ColumnType.TIMESTAMP
         for column, scalar in self._row.values.items():
             column_type = columns.get(column)
+            # Most values are stored as they are.
+            if column_type is text:
+                if scalar.__class__ is str and (scalar.isascii() and "\0" not in scalar):  # type: ignore[union-attr, operator]
+                    values[column] = scalar
+                    continue
+            elif column_type is timestamp and isinstance(scalar, datetime):
+                values[column] = scalar
+                continue
             if column_type is None:
                 column_type = self._add(column, scalar)
                 if column_type is None:

@@ -159,9 +159,12 @@ def text_of(value: Scalar | Value) -> str:
 
 def storable(text: str) -> str:
     """Return a text with U+FFFD for the characters that databases refuse: NUL and unpaired surrogates."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return _unstorable.sub(_REPLACEMENT, text)
+    return text if is_storable(text) else _unstorable.sub(_REPLACEMENT, text)
+
+
+def is_storable(text: str) -> bool:
+    """Return whether a text has no character that databases refuse."""
+    return "\0" not in text if text.isascii() else _unstorable.search(text) is None
 
 
 def _to_text(value: Scalar) -> str:
