@@ -136,7 +136,7 @@ class _RowMerge:
             column_type = columns.get(column)
             # Most values are stored as they are.
             if column_type is text:
-                if scalar.__class__ is str and (scalar.isascii() and "\0" not in scalar):  # type: ignore[union-attr, operator]
+                if scalar.__class__ is str and (scalar.isascii() and "\0" not in scalar):
                     values[column] = scalar
                     continue
             elif column_type is timestamp and isinstance(scalar, datetime):
