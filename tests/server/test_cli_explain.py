@@ -243,7 +243,8 @@ class TestStats:
         fill(TRACK)
         (found,) = lines(run("stats", "--since", "1h"))
         assert (found["messages"], found["groups"], found["size"], found["clockSkew"]) == (0, [], None, None)
-        assert "0 messages" in run("stats", "--since", "1h", "--format", "table").stdout
+        table = run("stats", "--since", "1h", "--format", "table").stdout
+        assert table.rstrip().endswith(": 0 messages")
 
     def test_a_wrong_time(self, run: Run) -> None:
         assert run("stats", "--since", "yesterday").exit_code == 2
@@ -252,6 +253,6 @@ class TestStats:
         assert "9000-01-01T00:00:00.000Z is in the future" in result.stderr
 
     def test_the_width_of_a_bar_is_said_in_a_unit_that_suits_it(self, run: Run, fill: Fill) -> None:
-        fill(TRACK)
+        fill(TRACK, received_at=datetime.now(UTC))
         for since, width in (("48s", "1 s"), ("1d", "30 min"), ("90d", "45 h")):
             assert f"each bar {width}, maximum" in run("stats", "--since", since, "--format", "table").stdout
