@@ -78,6 +78,10 @@ class Rebuild:
         except psycopg.Error as error:
             raise WarehouseUnavailable(detail=sentence_of(error)) from None
 
+    def close(self) -> None:
+        """Close the connection of the target."""
+        self.target.close()
+
     def swap(self, load_rest: Callable[[], None]) -> Sequence[str]:
         """Load the last messages while nothing else is stored, and let the fresh tables take their place.
 
@@ -94,8 +98,6 @@ class Rebuild:
                 return schemas
         except psycopg.Error as error:
             raise WarehouseUnavailable(detail=sentence_of(error)) from None
-        finally:
-            self.target.close()
 
     def _schemas_of(self, connection: Connection[Any]) -> set[str]:
         """Return the schemas of the sources that the database knows and that are of this warehouse."""

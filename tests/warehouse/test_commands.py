@@ -47,12 +47,14 @@ class TestPlan:
     def test_it_prints_what_delivery_would_run_and_changes_nothing(
         self, deployed: Deployed, database: Database
     ) -> None:
-        fill(deployed, *generated(60))
+        sent = [message(number, properties={"total": number, "coupon": "x"}) for number in range(9)]
+        sent += [message(number, "identify", traits={"plan": "pro"}) for number in range(9, 12)]
+        fill(deployed, *sent)
         _, text = deployed.ask("warehouse", "plan", "--destination", "There")
         assert database.rows("SELECT nspname FROM pg_namespace WHERE nspname IN ('my_website', '_trackcore')") == []
         database.rows(text)
         deliver(deployed)
-        check_against_log(database, as_log(generated(60)))
+        check_against_log(database, as_log(sent))
         assert deployed.ask("warehouse", "plan", "--destination", "There")[1] == ""
 
     def test_it_prints_only_what_is_missing(self, deployed: Deployed) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -370,7 +370,8 @@ class TestForgetting:
             id="1", subjects=subjects, source=changes.get("source"), requested_at=NOON, pseudonyms=pseudonyms
         )
         destination = PostgresDestination(name="There", url=Secret(loading.database.url))
-        destination.make_sender(sender_context(loading.bench.folder)).forget(request)
+        with closing(destination.make_sender(sender_context(loading.bench.folder))) as sender:
+            sender.forget(request)
 
     def held(self, loading: Loading) -> str:
         return repr([loading.database.table(SCHEMA, table) for table in sorted(loading.database.tables(SCHEMA))])

@@ -93,8 +93,7 @@ def rebuild(*, config: Path | None, data: Path | None, destination: str, since: 
     from trackcore_postgres import Rebuild  # noqa: PLC0415 - an optional library
 
     feed = backend_of(configuration).feed()
-    with closing(open_warehouse(chosen, configuration)) as live:
-        work = Rebuild(live)
+    with closing(open_warehouse(chosen, configuration)) as live, closing(Rebuild(live)) as work:
         work.begin([source.name for source in configuration.sources])
         context = sender_context(configuration, os.environ)
         loader = _Loader(feed, chosen, chosen.masked(PostgresSender(work.target), context), since)
