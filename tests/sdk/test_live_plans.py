@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -52,6 +54,13 @@ CALLS = [
 ]
 
 
+@contextmanager
+def run_planned_server(folder: Path) -> Iterator[Server]:
+    (folder / "plan.yaml").write_text(PLAN)
+    with run_server(folder, text=PLANNED) as server:
+        yield server
+
+
 def send(sdk: Sdk | BrowserSdk, server: Server) -> JSONObject:
     """Make the calls with an SDK, and return its report once the server has all of them."""
     if isinstance(sdk, Sdk):
@@ -74,37 +83,40 @@ def lines(folder: Path, *arguments: str) -> list[JSONObject]:
 
 
 @pytest.mark.parametrize("sdk", NEWEST, ids=lambda sdk: f"{getattr(sdk, 'package', PACKAGE)} {sdk.version}")
-def test_a_wrong_event(sdk: Sdk | BrowserSdk, tmp_path: Path) -> None:
-    (tmp_path / "plan.yaml").write_text(PLAN)
-    with run_server(tmp_path, text=PLANNED) as server:
+def test_the_sdk_sees_nothing_and_the_log_has_everything(sdk: Sdk | BrowserSdk, tmp_path: Path) -> None:
+    with run_planned_server(tmp_path) as server:
         assert send(sdk, server)["errors"] == []
         assert {request.status for request in server.posts()} == {200}
-    events = {record["message"]["properties"]["order_id"]: record for record in lines(tmp_path, "events")}
-    assert sorted(events) == ["o-1", "o-3"]
-    assert events["o-1"]["warnings"] == []
-    wrong = events["o-3"]
-    assert wrong["message"]["properties"] == {"order_id": "o-3", "revenue": "9.5"}
-    assert wrong["message"]["context"]["protocols"]["omitted"] == ["properties.colour"]
-    rejected = {record["code"]: record for record in lines(tmp_path, "rejected")}
+    stored = {found.message["properties"]["order_id"]: found for found in server.log.messages()}
+    assert sorted(stored) == ["o-1", "o-3"]
+    assert stored["o-1"].warnings == ()
+    assert [warning["code"] for warning in stored["o-3"].warnings] == ["plan_wrong_type", "plan_unplanned_property"]
+    wrong = stored["o-3"].message
+    assert wrong["properties"] == {"order_id": "o-3", "revenue": "9.5"}
+    assert wrong["context"]["protocols"]["omitted"] == ["properties.colour"]
+    rejected = {found.code: found for found in server.log.rejected()}
     assert sorted(rejected) == ["plan_blocked", "plan_omitted"]
-    assert rejected["plan_blocked"]["message"] == "`Order completed` is not planned; did you mean `Order Completed`?"
-    assert json.loads(rejected["plan_omitted"]["payload"])["properties"]["colour"] == "red"
+    assert rejected["plan_blocked"].message == "`Order completed` is not planned; did you mean `Order Completed`?"
+    assert json.loads(rejected["plan_omitted"].payload)["properties"]["colour"] == "red"
+
+
+def test_what_the_commands_show(tmp_path: Path) -> None:
+    with run_planned_server(tmp_path) as server:
+        send(NEWEST[0], server)
+    (wrong,) = lines(tmp_path, "events", "--code", "plan_wrong_type")
+    rejected = lines(tmp_path, "rejected")
+    assert sorted(record["code"] for record in rejected) == ["plan_blocked", "plan_omitted"]
     (explained,) = lines(tmp_path, "explain", str(wrong["seq"]))
     assert [(found["code"], found["rule"]) for found in explained["warnings"]] == [
         ("plan_wrong_type", 'track "Order Completed"'),
         ("plan_unplanned_property", 'track "Order Completed"'),
     ]
-    _check_in_ci(tmp_path, [json.loads(record["payload"]) for record in rejected.values()])
+    (tmp_path / "messages.jsonl").write_text("".join(f"{record['payload']}\n" for record in rejected))
+    checked = ("validate", "--plan", "plan.yaml", "messages.jsonl", "--format")
+    github = trackcore(tmp_path, *checked, "github")
+    assert (github.returncode, github.stdout.count("::error file=messages.jsonl,line=")) == (1, 3)
+    junit = trackcore(tmp_path, *checked, "junit")
+    assert (junit.returncode, len(ET.fromstring(junit.stdout).findall(".//failure"))) == (1, 3)  # noqa: S314 - our own
     (tmp_path / "plan.yaml").write_text(PLAN.replace("order_id:", "colour: string\n      order_id:"))
     restored = lines(tmp_path, "rejected", "--code", "plan_omitted", "--retry", "--restore")
     assert [record["outcome"] for record in restored] == ["repaired"]
-
-
-def _check_in_ci(folder: Path, messages: list[JSONObject]) -> None:
-    """Validate what was sent, as a run of CI does before a release."""
-    (folder / "messages.jsonl").write_text("".join(f"{json.dumps(message)}\n" for message in messages))
-    checked = ("validate", "--plan", "plan.yaml", "messages.jsonl", "--format")
-    github = trackcore(folder, *checked, "github")
-    assert (github.returncode, github.stdout.count("::error file=messages.jsonl,line=")) == (1, 3)
-    junit = trackcore(folder, *checked, "junit")
-    assert (junit.returncode, len(ET.fromstring(junit.stdout).findall(".//failure"))) == (1, 2)  # noqa: S314 - our own
