@@ -1,6 +1,6 @@
-"""A source with a tracking plan, and the SDKs: a wrong event is no error for them, and visible everywhere else.
+"""A source with a tracking plan, and the SDKs: they see success for a wrong event, and everything else shows it.
 
-What is omitted or blocked is kept as received, listed, explained, and can be restored under a changed plan.
+An omitted value or a blocked message is kept as received, listed, explained, and can be restored under a changed plan.
 """
 
 from __future__ import annotations
