@@ -38,7 +38,7 @@ PLANNED = CONFIGURATION.replace(
 NEWEST: list[Sdk | BrowserSdk] = [
     next(sdk for sdk in SERVER_SDKS if (sdk.package, sdk.version) == ("segment-analytics-python", "2.4.0")),
     next(sdk for sdk in SERVER_SDKS if (sdk.package, sdk.version) == ("@segment/analytics-node", "3.1.0")),
-    BROWSER_SDKS[-1],
+    BROWSER_SDKS[0],
 ]
 
 
