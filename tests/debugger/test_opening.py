@@ -42,6 +42,15 @@ class TestOrder:
         inside.run(SHOWN, ["#detail h2", "accepted"])
         assert inside.run(HEADINGS)[:3] == ["Message", "Warnings", "Delivery"]
 
+    def test_a_violation_names_the_rule_of_the_tracking_plan(self, inside: Browser, busy: Site) -> None:
+        user = new_user()
+        busy.send(track("Order Completed", userId=user, properties={"revenue": "9.5"}), key=SHOP)
+        find(inside, busy, user)
+        inside.run(OPEN, ".row.accepted")
+        inside.run(SHOWN, ["#detail .about summary", "`properties.revenue` must be a number"])
+        inside.run("await page.click('#detail .about summary')")
+        inside.run(SHOWN, ["#detail .about", 'track "Order Completed"'])
+
     @pytest.mark.short
     def test_codes_and_user_stay_visible_beside_an_open_message(self, inside: Browser, busy: Site) -> None:
         user = new_user()

@@ -133,6 +133,7 @@ function warning(record) {
     "details",
     { class: "about" },
     el("summary", {}, el("strong", {}, visible(record.code)), `${where}: ${visible(record.message)}`),
+    record.rule && facts([["rule", visible(record.rule)]]),
     ...about(record),
   );
 }
