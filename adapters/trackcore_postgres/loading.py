@@ -21,7 +21,7 @@ from trackcore.warehouse import (
 )
 from trackcore_postgres.batch import DiscardRow, SourceRows
 from trackcore_postgres.catalog import SourceTables
-from trackcore_postgres.staging import StagedTable, Staging
+from trackcore_postgres.staging import StagedTable, Staging, copy_into
 from trackcore_postgres.statements import quoted, statement_of, type_name
 
 
@@ -51,15 +51,26 @@ class Loading:
             for change in source.changes:
                 self._change(source.name, change)
         profiles = list(self._profiles(sources))
-        staged = [*self._rows(sources), *profiles]
-        if not staged:
-            return
-        self._staging.copy(staged)
-        for number, table in enumerate(staged):
-            if table in profiles:
-                self._staging.update(number, table, "id")
-            else:
-                self._staging.insert(number, table, _KEYS.get(table.table, "id"))
+        rows = list(self._rows(sources))
+        if self._staging.may_copy_directly() and self._copy_directly(rows):
+            rows = []
+        if rows or profiles:
+            self._staging.copy([*rows, *profiles])
+        for number, table in enumerate(rows):
+            self._staging.insert(number, table, _KEYS.get(table.table, "id"))
+        for number, table in enumerate(profiles, len(rows)):
+            self._staging.update(number, table, "id")
+
+    def _copy_directly(self, rows: Sequence[StagedTable]) -> bool:
+        """Copy rows into their tables; return whether none of them was there already."""
+        try:
+            with self._connection.transaction():
+                for table in rows:
+                    copy_into(self._connection, table)
+        except errors.UniqueViolation:
+            self._staging.note_duplicates()
+            return False
+        return True
 
     @staticmethod
     def width(sources: Sequence[SourceRows]) -> int:

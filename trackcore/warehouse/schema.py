@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
@@ -30,6 +30,7 @@ from trackcore.warehouse.values import (
     Scalar,
     Value,
     convert,
+    is_storable,
     text_of,
     truncated,
     type_of,
@@ -75,6 +76,22 @@ class Merged(NamedTuple):
     discards: tuple[Discard, ...]
 
 
+_Shape: TypeAlias = tuple[Any, ...]
+"""The columns of a row, and the classes of its values."""
+
+_Conversions: TypeAlias = tuple[tuple[str, ColumnType], ...]
+"""The columns of a row whose values are not stored as they are."""
+
+_MAX_SHAPES = 200
+"""For each table; a client that sends other columns each time gains nothing."""
+
+_STORED_AS_THEY_ARE = {ColumnType.TEXT: str, ColumnType.BOOLEAN: bool, ColumnType.TIMESTAMP: datetime}
+
+
+def _shape_of(values: Mapping[str, Scalar]) -> _Shape:
+    return (*values, *map(type, values.values()))
+
+
 @attrs.define
 class Schema:
     """The tables of one source with the types of their columns.  `merge` changes it.
@@ -85,6 +102,7 @@ class Schema:
     options: WarehouseOptions = DEFAULT_OPTIONS
     tables: dict[str, dict[str, ColumnType]] = attrs.field(factory=dict)
     pinned: set[tuple[str, str]] = attrs.field(factory=set)
+    _shapes: dict[str, dict[_Shape, _Conversions]] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
     def copy(self) -> Schema:
         """Return a copy, to go back to if the changes cannot be made."""
@@ -92,6 +110,9 @@ class Schema:
 
     def merge(self, row: Row) -> Merged:
         """Fit a row into the schema, and the schema to the row."""
+        merged = self._merge_known(row)
+        if merged is not None:
+            return merged
         columns = self.tables.get(row.table)
         is_new = columns is None
         if columns is None:
@@ -102,7 +123,40 @@ class Schema:
         changes: list[Change] = merge.run()
         if is_new:  # what was added to it is made with it
             changes = [CreateTable(row.table, {**columns})]
+        if changes:
+            self._shapes.pop(row.table, None)
+        elif not merge.discards and row.values.keys() <= columns.keys():
+            self._learn(row, columns)
         return Merged(tuple(changes), merge.values, limited([*row.discards, *merge.discards]))
+
+    def _merge_known(self, row: Row) -> Merged | None:
+        """Merge a row like one before it: with the same columns, of the same types; None for another.
+
+        Most rows are such, and need no look at each value: only some must be converted, and all texts can be checked at
+        once.
+        """
+        values = row.values
+        shapes = self._shapes.get(row.table)
+        conversions = None if shapes is None else shapes.get(_shape_of(values))
+        if conversions is None or not is_storable("".join([one for one in values.values() if one.__class__ is str])):
+            return None
+        converted: dict[str, Any] = {**values}
+        for column, column_type in conversions:
+            value = convert(values[column], column_type)
+            if value is None:
+                return None
+            converted[column] = value
+        return Merged((), converted, row.discards)
+
+    def _learn(self, row: Row, columns: Mapping[str, ColumnType]) -> None:
+        shapes = self._shapes.setdefault(row.table, {})
+        if len(shapes) >= _MAX_SHAPES:
+            shapes.clear()
+        shapes[_shape_of(row.values)] = tuple(
+            (column, columns[column])
+            for column, value in row.values.items()
+            if _STORED_AS_THEY_ARE.get(columns[column]) is not value.__class__
+        )
 
     def first_columns(self, table: str) -> dict[str, ColumnType]:
         """Return the columns that a table has before its first row."""
