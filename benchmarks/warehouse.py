@@ -2,9 +2,9 @@
 
     python benchmarks/warehouse.py postgresql://user@127.0.0.1/empty_database
 
-The floor is COPY of the very same rows into empty tables like those that loading has made, keys included: no message is
-decoded, nothing is looked up.  Both run in this process with one connection, so the CPU time is that of this process,
-and the rest is PostgreSQL's.
+The floor is COPY of the very same rows into empty tables like those that loading has made, keys included, in as many
+transactions: no message is decoded, nothing is looked up.  Both run in this process with one connection, so the CPU
+time is that of this process, and the rest is PostgreSQL's.
 """
 
 from __future__ import annotations
@@ -92,24 +92,32 @@ def load(url: str, count: int, size: int) -> tuple[float, float]:
     return elapsed, cpu
 
 
-def copy_alone(url: str) -> tuple[int, float, float]:
-    """Copy the rows of all tables into tables of their form, and return their number, the time and the CPU time."""
+def copy_alone(url: str, batches: int) -> tuple[int, float, float]:
+    """Copy the rows of all tables into others of their form, and return their number, the time and the CPU time."""
     count, elapsed, cpu = 0, 0.0, 0.0
     with psycopg.connect(url, autocommit=True) as connection:
         names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [_SCHEMA]).fetchall()
+        rows: dict[str, list[tuple[Any, ...]]] = {}
         for (table,) in names:
             name, copy = f'"{_SCHEMA}"."{table}"', f'"copy_of_{table}"'
-            rows = connection.execute(f"SELECT * FROM {name}".encode()).fetchall()
+            rows[copy] = connection.execute(f"SELECT * FROM {name}".encode()).fetchall()
             connection.execute(f"CREATE TABLE {copy} (LIKE {name} INCLUDING ALL)".encode())
+        for batch in range(batches):
+            parts = {copy: _part(found, batch, batches) for copy, found in rows.items()}
             started, cpu_started = time.perf_counter(), time.process_time()
-            with connection.cursor() as cursor, cursor.copy(f"COPY {copy} FROM STDIN".encode()) as writer:
-                for row in rows:
-                    writer.write_row(row)
+            with connection.transaction():
+                for copy, part in parts.items():
+                    with connection.cursor() as cursor, cursor.copy(f"COPY {copy} FROM STDIN".encode()) as writer:
+                        for row in part:
+                            writer.write_row(row)
             elapsed += time.perf_counter() - started
             cpu += time.process_time() - cpu_started
-            count += len(rows)
-            connection.execute(f"DROP TABLE {copy}".encode())
+            count += sum(map(len, parts.values()))
     return count, elapsed, cpu
+
+
+def _part(rows: list[tuple[Any, ...]], number: int, count: int) -> list[tuple[Any, ...]]:
+    return rows[len(rows) * number // count : len(rows) * (number + 1) // count]
 
 
 def _memory_mib() -> float:
@@ -124,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"Loading, {arguments.batch:,} messages in a batch")
     elapsed, cpu = load(arguments.url, arguments.messages, arguments.batch)
-    rows, copy_elapsed, copy_cpu = copy_alone(arguments.url)
+    rows, copy_elapsed, copy_cpu = copy_alone(arguments.url, -(-arguments.messages // arguments.batch))
     loaded, copied = rows / elapsed, rows / copy_elapsed
     print(f"{arguments.messages:,} messages, {rows:,} rows in the end")
     print(f"loading    {loaded:>9,.0f} rows/s, {arguments.messages / elapsed:,.0f} messages/s,", end=" ")

@@ -87,13 +87,14 @@ def database_tables(folder: Path, source: str = "web") -> dict[str, list[RowDict
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str) -> list[RowDict]:
     """Return the rows of a query in an order of their own, each without what is null and without bookkeeping."""
-    connection.execute("SET TimeZone = 'UTC'")
-    found = connection.execute(query)
-    names = [column[0] for column in found.description or ()]
+    types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
+    times = {name for name, kind in types.items() if kind == "TIMESTAMP WITH TIME ZONE"}
+    cells = [f"\"{name}\" AT TIME ZONE 'UTC'" if name in times else f'"{name}"' for name in types]
+    found = connection.execute(f"SELECT {', '.join(cells)} FROM ({query})")  # noqa: S608 - names of tests
     rows = [
         {
-            name: value.astimezone(UTC) if isinstance(value, datetime) else value
-            for name, value in zip(names, row, strict=True)
+            name: value.replace(tzinfo=UTC) if name in times else value
+            for name, value in zip(types, row, strict=True)
             if value is not None and name != "_stamps"
         }
         for row in found.fetchall()

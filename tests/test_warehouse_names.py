@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trackcore.warehouse import MAX_NAME, event_table, schema_name, slug
-from trackcore.warehouse.names import column_place, fit
+from trackcore.warehouse.names import column_places, fit
 
 PUBLISHED = (
     ("@49L0S145_¬fwHƒ0TSLNVp", "49l0s145_fw_h_0tslnvp"),
@@ -64,7 +64,7 @@ class TestSlug:
     def test_the_slug_of_a_path_is_that_of_its_keys_joined(self, keys: list[str]) -> None:
         path = ""
         for key in keys:
-            path, _ = column_place(path, key)
+            ((path, _),) = column_places(path, (key,))
         assert path == slug(" ".join(keys))
 
 
@@ -108,7 +108,7 @@ class TestTables:
 class TestColumns:
     @pytest.mark.parametrize("name", ["xmin", "ctid", "tableoid"])
     def test_a_system_column_of_postgresql_gets_an_underscore(self, name: str) -> None:
-        assert column_place("", name)[1] == f"_{name}"
+        assert column_places("", (name,))[0][1] == f"_{name}"
 
 
 class TestSchemas:

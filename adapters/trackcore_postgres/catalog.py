@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,18 @@ JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %s) AND c.relkind IN ('r', 'p')
 ORDER BY c.relname, a.attnum
+"""
+
+_KEYS = b"""
+SELECT n.nspname, c.relname, array(
+    SELECT a.attname::text FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum = ANY(i.indkey) ORDER BY a.attname
+)
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY(%s) AND c.relname = ANY(%s)
+    AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 """
 
 _OWN_COLUMNS = frozenset({LOADED_AT, STAMPS})
@@ -43,6 +55,19 @@ def has_table(connection: Connection[Any], schema: str, table: str) -> bool:
     """Return whether a table exists."""
     query = b"SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s"
     return connection.execute(query, [schema, table]).fetchone() is not None
+
+
+def tables_with_key(
+    connection: Connection[Any], tables: Iterable[tuple[str, str]], key_of: Callable[[str], Sequence[str]]
+) -> set[tuple[str, str]]:
+    """Return those of some tables, by schema and name, that refuse two rows with one key."""
+    wanted = {*tables}
+    found = connection.execute(_KEYS, [[schema for schema, _ in wanted], [table for _, table in wanted]])
+    return {
+        (schema, table)
+        for schema, table, columns in found
+        if (schema, table) in wanted and columns == sorted(key_of(table))
+    }
 
 
 def read_tables(

@@ -20,7 +20,7 @@ from trackcore.warehouse import (
     encode_stamps,
 )
 from trackcore_postgres.batch import DiscardRow, SourceRows
-from trackcore_postgres.catalog import SourceTables
+from trackcore_postgres.catalog import SourceTables, tables_with_key
 from trackcore_postgres.staging import StagedTable, Staging, copy_into
 from trackcore_postgres.statements import quoted, statement_of, type_name
 
@@ -57,12 +57,19 @@ class Loading:
         if rows or profiles:
             self._staging.copy([*rows, *profiles])
         for number, table in enumerate(rows):
-            self._staging.insert(number, table, _KEYS.get(table.table, "id"))
+            self._staging.insert(number, table, ", ".join(_key_of(table.table)))
         for number, table in enumerate(profiles, len(rows)):
             self._staging.update(number, table, "id")
 
     def _copy_directly(self, rows: Sequence[StagedTable]) -> bool:
-        """Copy rows into their tables; return whether none of them was there already."""
+        """Copy rows into their tables; return whether that was done.
+
+        It is not if a row was there already, or a table has no key, which somebody has dropped: then nothing would
+        refuse a row that comes again.
+        """
+        names = {(table.schema, table.table) for table in rows}
+        if tables_with_key(self._connection, names, _key_of) != names:
+            return False
         try:
             with self._connection.transaction():
                 for table in rows:
@@ -141,7 +148,8 @@ class Loading:
         yield StagedTable(source.name, table, {**self._types(source.name, table, rows.columns), STAMPS: "text"}, cells)
 
 
-_KEYS = {DISCARDS_TABLE: "message_id, table_name, number"}
+def _key_of(table: str) -> Sequence[str]:
+    return ("message_id", "table_name", "number") if table == DISCARDS_TABLE else ("id",)
 
 
 def is_outdated(error: psycopg.Error) -> bool:

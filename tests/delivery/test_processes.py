@@ -346,7 +346,7 @@ def test_commands_steer_what_runs(deploy: Callable[..., Deployed], endpoint: Cal
     wait_for(lambda: deployed.status("There").dead_letters == 2)
     there.behaviour = lambda _: OK
     _, told = deployed.ask("dead-letters", "--destination", "There", "--retry")
-    assert told == "2 will be sent again\n"
+    assert told == "2 dead letters will be sent again\n"
     wait_for(lambda: there.ids[-2:] == ["m0", "m7"])
     wait_for(lambda: deployed.ask("dead-letters") == ([], ""))  # the request is recorded after its response was sent
     there.taken.clear()

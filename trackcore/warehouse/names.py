@@ -32,7 +32,8 @@ _RESERVED_SCHEMA_PREFIX = "pg_"
 
 _words = re.compile(r"[A-Z0-9]+[a-z0-9]*|[a-z0-9]+").findall
 _HASH_CHARS = 10
-_CACHED_CHARS = 100
+_CACHED_KEYS, _CACHED_CHARS = 30, 400
+"""Most objects of a client have the same keys; a client cannot make the cache grow."""
 
 
 def slug(name: str) -> str:
@@ -49,16 +50,21 @@ def fit(name: str) -> str:
 
 def event_table(event: str) -> str | None:
     """Return the table of an event, None if its name has no ASCII letter or digit."""
-    name = fit(slug(event))
-    return f"_{name}" if name in STANDARD_TABLES else name or None
+    return event_names(event)[1]
 
 
-def column_place(prefix: str, key: str) -> tuple[str, str]:
-    """Return the slug of the path of a key, inside an object of which `prefix` is that slug, and the column for it.
+def event_names(event: str) -> tuple[str, str | None]:
+    """Return the slug of an event and its table."""
+    return (_cached_event_names if len(event) <= _CACHED_CHARS else _event_names)(event)
+
+
+def column_places(prefix: str, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return for each key of an object, of whose path `prefix` is the slug, the slug of its path, and its column.
 
     The slug of a path is the same as that of its keys, joined.
     """
-    return (_cached_place if len(prefix) + len(key) <= _CACHED_CHARS else _column_place)(prefix, key)
+    is_usual = len(keys) <= _CACHED_KEYS and len(prefix) + sum(map(len, keys)) <= _CACHED_CHARS
+    return (_cached_places if is_usual else _column_places)(prefix, keys)
 
 
 def schema_name(source: str, pattern: str = "{source}") -> str:
@@ -77,7 +83,20 @@ def _column_place(prefix: str, key: str) -> tuple[str, str]:
     return path, f"_{path}" if path in SYSTEM_COLUMNS else fit(path)
 
 
-_cached_place = lru_cache(8192)(_column_place)
+def _event_names(event: str) -> tuple[str, str | None]:
+    name = slug(event)
+    table = fit(name)
+    return name, f"_{table}" if table in STANDARD_TABLES else table or None
+
+
+_cached_event_names = lru_cache(2048)(_event_names)
+
+
+def _column_places(prefix: str, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(_column_place(prefix, key) for key in keys)
+
+
+_cached_places = lru_cache(2048)(_column_places)
 
 
 def _hash(text: str) -> str:

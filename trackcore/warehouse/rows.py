@@ -18,12 +18,10 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import attrs
-
 from trackcore.text.timetext import parse_timestamp
 from trackcore.typing import JSONObject
 from trackcore.warehouse.columns import CONTEXT, reserved_columns, standard_columns
-from trackcore.warehouse.names import column_place, event_table, slug
+from trackcore.warehouse.names import column_places, event_names
 from trackcore.warehouse.options import DEFAULT_OPTIONS, WarehouseOptions
 from trackcore.warehouse.values import Scalar, scalar_of, storable, text_of
 
@@ -59,8 +57,7 @@ class Discard(NamedTuple):
     reason: DiscardReason
 
 
-@attrs.frozen
-class Row:
+class Row(NamedTuple):
     """One row: its table, its values that are not null, and what of the message it does not have."""
 
     table: str
@@ -82,25 +79,24 @@ def rows(message: JSONObject, options: WarehouseOptions = DEFAULT_OPTIONS) -> tu
 class _Parts:
     """The parts of a message that its rows share."""
 
+    common: dict[str, Scalar]
+
     def __init__(self, message: JSONObject) -> None:
         self.message = message
         self.discards: list[Discard] = []
         self.context: dict[str, Scalar] = {}
         _flatten(CONTEXT, _object(message.get("context")), self.context, self.discards)
-        common: dict[str, Scalar] = {"id": _text(message.get("messageId")) or ""}
+        common = self.common = {"id": _text(message.get("messageId")) or ""}
         for column, field in _TIMES:
-            self._add_time(common, column, message.get(field))
+            value = message.get(field)
+            time = None if value is None else parse_timestamp(value)
+            if time is not None:
+                common[column] = time
+            elif value is not None:
+                self.discards.append(discard(column, scalar_of(value), DiscardReason.NOT_A_TIME))
         for column, field in _IDS:
             if text := _text(message.get(field)):
                 common[column] = text
-        self.common = common
-
-    def _add_time(self, common: dict[str, Scalar], column: str, value: Any) -> None:
-        time = None if value is None else parse_timestamp(value)
-        if time is not None:
-            common[column] = time
-        elif value is not None:
-            self.discards.append(discard(column, scalar_of(value), DiscardReason.NOT_A_TIME))
 
     def row(self, table: str, standard: Mapping[str, Scalar], free: JSONObject) -> Row:
         """Build a row of the common columns, `standard` ones of the table, and those of a free-form part."""
@@ -144,7 +140,7 @@ _IDS = (("anonymous_id", "anonymousId"), ("user_id", "userId"))
 def _track(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
     del options
     text = _text(parts.message.get("event")) or ""
-    name, table = slug(text), event_table(text)
+    name, table = event_names(text)
     event: dict[str, Scalar] = {"event": name, "event_text": text} if name else {"event_text": text}
     yield parts.row("tracks", event, {})
     if table is not None:
@@ -177,7 +173,7 @@ def _group(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
 
 def _without_profile(row: Row, profile_id: str) -> Row:
     too_long = discard("id", profile_id, DiscardReason.ID_TOO_LONG)
-    return attrs.evolve(row, discards=(*row.discards, too_long))
+    return row._replace(discards=(*row.discards, too_long))
 
 
 def _alias(parts: _Parts, options: WarehouseOptions) -> Iterator[Row]:
@@ -222,14 +218,16 @@ def _object(value: Any) -> JSONObject:
 
 
 def _text(value: Any) -> str | None:
+    if value.__class__ is str:
+        return value
     scalar = None if value.__class__ is dict else scalar_of(value)
     return None if scalar is None else text_of(scalar)
 
 
 def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards: list[Discard]) -> None:
     """Put the values of an object, and of those inside it, under the names of their columns."""
-    for key, value in values.items():
-        path, column = column_place(prefix, key)
+    places = column_places(prefix, tuple(values))
+    for (path, column), value in zip(places, values.values(), strict=True):
         kind = value.__class__
         if kind is dict:
             _flatten(path, value, found, discards)

@@ -14,7 +14,7 @@ from trackcore_delivery import ByteCount, DeliveredDestination, positive
 from trackcore import Destination, Source
 from trackcore.warehouse import WIDEN, WarehouseOptions, check_declared, check_on_conflict, schema_name
 
-_is_pattern = re.compile(r"(?:[a-z][a-z0-9_]*)?(?:\{source\})?[a-z0-9_]*").fullmatch
+_is_pattern = re.compile(r"(?:[a-z][a-z0-9_]*|(?=\{))(?:\{source\})?[a-z0-9_]*").fullmatch
 _SOURCE = "{source}"
 
 
