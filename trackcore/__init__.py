@@ -31,14 +31,15 @@ room `plans`, tracking plans: `plans.locations` (places in a message), `plans.do
 check) and `plans.json_schema` (a plan for other validators); the room `privacy`, personal data: `privacy.ip`
 (addresses), `privacy.fields` (masks), `privacy.rules`, `privacy.scan`, `privacy.subjects` (persons) and
 `privacy.suppressing` (a sink); `origins` (the source of a request), `rejected` (rejections and their records),
-`plans.rudder` (violations as RudderStack writes them), `plans.enforcement` (a plan in force at intake),
-`plans.forwarding` (messages about violations), `receipts` (the result of a request), `metrics` (what is counted),
-`message_times`, `pipeline` (the order of the steps) and `intake` (from a body to the pipeline of its source);
-`collector` (the class that applications embed); the room `explanation`: `explanation.entries`, `explanation.plans`,
-`explanation.rejections` and `explanation.catalog` (the meaning of each code), `explanation.reports` and
-`explanation.explain` (reports about single messages); the room `warehouse`, messages as rows of tables:
-`warehouse.names`, `warehouse.values`, `warehouse.columns`, `warehouse.options`, `warehouse.rows` (the rows of a
-message), `warehouse.schema` (tables and columns as they come) and `warehouse.profiles` (the latest traits).
+`reception` (how a request came in, and its result), `redaction` (personal data in what is kept), `plans.rudder`
+(violations as RudderStack writes them), `plans.enforcement` (a plan in force at intake), `plans.forwarding` (messages
+about violations), `receipts` (the result of a request), `metrics` (what is counted), `message_times`, `pipeline` (the
+order of the steps) and `intake` (from a body to the pipeline of its source); `collector` (the class that applications
+embed); the room `explanation`: `explanation.entries`, `explanation.plans`, `explanation.rejections` and
+`explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about single
+messages); the room `warehouse`, messages as rows of tables: `warehouse.names`, `warehouse.values`, `warehouse.columns`,
+`warehouse.options`, `warehouse.rows` (the rows of a message), `warehouse.schema` (tables and columns as they come) and
+`warehouse.profiles` (the latest traits).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew
@@ -85,8 +86,9 @@ from trackcore.messages import Alias, Batch, Group, Identify, Message, Page, Scr
 from trackcore.metrics import METRICS, Metric, MetricKind, Metrics, MetricValue
 from trackcore.origins import Origin
 from trackcore.paths import endpoint_of
-from trackcore.pipeline import IntakeResult, Pipeline, Reception
+from trackcore.pipeline import Pipeline
 from trackcore.receipts import MessagesRejected, PendingReceipt, Receipt
+from trackcore.reception import IntakeResult, Reception
 from trackcore.rejected import Rejection
 from trackcore.routing import resolvers_for
 from trackcore.sinks import (

@@ -23,12 +23,12 @@ from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.messages import Message
 from trackcore.metrics import Metrics
 from trackcore.origins import Origin
-from trackcore.pipeline import IntakeResult, Reception
 from trackcore.plans.controls import Action
 from trackcore.plans.enforcement import PlanInForce
 from trackcore.plans.forwarding import violation_messages
 from trackcore.privacy.rules import PrivacyRules, strictest
 from trackcore.receipts import PendingReceipt, Receipt
+from trackcore.reception import IntakeResult, Reception
 from trackcore.rejected import record_of
 from trackcore.sinks import Envelope, KeyLocation, Outcome, QuarantinedRequest, Sink
 from trackcore.text.jsontext import encode_json, replace_surrogates

@@ -11,9 +11,10 @@ from trackcore.credentials import SourceRegistry
 from trackcore.integrations import Destination, as_destinations
 from trackcore.limits import DEFAULT_LIMITS, Limits
 from trackcore.origins import Origin, find_source
-from trackcore.pipeline import IntakeResult, Pipeline, Reception
+from trackcore.pipeline import Pipeline
 from trackcore.plans.enforcement import PlanInForce
 from trackcore.privacy.rules import PrivacyRules
+from trackcore.reception import IntakeResult, Reception
 from trackcore.routing import resolvers_for
 from trackcore.timestamps import truncate_to_milliseconds
 from trackcore.typing import Endpoint, NewMessageId

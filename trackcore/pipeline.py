@@ -8,14 +8,13 @@ nothing is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import SupportsBytes, TypeAlias
+from typing import TypeAlias
 
 import attrs
 import msgspec
-from msgspec.structs import replace
 
 from trackcore.caching import cached_by_text
 from trackcore.consent import consent_texts, context_of, wrong_updates
@@ -25,16 +24,16 @@ from trackcore.integrations import Resolution, Resolver
 from trackcore.limits import Limits
 from trackcore.merge import SharedContext, inherited_paths, merge_onto, merge_texts
 from trackcore.message_times import HistoricalTimes, MessageTimes
-from trackcore.origins import Origin
 from trackcore.plans.controls import Treatment
 from trackcore.plans.enforcement import PlanInForce
-from trackcore.privacy.fields import apply_masks
-from trackcore.privacy.ip import IpRule
+from trackcore.privacy.ip import IpRule, without_ip
 from trackcore.privacy.rules import PrivacyRules
+from trackcore.reception import IntakeResult, Reception
+from trackcore.redaction import ReceivedText, redacted
 from trackcore.rejected import Rejection, reject_excess, rejection_of
-from trackcore.sinks import Envelope, KeyLocation
-from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value, raw_fields
-from trackcore.typing import JSONObject, NewMessageId, WriteKey
+from trackcore.sinks import Envelope
+from trackcore.text.jsontext import encode_json, has_surrogate, is_deeper, parse_value
+from trackcore.typing import JSONObject, NewMessageId
 from trackcore.wire.fast import ABSENT, MessageStruct, read_alone, write_message
 from trackcore.wire.request import Request, stored_text
 from trackcore.wire.rules import checked_id, message_id_too_long, object_or_absent, source_disabled, too_deep
@@ -44,48 +43,6 @@ Inherited: TypeAlias = tuple[str, ...]
 
 Route: TypeAlias = tuple[msgspec.Raw, Inherited, Resolution]
 """The merged `integrations`, what of them is the batch's, and the destinations."""
-
-
-class IntakeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The envelopes and rejections of one request.  If no source matched, only the write key was examined.
-
-    `omitted` has the originals of envelopes from which a tracking plan has omitted values, `violating` all envelopes
-    that violate the plan, as they were before.  `batch_fields` is set if a message of a batch was rejected or is among
-    the omitted (see `Request.batch_fields`); `hint`: see `Receipt`; `clock_skew`: see `PendingReceipt`.
-    """
-
-    source: Source | None
-    write_key: WriteKey | None
-    received_at: datetime
-    envelopes: Sequence[Envelope] = ()
-    rejections: Sequence[Rejection] = ()
-    omitted: Sequence[Rejection] = ()
-    violating: Sequence[tuple[Envelope, Treatment]] = ()
-    batch_fields: bytes | None = None
-    hint: str = ""
-    clock_skew: timedelta | None = None
-
-    def by_index(self) -> Iterator[tuple[int, Envelope | Rejection]]:
-        """Yield the result of each message with its index in the request, which only a rejection knows itself."""
-        rejections = {rejection.index: rejection for rejection in self.rejections}
-        envelopes = iter(self.envelopes)
-        for index in range(len(self.envelopes) + len(rejections)):
-            yield index, rejections.get(index) or next(envelopes)
-
-
-class Reception(msgspec.Struct, frozen=True, kw_only=True):
-    """How one request came in.
-
-    `received_at` is in whole milliseconds, so that a stored message has the very number from which its timestamp was
-    computed.  `write_key` is the one that found the source, `found_by` its location; None if nobody named them.
-    `is_history` marks an archive: its messages keep their own times, and one without a time is rejected.
-    """
-
-    received_at: datetime
-    origin: Origin = Origin()
-    write_key: WriteKey | None = None
-    found_by: KeyLocation | None = None
-    is_history: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -145,7 +102,7 @@ class Pipeline:
             batch_fields=request.batch_fields(self.limits, kept) if kept else None,
             clock_skew=run.clock_skew,
         )
-        return intake if self.privacy is None or self.privacy.keep_all else _redacted(intake, self.privacy)
+        return intake if self.privacy is None or self.privacy.keep_all else redacted(intake, self.privacy)
 
 
 class _Run:
@@ -240,7 +197,7 @@ class _Run:
                 message = messages[row]
                 text = rule.apply_in_context(bytes(message.context), context, self._salt)
                 if text is None:
-                    text, contexts[row] = _without_ip(bytes(message.context), context)
+                    text, contexts[row] = without_ip(bytes(message.context), context)
                 message.context = msgspec.Raw(text)
 
     def _fill_ip(
@@ -365,7 +322,7 @@ class _Run:
                     write_message(message, extras[index]) if index in extras else encode_json(message),
                     inherited_context + inherited_flags,
                     found_by,
-                    _ReceivedText(texts, index, privacy, received_at),
+                    ReceivedText(texts, index, privacy, received_at),
                     retry_count,
                 )
             )
@@ -380,69 +337,14 @@ class _Run:
         return self._warnings.setdefault(index, [*self._shared_warnings])
 
 
-class _ReceivedText(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """The text of a message as received, without what the rules remove.  `bytes` returns it: it is found only then."""
-
-    texts: Sequence[bytes | msgspec.Raw]
-    index: int
-    rules: PrivacyRules | None
-    received_at: datetime
-
-    def __bytes__(self) -> bytes:
-        text = bytes(self.texts[self.index])
-        return text if self.rules is None else self.rules.redact(text, self.received_at)
-
-    def __eq__(self, other: object) -> bool:
-        return bytes(self) == bytes(other) if isinstance(other, SupportsBytes) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(bytes(self))
-
-
 def _shared_context(rule: IpRule | None, text: bytes, salt: bytes) -> SharedContext:
     """See `Pipeline.shared_context`."""
     stored = stored_text(text)
     if rule is not None and b'"ip"' in stored:
         context: JSONObject = parse_value(stored)
         if "ip" in context:
-            stored = rule.apply_in_context(stored, context, salt) or _without_ip(stored, context)[0]
+            stored = rule.apply_in_context(stored, context, salt) or without_ip(stored, context)[0]
     return SharedContext(stored)
-
-
-def _without_ip(text: bytes, context: JSONObject) -> tuple[bytes, JSONObject]:
-    """Return a context without its `ip`, as text and decoded."""
-    field = b',"ip":%b' % encode_json(context["ip"])
-    shorter = text.replace(field, b"") if text.count(b'"ip"') == 1 else text
-    if shorter is text:
-        fields = raw_fields.decode(text)
-        del fields["ip"]
-        shorter = encode_json(fields)
-    return shorter, {name: value for name, value in context.items() if name != "ip"}
-
-
-def _redacted(intake: IntakeResult, rules: PrivacyRules) -> IntakeResult:
-    """Apply the rules to what is kept as it was received, and the masks to the messages.
-
-    A tracking plan has examined them before: it describes the messages as they are sent.
-    """
-    received_at = intake.received_at
-
-    def kept(rejections: Sequence[Rejection]) -> Sequence[Rejection]:
-        return [attrs.evolve(one, payload=rules.redact(one.payload, received_at)) for one in rejections]
-
-    def masked(envelope: Envelope) -> Envelope:
-        payload = apply_masks(rules.masks, envelope.payload)
-        return envelope if payload is envelope.payload else replace(envelope, payload=payload)
-
-    has_masks, batch_fields = bool(rules.masks), intake.batch_fields
-    return replace(
-        intake,
-        envelopes=[masked(envelope) for envelope in intake.envelopes] if has_masks else intake.envelopes,
-        rejections=kept(intake.rejections) if intake.rejections else (),
-        omitted=kept(intake.omitted) if intake.omitted else (),
-        violating=[(masked(one), treatment) for one, treatment in intake.violating],
-        batch_fields=batch_fields if batch_fields is None else rules.redact(batch_fields, received_at),
-    )
 
 
 def _route(resolver: Resolver, depth: int, shared: bytes, own: bytes, consent: bytes) -> Route:

@@ -16,6 +16,7 @@ from trackcore_delivery.destination import (
     check_places,
     positive,
 )
+from trackcore_delivery.durable_folders import make_folder, sync_folder
 from trackcore_delivery.erasures import Erasure, ErasureRequest, ErasureStatus, Forgetting
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.kinds.callable import CallableDestination
@@ -96,7 +97,9 @@ __all__ = [
     "check_places",
     "fed_message",
     "make_feed",
+    "make_folder",
     "make_queues",
     "positive",
     "real_place",
+    "sync_folder",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import attrs
+from trackcore_delivery import make_folder, sync_folder
 
 from trackcore_objects.store import StoreUnavailable
 
@@ -52,7 +53,7 @@ class FolderStore:
                 return False
             finally:
                 part.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         return True
 
     def replace(self, key: str, content: Path) -> None:
@@ -60,7 +61,7 @@ class FolderStore:
         path = self._root / key
         with self._reported():
             _write_part(path, content).replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def read(self, key: str) -> bytes | None:
         """See `ObjectStore.read`."""
@@ -106,7 +107,7 @@ def _is_part(name: str) -> bool:
 
 def _write_part(path: Path, content: Path | bytes) -> Path:
     """Write a file under a name that no reader looks at, durably."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     part = path.with_name(f".{path.name}{_PART}")
     part.unlink(missing_ok=True)
     try:
@@ -139,20 +140,3 @@ def _rename_to_new(old: Path, new: Path) -> None:
         if new.exists():
             raise FileExistsError from None
         old.replace(new)
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents, durably against a power failure."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in missing:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

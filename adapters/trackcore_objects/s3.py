@@ -1,7 +1,7 @@
 """A bucket of S3, or of a store that has its interface, as a store: obstore, imported only when one is opened.
 
-A put has the condition that there is no object of that key (`If-None-Match: *`), which S3 knows since 2024, and with it
-MinIO, R2, Ceph and Google's interface.
+A put succeeds only if there is no object of that key yet: it has the header `If-None-Match: *`.  S3 has supported it
+since 2024; MinIO, R2, Ceph and Google's interface do too.
 """
 
 from __future__ import annotations

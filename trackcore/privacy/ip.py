@@ -163,3 +163,14 @@ _LIKE_ADDRESS = re.compile(
     rb"|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
     rb"|%b::(?:%b)?|::%b" % (_GROUPS, _GROUPS, _GROUPS)
 )
+
+
+def without_ip(text: bytes, context: JSONObject) -> tuple[bytes, JSONObject]:
+    """Return a context without its `ip`, as text and decoded."""
+    field = b',"ip":%b' % encode_json(context["ip"])
+    shorter = text.replace(field, b"") if text.count(b'"ip"') == 1 else text
+    if shorter is text:
+        fields = raw_fields.decode(text)
+        del fields["ip"]
+        shorter = encode_json(fields)
+    return shorter, {name: value for name, value in context.items() if name != "ip"}

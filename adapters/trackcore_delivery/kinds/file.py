@@ -32,6 +32,7 @@ import attrs
 from trackcore import Clock
 from trackcore_delivery.archive_names import ArchiveNames, Slot, archive_names, place_of
 from trackcore_delivery.destination import ByteCount, DeliveredDestination, positive
+from trackcore_delivery.durable_folders import make_folder, sync_folder
 from trackcore_delivery.erasures import NOT_SUPPORTED, ErasureRequest
 from trackcore_delivery.kinds.file_erasure import forget_in_files
 from trackcore_delivery.sending import DeliveryBatch, MessageRefused, PermanentError, RetryLater, SenderContext
@@ -149,7 +150,7 @@ class FileSender:
 
     def _recover(self, today: date) -> _OpenFile | None:
         """Finish the files that a crash left unfinished, and return the file to continue, if there is one."""
-        _make_folder(self.folder)
+        make_folder(self.folder)
         unfinished = sorted((slot, path) for slot, path in self._own() if self.names.is_open(path.name))
         current = [slot for slot, _ in unfinished if _is_current(slot, today) and not self._is_closed(slot)]
         newest = None
@@ -177,7 +178,7 @@ class FileSender:
         slot = self._free_slot(day)
         while (stream := _create_new(path := self.folder / self.names.open_name(slot))) is None:
             slot = Slot(day, slot.number + 1)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         self._open = _OpenFile(path=path, slot=slot, stream=stream, size=0)
         return self._open
 
@@ -192,7 +193,7 @@ class FileSender:
             if not (archive.exists() and _holds(archive, file.stream)):
                 _compress(file.stream, part)
                 self._publish(part, file.slot)
-                _sync_folder(self.folder)
+                sync_folder(self.folder)
             part.unlink(missing_ok=True)
             file.path.unlink()
 
@@ -306,20 +307,3 @@ def _rename_to_new(old: Path, new: Path) -> None:
         # Without hard links the name is reserved by an empty file, and only that is replaced.
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         old.replace(new)
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents, durably against a power failure."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in missing:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,6 +17,7 @@ from typing import IO
 import msgspec
 
 from trackcore.privacy import id_forms, quoted_in
+from trackcore_delivery.durable_folders import sync_folder
 from trackcore_delivery.erasures import ErasureRequest
 
 _GZIP_LEVEL = 6
@@ -34,7 +35,7 @@ def forget_in_files(folder: Path, paths: Iterable[Path], request: ErasureRequest
     for path in whole:
         if _has_their_lines(path, request):
             _rewrite(path, request)
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _has_their_lines(path: Path, request: ErasureRequest) -> bool:
@@ -87,11 +88,3 @@ def _packed(path: Path, stream: IO[bytes]) -> Iterator[IO[bytes]]:
         return
     with gzip.GzipFile(filename="", mode="wb", fileobj=stream, compresslevel=_GZIP_LEVEL, mtime=0) as packed:
         yield packed  # type: ignore[misc]
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
