@@ -36,7 +36,7 @@ def _folder() -> Iterator[Path]:
 AS_NOBODY = f"""
 import os, sys
 # While they can be read: the interpreter may be the superuser's.
-import trackcore_server.cli
+import trackcore_server.cli.serve
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 trackcore_server.cli.main(prog_name="trackcore")

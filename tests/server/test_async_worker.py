@@ -80,7 +80,7 @@ class TestSettings:
         served = start("lifespans:plain", "--threads", "2", "--access-logfile", "-", "--proxy-protocol", "auto")
         served.wait_until_listening()
         for name in ("threads", "accesslog", "proxy_protocol"):
-            assert f"The setting {name} has no effect on this worker." in served.stderr()
+            served.wait_for_output(rf"The setting {name} has no effect on this worker\.")
 
     def test_a_worker_is_replaced_after_its_most_requests(self, start: Start) -> None:
         served = start("lifespans:plain", "--max-requests", "3")
