@@ -9,7 +9,15 @@ from debugger.browser import Browser
 
 ROWS = "[...document.querySelectorAll('.row:not([hidden])')].sort((a, b) => a.ariaPosInSet - b.ariaPosInSet)"
 NAMES = f"return await page.evaluate(() => {ROWS}.map((row) => row.querySelector('.name').textContent))"
-WAIT_ROWS = "await page.waitForFunction((n) => document.querySelectorAll('.row:not([hidden])').length === n, argument)"
+_WAIT = """await page.waitForFunction(isReached, argument).catch(async (error) => {
+  throw new Error(`${error.message} Listed: ${await page.innerText("#viewport")}`);
+});"""
+WAIT_ROWS = f"const isReached = (n) => document.querySelectorAll('.row:not([hidden])').length === n; {_WAIT}"
+WAIT_NAMES = f"""const isReached = (expected) => {{
+  const names = [...document.querySelectorAll(".row:not([hidden]) .name")].map((name) => name.textContent);
+  return JSON.stringify(names.sort()) === JSON.stringify(expected);
+}};
+{_WAIT}"""
 OPEN = "await page.click(argument); await page.waitForSelector('#detail h2')"
 DETAIL = "return await page.innerText('#detail')"
 SHOWN = "await page.waitForFunction((text) => document.querySelector(text[0])?.textContent.includes(text[1]), argument)"
@@ -21,7 +29,7 @@ _numbers = count(1)
 
 def new_user() -> str:
     """Return a user whom no other test has: it keeps tests apart that share a server."""
-    return f"user-{next(_numbers)}"
+    return f"user-{next(_numbers)}-of-a-test"
 
 
 def track(event: str, **more: Any) -> dict[str, Any]:
@@ -29,8 +37,6 @@ def track(event: str, **more: Any) -> dict[str, Any]:
     return {"type": "track", "event": event, "userId": "user-of-all", **more}
 
 
-def names(browser: Browser, rows: int) -> list[str]:
-    """Wait until so many rows are listed, and return their names."""
-    browser.run(WAIT_ROWS, rows)
-    found: list[str] = browser.run(NAMES)
-    return found
+def wait_for_names(browser: Browser, *expected: str) -> None:
+    """Wait until the rows with these names are listed, in any order, and no others."""
+    browser.run(WAIT_NAMES, sorted(expected))

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from debugger.browser import Browser
 from debugger.conftest import SHOP, Site, visit
-from debugger.pages import NAMES, SHOWN, WAIT_ROWS, names, new_user, track
+from debugger.pages import NAMES, SHOWN, WAIT_ROWS, new_user, track, wait_for_names
 
 ADDRESS = "return page.url()"
 CHOICE = "await page.selectOption(`#filter-${argument[0]}`, argument[1])"
@@ -53,7 +53,7 @@ class TestAddress:
         assert query(inside) == {"user": [sent], "source": ["website"], "parts": ["messages,rejected,quarantine"]}
         address = inside.run(ADDRESS)
         inside.run("await page.reload()")
-        assert sorted(names(inside, 2)) == ["", "Bought"]
+        wait_for_names(inside, "", "Bought")
         assert inside.run("return await page.inputValue('#filter-user')") == sent
 
         visit(inside, busy)
@@ -116,7 +116,7 @@ class TestFilters:
     def test_each(self, inside: Browser, busy: Site, sent: str, wanted: str, found: list[str]) -> None:
         """The user means the same for every outcome: neither a substring of an id nor another's message matches."""
         visit(inside, busy, f"?user={sent}&{wanted}")
-        assert sorted(names(inside, len(found))) == found
+        wait_for_names(inside, *found)
         if not found:
             inside.run(SHOWN, ["#foot-text", "No record in the log matches the filters."])
 
@@ -141,7 +141,7 @@ class TestFilters:
         assert label.startswith("Order Completed · 1 of the newest ")
         assert len(inside.run(NAMES)) == ALL
         inside.run("await page.fill('#filter-event', 'Order Completed')")
-        assert names(inside, 1) == ["Order Completed"]
+        wait_for_names(inside, "Order Completed")
         inside.run("await page.fill('#filter-event', 'Order'); await page.keyboard.press('Enter')")
         inside.run(SHOWN, ["#foot-text", "An event matches by its whole name, with case."])
 
@@ -166,14 +166,21 @@ class TestClicks:
         inside.run("await page.waitForFunction(() => location.search.includes('source=app'))")
         chosen = query(inside)
         assert chosen.keys() == {"source", "since", "until"}
-        assert "Counted" in names(inside, 3)
+        inside.run(
+            """const isFiltered = () => {
+              const rows = [...document.querySelectorAll(".row:not([hidden])")];
+              const is = (row, cell, text) => row.querySelector(`.${cell}`).textContent === text;
+              return rows.some((row) => is(row, "name", "Counted")) && rows.every((row) => is(row, "source", "app"));
+            };
+            await page.waitForFunction(isFiltered);"""
+        )
 
     def test_the_legend_filters_with_the_keyboard_too(self, inside: Browser, busy: Site, sent: str) -> None:
         visit(inside, busy, f"?user={sent}")
         inside.run("await page.selectOption('#range', '86400')")
         inside.run("await page.focus('#chart-rejected .legend button:text-is(\"plan_blocked\")')")
         inside.run("await page.keyboard.press('Enter')")
-        assert names(inside, 1) == ["Unplanned"]
+        wait_for_names(inside, "Unplanned")
         assert query(inside) == {"user": [sent], "code": ["plan_blocked"]}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from debugger.browser import Browser
 from debugger.conftest import KEY, SHOP, Endpoint, Site, visit
-from debugger.pages import DETAIL, NAMES, OPEN, SHOWN, WAIT_ROWS, names, new_user, track
+from debugger.pages import DETAIL, NAMES, OPEN, SHOWN, WAIT_ROWS, new_user, track, wait_for_names
 
 HEADINGS = "return await page.locator('#detail h3').allInnerTexts()"
 COPY = """await context.grantPermissions(["clipboard-read", "clipboard-write"]);
@@ -169,14 +169,14 @@ class TestDelivery:
         self, inside: Browser, busy: Site, endpoint: Endpoint
     ) -> None:
         user = new_user()
-        busy.send(track("poison", userId=user))
-        find(inside, busy, user)
-        inside.run(OPEN, ".row:not([hidden])")
+        busy.send(track("poison", userId=user), track("Bought", userId=user))
+        find(inside, busy, user, 2)
+        inside.run(OPEN, ".row:has-text('poison')")
         inside.run("await page.waitForSelector('#deliveries .dead_letter')")
         assert "400" in inside.run("return await page.innerText('#deliveries .dead_letter')")
         inside.run("await page.click('#detail .close')")
         inside.run("await page.selectOption('#filter-delivery', 'dead_letter:CRM')")
-        assert names(inside, 1) == ["poison"]
+        wait_for_names(inside, "poison")
         inside.run("await page.selectOption('#filter-delivery', 'waiting:CRM')")
         inside.run(WAIT_ROWS, 0)
         inside.run("await page.selectOption('#filter-delivery', 'dead_letter:CRM')")
