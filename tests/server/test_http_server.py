@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from patience import PATIENCE, wait_for
 from trackcore_server.hosting.async_server import AsyncServer
@@ -652,7 +652,8 @@ def as_dict(limits: HttpLimits) -> dict[str, Any]:
 REQUESTS = st.sampled_from(
     [
         get(b"/"),
-        get("/ü".encode()),
+        get("/ü".encode(), "X: ü\r\n".encode()),
+        post("/ü".encode(), "\r\n\r\nü\n\r\n".encode()),
         post(b"/p", b"x" * 300),
         chunked(b"/c", b"2\r\n{}\r\n0\r\nX: y\r\n\r\n"),
         post(b"/u", b"{}", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"),
@@ -665,6 +666,8 @@ REQUESTS = st.sampled_from(
 
 
 class TestLaws:
+    @example(requests=[get(b"/"), get("/ü".encode())], cuts=[len(get(b"/"))])
+    @example(requests=[chunked(b"/c", b"0\r\n\r\n"), get("/ü".encode(), "X: ü\r\n".encode())], cuts=[90, 95])
     @given(requests=st.lists(REQUESTS, max_size=4), cuts=st.lists(st.integers(1, 600), max_size=6))
     @settings(deadline=None)
     def test_the_answers_do_not_depend_on_how_the_bytes_arrive(self, requests: list[bytes], cuts: list[int]) -> None:

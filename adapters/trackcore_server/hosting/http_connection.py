@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from typing import Any
 
@@ -40,6 +41,7 @@ LINGER_SECONDS = 2.0
 
 _VERSIONS = frozenset({"1.0", "1.1"})
 _LINE_EXTRA = len("  HTTP/1.1")
+_LINE_ENDS = re.compile(rb"[\r\n]+")
 
 log = logging.getLogger("trackcore.server")
 
@@ -71,6 +73,7 @@ class HttpConnection(asyncio.Protocol):
         self._is_line_over = False
         self._wants_upgrade = False
         self._has_body_part = False
+        self._body_left = 0  # by its Content-Length
         self._unparsed = 0  # bytes since its begin or the last part of its body
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -106,10 +109,15 @@ class HttpConnection(asyncio.Protocol):
         if self.is_idle:
             self.is_idle = False
             self.deadline = self._host.loop.time() + self._limits.request_seconds
-        if not self._is_line_over:
-            data = self._with_ascii_line(data)
-        while data:
-            data = self._parse(data)
+        at = 0
+        while at < len(data) and not self._ignores_input:
+            if not self._is_line_over:
+                data = self._with_ascii_line(data, at)
+            end = self._end_of_part(data, at)
+            again = self._parse(data[at:end])
+            if again:
+                data = again + data[end:]
+            at = 0 if again else end
 
     def eof_received(self) -> bool:
         """Return whether the connection stays open, since requests that have arrived are to be answered."""
@@ -257,13 +265,27 @@ class HttpConnection(asyncio.Protocol):
                 self._reject(rejections.HEADERS_TOO_LARGE)
         return b""
 
-    def _with_ascii_line(self, data: bytes) -> bytes:
+    def _with_ascii_line(self, data: bytes, start: int) -> bytes:
         """Return bytes with a request line in ASCII: of an address in raw UTF-8, the percent-encoded form."""
-        start = 0 if data[0] > ord("\r") else len(data) - len(data.lstrip(b"\r\n"))
+        if data[start] in b"\r\n":
+            return data  # `_end_of_part` is the start of the line
         end = data.find(b"\n", start)
         self._is_line_over = end >= 0
-        line = data[:end] if end >= 0 else data
-        return data if line.isascii() else percent_encode(line) + data[len(line) :]
+        line = data[start:end] if end >= 0 else data[start:]
+        return data if line.isascii() else data[:start] + percent_encode(line) + data[start + len(line) :]
+
+    def _end_of_part(self, data: bytes, start: int) -> int:
+        """Return where the head, a piece of the body, or all data ends: a request begins only at the start of a part.
+
+        So `_with_ascii_line` sees each request line, also of a request that was sent ahead.
+        """
+        if self._body_left > 0:
+            return start + self._body_left
+        empty = _LINE_ENDS.match(data, start)
+        if empty is not None:
+            return empty.end()
+        found = data.find(b"\n\r\n", start)
+        return found + 3 if found >= 0 else len(data)
 
     def _head_without_upgrade(self) -> bytes:
         """Return the head of a request for another protocol as one that does not ask for it."""
@@ -306,6 +328,7 @@ class HttpConnection(asyncio.Protocol):
             self._ignores_input = True
             raise Rejected(rejections.INVALID_HTTP)
         exchange = self._receiving = self._make_exchange(method.decode("ascii"))
+        self._body_left = next((int(value) for name, value in self._headers if name == b"content-length"), 0)
         self._headers = []
         self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
@@ -347,6 +370,7 @@ class HttpConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Add a part of the body."""
         self._has_body_part = True
+        self._body_left -= len(body)
         assert self._receiving is not None
         self._receiving.feed(body)
         if self._receiving.waiting_bytes > MOST_WAITING_BYTES:
@@ -355,7 +379,7 @@ class HttpConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Finish the request that was being received."""
         self._is_in_message = self._is_line_over = False
-        self._unparsed = 0
+        self._unparsed = self._body_left = 0
         if self._wants_upgrade:
             return
         exchange, self._receiving = self._receiving, None
