@@ -16,6 +16,7 @@ from trackcore_server import (
     parse_configuration,
 )
 from trackcore_server.config.deployment import create_configuration, find_deployment, with_write_keys
+from trackcore_server.config.plans import PlannedSource
 from trackcore_server.config.sources import ConfiguredSource
 from trackcore_server.config.units import age_text, parse_age, parse_bind, parse_size, size_text
 from werkzeug.test import Client
@@ -245,6 +246,18 @@ class TestWhereTheLogIs:
         assert found.configuration.delivery_path == tmp_path / "data" / "state.db"
         found = find_deployment(config=tmp_path / "c.toml", data=tmp_path / "other")
         assert found.configuration.log.paths == (tmp_path / "other" / "trackcore.db",)
+
+    def test_files_to_read_are_beside_the_configuration_wherever_the_data_is(self, tmp_path: Path) -> None:
+        """The paths of plans and of `analytics_js` are relative to the folder of the configuration file."""
+        file = tmp_path / "etc" / "c.toml"
+        file.parent.mkdir()
+        planned = '[[sources]]\nname = "web"\nwrite_keys = ["k"]\nplan = "plan.yaml"\n'
+        file.write_text(planned + '[server]\ndata = "../var"\nanalytics_js = "sdk.js"')
+        for data in (None, tmp_path / "other"):
+            found = find_deployment(config=file, data=data).configuration
+            (source,) = found.sources
+            assert isinstance(source, PlannedSource)
+            assert (source.plan, found.server.analytics_js) == (file.parent / "plan.yaml", file.parent / "sdk.js")
 
     def test_data_folder_with_and_without_configuration(self, tmp_path: Path) -> None:
         assert find_deployment(config=None, data=tmp_path).configuration.log.paths == (tmp_path / "trackcore.db",)

@@ -72,7 +72,7 @@ def check_config(*, config: Path | None, data: Path | None) -> None:
             f"there is no {(data or DEFAULT_FOLDER) / CONFIG_NAME}; `trackcore serve` would create it, with one source"
         )
     configuration, mistakes = examine_configuration(read_text(file))
-    configuration = rebase(configuration, data or file.parent / configuration.server.data)
+    configuration = rebase(configuration, data, file=file)
     mistakes += [*_mistakes_beyond(configuration, [mistake.path for mistake in mistakes])]
     for mistake in mistakes:
         click.echo(visible(str(attrs.evolve(mistake, file=file))), err=True)

@@ -95,7 +95,7 @@ class Configuration:
 
 
 def load_configuration(file: Path, *, folder: Path | None = None) -> Configuration:
-    """Read a TOML file.  Relative paths start at `folder`; if that is None, at `[server] data`.
+    """Read a TOML file.  Relative paths of data start at `folder`; if that is None, at `[server] data`.
 
     Raises `ConfigurationError` if it cannot be read, is not TOML, or has a setting that makes no sense.
     """
@@ -103,7 +103,7 @@ def load_configuration(file: Path, *, folder: Path | None = None) -> Configurati
         configuration = parse_configuration(read_text(file))
     except ConfigurationError as mistake:
         raise attrs.evolve(mistake, file=file) from None
-    return rebase(configuration, file.parent / configuration.server.data if folder is None else folder)
+    return rebase(configuration, folder, file=file)
 
 
 def read_text(file: Path) -> str:
@@ -146,15 +146,19 @@ def examine_configuration(text: str) -> tuple[Configuration, list[ConfigurationE
     return configuration, [ConfigurationError(path=path, detail=detail) for path, detail in found]
 
 
-def rebase(configuration: Configuration, folder: Path) -> Configuration:
-    """Make paths absolute; relative ones start at `folder`, the data folder."""
-    base = Path.cwd() / folder
+def rebase(configuration: Configuration, folder: Path | None, *, file: Path | None = None) -> Configuration:
+    """Make paths absolute: those of data start at `folder`, those of files to read beside `file`, the configuration.
+
+    Without a folder, data is in `[server] data`; without a file, all paths start at the folder.
+    """
+    beside = Path.cwd() / (folder or "" if file is None else file.parent)
+    base = beside / configuration.server.data if folder is None else Path.cwd() / folder
     log, delivery = configuration.log.rebased(base), configuration.delivery
     if delivery.path is not None or not log.paths:  # else its file is beside that of the log, wherever that is
         delivery = attrs.evolve(delivery, path=base / configuration.delivery_path)
-    sources = tuple(_rebased(source, base) for source in configuration.sources)
+    sources = tuple(_rebased(source, beside) for source in configuration.sources)
     script = configuration.server.analytics_js
-    server = attrs.evolve(configuration.server, data=base, analytics_js=None if script is None else base / script)
+    server = attrs.evolve(configuration.server, data=base, analytics_js=None if script is None else beside / script)
     return attrs.evolve(configuration, sources=sources, log=log, delivery=delivery, server=server)
 
 

@@ -61,7 +61,7 @@ def _check_proxy_header(_: object, __: object, header: str) -> None:
 class ServerSettings:
     """The data folder, and how HTTP is served.
 
-    `data` is the base of the other paths; itself it starts at the folder of the configuration.
+    `data` is the base of paths of data; itself it starts at the folder of the configuration.
     One worker (a process) is the default: its requests commit together, so that many clients share one fsync. More
     workers use more processors; they take turns at the log. `threads` is obsolete: a worker serves its requests in one
     loop. `proxy_hops` is how many reverse proxies are in front, whose headers on the client's address are trusted;
