@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -116,7 +117,7 @@ class Database:
             cursor = connection.execute(query.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
-    def table(self, schema: str, table: str, key: str = "id") -> dict[str, dict[str, Any]]:
+    def table(self, schema: str, table: str, *key: str) -> dict[Any, dict[str, Any]]:
         """Return the rows of a table by their key: the values that are not null, without bookkeeping."""
         with psycopg.connect(self.url) as connection:
             connection.execute(b"SET timezone = 'UTC'")
@@ -128,7 +129,7 @@ class Database:
             {name: value for name, value in row.items() if value is not None and name not in ("uuid_ts", "_stamps")}
             for row in found
         ]
-        by_key = {row[key]: row for row in kept}
+        by_key = {itemgetter(*(key or ("id",)))(row): row for row in kept}
         assert len(by_key) == len(kept)
         return by_key
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
+from adapter_helpers import KEY, VECTORS, serve, zipped
 from delivery_helpers import NOON
 from postgres_cluster import Database
 from trackcore_postgres import PostgresWarehouse, SentMessage
 from warehouse_oracle import Stored, Tables, expected_tables
 
-from trackcore import Envelope, JSONObject, format_timestamp
+from trackcore import Envelope, JSONObject, MemorySink, format_timestamp
 from trackcore.warehouse import WarehouseOptions
 
 SOURCE, SCHEMA = "My Website", "my_website"
@@ -35,6 +37,17 @@ NAMES = (
     'a"b',
     "context_ip",
 )
+HOSTILE_TEXTS = (
+    '"; DROP TABLE tracks; --',
+    "'); DROP TABLE tracks; --",
+    "\\N",
+    "a\0b",
+    "%s %(x)s",
+    "x" * 300,
+    "\\.",
+    "\t\n",
+)
+"""Names and values from a client that wants to be SQL, or lines of COPY."""
 
 
 def message(number: int, call: str = "track", **fields: Any) -> JSONObject:
@@ -152,3 +165,37 @@ def check_against_log(database: Database, log: Sequence[Stored], schema: str = S
     assert held.keys() == expected.keys()
     for table, rows in expected.items():
         assert held[table] == rows, table
+
+
+# Messages of requests
+
+Request = tuple[str, bytes, Mapping[str, str]]
+
+
+def received(requests: Iterable[Request]) -> list[Stored]:
+    """Return what a server stores of requests, as messages of one source."""
+    sink = MemorySink()
+    server = serve(sink)
+    for path, body, headers in requests:
+        server.post(path, body, headers={**KEY, **headers})
+    return [Stored(seq, SOURCE, envelope.payload) for seq, envelope in enumerate(sink.envelopes, 1)]
+
+
+def api_examples() -> list[Request]:
+    """Return the requests of the examples of the page on the API."""
+    examples = json.loads((VECTORS / "api-page-examples.json").read_text())
+    return [(f"/v1/{one['call']}", json.dumps(one["body"]).encode(), {}) for one in examples]
+
+
+def sdk_requests() -> list[Request]:
+    """Return all recorded requests of SDKs."""
+    return list(map(_request, sorted((VECTORS / "sdk-captures").glob("*.json"))))
+
+
+def _request(capture: Path) -> tuple[str, bytes, Mapping[str, str]]:
+    recorded = json.loads(capture.read_text("utf-8"))
+    body = recorded["body"].encode()
+    headers = {name.lower(): value for name, value in recorded["headers"]}
+    is_zipped = headers.get("content-encoding") == "gzip"
+    sent = zipped(body) if is_zipped else body
+    return recorded["request_line"].split()[1], sent, {**headers, "content-length": str(len(sent))}

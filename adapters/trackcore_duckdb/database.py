@@ -1,8 +1,11 @@
 """A database of DuckDB in a file: a schema for each source, a table for each of its tables.
 
-Theory.  A batch is one transaction: changes of tables, rows, latest traits and the note of how far it reached.  The
-primary keys decide what is there already, so a batch or a part of it that comes again, for whatever reason, adds
-nothing; the latest traits have stamps (`trackcore.warehouse.profiles`) for that.
+Theory.  A batch is one transaction: changes of tables, rows and latest traits.  The primary keys decide what is there
+already, so a batch or a part of it that comes again, for whatever reason, adds nothing; the latest traits have stamps
+(`trackcore.warehouse.profiles`) for that.
+
+DuckDB keeps what a transaction has added in memory, some MB for each table.  So a batch that fills very many tables is
+several transactions.  Discards are in the first one with rows: a row that is there never lacks them.
 
 DuckDB lets one process write, and others read only while none writes.  So the file is opened for each batch and closed
 after it.  While another process has it open the batch waits.
@@ -47,6 +50,9 @@ from trackcore_duckdb.stored_rows import (
 
 _BOOKKEEPING = frozenset({STAMPS})
 _KEYS = {DISCARDS_TABLE: ("message_id", "table_name", "number")}
+_COLUMNS_AT_ONCE = 3_000
+"""How many columns of tables are made or filled before a transaction is committed: about 200 MB."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TYPES = {name: column_type for column_type, name in SQL_TYPES.items()}
 
@@ -65,15 +71,15 @@ class DatabaseSender:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             connection = connect(str(self._file), Path(scratch))
             try:
-                connection.execute("BEGIN")
+                transaction = _Transaction(connection)
                 unreadable = [
                     one
                     for source, messages in by_schema(batch.messages, self._pattern).items()
-                    for one in _Loading(connection, Path(scratch), source, self._options).run(messages)
+                    for one in _Loading(connection, transaction, Path(scratch), source, self._options).run(messages)
                 ]
-                connection.execute("COMMIT")
+                transaction.commit()
             finally:
-                connection.close()  # without a commit nothing of the batch is there
+                connection.close()  # what is not committed is not there
         return [MessageRefused(index, detail) for index, detail in unreadable]
 
     def close(self) -> None:
@@ -81,10 +87,35 @@ class DatabaseSender:
 
 
 @attrs.define
+class _Transaction:
+    """The transaction of a batch, which is committed before it needs too much memory, and another begins."""
+
+    _connection: duckdb.DuckDBPyConnection
+    _columns: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self._connection.execute("BEGIN")
+
+    def use(self, columns: int) -> None:
+        """Note that a table of so many columns was made, or has got rows."""
+        self._columns += columns
+        if self._columns >= _COLUMNS_AT_ONCE:
+            self.commit()
+            self._connection.execute("CHECKPOINT")  # else the rows stay in memory
+            self._connection.execute("BEGIN")
+            self._columns = 0
+
+    def commit(self) -> None:
+        """Commit what was done since it began."""
+        self._connection.execute("COMMIT")
+
+
+@attrs.define
 class _Loading:
     """The messages of one source in a batch, within a transaction."""
 
     _connection: duckdb.DuckDBPyConnection
+    _transaction: _Transaction
     _scratch: Path
     _source: str
     _options: WarehouseOptions
@@ -104,7 +135,7 @@ class _Loading:
         self._change_tables(before, reader.schema)
         if DISCARDS_TABLE in lines and not has_discards:
             self._create(DISCARDS_TABLE, columns_of(reader.schema, DISCARDS_TABLE))
-        for table, file in lines.items():
+        for table, file in sorted(lines.items(), key=lambda item: item[0] != DISCARDS_TABLE):
             self._insert(table, file, columns_of(reader.schema, table))
         for table, rows in profiles.items():
             self._update_profiles(table, rows, reader.schema.tables[table])
@@ -151,12 +182,14 @@ class _Loading:
             parts.append(_declared(STAMPS, ColumnType.TEXT))
         key = ", ".join(map(quoted, _KEYS.get(table, ("id",))))
         self._connection.execute(f"CREATE TABLE {self._name(table)} ({', '.join(parts)}, PRIMARY KEY ({key}))")
+        self._transaction.use(len(parts))
 
     def _insert(self, table: str, file: Lines, columns: Mapping[str, ColumnType]) -> None:
         file.flush()
         key = ", ".join(map(quoted, _KEYS.get(table, ("id",))))
         rows = f"SELECT DISTINCT ON ({key}) * FROM {json_lines(file.path, columns)}"
         self._connection.execute(f"INSERT INTO {self._name(table)} BY NAME {rows} ON CONFLICT DO NOTHING")
+        self._transaction.use(len(columns))
 
     def _update_profiles(self, table: str, rows: Sequence[StoredRow], columns: Mapping[str, ColumnType]) -> None:
         profiles = self._profiles(table, {str(row.values["id"]) for row in rows})

@@ -21,7 +21,7 @@ from trackcore_sqlite import SqliteLog
 
 SEED = 17
 SHORT_KILLS = 3
-LONG_KILLS = 50
+LONG_KILLS = 100
 MESSAGES_FOR_A_KILL = 600
 SOURCES = 3
 TABLES = ("tracks", "e")
@@ -34,6 +34,7 @@ class Kind:
     name: str
     settings: str
     ids_in: Callable[[Path], Counter[str]]
+    batch_messages: int = 25
 
 
 def _ids_in_archive(folder: Path) -> Counter[str]:
@@ -69,7 +70,7 @@ def _same(tables: Iterator[Counter[str]]) -> Counter[str]:
 KINDS = [
     Kind(name="s3-archive", settings='location = "out"', ids_in=_ids_in_archive),
     Kind(name="parquet", settings='location = "out"', ids_in=_ids_in_parquet),
-    Kind(name="duckdb", settings='path = "out.duckdb"', ids_in=_ids_in_database),
+    Kind(name="duckdb", settings='path = "out.duckdb"', batch_messages=75, ids_in=_ids_in_database),
 ]
 
 
@@ -88,7 +89,7 @@ def test_each_message_is_there_once(deployed: Deployed, kind: Kind, is_long: boo
     kills = LONG_KILLS if is_long else SHORT_KILLS
     deployed.configure(
         f'[[destinations]]\nname = "There"\nkind = "{kind.name}"\n{kind.settings}\n'
-        'batch_wait = "0s"\nbatch_messages = 25\n'
+        f'batch_wait = "0s"\nbatch_messages = {kind.batch_messages}\n'
     )
     for number in range(kills * MESSAGES_FOR_A_KILL // 100):
         received_at = NOON + timedelta(hours=number)

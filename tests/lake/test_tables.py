@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -13,8 +14,11 @@ import pytest
 from delivery_helpers import NOON
 from lake_readers import READERS, Reader, RowDict, fed_message, identify, send, track
 from trackcore_delivery import DeliveryBatch, FedMessage, RetryLater
-from warehouse_helpers import comparable, generated
+from warehouse_helpers import HOSTILE_TEXTS, comparable, generated
+from warehouse_helpers import message as stored_message
 from warehouse_oracle import Stored, expected_tables
+
+from trackcore.warehouse import known_columns
 
 
 @pytest.fixture(name="reader", params=READERS)
@@ -186,6 +190,39 @@ class TestEvolution:
     def test_only_the_tables_of_the_list_are_made(self, reader: Reader, tmp_path: Path) -> None:
         send(reader.sender(tmp_path, tables=("tracks",)), usual_messages(20))
         assert reader.tables(tmp_path, "web").keys() - {"_discards"} == {"tracks"}
+
+
+class TestHostileSource:
+    """Bounded, reported, and injects nothing."""
+
+    def test_it_cannot_make_more_than_the_bounds(self, reader: Reader, tmp_path: Path, is_long: bool) -> None:
+        count, tables, columns = 10_000 if is_long else 1_000, 20, 120
+        events = [fed_message(number, track(f"Event {number}")) for number in range(count)]
+        wide = fed_message(count, track("Event 1", **{f"p{number}": number for number in range(count)}))
+        send(reader.sender(tmp_path, max_tables=tables, max_columns=columns), [*events, wide])
+        found = reader.tables(tmp_path, "web")
+        assert len(found.keys() - {"tracks", "_discards"}) == tables
+        assert len(found["tracks"]) == count + 1
+        assert sum(name.startswith("p") for name in max(found["event_1"], key=len)) == columns - len(
+            known_columns("event_1")
+        )
+        reasons = Counter(row["reason"] for row in found["_discards"])
+        assert reasons == {"too_many_tables": count - tables, "too_many_columns": 20, "and_more": 1}
+
+    @pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
+    def test_names_and_values_are_data(self, reader: Reader, tmp_path: Path, text: str) -> None:
+        made = (
+            stored_message(
+                1, event=text, properties={text: text, "n": {text: text}}, context={text: text}, userId=text
+            ),
+            stored_message(2, "identify", userId=text, traits={text: text}),
+            stored_message(3, "group", groupId=text, traits={text: [text]}),
+        )
+        messages = [fed_message(number, one, source="web") for number, one in enumerate(made, 1)]
+        sender = reader.sender(tmp_path)
+        for one in messages:
+            send(sender, [one])
+        assert_holds(reader.tables(tmp_path, "web"), messages)
 
 
 class TestTrouble:

@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import count
-from pathlib import Path
 
 import pytest
-from adapter_helpers import KEY, VECTORS, serve, zipped
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from postgres_cluster import Cluster, Database
 from strategies import CALLS
-from warehouse_helpers import SCHEMA, SOURCE, as_log, check_against_log, generated, load, message
+from warehouse_helpers import (
+    SCHEMA,
+    api_examples,
+    as_log,
+    check_against_log,
+    generated,
+    load,
+    message,
+    received,
+    sdk_requests,
+)
 from warehouse_oracle import Stored
 from warehouse_strategies import messages
 
-from trackcore import JSONObject, MemorySink
+from trackcore import JSONObject
 
 _sources, _ids = count(1), count(1)
 
 
-def received(requests: Iterable[tuple[str, bytes, Mapping[str, str]]]) -> list[Stored]:
-    """Return what a server stores of requests, as messages of one source."""
-    sink = MemorySink()
-    server = serve(sink)
-    for path, body, headers in requests:
-        server.post(path, body, headers={**KEY, **headers})
-    return [Stored(seq, SOURCE, envelope.payload) for seq, envelope in enumerate(sink.envelopes, 1)]
-
-
 class TestAgainstTheOracle:
     def test_the_examples_of_the_api_page(self, database: Database) -> None:
-        examples = json.loads((VECTORS / "api-page-examples.json").read_text())
-        log = received((f"/v1/{one['call']}", json.dumps(one["body"]).encode(), {}) for one in examples)
-        assert len(examples) == 8
+        log = received(api_examples())
+        assert len(api_examples()) == 8
         assert {json.loads(one.payload)["type"] for one in log} == {*CALLS}
         assert load(database, log) == []
         check_against_log(database, log)
 
     def test_all_recorded_requests_of_sdks(self, database: Database) -> None:
-        log = received(map(_request, sorted((VECTORS / "sdk-captures").glob("*.json"))))
+        log = received(sdk_requests())
         assert len(log) > 40
         assert load(database, log) == []
         check_against_log(database, log)
@@ -86,12 +84,3 @@ def _as_stored(sent: JSONObject) -> JSONObject:
     """Return a message with numbers that JSON can hold, as it would be stored."""
     text = json.dumps(sent, default=lambda raw: float(bytes(raw)))
     return {**json.loads(text.replace("Infinity", "1")), "messageId": f"m{next(_ids)}"}
-
-
-def _request(capture: Path) -> tuple[str, bytes, Mapping[str, str]]:
-    recorded = json.loads(capture.read_text("utf-8"))
-    body = recorded["body"].encode()
-    headers = {name.lower(): value for name, value in recorded["headers"]}
-    is_zipped = headers.get("content-encoding") == "gzip"
-    sent = zipped(body) if is_zipped else body
-    return recorded["request_line"].split()[1], sent, {**headers, "content-length": str(len(sent))}
