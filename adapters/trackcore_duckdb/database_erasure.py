@@ -7,7 +7,6 @@ the database.  A process that is killed before that does it the next time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -77,8 +76,8 @@ def write_anew(file: Path, scratch: Path) -> None:
         connection.execute(f"ATTACH {text(file)} AS stored (READ_ONLY)")
         if _log_of(file).exists():
             raise duckdb.IOException("another process has written to the database meanwhile")
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, file.stat().st_mode & 0o777))
         connection.execute(f"ATTACH {text(part)} AS fresh")
+        part.chmod(file.stat().st_mode & 0o777)
         connection.execute("COPY FROM DATABASE stored TO fresh")
         connection.execute("DETACH fresh")  # a checkpoint, which is durable
         part.replace(file)
