@@ -33,7 +33,7 @@ from trackcore.warehouse import (
     encode_stamps,
     schema_name,
 )
-from trackcore_duckdb.database_erasure import DatabaseErasure, write_anew
+from trackcore_duckdb.database_erasure import DatabaseErasure, rewrite_file
 from trackcore_duckdb.engine import connect, json_lines, quoted, retried, widened
 from trackcore_duckdb.persons import Persons
 from trackcore_duckdb.stored_rows import (
@@ -94,7 +94,7 @@ class DatabaseSender:
                 connection.execute("COMMIT")
             finally:
                 connection.close()
-            write_anew(file, scratch)
+            rewrite_file(file, scratch)
 
     def close(self) -> None:
         """See `Sender.close`."""

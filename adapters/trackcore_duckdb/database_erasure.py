@@ -1,4 +1,4 @@
-"""Forgetting persons in a database of DuckDB: their rows are deleted or changed, then the file is written anew.
+"""Forgetting persons in a database of DuckDB: their rows are deleted or changed, then the file is rewritten.
 
 DuckDB does not overwrite what it frees: deleted rows, earlier values, and columns before they were widened stay in its
 blocks until these are used again, also after a checkpoint.  So the content is copied into another file, which replaces
@@ -65,7 +65,7 @@ class DatabaseErasure:
         return f"{quoted(self._schema)}.{quoted(table)}"
 
 
-def write_anew(file: Path, scratch: Path) -> None:
+def rewrite_file(file: Path, scratch: Path) -> None:
     """Replace a database by a copy of its content.  Raises `OSError` and `duckdb.Error`; then it is as it was."""
     part = file.with_name(f".{file.name}.part")
     leftovers = (part, _log_of(part))

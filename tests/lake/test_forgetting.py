@@ -159,7 +159,7 @@ class TestTables:
 
 
 class TestDatabase:
-    """After it no file of ours has the bytes: freed blocks of a database have them until it is written anew."""
+    """After it no file has the bytes: freed blocks of a database have them until it is rewritten."""
 
     @pytest.fixture(name="filled")
     def _filled(self, tmp_path: Path) -> Path:
@@ -197,14 +197,14 @@ class TestDatabase:
             assert connection.execute("SELECT index_name FROM duckdb_indexes()").fetchall() == [("mine",)]
             assert connection.execute("SELECT count(*) FROM web.tracks").fetchall() == [(4,)]
 
-    def test_it_is_written_anew_after_an_interruption(self, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_rewritten_after_an_interruption(self, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
         file = filled / "out.duckdb"
         sender = database().make_sender(sender_context(filled))
         with monkeypatch.context() as patched:
-            patched.setattr(database_module, "write_anew", fail)
+            patched.setattr(database_module, "rewrite_file", fail)
             with pytest.raises(RetryLater, match="No space left"):
                 forget(sender, request())
         assert ANN.encode() in file.read_bytes()
