@@ -38,8 +38,8 @@ order of the steps) and `intake` (from a body to the pipeline of its source); `c
 embed); the room `explanation`: `explanation.entries`, `explanation.plans`, `explanation.rejections` and
 `explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about single
 messages); the room `warehouse`, messages as rows of tables: `warehouse.names`, `warehouse.values`, `warehouse.columns`,
-`warehouse.options`, `warehouse.rows` (the rows of a message), `warehouse.schema` (tables and columns as they come) and
-`warehouse.profiles` (the latest traits).
+`warehouse.options`, `warehouse.persons`, `warehouse.rows` (the rows of a message), `warehouse.schema` (tables and
+columns as they come) and `warehouse.profiles` (the latest traits).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew

@@ -30,6 +30,7 @@ from trackcore_delivery.outcomes import Settlement
 from trackcore_delivery.queues import BatchWait, DeliveryQueue, ErasureQueue, RetryQueue, Waiting, make_queues
 from trackcore_delivery.results import DeadLetter, DeliveryResult, DestinationStatus, HeldUser, Replay
 from trackcore_delivery.retry_window import Place
+from trackcore_delivery.scratch import delete_leftovers, scratch_folder
 from trackcore_delivery.secret import MissingSecret, Secret, UnusableSecret
 from trackcore_delivery.sending import (
     Cursor,
@@ -95,11 +96,13 @@ __all__ = [
     "Waiting",
     "WebhookDestination",
     "check_places",
+    "delete_leftovers",
     "fed_message",
     "make_feed",
     "make_folder",
     "make_queues",
     "positive",
     "real_place",
+    "scratch_folder",
     "sync_folder",
 ]

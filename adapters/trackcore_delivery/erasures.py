@@ -22,7 +22,7 @@ import attrs
 import msgspec
 
 from trackcore import Call, JSONObject, format_timestamp
-from trackcore.privacy import Subject, pseudonymized, subjects_of
+from trackcore.privacy import Subject, id_forms, pseudonymized, subjects_of
 from trackcore.text import encode_json
 from trackcore_delivery import state_rows
 from trackcore_delivery.feed import FedMessage
@@ -60,9 +60,23 @@ class ErasureRequest:
     source: str | None
     requested_at: datetime
     pseudonyms: Mapping[Subject, str] | None = None
+    _forms: frozenset[bytes] = attrs.field(init=False, repr=False, eq=False)
+
+    @_forms.default
+    def _all_forms(self) -> frozenset[bytes]:
+        return frozenset(form for subject in self.subjects for form in id_forms(subject.id))
+
+    def may_concern(self, line: bytes) -> bool:
+        """Return whether a text has one of the ids; most do not, and need not be decoded."""
+        return any(form in line for form in self._forms)
 
     def apply(self, line: bytes) -> bytes | None:
-        """Return a stored message without its persons; None if nothing of it is kept."""
+        """Return a stored message without its persons; None if nothing of it is kept.
+
+        One that is not theirs is returned as it is.  Raises `msgspec.MsgspecError` for one that is cut off.
+        """
+        if not self.may_concern(line):
+            return line
         message = _digits_kept.decode(line)
         if message.__class__ is not dict or set(self.subjects).isdisjoint(subjects_of(message)):
             return line

@@ -16,12 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
 import duckdb
-from trackcore_delivery import DeliveryBatch, MessageRefused
+from trackcore_delivery import DeliveryBatch, ErasureRequest, MessageRefused, delete_leftovers, scratch_folder
 
 from trackcore.warehouse import (
     DISCARDS_TABLE,
@@ -35,8 +34,11 @@ from trackcore.warehouse import (
     WarehouseOptions,
     decode_stamps,
     encode_stamps,
+    schema_name,
 )
+from trackcore_duckdb.database_erasure import DatabaseErasure, rewrite_file
 from trackcore_duckdb.engine import connect, json_lines, quoted, retried, widened
+from trackcore_duckdb.persons import Persons
 from trackcore_duckdb.stored_rows import (
     SQL_TYPES,
     Lines,
@@ -67,20 +69,38 @@ class DatabaseSender:
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
-        with retried(), TemporaryDirectory(prefix="trackcore-") as scratch:
+        with retried(), scratch_folder() as scratch:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            connection = connect(str(self._file), Path(scratch))
+            connection = connect(str(self._file), scratch)
             try:
                 transaction = _Transaction(connection)
                 unreadable = [
                     one
                     for source, messages in by_schema(batch.messages, self._pattern).items()
-                    for one in _Loading(connection, transaction, Path(scratch), source, self._options).run(messages)
+                    for one in _Loading(connection, transaction, scratch, source, self._options).run(messages)
                 ]
                 transaction.commit()
             finally:
                 connection.close()  # what is not committed is not there
         return [MessageRefused(index, detail) for index, detail in unreadable]
+
+    def forget(self, request: ErasureRequest) -> None:
+        """See `Forgetting.forget`: in the tables, and then in the bytes of the file."""
+        file = self._file.resolve()
+        if not file.exists():
+            return
+        with retried(), scratch_folder() as scratch:
+            delete_leftovers()
+            connection = connect(str(file), scratch)
+            try:
+                connection.execute("BEGIN")
+                source = request.source
+                for schema in _schemas(connection) if source is None else [schema_name(source, self._pattern)]:
+                    DatabaseErasure(connection, schema, Persons(request)).run(_keyed_tables(connection, schema))
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+            rewrite_file(file, scratch)
 
     def close(self) -> None:
         """See `Sender.close`."""
@@ -122,7 +142,8 @@ class _Loading:
 
     def run(self, messages: Sequence[Numbered]) -> Sequence[Unreadable]:
         """Change the tables and insert the rows; return which messages have none since they cannot be read."""
-        before = self._read_tables()
+        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self._source)}")
+        before = _read_tables(self._connection, self._source)
         has_discards = before.pop(DISCARDS_TABLE, None) is not None
         reader = RowReader(Schema(self._options, {table: {**columns} for table, columns in before.items()}))
         lines: dict[str, Lines] = {}
@@ -145,19 +166,6 @@ class _Loading:
         if table not in lines:
             lines[table] = Lines(self._scratch / f"{self._source}-{len(lines)}.jsonl")
         return lines[table]
-
-    def _read_tables(self) -> dict[str, dict[str, ColumnType]]:
-        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(self._source)}")
-        found = self._connection.execute(
-            "SELECT table_name, column_name, data_type FROM duckdb_columns() "
-            "WHERE database_name = current_database() AND schema_name = ? ORDER BY table_oid, column_index",
-            [self._source],
-        )
-        tables: dict[str, dict[str, ColumnType]] = {}
-        for table, column, type_name in found.fetchall():
-            if column not in _BOOKKEEPING:
-                tables.setdefault(table, {})[column] = _TYPES.get(type_name, ColumnType.TEXT)
-        return tables
 
     def _change_tables(self, before: Mapping[str, Mapping[str, ColumnType]], after: Schema) -> None:
         for table, columns in after.tables.items():
@@ -220,6 +228,39 @@ class _Loading:
 
     def _name(self, table: str) -> str:
         return f"{quoted(self._source)}.{quoted(table)}"
+
+
+def _schemas(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    found = connection.execute("SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()")
+    return [name for (name,) in found.fetchall()]
+
+
+def _read_tables(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str, dict[str, ColumnType]]:
+    found = connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = current_database() AND schema_name = ? ORDER BY table_oid, column_index",
+        [schema],
+    )
+    tables: dict[str, dict[str, ColumnType]] = {}
+    for table, column, type_name in found.fetchall():
+        if column not in _BOOKKEEPING:
+            tables.setdefault(table, {})[column] = _TYPES.get(type_name, ColumnType.TEXT)
+    return tables
+
+
+def _keyed_tables(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str, dict[str, ColumnType]]:
+    """Return the tables that were made here: those with a primary key, while tables and views of others have none."""
+    found = connection.execute(
+        "SELECT table_name FROM duckdb_tables() "
+        "WHERE database_name = current_database() AND schema_name = ? AND has_primary_key",
+        [schema],
+    )
+    keyed = {table for (table,) in found.fetchall()}
+    return {
+        table: columns
+        for table, columns in _read_tables(connection, schema).items()
+        if table in keyed and "received_at" in columns
+    }
 
 
 def _declared(column: str, column_type: ColumnType) -> str:

@@ -62,9 +62,11 @@ class Engine:
         select = f"SELECT * FROM {json_lines(lines, columns)}{where}"
         self._connection.execute(f"COPY ({select}) TO {text(target)} {_FORMAT}", parameters)
 
-    def ids(self, file: Path, column: str) -> Iterator[str]:
-        """Yield the ids of the messages in a Parquet file."""
-        found = self._connection.execute(f"SELECT DISTINCT {quoted(column)} FROM read_parquet({text(file)})")
+    def ids(self, file: Path, column: str, where: str = "TRUE") -> Iterator[str]:
+        """Yield the ids of the messages in a Parquet file, those of its rows to which a condition applies."""
+        found = self._connection.execute(
+            f"SELECT DISTINCT {quoted(column)} FROM read_parquet({text(file)}) WHERE {where}"
+        )
         while some := found.fetchmany(10_000):
             yield from (one for (one,) in some)
 
@@ -77,6 +79,29 @@ class Engine:
         """Write the rows of Parquet files, in their order, as one with these columns."""
         selects = " UNION ALL ".join(self._as_columns(file, columns) for file in files)
         self._connection.execute(f"COPY ({selects}) TO {text(target)} {_FORMAT}")
+
+    def without(self, file: Path, where: str, parameters: Sequence[Any], target: Path) -> tuple[int, int]:
+        """Write the rows of a Parquet file to which a condition does not apply; return how many it has, and these."""
+        rows = f"FROM read_parquet({text(file)})"
+        before = self._count(f"SELECT count(*) {rows}")
+        return before, self._count(f"COPY (SELECT * {rows} WHERE NOT {where}) TO {text(target)} {_FORMAT}", *parameters)
+
+    def change(self, file: Path, where: str, changes: Mapping[str, str], target: Path) -> None:
+        """Write the rows of a Parquet file, those to which a condition applies with other values."""
+        cells = (
+            f"CASE WHEN {where} THEN {changes[name]} ELSE {quoted(name)} END::{SQL_TYPES[type_]} AS {quoted(name)}"
+            if name in changes
+            else quoted(name)
+            for name, type_ in self.columns(file).items()
+        )
+        self._connection.execute(
+            f"COPY (SELECT {', '.join(cells)} FROM read_parquet({text(file)})) TO {text(target)} {_FORMAT}"
+        )
+
+    def _count(self, query: str, *parameters: Any) -> int:
+        row = self._connection.execute(query, parameters).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def _as_columns(self, file: Path, columns: Mapping[str, ColumnType]) -> str:
         present = self.columns(file)

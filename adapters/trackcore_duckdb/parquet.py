@@ -22,11 +22,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import attrs
-from trackcore_delivery import DeliveryBatch, FedMessage, MessageRefused
+from trackcore_delivery import (
+    DeliveryBatch,
+    ErasureRequest,
+    FedMessage,
+    MessageRefused,
+    delete_leftovers,
+    scratch_folder,
+)
 from trackcore_objects import (
     FileName,
     ObjectStore,
@@ -37,9 +43,11 @@ from trackcore_objects import (
     partition_of,
 )
 
-from trackcore.warehouse import PROFILE_TABLES, ColumnType, Schema, WarehouseOptions
+from trackcore.warehouse import PROFILE_TABLES, ColumnType, Schema, WarehouseOptions, schema_name
 from trackcore_duckdb.compaction import Compaction
 from trackcore_duckdb.engine import Engine, opened, retried
+from trackcore_duckdb.parquet_erasure import ParquetErasure
+from trackcore_duckdb.persons import Persons
 from trackcore_duckdb.schema_files import SchemaVersion, load_schema, store_schema
 from trackcore_duckdb.stored_rows import (
     MESSAGE_ID,
@@ -83,17 +91,40 @@ class ParquetSender:
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
         checked, self._checked = self._checked, set()
-        with retried(), TemporaryDirectory(prefix="trackcore-") as scratch, opened(Path(scratch)) as engine:
+        with retried(), scratch_folder() as scratch, opened(scratch) as engine:
             unreadable = [
                 one
                 for source, messages in by_schema(batch.messages, self._pattern).items()
-                for one in self._source_batch(engine, Path(scratch), source, checked).put(messages)
+                for one in self._source_batch(engine, scratch, source, checked).put(messages)
             ]
         self._checked = checked if len(checked) < _MAX_CHECKED else set()
         return [MessageRefused(index, detail) for index, detail in unreadable]
 
+    def forget(self, request: ErasureRequest) -> None:
+        """See `Forgetting.forget`."""
+        with retried(), scratch_folder() as scratch, opened(scratch) as engine:
+            delete_leftovers()
+            for source in self._sources(request.source):
+                ParquetErasure(
+                    store=self._store,
+                    engine=engine,
+                    scratch=scratch,
+                    folders=self._table_folders(source),
+                    persons=Persons(request),
+                ).run()
+
     def close(self) -> None:
         """See `Sender.close`."""
+
+    def _sources(self, source: str | None) -> Sequence[str]:
+        if source is not None:
+            return [f"{SOURCE_KEY}={schema_name(source, self._pattern)}"]
+        return [folder for folder in self._store.folders("") if folder.startswith(f"{SOURCE_KEY}=")]
+
+    def _table_folders(self, source: str) -> dict[str, str]:
+        prefix = f"{TABLE_KEY}="
+        names = [name for name in self._store.folders(source) if name.startswith(prefix)]
+        return {name.removeprefix(prefix): f"{source}/{name}" for name in names}
 
     def _source_batch(self, engine: Engine, scratch: Path, source: str, checked: set[str]) -> _SourceBatch:
         return _SourceBatch(self._store, engine, scratch, source, self._options, checked)

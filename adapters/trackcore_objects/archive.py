@@ -12,15 +12,23 @@ import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from datetime import UTC, datetime, time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import quote
 
 import attrs
 import msgspec
-from trackcore_delivery import DeliveryBatch, FedMessage, MessageRefused, RetryLater
+from trackcore_delivery import (
+    DeliveryBatch,
+    ErasureRequest,
+    FedMessage,
+    MessageRefused,
+    RetryLater,
+    delete_leftovers,
+    scratch_folder,
+)
 
 from trackcore_objects.file_names import name_for
 from trackcore_objects.placing import files_in, missing_messages, partition_of
@@ -53,15 +61,19 @@ class ArchiveSender:
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
         """See `Sender.send`."""
-        try:
-            with TemporaryDirectory(prefix="trackcore-") as scratch:
-                for group, messages in _grouped(batch.messages).items():
-                    self._put(group.folder, messages, Path(scratch) / "file.gz")
-        except StoreUnavailable as error:
-            raise RetryLater(detail=error.detail, of_destination=True) from error
-        except OSError as error:
-            raise RetryLater(detail=f"temporary file: {error.strerror}", of_destination=True) from error
+        with _retried(), scratch_folder() as scratch:
+            for group, messages in _grouped(batch.messages).items():
+                self._put(group.folder, messages, scratch / "file.gz")
         return ()
+
+    def forget(self, request: ErasureRequest) -> None:
+        """See `Forgetting.forget`: a file with messages of the persons is replaced, or deleted if it has no other."""
+        with _retried(), scratch_folder() as scratch:
+            delete_leftovers()
+            names = self._store.folders(_ROOT) if request.source is None else [_path_part(request.source)]
+            for source in names:
+                for day in self._store.folders(f"{_ROOT}/{source}"):
+                    self._forget_in(f"{_ROOT}/{source}/{day}", request, scratch)
 
     def close(self) -> None:
         """See `Sender.close`."""
@@ -70,18 +82,50 @@ class ArchiveSender:
         files = files_in(self._store, folder)
         missing = missing_messages(files, messages, lambda file, ids: self._present_in(f"{folder}/{file}", ids))
         if missing:
-            _compress(missing, scratch)
+            _compress((message.payload for message in missing), scratch)
             self._store.put_new(f"{folder}/{name_for(missing, _SUFFIX)}", scratch)
 
     def _present_in(self, key: str, wanted: AbstractSet[str]) -> Iterable[str]:
-        with TemporaryDirectory(prefix="trackcore-") as scratch:
-            path = Path(scratch) / "file.gz"
-            try:
-                if not self._store.fetch(key, path):
-                    raise StoreUnavailable(detail=f"{key} was deleted by another process")
-                return wanted & set(_ids_in(path))
-            except (EOFError, gzip.BadGzipFile, msgspec.MsgspecError, zlib.error) as error:
-                raise StoreUnavailable(detail=f"{key} is damaged; delete it, and its messages are put again") from error
+        with scratch_folder() as scratch, _reading(key):
+            lines = _lines_in(self._fetched(key, scratch / "file.gz"))
+            return wanted & {_identified.decode(line).message_id for line in lines}
+
+    def _forget_in(self, folder: str, request: ErasureRequest, scratch: Path) -> None:
+        target = scratch / "kept.gz"
+        for file in files_in(self._store, folder):
+            key = f"{folder}/{file}"
+            local = self._fetched(key, scratch / "file.gz")
+            with _reading(key):
+                if all(request.apply(line) is line for line in _lines_in(local)):
+                    continue
+                count = _compress(_kept(_lines_in(local), request), target)
+            if count:
+                self._store.replace(key, target)
+            else:
+                self._store.delete([key])
+
+    def _fetched(self, key: str, local: Path) -> Path:
+        if not self._store.fetch(key, local):
+            raise StoreUnavailable(detail=f"{key} was deleted by another process")
+        return local
+
+
+@contextmanager
+def _reading(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, msgspec.MsgspecError, zlib.error) as error:
+        raise StoreUnavailable(detail=f"{key} is damaged; delete it, and its messages are put again") from error
+
+
+@contextmanager
+def _retried() -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise RetryLater(detail=error.detail, of_destination=True) from error
+    except OSError as error:
+        raise RetryLater(detail=f"temporary file: {error.strerror}", of_destination=True) from error
 
 
 def _grouped(messages: Iterable[FedMessage]) -> Mapping[_Group, Sequence[FedMessage]]:
@@ -103,12 +147,23 @@ def _day(received_at: datetime) -> int:
     return int(midnight.timestamp()) * 1000
 
 
-def _compress(messages: Iterable[FedMessage], path: Path) -> None:
-    with path.open("wb") as stream, gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as packed:
-        packed.writelines(message.payload + b"\n" for message in messages)
-
-
-def _ids_in(path: Path) -> Iterator[str]:
+def _lines_in(path: Path) -> Iterator[bytes]:
     with gzip.open(path) as lines:
         for line in lines:
-            yield _identified.decode(line).message_id
+            yield line.rstrip(b"\n")
+
+
+def _kept(lines: Iterable[bytes], request: ErasureRequest) -> Iterator[bytes]:
+    for line in lines:
+        if (kept := request.apply(line)) is not None:
+            yield kept
+
+
+def _compress(lines: Iterable[bytes], path: Path) -> int:
+    """Write lines, and return their number."""
+    count = 0
+    with path.open("wb") as stream, gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as packed:
+        for line in lines:
+            packed.write(line + b"\n")
+            count += 1
+    return count

@@ -15,20 +15,17 @@ from psycopg import Connection
 
 from trackcore.privacy import Subject
 from trackcore.warehouse import (
-    CONTEXT,
     DISCARDS_TABLE,
     PROFILE_TABLES,
     ColumnType,
     Schema,
-    standard_columns,
+    ids_by_column,
+    is_personal,
     storable,
+    user_ids,
 )
 from trackcore_postgres.catalog import has_table
 from trackcore_postgres.statements import quoted
-
-_TABLES_WITH_TRAITS = frozenset({"identifies", "groups", "aliases"})
-_ADDRESS = f"{CONTEXT}_ip"
-_TRAITS = f"{CONTEXT}_traits_"
 
 
 @attrs.frozen
@@ -43,7 +40,7 @@ class Forgetting:
         """Forget them in the tables of one schema."""
         if "users" in schema.tables:
             self._connection.execute(
-                _statement("DELETE FROM {} WHERE id = ANY(%s)", name, "users"), [self._ids("user")]
+                _statement("DELETE FROM {} WHERE id = ANY(%s)", name, "users"), [user_ids(self._subjects)]
             )
         forgotten: set[str] = set()
         for table, columns in schema.tables.items():
@@ -54,14 +51,9 @@ class Forgetting:
             statement = _statement("DELETE FROM {} WHERE message_id = ANY(%s)", name, DISCARDS_TABLE)
             self._connection.execute(statement, [sorted(forgotten)])
 
-    def _ids(self, *kinds: str) -> list[str]:
-        return [storable(subject.id) for subject in self._subjects if subject.kind in kinds]
-
     def _condition(self, columns: Iterable[str]) -> tuple[str, list[Any]]:
         """Return the condition for rows of these persons, and its values."""
-        both = self._ids("user", "anonymous")
-        ids = {"user_id": self._ids("user"), "anonymous_id": self._ids("anonymous"), "previous_id": both}
-        found = {column: values for column, values in ids.items() if column in columns and values}
+        found = ids_by_column(self._subjects, columns)
         return " OR ".join(f"{column} = ANY(%s)" for column in found), [*found.values()]
 
     def _forget(
@@ -75,20 +67,13 @@ class Forgetting:
         settings: list[str] = []
         given: list[Any] = []
         for column, column_type in columns.items():
-            if _is_personal(table, column):
+            if is_personal(table, column):
                 settings.append(f"{quoted(column)} = NULL")
             elif column_type is ColumnType.TEXT and column != "id":
                 settings.append(f"{quoted(column)} = coalesce(%s::jsonb ->> {quoted(column)}, {quoted(column)})")
                 given.append(names)
         statement = f"UPDATE {{}} SET {', '.join(settings)} WHERE {condition} RETURNING id"
         return [one for (one,) in self._connection.execute(_statement(statement, name, table), [*given, *values])]
-
-
-def _is_personal(table: str, column: str) -> bool:
-    if column == _ADDRESS or column.startswith(_TRAITS):
-        return True
-    is_context = column.startswith(f"{CONTEXT}_")
-    return table in _TABLES_WITH_TRAITS and column not in standard_columns(table) and not is_context
 
 
 def _statement(statement: str, schema: str, table: str) -> bytes:

@@ -123,6 +123,31 @@ def test_killed_after_its_answer(cluster: MockCluster, tmp_path: Path, servers: 
     assert ids(lines(run("events", "--config", config))) == sent
 
 
+def test_suppressed_messages_are_a_success_and_in_no_topic(
+    cluster: MockCluster, tmp_path: Path, servers: list[Served]
+) -> None:
+    """Suppressed messages are answered 200 and not kept; what `forget` cannot delete in Kafka, it says."""
+    topics = cluster.topics(partitions=3)
+    config = configure(tmp_path, cluster.servers, prefix=topics.prefix)
+    assert run("suppress", "ann-4d1c8f22", "--config", config).returncode == 0
+    servers.append(start(config, "--workers", "2"))
+    ann, eve = track("m1", "ann-4d1c8f22"), track("m2", "eve")
+    answer = send(servers[0], {"batch": [ann, eve, {**ann, "event": None}, {**eve, "event": None}]})
+    assert (answer.status, answer.body["success"]) == (200, True)
+    assert servers[0].post("/v1/batch", {"batch": [ann, eve]}, "unknown") == (200, {"success": True})
+    counts = []
+    for topic, partitions in ((topics.messages, 3), (topics.rejected, 1), (topics.quarantine, 1)):
+        values = [record.value() for record in cluster.records(topic, partitions)]
+        keys = [record.key() or b"" for record in cluster.records(topic, partitions)]
+        counts.append(sum(b'"eve"' in value for value in values))
+        assert b"ann-4d1c8f22" not in b"".join([*values, *keys])
+    assert counts == [1, 1, 1]
+    done = run("forget", "ann-4d1c8f22", "--config", config)
+    assert "messages: NOT_SUPPORTED, the messages in Kafka end with the retention of their topic" in done.stderr
+    assert run("unsuppress", "ann-4d1c8f22", "--config", config).returncode == 0
+    wait_for(lambda: send(servers[0], {"batch": [ann]}).status == 200 and len(cluster.records(topics.messages, 3)) == 2)
+
+
 def test_followed(cluster: MockCluster, tmp_path: Path, servers: list[Served]) -> None:
     topics = cluster.topics(partitions=3)
     config = configure(tmp_path, cluster.servers, prefix=topics.prefix)

@@ -95,7 +95,7 @@ class TestForget:
         end = SqliteLog(path).totals().messages
         forget_all(path, SUBJECT)
         message = {"type": "page", "userId": EVE, "messageId": "m"}
-        for _ in range(2):  # a log whose file was written anew is opened again
+        for _ in range(2):  # a log whose file was rewritten is opened again
             try:
                 send(collector, message)
             except Exception:  # noqa: BLE001, S112 - the answer is 503, and the sender tries again

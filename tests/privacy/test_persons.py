@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import Result
 from delivery_helpers import OK, EndpointServer, Reply
@@ -36,6 +38,14 @@ TOKEN = "a-long-admin-token"  # noqa: S105 - of the tests
 SOURCES = '[[sources]]\nname = "website"\nwrite_keys = ["key"]\n[[sources]]\nname = "app"\nwrite_keys = ["app-key"]\n'
 KILLS = int(os.environ.get("TRACKCORE_KILLS", "2"))
 ADMIN = f'[admin]\ntoken = "{TOKEN}"\n'
+LAKES = "".join(
+    f'[[destinations]]\nname = "{kind}"\nkind = "{kind}"\n{setting}\nbatch_wait = "0s"\n'
+    for kind, setting in (
+        ("s3-archive", 'location = "s3"'),
+        ("parquet", 'location = "parquet"\ndeclare = []'),
+        ("duckdb", 'path = "lake.duckdb"\ndeclare = []'),
+    )
+)
 FILES = '[[destinations]]\nname = "Files"\nkind = "file"\nfolder = "files"\n'
 
 Run = Callable[..., Result]
@@ -206,8 +216,12 @@ class TestForget:
         assert "rewound" not in served.stderr()
         assert run("check").exit_code == 0
 
-    def test_killed_and_resumed(self, run: Run, tmp_path: Path) -> None:
+    def test_killed_and_resumed(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """At random points of its work; `TRACKCORE_KILLS=50` is the long form."""
+        temporary = tmp_path / "tmp"  # it is searched too: a killed process leaves its temporary files
+        temporary.mkdir()
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
         killed_and_resumed(run, tmp_path, Random(1), kills=KILLS)
 
 
@@ -216,12 +230,12 @@ def killed_and_resumed(run: Run, folder: Path, random: Random, *, kills: int) ->
 
     Nothing is left of each, and of the others everything.
     """
-    configure(folder, f'{FILES}rotate_bytes = 1500\nbatch_wait = "0s"\n')
+    configure(folder, f'{FILES}rotate_bytes = 1500\nbatch_wait = "0s"\n{LAKES}')
     persons = [f"p{number:03}-ann-4d1c8f22" for number in range(kills)]
     messages = [track(person, number, messageId=f"{person[:4]}{number}") for number in range(3) for person in persons]
     bad = [{"userId": person} for person in persons]
     store_all(("key", messages), ("key", messages), ("key", bad), *(("unknown", [message]) for message in messages))
-    deliver_all(folder, len(messages))
+    deliver_all(folder, len(messages), lambda: all(len(ids) == len(messages) for ids in ids_in_lakes(folder)))
     total = run_killed(folder, 10**9, "nobody-at-all")
     for place, person in enumerate(persons, 1):
         run_killed(folder, random.randrange(total), person)
@@ -233,7 +247,10 @@ def killed_and_resumed(run: Run, folder: Path, random: Random, *, kills: int) ->
         left = [message for message in messages if message["userId"] in persons[place:]]
         stored = [one.message for one in SqliteLog(folder / "trackcore.db").messages()]
         assert [(one["userId"], one["messageId"]) for one in stored] == [(m["userId"], m["messageId"]) for m in left]
-        assert [line["messageId"] for line in raw_archive(folder / "files")] == [m["messageId"] for m in left]
+        ids = [message["messageId"] for message in left]
+        assert [line["messageId"] for line in raw_archive(folder / "files")] == ids
+        assert ids_in_lakes(folder) == [sorted(ids)] * 3
+        assert person not in repr(rows_in_lakes(folder))
         assert check_log(folder / "trackcore.db").inconsistency == CONSISTENT
 
 
@@ -264,12 +281,39 @@ def run_killed(folder: Path, most: int, *arguments: str) -> int:
     return int(done.stdout.split()[-1]) if done.returncode == 0 else most
 
 
-def deliver_all(folder: Path, count: int = 16) -> None:
+def rows_in_lakes(folder: Path) -> list[list[tuple[Any, ...]]]:
+    """Return the rows of the table of tracks in each lake; in the archive lines are rows."""
+    lines = [
+        json.loads(line)
+        for path in folder.glob("s3/**/*.gz")
+        for line in gzip.decompress(path.read_bytes()).splitlines()
+    ]
+    found: list[list[tuple[Any, ...]]] = [[(line["messageId"], line) for line in lines]]
+    for database, table in (
+        (":memory:", f"read_parquet('{folder}/parquet/*/trackcore_table=tracks/**/*.parquet')"),
+        (str(folder / "lake.duckdb"), "website.tracks"),
+    ):
+        try:
+            with duckdb.connect(database, read_only=database != ":memory:") as connection:
+                found.append(connection.execute(f"SELECT id, t::VARCHAR FROM {table} t").fetchall())  # noqa: S608 - names of this test
+        except (duckdb.IOException, duckdb.CatalogException):  # it is written just now, or there is none yet
+            found.append([])
+    return found
+
+
+def ids_in_lakes(folder: Path) -> list[list[str]]:
+    """Return the ids of the messages in each lake."""
+    return [sorted(one for one, *_ in rows) for rows in rows_in_lakes(folder)]
+
+
+def deliver_all(folder: Path, count: int = 16, is_done: Callable[[], bool] = lambda: True) -> None:
     """Deliver everything to the archives."""
     command = [sys.executable, "-m", "trackcore_server.cli", "deliver", "--config", "trackcore.toml"]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: len(raw_archive(folder / "files")) == count)
-        process.terminate()
+        try:
+            wait_for(lambda: len(raw_archive(folder / "files")) == count and is_done())
+        finally:
+            process.terminate()
 
 
 def raw_archive(folder: Path) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ from trackcore.warehouse.options import (
     check_declared,
     check_on_conflict,
 )
+from trackcore.warehouse.persons import ids_by_column, is_personal, user_ids
 from trackcore.warehouse.profiles import Profile, Stamp, decode_stamps, encode_stamps
 from trackcore.warehouse.rows import Discard, DiscardReason, Row, rows
 from trackcore.warehouse.schema import AddColumn, Change, CreateTable, Merged, Schema, WidenColumn
@@ -71,6 +72,8 @@ __all__ = [
     "decode_stamps",
     "encode_stamps",
     "event_table",
+    "ids_by_column",
+    "is_personal",
     "known_columns",
     "read_message",
     "reserved_columns",
@@ -80,5 +83,6 @@ __all__ = [
     "standard_columns",
     "storable",
     "text_of",
+    "user_ids",
     "widen",
 ]

@@ -16,7 +16,6 @@ from typing import IO
 
 import msgspec
 
-from trackcore.privacy import id_forms, quoted_in
 from trackcore_delivery.durable_folders import sync_folder
 from trackcore_delivery.erasures import ErasureRequest
 
@@ -62,14 +61,12 @@ def _rewrite(path: Path, request: ErasureRequest) -> None:
 
 
 def _kept(line: bytes, request: ErasureRequest) -> bytes | None:
-    """Return what is kept of a line, None if nothing is; most lines do not have the ids and are not decoded."""
-    if not any(form in line for subject in request.subjects for form in id_forms(subject.id)):
-        return line
+    """Return what is kept of a line, None if nothing is."""
     text = line.rstrip(b"\n")
     try:
         kept = request.apply(text)
     except msgspec.MsgspecError:  # the end of a line that a crash cut off
-        return None if quoted_in(text, request.subjects) else line
+        return None
     if kept is text:
         return line
     return None if kept is None else kept + line[len(text) :]
