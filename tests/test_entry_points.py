@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import takewhile
+from pathlib import Path
 
 import click
 import pytest
@@ -26,6 +27,13 @@ WITH_EXAMPLES = (
     trackcore_sqlite.open_collector,
 )
 LINES = 15
+CONFIGURATION = """
+[[sources]]
+name = "site"
+write_keys = ["key"]
+[[destinations]]
+name = "Elsewhere"
+"""
 
 
 def command_names(command: click.Command, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -76,6 +84,36 @@ class TestCommand:
             check=False,
         )
         assert ran.stdout == "plain,events\n"
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["events"], ["stats", "--by", "day"], ["export"]], ids=" ".join)
+    def test_a_command_that_reads_imports_no_server_no_client_and_no_table(
+        self, arguments: list[str], tmp_path: Path
+    ) -> None:
+        """It shows its first line within a second: most of that would be imports."""
+        (tmp_path / "trackcore.toml").write_text(CONFIGURATION)
+        sources = [trackcore.Source(name="site", write_keys=("key",))]
+        with trackcore_sqlite.open_collector(tmp_path / "trackcore.db", sources=sources) as collector:
+            collector.receive(b'{"userId": "u", "event": "E", "writeKey": "key"}', endpoint="track")
+        ran = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "trackcore_server.cli", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if "|" in line}
+        assert "click" in imported
+        assert imported.isdisjoint(
+            {"rich", "urllib3", "ssl", "asyncio", "werkzeug", "gunicorn", "duckdb", "trackcore_sqlite.sink"}
+        )
+
+    def test_its_help_says_of_each_command_what_that_does(self) -> None:
+        """The table of commands has the sentences, so that no command is imported for them."""
+        shown = CliRunner().invoke(main, ["--help"]).stdout
+        assert isinstance(main, click.Group)
+        for name, command in main.commands.items():
+            assert f"  {name} " in shown
+            assert " ".join(command.get_short_help_str(limit=200).split()) in " ".join(shown.split())
 
     @pytest.mark.parametrize("names", list(command_names(main)), ids=" ".join)
     def test_every_help_has_an_example_and_fits(self, names: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ keys are looked for as text: behind `writeKey`, and behind each name that is alm
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import msgspec
 
@@ -18,7 +19,9 @@ from trackcore.typing import WriteKey
 
 def mask_write_keys(text: bytes) -> bytes:
     """Mask each write key in a text, which may not even be JSON."""
-    return _WRITE_KEY.sub(_masked, _OTHERWISE_QUOTED.sub(_masked, text))
+    for pattern in _patterns():
+        text = pattern.sub(_masked, text)
+    return text
 
 
 def masked_halves(text: bytes, position: int) -> tuple[bytes, bytes]:
@@ -26,7 +29,7 @@ def masked_halves(text: bytes, position: int) -> tuple[bytes, bytes]:
 
     A position within a key, or between it and its name, is moved behind it: neither half alone shows that it is a key.
     """
-    for pattern in (_OTHERWISE_QUOTED, _WRITE_KEY):
+    for pattern in _patterns():
         within = (match for match in pattern.finditer(text) if match.start() < position < match.end())
         position = max((match.end() for match in within), default=position)
     return mask_write_keys(text[:position]), mask_write_keys(text[position:])
@@ -51,10 +54,16 @@ _BETWEEN = _one_of(_APART) + b"*+"
 _NAME = b"".join(_BETWEEN + _one_of(letter + letter.upper() + _KELVIN * (letter == "k")) for letter in "writekey")
 _NAME = rb"(?=[wW\\\x80-\xff\s\x1c-\x1f_-])%b%b" % (_NAME, _BETWEEN)  # most names fail at their first character
 
-_WRITE_KEY = re.compile(rb'("%b"\s*+:\s*+")([^"\\]*+(?:\\.[^"\\]*+)*+)' % _NAME, re.DOTALL)
+_WRITE_KEY = rb'("%b"\s*+:\s*+")([^"\\]*+(?:\\.[^"\\]*+)*+)' % _NAME
 
-_OTHERWISE_QUOTED = re.compile(rb"""(["']%b(?:\\++["']|')\s*+:\s*+\\*+["'])([^"'\\]*+)""" % _NAME)
+_OTHERWISE_QUOTED = rb"""(["']%b(?:\\++["']|')\s*+:\s*+\\*+["'])([^"'\\]*+)""" % _NAME
 """In JSON that was encoded twice, and in a Python dict that was sent as it prints."""
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """Compile the patterns, in the order of their use, when a text is masked: an import has no time for it."""
+    return re.compile(_OTHERWISE_QUOTED), re.compile(_WRITE_KEY, re.DOTALL)
 
 
 def _masked(match: re.Match[bytes]) -> bytes:

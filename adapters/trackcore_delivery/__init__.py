@@ -5,8 +5,10 @@ and what failed.  Each kind of destination brings a `Sender`, and `Delivery` run
 describes the algorithm and why its promises hold.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from trackcore_delivery.archive_names import real_place
-from trackcore_delivery.delivery import Delivery
 from trackcore_delivery.destination import (
     NEWEST,
     OLDEST,
@@ -19,10 +21,6 @@ from trackcore_delivery.destination import (
 from trackcore_delivery.durable_folders import make_folder, sync_folder
 from trackcore_delivery.erasures import Erasure, ErasureRequest, ErasureStatus, Forgetting
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
-from trackcore_delivery.kinds.callable import CallableDestination
-from trackcore_delivery.kinds.file import FileDestination
-from trackcore_delivery.kinds.segment import SegmentDestination
-from trackcore_delivery.kinds.webhook import WebhookDestination
 from trackcore_delivery.lock import DeliveryLock
 from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
 from trackcore_delivery.masks import MaskSettings
@@ -45,6 +43,13 @@ from trackcore_delivery.sending import (
 )
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
+
+if TYPE_CHECKING:
+    from trackcore_delivery.delivery import Delivery
+    from trackcore_delivery.kinds.callable import CallableDestination
+    from trackcore_delivery.kinds.file import FileDestination
+    from trackcore_delivery.kinds.segment import SegmentDestination
+    from trackcore_delivery.kinds.webhook import WebhookDestination
 
 __all__ = [
     "NEWEST",
@@ -106,3 +111,19 @@ __all__ = [
     "scratch_folder",
     "sync_folder",
 ]
+
+_WITH_CLIENTS = {
+    "CallableDestination": "kinds.callable",
+    "Delivery": "delivery",
+    "FileDestination": "kinds.file",
+    "SegmentDestination": "kinds.segment",
+    "WebhookDestination": "kinds.webhook",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what delivers when it is used: who reads a configuration, or the state, needs no HTTP client."""
+        if name not in _WITH_CLIENTS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_WITH_CLIENTS[name]}"), name)

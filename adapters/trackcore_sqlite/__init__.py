@@ -6,6 +6,9 @@ looks for damage, and `rebuild_ids` rebuilds the index of de-duplication from th
 short way to embed: a collector with such a log, the clock of the machine and random ids.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from trackcore_sqlite.browse import (
     GroupCount,
     Head,
@@ -16,16 +19,18 @@ from trackcore_sqlite.browse import (
     spread,
 )
 from trackcore_sqlite.check import Condition, check_log, set_aside
-from trackcore_sqlite.embedding import SqliteCollector, open_collector
 from trackcore_sqlite.forgetting import ForgetStep, Forgotten, clean, forget
 from trackcore_sqlite.id_check import CONSISTENT, Inconsistency, rebuild_ids
 from trackcore_sqlite.log import SqliteLog
 from trackcore_sqlite.pruning import PruneStep, prune
 from trackcore_sqlite.received import Received
 from trackcore_sqlite.search import is_slow
-from trackcore_sqlite.sink import SqliteSink
 from trackcore_sqlite.snapshot import Snapshot
 from trackcore_sqlite.tables import UnusableLog
+
+if TYPE_CHECKING:
+    from trackcore_sqlite.embedding import SqliteCollector, open_collector
+    from trackcore_sqlite.sink import SqliteSink
 
 __all__ = [
     "CONSISTENT",
@@ -56,3 +61,13 @@ __all__ = [
     "set_aside",
     "spread",
 ]
+
+_WRITING = {"SqliteCollector": "embedding", "SqliteSink": "sink", "open_collector": "embedding"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import what writes the log when it is used: who reads it begins at once."""
+        if name not in _WRITING:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_WRITING[name]}"), name)

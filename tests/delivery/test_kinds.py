@@ -239,6 +239,7 @@ def test_every_kind_that_can_be_configured_is_tested() -> None:
     """Those that keep tables are tested against an oracle of their rows: tests/lake, tests/warehouse."""
     tested = {kind.__name__.removesuffix("_case").removeprefix("zipping_").replace("_", "-") for kind in CASES}
     assert {name for name, kind in KINDS.items() if not kind.is_warehouse} <= tested
+    assert [kind.kind for kind in KINDS.values()] == list(KINDS), "the table of classes has their own names"
 
 
 def test_a_callable_that_refuses_is_believed(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from trackcore_server.cli._output import Column, bytes_text, counted, fitting_widths
+from trackcore_server.cli._output import Column, bytes_text, counted
+from trackcore_server.cli._table import fitting_widths
 from trackcore_server.inspection import counting
 
 Run = Callable[..., Result]

@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any, TypeAlias
 
 import msgspec
@@ -99,7 +100,7 @@ def _read_text(text: str) -> _Reading:
         return _with_time(_digits_date(text), timedelta(), None) if int(text[:4]) in _YEARS_OF_DIGITS else None
     if match := _ISO.fullmatch(text):
         return _instant(_iso_date(match), match)
-    for pattern in _ENGLISH:
+    for pattern in _english():
         if match := pattern.fullmatch(text):
             return _instant(_english_date(match), match)
     return None
@@ -235,17 +236,20 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WEEKDAY = r"(?P<named>Mon|Tue|Wed|Thu|Fri|Sat|Sun)(?:day|sday|nesday|rsday|urday)?"
 _MONTH = r"(?P<month>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_ENGLISH = tuple(
-    re.compile(pattern, re.VERBOSE | re.ASCII | re.IGNORECASE)
-    for pattern in (
-        # Sat, 12 Dec 2015 19:11:01 GMT, and the older Saturday, 12-Dec-15 19:11:01 GMT
-        rf"(?:{_WEEKDAY},\ ?)?(?P<day>\d{{1,2}})[ -]{_MONTH}[ -](?P<year>\d{{4}}|\d\d)\ {_TIME}{_ZONE}",
-        # Sat Dec 12 19:11:01 2015, and with a zone before the year
-        rf"{_WEEKDAY}\ {_MONTH}\ {{1,2}}(?P<day>\d{{1,2}})\ {_TIME}{_ZONE}\ (?P<year>\d{{4}})",
-        # Sat Dec 12 2015 19:11:01 GMT+0100 (CET)
-        rf"{_WEEKDAY}\ {_MONTH}\ (?P<day>\d{{1,2}})\ (?P<year>\d{{4}})\ {_TIME}{_ZONE}",
-    )
+_ENGLISH = (
+    # Sat, 12 Dec 2015 19:11:01 GMT, and the older Saturday, 12-Dec-15 19:11:01 GMT
+    rf"(?:{_WEEKDAY},\ ?)?(?P<day>\d{{1,2}})[ -]{_MONTH}[ -](?P<year>\d{{4}}|\d\d)\ {_TIME}{_ZONE}",
+    # Sat Dec 12 19:11:01 2015, and with a zone before the year
+    rf"{_WEEKDAY}\ {_MONTH}\ {{1,2}}(?P<day>\d{{1,2}})\ {_TIME}{_ZONE}\ (?P<year>\d{{4}})",
+    # Sat Dec 12 2015 19:11:01 GMT+0100 (CET)
+    rf"{_WEEKDAY}\ {_MONTH}\ (?P<day>\d{{1,2}})\ (?P<year>\d{{4}})\ {_TIME}{_ZONE}",
 )
+
+
+@cache
+def _english() -> tuple[re.Pattern[str], ...]:
+    """Compile the patterns when a text needs them: that takes longer than anything else in an import of the core."""
+    return tuple(re.compile(pattern, re.VERBOSE | re.ASCII | re.IGNORECASE) for pattern in _ENGLISH)
 
 
 def _english_date(match: re.Match[str]) -> date | None:

@@ -11,6 +11,7 @@ one is in `extra`.
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import attrs
@@ -113,14 +114,14 @@ def structure_message(message: JSONObject) -> Message:
     Fields that the documentation does not know are kept in `extra`.  A `writeKey`, or a near miss of that name, is
     dropped: it belongs to its request, and is the credential of the source.
     """
-    return _converter.structure(message, MESSAGE_TYPES[message["type"]])
+    return _converter().structure(message, MESSAGE_TYPES[message["type"]])
 
 
 def unstructure_message(message: Message) -> JSONObject:
     """Build a wire object from a typed message.  Raises `TypeError` for any other value."""
     if message.__class__ not in _MESSAGE_TYPES:
         _check_subclass(type(message))
-    wire_object: JSONObject = _converter.unstructure(message)
+    wire_object: JSONObject = _converter().unstructure(message)
     return wire_object
 
 
@@ -148,23 +149,31 @@ def _as_plain(message: Message, not_finite: list[str]) -> JSONObject:
     return plain_object(wire_object, not_finite)
 
 
-_converter = Converter(detailed_validation=False)
-_as_checked = _converter.get_structure_hook(Any)
-"""The hook for values that have passed the rules: cattrs must not coerce them."""
+@cache
+def _converter() -> Converter:
+    """Make the converter when it is first used: its code is generated, and intake needs none of it."""
+    converter = Converter(detailed_validation=False)
+    for call, message_type in MESSAGE_TYPES.items():
+        _configure(converter, call, message_type)
+    return converter
 
 
-def _configure(call: Call, message_type: type[Message]) -> None:
-    """Register the wire names of one message type; other fields go to `extra` and come from it."""
+def _configure(converter: Converter, call: Call, message_type: type[Message]) -> None:
+    """Register the wire names of one message type; other fields go to `extra` and come from it.
+
+    The values have passed the rules: cattrs must not coerce them.
+    """
+    as_checked = converter.get_structure_hook(Any)
     names = frozenset(field.wire_name for field in FIELDS[call])
     times = frozenset(field.wire_name for field in FIELDS[call] if field.kind is Kind.TIME)
     overrides: dict[str, Any] = {
         field.name: override(
-            rename=field.wire_name, omit_if_default=True, struct_hook=_as_checked, unstruct_hook=identity
+            rename=field.wire_name, omit_if_default=True, struct_hook=as_checked, unstruct_hook=identity
         )
         for field in FIELDS[call]
     }
-    structure = make_dict_structure_fn(message_type, _converter, **overrides, extra=override(struct_hook=_as_checked))
-    unstructure = make_dict_unstructure_fn(message_type, _converter, **overrides, extra=override(omit=True))
+    structure = make_dict_structure_fn(message_type, converter, **overrides, extra=override(struct_hook=as_checked))
+    unstructure = make_dict_unstructure_fn(message_type, converter, **overrides, extra=override(omit=True))
 
     def structure_all(message: JSONObject, _: Any) -> Message:
         extra: JSONObject = {}
@@ -180,12 +189,8 @@ def _configure(call: Call, message_type: type[Message]) -> None:
         extra = {name: value for name, value in message.extra.items() if not is_write_key(name)}
         return {"type": call} | extra | unstructure(message) | {"type": call}
 
-    _converter.register_structure_hook(message_type, structure_all)
-    _converter.register_unstructure_hook(message_type, unstructure_all)
-
-
-for _call, _message_type in MESSAGE_TYPES.items():
-    _configure(_call, _message_type)
+    converter.register_structure_hook(message_type, structure_all)
+    converter.register_unstructure_hook(message_type, unstructure_all)
 
 
 def _decode_nth(request: Request, index: int, limits: Limits) -> Message:

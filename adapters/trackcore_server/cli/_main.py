@@ -5,41 +5,49 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from importlib import import_module
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
 
 import click
 
 from trackcore import TrackcoreError
 from trackcore_server.cli._options import Failure
 
+
+class _Place(NamedTuple):
+    """The module and the name of a command, and what it does."""
+
+    place: str
+    short_help: str
+
+
 _COMMANDS = {
-    "serve": "serve:serve",
-    "config": "config:config_commands",
-    "deliver": "deliver:deliver",
-    "destinations": "destinations:destinations",
-    "tables": "tables:tables",
-    "warehouse": "warehouse:warehouse",
-    "dead-letters": "dead_letters:dead_letters",
-    "replay": "replay:replay",
-    "import": "import_files:import_files",
-    "events": "events:events",
-    "rejected": "rejected:rejected",
-    "explain": "explain:explain",
-    "stats": "stats:stats",
-    "export": "export:export",
-    "validate": "validate:validate",
-    "plan": "plan:plan",
-    "pii": "pii:pii",
-    "suppress": "persons:suppress",
-    "unsuppress": "persons:unsuppress",
-    "forget": "persons:forget",
-    "prune": "maintenance:prune_log",
-    "check": "maintenance:check",
-    "schema": "schema:schema",
-    "test-server": "test_server:test_server",
+    "serve": _Place("serve:serve", "Receive messages over HTTP."),
+    "config": _Place("config:config_commands", "Check and show the configuration."),
+    "deliver": _Place("deliver:deliver", "Deliver messages to their destinations."),
+    "destinations": _Place("destinations:destinations", "Show the delivery status of each destination."),
+    "tables": _Place("tables:tables", "List the tables of warehouses."),
+    "warehouse": _Place("warehouse:warehouse", "Show the statements that a warehouse needs; rebuild it from the log."),
+    "dead-letters": _Place("dead_letters:dead_letters", "List, retry or drop undeliverable messages."),
+    "replay": _Place("replay:replay", "Send past messages to a destination again."),
+    "import": _Place("import_files:import_files", "Store historical messages from files."),
+    "events": _Place("events:events", "List stored messages."),
+    "rejected": _Place("rejected:rejected", "List rejected messages, or quarantined requests."),
+    "explain": _Place("explain:explain", "Explain how a message was processed."),
+    "stats": _Place("stats:stats", "Count and measure messages."),
+    "export": _Place("export:export", "Export messages, or everything of a person."),
+    "validate": _Place("validate:validate", "Check messages and batches in files."),
+    "plan": _Place("plan:plan", "Convert and examine tracking plans; make them from the log."),
+    "pii": _Place("pii:pii", "Find likely personal data."),
+    "suppress": _Place("persons:suppress", "Keep no further message of a person."),
+    "unsuppress": _Place("persons:unsuppress", "Keep the messages of a person again."),
+    "forget": _Place("persons:forget", "Delete everything of a person."),
+    "prune": _Place("maintenance:prune_log", "Delete old messages."),
+    "check": _Place("maintenance:check", "Check the log for damage."),
+    "schema": _Place("schema:schema", "Print the JSON Schema of a message."),
+    "test-server": _Place("test_server:test_server", "Receive messages in memory, for tests."),
 }
-"""The module and the name of each command; only the module of the one that runs is imported."""
+"""Each command; only the module of the one that runs is imported."""
 
 _EPILOG = """\b
 Examples:
@@ -56,7 +64,11 @@ Shell completion, for bash (or zsh_source, fish_source):
 
 
 class _Commands(click.Group):
-    """The subcommands, with one place that turns their exceptions into messages."""
+    """The subcommands, with one place that turns their exceptions into messages.  Its help imports none of them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name].short_help) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -72,17 +84,17 @@ class _Commands(click.Group):
 class _Imported(MutableMapping[str, click.Command]):
     """Commands by name, imported when they are looked up."""
 
-    def __init__(self, places: Mapping[str, str]) -> None:
-        self._places: dict[str, str | click.Command] = {**places}
+    def __init__(self, places: Mapping[str, _Place]) -> None:
+        self._places: dict[str, _Place | click.Command] = {**places}
 
     def __getitem__(self, name: str) -> click.Command:
-        place = self._places[name]
-        if isinstance(place, str):
-            module, _, attribute = place.partition(":")
-            place = getattr(import_module(f"trackcore_server.cli.{module}"), attribute)
-            assert isinstance(place, click.Command)
-            self._places[name] = place
-        return place
+        found = self._places[name]
+        if isinstance(found, _Place):
+            command = resolve_name(f"trackcore_server.cli.{found.place}")
+            assert isinstance(command, click.Command)
+            command.short_help = found.short_help
+            self._places[name] = found = command
+        return found
 
     def __setitem__(self, name: str, command: click.Command) -> None:
         self._places[name] = command

@@ -6,14 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Self
 
 from trackcore.support import MEBIBYTE
 from trackcore.text import visible
 from trackcore_server.files.inputs import OpenFile
+
+if TYPE_CHECKING:
+    from trackcore_server.cli._bar import Bar
 
 _LONG_BYTES = 16 << 20
 """The size from which reading takes long enough to show a bar."""
@@ -22,41 +22,46 @@ _LONG_BYTES = 16 << 20
 class _ProgressBar:
     """A bar on standard error, shown only on a terminal and only if the work takes long."""
 
-    def __init__(self, name: str, total: int | None, column: ProgressColumn, *, is_long: bool = True) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            column,
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task = self._bar.add_task(visible(name), total=total, text="")
+    def __init__(self, name: str, total: int | None, *, of_bytes: bool = False, is_long: bool = True) -> None:
+        self._name, self._total, self._of_bytes = visible(name), total, of_bytes
         self._is_shown = is_long and sys.stderr.isatty()
+        self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
         if self._is_shown:
-            self._bar.start()
+            self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_shown:
+        self._stop()
+
+    def _start(self) -> None:
+        if self._bar is None:
+            from trackcore_server.cli._bar import Bar  # noqa: PLC0415 - it imports rich, which takes a while
+
+            self._bar = Bar(self._name, self._total, of_bytes=self._of_bytes)
+        self._bar.start()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
             self._bar.stop()
+
+    def _update(self, completed: int, text: str = "", *, total: int | None = None) -> None:
+        if self._bar is not None:
+            self._bar.update(completed, text, total)
 
 
 class ReadingProgress(_ProgressBar):
     """How much of a file has been read."""
 
     def __init__(self, name: str, file: OpenFile) -> None:
-        super().__init__(name, file.size, DownloadColumn(), is_long=file.size >= _LONG_BYTES)
+        super().__init__(name, file.size, of_bytes=True, is_long=file.size >= _LONG_BYTES)
         self._file = file
         self._shown = 0
 
     def update(self) -> None:
         if self._is_shown and (position := self._file.position()) - self._shown >= MEBIBYTE:
-            self._bar.update(self._task, completed=position)
+            self._update(position)
             self._shown = position
 
     @contextmanager
@@ -64,21 +69,18 @@ class ReadingProgress(_ProgressBar):
         """Hide the bar while something else is written to the same terminal."""
         is_in_the_way = self._is_shown and sys.stdout.isatty()
         if is_in_the_way:
-            self._bar.stop()
+            self._stop()
         yield
         if is_in_the_way:
             sys.stdout.flush()
-            self._bar.start()
+            self._start()
 
 
 class CountProgress(_ProgressBar):
     """The progress of work that counts towards a total, as a bar and as text."""
 
-    def __init__(self, name: str, total: int | None) -> None:
-        super().__init__(name, total, TextColumn("{task.fields[text]}", markup=False))
-
     def show(self, completed: int, text: str, *, total: int | None = None) -> None:
-        self._bar.update(self._task, completed=completed, text=text, total=total)
+        self._update(completed, text, total=total)
 
 
 class SearchProgress(_ProgressBar):
@@ -88,7 +90,7 @@ class SearchProgress(_ProgressBar):
     """
 
     def __init__(self, name: str, *, writes_to_terminal: bool) -> None:
-        super().__init__(name, None, TextColumn("{task.fields[text]}", markup=False))
+        super().__init__(name, None)
         self._begins_at = time.monotonic() + _PATIENCE_SECONDS
         self._writes_to_terminal = writes_to_terminal
         self._is_started = False
@@ -103,14 +105,14 @@ class SearchProgress(_ProgressBar):
             return
         if not self._is_started:
             self._is_started = True
-            self._bar.start()
-        self._bar.update(self._task, completed=count, total=total, text=f"{self.found:,} found" if self.found else "")
+            self._start()
+        self._update(count, f"{self.found:,} found" if self.found else "", total=total)
 
     def step_aside(self) -> None:
         """Remove the bar before a record is written to the terminal."""
         self.found += 1
         if self._writes_to_terminal and self._is_shown:
-            self._bar.stop()
+            self._stop()
             self._is_shown = False
 
 

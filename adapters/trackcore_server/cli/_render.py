@@ -11,7 +11,7 @@ from rich.text import Text
 
 from trackcore import JSONObject
 from trackcore.text import visible
-from trackcore_server.cli._output import text_console
+from trackcore_server.cli._table import text_console
 
 _MAX_LINES = 60
 _PAYLOAD_CHARS = 2_000

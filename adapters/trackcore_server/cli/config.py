@@ -51,7 +51,7 @@ Examples:
 """
 
 
-@click.group("config", epilog=_EXAMPLES, short_help="Check and show the configuration.")
+@click.group("config", epilog=_EXAMPLES)
 def config_commands() -> None:
     """Check the configuration, or show the values in force."""
 

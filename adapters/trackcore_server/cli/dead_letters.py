@@ -30,7 +30,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="List, retry or drop undeliverable messages.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @click.option("--destination", metavar="NAME", help="Only dead letters of this destination.")
 @click.option("--retry", is_flag=True, help="Send them again.")

@@ -25,7 +25,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Deliver messages to their destinations.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @click.pass_context
 def deliver(context: click.Context, *, config: Path | None, data: Path | None) -> None:

@@ -28,7 +28,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Show the delivery status of each destination.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @format_option()
 def destinations(*, config: Path | None, data: Path | None, output_format: str | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from trackcore import JSONObject, Query
+from trackcore import JSONObject, Query, StoredMessage
 from trackcore_server.cli._options import (
     columns_option,
     format_option,
@@ -30,9 +30,9 @@ from trackcore_server.cli._output import (
     time_cell,
 )
 from trackcore_server.cli._progress import SearchProgress
+from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.files.columns import ALL_COLUMNS, MessageColumn
-from trackcore_server.inspection.explainer import Explainer
 from trackcore_server.inspection.json_lines import event_record
 from trackcore_server.storage.backend import Backend
 from trackcore_server.storage.backends import backend_of
@@ -50,7 +50,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="List stored messages.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @message_options
 @click.option("--user", metavar="ID", help="Only messages with this userId or anonymousId.")
@@ -88,7 +88,7 @@ def events(
         raise click.UsageError("--explain needs the format jsonl or table, without --columns")
     deployment = find_deployment(config=config, data=data)
     backend = backend_of(deployment.configuration)
-    explainer = Explainer(deployment.configuration) if explain else None
+    decisions = _decisions_of(deployment.configuration) if explain else None
     query = Query(
         source=source,
         call=call,
@@ -107,7 +107,7 @@ def events(
             for stored in tail.read():
                 record = event_record(stored, backend.place(stored.seq))
                 progress.step_aside()
-                writer.write(record if explainer is None else {**record, "decisions": explainer.decisions(stored)})
+                writer.write(record if decisions is None else {**record, "decisions": decisions(stored)})
             writer.flush()
 
         try:
@@ -120,6 +120,12 @@ def events(
                 raise
     if not progress.found and (output_format == "table" or is_terminal()):
         click.echo(_nothing(backend), err=True)
+
+
+def _decisions_of(configuration: Configuration) -> Callable[[StoredMessage], list[JSONObject]]:
+    from trackcore_server.inspection.explainer import Explainer  # noqa: PLC0415 - it needs the whole pipeline
+
+    return Explainer(configuration).decisions
 
 
 def _make_writer(

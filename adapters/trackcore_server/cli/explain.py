@@ -35,7 +35,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Explain how a message was processed.")
+@click.command(epilog=_EXAMPLES)
 @click.argument("what", metavar="SEQ|MESSAGE_ID|-")
 @location_options
 @click.option("--rejected", "part", flag_value="rejected", help="SEQ is the number of a rejected message.")

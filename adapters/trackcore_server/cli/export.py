@@ -44,7 +44,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Export messages, or everything of a person.")
+@click.command(epilog=_EXAMPLES)
 @click.argument("person", metavar="[ID]", required=False)
 @click.option("--anonymous", is_flag=True, help="ID is an anonymousId.  [default: a userId]")
 @click.option("--linked", is_flag=True, help="Also the ids that messages in the log link to ID.")

@@ -49,7 +49,7 @@ Examples:
 """
 
 
-@click.command("import", epilog=_EXAMPLES, short_help="Store historical messages from files.")
+@click.command("import", epilog=_EXAMPLES)
 @click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
 @location_options
 @click.option("--source", metavar="NAME", help="The source of the messages.  [default: the only source]")

@@ -34,7 +34,7 @@ Examples:
 """
 
 
-@click.command("prune", epilog=_PRUNE_EXAMPLES, short_help="Delete old messages.")
+@click.command("prune", epilog=_PRUNE_EXAMPLES)
 @location_options
 @click.option(
     "--older-than",
@@ -69,7 +69,7 @@ def prune_log(*, config: Path | None, data: Path | None, age: timedelta) -> None
     )
 
 
-@click.command("check", epilog=_CHECK_EXAMPLES, short_help="Check the log for damage.")
+@click.command("check", epilog=_CHECK_EXAMPLES)
 @location_options
 @click.option("--mend", "repairs", is_flag=True, help="Rebuild the id index if it does not match the messages.")
 def check(*, config: Path | None, data: Path | None, repairs: bool) -> None:

@@ -57,7 +57,7 @@ def _person(*, scoped: bool = True, required: bool = True) -> Callable[[_Command
     return add
 
 
-@click.command(epilog=_SUPPRESS, short_help="Keep no further message of a person.")
+@click.command(epilog=_SUPPRESS)
 @_person()
 def suppress(
     *, config: Path | None, data: Path | None, person: str, anonymous: bool, linked: bool, source: str | None
@@ -73,7 +73,7 @@ def suppress(
     click.echo(f"{_ids(subjects)} suppressed", err=True)
 
 
-@click.command(epilog=_UNSUPPRESS, short_help="Keep the messages of a person again.")
+@click.command(epilog=_UNSUPPRESS)
 @_person()
 def unsuppress(
     *, config: Path | None, data: Path | None, person: str, anonymous: bool, linked: bool, source: str | None
@@ -85,7 +85,7 @@ def unsuppress(
     click.echo(f"{_ids(subjects)} not suppressed any more", err=True)
 
 
-@click.command(epilog=_FORGET, short_help="Delete everything of a person.")
+@click.command(epilog=_FORGET)
 @_person(required=False)
 @click.option("--dry-run", is_flag=True, help="Only count the records.")
 @click.option("--keep-events", is_flag=True, help="Keep the messages under a pseudonym, without traits and address.")

@@ -24,7 +24,7 @@ Examples:
 _STEP = 1_000
 
 
-@click.group(epilog=_EXAMPLES, short_help="Find likely personal data.")
+@click.group(epilog=_EXAMPLES)
 def pii() -> None:
     """Find likely personal data in the log."""
 

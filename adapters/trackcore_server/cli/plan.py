@@ -37,7 +37,7 @@ Examples:
 """
 
 
-@click.group(epilog=_EXAMPLES, short_help="Convert and examine tracking plans; make them from the log.")
+@click.group(epilog=_EXAMPLES)
 def plan() -> None:
     """Work with tracking plans: which events a program sends, with which properties.
 

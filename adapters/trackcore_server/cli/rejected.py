@@ -38,7 +38,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="List rejected messages, or quarantined requests.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @click.option("--source", metavar="NAME", help="Only messages of this source.")
 @click.option("--code", metavar="CODE", help="Only messages with this reason code, such as event_not_defined.")

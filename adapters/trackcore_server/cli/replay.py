@@ -31,7 +31,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Send past messages to a destination again.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @click.option("--destination", required=True, metavar="NAME", help="The destination.")
 @since_option("Messages", required=True)

@@ -28,7 +28,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Print the JSON Schema of a message.")
+@click.command(epilog=_EXAMPLES)
 @click.argument("call", type=click.Choice(get_args(Endpoint)), required=False, metavar="[CALL]")
 @click.option("--source", metavar="NAME", help="With the tracking plan of this source.")
 @click.option("--openapi", is_flag=True, help="Print the OpenAPI description of the whole API instead.")

@@ -46,7 +46,7 @@ Examples:
 _NO_THREADS = "the setting `threads` has no effect any more, since one loop serves all requests of a worker; remove it"
 
 
-@click.command(epilog=_EXAMPLES, short_help="Receive messages over HTTP.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @click.option(
     "--bind",

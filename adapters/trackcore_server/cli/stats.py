@@ -12,18 +12,14 @@ from statistics import quantiles
 
 import attrs
 import click
-from rich.table import Table
-from rich.text import Text
 from trackcore_sqlite import GroupCount, spread
 
 from trackcore import JSONObject, KeyLocation, StoredMessage, format_timestamp
-from trackcore.explanation import duration_text, explain_time
-from trackcore.plans import PLAN_WARNINGS
+from trackcore.explanation import explain_time
 from trackcore.support import truncate_to_milliseconds
-from trackcore.text import visible
 from trackcore_server.cli._counts import show_counts
 from trackcore_server.cli._options import format_option, location_options, since_option
-from trackcore_server.cli._output import bytes_text, counted, is_terminal, text_console, text_table, write_line
+from trackcore_server.cli._output import is_terminal, write_line
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.inspection.counting import GROUPINGS
 from trackcore_server.storage.backend import Browser, Unsupported
@@ -43,7 +39,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Count and measure messages.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @since_option("Only records", "  [default: 1d; with --by, all]")
 @click.option("--by", type=click.Choice(tuple(GROUPINGS)), help="Only count messages, by event, source or day.")
@@ -80,10 +76,9 @@ def stats(
         write_line(sys.stdout.buffer, found)
         sys.stdout.buffer.flush()
         return
-    console = text_console(sys.stdout)
-    for table in _tables(found):
-        console.print(table)
-        console.print()
+    from trackcore_server.cli._stats_tables import show_tables  # noqa: PLC0415 - it imports rich, which takes a while
+
+    show_tables(found)
 
 
 def _gather(log: Browser, *, since: datetime, until: datetime) -> JSONObject:
@@ -178,63 +173,3 @@ def _distribution(values: Sequence[float]) -> JSONObject | None:
 _BARS = 24
 _PERCENTILES = 100
 """So many values have percentiles; a histogram of fewer shows them all."""
-
-
-# Tables
-
-
-def _tables(found: JSONObject) -> Iterator[Table | Text]:
-    rate = found["rate"]
-    yield Text(f"{found['since'][:19]}Z to {found['until'][:19]}Z: {counted(found['messages'], 'message')}")
-    if found["messages"]:
-        scale = f"each bar {duration_text(timedelta(seconds=rate['seconds']))}, maximum {max(rate['counts']):,}"
-        yield Text(f"messages, {scale}:\n{spark(rate['counts'])}")
-    if found["groups"]:
-        rows = [
-            (
-                group["source"],
-                group["type"],
-                f"{group['count']:,}",
-                *map(bytes_text, (group["bytes"], group["largest"])),
-                f"{group['retried']:,}",
-            )
-            for group in found["groups"]
-        ]
-        yield _table(("source", "type", ">messages", ">size", ">largest", ">retried"), rows)
-    measured = [(name, found[key], unit) for name, key, unit in _MEASURED if found[key] is not None]
-    if measured:
-        titles = ("sample", ">p1", ">p10", ">median", ">p90", ">p99", ">max", "p1 to p99")
-        yield _table(titles, [_measured_row(*row) for row in measured])
-    violations = {code: count for code, count in found["warnings"].items() if code in PLAN_WARNINGS}
-    others = {code: count for code, count in found["warnings"].items() if code not in PLAN_WARNINGS}
-    by_code = {"warning": others, "violation of the plan": violations, "rejected": found["rejected"]}
-    for title, counts in by_code.items():
-        if counts:
-            yield _table((title, ">count"), [(code, f"{count:,}") for code, count in counts.items()])
-
-
-_MEASURED = (("size", "size", "B"), ("clock skew", "clockSkew", "s"))
-
-
-def spark(counts: Sequence[int]) -> str:
-    """Draw numbers as a row of bars, the highest for the largest; zero is blank."""
-    most = max(counts, default=0)
-    return "".join(_BLOCKS[-(-count * (len(_BLOCKS) - 1) // most) if most else 0] for count in counts)
-
-
-_BLOCKS = " ▁▂▃▄▅▆▇█"
-
-
-def _measured_row(name: str, values: JSONObject, unit: str) -> tuple[str, ...]:
-    digits = 3 if unit == "s" else 0
-    shown = (f"{values[key]:,.{digits}f}" for key in ("p1", "p10", "median", "p90", "p99", "most"))
-    return (f"{name} ({unit})", *shown, spark(values["histogram"]))
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = text_table(padding=(0, 2, 0, 0))
-    for title in titles:
-        table.add_column(title.removeprefix(">"), justify="right" if title.startswith(">") else "left")
-    for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
-    return table

@@ -21,7 +21,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="List the tables of warehouses.")
+@click.command(epilog=_EXAMPLES)
 @location_options
 @destination_option(required=False)
 @format_option()

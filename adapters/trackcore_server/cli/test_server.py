@@ -26,7 +26,7 @@ Examples:
 """
 
 
-@click.command("test-server", epilog=_EXAMPLES, short_help="Receive messages in memory, for tests.")
+@click.command("test-server", epilog=_EXAMPLES)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port to listen on.  [default: a free one]")
 @click.option(

@@ -28,7 +28,7 @@ Examples:
 """
 
 
-@click.command(epilog=_EXAMPLES, short_help="Check messages and batches in files.")
+@click.command(epilog=_EXAMPLES)
 @click.argument("files", nargs=-1, required=True, metavar="FILE|-...")
 @call_option("The type of single messages.  [default: their `type`]")
 @plan_option

@@ -32,7 +32,7 @@ Examples:
 """
 
 
-@click.group(epilog=_EXAMPLES, short_help="Show the statements that a warehouse needs; rebuild it from the log.")
+@click.group(epilog=_EXAMPLES)
 def warehouse() -> None:
     """Work with a destination in PostgreSQL. Both commands read the embedded log, `kind = "sqlite"`."""
 

@@ -15,7 +15,6 @@ from trackcore_server.config.plans import PlannedSource
 from trackcore_server.config.privacy import missing_keys
 from trackcore_server.config.sdk_settings import wrong_consent
 from trackcore_server.config.units import parse_bind
-from trackcore_server.config.warehouse import shared_schemas
 
 _EVERY_HOST = {"0.0.0.0", "::"}  # noqa: S104 - compared
 
@@ -27,8 +26,15 @@ def faults_across(configuration: Configuration) -> Iterator[tuple[str, str]]:
     """Yield the mistakes that no single setting shows."""
     wrong_names = _wrong_destinations(configuration.destinations)
     sources, server = _wrong_sources(configuration), _wrong_server(configuration)
-    schemas = shared_schemas(configuration.sources, configuration.destinations)
+    schemas = _shared_schemas(configuration)
     yield from chain(wrong_names, sources, server, configuration.log.faults(), missing_keys(configuration), schemas)
+
+
+def _shared_schemas(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    if any(destination.is_warehouse for destination in configuration.destinations):
+        from trackcore_server.config.warehouse import shared_schemas  # noqa: PLC0415 - few have a warehouse
+
+        yield from shared_schemas(configuration.sources, configuration.destinations)
 
 
 def _wrong_destinations(destinations: Sequence[Destination]) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import attrs
@@ -24,7 +25,7 @@ from trackcore_server.config.sources import ConfiguredSource
 def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
     """Structure a destination by its `kind`, or as one without delivery."""
     plain = class_hook(Destination, converter)
-    of_kind = {name: class_hook(kind, converter) for name, kind in KINDS.items()}
+    of_kind = cache(lambda name: class_hook(KINDS[name], converter))
 
     def structure(value: Any, _: Any) -> Any:
         settings: JSONObject = {**exactly(dict)(value, Destination)}
@@ -36,7 +37,7 @@ def _destination_hook(converter: Converter) -> Callable[[Any, Any], Any]:
             error = ValueError(f"there is no such kind of destination{hint}")
             error.add_note(AttributeValidationNote("", "kind", str))
             raise ClassValidationError("", [error], Destination)
-        return of_kind[kind](settings, KINDS[kind])
+        return of_kind(kind)(settings, KINDS[kind])
 
     return structure
 
@@ -58,6 +59,10 @@ def _source_hook(converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
+def _is(*classes: type) -> Callable[[Any], bool]:
+    return lambda cls: cls in classes
+
+
 def _structure_log(value: Any, _: Any) -> Any:
     """Structure the log by its `kind`.  The class of the default kind reports a wrong one."""
     is_kafka = type(value) is dict and value.get("kind") == "kafka"
@@ -66,10 +71,9 @@ def _structure_log(value: Any, _: Any) -> Any:
 
 converter = strict_converter()
 converter.register_structure_hook(ConsentRule, consent_hook(converter))
-converter.register_structure_hook(Destination, _destination_hook(converter))
-converter.register_structure_hook(Source, _source_hook(converter))
-for _cls in NAMED_BY_SEGMENT:
-    converter.register_structure_hook(_cls, class_hook(_cls, converter, segments_name))
+converter.register_structure_hook_factory(_is(Destination), lambda _: _destination_hook(converter))
+converter.register_structure_hook_factory(_is(Source), lambda _: _source_hook(converter))
+converter.register_structure_hook_factory(_is(*NAMED_BY_SEGMENT), lambda cls: class_hook(cls, converter, segments_name))
 converter.register_structure_hook(OnCommonViolation, as_common_violation)
 converter.register_structure_hook(ClientSettings, as_client_settings)
 converter.register_structure_hook(LogSettings | KafkaLogSettings, _structure_log)

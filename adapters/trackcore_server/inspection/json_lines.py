@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
-
-from trackcore_sqlite import SqliteBrowser
+from typing import TYPE_CHECKING, Any
 
 from trackcore import (
     JSONObject,
@@ -17,7 +15,11 @@ from trackcore import (
     mask_write_key,
 )
 from trackcore.support import mask_write_keys
-from trackcore_server.inspection.explainer import Explainer
+
+if TYPE_CHECKING:
+    from trackcore_sqlite import SqliteBrowser
+
+    from trackcore_server.inspection.explainer import Explainer
 
 
 def event_record(stored: StoredMessage, place: int | str) -> JSONObject:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import attrs
 from trackcore_delivery import DeliveredDestination, DeliveryQueue, LogFeed, State, make_feed, make_queues
-from trackcore_sqlite import ForgetStep, Forgotten, Received, SqliteBrowser, SqliteLog, SqliteSink, clean, forget
+from trackcore_sqlite import ForgetStep, Forgotten, Received, SqliteBrowser, SqliteLog, clean, forget
 
 from trackcore import Mark, Part
 from trackcore.privacy import Subject
@@ -37,6 +37,8 @@ class SqliteBackend(Backend):
 
     def make_sink(self, on_commit: Callable[[float, int], None] | None = None) -> ClosableSink:
         """See `Backend.make_sink`."""
+        from trackcore_sqlite import SqliteSink  # noqa: PLC0415 - most commands only read
+
         log = self._settings
         sink = SqliteSink(
             log.path,
