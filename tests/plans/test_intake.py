@@ -101,6 +101,19 @@ class TestControls:
         (record,) = sink.rejected
         assert (record.code, record.path, json.loads(record.payload)) == ("plan_omitted", "properties.colour", EXTRA)
 
+    def test_of_too_many_wrong_properties_all_are_omitted(self) -> None:
+        receiver, sink = collector(
+            plan(rule("E", {"additionalProperties": {"type": "string"}})),
+            Controls(track=TrackControls(allow_properties_on_violations=False)),
+        )
+        message = track("E", **{f"x{number}": number for number in range(1_000)})
+        receipt = receiver.receive(json.dumps({"batch": [message], "writeKey": KEY}).encode())
+        assert (receipt.accepted, receipt.rejections) == (1, [])
+        (omitted,) = stored(sink)
+        assert "properties" not in omitted
+        assert omitted["context"]["protocols"]["omitted"] == ["properties"]
+        assert json.loads(sink.rejected[0].payload) == message
+
     def test_the_record_of_an_omission_names_what_was_omitted(self) -> None:
         _, sink = received(Controls(track=STRICT), track(order_id="o", revenue="1", colour="red"))
         assert (sink.rejected[0].path, sink.rejected[0].message) == ("properties.colour", "`colour` is not planned")

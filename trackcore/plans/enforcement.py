@@ -93,9 +93,12 @@ def _is_omitted(violation: Violation, omitted: frozenset[Location]) -> bool:
 def _marked(envelope: Envelope, treatment: Treatment, controls: Controls) -> Envelope:
     fields = raw_fields.decode(envelope.payload)
     for name in {str(location[0]) for location in treatment.omitted}:
-        within = {name: _digits_kept.decode(fields[name])}
         omitted = [location for location in treatment.omitted if location[0] == name]
-        fields[name] = msgspec.Raw(encode_json(without(within, omitted)[name]))
+        left = without({name: _digits_kept.decode(fields[name])}, omitted)
+        if name in left:
+            fields[name] = msgspec.Raw(encode_json(left[name]))
+        else:
+            del fields[name]
     fields["context"] = _with_violations(fields.get("context"), treatment, controls)
     warnings = tuple(map(_warning, treatment.violations[:MAX_LISTED]))
     return msgspec.structs.replace(envelope, payload=encode_json(fields), warnings=(*envelope.warnings, *warnings))

@@ -125,7 +125,7 @@ class Plan:
         return Treatment(
             action=Action.OMIT if omitted else Action.PASS,
             message=treatment.message,
-            omitted=omitted,
+            omitted=_outermost(omitted),
             violations=violations[:MAX_VIOLATIONS],
         )
 
@@ -267,6 +267,12 @@ def _with_sections(message: JSONObject, sections: Iterable[str]) -> JSONObject:
     """Return a message in which absent properties, traits and context are empty, as intake takes them."""
     absent = [name for name in sections if name not in message]
     return {**message, **{name: {} for name in absent}} if absent else message
+
+
+def _outermost(locations: Sequence[Location]) -> tuple[Location, ...]:
+    """Return locations without those inside of others."""
+    known = frozenset(locations)
+    return tuple(found for found in locations if not any(found[:end] in known for end in range(1, len(found))))
 
 
 def _version_of(message: JSONObject, versions: _Versions | None) -> _CompiledRule | None:
