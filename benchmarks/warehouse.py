@@ -97,7 +97,7 @@ def messages(count: int) -> Iterator[SentMessage]:
 
 @attrs.frozen(kw_only=True)
 class Measured:
-    """What one part did: rows, seconds, seconds of CPU of its process, and MiB of memory at a fifth and at the end."""
+    """The measures of one part: rows, seconds, seconds of CPU of its process, and MiB of memory at a fifth and at the end."""
 
     rows: int
     elapsed: float
