@@ -4,7 +4,7 @@ A batch has a row or two for each message, and a row dozens of values: in memory
 So rows are encoded as they are made, and each file is written in pieces.
 
 Lines fit their columns whatever happens to those later in the batch: DuckDB reads the integers of a column that was
-widened as numbers, and booleans and times as text.  So a time is written as the text that it becomes
+widened as numbers, and booleans and times as text.  So a time that could become text is written as that text
 (`trackcore.warehouse.text_of`).
 """
 
@@ -57,7 +57,7 @@ DISCARD_COLUMNS: Mapping[str, ColumnType] = {
 
 
 class StoredRow(NamedTuple):
-    """A row as it is stored, and its message."""
+    """A row as it is stored, and its message, without the payload and with an id as it is stored."""
 
     message: FedMessage
     table: str
@@ -101,17 +101,19 @@ class RowReader:
             except ValueError as error:
                 self.unreadable.append(Unreadable(index, str(error)))
                 continue
+            short = message._replace(payload=b"", message_id=storable(message.message_id))
             for row in rows(decoded, self.schema.options):
                 merged = self.schema.merge(row)
                 if merged.values:
-                    yield StoredRow(message, row.table, merged.values)
-                yield from _discarded(message, row.table, merged.discards)
+                    yield StoredRow(short, row.table, merged.values)
+                if merged.discards:
+                    yield from _discarded(short, row.table, merged.discards)
 
 
 def _discarded(message: FedMessage, table: str, discards: Sequence[Discard]) -> Iterator[StoredRow]:
     for number, discard in enumerate(discards):
         values: dict[str, Value] = {
-            "message_id": storable(message.message_id),
+            "message_id": message.message_id,
             "table_name": table,
             "number": number,
             "column_name": discard.column,
@@ -143,7 +145,7 @@ PROFILE_FILE_COLUMNS: Mapping[str, ColumnType] = {POSITION: ColumnType.INTEGER, 
 
 @attrs.define
 class Lines:
-    """A temporary file of rows.  `messages` are those that have rows in it, each once and without its payload."""
+    """A temporary file of rows.  `messages` are those that have rows in it, each once."""
 
     path: Path
     messages: list[FedMessage] = attrs.field(init=False, factory=list)
@@ -154,8 +156,9 @@ class Lines:
         """Add a row."""
         if message is not self._last:
             self._last = message
-            self.messages.append(message._replace(payload=b"", message_id=storable(message.message_id)))
-        self._piece += _encode(values)
+            self.messages.append(message)
+        _encoder.encode_into(_plain(values), self._piece, -1)
+        self._piece += b"\n"
         if len(self._piece) >= _PIECE_BYTES:
             self.flush()
 
@@ -167,8 +170,10 @@ class Lines:
 
 
 _encoder = msgspec.json.Encoder()
+_STANDARD_TIMES = frozenset({"received_at", "sent_at", "timestamp", "original_timestamp"})
 
 
-def _encode(values: Mapping[str, Any]) -> bytes:
-    plain = {name: text_of(value) if value.__class__ is datetime else value for name, value in values.items()}
-    return _encoder.encode(plain) + b"\n"
+def _plain(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return values to be encoded.  Only standard columns of times are encoded as such: they stay what they are."""
+    times = [name for name, value in values.items() if value.__class__ is datetime and name not in _STANDARD_TIMES]
+    return {**values, **{name: text_of(values[name]) for name in times}} if times else values

@@ -72,10 +72,11 @@ class TableRows:
             self.columns[column] = to
 
     def cells(self) -> Iterator[list[Any]]:
-        """Yield the values of each row, in the order of the columns."""
+        """Yield the values of each row, in the order of the columns; None for null."""
+        nulls = dict.fromkeys(self.columns)
         for row in self.rows:
             values = row if not self._widened else {**row, **dict(self._as_widened(row))}
-            yield [values.get(name) for name in self.columns]
+            yield [*{**nulls, **values}.values()]  # faster than a look-up for each column
 
     def _as_widened(self, row: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
         return ((name, widen(row[name], to)) for name, to in self._widened.items() if name in row)

@@ -72,8 +72,7 @@ class Loading:
             return False
         try:
             with self._connection.transaction():
-                for table in rows:
-                    copy_into(self._connection, table)
+                copy_into(self._connection, rows)
         except errors.UniqueViolation:
             self._staging.note_duplicates()
             return False

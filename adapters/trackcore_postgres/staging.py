@@ -8,8 +8,10 @@ target, and the statement that fills a target converts the texts.  So no table h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import attrs
@@ -31,11 +33,17 @@ _STAGED_BATCHES = 20
 _escape = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
-def _line(row: Sequence[Any]) -> str:
-    r"""Return the cells of a row as the text format of COPY has them: a tab between two, `\N` for null."""
-    cells = [r"\N" if one is None else one if one.__class__ is str else _text(one) for one in row]
-    line = "\t".join(cells)
+def _line(row: Sequence[Any], others: Sequence[int]) -> str:
+    r"""Return the cells of a row as the text format of COPY has them: a tab between two, `\N` for null.
+
+    `others` are the places of cells that are not text.
+    """
     nulls = row.count(None)
+    cells = [r"\N" if one is None else one for one in row] if nulls else [*row]
+    for place in others:
+        if cells[place].__class__ is not str:
+            cells[place] = _text(cells[place])
+    line = "\t".join(cells)
     if line.count("\t") < len(cells) and line.count("\\") == nulls and "\n" not in line and "\r" not in line:
         return line
     return "\t".join(
@@ -44,9 +52,13 @@ def _line(row: Sequence[Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    if value.__class__ is datetime and value.microsecond % 1000 == 0:
-        return format_timestamp(value)  # a third of the time
-    return str(value)
+    return _time_text(value) if value.__class__ is datetime else str(value)
+
+
+@lru_cache(64)
+def _time_text(value: datetime) -> str:
+    """Return a time as text; those of a batch are near each other, and each is in several rows."""
+    return format_timestamp(value) if value.microsecond % 1000 == 0 else str(value)  # a third of the time
 
 
 @attrs.frozen
@@ -59,18 +71,22 @@ class StagedTable:
     rows: Sequence[Sequence[Any]]
 
 
-def copy_into(connection: Connection[Any], table: StagedTable) -> None:
-    """Copy rows into their table."""
-    names = ", ".join(map(quoted, table.columns))
-    statement = f"COPY {quoted(table.schema)}.{quoted(table.table)} ({names}) FROM STDIN"
-    with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-        for lines in _lines(table, "", "\n"):
-            copy.write(lines)
+def copy_into(connection: Connection[Any], tables: Sequence[StagedTable]) -> None:
+    """Copy rows into their tables.  While PostgreSQL stores those of one table, those of the next are prepared."""
+    prepared: Iterable[str] = _lines(tables[0], "", "\n") if tables else ()
+    for table, following in zip_longest(tables, tables[1:]):
+        names = ", ".join(map(quoted, table.columns))
+        statement = f"COPY {quoted(table.schema)}.{quoted(table.table)} ({names}) FROM STDIN"
+        with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for lines in prepared:
+                copy.write(lines)
+            prepared = [*_lines(following, "", "\n")] if following is not None else ()
 
 
 def _lines(table: StagedTable, begin: str, end: str) -> Iterator[str]:
+    others = [place for place, type_name in enumerate(table.columns.values()) if type_name != "text"]
     for start in range(0, len(table.rows), _ROWS_AT_ONCE):
-        yield "".join([begin + _line(row) + end for row in table.rows[start : start + _ROWS_AT_ONCE]])
+        yield "".join([begin + _line(row, others) + end for row in table.rows[start : start + _ROWS_AT_ONCE]])
 
 
 @attrs.define

@@ -22,7 +22,10 @@ from trackcore_sqlite import SqliteLog
 SEED = 17
 SHORT_KILLS = 3
 LONG_KILLS = 100
-MESSAGES_FOR_A_KILL = 600
+MESSAGES_FOR_A_KILL = 400
+LARGE = 5_000
+"""The size of the batches at the end."""
+
 SOURCES = 3
 TABLES = ("tracks", "e")
 
@@ -83,14 +86,18 @@ def _deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deplo
         running.kill()
 
 
+def configure(deployed: Deployed, kind: Kind, batch_messages: int) -> None:
+    deployed.configure(
+        f'[[destinations]]\nname = "There"\nkind = "{kind.name}"\n{kind.settings}\n'
+        f'batch_wait = "0s"\nbatch_messages = {batch_messages}\n'
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_each_message_is_there_once(deployed: Deployed, kind: Kind, is_long: bool) -> None:
     random = Random(SEED)
     kills = LONG_KILLS if is_long else SHORT_KILLS
-    deployed.configure(
-        f'[[destinations]]\nname = "There"\nkind = "{kind.name}"\n{kind.settings}\n'
-        f'batch_wait = "0s"\nbatch_messages = {kind.batch_messages}\n'
-    )
+    configure(deployed, kind, kind.batch_messages)
     for number in range(kills * MESSAGES_FOR_A_KILL // 100):
         received_at = NOON + timedelta(hours=number)
         source = f"source-{number % SOURCES}"
@@ -101,6 +108,7 @@ def test_each_message_is_there_once(deployed: Deployed, kind: Kind, is_long: boo
         with suppress(AssertionError):  # less may be left to deliver
             wait_for(lambda: deployed.status("There").delivered >= more, patience=20)  # noqa: B023 - called at once
         delivering.kill()
+    configure(deployed, kind, LARGE)
     deployed.deliver()
     deployed.wait_until_delivered("There")
     deployed.started[-1].kill()

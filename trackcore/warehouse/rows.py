@@ -15,6 +15,7 @@ Source: https://segment.com/docs/connections/storage/warehouses/schema/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -108,13 +109,26 @@ class _Parts:
         found: dict[str, Scalar] = {}
         _flatten("", free, found, discards)
         reserved = reserved_columns(table)
+        if reserved.isdisjoint(found) and self.context.keys().isdisjoint(found):
+            values.update(found)
+        else:
+            self._add_free(values, found, reserved, discards)
+        values.update(self.context)
+        return Row(table, values, limited(discards))
+
+    def _add_free(
+        self,
+        values: dict[str, Scalar],
+        found: Mapping[str, Scalar],
+        reserved: AbstractSet[str],
+        discards: list[Discard],
+    ) -> None:
+        """Add the columns of a free-form part, of which some have the names of others."""
         for column, value in found.items():
             if column not in reserved and column not in self.context:
                 values[column] = value
             elif values.get(column) != value:
                 discards.append(discard(column, value, DiscardReason.STANDARD_COLUMN))
-        values.update(self.context)
-        return Row(table, values, limited(discards))
 
     def profile(self, table: str, profile_id: str, row: Row, *, with_context: bool) -> Row:
         """Build the row of latest traits: those of a row of the message, whose discards they share."""
@@ -226,8 +240,7 @@ def _text(value: Any) -> str | None:
 
 def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards: list[Discard]) -> None:
     """Put the values of an object, and of those inside it, under the names of their columns."""
-    places = column_places(prefix, tuple(values))
-    for (path, column), value in zip(places, values.values(), strict=True):
+    for (path, column), value in zip(column_places(prefix, tuple(values)), values.values(), strict=True):
         kind = value.__class__
         if kind is dict:
             _flatten(path, value, found, discards)

@@ -140,6 +140,8 @@ class Schema:
         conversions = None if shapes is None else shapes.get(_shape_of(values))
         if conversions is None or not is_storable("".join([one for one in values.values() if one.__class__ is str])):
             return None
+        if not conversions:
+            return Merged((), values, row.discards)  # type: ignore[arg-type]
         converted: dict[str, Any] = {**values}
         for column, column_type in conversions:
             value = convert(values[column], column_type)
