@@ -88,11 +88,13 @@ class Trackcore:
     """Further settings of the source, as TOML."""
     destination: str = ""
     """Further settings of each destination, as TOML."""
+    tables: str = ""
+    """Further tables of settings, as TOML."""
 
     @contextmanager
     def serve(self, data: Path) -> Iterator[RunningServer]:
         """Run `trackcore serve` with 10 destinations, on a log in a folder."""
-        config = write_configuration(data, source=self.source, destination=self.destination)
+        config = write_configuration(data, source=self.source, destination=self.destination, tables=self.tables)
         command = [str(self.folder / "trackcore"), "serve", "--config", str(config), *self.options, "--bind"]
         with running(command, data) as server:
             yield server
@@ -151,7 +153,7 @@ class Bare:
 @contextmanager
 def running(command: Sequence[str], data: Path) -> Iterator[RunningServer]:
     """Run a server: a command to which the address to listen on is added.  Its stderr goes to a file in `data`."""
-    port = _free_port()
+    port = free_port()
     log = data / "stderr"
     with log.open("wb") as stderr:
         process = subprocess.Popen([*command, f"{LOCALHOST}:{port}"], stderr=stderr, start_new_session=True)
@@ -194,17 +196,18 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((LOCALHOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def write_configuration(data: Path, *, source: str = "", destination: str = "") -> Path:
+def write_configuration(data: Path, *, source: str = "", destination: str = "", tables: str = "") -> Path:
     """Write a configuration with 10 destinations, and a log in the same folder; the texts are further settings."""
     config = data / "trackcore.toml"
     destinations = "".join(f'[[destinations]]\nname = "{one.name}"\n{destination}' for one in DESTINATIONS)
     source = f'[[sources]]\nname = "website"\nwrite_keys = ["{KEY}"]\n{source}'
-    config.write_text(f'{source}{destinations}[log]\npath = "{_LOG}"\n')
+    config.write_text(f'{source}{destinations}[log]\npath = "{_LOG}"\n{tables}')
     return config

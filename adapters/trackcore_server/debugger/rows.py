@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import structs
 from trackcore_sqlite import Listed
 
 from trackcore import InvalidRequest, JSONObject, StoredQuarantined, StoredRejected, format_timestamp
@@ -60,27 +59,35 @@ def _row(part: str, record: Any, outcome: str, *, source: str, payload: bytes, c
         "seq": record.seq,
         "outcome": outcome,
         "source": source,
-        "type": _text(message.get("type")),
-        "name": _first(message, "event", "name", "group_id", "previous_id"),
-        "user": _first(message, "user_id", "anonymous_id"),
+        "type": _text(message.type),
+        "name": _first(message.event, message.name, message.group_id, message.previous_id),
+        "user": _first(message.user_id, message.anonymous_id),
         "codes": codes,
         "at": format_timestamp(record.received_at),
     }
 
 
-def _fields(payload: bytes) -> JSONObject:
+def _fields(payload: bytes) -> _Fields:
     """Return fields of a message as intake would read them; empty if it is not a JSON object."""
     try:
-        return structs.asdict(parse(_fields_decoder, clean_text(payload))[0])
+        return parse(_fields_decoder, clean_text(payload))[0]
     except (msgspec.MsgspecError, InvalidRequest):
-        return {}
+        return _NO_FIELDS
 
 
-def _first(message: JSONObject, *names: str) -> str | None:
-    return next((text for name in names if (text := _text(message.get(name)))), None)
+_NO_FIELDS = _Fields()
+
+
+def _first(*values: Any) -> str | None:
+    for value in values:
+        if value is not None and (text := _text(value)):
+            return text
+    return None
 
 
 def _text(value: Any) -> str | None:
+    if value.__class__ is str:  # nearly always
+        return str(value[:_CHARS])
     return str(value)[:_CHARS] if isinstance(value, str | int | float) and not isinstance(value, bool) else None
 
 
