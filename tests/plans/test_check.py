@@ -89,6 +89,7 @@ class TestUnplannedNames:
             {"type": "object", "properties": {"a": {}}, "patternProperties": {"^x": {}}},
             {"type": "object", "properties": {"a": {}}, "allOf": [{"properties": {"x": {}}}]},
             {"type": "object", "properties": {"a": {}}, "if": {"required": ["a"]}, "then": {"properties": {"x": {}}}},
+            {"type": "object", "properties": {"a": {}}, "dependencies": {"a": {"properties": {"x": {}}}}},
         ],
     )
     def test_allowed(self, section: JSONObject) -> None:
