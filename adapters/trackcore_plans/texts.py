@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def parse_text(text: str, name: str = "") -> list[Any]:
             return [_plain(tomllib.loads(text))]
         if suffix in YAML_SUFFIXES or not text.lstrip().startswith(("{", "[")):
             return [document for document in _yaml_documents(text) if document is not None]
-        return [json.loads(text, object_pairs_hook=_unique)]
+        return [json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)]
     except json.JSONDecodeError as error:
         raise _invalid(name, f"is not JSON, at column {error.colno}: {error.msg}", error.lineno) from None
     except tomllib.TOMLDecodeError as error:
@@ -41,7 +42,7 @@ def parse_text(text: str, name: str = "") -> list[Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise _invalid(name, f"is not YAML: {error.problem}", None if mark is None else mark.line + 1) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, KeyError, ValueError, RecursionError) as error:
         raise _invalid(name, f"cannot be read: {error}") from None
 
 
@@ -75,7 +76,17 @@ def _plain(value: Any) -> Any:
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value if isinstance(value, str | int | float | bool) else value.isoformat()
+    if isinstance(value, float):
+        return _finite(str(value))
+    return value if isinstance(value, str | int) else value.isoformat()
+
+
+def _finite(text: str) -> float:
+    """Return a number.  JSON has no infinite ones."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a number of JSON")
+    return number
 
 
 def _yaml_documents(text: str) -> Iterator[Any]:
@@ -84,6 +95,7 @@ def _yaml_documents(text: str) -> Iterator[Any]:
         node = loader.get_node()
         assert node is not None, "the loader has one more"
         _size(node, {})
+        _check_names(node, set())
         yield loader.construct_document(node)
 
 
@@ -99,31 +111,52 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+def _check_names(node: yaml.Node, known: set[int]) -> None:
+    """Raise `MarkedYAMLError` for a name that is in one object twice, or is not a text.
+
+    A name of the object itself may be one of an object that is merged into it (`<<`): it counts.
+    """
+    if id(node) in known or not isinstance(node, yaml.CollectionNode):
+        return
+    known.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a name is not a text", problem_mark=key.start_mark)
+            if key.value in names:
+                detail = f"the name {key.value!r} is in one object twice"
+                raise yaml.MarkedYAMLError(problem=detail, problem_mark=key.start_mark)
+            names.add(key.value)
+            _check_names(value, known)
+        return
+    for item in node.value:
+        _check_names(item, known)
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML with the values of JSON alone: dates are texts, `on` and `no` are texts, names are texts."""
+    """YAML with the values of JSON alone: dates and times are texts, `on` and `no` are texts, names are texts."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT002
-        """Build an object.  A name that it has twice, or that is not a text, is a mistake with a line."""
+        """Build an object."""
         del deep
         self.flatten_mapping(node)
-        for key, name in _twice(node):
-            raise yaml.MarkedYAMLError(problem=f"the name {name!r} is in one object twice", problem_mark=key.start_mark)
         return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
 
 
-def _twice(node: yaml.MappingNode) -> Iterator[tuple[yaml.Node, str]]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise yaml.MarkedYAMLError(problem="a name is not a text", problem_mark=key.start_mark)
-        if key.value in seen:
-            yield key, key.value
-        seen.add(key.value)
-
-
-_NOT_JSON = {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool"}
+_KEPT = {"tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_JSON]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false"), ["t", "f"])
+for _tag, _pattern, _first in (
+    ("bool", r"true|false", "tf"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_OF_JSON = ("null", "bool", "int", "str", "seq", "map")
+_Loader.yaml_constructors = {
+    tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (None, *(f"tag:yaml.org,2002:{name}" for name in _OF_JSON))
+}
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _finite(node.value))

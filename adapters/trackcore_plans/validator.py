@@ -94,10 +94,11 @@ class CompiledSchema:
         if self.is_valid(message):
             return
         shortened, limit = self._bounded(message)
+        search = _Search(message, shortened, limit)
         is_listed = False
         for found in self._validator.iter_errors(shortened):
             error = _schema_error(found, message)
-            if _is_real(error, message, limit):
+            if search.is_real(error):
                 is_listed = True
                 yield error
         if not is_listed:
@@ -137,16 +138,37 @@ class CompiledSchema:
                 yield name, item
 
 
-def _is_real(error: SchemaError, message: JSONObject, limit: int) -> bool:
-    """Return whether an error is one of the message itself, and not of its shortened copy.
+@attrs.define
+class _Search:
+    """A search for the errors of a message in its shortened copy."""
 
-    The validator also reports a required field that is present as missing, if the schema allows no such field.
-    """
-    found = value_at(message, error.location)
-    if error.keyword == "required" and isinstance(found, dict):
-        return error.names[0] not in found
-    return not (error.keyword in _COUNTING and isinstance(found, list | dict) and len(found) > limit)
+    _message: JSONObject
+    _shortened: JSONObject
+    _limit: int
+    _is_whole: dict[Location, bool] = attrs.field(init=False, factory=dict)
 
+    def is_real(self, error: SchemaError) -> bool:
+        """Return whether an error is one of the message itself, and not of its shortened copy.
+
+        The validator also reports a required field that is present as missing, if the schema allows no such field.
+        """
+        found = value_at(self._message, error.location)
+        if error.keyword == "required" and isinstance(found, dict):
+            return error.names[0] not in found
+        if error.keyword in _ABOUT_ALL:
+            return self._is_searched(error.location)
+        return not (error.keyword in _COUNTING and isinstance(found, list | dict) and len(found) > self._limit)
+
+    def _is_searched(self, location: Location) -> bool:
+        """Return whether the copy has all of the value at a location."""
+        if location not in self._is_whole:
+            searched, found = (value_at(value, location) for value in (self._shortened, self._message))
+            self._is_whole[location] = searched == found
+        return self._is_whole[location]
+
+
+_ABOUT_ALL = frozenset({"anyOf", "oneOf", "not"})
+"""Keywords that may allow a value and refuse its shortened copy, whatever the value is."""
 
 _COUNTING = frozenset({"minItems", "minProperties", "contains", "minContains"})
 

@@ -89,6 +89,7 @@ class TestUnplannedNames:
             {"type": "object", "properties": {"a": {}}, "patternProperties": {"^x": {}}},
             {"type": "object", "properties": {"a": {}}, "allOf": [{"properties": {"x": {}}}]},
             {"type": "object", "properties": {"a": {}}, "if": {"required": ["a"]}, "then": {"properties": {"x": {}}}},
+            {"type": "object", "properties": {"a": {}}, "dependencies": {"a": {"properties": {"x": {}}}}},
         ],
     )
     def test_allowed(self, section: JSONObject) -> None:
@@ -245,6 +246,16 @@ class TestMistakes:
             "rules[0].schema.properties.properties.properties.x.type",
             "rules[1].schema.properties.properties.properties.x.pattern",
         ]
+
+    @pytest.mark.parametrize(
+        "schema",
+        [{"properties": [1]}, {"properties": {"properties": {"$ref": "#/properties/properties"}}}, {"type": "text"}],
+    )
+    def test_a_wrong_common_rule_is_one_mistake(self, schema: JSONObject) -> None:
+        with pytest.raises(InvalidPlan) as caught:
+            plan(rule("A", ORDER), common(schema), rule("B", {}))
+        (mistake,) = caught.value.mistakes
+        assert mistake.path.startswith("rules[1].schema.")
 
     def test_an_unknown_dialect(self) -> None:
         with pytest.raises(InvalidPlan, match=r"found 'http://example\.com/dialect'"):

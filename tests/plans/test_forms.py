@@ -259,6 +259,21 @@ class TestMistakes:
         ]
         assert mistakes('{"rules": [], "rules": []}') == ["cannot be read: the name 'rules' is in one object twice"]
 
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ('{"a": NaN}', "plan.json"),
+            ('{"a": 1e999}', "plan.json"),
+            ("a = inf", "plan.toml"),
+            ("a: 1e999", "plan.yaml"),
+            ("a: !!timestamp 2026-01-31", "plan.yaml"),
+            ("a: !!bool maybe", "plan.yaml"),
+        ],
+    )
+    def test_values_that_json_does_not_have(self, text: str, name: str) -> None:
+        (mistake,) = mistakes(text, name)
+        assert "not a tracking plan" not in mistake
+
     @pytest.mark.parametrize("text", ["a: &a [*a]", _multiplied(9, 10)])
     def test_references_that_multiply(self, text: str) -> None:
         (mistake,) = mistakes(text, "plan.yaml")
@@ -315,11 +330,18 @@ class TestMistakes:
 
 
 def test_yaml_has_the_values_of_json() -> None:
-    text = "events:\n- event: on\n  properties: {no: {enum: [2026-01-31, yes, true, 1.5, null]}}"
+    values = "2026-01-31, yes, true, 1.5, null, 12:30, 007, 1e3, .inf, ="
+    text = f"events:\n- event: on\n  properties: {{no: {{enum: [{values}]}}}}"
     (rule,) = parse_plan(text, "plan.yaml").document.rules
     assert (rule.type, rule.key) == (RuleType.TRACK, "on")
     names = rule.schema["properties"]["properties"]["properties"]
-    assert names == {"no": {"enum": ["2026-01-31", "yes", True, 1.5, None]}}
+    assert names == {"no": {"enum": ["2026-01-31", "yes", True, 1.5, None, "12:30", "007", 1000.0, ".inf", "="]}}
+
+
+def test_an_object_in_yaml_that_extends_another_one() -> None:
+    text = "- &base {type: string, example: a}\n- {<<: *base, example: b}\n- *base"
+    base = {"type": "string", "example": "a"}
+    assert parse_text(text, "plan.yaml") == [[base, {**base, "example": "b"}, base]]
 
 
 def test_mistakes_of_schemas_have_the_name_of_the_file(tmp_path: Path) -> None:

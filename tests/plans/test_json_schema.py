@@ -87,3 +87,8 @@ def test_names_of_definitions() -> None:
     rules = [rule("Order Completed", ORDER), rule("Order/Completed", ORDER), rule("注文", ORDER), common({})]
     names = list(PlanSchemas(plan(*rules).document).definitions())
     assert names == ["plan.track_Order_Completed", "plan.track_Order_Completed_1", "plan.track", "plan.common"]
+
+
+def test_names_of_definitions_differ() -> None:
+    rules = [rule(name, {}) for name in ("A!", "A_2", "A?")]
+    assert len(PlanSchemas(plan(*rules).document).definitions()) == len(rules)

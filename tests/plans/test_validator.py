@@ -144,6 +144,17 @@ class TestListsOfErrors:
         schema = {"properties": {"x": {"minItems": 60, "items": {"type": "string"}}}, "required": ["y"]}
         assert errors(schema, {"x": ["a"] * 70}) == {("required", "y")}
 
+    @pytest.mark.parametrize(
+        "schema",
+        [{"anyOf": [{"minItems": 60}, {"type": "string"}]}, {"not": {"maxItems": 50}}, {"oneOf": [{"minItems": 51}]}],
+    )
+    def test_a_long_array_has_what_an_alternative_asks_for(self, schema: JSONObject) -> None:
+        assert errors({"properties": {"x": schema}, "required": ["y"]}, {"x": ["a"] * 70}) == {("required", "y")}
+
+    def test_a_long_array_without_what_any_alternative_asks_for(self) -> None:
+        schema = {"properties": {"x": {"anyOf": [{"minItems": 90}, {"type": "string"}]}}}
+        assert errors(schema, {"x": ["a"] * 70}) == {("anyOf", "x")}
+
     def test_of_many_fields_with_one_rule_the_first_are_listed(self) -> None:
         schema = {"additionalProperties": {"type": "string"}, "properties": {"last": {"type": "string"}}}
         listed = errors(schema, {**{f"x{place}": 1 for place in range(4_000)}, "last": 1})
@@ -200,9 +211,11 @@ class TestReferences:
     """A reference leads to a place within the schema, never back to itself."""
 
     def test_within_the_schema(self) -> None:
-        schema = {"$defs": {"a b": {"type": "string"}}, "properties": {"x": {"$ref": "#/$defs/a%20b"}}}
-        check_cost(schema)
-        assert errors(schema, {"x": 1}) == {("type", "x")}
+        names = {"a b": "a%20b", "Größe": "Gr%C3%B6%C3%9Fe", "a/~b": "a~1~0b", "%20": "%2520"}
+        for name, written in names.items():
+            schema = {"$defs": {name: {"type": "string"}}, "properties": {"x": {"$ref": f"#/$defs/{written}"}}}
+            check_cost(schema)
+            assert errors(schema, {"x": 1}) == {("type", "x")}
 
     @pytest.mark.parametrize(
         ("schema", "detail"),

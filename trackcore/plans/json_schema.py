@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 import attrs
@@ -35,11 +36,12 @@ class PlanSchemas:
 
     @_names.default
     def _(self) -> Mapping[int, str]:
-        names: dict[int, str] = {}
-        for rule in self.document.rules:
+        rules: dict[str, Rule] = {}
+        for at, rule in enumerate(self.document.rules):
             name = f"plan.{_NOT_IN_NAMES.sub('_', rule.label).strip('_')}"
-            names[id(rule)] = name if name not in names.values() else f"{name}_{len(names)}"
-        return names
+            others = (f"{name}_{number}" for number in count(at))
+            rules[next(free for free in chain([name], others) if free not in rules)] = rule
+        return {id(rule): name for name, rule in rules.items()}
 
     def definitions(self) -> dict[str, JSONObject]:
         """Return the schemas of all rules, by names that can be part of an address."""

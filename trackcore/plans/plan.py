@@ -66,17 +66,8 @@ class Plan:
     @classmethod
     def compile(cls, document: PlanDocument, compile_schema: SchemaCompiler) -> Self:
         """Make the rules of a plan ready.  Raises `InvalidPlan` with every mistake in them."""
-        mistakes = list(_mistakes(document))
-        common = {rule.version: rule for rule in document.rules if rule.type is RuleType.COMMON}
-        compiled: dict[int, _CompiledRule] = {}
-        for at, rule in enumerate(document.rules):
-            try:
-                shared = [] if rule.type is RuleType.COMMON else [common[version] for version in sorted(common)]
-                compiled[at] = _compiled(rule, shared, compile_schema)
-            except InvalidSchema as error:
-                steps = location_text(("rules", at, "schema", *error.steps))
-                mistakes.append(PlanMistake(path=steps, detail=f"{rule.label}: {error.detail}"))
-        if mistakes:
+        compiled, invalid = _compiled_rules(document, compile_schema)
+        if mistakes := [*_mistakes(document), *invalid]:
             raise InvalidPlan(mistakes=tuple(mistakes))
         rules: dict[tuple[str, str | None], _Versions] = {}
         for at, rule in enumerate(document.rules):
@@ -219,6 +210,30 @@ class _PresentNames:
 
 
 _Versions = dict[int, _CompiledRule]
+
+
+def _compiled_rules(
+    document: PlanDocument, compile_schema: SchemaCompiler
+) -> tuple[dict[int, _CompiledRule], list[PlanMistake]]:
+    """Return the rules by their place in a plan, and the mistakes in their schemas.
+
+    The common rules come first, as the others contain them; one with a mistake is reported once, and left out.
+    """
+    compiled: dict[int, _CompiledRule] = {}
+    mistakes: dict[int, PlanMistake] = {}
+    common: dict[int, Rule] = {}
+    for at, rule in sorted(enumerate(document.rules), key=lambda item: item[1].type is not RuleType.COMMON):
+        is_common = rule.type is RuleType.COMMON
+        shared = [] if is_common else [common[version] for version in sorted(common)]
+        try:
+            compiled[at] = _compiled(rule, shared, compile_schema)
+        except InvalidSchema as error:
+            path = location_text(("rules", at, "schema", *error.steps))
+            mistakes[at] = PlanMistake(path=path, detail=f"{rule.label}: {error.detail}")
+            continue
+        if is_common:
+            common[rule.version] = rule
+    return compiled, [mistakes[at] for at in sorted(mistakes)]
 
 
 def _compiled(rule: Rule, common: Sequence[Rule], compile_schema: SchemaCompiler) -> _CompiledRule:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import attrs
 
@@ -83,8 +84,7 @@ def resolve(reference: object, root: JSONObject) -> JSONObject | None:
         return None
     found: Any = root
     for step in reference.split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~").replace("%25", "%").replace("%20", " ")
-        found = _inside(found, name)
+        found = _inside(found, unquote(step).replace("~1", "/").replace("~0", "~"))
     return found if isinstance(found, dict) else None
 
 
@@ -98,7 +98,7 @@ def applied_with(schema: JSONObject, root: JSONObject) -> Iterator[JSONObject]:
         yield from applied_with(part, root)
 
 
-_SAME_VALUE = frozenset({"allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas"})
+_SAME_VALUE = frozenset({"allOf", "anyOf", "oneOf", "if", "then", "else", "dependencies", "dependentSchemas"})
 _DYNAMIC = ("$dynamicRef", "$recursiveRef")
 _DEFINITIONS = frozenset({"definitions", "$defs"})
 
