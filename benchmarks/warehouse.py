@@ -97,7 +97,7 @@ def messages(count: int) -> Iterator[SentMessage]:
 
 @attrs.frozen(kw_only=True)
 class Measured:
-    """The measures of one part: rows, seconds, seconds of CPU of its process, and MiB of memory at a fifth and at the end."""
+    """Measures of a part: rows, seconds, seconds of CPU of its process, and MiB of memory at a fifth and at the end."""
 
     rows: int
     elapsed: float

@@ -153,9 +153,7 @@ class TestRudderStack:
         report = browser.open(server, "rudderstack", "rudder-beacon-key", calls=CALLS, options=options)
         self.check(stored(server, "rudder-beacon", len(CALLS)))
         assert report == {"errors": [], "logged": []}
-        wait_until(
-            lambda: bool(posts(server, seen)), "a record, for which a beacon does not wait"
-        )
+        wait_until(lambda: bool(posts(server, seen)), "a record, for which a beacon does not wait")
         assert {(request.path, request.status) for request in posts(server, seen)} == {("/beacon/v1/batch", 200)}
         record(RUDDERSTACK, VERSIONS[RUDDERSTACK], "beacon")
 
