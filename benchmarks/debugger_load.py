@@ -42,7 +42,9 @@ BATCH = 20
 POLL_SECONDS = 0.4
 BUSY_POLL_SECONDS = 1.0
 CHART_POLLS = 2
-OLDER_POLLS = 10
+OLDER_POLLS = 25
+NAMES_POLLS = 50
+"""How often a person scrolls back, and types a name of an event; a page by itself does neither after it is open."""
 
 
 def main() -> None:
@@ -204,6 +206,7 @@ def be_a_page(address: str, token: str, times: dict[str, list[float]], place: in
         cursors = found["cursors"]
         if poll % OLDER_POLLS == 0:
             back = ask("older", **back, **filters)["cursors"]
+        if poll % NAMES_POLLS == 0:
             ask("names")
         poll += 1
         time.sleep(BUSY_POLL_SECONDS if found["skipped"] else POLL_SECONDS)

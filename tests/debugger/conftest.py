@@ -86,6 +86,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answers)
         self.is_cured = False
+        self.is_down = False
         self.url = f"http://127.0.0.1:{self.server_port}/"
         Thread(target=self.serve_forever, daemon=True).start()
 
@@ -100,7 +101,8 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         is_refused = b"poison" in body and not self.server.is_cured
-        self.send_response(HTTPStatus.BAD_REQUEST if is_refused else HTTPStatus.OK)
+        status = HTTPStatus.BAD_REQUEST if is_refused else HTTPStatus.OK
+        self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if self.server.is_down else status)
         self.end_headers()
         self.wfile.write(b"poison is not accepted" if is_refused else b"")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,19 @@ class TestCounts:
         self, sink: SqliteSink, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(event_names, "MOST_COUNTED", 200)
-        names = EventNames(SqliteBrowser(sink.path), lambda: NEVER)
+        times = count(step=event_names.FRESH_SECONDS)
+        names = EventNames(SqliteBrowser(sink.path), lambda: NEVER, lambda: next(times))
         assert names.like("")["names"] == [("Old", 200)]
         store(sink, 900, "New", 120)
         assert names.like("") == {"names": [("New", 120), ("Old", 80)], "counted": 200, "isPartial": False}
         store(sink, 2_000, "Newest", 500)
         assert names.like("") == {"names": [("Newest", 200)], "counted": 200, "isPartial": False}
+
+    def test_pages_share_whole_counts_for_a_while(self, sink: SqliteSink) -> None:
+        now = [0.0]
+        names = EventNames(SqliteBrowser(sink.path), lambda: NEVER, lambda: now[0])
+        assert names.like("")["names"] == [("Old", 200)]
+        store(sink, 900, "New", 1)
+        assert names.like("")["names"] == [("Old", 200)]
+        now[0] = event_names.FRESH_SECONDS
+        assert names.like("")["names"] == [("Old", 200), ("New", 1)]

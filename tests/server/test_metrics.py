@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from pathlib import Path
@@ -25,9 +25,9 @@ from segment.analytics.client import Client as SegmentClient
 from served import Served
 from trackcore_server.process import shared_cells
 from trackcore_server.process.shared_cells import SharedMemory
-from trackcore_sqlite import SqliteLog, open_collector
+from trackcore_sqlite import SqliteBrowser, SqliteLog, open_collector
 
-from trackcore import METRICS, Metrics, Source
+from trackcore import EVERYTHING, METRICS, Metrics, Source
 from trackcore.support import read_values
 
 Serve = Callable[..., Served]
@@ -139,28 +139,33 @@ def monitored(serve: Serve, tmp_path: Path) -> Monitored:
 
 class TestServer:
     def test_totals_equal_the_log_at_rest(self, monitored: Monitored, tmp_path: Path) -> None:
-        """Right under several workers, reloads, a killed worker and a delivery process."""
+        """Right under several workers, reloads, a killed worker and a delivery process, while five SDKs send."""
         served = monitored.served
         errors: list[object] = []
-        sdk = SegmentClient(
-            "site-key",
-            host=f"http://127.0.0.1:{served.port}",
-            on_error=lambda error, _: errors.append(error),
-            max_retries=50,
-            upload_interval=0.05,
-        )
+        sdks = [
+            SegmentClient(
+                key,
+                host=f"http://127.0.0.1:{served.port}",
+                on_error=lambda error, _: errors.append(error),
+                max_retries=50,
+                upload_interval=0.05,
+            )
+            for key in ("site-key", "site-key", "site-key", "app-key", "app-key")
+        ]
         load = Load(served.port, 4)
-        sdk.track("u", "Bought")
+        self.send(sdks)
         load.wait_for_more(monitored.scrape)
         os.kill(served.workers()[0], signal.SIGKILL)
+        self.send(sdks)
         load.wait_for_more(monitored.scrape)
         served.process.send_signal(signal.SIGHUP)
         wait_for(lambda: "read again" in served.stderr())
-        sdk.track("u", "Bought")
+        self.send(sdks)
         load.wait_for_more(monitored.scrape)
         load.stop()
-        sdk.flush()
-        sdk.join()
+        for sdk in sdks:
+            sdk.flush()
+            sdk.join()
         assert errors == []
 
         wait_for(lambda: total(monitored.scrape(), "trackcore_delivery_lag_messages") == 0)
@@ -174,15 +179,22 @@ class TestServer:
         assert total(found, "trackcore_dead_letters") == 0
         assert {name for name, _ in found} >= {"trackcore_build_info", "trackcore_disk_free_bytes"}
 
+    def send(self, sdks: Sequence[SegmentClient]) -> None:
+        for sdk in sdks:
+            sdk.track("u", "Bought")
+
     def check_messages(self, found: Samples, log: SqliteLog) -> None:
         totals = log.totals()
         stored = Counter((message.source, message.call) for message in log.messages())
-        assert stored.keys() == {("site", "page"), ("site", "track"), ("app", "page")}
+        assert stored.keys() == {("site", "page"), ("site", "track"), ("app", "page"), ("app", "track")}
+        assert stored["site", "track"] == 3 * 3
+        assert stored["app", "track"] == 2 * 3
         for (source, call), number in stored.items():
             assert total(found, "trackcore_messages_total", source=source, call=call, outcome="stored") == number
         assert total(found, "trackcore_messages_total", outcome="stored") == totals.messages
         assert total(found, "trackcore_messages_total", outcome="rejected") == totals.rejected
-        assert total(found, "trackcore_messages_total", outcome="duplicate") > 0
+        duplicates = SqliteBrowser(log.path).listed("duplicates", EVERYTHING, after=0, to=1 << 40).rows
+        assert total(found, "trackcore_messages_total", outcome="duplicate") == len(duplicates) > 0
         assert total(found, "trackcore_rejected_total", reason="unknown_source") == totals.quarantined
         assert total(found, "trackcore_rejected_total") == totals.rejected + totals.quarantined
         assert total(found, "trackcore_log_messages") == totals.messages

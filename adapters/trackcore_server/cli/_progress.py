@@ -116,4 +116,4 @@ class SearchProgress(_ProgressBar):
             self._is_shown = False
 
 
-_PATIENCE_SECONDS = 0.5
+_PATIENCE_SECONDS = 0.3

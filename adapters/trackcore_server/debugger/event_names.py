@@ -6,7 +6,9 @@ counted.  From then on the oldest make room for new ones.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 
@@ -21,6 +23,9 @@ MOST_COUNTED = 20_000
 MOST_NAMES = 50
 SECONDS = 0.02
 
+FRESH_SECONDS = 5.0
+"""How old the counts may be, once all are counted."""
+
 _STEP = 50
 
 
@@ -30,6 +35,8 @@ class EventNames:
 
     _log: SqliteBrowser
     _deadline: Callable[[], Deadline] = lambda: Deadline(SECONDS)
+    _monotonic: Callable[[], float] = time.monotonic
+    _fresh_until: float = attrs.field(init=False, default=-math.inf)
     _head: Head | None = attrs.field(init=False, default=None)
     _found: deque[tuple[int, str]] = attrs.field(init=False, factory=deque)
     _counts: Counter[str] = attrs.field(init=False, factory=Counter)
@@ -50,7 +57,8 @@ class EventNames:
         `counted` is how many of the newest messages were counted; with `isPartial` the next answer knows more.
         """
         with self._lock:
-            self._count(self._deadline())
+            if self._monotonic() >= self._fresh_until:
+                self._count(self._deadline())
             wanted = text.casefold()
             names = [one for one in self._counts.most_common() if wanted in one[0].casefold()]
             counted = self._newest - self._reached + 1
@@ -80,6 +88,8 @@ class EventNames:
             if deadline.is_spent():
                 break
         self._drop_oldest()
+        if self._newest == end and self._is_whole(self._newest - self._reached + 1):
+            self._fresh_until = self._monotonic() + FRESH_SECONDS
 
     def _add(self, found: list[tuple[int, str | None]], *, are_newer: bool) -> None:
         named = [(seq, name) for seq, name in found if name]

@@ -28,7 +28,7 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 """With one thread the order stays; DuckDB limits a row group by its bytes only where it need not keep the order."""
 
-_PART_BYTES = 64 << 20
+_PART_BYTES = 16 << 20
 _ROW_BYTES = 16 << 20
 _TIMES = ("time", "received_at")
 _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE_BYTES '64MB')"
