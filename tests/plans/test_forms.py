@@ -139,6 +139,16 @@ class TestReading:
             ]
         )
 
+    def test_our_own_closed_rules(self) -> None:
+        text = (
+            "events:\n- {event: A, closed: true}\n- {event: B, closed: true, properties: {x: any}, context: {app: any}}"
+        )
+        plan = parse_plan(text, "plan.yaml").plan
+        assert found(plan, {**track("A"), "context": {"ip": "::1"}}) == []
+        assert found(plan, track("A", x=1)) == [("unplanned_property", "properties.x")]
+        assert found(plan, {**track("B", x=1), "context": {"ip": "::1"}}) == []
+        assert found(plan, track("B", y=1)) == [("unplanned_property", "properties.y")]
+
     @pytest.mark.parametrize("wrap", [lambda plan: {"data": {"trackingPlan": plan}}, lambda plan: plan["rules"]])
     def test_responses_of_the_api_and_lists_of_rules(self, wrap: Any) -> None:
         plan = json.loads((FIXTURES / "segment.json").read_text())
@@ -308,8 +318,28 @@ class TestMistakes:
             "events[0].evnt: unknown; did you mean 'event'?",
             "events[0].event: an event needs its name",
             "events[0].properties.z.required: expected a boolean, found an integer",
-            f"events[0].properties.x: there is no type 'strin'; there are {types}, and X[] for arrays",
+            f"events[0].properties.x: there is no type 'strin' here; there are {types}, and X[] for arrays",
             "events[0].properties.y.tpye: unknown; did you mean 'type'?",
+        ]
+
+    def test_our_own_form_has_each_mistake_once(self) -> None:
+        wanted = "{a: 5, b: {type: 5}, c: [datetime, 5], d: {examples: 5, example: x}}"
+        types = "array, boolean, integer, null, number, object, string"
+        assert mistakes(f"events:\n  - event: A\n    properties: {wanted}", "plan.yaml") == [
+            "events[0].properties.a: expected a type, a list of types, or an object",
+            "events[0].properties.b.type: expected a text, found an integer",
+            "events[0].properties.c[1]: expected a text, found an integer",
+            f"events[0].properties.c[0]: there is no type 'datetime' here; there are {types}",
+            "events[0].properties.d.examples: expected an array, found an integer",
+        ]
+
+    def test_a_rule_in_our_own_form_with_a_schema_and_more(self) -> None:
+        text = "events: [{event: A, description: An A., schema: {}}]"
+        (rule,) = parse_plan(text, "plan.yaml").document.rules
+        assert rule.description == "An A."
+        assert mistakes("events: [{event: A, schema: {}, properties: {a: any}, closed: true}]", "plan.yaml") == [
+            f"events[0].{name}: has no effect beside `schema`, which is about the whole message"
+            for name in ("properties", "closed")
         ]
 
     def test_a_definition_that_is_missing(self) -> None:
