@@ -15,6 +15,7 @@ import yaml
 from trackcore import JSONObject
 from trackcore.plans import InvalidPlan, Plan, PlanDocument, PlanMistake
 from trackcore_plans.forms.config_api import read_config, write_config
+from trackcore_plans.forms.notes import lost
 from trackcore_plans.forms.own import read_own, rules_in, write_own
 from trackcore_plans.forms.rudder import PLAN_KINDS, is_rudder, read_rudder
 from trackcore_plans.forms.rudder_writer import V0_1, V1, write_rudder
@@ -70,10 +71,7 @@ def load_plan(path: Path) -> Plan:
 
 
 def write_plan(document: PlanDocument, form: Form) -> tuple[str, list[str]]:
-    """Return a plan as the text of a form, and notes on what the form has no words for.
-
-    Raises `InvalidPlan` if the plan has null where TOML has no word for it.
-    """
+    """Return a plan as the text of a form, and notes on what the form has no words for."""
     if form in {Form.RUDDER, Form.RUDDER_V0_1}:
         documents, notes = write_rudder(document, V1 if form is Form.RUDDER else V0_1)
         return yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120), notes
@@ -91,7 +89,7 @@ def _toml(document: PlanDocument) -> tuple[str, list[str]]:
     plan, notes = write_own(document)
     cleaned = _without_null(plan)
     if cleaned != plan:
-        notes.append("null in enums, constants and examples is lost: TOML has no word for it")
+        notes.append(lost("the schemas", "null in enums, constants and examples, as TOML has no word for it"))
     return tomli_w.dumps(cleaned), notes
 
 

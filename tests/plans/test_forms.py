@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from attrs import evolve
 from plan_helpers import any_schema, rule, track
 from plan_helpers import found as in_order
 from trackcore_plans import Form, compile_schema, load_plan, parse_plan, read_plan, write_plan
@@ -204,17 +205,31 @@ class TestWriting:
             ]
         )
         assert found(plan, {"type": "identify", "traits": {"email": 1}}) == [("wrong_type", "traits.email")]
-        assert notes == ["track \"Order Completed\".order_id: 'examples' are lost"]
+        assert notes == ['track "Order Completed".order_id: lost keywords: examples']
 
     def test_what_is_lost_is_stated(self) -> None:
         document = document_of("segment.json")
-        assert converted(document, Form.TYPEWRITER)[1] == ["the rule for all messages is lost"]
+        assert converted(document, Form.TYPEWRITER)[1] == ["common: lost: the rule, as there is none for all messages"]
         lost = "id, slug, type, createdAt, updatedAt, resourceSchemaId, deprecatedAt"
-        assert converted(document, Form.YAML)[1] == [f"fields of the plan and of its rules are lost: {lost}"]
+        assert converted(document, Form.YAML)[1] == [f"the plan and its rules: lost fields: {lost}"]
         assert (
-            'track "Order Completed" version 2 is lost: there are no versions and no common rules'
+            'track "Order Completed" version 2: lost: the rule, as there are no versions and no common rules'
             in (converted(document, Form.RUDDER)[1])
         )
+
+    @pytest.mark.parametrize(
+        ("form", "notes"),
+        [
+            (Form.SEGMENT, []),
+            (Form.CONFIG, ["identify: lost fields: id"]),
+            (Form.YAML, ["the plan and its rules: lost fields: id", "the schemas: lost keywords: labels, title"]),
+            (Form.RUDDER, ["identify: lost keywords: labels", "identify.email: lost keywords: title"]),
+        ],
+    )
+    def test_titles_and_labels(self, form: Form, notes: list[str]) -> None:
+        section = {"labels": {"owner": "web"}, "properties": {"email": {"type": "string", "title": "E-mail"}}}
+        rules = (evolve(rule(None, section, RuleType.IDENTIFY), extra={"id": "r1"}),)
+        assert converted(PlanDocument(name="Shop", rules=rules), form)[1] == notes
 
     def test_our_own_form_is_short(self) -> None:
         text, _ = write_plan(document_of("segment.json"), Form.YAML)

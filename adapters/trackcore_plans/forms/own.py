@@ -25,6 +25,7 @@ from typing import Any
 from trackcore import JSONObject
 from trackcore.plans import DRAFT_07, PlanDocument, Rule, RuleType
 from trackcore_plans.essence import essence
+from trackcore_plans.forms.notes import lost, lost_annotations, lost_fields
 from trackcore_plans.parts import Part
 
 _SINGLE = {rule_type.lower(): rule_type for rule_type in RuleType if rule_type is not RuleType.TRACK}
@@ -57,15 +58,15 @@ def read_own(root: Part) -> PlanDocument:
 def write_own(document: PlanDocument) -> tuple[JSONObject, list[str]]:
     """Return a plan, and notes on the fields that are lost."""
     plan: JSONObject = {"name": document.name, "description": document.description}
-    events = [_written(rule) for rule in document.rules if rule.type is RuleType.TRACK]
+    written_rules = {id(rule): _written(rule) for rule in document.rules}
+    events = [written_rules[id(rule)] for rule in document.rules if rule.type is RuleType.TRACK]
     notes = []
     for (rule_type, _), versions in document.by_messages().items():
         if rule_type is not RuleType.TRACK:
-            plan[rule_type.lower()] = _written(versions[0])
-            notes += [f"{rule.label} is lost: only events have versions" for rule in versions[1:]]
-    lost = dict.fromkeys((*document.extra, *(name for rule in document.rules for name in rule.extra)))
-    if lost:
-        notes.append(f"fields of the plan and of its rules are lost: {', '.join(lost)}")
+            plan[rule_type.lower()] = written_rules[id(versions[0])]
+            notes += [lost(rule.label, "the rule, as only events have versions") for rule in versions[1:]]
+    notes += lost_fields(document)
+    notes += lost_annotations(rule for rule in document.rules if "schema" not in written_rules[id(rule)])
     written = {name: value for name, value in plan.items() if value}
     return written | ({"events": events} if events or not document.rules else {}), notes
 
