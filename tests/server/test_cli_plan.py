@@ -157,8 +157,8 @@ class TestLog:
         assert (checked.exit_code, checked.stdout, checked.stderr) == (0, "", "3 messages, 0 not as planned\n")
 
     def test_a_note_has_no_control_characters_of_a_client(self, run: Run, fill: Callable[..., None]) -> None:
-        fill({**UNPLANNED, "event": "\x1b[2J", "properties": {"o": [{"x": 1}]}})
-        assert "\x1b" not in run("plan", "infer", "--to", "rudder").stderr
+        fill({**UNPLANNED, "event": "a\bb", "properties": {"o": [{"x": 1}]}})
+        assert "\b" not in run("plan", "infer", "--to", "rudder").stderr
 
     def test_replay_as_lines(self, run: Run, plan: Path, fill: Callable[..., None], lines: Lines) -> None:
         fill(GOOD, WRONG, UNPLANNED)
