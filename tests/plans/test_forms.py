@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -114,6 +115,33 @@ class TestReading:
         assert found(plan, {"type": "identify", "context": {"traits": {}}}) == [
             ("required_missing", "context.traits.city")
         ]
+
+    def test_other_files_beside_a_plan_of_rudder_cli(self, tmp_path: Path) -> None:
+        copytree(FIXTURES / "rudder", tmp_path / "plans")
+        (tmp_path / "plans" / "deployment.yaml").write_text("replicas: {{ .Values.replicas }}\n")
+        (tmp_path / "plans" / "ci.yml").write_text("on: push\n")
+        for path in (tmp_path / "plans", tmp_path / "plans" / "plan.yaml"):
+            assert essences(read_plan(path).document) == essences(document_of("rudder"))
+
+    def test_custom_types_that_double(self) -> None:
+        types = [{"id": "0", "name": "t", "type": "string"}]
+        properties = []
+        for level in range(1, 40):
+            names = [f"p{level}a", f"p{level}b"]
+            properties += [{"id": name, "name": name, "type": f"#custom-type:{level - 1}"} for name in names]
+            uses = [{"property": f"#property:{name}"} for name in names]
+            types.append({"id": str(level), "name": "t", "type": "object", "properties": uses})
+        properties.append({"id": "all", "name": "all", "type": "#custom-type:39"})
+        rule: JSONObject = {"event": "#event:e", "properties": [{"property": "#property:all"}]}
+        specs: dict[str, JSONObject] = {
+            "custom-types": {"types": types},
+            "properties": {"properties": properties},
+            "events": {"events": [{"id": "e", "name": "E"}]},
+            "tracking-plan": {"rules": [rule]},
+        }
+        documents = [{"version": "rudder/v1", "kind": kind, "spec": spec} for kind, spec in specs.items()]
+        with pytest.raises(InvalidPlan, match="more than 10000 parts"):
+            parse_plan(yaml.safe_dump_all(documents), "plan.yaml")
 
     def test_rudder_v1(self) -> None:
         plan = load_plan(FIXTURES / "rudder-v1.yaml")
