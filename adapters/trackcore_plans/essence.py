@@ -36,11 +36,11 @@ def section_essence(schema: JSONObject, rule_type: RuleType) -> JSONObject:
     return {**whole, **{name: schema[name] for name in ("description", "$defs", "definitions") if schema.get(name)}}
 
 
-def annotations(schema: JSONObject) -> Iterator[str]:
+def annotation_keywords(schema: JSONObject) -> Iterator[str]:
     """Yield the keywords in a schema that mean nothing to messages, but something to people."""
     yield from (keyword for keyword in _MEANINGLESS if schema.get(keyword) not in (None, *_EMPTY))
     for _, inner in subschemas(schema):
-        yield from annotations(inner)
+        yield from annotation_keywords(inner)
 
 
 def _section(name: str, inner: Any) -> Any:

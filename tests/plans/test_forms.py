@@ -124,7 +124,7 @@ class TestReading:
             assert essences(read_plan(path).document) == essences(document_of("rudder"))
 
     def test_custom_types_that_double(self) -> None:
-        types = [{"id": "0", "name": "t", "type": "string"}]
+        types: list[JSONObject] = [{"id": "0", "name": "t", "type": "string"}]
         properties = []
         for level in range(1, 40):
             names = [f"p{level}a", f"p{level}b"]

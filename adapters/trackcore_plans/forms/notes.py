@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trackcore.plans import PlanDocument, Rule
-from trackcore_plans.essence import annotations
+from trackcore_plans.essence import annotation_keywords
 
 
 def lost(where: str, what: str) -> str:
@@ -27,4 +27,4 @@ def lost_fields(document: PlanDocument, *kept: str) -> Iterator[str]:
 
 def lost_annotations(rules: Iterable[Rule]) -> Iterator[str]:
     """Yield the note on the titles, labels and the like in the schemas of some rules."""
-    yield from lost_names("the schemas", "keywords", (name for rule in rules for name in annotations(rule.schema)))
+    yield from lost_names("the schemas", "keywords", (name for rule in rules for name in annotation_keywords(rule.schema)))
