@@ -51,13 +51,18 @@ def _removed(rule: Rule, others: Sequence[Rule]) -> Difference:
         return Difference(
             rule=rule.label, sentence="this version is no longer planned; the oldest applies", breaks=True
         )
-    is_event = rule.type is RuleType.TRACK
-    sentence = "this event is no longer planned" if is_event else "there is no such rule any more"
-    return Difference(rule=rule.label, sentence=sentence, breaks=is_event)
+    if rule.type is RuleType.TRACK:
+        return Difference(rule=rule.label, sentence="this event is no longer planned", breaks=True)
+    breaks = any(found.breaks for found in _of_rules(rule, attrs.evolve(rule, schema={})))
+    return Difference(rule=rule.label, sentence="there is no such rule any more", breaks=breaks)
 
 
 def _added(rule: Rule, others: Sequence[Rule]) -> Iterator[Difference]:
-    if rule.type is RuleType.TRACK or others:
+    if others and rule.version < others[0].version:
+        breaks = any(found.breaks for found in _of_rules(others[0], rule))
+        sentence = "is new, and the oldest: it applies to messages that name no version"
+        yield Difference(rule=rule.label, sentence=sentence, breaks=breaks)
+    elif rule.type is RuleType.TRACK or others:
         yield Difference(rule=rule.label, sentence="is new", breaks=False)
     else:
         yield Difference(rule=rule.label, sentence="is new", breaks=False)
@@ -66,11 +71,18 @@ def _added(rule: Rule, others: Sequence[Rule]) -> Iterator[Difference]:
 
 def _of_rules(old: Rule, new: Rule) -> Iterator[Difference]:
     for steps, sentence, breaks in _compare(essence(old.schema), essence(new.schema), ()):
-        yield Difference(
-            rule=new.label, path=location_text(steps).replace('["[]"]', "[]"), sentence=sentence, breaks=breaks
-        )
+        path = location_text(steps).replace('["[]"]', "[]")
+        is_lost_name = new.type is RuleType.COMMON and sentence == _UNLISTED and _is_about_a_name(steps)
+        yield Difference(rule=new.label, path=path, sentence=sentence, breaks=breaks or is_lost_name)
 
 
+def _is_about_a_name(steps: _Steps) -> bool:
+    """Return whether steps lead to a property or a trait: one of the common rule is planned for every event."""
+    inside = steps[1:] if steps[0] == "context" else steps
+    return inside[:1] in (("properties",), ("traits",)) and len(inside) > 1
+
+
+_UNLISTED = "is no longer listed"
 _Found = tuple[_Steps, str, bool]
 
 
@@ -127,7 +139,8 @@ def _values(old: JSONObject, new: JSONObject, steps: _Steps) -> Iterator[_Found]
 
 
 def _is_in(value: Any, values: list[Any]) -> bool:
-    return any(type(value) is type(other) and value == other for other in values)
+    """Return whether JSON Schema finds a value among others: 1 is 1.0, but not true."""
+    return any(isinstance(value, bool) is isinstance(other, bool) and value == other for other in values)
 
 
 def _allowed(schema: JSONObject) -> list[Any] | None:
@@ -147,7 +160,7 @@ def _names(old: JSONObject, new: JSONObject, steps: _Steps) -> Iterator[_Found]:
         if name in before and name in after:
             yield from _compare(before[name], after[name], here)
         elif name in before:
-            yield here, "is no longer listed", is_other is False
+            yield here, _UNLISTED, is_other is False
             yield from _compare(before[name], {} if is_other is True else is_other, here) if is_other else ()
         else:
             yield here, "is new", False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from trackcore import JSONObject
-from trackcore.plans import DRAFT_07, RuleType
+from trackcore.plans import DRAFT_07, RuleType, subschemas
 
 _SECTIONS = frozenset({"properties", "traits", "context"})
 _OPEN: tuple[JSONObject, ...] = ({}, {"type": "object"})
@@ -33,6 +34,13 @@ def section_essence(schema: JSONObject, rule_type: RuleType) -> JSONObject:
     section = essence(schema).get("properties", {}).get(rule_type.section)
     whole: JSONObject = {} if section is None else {"properties": {rule_type.section: section}}
     return {**whole, **{name: schema[name] for name in ("description", "$defs", "definitions") if schema.get(name)}}
+
+
+def annotation_keywords(schema: JSONObject) -> Iterator[str]:
+    """Yield the keywords in a schema that mean nothing to messages, but something to people."""
+    yield from (keyword for keyword in _MEANINGLESS if schema.get(keyword) not in (None, *_EMPTY))
+    for _, inner in subschemas(schema):
+        yield from annotation_keywords(inner)
 
 
 def _section(name: str, inner: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 from trackcore import JSONObject
 from trackcore.plans import InvalidPlan, Plan, PlanDocument, PlanMistake
 from trackcore_plans.forms.config_api import read_config, write_config
+from trackcore_plans.forms.notes import lost
 from trackcore_plans.forms.own import read_own, rules_in, write_own
 from trackcore_plans.forms.rudder import PLAN_KINDS, is_rudder, read_rudder
 from trackcore_plans.forms.rudder_writer import V0_1, V1, write_rudder
@@ -51,11 +52,12 @@ class PlanFile:
 
 def read_plan(path: Path) -> PlanFile:
     """Read a plan from a file, or from the YAML files in a folder.  Raises `InvalidPlan` and `OSError`."""
-    documents = [document for file in _files(path) for document in _documents(file)]
-    if path.is_file() and any(map(_is_plan, documents)):
-        beside = (file for file in _yaml_files(path.parent) if file != path)
-        more = (document for file in beside for document in _documents(file) if is_rudder(document))
-        documents += (document for document in more if not _is_plan(document))
+    if path.is_dir():
+        return _recognized(str(path), _of_folder(path))
+    documents = parse_text(read_text(path), str(path))
+    if any(map(_is_plan, documents)):
+        beside = [file for file in _yaml_files(path.parent) if file != path]
+        documents += [document for document in _of_rudder(beside) if not _is_plan(document)]
     return _recognized(str(path), documents)
 
 
@@ -70,10 +72,7 @@ def load_plan(path: Path) -> Plan:
 
 
 def write_plan(document: PlanDocument, form: Form) -> tuple[str, list[str]]:
-    """Return a plan as the text of a form, and notes on what the form has no words for.
-
-    Raises `InvalidPlan` if the plan has null where TOML has no word for it.
-    """
+    """Return a plan as the text of a form, and notes on what the form has no words for."""
     if form in {Form.RUDDER, Form.RUDDER_V0_1}:
         documents, notes = write_rudder(document, V1 if form is Form.RUDDER else V0_1)
         return yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120), notes
@@ -91,7 +90,7 @@ def _toml(document: PlanDocument) -> tuple[str, list[str]]:
     plan, notes = write_own(document)
     cleaned = _without_null(plan)
     if cleaned != plan:
-        notes.append("null in enums, constants and examples is lost: TOML has no word for it")
+        notes.append(lost("the schemas", "null in enums, constants and examples, as TOML has no word for it"))
     return tomli_w.dumps(cleaned), notes
 
 
@@ -103,12 +102,20 @@ def _without_null(value: Any) -> Any:
     return value
 
 
-def _documents(file: Path) -> list[Any]:
-    return parse_text(read_text(file), str(file))
+def _of_folder(folder: Path) -> list[Any]:
+    """Return the documents of rudder-cli in a folder; if there are none, those of its only YAML file."""
+    files = _yaml_files(folder)
+    return list(_of_rudder(files)) or [
+        document for file in files for document in parse_text(read_text(file), str(file))
+    ]
 
 
-def _files(path: Path) -> Iterator[Path]:
-    yield from _yaml_files(path) if path.is_dir() else [path]
+def _of_rudder(files: Iterable[Path]) -> Iterator[Any]:
+    """Yield the documents of rudder-cli in some files.  Others, which need not even be YAML, are skipped."""
+    for file in files:
+        text = read_text(file)
+        if "rudder/" in text:
+            yield from filter(is_rudder, parse_text(text, str(file)))
 
 
 def _yaml_files(folder: Path) -> list[Path]:

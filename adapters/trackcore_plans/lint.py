@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
 
 from trackcore import JSONObject
-from trackcore.plans import DRAFT_07, InvalidSchema, NameIndex, PlanDocument, Rule, RuleType, folded, location_text
+from trackcore.plans import (
+    DRAFT_07,
+    InvalidSchema,
+    NameIndex,
+    PlanDocument,
+    Rule,
+    RuleType,
+    folded,
+    location_text,
+    planned_names,
+)
 from trackcore_plans.essence import essence
 from trackcore_plans.validator import compile_schema
 
 _STYLES: Mapping[str, re.Pattern[str]] = {
     "Title Case": re.compile(r"[A-Z0-9][^\s_]*( [A-Z0-9][^\s_]*)*"),
     "snake_case": re.compile(r"[a-z0-9]+(_[a-z0-9]+)*"),
-    "camelCase": re.compile(r"[a-z][a-z0-9]*([A-Z][a-zA-Z0-9]*)*"),
+    "camelCase": re.compile(r"[a-z][a-zA-Z0-9]*"),
     "kebab-case": re.compile(r"[a-z0-9]+(-[a-z0-9]+)*"),
     "lower case": re.compile(r"[a-z0-9]+( [a-z0-9]+)*"),
 }
@@ -42,8 +52,10 @@ class Remark:
 def lint(document: PlanDocument) -> tuple[Remark, ...]:
     """Return the remarks on a plan."""
     remarks = [*_names_of_events(document), *_names_of_properties(document), *_versions(document)]
+    common = next(iter(document.by_messages().get((RuleType.COMMON, None), ())), None)
     for rule in document.rules:
-        remarks += [*_wrong_examples(rule), *_without_examples(rule), *_impossible(rule)]
+        planned = planned_names(rule, common)
+        remarks += [*_wrong_examples(rule), *_without_examples(rule), *_impossible(rule, planned)]
     return tuple(remarks)
 
 
@@ -57,12 +69,12 @@ def _names_of_events(document: PlanDocument) -> Iterator[Remark]:
         if len(re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", name)) == 1 and name.isascii():
             sentence = f"`{name}` is one word; the name of an event has an object and an action: `Order Completed`"
             yield Remark(code="event_name", rule=f'track "{name}"', sentence=sentence)
-    for at, name in enumerate(names):
-        near = NameIndex(names[:at]).nearest(name)
-        if near is not None:
-            yield Remark(
-                code="near_duplicate", rule=f'track "{name}"', sentence=f"`{name}` is nearly the name of `{near}`"
-            )
+    index = NameIndex(())
+    for name in names:
+        if (near := index.nearest(name)) is not None:
+            sentence = f"`{name}` is nearly the name of `{near}`"
+            yield Remark(code="near_duplicate", rule=f'track "{name}"', sentence=sentence)
+        index.add(name)
 
 
 def _names_of_properties(document: PlanDocument) -> Iterator[Remark]:
@@ -118,12 +130,13 @@ def _versions(document: PlanDocument) -> Iterator[Remark]:
 def _wrong_examples(rule: Rule) -> Iterator[Remark]:
     for steps, schema in _properties(rule):
         examples = schema.get("examples")
-        wrong = [example for example in examples if not _fits(example, schema)] if isinstance(examples, list) else []
-        for example in wrong:
-            sentence = f"the example {example!r} violates the rule"
-            yield Remark(
-                code="example", rule=rule.label, path=location_text(steps), sentence=sentence, severity="error"
-            )
+        if not isinstance(examples, list):
+            continue
+        fits = _fitting(schema)
+        for example in examples:
+            if not fits(example):
+                path, sentence = location_text(steps), f"the example {example!r} violates the rule"
+                yield Remark(code="example", rule=rule.label, path=path, sentence=sentence, severity="error")
 
 
 def _without_examples(rule: Rule) -> Iterator[Remark]:
@@ -144,27 +157,43 @@ _EXPLAINED = frozenset({"examples", "enum", "const", "properties", "items", "x-s
 # Rules that no message can follow
 
 
-def _impossible(rule: Rule) -> Iterator[Remark]:
+def _impossible(rule: Rule, planned: JSONObject) -> Iterator[Remark]:
+    """Yield what no message can follow; `planned` is the schema of the names that are planned for the rule."""
     for steps, schema in _objects(rule):
-        names, required = schema.get("properties", {}), schema.get("required", [])
-        missing = [name for name in required if name not in names] if names and steps[0] != "context" else []
-        is_open = "additionalProperties" in schema and schema["additionalProperties"] is not False
-        for name in missing if not is_open else ():
-            sentence = "is required but not planned, so every message violates one or the other"
-            path = location_text((*steps, name))
-            yield Remark(code="impossible", rule=rule.label, path=path, sentence=sentence, severity="error")
-        for value in schema.get("enum", []):
-            if not _fits(value, {name: inner for name, inner in schema.items() if name != "enum"}):
+        for name in schema.get("required", []):
+            if _refuses(schema, name) or _refuses(_at(planned, steps), name):
+                sentence = "is required but not planned, so every message violates one or the other"
+                path = location_text((*steps, name))
+                yield Remark(code="impossible", rule=rule.label, path=path, sentence=sentence, severity="error")
+        allowed = schema.get("enum", [])
+        fits = _fitting({name: inner for name, inner in schema.items() if name != "enum"}) if allowed else None
+        for value in allowed:
+            if fits is not None and not fits(value):
                 path, sentence = location_text(steps), f"the value {value!r} of its enum is excluded by its other rules"
                 yield Remark(code="impossible", rule=rule.label, path=path, sentence=sentence, severity="error")
 
 
-def _fits(value: Any, schema: JSONObject) -> bool:
+def _refuses(schema: JSONObject, name: str) -> bool:
+    """Return whether the schema of an object refuses a field of a name, whatever its value."""
+    is_closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
+    return is_closed and name not in schema.get("properties", {})
+
+
+def _at(planned: JSONObject, steps: Iterable[str]) -> JSONObject:
+    """Return the schema of names at a place; the steps have none for the values of an array."""
+    for step in steps:
+        inside = planned if "properties" in planned else planned.get("items", {})
+        planned = inside.get("properties", {}).get(step, {})
+    return planned
+
+
+def _fitting(schema: JSONObject) -> Callable[[Any], bool]:
+    """Return what tells whether a value is one that a schema allows."""
     try:
         validate = compile_schema({"$schema": DRAFT_07, "properties": {"value": schema}})
     except InvalidSchema:  # it refers to definitions elsewhere
-        return True
-    return not list(validate({"value": value}))
+        return lambda _: True
+    return lambda value: validate.is_valid({"value": value})
 
 
 def _properties(rule: Rule) -> Iterator[tuple[tuple[str, ...], JSONObject]]:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from trackcore import JSONObject
-from trackcore.plans import PlanDocument, Rule
+from trackcore.plans import PlanDocument, Rule, section_of
 from trackcore.text import encode_json
 
 _TITLES = ("property", "type", "required", "example", "description")
@@ -46,7 +46,7 @@ def markdown_page(document: PlanDocument) -> str:
         lines += [_line(rule.description), ""] if rule.description else []
         rows = list(_rows(rule))
         if not rows:
-            lines += ["No properties are listed, so any are allowed.", ""]
+            lines += [_without_names(rule), ""]
             continue
         lines += [f"| {' | '.join(_TITLES)} |", f"|{' --- |' * len(_TITLES)}"]
         lines += [f"| {_code(row.name)} | {' | '.join(map(_cell, row.cells))} |" for row in rows]
@@ -75,8 +75,15 @@ def _section(at: int, rule: Rule) -> str:
         for row in _rows(rule)
     )
     if not rows:
-        return f"{heading}<p>No properties are listed, so any are allowed.</p>\n"
+        return f"{heading}<p>{_without_names(rule)}</p>\n"
     return f"{heading}<table><tr>{''.join(f'<th>{title}</th>' for title in _TITLES)}</tr>{rows}</table>\n"
+
+
+def _without_names(rule: Rule) -> str:
+    what, section = rule.type.section, section_of(rule.schema, rule.type)
+    if section.get("additionalProperties") is False:
+        return f"No {what} are allowed."
+    return f"No {what} are listed, so any are allowed."
 
 
 def _title(rule: Rule) -> str:
@@ -101,7 +108,7 @@ def _fields(schema: JSONObject, prefix: str) -> Iterator[_Row]:
             name=f"{prefix}{name}",
             type=_type(described),
             required="yes" if name in required else "",
-            example=_json((described.get("examples") or [None])[0]),
+            example=_example(described.get("examples")),
             description=_description(described),
         )
         yield from _fields(described, f"{prefix}{name}.")
@@ -124,9 +131,9 @@ def _description(schema: JSONObject) -> str:
     """Return the description, and the rules for the value."""
     rules = [f"{word} {_json(schema[keyword])}" for keyword, word in _RULES.items() if keyword in schema]
     seen = schema.get("x-seen")
-    if isinstance(seen, dict):
-        types = ", ".join(f"{count:,} {name}" for name, count in seen.get("types", {}).items())
-        rules.append(f"seen {seen.get('count', 0):,} times ({types})")
+    if isinstance(seen, dict) and isinstance(seen.get("types"), dict):
+        types = ", ".join(f"{_count(count)} {name}" for name, count in seen["types"].items())
+        rules.append(f"seen {_count(seen.get('count'))} times ({types})")
     return ". ".join(filter(None, (str(schema.get("description", "")).rstrip("."), "; ".join(rules))))
 
 
@@ -143,6 +150,14 @@ _RULES = {
     "minLength": "characters at least",
     "maxLength": "characters at most",
 }
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else "?"
+
+
+def _example(examples: Any) -> str:
+    return _json(examples[0]) if isinstance(examples, list) and examples else ""
 
 
 def _json(value: Any) -> str:

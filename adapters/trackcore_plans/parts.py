@@ -24,11 +24,11 @@ _KINDS: dict[type, str] = {
 
 @attrs.frozen
 class Part:
-    """A value in the file of a plan, its path, and the list of mistakes to which it adds its own."""
+    """A value in the file of a plan, its path, and the mistakes, to which it adds its own."""
 
     value: Any
     location: Location = ()
-    mistakes: list[PlanMistake] = attrs.field(factory=list)
+    mistakes: dict[PlanMistake, None] = attrs.field(factory=dict)
 
     @property
     def path(self) -> str:
@@ -36,8 +36,8 @@ class Part:
         return location_text(self.location)
 
     def mistake(self, detail: str) -> None:
-        """Add a mistake at this place."""
-        self.mistakes.append(PlanMistake(path=self.path, detail=detail))
+        """Add a mistake at this place, once."""
+        self.mistakes.setdefault(PlanMistake(path=self.path, detail=detail))
 
     def has(self, name: str) -> bool:
         """Return whether an object has a field that is not null."""

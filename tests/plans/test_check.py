@@ -201,6 +201,26 @@ class TestSentences:
     def test_one(self, message: JSONObject, sentence: str) -> None:
         assert [violation.sentence for violation in plan().check(message)] == [sentence]
 
+    @pytest.mark.parametrize(
+        ("schema", "value", "sentence"),
+        [
+            ({"items": False}, [1], "`properties.x[0]` must be absent, found 1"),
+            (
+                {"items": [{}], "additionalItems": False},
+                [1, 2],
+                "`properties.x` must be an array without further values, found [1,2]",
+            ),
+            (
+                {"propertyNames": {"maxLength": 1}},
+                {"ab": 1},
+                '`properties.x` must be an object whose names are as planned, found {"ab":1}',
+            ),
+        ],
+    )
+    def test_of_rare_keywords(self, schema: JSONObject, value: object, sentence: str) -> None:
+        checked = plan(rule("E", {"properties": {"x": schema}}))
+        assert [violation.sentence for violation in checked.check(track("E", x=value))] == [sentence]
+
     def test_a_name_in_another_case_is_shown_from_both_sides(self) -> None:
         assert [violation.sentence for violation in plan().check(track(order_id="o", Revenue=1))] == [
             "`properties.revenue` is required and missing; found `Revenue`",

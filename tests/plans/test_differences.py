@@ -39,6 +39,27 @@ class TestRules:
         (difference,) = differences(old, new)
         assert (difference.rule, difference.breaks) == ('track "A" version 2', True)
 
+    @pytest.mark.parametrize(("section", "breaks"), [({"required": ["x"]}, True), ({}, False)])
+    def test_a_new_version_is_the_oldest(self, section: JSONObject, *, breaks: bool) -> None:
+        old = PlanDocument(rules=(rule("A", {}, version=2),))
+        (difference,) = differences(old, PlanDocument(rules=(*old.rules, rule("A", section))))
+        assert (difference.rule, difference.breaks) == ('track "A"', breaks)
+        assert difference.sentence.startswith("is new, and the oldest")
+
+    @pytest.mark.parametrize("left", [[], [common({})], [common({"required": ["userId"]})]])
+    def test_names_of_the_common_rule_are_those_of_every_event(self, left: list[Rule]) -> None:
+        shared = common({"properties": {"properties": {"properties": {"site": {}}}}})
+        event = rule("A", {"properties": {"x": {}}})
+        message = track("A", x=1, site="shop")
+        assert plan(event, shared).accepts(message)
+        assert not plan(event, *left).accepts(message)
+        found = differences(PlanDocument(rules=(event, shared)), PlanDocument(rules=(event, *left)))
+        assert any(difference.breaks for difference in found)
+
+    def test_a_common_rule_without_names_is_no_loss(self) -> None:
+        old = PlanDocument(rules=(common({"properties": {"context": {"required": ["app"]}}}),))
+        assert [difference.breaks for difference in differences(old, PlanDocument())] == [False]
+
     def test_a_new_rule_for_pages_asks_for_something(self) -> None:
         new = PlanDocument(rules=(rule(None, {"required": ["path"]}, RuleType.PAGE),))
         found = differences(PlanDocument(), new)
@@ -63,6 +84,7 @@ class TestSchemas:
             (of(x={"enum": ["a", "b"]}), of(x={"enum": ["a"]}), "x", True),
             (of(x={"enum": ["a"]}), of(x={"enum": ["a", "b"]}), "x", False),
             (of(x={}), of(x={"enum": ["a"]}), "x", True),
+            (of(x={"enum": [1]}), of(x={"enum": [1.0, 2]}), "x", False),
             (of(x={"minimum": 1}), of(x={"minimum": 2}), "x", True),
             (of(x={"minimum": 1}), of(x={"minimum": 0}), "x", False),
             (of(x={"maximum": 1}), of(x={"maximum": 0}), "x", True),

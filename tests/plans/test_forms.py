@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
 import yaml
+from attrs import evolve
 from plan_helpers import any_schema, rule, track
 from plan_helpers import found as in_order
 from trackcore_plans import Form, compile_schema, load_plan, parse_plan, read_plan, write_plan
@@ -114,6 +116,33 @@ class TestReading:
             ("required_missing", "context.traits.city")
         ]
 
+    def test_other_files_beside_a_plan_of_rudder_cli(self, tmp_path: Path) -> None:
+        copytree(FIXTURES / "rudder", tmp_path / "plans")
+        (tmp_path / "plans" / "deployment.yaml").write_text("replicas: {{ .Values.replicas }}\n")
+        (tmp_path / "plans" / "ci.yml").write_text("on: push\n")
+        for path in (tmp_path / "plans", tmp_path / "plans" / "plan.yaml"):
+            assert essences(read_plan(path).document) == essences(document_of("rudder"))
+
+    def test_custom_types_that_double(self) -> None:
+        types: list[JSONObject] = [{"id": "0", "name": "t", "type": "string"}]
+        properties = []
+        for level in range(1, 40):
+            names = [f"p{level}a", f"p{level}b"]
+            properties += [{"id": name, "name": name, "type": f"#custom-type:{level - 1}"} for name in names]
+            uses = [{"property": f"#property:{name}"} for name in names]
+            types.append({"id": str(level), "name": "t", "type": "object", "properties": uses})
+        properties.append({"id": "all", "name": "all", "type": "#custom-type:39"})
+        rule: JSONObject = {"event": "#event:e", "properties": [{"property": "#property:all"}]}
+        specs: dict[str, JSONObject] = {
+            "custom-types": {"types": types},
+            "properties": {"properties": properties},
+            "events": {"events": [{"id": "e", "name": "E"}]},
+            "tracking-plan": {"rules": [rule]},
+        }
+        documents = [{"version": "rudder/v1", "kind": kind, "spec": spec} for kind, spec in specs.items()]
+        with pytest.raises(InvalidPlan, match="more than 10000 parts"):
+            parse_plan(yaml.safe_dump_all(documents), "plan.yaml")
+
     def test_rudder_v1(self) -> None:
         plan = load_plan(FIXTURES / "rudder-v1.yaml")
         assert found(plan, track(method="card", city="Ulm", tags=["a", 1], address={"city": "Ulm"})) == []
@@ -138,6 +167,16 @@ class TestReading:
                 ("common_rule", "context.app"),
             ]
         )
+
+    def test_our_own_closed_rules(self) -> None:
+        text = (
+            "events:\n- {event: A, closed: true}\n- {event: B, closed: true, properties: {x: any}, context: {app: any}}"
+        )
+        plan = parse_plan(text, "plan.yaml").plan
+        assert found(plan, {**track("A"), "context": {"ip": "::1"}}) == []
+        assert found(plan, track("A", x=1)) == [("unplanned_property", "properties.x")]
+        assert found(plan, {**track("B", x=1), "context": {"ip": "::1"}}) == []
+        assert found(plan, track("B", y=1)) == [("unplanned_property", "properties.y")]
 
     @pytest.mark.parametrize("wrap", [lambda plan: {"data": {"trackingPlan": plan}}, lambda plan: plan["rules"]])
     def test_responses_of_the_api_and_lists_of_rules(self, wrap: Any) -> None:
@@ -194,17 +233,31 @@ class TestWriting:
             ]
         )
         assert found(plan, {"type": "identify", "traits": {"email": 1}}) == [("wrong_type", "traits.email")]
-        assert notes == ["track \"Order Completed\".order_id: 'examples' are lost"]
+        assert notes == ['track "Order Completed".order_id: lost keywords: examples']
 
     def test_what_is_lost_is_stated(self) -> None:
         document = document_of("segment.json")
-        assert converted(document, Form.TYPEWRITER)[1] == ["the rule for all messages is lost"]
+        assert converted(document, Form.TYPEWRITER)[1] == ["common: lost: the rule, as there is none for all messages"]
         lost = "id, slug, type, createdAt, updatedAt, resourceSchemaId, deprecatedAt"
-        assert converted(document, Form.YAML)[1] == [f"fields of the plan and of its rules are lost: {lost}"]
+        assert converted(document, Form.YAML)[1] == [f"the plan and its rules: lost fields: {lost}"]
         assert (
-            'track "Order Completed" version 2 is lost: there are no versions and no common rules'
+            'track "Order Completed" version 2: lost: the rule, as there are no versions and no common rules'
             in (converted(document, Form.RUDDER)[1])
         )
+
+    @pytest.mark.parametrize(
+        ("form", "notes"),
+        [
+            (Form.SEGMENT, []),
+            (Form.CONFIG, ["identify: lost fields: id"]),
+            (Form.YAML, ["the plan and its rules: lost fields: id", "the schemas: lost keywords: labels, title"]),
+            (Form.RUDDER, ["identify: lost keywords: labels", "identify.email: lost keywords: title"]),
+        ],
+    )
+    def test_titles_and_labels(self, form: Form, notes: list[str]) -> None:
+        section = {"labels": {"owner": "web"}, "properties": {"email": {"type": "string", "title": "E-mail"}}}
+        rules = (evolve(rule(None, section, RuleType.IDENTIFY), extra={"id": "r1"}),)
+        assert converted(PlanDocument(name="Shop", rules=rules), form)[1] == notes
 
     def test_our_own_form_is_short(self) -> None:
         text, _ = write_plan(document_of("segment.json"), Form.YAML)
@@ -308,8 +361,28 @@ class TestMistakes:
             "events[0].evnt: unknown; did you mean 'event'?",
             "events[0].event: an event needs its name",
             "events[0].properties.z.required: expected a boolean, found an integer",
-            f"events[0].properties.x: there is no type 'strin'; there are {types}, and X[] for arrays",
+            f"events[0].properties.x: there is no type 'strin' here; there are {types}, and X[] for arrays",
             "events[0].properties.y.tpye: unknown; did you mean 'type'?",
+        ]
+
+    def test_our_own_form_has_each_mistake_once(self) -> None:
+        wanted = "{a: 5, b: {type: 5}, c: [datetime, 5], d: {examples: 5, example: x}}"
+        types = "array, boolean, integer, null, number, object, string"
+        assert mistakes(f"events:\n  - event: A\n    properties: {wanted}", "plan.yaml") == [
+            "events[0].properties.a: expected a type, a list of types, or an object",
+            "events[0].properties.b.type: expected a text, found an integer",
+            "events[0].properties.c[1]: expected a text, found an integer",
+            f"events[0].properties.c[0]: there is no type 'datetime' here; there are {types}",
+            "events[0].properties.d.examples: expected an array, found an integer",
+        ]
+
+    def test_a_rule_in_our_own_form_with_a_schema_and_more(self) -> None:
+        text = "events: [{event: A, description: An A., schema: {}}]"
+        (rule,) = parse_plan(text, "plan.yaml").document.rules
+        assert rule.description == "An A."
+        assert mistakes("events: [{event: A, schema: {}, properties: {a: any}, closed: true}]", "plan.yaml") == [
+            f"events[0].{name}: has no effect beside `schema`, which is about the whole message"
+            for name in ("properties", "closed")
         ]
 
     def test_a_definition_that_is_missing(self) -> None:

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 from markdown_it import MarkdownIt
-from plan_helpers import ORDER, rule
+from plan_helpers import ORDER, common, rule
 from trackcore_plans import html_page, lint, markdown_page
 
 from trackcore import JSONObject
@@ -88,6 +88,23 @@ class TestRemarks:
     def test_impossible_rules(self, section: JSONObject, path: str) -> None:
         assert [found[:2] for found in of_section(section)] == [("impossible", path)]
 
+    @pytest.mark.parametrize(
+        "section",
+        [
+            {"properties": {"a": {}}, "required": ["site"]},
+            {"properties": {"a": {}}, "required": ["b"], "allOf": [{"properties": {"b": {}}}]},
+            {"properties": {"a": {}}, "required": ["b"], "patternProperties": {"^b": {}}},
+            {"properties": {"a": {"items": {"properties": {"o": {"properties": {"x": {}}, "required": ["x"]}}}}}},
+        ],
+    )
+    def test_rules_that_a_message_can_follow(self, section: JSONObject) -> None:
+        shared = common({"properties": {"properties": {"properties": {"site": {}}}}})
+        assert remarks(rule("Order Completed", section), shared) == []
+
+    def test_names_cost_no_time_by_their_capitals(self) -> None:
+        (remark,) = of_section({"properties": {name: {} for name in ("aName", "bName", "cName", f"a{'B' * 60}_")}})
+        assert remark[:2] == ("casing", f"properties.a{'B' * 60}_")
+
 
 class TestPages:
     """One Markdown or HTML page; the texts of a plan are never markup."""
@@ -117,6 +134,16 @@ class TestPages:
         assert not {"script", "i", "b", "img"} & _tags(page)
         assert page.count("<tr>") == 9
         assert "any are allowed" in page
+
+    def test_a_rule_that_allows_nothing(self) -> None:
+        closed = PlanDocument(rules=(rule("Signed Out", {"additionalProperties": False}),))
+        assert "No properties are allowed." in markdown_page(closed)
+        assert "No properties are allowed." in html_page(closed)
+
+    def test_keywords_that_their_draft_does_not_know(self) -> None:
+        odd: JSONObject = {"examples": {"a": 1}, "x-seen": {"count": "many", "types": 1}}
+        page = markdown_page(PlanDocument(rules=(rule("Signed Out", {"properties": {"x": odd}}),)))
+        assert "| `x` | any |  |  |  |" in page
 
 
 def _tags(html: str) -> set[str]:

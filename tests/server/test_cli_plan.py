@@ -33,7 +33,7 @@ class TestConvert:
     def test_to_a_file_with_notes_on_what_is_lost(self, run: Run, tmp_path: Path) -> None:
         result = run("plan", "convert", FIXTURES / "segment.json", "--to", "typewriter", "-o", tmp_path / "plan.json")
         assert (result.exit_code, result.stdout) == (0, "")
-        assert result.stderr == "the rule for all messages is lost\n"
+        assert result.stderr == "common: lost: the rule, as there is none for all messages\n"
         assert len(json.loads((tmp_path / "plan.json").read_text())["rules"]) == 3
 
     def test_a_folder_of_rudder_cli(self, run: Run) -> None:
@@ -155,6 +155,10 @@ class TestLog:
         (tmp_path / "inferred.yaml").write_text(result.stdout)
         checked = run("plan", "replay", tmp_path / "inferred.yaml")
         assert (checked.exit_code, checked.stdout, checked.stderr) == (0, "", "3 messages, 0 not as planned\n")
+
+    def test_a_note_has_no_control_characters_of_a_client(self, run: Run, fill: Callable[..., None]) -> None:
+        fill({**UNPLANNED, "event": "a\bb", "properties": {"o": [{"x": 1}]}})
+        assert "\b" not in run("plan", "infer", "--to", "rudder").stderr
 
     def test_replay_as_lines(self, run: Run, plan: Path, fill: Callable[..., None], lines: Lines) -> None:
         fill(GOOD, WRONG, UNPLANNED)

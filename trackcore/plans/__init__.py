@@ -20,7 +20,7 @@ from trackcore.plans.json_schema import PlanSchemas
 from trackcore.plans.locations import Location, has_value, location_text, value_at, without
 from trackcore.plans.names import NameIndex, folded
 from trackcore.plans.plan import MAX_RULES, MAX_VIOLATIONS, Plan
-from trackcore.plans.planned import names_in
+from trackcore.plans.planned import names_in, planned_names
 from trackcore.plans.schemas import (
     LISTED_ITEMS,
     InvalidSchema,
@@ -67,6 +67,7 @@ __all__ = [
     "has_value",
     "location_text",
     "names_in",
+    "planned_names",
     "resolve",
     "section_of",
     "subschemas",

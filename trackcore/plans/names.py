@@ -23,28 +23,32 @@ def folded(name: str) -> str:
     return "".join(filter(str.isalnum, name)).casefold() or name
 
 
-def _as_tuple(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(names)
-
-
-@attrs.frozen
+@attrs.define(init=False)
 class NameIndex:
-    """The names of a plan at one place: the events, or the properties of one event."""
+    """The names of a plan at one place: the events, or the properties of one event.
 
-    names: tuple[str, ...] = attrs.field(converter=_as_tuple)
-    _by_form: dict[str, str] = attrs.field(init=False)
+    Of several names that are near another one it knows the first, and before all the one that is folded alike.
+    """
 
-    @_by_form.default
-    def _(self) -> dict[str, str]:
-        forms: dict[str, str] = {}
-        for name in self.names:
-            for form in _forms(name):
-                forms.setdefault(form, name)
-        return {**forms, **{folded(name): name for name in reversed(self.names) if len(name) <= _LONGEST}}
+    _by_form: dict[str, str]
+    _by_folded: dict[str, str]
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Collect some names."""
+        self._by_form, self._by_folded = {}, {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Add a name."""
+        for form in _forms(name):
+            self._by_form.setdefault(form, name)
+        if len(name) <= _LONGEST:
+            self._by_folded.setdefault(folded(name), name)
 
     def nearest(self, name: str) -> str | None:
         """Return the name that was probably meant, None if there is none or it is the name itself."""
-        found = map(self._by_form.get, _forms(name))
+        found = (self._by_folded.get(form) or self._by_form.get(form) for form in _forms(name))
         nearest = next((known for known in found if known is not None), None)
         return None if nearest == name else nearest
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from trackcore import JSONObject
 from trackcore.plans import PlanDocument, Rule, RuleType
+from trackcore_plans.forms.notes import lost, lost_names
 from trackcore_plans.parts import Part
 
 _OF_EVENTS = ("name", "description", "rules", "version")
@@ -54,9 +55,8 @@ def write_config(document: PlanDocument) -> tuple[JSONObject, list[str]]:
         if rule_type is RuleType.TRACK:
             continue
         rules[names[rule_type]] = versions[0].schema
-        notes += [f"{rule.label} is lost: only events have versions" for rule in versions[1:]]
-        if versions[0].extra:
-            notes.append(f"{versions[0].label}: {', '.join(versions[0].extra)} are lost")
+        notes += [lost(rule.label, "the rule, as only events have versions") for rule in versions[1:]]
+        notes += lost_names(versions[0].label, "fields", versions[0].extra)
     named = {"name": document.extra[_RESOURCE]} if _RESOURCE in document.extra else {}
     extra = {name: value for name, value in document.extra.items() if name != _RESOURCE}
     plan = {**extra, **named, "display_name": document.name, "description": document.description, "rules": rules}

@@ -25,6 +25,7 @@ from typing import Any
 from trackcore import JSONObject
 from trackcore.plans import DRAFT_07, PlanDocument, Rule, RuleType
 from trackcore_plans.essence import essence
+from trackcore_plans.forms.notes import lost, lost_annotations, lost_fields
 from trackcore_plans.parts import Part
 
 _SINGLE = {rule_type.lower(): rule_type for rule_type in RuleType if rule_type is not RuleType.TRACK}
@@ -57,15 +58,15 @@ def read_own(root: Part) -> PlanDocument:
 def write_own(document: PlanDocument) -> tuple[JSONObject, list[str]]:
     """Return a plan, and notes on the fields that are lost."""
     plan: JSONObject = {"name": document.name, "description": document.description}
-    events = [_written(rule) for rule in document.rules if rule.type is RuleType.TRACK]
+    written_rules = {id(rule): _written(rule) for rule in document.rules}
+    events = [written_rules[id(rule)] for rule in document.rules if rule.type is RuleType.TRACK]
     notes = []
     for (rule_type, _), versions in document.by_messages().items():
         if rule_type is not RuleType.TRACK:
-            plan[rule_type.lower()] = _written(versions[0])
-            notes += [f"{rule.label} is lost: only events have versions" for rule in versions[1:]]
-    lost = dict.fromkeys((*document.extra, *(name for rule in document.rules for name in rule.extra)))
-    if lost:
-        notes.append(f"fields of the plan and of its rules are lost: {', '.join(lost)}")
+            plan[rule_type.lower()] = written_rules[id(versions[0])]
+            notes += [lost(rule.label, "the rule, as only events have versions") for rule in versions[1:]]
+    notes += lost_fields(document)
+    notes += lost_annotations(rule for rule in document.rules if "schema" not in written_rules[id(rule)])
     written = {name: value for name, value in plan.items() if value}
     return written | ({"events": events} if events or not document.rules else {}), notes
 
@@ -78,14 +79,30 @@ def _rule(part: Part, rule_type: RuleType) -> Rule:
     key = part.field("event").text() if rule_type is RuleType.TRACK else None
     if key == "":
         part.field("event").mistake("an event needs its name")
-    schema = part.field("schema").object() if part.has("schema") else _schema(part)
-    return Rule(type=rule_type, key=key, version=part.field("version").number(1), schema=schema)
+    schema = _whole(part) if part.has("schema") else _schema(part, rule_type.section)
+    described = {"description": part.field("description").text()} if part.has("description") else {}
+    return Rule(type=rule_type, key=key, version=part.field("version").number(1), schema={**schema, **described})
 
 
-def _schema(part: Part) -> JSONObject:
-    described = {"description": part.value["description"]} if part.has("description") else {}
-    sections = {name: _object(part.field(name), part) for name in _SECTIONS if part.has(name)}
-    return {"$schema": DRAFT_07, **described, "type": "object", "properties": sections}
+def _whole(part: Part) -> JSONObject:
+    """Return the schema of the whole message that a rule gives in place of anything else."""
+    for name in (*_SECTIONS, "open", "closed"):
+        if part.has(name):
+            part.field(name).mistake("has no effect beside `schema`, which is about the whole message")
+    return part.field("schema").object()
+
+
+def _schema(part: Part, section: str) -> JSONObject:
+    """Return the schema of a whole message; `open` and `closed` are about its properties or traits."""
+    sections = {name: _object(part.field(name), part) for name in ("properties", "traits") if part.has(name)}
+    if not sections and (openness := _openness(part)):
+        sections[section] = {"type": "object", **openness}
+    if part.has("context"):
+        sections["context"] = _object(part.field("context"), _NO_SETTINGS)
+    return {"$schema": DRAFT_07, "type": "object", "properties": sections}
+
+
+_NO_SETTINGS = Part({})
 
 
 def _object(names: Part, settings: Part) -> JSONObject:
@@ -110,12 +127,16 @@ def _openness(settings: Part) -> JSONObject:
 def _property(part: Part) -> JSONObject:
     if isinstance(part.value, str | list):
         return _type(part)
+    if not isinstance(part.value, dict):
+        part.mistake("expected a type, a list of types, or an object")
+        return {}
     part.allow(_OF_A_PROPERTY)
     schema = {name: part.value[name] for name in _KEYWORDS if name in part.object()}
     if part.has("type"):
         schema |= _type(part.field("type"))
     if "example" in part.object():
-        schema["examples"] = [part.value["example"], *schema.get("examples", [])]
+        more = part.field("examples").items() if part.has("examples") else ()
+        schema["examples"] = [part.value["example"], *(item.value for item in more)]
     if part.has("properties"):
         schema |= {**_object(part.field("properties"), part), "type": schema.get("type", "object")}
     else:
@@ -127,23 +148,25 @@ def _property(part: Part) -> JSONObject:
 
 def _type(part: Part) -> JSONObject:
     if isinstance(part.value, list):
-        return {"type": [name for item in part.items() for name in [_known(item, item.text())]]}
+        names = [(item, item.text()) for item in part.items()]
+        return {"type": [_known(item, name, _JSON_TYPES) for item, name in names if name]}
     text = part.text()
-    if text == "any":
+    if text == "any" or not isinstance(part.value, str):
         return {}
     if text == "datetime":
         return {"type": "string", "format": "date-time"}
     if text.endswith("[]"):
         return {"type": "array", "items": _type(Part(text[:-2], part.location, part.mistakes))}
-    return {"type": _known(part, text)}
+    return {"type": _known(part, text, f"any, datetime, {_JSON_TYPES}, and X[] for arrays")}
 
 
-def _known(part: Part, name: str) -> str:
+def _known(part: Part, name: str, known: str) -> str:
     if name not in _TYPES:
-        part.mistake(
-            f"there is no type {name!r}; there are any, datetime, {', '.join(sorted(_TYPES))}, and X[] for arrays"
-        )
+        part.mistake(f"there is no type {name!r} here; there are {known}")
     return name
+
+
+_JSON_TYPES = ", ".join(sorted(_TYPES))
 
 
 # Writing

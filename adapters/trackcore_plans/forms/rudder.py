@@ -64,6 +64,8 @@ class _Catalog:
     """The definitions, by kind and id."""
 
     _parts: dict[tuple[str, str], Part]
+    types: dict[str, JSONObject] = attrs.field(init=False, factory=dict)
+    """The schemas of custom types, which others share: types that contain others twice would double with each."""
 
     @classmethod
     def of(cls, documents: Iterable[Part]) -> _Catalog:
@@ -184,8 +186,10 @@ def _types(part: Part, catalog: _Catalog) -> JSONObject:
     names = [name.strip() for name in names if name.strip()]
     custom = [name for name in names if name.startswith("#")]
     if custom:
-        definition = catalog.find(Part(custom[0], part.location, part.mistakes))
-        return {} if definition is None else _property(definition, catalog)
+        if custom[0] not in catalog.types:
+            definition = catalog.find(Part(custom[0], part.location, part.mistakes))
+            catalog.types[custom[0]] = {} if definition is None else _property(definition, catalog)
+        return {**catalog.types[custom[0]]}
     return {} if not names else {"type": names[0] if len(names) == 1 else names}
 
 

@@ -11,6 +11,7 @@ import attrs
 from trackcore import JSONObject
 from trackcore.plans import PlanDocument, Rule, RuleType, section_of
 from trackcore_plans.essence import essence, section_essence
+from trackcore_plans.forms.notes import lost, lost_fields, lost_names
 from trackcore_plans.forms.rudder import CAMEL, KEYWORDS
 
 
@@ -69,17 +70,16 @@ def write_rudder(document: PlanDocument, dialect: _Dialect) -> tuple[list[JSONOb
     rules = [writer.rule(versions[0]) for versions in document.by_messages().values() if _has_words(versions[0])]
     for versions in document.by_messages().values():
         lost_rules = versions[1:] if _has_words(versions[0]) else versions
-        writer.notes += [f"{rule.label} is lost: there are no versions and no common rules" for rule in lost_rules]
+        writer.notes += [
+            lost(rule.label, "the rule, as there are no versions and no common rules") for rule in lost_rules
+        ]
     spec = {
         "id": str(document.extra.get("id") or _slug(document.name)),
         "display_name": document.name,
         "description": document.description,
         "rules": rules,
     }
-    lost = dict.fromkeys((*document.extra, *(name for rule in document.rules for name in rule.extra)))
-    lost.pop("id", None)
-    if lost:
-        writer.notes.append(f"fields of the plan and of its rules are lost: {', '.join(lost)}")
+    writer.notes += lost_fields(document, "id")
     documents = [
         writer.document("properties", {"properties": list(writer.properties.values())}),
         writer.document("events", {"events": list(writer.events.values())}),
@@ -110,8 +110,9 @@ class _Writer:
 
     def _described(self, rule: Rule, name: str) -> JSONObject:
         place, section = _placed(rule)
+        self._note_lost(rule.schema, _OF_THE_MESSAGE, rule.label)
         if place is None and essence(rule.schema) != section_essence(rule.schema, rule.type):
-            self.notes.append(f"{rule.label}: all rules outside of `{rule.type.section}` are lost")
+            self.notes.append(lost(rule.label, f"what it says outside of `{rule.type.section}`"))
         is_open = section.get("additionalProperties", not section.get("properties")) is not False
         self._note_lost(section, {"properties", "required", "type", "description", "additionalProperties"}, rule.label)
         own_place = place or (rule.type.section if rule.type.section == "traits" else None)
@@ -125,7 +126,7 @@ class _Writer:
         for name, inner in schema.get("properties", {}).items():
             described = inner if isinstance(inner, dict) else {}
             if described is not inner:
-                self.notes.append(f"{where}.{name}: true and false are lost as schemas")
+                self.notes.append(lost(f"{where}.{name}", f"its schema `{str(inner).lower()}`"))
             nested = list(self._uses(described, f"{where}.{name}"))
             more: JSONObject = {"properties": nested} if nested else {}
             if isinstance(described.get("additionalProperties"), bool) and self._dialect is V1:
@@ -139,7 +140,7 @@ class _Writer:
         self._note_lost(schema, _WRITTEN, where)
         items = schema.get("items", {})
         if items and (not isinstance(items, dict) or set(items) - {"type"}):
-            self.notes.append(f"{where}: of its items only the types are kept")
+            self.notes.append(lost(where, "what it says of its items, except their types"))
         definition: JSONObject = {"name": name, **self._dialect.types(schema)}
         if schema.get("description"):
             definition["description"] = schema["description"]
@@ -147,9 +148,11 @@ class _Writer:
         return _defined(self.properties, _slug(name), definition)
 
     def _note_lost(self, schema: JSONObject, known: set[str], where: str) -> None:
-        lost = [keyword for keyword in schema if keyword not in known and schema[keyword] not in ({}, [], "")]
-        if lost:
-            self.notes.append(f"{where}: {', '.join(map(repr, lost))} are lost")
+        keywords = (name for name in schema if name not in known and schema[name] not in ({}, [], ""))
+        self.notes += lost_names(where, "keywords", keywords)
+
+
+_OF_THE_MESSAGE = {"$schema", "description", "type", "properties", "required", "definitions", "$defs"}
 
 
 def _has_words(rule: Rule) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from trackcore import JSONObject
 from trackcore.plans import DRAFT_07, PlanDocument, Rule, RuleType, section_of, whole_message
 from trackcore_plans.essence import essence, section_essence
+from trackcore_plans.forms.notes import lost
 from trackcore_plans.parts import Part
 
 _OWN = ("type", "key", "version", "jsonSchema")
@@ -125,6 +126,6 @@ def _flattened(rule: Rule) -> JSONObject:
 
 def _lost(rule: Rule) -> Iterator[str]:
     if rule.type is RuleType.COMMON:
-        yield "the rule for all messages is lost"
+        yield lost(rule.label, "the rule, as there is none for all messages")
     elif essence(rule.schema) != section_essence(rule.schema, rule.type):
-        yield f"{rule.label}: all rules outside of `{rule.type.section}` are lost"
+        yield lost(rule.label, f"what it says outside of `{rule.type.section}`")

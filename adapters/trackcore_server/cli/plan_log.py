@@ -14,6 +14,7 @@ import click
 
 from trackcore import JSONObject, Query, StoredMessage
 from trackcore.plans import Violation
+from trackcore.text import visible
 from trackcore_server.cli._options import FINDINGS, format_option, location_options, since_option
 from trackcore_server.cli._output import Column, cell_text, make_writer
 from trackcore_server.cli._plans import FORMS, load_checked_plan, plan_argument, plans_extra
@@ -59,7 +60,7 @@ def infer(*, config: Path | None, data: Path | None, source: str | None, since: 
     if inference.dropped:
         notes.append(f"{inference.dropped:,} messages of further events are missing: a plan has at most 2,000 rules")
     for note in (*notes, f"{inference.messages:,} messages"):
-        click.echo(note, err=True)
+        click.echo(visible(note), err=True)
 
 
 @click.command(epilog=_REPLAY_EXAMPLES, short_help="Check the messages in the log against a plan.")
