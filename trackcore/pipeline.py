@@ -26,7 +26,7 @@ from trackcore.merge import SharedContext, inherited_paths, merge_onto, merge_te
 from trackcore.message_times import HistoricalTimes, MessageTimes
 from trackcore.plans.controls import Treatment
 from trackcore.plans.enforcement import PlanInForce
-from trackcore.privacy.ip import IpRule, without_ip
+from trackcore.privacy.ip import IpRule
 from trackcore.privacy.rules import PrivacyRules
 from trackcore.reception import IntakeResult, Reception
 from trackcore.redaction import ReceivedText, redacted
@@ -55,12 +55,18 @@ class Pipeline:
     limits: Limits
     plan: PlanInForce | None = None
     privacy: PrivacyRules | None = None
+    ip_rule: IpRule | None = attrs.field(init=False, repr=False, eq=False)
+    """The rule for addresses; None if all are kept."""
     shared_context: Callable[[bytes, bytes], SharedContext] = attrs.field(init=False, repr=False, eq=False)
     """Prepare the context of a batch for merging, by its text as received, and the salt of addresses.  Cached: batches
     of one client share it."""
     find_route: Callable[[bytes, bytes, bytes], Route] = attrs.field(init=False, repr=False, eq=False)
     """Merge the texts of the batch's `integrations`, as received, and of a message's, and find the destinations under
     the consent that the third text states (empty: absent).  Cached for the same reason."""
+
+    @ip_rule.default
+    def _rule_in_force(self) -> IpRule | None:
+        return None if self.privacy is None or self.privacy.ip.keeps_all else self.privacy.ip
 
     @shared_context.default
     def _shared_context(self) -> Callable[[bytes, bytes], SharedContext]:
@@ -69,11 +75,6 @@ class Pipeline:
     @find_route.default
     def _find_route(self) -> Callable[[bytes, bytes, bytes], Route]:
         return cached_by_text(partial(_route, self.resolver, self.limits.depth))
-
-    @property
-    def ip_rule(self) -> IpRule | None:
-        """The rule for addresses; None if all are kept."""
-        return None if self.privacy is None or self.privacy.ip.keeps_all else self.privacy.ip
 
     def run(self, request: Request, reception: Reception) -> IntakeResult:
         """Make an envelope of each message that keeps the rules, and a rejection of each other one.
@@ -181,7 +182,7 @@ class _Run:
         inherited: Sequence[Inherited] = [()] * len(messages)
         address = self.reception.origin.client_ip
         if self._ip_rule is not None:
-            self._apply_ip_rule(self._ip_rule, messages, contexts)
+            self._ip_rule.apply_to_contexts(messages, contexts, self._salt)  # before anything is merged
             address = self._ip_rule.apply(address, self._salt)
         if shared is not None:
             prepared = self.pipeline.shared_context(bytes(self.request.shared["context"]), self._salt)
@@ -189,16 +190,6 @@ class _Run:
         if address is not None and "ip" not in (shared or ()):
             self._fill_ip(address, messages, contexts, shared or {})
         return inherited
-
-    def _apply_ip_rule(self, rule: IpRule, messages: list[MessageStruct], contexts: list[JSONObject | None]) -> None:
-        """Apply the rule for addresses to the `ip` that a client has sent, before anything is merged."""
-        for row, context in enumerate(contexts):
-            if context and "ip" in context:
-                message = messages[row]
-                text = rule.apply_in_context(bytes(message.context), context, self._salt)
-                if text is None:
-                    text, contexts[row] = without_ip(bytes(message.context), context)
-                message.context = msgspec.Raw(text)
 
     def _fill_ip(
         self, address: str, messages: list[MessageStruct], contexts: list[JSONObject | None], shared: JSONObject
@@ -343,7 +334,7 @@ def _shared_context(rule: IpRule | None, text: bytes, salt: bytes) -> SharedCont
     if rule is not None and b'"ip"' in stored:
         context: JSONObject = parse_value(stored)
         if "ip" in context:
-            stored = rule.apply_in_context(stored, context, salt) or without_ip(stored, context)[0]
+            stored, _ = rule.apply_in_context(stored, context, salt)
     return SharedContext(stored)
 
 

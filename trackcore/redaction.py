@@ -41,7 +41,9 @@ def redacted(intake: IntakeResult, rules: PrivacyRules) -> IntakeResult:
 
     A tracking plan has examined them before: it describes the messages as they are sent.
     """
-    received_at = intake.received_at
+    has_masks, batch_fields, received_at = bool(rules.masks), intake.batch_fields, intake.received_at
+    if not (has_masks or intake.rejections or intake.omitted):
+        return intake  # nothing of it is kept as it was received
 
     def kept(rejections: Sequence[Rejection]) -> Sequence[Rejection]:
         return [attrs.evolve(one, payload=rules.redact(one.payload, received_at)) for one in rejections]
@@ -50,7 +52,6 @@ def redacted(intake: IntakeResult, rules: PrivacyRules) -> IntakeResult:
         payload = apply_masks(rules.masks, envelope.payload)
         return envelope if payload is envelope.payload else replace(envelope, payload=payload)
 
-    has_masks, batch_fields = bool(rules.masks), intake.batch_fields
     return replace(
         intake,
         envelopes=[masked(envelope) for envelope in intake.envelopes] if has_masks else intake.envelopes,

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import msgspec
@@ -46,6 +46,12 @@ def _check_mode(_: object, __: object, mode: str) -> None:
         raise ValueError(f"expected one of {', '.join(map(repr, IP_MODES))}")
 
 
+class _HasContext(Protocol):
+    """A message whose context is JSON text."""
+
+    context: msgspec.Raw
+
+
 @attrs.frozen(kw_only=True)
 class IpRule:
     """The part of an address that is kept.
@@ -60,7 +66,7 @@ class IpRule:
     rotate: timedelta = attrs.field(default=timedelta(days=1), validator=validators.gt(timedelta()))
     key: bytes = attrs.field(default=b"", repr=False)
     _stored: Callable[[str, bytes], str | None] = attrs.field(init=False, repr=False, eq=False)
-    _change: Callable[[str, bytes], tuple[bytes, bytes] | None] = attrs.field(init=False, repr=False, eq=False)
+    _change: Callable[[str, bytes], tuple[bytes, bytes]] = attrs.field(init=False, repr=False, eq=False)
 
     @key.validator
     def _check_key(self, _: object, key: bytes) -> None:
@@ -72,7 +78,7 @@ class IpRule:
         return lru_cache(maxsize=_CACHED)(self._compute)
 
     @_change.default
-    def _change_with_cache(self) -> Callable[[str, bytes], tuple[bytes, bytes] | None]:
+    def _change_with_cache(self) -> Callable[[str, bytes], tuple[bytes, bytes]]:
         return lru_cache(maxsize=_CACHED)(self._compute_change)
 
     @property
@@ -90,32 +96,47 @@ class IpRule:
             return address
         return None if self.mode == DROP else self._stored(address, salt)
 
-    def apply_in_context(self, text: bytes, context: JSONObject, salt: bytes) -> bytes | None:
-        """Return the text of a context, which has an `ip`, with what is kept of it; None if nothing is.
+    def apply_to_contexts(
+        self, messages: Sequence[_HasContext], contexts: MutableSequence[JSONObject | None], salt: bytes
+    ) -> None:
+        """Apply the rule to the `ip` in each of the contexts, which are those of the messages, decoded."""
+        change_of = self._change
+        for row, context in enumerate(contexts):
+            if not context or "ip" not in context:
+                continue
+            message, address = messages[row], context["ip"]
+            text = bytes(message.context)
+            if address.__class__ is str and text.count(_NAME) == 1:
+                # Usually the name is in the text once, so its value is behind it.
+                before, after = change_of(address, salt)
+                changed = text.replace(before, after)
+                if changed is not text:
+                    message.context = msgspec.Raw(changed)
+                    if not after:
+                        contexts[row] = _without_ip(context)
+                    continue
+            text, contexts[row] = self.apply_in_context(text, context, salt)
+            message.context = msgspec.Raw(text)
 
-        `context` is the decoded text.
-        """
-        before = context["ip"]
-        change = self._change(before, salt) if before.__class__ is str else None
-        if change is None:
-            return None
-        old, new = change
-        place = text.find(_NAME)
-        # Usually the name is in the text once, so its value is behind it.
-        if text.find(_NAME, place + 1) < 0 and text.startswith(old, place):
-            return b"%b%b%b" % (text[:place], new, text[place + len(old) :])
+    def apply_in_context(self, text: bytes, context: JSONObject, salt: bytes) -> tuple[bytes, JSONObject]:
+        """Return a context, which has an `ip`, with what is kept of it, as text and decoded."""
+        kept = self.value_of(context["ip"], salt)
         fields = raw_fields.decode(text)
-        fields["ip"] = msgspec.Raw(change[1][len(_FIELD) :])
-        return encode_json(fields)
+        if kept is None:
+            del fields["ip"]
+            return encode_json(fields), _without_ip(context)
+        fields["ip"] = msgspec.Raw(encode_json(kept))
+        return encode_json(fields), context
 
     def value_of(self, value: Any, salt: bytes) -> str | None:
         """Return what is kept of the value of an `ip`, None if nothing is."""
         return self.apply(value, salt) if value.__class__ is str else None
 
-    def _compute_change(self, address: str, salt: bytes) -> tuple[bytes, bytes] | None:
-        """Return the field of an address as JSON text, before and after; None if nothing of it is kept."""
+    def _compute_change(self, address: str, salt: bytes) -> tuple[bytes, bytes]:
+        """Return the field of an address as JSON text, before and after; behind another field if nothing is kept."""
         kept = self.apply(address, salt)
-        return None if kept is None else (_FIELD + encode_json(address), _FIELD + encode_json(kept))
+        field = b'"ip":%b' % encode_json(address)
+        return (b"," + field, b"") if kept is None else (field, b'"ip":%b' % encode_json(kept))
 
     def _compute(self, text: str, salt: bytes) -> str | None:
         if self.mode == TRUNCATE and (match := _PLAIN_IPV4.fullmatch(text)):
@@ -147,13 +168,16 @@ def _cut_ipv4(match: re.Match[str], bits: int) -> str:
     return f"{kept >> 24}.{kept >> 16 & 255}.{kept >> 8 & 255}.{kept & 255}"
 
 
+def _without_ip(context: JSONObject) -> JSONObject:
+    return {name: value for name, value in context.items() if name != "ip"}
+
+
 def replace_addresses(text: bytes, replace: Callable[[str], str | None]) -> bytes:
     """Replace each part of a text that is written like an address; where the result is None, nothing is left of it."""
     return _LIKE_ADDRESS.sub(lambda match: (replace(match[0].decode()) or "").encode(), text)
 
 
 _NAME = b'"ip"'
-_FIELD = b'"ip":'
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _PLAIN_IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}", re.ASCII)
 _CACHED = 16_384
@@ -163,14 +187,3 @@ _LIKE_ADDRESS = re.compile(
     rb"|(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}"
     rb"|%b::(?:%b)?|::%b" % (_GROUPS, _GROUPS, _GROUPS)
 )
-
-
-def without_ip(text: bytes, context: JSONObject) -> tuple[bytes, JSONObject]:
-    """Return a context without its `ip`, as text and decoded."""
-    field = b',"ip":%b' % encode_json(context["ip"])
-    shorter = text.replace(field, b"") if text.count(b'"ip"') == 1 else text
-    if shorter is text:
-        fields = raw_fields.decode(text)
-        del fields["ip"]
-        shorter = encode_json(fields)
-    return shorter, {name: value for name, value in context.items() if name != "ip"}
