@@ -136,7 +136,7 @@ def in_batches(count: int, size: int, send: Callable[[list[SentMessage]], object
         if len(batch) == size or number == count:
             watch.run(lambda: send(batch))
             batch.clear()
-        if number % max(count // 5, 1) == 0:
+        if number % max(count // 5, 1) == 0 and watch.elapsed:
             memory.append(_memory_mib())
             print(f"  {number:>9,} messages: {memory[-1]:.0f} MiB", flush=True)
     return Measured(rows=0, elapsed=watch.elapsed, cpu=watch.cpu, first_mib=memory[0], last_mib=memory[-1])

@@ -13,6 +13,7 @@ import pytest
 from buckets import ENVIRON, Buckets, FailingStore
 from delivery_helpers import NOON, sender_context
 from lake_readers import fed_message, identify, parquet, parquet_tables, send, track
+from pages import page
 from trackcore_delivery import FedMessage, RetryLater, Secret
 from trackcore_duckdb import ParquetSender, compaction
 from trackcore_objects.folder import FolderStore
@@ -128,6 +129,24 @@ def _copy(before: Path, after: Path) -> None:
             target = after / path.relative_to(before)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
+
+
+class TestReaders:
+    """All files of a table are one table, though columns came later."""
+
+    def test_the_queries_of_the_guide_answer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        orders, users = (fence.text for fence in page("guides/lake").fences if fence.language == "sql")
+        sender = parquet(location="lake").make_sender(sender_context(tmp_path))
+        for number, fields in enumerate(({}, {"revenue": 10}, {"revenue": 14.5}), 1):
+            later = {"source": "website", "received_at": NOON + timedelta(days=number)}
+            send(sender, [fed_message(number, track("Order Completed", **fields), **later)])
+            send(sender, [fed_message(number + 10, identify("ada", **{f"t{number % 2}": number}), **later)])
+        monkeypatch.chdir(tmp_path)
+        with duckdb.connect() as connection:
+            found = [(str(day), count, sum_) for day, count, sum_ in connection.execute(orders).fetchall()]
+            latest = connection.sql(users).select("id", "t0", "t1").fetchall()
+        assert found == [("2026-02-01", 1, None), ("2026-02-02", 1, 10.0), ("2026-02-03", 1, 14.5)]
+        assert latest == [("ada", 2, 3)]
 
 
 class TestCompaction:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -43,6 +46,21 @@ def deliver(deployed: Deployed) -> None:
     running.kill()
 
 
+def everything(database: Database, schema: str) -> dict[str, tuple[Any, list[Any]]]:
+    """Return the columns with their types and the rows of all tables, without the time when they were loaded."""
+    columns = database.rows(
+        "SELECT table_name, column_name, data_type FROM information_schema.columns "
+        "WHERE table_schema = %s AND column_name <> 'uuid_ts' ORDER BY 1, 2",
+        schema,
+    )
+    found: dict[str, tuple[Any, list[Any]]] = {}
+    for table, of_table in groupby(columns, key=itemgetter(0)):
+        named = list(of_table)
+        cells = ", ".join(f'"{name}"::text' for _, name, _ in named)
+        found[table] = (named, database.rows(f'SELECT {cells} FROM "{schema}"."{table}" ORDER BY {cells}'))
+    return found
+
+
 class TestPlan:
     def test_it_prints_what_delivery_would_run_and_changes_nothing(
         self, deployed: Deployed, database: Database
@@ -73,10 +91,13 @@ class TestRebuild:
         sent = generated(300)
         fill(deployed, *sent)
         deliver(deployed)
+        live = everything(database, SCHEMA)
+        assert live["_discards"]
         database.rows(f"DELETE FROM {SCHEMA}.tracks WHERE id < 'm2'")
         database.rows(f"ALTER TABLE {SCHEMA}.users DROP COLUMN context_ip")
         _, text = deployed.ask("warehouse", "rebuild", "--destination", "There")
         assert "300 messages loaded; rebuilt: my_website" in text
+        assert everything(database, SCHEMA) == live
         check_against_log(database, as_log(sent))
         assert database.tables(f"{SCHEMA}__old") == database.tables(SCHEMA)
 

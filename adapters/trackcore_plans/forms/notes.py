@@ -27,4 +27,6 @@ def lost_fields(document: PlanDocument, *kept: str) -> Iterator[str]:
 
 def lost_annotations(rules: Iterable[Rule]) -> Iterator[str]:
     """Yield the note on the titles, labels and the like in the schemas of some rules."""
-    yield from lost_names("the schemas", "keywords", (name for rule in rules for name in annotation_keywords(rule.schema)))
+    yield from lost_names(
+        "the schemas", "keywords", (name for rule in rules for name in annotation_keywords(rule.schema))
+    )
