@@ -137,10 +137,12 @@ class TestReaders:
     def test_the_queries_of_the_guide_answer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         orders, users = (fence.text for fence in page("guides/lake").fences if fence.language == "sql")
         sender = parquet(location="lake").make_sender(sender_context(tmp_path))
-        for number, fields in enumerate(({}, {"revenue": 10}, {"revenue": 14.5}), 1):
-            later = {"source": "website", "received_at": NOON + timedelta(days=number)}
-            send(sender, [fed_message(number, track("Order Completed", **fields), **later)])
-            send(sender, [fed_message(number + 10, identify("ada", **{f"t{number % 2}": number}), **later)])
+        properties: tuple[dict[str, float], ...] = ({}, {"revenue": 10}, {"revenue": 14.5})
+        for number, fields in enumerate(properties, 1):
+            at = NOON + timedelta(days=number)
+            completed, identified = track("Order Completed", **fields), identify("ada", **{f"t{number % 2}": number})
+            send(sender, [fed_message(number, completed, source="website", received_at=at)])
+            send(sender, [fed_message(number + 10, identified, source="website", received_at=at)])
         monkeypatch.chdir(tmp_path)
         with duckdb.connect() as connection:
             found = [(str(day), count, sum_) for day, count, sum_ in connection.execute(orders).fetchall()]
