@@ -104,11 +104,13 @@ class TestCopying:
 
     def test_a_rejected_message_and_a_request_as_curl(self, inside: Browser, busy: Site) -> None:
         user = new_user()
-        busy.send({"type": "track", "userId": user}, context={"ip": "1.2.3.4"})
+        busy.send({"type": "track", "userId": user, "name": "$& $$"}, context={"ip": "1.2.3.4"})
         busy.post(b'{"batch": [{"userId": "%s"\x1b[31m' % user.encode())
         find(inside, busy, user)
         inside.run(OPEN, ".row.rejected")
-        run(inside.run(COPY, "as curl"))
+        command = inside.run(COPY, "as curl")
+        assert "$& $$" in command
+        run(command)
         inside.run("await page.click('#detail .close')")
         inside.run(WAIT_ROWS, 2)
         visit(inside, busy, f"?text={user}&code=invalid_json")

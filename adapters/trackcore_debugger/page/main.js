@@ -99,12 +99,13 @@ async function poll() {
 }
 
 async function askNewer() {
-  const turn = state.turn;
+  const { turn, cursors } = state;
   const seconds = panel.due;
   try {
-    const found = await api.newer(state.cursors, { ...filters.wanted(), charts: seconds, log: state.log });
+    const found = await api.newer(cursors, { ...filters.wanted(), charts: seconds, log: state.log });
     connection.succeed();
-    if (turn === state.turn) take(found);
+    // "Retry" may ask again before an earlier answer is there: only one of them is taken.
+    if (turn === state.turn && cursors === state.cursors) take(found);
     if (found.charts) panel.take(found.charts, seconds);
     return found.skipped || state.isPaused ? BUSY_POLL : POLL;
   } catch (error) {

@@ -32,7 +32,10 @@ export function curlOf(record, keys) {
 
 function rejectedBody(record) {
   const { payload, batch } = record;
-  if (batch) return { endpoint: "batch", body: batch.replace(/\}\s*$/, `,"batch":[${payload}]}`) };
+  if (batch) {
+    const fields = batch.trim().slice(1, -1).trim();
+    return { endpoint: "batch", body: `{${fields}${fields && ","}"batch":[${payload}]}` };
+  }
   let message;
   try {
     message = JSON.parse(payload);
