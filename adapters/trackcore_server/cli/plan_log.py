@@ -23,7 +23,7 @@ from trackcore_server.config.deployment import find_deployment
 from trackcore_server.storage.backends import backend_of
 
 _PROGRESS_MESSAGES = 1_000
-_MOST_ROWS = 10_000
+_MAX_ROWS = 10_000
 _INDEX_OF_ARRAY = re.compile(r"\[\d+\]")
 
 _INFER_EXAMPLES = """\b
@@ -141,7 +141,7 @@ class _Counts:
         for found in violations:
             subject = found.rule or f"{stored.call} {stored.message.get('event', '')}"
             key = (subject, found.kind, _INDEX_OF_ARRAY.sub("[]", found.path))
-            if key in self._seen or len(self._seen) < _MOST_ROWS:
+            if key in self._seen or len(self._seen) < _MAX_ROWS:
                 self._seen[key] += 1
                 self._last[key] = found.sentence
 
