@@ -2,7 +2,8 @@
 
     python benchmarks/privacy.py
 
-All servers get the same messages, each with an address and with consent in its context.
+All servers get the same messages, each with an address and with consent in its context.  `--core` measures the core
+alone in this process instead, where other load on the machine affects all alike.
 """
 
 from __future__ import annotations
@@ -11,21 +12,28 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 from comparison import COST, batches, compare, rows, singles
-from corpus import BATCH_MESSAGES, KEY, make_bodies, make_singles
+from corpus import BATCH_MESSAGES, KEY, ORIGIN, make_bodies, make_collector, make_singles
+from in_process import Nowhere, fastest
 from load import Request, make_request
 from servers import CURRENT, RunningServer, Trackcore, file_system
 from tables import Goal, Report
 
+from trackcore import Collector, Source
+from trackcore.consent import ConsentRule
+from trackcore.privacy import IpRule, PrivacyRules
+
 MOST_COST = 1.05
 """How many times the CPU time of a server without the rules is wanted at most."""
 
+_CORE_BODIES = 20
+_CORE_SINGLES = 300
 _SINGLES = 500
 _BODIES = 50
 _CONSENT = 'consent = ["Analytics"]\n'
@@ -76,9 +84,18 @@ def _add_context(message: dict[str, Any], number: int) -> None:
 @click.option("--seconds", default=5.0, show_default=True, metavar="S", help="Length of one round.")
 @click.option("--rounds", default=5, show_default=True, metavar="N", help="Rounds of each kind.")
 @click.option("--folder", type=click.Path(path_type=Path), help="The folder of the log: the disk to be measured.")
+@click.option("--core", is_flag=True, help="Measure the core alone, in this process.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def main(*, connections: int, seconds: float, rounds: int, folder: Path | None, as_json: bool) -> None:
+def main(*, connections: int, seconds: float, rounds: int, folder: Path | None, core: bool, as_json: bool) -> None:
     """Measure what the rules cost, with single messages and with batches of 100.  Exits 1 above the target."""
+    if core:
+        Report(
+            title="Rules about personal data, in the core",
+            rows=_core_rows(rounds),
+            goals=[],
+            settings={"rounds": rounds},
+        ).tell(as_json=as_json)
+        return
     plain = Private(name="without", folder=CURRENT.folder)
     consent = attrs.evolve(plain, name="consent", destination=_CONSENT)
     address = attrs.evolve(plain, name="addresses", source=_IP)
@@ -104,6 +121,54 @@ def main(*, connections: int, seconds: float, rounds: int, folder: Path | None, 
     ).tell(as_json=as_json)
     failed = any(result.failures for result in results.values())
     sys.exit(failed or not all(goal.is_met for goal in goals))
+
+
+def _core_rows(rounds: int) -> list[dict[str, Any]]:
+    """Measure each set of rules in turns, item by item."""
+    bodies = [_personal(body, place) for place, body in enumerate(make_bodies(_CORE_BODIES))]
+    found = make_singles(_CORE_SINGLES)
+    messages = [(call, _personal(body, place)) for place, (call, body) in enumerate(found)]
+    collectors = {
+        "without": _collector(),
+        "consent": _collector(with_consent=True),
+        "addresses": _collector(with_rule=True),
+        "consent, addresses": _collector(with_consent=True, with_rule=True),
+    }
+    for_bodies = {name: partial(_receive_batch, collector) for name, collector in collectors.items()}
+    for_messages = {name: partial(_receive_single, collector) for name, collector in collectors.items()}
+    return [
+        *_times("batches of 100", fastest(for_bodies, bodies, rounds), BATCH_MESSAGES),
+        *_times("single messages", fastest(for_messages, messages, rounds), 1),
+    ]
+
+
+def _collector(*, with_consent: bool = False, with_rule: bool = False) -> Collector:
+    consent = ConsentRule(categories=["Analytics"]) if with_consent else None
+    plain = make_collector(Nowhere())
+    return Collector(
+        sources=[Source(name="website", write_keys=[KEY])],
+        destinations=[attrs.evolve(one, consent=consent) for one in plain.destinations],
+        sink=plain.sink,
+        clock=plain.clock,
+        new_message_id=plain.new_message_id,
+        privacy={"website": PrivacyRules(ip=IpRule(mode="truncate"))} if with_rule else {},
+    )
+
+
+def _receive_batch(collector: Collector, body: bytes) -> None:
+    collector.receive(body, origin=ORIGIN)
+
+
+def _receive_single(collector: Collector, call_and_body: tuple[Any, bytes]) -> None:
+    call, body = call_and_body
+    collector.receive(body, endpoint=call, origin=ORIGIN)
+
+
+def _times(what: str, seconds: dict[str, float], messages: int) -> list[dict[str, Any]]:
+    return [
+        {"what": what, "rules": name, "us per message": each / messages * 1e6, "times": each / seconds["without"]}
+        for name, each in seconds.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import hmac
 import re
 from collections.abc import Callable, MutableSequence, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv6Address
 from typing import Any, Protocol
 
@@ -66,7 +66,7 @@ class IpRule:
     rotate: timedelta = attrs.field(default=timedelta(days=1), validator=validators.gt(timedelta()))
     key: bytes = attrs.field(default=b"", repr=False)
     _stored: Callable[[str, bytes], str | None] = attrs.field(init=False, repr=False, eq=False)
-    _change: Callable[[str, bytes], tuple[bytes, bytes]] = attrs.field(init=False, repr=False, eq=False)
+    _changes: Callable[[bytes], Callable[[str], tuple[bytes, bytes]]] = attrs.field(init=False, repr=False, eq=False)
 
     @key.validator
     def _check_key(self, _: object, key: bytes) -> None:
@@ -77,9 +77,12 @@ class IpRule:
     def _with_cache(self) -> Callable[[str, bytes], str | None]:
         return lru_cache(maxsize=_CACHED)(self._compute)
 
-    @_change.default
-    def _change_with_cache(self) -> Callable[[str, bytes], tuple[bytes, bytes]]:
-        return lru_cache(maxsize=_CACHED)(self._compute_change)
+    @_changes.default
+    def _changes_with_cache(self) -> Callable[[bytes], Callable[[str], tuple[bytes, bytes]]]:
+        def of_salt(salt: bytes) -> Callable[[str], tuple[bytes, bytes]]:
+            return lru_cache(maxsize=_CACHED)(partial(self._compute_change, salt=salt))
+
+        return lru_cache(maxsize=_SALTS_CACHED)(of_salt)  # a cache with one argument is faster than one with two
 
     @property
     def keeps_all(self) -> bool:
@@ -100,7 +103,7 @@ class IpRule:
         self, messages: Sequence[_HasContext], contexts: MutableSequence[JSONObject | None], salt: bytes
     ) -> None:
         """Apply the rule to the `ip` in each of the contexts, which are those of the messages, decoded."""
-        change_of = self._change
+        change_of = self._changes(salt)
         for row, context in enumerate(contexts):
             if not context or "ip" not in context:
                 continue
@@ -108,7 +111,7 @@ class IpRule:
             text = bytes(message.context)
             if address.__class__ is str and text.count(_NAME) == 1:
                 # Usually the name is in the text once, so its value is behind it.
-                before, after = change_of(address, salt)
+                before, after = change_of(address)
                 changed = text.replace(before, after)
                 if changed is not text:
                     message.context = msgspec.Raw(changed)
@@ -181,6 +184,7 @@ _NAME = b'"ip"'
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _PLAIN_IPV4 = re.compile(rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}", re.ASCII)
 _CACHED = 16_384
+_SALTS_CACHED = 2
 _GROUPS = rb"[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}"
 _LIKE_ADDRESS = re.compile(
     rb"(?:::ffff:|::FFFF:)?(?<![0-9])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9])"
