@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -56,6 +57,19 @@ def document_of(name: str) -> PlanDocument:
 
 class TestReading:
     """Forms are recognized by their content."""
+
+    @pytest.mark.parametrize("write", [lambda schema: schema, json.dumps])
+    def test_terraform_writes_the_schema_of_a_rule_by_another_name(self, write: Callable[[JSONObject], Any]) -> None:
+        """`rules = [{key, type, version, json_schema = jsonencode({...})}]`, of `segment_tracking_plan`."""
+        plan = json.loads((FIXTURES / "segment.json").read_text())
+        expected = essences(parse_plan(json.dumps(plan)).document)
+        for each in plan["rules"]:
+            each["json_schema"] = write(each.pop("jsonSchema"))
+        assert essences(parse_plan(json.dumps(plan)).document) == expected
+
+    def test_a_schema_that_is_no_json_is_a_mistake(self) -> None:
+        with pytest.raises(InvalidPlan, match=r"rules\[0\]\.json_schema: is not JSON"):
+            parse_plan('{"name": "Shop", "rules": [{"type": "TRACK", "key": "E", "json_schema": "{"}]}')
 
     @pytest.mark.parametrize(("name", "form"), FILES.items())
     def test_each_is_recognized_and_its_rules_can_check(self, name: str, form: Form) -> None:

@@ -1,13 +1,16 @@
 """Segment's Public API, and the flattened form of Typewriter 8: rules in a list, each with a JSON Schema.
 
-A rule is `{type, key, version, jsonSchema, ...}`.  In the flattened form the schema is that of the properties or
-traits, with `eventMetadata`.  A plan of either form is recognized by the names in its schemas: those of a whole message
-are fields of messages.
+A rule is `{type, key, version, jsonSchema, ...}`; Terraform's provider writes `json_schema`, an object or its JSON.
+In the flattened form the schema is that of the properties or traits, with `eventMetadata`.  A plan of either form is
+recognized by the names in its schemas: those of a whole message are fields of messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+
+import attrs
+import msgspec
 
 from trackcore import JSONObject
 from trackcore.plans import DRAFT_07, PlanDocument, Rule, RuleType, section_of, whole_message
@@ -15,7 +18,7 @@ from trackcore_plans.essence import essence, section_essence
 from trackcore_plans.forms.notes import lost
 from trackcore_plans.parts import Part
 
-_OWN = ("type", "key", "version", "jsonSchema")
+_OWN = ("type", "key", "version", "jsonSchema", "json_schema")
 _FIELDS_OF_MESSAGES = frozenset(
     {"anonymousId", "category", "channel", "context", "event", "groupId", "integrations", "messageId", "name"}
     | {"originalTimestamp", "previousId", "properties", "receivedAt", "sentAt", "timestamp", "traits", "type"}
@@ -64,7 +67,7 @@ def write_flattened(document: PlanDocument) -> tuple[JSONObject, list[str]]:
 
 
 def _is_flattened(rule: Part) -> bool:
-    schema = rule.field("jsonSchema").value
+    schema = _schema_of(rule).value
     if not isinstance(schema, dict):
         return False
     names = schema.get("properties")
@@ -73,7 +76,7 @@ def _is_flattened(rule: Part) -> bool:
 
 def _rule(part: Part, *, flattened: bool) -> Iterator[Rule]:
     rule_type = _type_of(part.field("type"))
-    schema = part.field("jsonSchema").object()
+    schema = _schema_of(part).object()
     if rule_type is None:
         return
     key = part.field("key").text() or None
@@ -87,6 +90,17 @@ def _rule(part: Part, *, flattened: bool) -> Iterator[Rule]:
         schema=read(rule_type, schema),
         extra={name: value for name, value in part.object().items() if name not in _OWN},
     )
+
+
+def _schema_of(rule: Part) -> Part:
+    part = rule.field("json_schema" if rule.has("json_schema") else "jsonSchema")
+    if not isinstance(part.value, str):
+        return part
+    try:
+        return attrs.evolve(part, value=msgspec.json.decode(part.value))
+    except (msgspec.MsgspecError, RecursionError):
+        part.mistake("is not JSON")
+        return attrs.evolve(part, value={})
 
 
 def _type_of(part: Part) -> RuleType | None:
