@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
+from itertools import count
 from typing import Any
 
 import pytest
@@ -26,12 +27,13 @@ DESTINATIONS = [Destination(name="A"), Destination(name="B", default="off")]
 
 
 def collector_with(rules: PrivacyRules | None, destinations: Any = ()) -> Collector:
+    numbers = count()
     return Collector(
         sources=[Source(name="website", write_keys=["abc123"])],
         destinations=destinations,
         sink=MemorySink(),
         clock=lambda: AT,
-        new_message_id=lambda: "made",
+        new_message_id=lambda: f"made-{next(numbers)}",  # a duplicate would not be stored
         privacy={} if rules is None else {"website": rules},
     )
 
@@ -142,6 +144,25 @@ class TestAddresses:
         assert isinstance(collector.sink, MemorySink)
         stored = [json.loads(envelope.payload)["context"] for envelope in collector.sink.envelopes]
         assert stored == [{"ip": "1.2.3.0"}, {"ip": "9.8.7.0"}]
+
+    @pytest.mark.parametrize(
+        ("context", "kept"),
+        [
+            ('{"ip":"9.8.7.6","ip":"0.0.0.0"}', '{"ip":"0.0.0.0"}'),
+            ('{"ip":"9.8.7.6","a":1,"ip":"9.8.7.6"}', '{"ip":"9.8.7.0","a":1}'),
+            ('{"page":{"ip":"9.8.7.6"},"ip":"9.8.7.6"}', '{"page":{"ip":"9.8.7.6"},"ip":"9.8.7.0"}'),
+            ('{"a":"ip", "ip" : "9.8.7.6","n":1.50}', '{"a":"ip","ip":"9.8.7.0","n":1.50}'),
+            ('{"\\u0069p":"9.8.7.6"}', '{"ip":"9.8.7.0"}'),
+            ('{"a":1,"ip":5}', '{"a":1}'),
+        ],
+    )
+    def test_however_it_is_written(self, context: str, kept: str) -> None:
+        """The rule is for `context.ip`; another field of the name stays."""
+        collector = collector_with(PrivacyRules(ip=IpRule(mode="truncate")))
+        body = f'{{"batch":[{{"type":"page","userId":"1","context":{context}}}]}}'.encode()
+        collector.receive(body, origin=Origin(header_key=WRITE_KEY))
+        assert isinstance(collector.sink, MemorySink)
+        assert f'"context":{kept},'.encode() in collector.sink.envelopes[0].payload
 
     def test_a_value_that_is_no_address_is_dropped(self) -> None:
         collector = collector_with(PrivacyRules(ip=IpRule(mode="truncate")))
