@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import count
 from typing import Any, Protocol, TypeAlias
@@ -246,33 +246,39 @@ class LocalCells:
         return iter([(*key, place) for key, place in self._series.copy().items()])
 
 
-class _Counted:
-    """One metric that is counted, with the cells of its series by their labels."""
+def _adder(name: str, cells: Cells) -> Callable[..., None]:
+    """Return the function that adds to a counter, or to a gauge: a closure, since it costs less than a method."""
+    values, places = cells.values, _Places(METRICS_BY_NAME[name], cells)
 
-    __slots__ = ("_bounds", "_cells", "_metric", "_places", "_total", "_values")
+    def add(labels: tuple[Any, ...] = (), amount: float = 1.0) -> None:
+        values[places[labels]] += amount
+
+    return add
+
+
+def _observer(name: str, cells: Cells) -> Callable[[tuple[Any, ...], float], None]:
+    """Return the function that counts a value in its bucket."""
+    values, places = cells.values, _Places(METRICS_BY_NAME[name], cells)
+    bounds = METRICS_BY_NAME[name].bounds
+    total = len(bounds) + 1
+
+    def observe(labels: tuple[Any, ...], value: float) -> None:
+        place = places[labels]
+        values[place + bisect_left(bounds, value)] += 1.0
+        values[place + total] += value
+
+    return observe
+
+
+class _Places(dict[tuple[Any, ...], int]):
+    """The first cells of the series of a metric by their labels; those of a new one are allocated."""
 
     def __init__(self, metric: Metric, cells: Cells) -> None:
-        self._metric, self._cells, self._values = metric, cells, cells.values
-        self._bounds, self._total = metric.bounds, len(metric.bounds) + 1
-        self._places: dict[tuple[Any, ...], int] = {}
+        super().__init__()
+        self._metric, self._cells = metric, cells
 
-    def add(self, labels: tuple[Any, ...] = (), amount: float = 1.0) -> None:
-        """Add to a counter, or to a gauge."""
-        place = self._places.get(labels)
-        if place is None:
-            place = self._allocate(labels)
-        self._values[place] += amount
-
-    def observe(self, labels: tuple[Any, ...], value: float) -> None:
-        """Count a value in its bucket."""
-        place = self._places.get(labels)
-        if place is None:
-            place = self._allocate(labels)
-        self._values[place + bisect_left(self._bounds, value)] += 1.0
-        self._values[place + self._total] += value
-
-    def _allocate(self, labels: tuple[Any, ...]) -> int:
-        place = self._places[labels] = self._cells.allocate(self._metric, tuple(map(str, labels)))
+    def __missing__(self, labels: tuple[Any, ...]) -> int:
+        place = self[labels] = self._cells.allocate(self._metric, tuple(map(str, labels)))
         return place
 
 
@@ -290,20 +296,20 @@ class Metrics:
     cells: Cells = attrs.field(factory=LocalCells)
 
     def __attrs_post_init__(self) -> None:
-        self._requests = self._counted("trackcore_requests_total")
-        self._durations = self._counted("trackcore_request_duration_seconds")
-        self._sizes = self._counted("trackcore_request_size_bytes")
-        self._in_progress = self._counted("trackcore_requests_in_progress")
-        self._messages = self._counted("trackcore_messages_total")
-        self._rejected = self._counted("trackcore_rejected_total")
-        self._batches = self._counted("trackcore_batch_messages")
-        self._skews = self._counted("trackcore_clock_skew_seconds")
-        self._retries = self._counted("trackcore_sdk_retries_total")
-        self._violations = self._counted("trackcore_plan_violations_total")
-        self._commit_seconds = self._counted("trackcore_commit_seconds")
-        self._commit_messages = self._counted("trackcore_commit_messages")
-        self._attempts = self._counted("trackcore_delivery_attempts_total")
-        self._attempt_seconds = self._counted("trackcore_delivery_seconds")
+        self._add_requests = _adder("trackcore_requests_total", self.cells)
+        self._observe_durations = _observer("trackcore_request_duration_seconds", self.cells)
+        self._observe_sizes = _observer("trackcore_request_size_bytes", self.cells)
+        self._add_in_progress = _adder("trackcore_requests_in_progress", self.cells)
+        self._add_messages = _adder("trackcore_messages_total", self.cells)
+        self._add_rejected = _adder("trackcore_rejected_total", self.cells)
+        self._observe_batches = _observer("trackcore_batch_messages", self.cells)
+        self._observe_skews = _observer("trackcore_clock_skew_seconds", self.cells)
+        self._add_retries = _adder("trackcore_sdk_retries_total", self.cells)
+        self._add_violations = _adder("trackcore_plan_violations_total", self.cells)
+        self._observe_commit_seconds = _observer("trackcore_commit_seconds", self.cells)
+        self._observe_commit_messages = _observer("trackcore_commit_messages", self.cells)
+        self._add_attempts = _adder("trackcore_delivery_attempts_total", self.cells)
+        self._observe_attempt_seconds = _observer("trackcore_delivery_seconds", self.cells)
 
     def values(self) -> list[MetricValue]:
         """Return all numbers as plain values."""
@@ -311,30 +317,30 @@ class Metrics:
 
     def begin_request(self) -> None:
         """Count a request that is in progress from now on."""
-        self._in_progress.add()
+        self._add_in_progress()
 
     def end_request(self) -> None:
         """Count a request that is not in progress any more."""
-        self._in_progress.add(amount=-1.0)
+        self._add_in_progress(amount=-1.0)
 
     def count_request(self, *, route: str, status: int, seconds: float) -> None:
         """Count a request that was answered.  The route is one of a closed set."""
-        self._requests.add((route, status))
-        self._durations.observe((route,), seconds)
+        self._add_requests((route, status))
+        self._observe_durations((route,), seconds)
 
     def count_body(self, *, route: str, size: int) -> None:
         """Count the body of a request, by its size in bytes as received."""
-        self._sizes.observe((route,), size)
+        self._observe_sizes((route,), size)
 
     def count_commit(self, seconds: float, messages: int) -> None:
         """Count a commit of the log."""
-        self._commit_seconds.observe((), seconds)
-        self._commit_messages.observe((), messages)
+        self._observe_commit_seconds((), seconds)
+        self._observe_commit_messages((), messages)
 
     def count_attempt(self, *, destination: str, result: str, seconds: float) -> None:
         """Count a request to a destination.  The result is one of a closed set."""
-        self._attempts.add((destination, result))
-        self._attempt_seconds.observe((destination,), seconds)
+        self._add_attempts((destination, result))
+        self._observe_attempt_seconds((destination,), seconds)
 
     def count_stored(self, pending: PendingReceipt, outcomes: Sequence[Outcome]) -> None:
         """Count the messages of a request once it is stored, by the outcomes of all its messages."""
@@ -342,13 +348,13 @@ class Metrics:
         if envelopes := pending.messages:
             self._count_outcomes(envelopes, outcomes)
         if pending.source is not None and pending.error is None:
-            self._batches.observe((), len(pending.envelopes) + len(pending.rejections))
+            self._observe_batches((), len(pending.envelopes) + len(pending.rejections))
         if pending.clock_skew is not None:
-            self._skews.observe((source,), pending.clock_skew.total_seconds())
+            self._observe_skews((source,), pending.clock_skew.total_seconds())
         if pending.retry_count:
-            self._retries.add((source,))
+            self._add_retries((source,))
         for kind in pending.violations:
-            self._violations.add((source, kind))
+            self._add_violations((source, kind))
         for rejection in pending.rejections:
             self.count_rejected(source, rejection.error.reason)
         if pending.error is not None:
@@ -358,21 +364,19 @@ class Metrics:
 
     def count_rejected(self, source: str, reason: str) -> None:
         """Count a rejected message, or request."""
-        self._rejected.add((source, reason))
+        self._add_rejected((source, reason))
         if reason not in REASONS_OF_REQUESTS:
-            self._messages.add((source, UNKNOWN, outcome_of(reason)))
+            self._add_messages((source, UNKNOWN, outcome_of(reason)))
 
     def _count_outcomes(self, envelopes: Sequence[Envelope], outcomes: Sequence[Outcome]) -> None:
         first = envelopes[0]
         if len(envelopes) == 1:
-            self._messages.add((first.source, first.call, outcomes[0]))
+            self._add_messages((first.source, first.call, outcomes[0]))
             return
         found = zip([one.source for one in envelopes], [one.call for one in envelopes], outcomes, strict=False)
         for labels, number in Counter(found).items():
-            self._messages.add(labels, number)
+            self._add_messages(labels, number)
 
-    def _counted(self, name: str) -> _Counted:
-        return _Counted(METRICS_BY_NAME[name], self.cells)
 
 
 def outcome_of(reason: str) -> str:

@@ -83,27 +83,27 @@ class TrackingApi:
         started = perf_counter()
         metrics.begin_request()
         try:
-            response: Response = yield from self._answer(request)
+            response: Response = yield from self._dispatch(request)
+        except Exception as error:  # noqa: BLE001 - every failure gets a response
+            response = self._response_to(error)
         finally:
             metrics.end_request()
         metrics.count_request(route=route_name(request.path), status=response.status, seconds=perf_counter() - started)
         return response
 
-    def _answer(self, request: HttpRequest) -> Exchange:
-        try:
-            return (yield from self._dispatch(request))
-        except InvalidRequest as error:
-            return responses.invalid_request(error)
-        except SinkUnavailable as error:
-            log.warning("cannot store: %s", error)
-            return responses.unavailable(error, self.options.unavailable_status)
-        except UnsupportedTransferCoding:
-            return responses.failure_response(responses.UNSUPPORTED_TRANSFER_CODING)
-        except UnterminatedBody:
-            return responses.retry_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
-        except Exception as error:  # noqa: BLE001 - every failure gets a response
-            log.error("a request failed: %s", describe_unexpected(error))  # noqa: TRY400 - see `unexpected`
-            return responses.failure_response(responses.INTERNAL_ERROR)
+    def _response_to(self, error: Exception) -> Response:
+        match error:
+            case InvalidRequest():
+                return responses.invalid_request(error)
+            case SinkUnavailable():
+                log.warning("cannot store: %s", error)
+                return responses.unavailable(error, self.options.unavailable_status)
+            case UnsupportedTransferCoding():
+                return responses.failure_response(responses.UNSUPPORTED_TRANSFER_CODING)
+            case UnterminatedBody():
+                return responses.retry_later(responses.INPUT_NOT_TERMINATED, _SECONDS_TO_CONFIGURE)
+        log.error("a request failed: %s", describe_unexpected(error))
+        return responses.failure_response(responses.INTERNAL_ERROR)
 
     def _dispatch(self, request: HttpRequest) -> Exchange:
         if request.method == "OPTIONS":
