@@ -19,8 +19,7 @@ from trackcore.warehouse import (
     Stamp,
     Value,
     WidenColumn,
-    read_message,
-    rows,
+    read_rows,
     storable,
     widen,
 )
@@ -95,9 +94,9 @@ class SourceRows:
 
     def add(self, message: SentMessage) -> None:
         """Add the rows of a message.  Raises `ValueError` if it is not a JSON object."""
-        decoded = read_message(message.payload)
+        made = read_rows(message.payload, self.schema.options)
         message_id = storable(message.message_id)
-        for row in rows(decoded, self.schema.options):
+        for row in made:
             merged = self.schema.merge(row)
             self._add_changes(merged.changes)
             if row.table in PROFILE_TABLES:

@@ -6,6 +6,8 @@ slug, nested objects by their path (`address.city` is `address_city`), and so do
 array is its JSON text.  Null, an empty object, and whatever else a message has at its top (`integrations`, `type`,
 `version`, ...) become no column.
 
+Consecutive messages of a client have the same context, byte by byte: `read_rows` makes its columns once.
+
 A property never overwrites a standard column or one of the context.  Of two properties with one slug the last wins.
 Whatever is left out for such a reason is a `Discard` of the row.
 
@@ -14,21 +16,26 @@ Source: https://segment.com/docs/connections/storage/warehouses/schema/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, cast
 
+import msgspec
+
+from trackcore.caching import cached_by_text
 from trackcore.text.timetext import parse_timestamp
 from trackcore.typing import JSONObject
 from trackcore.warehouse.columns import CONTEXT, reserved_columns, standard_columns
 from trackcore.warehouse.names import column_places, event_names
 from trackcore.warehouse.options import DEFAULT_OPTIONS, WarehouseOptions
-from trackcore.warehouse.values import Scalar, scalar_of, storable, text_of
+from trackcore.warehouse.values import Scalar, read_message, scalar_of, storable, text_of
 
 _SHOWN_CHARS = 1_000
 _MAX_ID_CHARS = 500
 """Of a user or a group: an index of PostgreSQL has room for 2,700 bytes."""
+
+_CACHED_CONTEXTS, _CACHED_CONTEXT_BYTES = 1_000, 2_000
 
 _MAX_DISCARDS = 20
 """How many discards of one row are kept one by one: a client cannot make its row into thousands of others."""
@@ -68,10 +75,58 @@ class Row(NamedTuple):
 
 def rows(message: JSONObject, options: WarehouseOptions = DEFAULT_OPTIONS) -> tuple[Row, ...]:
     """Return the rows of a message as `read_message` decodes it; none for one whose type is not that of a call."""
+    return _rows(message, _context_of(message.get("context")), options)
+
+
+def read_rows(payload: bytes, options: WarehouseOptions = DEFAULT_OPTIONS) -> tuple[Row, ...]:
+    """Return the rows of a stored message: those of `read_message`.  Raises `ValueError` if it is not a JSON object."""
+    try:
+        if not payload.isascii():
+            payload.decode()  # what is skipped is checked too
+        message = _decode_fields(payload)
+        context = _read_context(bytes(message["context"])) if "context" in message else _NO_CONTEXT
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return rows(read_message(payload), options)
+    return _rows(message, context, options)
+
+
+_FIELDS = (
+    *("type", "messageId", "receivedAt", "sentAt", "timestamp", "originalTimestamp", "anonymousId", "userId"),
+    *("groupId", "previousId", "event", "name", "category", "properties", "traits"),
+)
+"""The fields of a message that its rows need, beside `context`; others are skipped."""
+
+_Fields = TypedDict("_Fields", {**dict.fromkeys(_FIELDS, Any), "context": msgspec.Raw}, total=False)  # type: ignore[misc]
+_decode_fields = cast(
+    "Callable[[bytes], JSONObject]", msgspec.json.Decoder(cast("Any", _Fields), float_hook=msgspec.Raw).decode
+)
+_decode = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+
+
+class _Context(NamedTuple):
+    """The columns of a context, which many messages share, and what they do not have of it."""
+
+    columns: Mapping[str, Scalar]
+    discards: Sequence[Discard]
+
+
+def _context_of(context: Any) -> _Context:
+    columns: dict[str, Scalar] = {}
+    discards: list[Discard] = []
+    _flatten(CONTEXT, _object(context), columns, discards)
+    return _Context(columns, discards)
+
+
+_NO_CONTEXT = _Context({}, ())
+
+_read_context = cached_by_text(lambda text: _context_of(_decode(text)), _CACHED_CONTEXTS, _CACHED_CONTEXT_BYTES)
+
+
+def _rows(message: JSONObject, context: _Context, options: WarehouseOptions) -> tuple[Row, ...]:
     made = _ROWS.get(message.get("type"))  # type: ignore[arg-type]
     if made is None:
         return ()
-    found = made(_Parts(message), options)
+    found = made(_Parts(message, context), options)
     if options.tables is None:
         return tuple(found)
     return tuple(row for row in found if row.table in options.tables)
@@ -82,11 +137,10 @@ class _Parts:
 
     common: dict[str, Scalar]
 
-    def __init__(self, message: JSONObject) -> None:
+    def __init__(self, message: JSONObject, context: _Context) -> None:
         self.message = message
-        self.discards: list[Discard] = []
-        self.context: dict[str, Scalar] = {}
-        _flatten(CONTEXT, _object(message.get("context")), self.context, self.discards)
+        self.context = context.columns
+        self.discards = [*context.discards]
         common = self.common = {"id": _text(message.get("messageId")) or ""}
         for column, field in _TIMES:
             value = message.get(field)
