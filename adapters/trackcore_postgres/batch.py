@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import attrs
@@ -70,12 +71,16 @@ class TableRows:
         if column in self.columns:
             self.columns[column] = to
 
-    def cells(self) -> Iterator[list[Any]]:
+    def cells(self) -> Iterator[Sequence[Any]]:
         """Yield the values of each row, in the order of the columns; None for null."""
         nulls = dict.fromkeys(self.columns)
+        cells_of = itemgetter(*self.columns)  # of one column, it returns no tuple
         for row in self.rows:
             values = row if not self._widened else {**row, **dict(self._as_widened(row))}
-            yield [*{**nulls, **values}.values()]  # faster than a look-up for each column
+            if len(values) == len(nulls) > 1:
+                yield cells_of(values)
+            else:
+                yield [*{**nulls, **values}.values()]  # faster than a look-up for each column
 
     def _as_widened(self, row: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
         return ((name, widen(row[name], to)) for name, to in self._widened.items() if name in row)
