@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from warehouse_strategies import messages
+from warehouse_strategies import messages, payload_of
 
 from trackcore import JSONObject
 from trackcore.warehouse import (
@@ -52,10 +51,10 @@ def values_of(row: Row) -> JSONObject:
     return {name: value for name, value in row.values.items() if name not in {*COLUMNS, "event", "event_text"}}
 
 
-def outcome(call: Callable[[], tuple[Row, ...]]) -> tuple[Row, ...] | type[Exception]:
-    """Return the rows that a call makes, or the class of its error."""
+def outcome(call: Callable[[], tuple[Row, ...]]) -> list[Row] | type[Exception]:
+    """Return the rows that a call makes, without their shapes, or the class of its error."""
     try:
-        return call()
+        return [row._replace(shape=None) for row in call()]
     except ValueError:
         return ValueError
 
@@ -69,8 +68,7 @@ class TestLaws:
 
     @given(messages(), st.booleans())
     def test_rows_of_a_stored_message_are_those_of_its_object(self, message: JSONObject, is_ascii: bool) -> None:
-        text = json.dumps(message, ensure_ascii=is_ascii, default=lambda raw: float(bytes(raw)))
-        payload = text.encode("utf-8", "surrogatepass")
+        payload = payload_of(message, is_ascii=is_ascii)
         for _ in range(2):  # the second time with the context of the cache
             assert outcome(lambda: read_rows(payload)) == outcome(lambda: rows(read_message(payload)))
 
