@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from warehouse_strategies import messages
+from warehouse_strategies import messages, payload_of
 
 from trackcore import JSONObject
 from trackcore.warehouse import (
@@ -28,6 +28,7 @@ from trackcore.warehouse import (
     decode_stamps,
     encode_stamps,
     known_columns,
+    read_rows,
     rows,
     standard_columns,
     text_of,
@@ -47,6 +48,21 @@ def merged(*values: Scalar, **options: Any) -> tuple[Schema, list[Merged]]:
 
 
 class TestLaws:
+    @given(st.lists(messages(), max_size=4), st.booleans())
+    def test_the_shape_of_a_row_changes_no_result(self, sent: Sequence[JSONObject], is_ascii: bool) -> None:
+        schema, other = Schema(), Schema()
+        for message in [*sent, *sent, *sent]:
+            for row in read_rows(payload_of(message, is_ascii=is_ascii)):
+                assert schema.merge(row) == other.merge(row._replace(shape=None))
+
+    @given(st.lists(messages().map(payload_of), max_size=4))
+    def test_rows_of_one_shape_have_the_same_columns_and_storable_texts(self, payloads: Sequence[bytes]) -> None:
+        found: dict[object, object] = {}
+        for row in [row for payload in payloads for row in read_rows(payload) if row.shape is not None]:
+            columns = [(name, type(value)) for name, value in row.values.items()]
+            assert found.setdefault((row.table, row.shape), columns) == columns
+            assert all(storable(value) for value in row.values.values() if isinstance(value, str))
+
     @given(st.lists(messages(), max_size=4), st.sampled_from(["widen", "discard"]), st.sampled_from([(), ("context",)]))
     def test_the_changes_describe_the_schema_and_the_values_fit_it(
         self, sent: Sequence[JSONObject], on_conflict: str, declare: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -60,3 +61,12 @@ def messages() -> SearchStrategy[JSONObject]:
             "integrations": objects(),
         },
     )
+
+
+def payload_of(message: JSONObject, *, is_ascii: bool = False) -> bytes:
+    """Return a message as it is stored; an unpaired surrogate needs an escape."""
+    text = json.dumps(message, ensure_ascii=is_ascii, default=lambda raw: float(bytes(raw)))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return payload_of(message, is_ascii=True)

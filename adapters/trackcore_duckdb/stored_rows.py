@@ -26,8 +26,7 @@ from trackcore.warehouse import (
     Discard,
     Schema,
     Value,
-    read_message,
-    rows,
+    read_rows,
     schema_name,
     storable,
     text_of,
@@ -97,12 +96,12 @@ class RowReader:
         """Yield the rows of messages."""
         for index, message in messages:
             try:
-                decoded = read_message(message.payload)
+                made = read_rows(message.payload, self.schema.options)
             except ValueError as error:
                 self.unreadable.append(Unreadable(index, str(error)))
                 continue
             short = message._replace(payload=b"", message_id=storable(message.message_id))
-            for row in rows(decoded, self.schema.options):
+            for row in made:
                 merged = self.schema.merge(row)
                 if merged.values:
                     yield StoredRow(short, row.table, merged.values)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import attrs
@@ -19,8 +20,7 @@ from trackcore.warehouse import (
     Stamp,
     Value,
     WidenColumn,
-    read_message,
-    rows,
+    read_rows,
     storable,
     widen,
 )
@@ -51,19 +51,45 @@ class DiscardRow(NamedTuple):
     received_at: datetime
 
 
+@attrs.define(eq=False)
+class _Layout:
+    """The columns that rows have, in their order."""
+
+    columns: tuple[str, ...]
+
+    def cells_of(self, columns: Sequence[str]) -> Callable[[tuple[Any, ...]], Sequence[Any]] | None:
+        """Return what makes cells of the values of a row and a null behind them; None if the values are the cells."""
+        if self.columns == columns:
+            return None
+        places = {name: place for place, name in enumerate(self.columns)}
+        return itemgetter(*[places.get(name, len(places)) for name in columns])
+
+
 @attrs.define
 class TableRows:
-    """The rows for one table; `columns` are all that any of them has, with their types."""
+    """The rows for one table; `columns` are all that any of them has, with their types.
+
+    Of a row only the values are kept: a batch has many rows of few layouts.
+    """
 
     columns: dict[str, ColumnType] = attrs.field(factory=dict)
-    rows: list[Mapping[str, Value]] = attrs.field(factory=list)
+    _rows: list[tuple[Value, ...]] = attrs.field(factory=list)
+    _layouts: list[_Layout] = attrs.field(factory=list)
+    _known: dict[tuple[str, ...], _Layout] = attrs.field(factory=dict)
     _widened: dict[str, ColumnType] = attrs.field(factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def add(self, values: Mapping[str, Value], types: Mapping[str, ColumnType]) -> None:
         """Add a row."""
-        self.rows.append(values)
-        if values.keys() - self.columns.keys():
-            self.columns.update((name, types[name]) for name in values)
+        names = tuple(values)
+        layout = self._known.get(names)
+        if layout is None:
+            layout = self._known[names] = _Layout(names)
+            self.columns.update((name, types[name]) for name in names)
+        self._rows.append(tuple(values.values()))
+        self._layouts.append(layout)
 
     def widen(self, column: str, to: ColumnType) -> None:
         """Note that a column was widened: the rows before have values of its earlier type."""
@@ -71,15 +97,24 @@ class TableRows:
         if column in self.columns:
             self.columns[column] = to
 
-    def cells(self) -> Iterator[list[Any]]:
+    def cells(self) -> Iterator[Sequence[Any]]:
         """Yield the values of each row, in the order of the columns; None for null."""
-        nulls = dict.fromkeys(self.columns)
-        for row in self.rows:
-            values = row if not self._widened else {**row, **dict(self._as_widened(row))}
-            yield [*{**nulls, **values}.values()]  # faster than a look-up for each column
+        columns = tuple(self.columns)
+        cells_of = {layout: layout.cells_of(columns) for layout in self._known.values()}
+        for row, layout in zip(self._rows, self._layouts, strict=True):
+            values = row if not self._widened else tuple(self._as_widened(layout, row))
+            getter = cells_of[layout]
+            yield values if getter is None else getter((*values, None))
 
-    def _as_widened(self, row: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
-        return ((name, widen(row[name], to)) for name, to in self._widened.items() if name in row)
+    def clear(self) -> None:
+        """Forget the rows."""
+        self._rows.clear()
+        self._layouts.clear()
+
+    def _as_widened(self, layout: _Layout, row: tuple[Value, ...]) -> Iterator[Value]:
+        for name, value in zip(layout.columns, row, strict=True):
+            to = self._widened.get(name)
+            yield value if to is None else widen(value, to)
 
 
 @attrs.define
@@ -95,9 +130,9 @@ class SourceRows:
 
     def add(self, message: SentMessage) -> None:
         """Add the rows of a message.  Raises `ValueError` if it is not a JSON object."""
-        decoded = read_message(message.payload)
+        made = read_rows(message.payload, self.schema.options)
         message_id = storable(message.message_id)
-        for row in rows(decoded, self.schema.options):
+        for row in made:
             merged = self.schema.merge(row)
             self._add_changes(merged.changes)
             if row.table in PROFILE_TABLES:

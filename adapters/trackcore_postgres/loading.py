@@ -100,7 +100,7 @@ class Loading:
     def _rows(self, sources: Sequence[SourceRows]) -> Iterator[StagedTable]:
         for source in sources:
             for name, table in source.tables.items():
-                if table.rows:
+                if len(table):
                     types = self._types(source.name, name, table.columns)
                     yield StagedTable(source.name, name, types, list(table.cells()))
             if source.discards:
@@ -139,11 +139,11 @@ class Loading:
         for profile_id, profile in profiles.items():
             if profile.values:
                 rows.add({"id": profile_id, **profile.values}, types)
-        if not rows.rows:
+        if not len(rows):
             return
         stamps = [encode_stamps(profile.stamps) for profile in profiles.values() if profile.values]
         cells = [[*cell, stamp] for cell, stamp in zip(rows.cells(), stamps, strict=True)]
-        rows.rows.clear()
+        rows.clear()
         yield StagedTable(source.name, table, {**self._types(source.name, table, rows.columns), STAMPS: "text"}, cells)
 
 

@@ -35,7 +35,7 @@ from trackcore.warehouse.options import (
 )
 from trackcore.warehouse.persons import ids_by_column, is_personal, user_ids
 from trackcore.warehouse.profiles import Profile, Stamp, decode_stamps, encode_stamps
-from trackcore.warehouse.rows import Discard, DiscardReason, Row, rows
+from trackcore.warehouse.rows import Discard, DiscardReason, Row, read_rows, rows
 from trackcore.warehouse.schema import AddColumn, Change, CreateTable, Merged, Schema, WidenColumn
 from trackcore.warehouse.values import ColumnType, Digits, Scalar, Value, read_message, storable, text_of, widen
 
@@ -76,6 +76,7 @@ __all__ = [
     "is_personal",
     "known_columns",
     "read_message",
+    "read_rows",
     "reserved_columns",
     "rows",
     "schema_name",

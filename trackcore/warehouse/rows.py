@@ -6,6 +6,8 @@ slug, nested objects by their path (`address.city` is `address_city`), and so do
 array is its JSON text.  Null, an empty object, and whatever else a message has at its top (`integrations`, `type`,
 `version`, ...) become no column.
 
+Consecutive messages of a client have the same context, byte by byte: `read_rows` makes its columns once.
+
 A property never overwrites a standard column or one of the context.  Of two properties with one slug the last wins.
 Whatever is left out for such a reason is a `Discard` of the row.
 
@@ -14,21 +16,27 @@ Source: https://segment.com/docs/connections/storage/warehouses/schema/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, TypedDict, cast
 
+import msgspec
+
+from trackcore.caching import cached_by_text
 from trackcore.text.timetext import parse_timestamp
 from trackcore.typing import JSONObject
 from trackcore.warehouse.columns import CONTEXT, reserved_columns, standard_columns
 from trackcore.warehouse.names import column_places, event_names
 from trackcore.warehouse.options import DEFAULT_OPTIONS, WarehouseOptions
-from trackcore.warehouse.values import Scalar, scalar_of, storable, text_of
+from trackcore.warehouse.values import Digits, Scalar, read_message, scalar_of, storable, text_of
 
 _SHOWN_CHARS = 1_000
 _MAX_ID_CHARS = 500
 """Of a user or a group: an index of PostgreSQL has room for 2,700 bytes."""
+
+_CACHED_CONTEXTS, _CACHED_CONTEXT_BYTES = 1_000, 2_000
 
 _MAX_DISCARDS = 20
 """How many discards of one row are kept one by one: a client cannot make its row into thousands of others."""
@@ -59,19 +67,85 @@ class Discard(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row: its table, its values that are not null, and what of the message it does not have."""
+    """One row: its table, its values that are not null, and what of the message it does not have.
+
+    Rows of a table with the same `shape` have the same columns, with values of the same classes, and every text of them
+    is storable.  It is None if that is not known.
+    """
 
     table: str
     values: Mapping[str, Scalar]
     discards: tuple[Discard, ...] = ()
+    shape: Hashable = None
 
 
 def rows(message: JSONObject, options: WarehouseOptions = DEFAULT_OPTIONS) -> tuple[Row, ...]:
     """Return the rows of a message as `read_message` decodes it; none for one whose type is not that of a call."""
-    made = _ROWS.get(message.get("type"))  # type: ignore[arg-type]
+    return _rows(_Parts(message, _context_of(message.get("context"))), options)
+
+
+def read_rows(payload: bytes, options: WarehouseOptions = DEFAULT_OPTIONS) -> tuple[Row, ...]:
+    """Return the rows of a stored message: those of `read_message`.  Raises `ValueError` if it is not a JSON object."""
+    try:
+        if not payload.isascii():
+            payload.decode()  # what is skipped is checked too
+        message = _decode_fields(payload)
+        context = _read_context(bytes(message.get("context", b"null")))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return rows(read_message(payload), options)
+    return _rows(_Parts(message, context, has_shape=_ESCAPE not in payload), options)
+
+
+_FIELDS = (
+    *("type", "messageId", "receivedAt", "sentAt", "timestamp", "originalTimestamp", "anonymousId", "userId"),
+    *("groupId", "previousId", "event", "name", "category", "properties", "traits"),
+)
+"""The fields of a message that its rows need, beside `context`; others are skipped."""
+
+_ESCAPE = b"\\u"
+"""JSON has NUL and an unpaired surrogate as an escape alone."""
+
+_Fields = TypedDict("_Fields", {**dict.fromkeys(_FIELDS, Any), "context": msgspec.Raw}, total=False)  # type: ignore[misc]
+_decode_fields = cast(
+    "Callable[[bytes], JSONObject]", msgspec.json.Decoder(cast("Any", _Fields), float_hook=msgspec.Raw).decode
+)
+_decode = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+
+
+class _Context(NamedTuple):
+    """The columns of a context, which many messages share, and what they do not have of it."""
+
+    columns: Mapping[str, Scalar]
+    discards: Sequence[Discard]
+    shape: object
+
+
+def _context_of(context: Any) -> _Context:
+    columns: dict[str, Scalar] = {}
+    discards: list[Discard] = []
+    _flatten(CONTEXT, _object(context), columns, discards)
+    return _Context(columns, discards, _context_shape(_columns_shape(columns)))
+
+
+@lru_cache(_CACHED_CONTEXTS)
+def _context_shape(shape: Hashable) -> object:
+    """Return an object for a shape: it is hashed faster than its columns."""
+    del shape
+    return object()
+
+
+def _columns_shape(columns: Mapping[str, Scalar]) -> Hashable:
+    return tuple(columns), tuple(map(type, columns.values()))
+
+
+_read_context = cached_by_text(lambda text: _context_of(_decode(text)), _CACHED_CONTEXTS, _CACHED_CONTEXT_BYTES)
+
+
+def _rows(parts: _Parts, options: WarehouseOptions) -> tuple[Row, ...]:
+    made = _ROWS.get(parts.message.get("type"))  # type: ignore[arg-type]
     if made is None:
         return ()
-    found = made(_Parts(message), options)
+    found = made(parts, options)
     if options.tables is None:
         return tuple(found)
     return tuple(row for row in found if row.table in options.tables)
@@ -82,11 +156,10 @@ class _Parts:
 
     common: dict[str, Scalar]
 
-    def __init__(self, message: JSONObject) -> None:
+    def __init__(self, message: JSONObject, context: _Context, *, has_shape: bool = False) -> None:
         self.message = message
-        self.discards: list[Discard] = []
-        self.context: dict[str, Scalar] = {}
-        _flatten(CONTEXT, _object(message.get("context")), self.context, self.discards)
+        self.context = context.columns
+        self.discards = [*context.discards]
         common = self.common = {"id": _text(message.get("messageId")) or ""}
         for column, field in _TIMES:
             value = message.get(field)
@@ -98,21 +171,22 @@ class _Parts:
         for column, field in _IDS:
             if text := _text(message.get(field)):
                 common[column] = text
+        self.shape = (context.shape, tuple(common)) if has_shape else None
 
     def row(self, table: str, standard: Mapping[str, Scalar], free: JSONObject) -> Row:
         """Build a row of the common columns, `standard` ones of the table, and those of a free-form part."""
-        values: dict[str, Scalar] = {**self.common, **standard}
+        shape = None if self.shape is None else (self.shape, tuple(standard))
         if not free:
-            values.update(self.context)
-            return Row(table, values, limited(self.discards))
+            return Row(table, {**self.common, **standard, **self.context}, limited(self.discards), shape)
         discards = [*self.discards]
         found: dict[str, Scalar] = {}
         _flatten("", free, found, discards)
         reserved = reserved_columns(table)
         if reserved.isdisjoint(found) and self.context.keys().isdisjoint(found):
-            values.update(found)
-        else:
-            self._add_free(values, found, reserved, discards)
+            values = {**self.common, **standard, **found, **self.context}
+            return Row(table, values, limited(discards), shape and (shape, _columns_shape(found)))
+        values = {**self.common, **standard}
+        self._add_free(values, found, reserved, discards)
         values.update(self.context)
         return Row(table, values, limited(discards))
 
@@ -139,7 +213,7 @@ class _Parts:
         values.update(
             (name, value) for name, value in row.values.items() if name not in standard and name not in context
         )
-        return Row(table, values)
+        return Row(table, values, shape=row.shape)
 
 
 _TIMES = (
@@ -240,7 +314,16 @@ def _text(value: Any) -> str | None:
 
 def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards: list[Discard]) -> None:
     """Put the values of an object, and of those inside it, under the names of their columns."""
-    for (path, column), value in zip(column_places(prefix, tuple(values)), values.values(), strict=True):
+    places = column_places(prefix, tuple(values))
+    kinds = {*map(type, values.values())}
+    if not found and places.columns is not None and kinds <= _FLAT:
+        found.update(zip(places.columns, values.values(), strict=True))
+        if msgspec.Raw in kinds:
+            for column, value in zip(places.columns, values.values(), strict=True):
+                if value.__class__ is msgspec.Raw:
+                    found[column] = Digits(bytes(value).decode())
+        return
+    for (path, column), value in zip(places.places, values.values(), strict=True):
         kind = value.__class__
         if kind is dict:
             _flatten(path, value, found, discards)
@@ -254,6 +337,10 @@ def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards
         if column in found:
             discards.append(discard(column, found[column], DiscardReason.SAME_NAME))
         found[column] = scalar
+
+
+_FLAT = frozenset({str, bool, int, msgspec.Raw})
+"""The classes of values that have one column, and are not null."""
 
 
 def discard(column: str, value: Scalar | None, reason: DiscardReason) -> Discard:

@@ -14,7 +14,7 @@ An empty text makes no column, and a column of another type than text has it as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -76,8 +76,8 @@ class Merged(NamedTuple):
     discards: tuple[Discard, ...]
 
 
-_Shape: TypeAlias = tuple[Any, ...]
-"""The columns of a row, and the classes of its values."""
+_Shape: TypeAlias = Hashable
+"""The shape of a row, else its columns and the classes of its values."""
 
 _Conversions: TypeAlias = tuple[tuple[str, ColumnType], ...]
 """The columns of a row whose values are not stored as they are."""
@@ -88,8 +88,12 @@ _MAX_SHAPES = 200
 _STORED_AS_THEY_ARE = {ColumnType.TEXT: str, ColumnType.BOOLEAN: bool, ColumnType.TIMESTAMP: datetime}
 
 
-def _shape_of(values: Mapping[str, Scalar]) -> _Shape:
-    return (*values, *map(type, values.values()))
+def _shape_of(row: Row) -> _Shape:
+    return row.shape or (*row.values, *map(type, row.values.values()))
+
+
+def _are_storable(values: Mapping[str, Scalar]) -> bool:
+    return is_storable("".join([one for one in values.values() if one.__class__ is str]))
 
 
 @attrs.define
@@ -133,12 +137,13 @@ class Schema:
         """Merge a row like one before it: with the same columns, of the same types; None for another.
 
         Most rows are such, and need no look at each value: only some must be converted, and all texts can be checked at
-        once.
+        once, if they are not known to be storable.
         """
-        values = row.values
-        shapes = self._shapes.get(row.table)
-        conversions = None if shapes is None else shapes.get(_shape_of(values))
-        if conversions is None or not is_storable("".join([one for one in values.values() if one.__class__ is str])):
+        values, shapes = row.values, self._shapes.get(row.table)
+        if shapes is None:
+            return None
+        conversions = shapes.get(_shape_of(row))
+        if conversions is None or (row.shape is None and not _are_storable(values)):
             return None
         if not conversions:
             return Merged((), values, row.discards)  # type: ignore[arg-type]
@@ -154,7 +159,7 @@ class Schema:
         shapes = self._shapes.setdefault(row.table, {})
         if len(shapes) >= _MAX_SHAPES:
             shapes.clear()
-        shapes[_shape_of(row.values)] = tuple(
+        shapes[_shape_of(row)] = tuple(
             (column, columns[column])
             for column, value in row.values.items()
             if _STORED_AS_THEY_ARE.get(columns[column]) is not value.__class__

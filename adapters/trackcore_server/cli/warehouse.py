@@ -12,7 +12,7 @@ import attrs
 import click
 from trackcore_delivery import DeliveryBatch, FedMessage, LogFeed, Selection, Sender
 
-from trackcore.warehouse import Schema, read_message, rows
+from trackcore.warehouse import Schema, read_rows
 from trackcore_server.cli._options import Failure, location_options, since_option
 from trackcore_server.cli._progress import CountProgress
 from trackcore_server.cli._tables import open_warehouse
@@ -63,7 +63,7 @@ def plan(*, config: Path | None, data: Path | None, destination: str, since: dat
                 schema = schemas.get(message.source)
                 if schema is None:
                     schema = schemas[message.source] = opened.known_schema(message.source)
-                for row in rows(read_message(message.payload), chosen.options):
+                for row in read_rows(message.payload, chosen.options):
                     schema.merge(row)
                 progress.show(position, "")
         for statement in opened.statements(schemas):
