@@ -66,7 +66,7 @@ class DatabaseReader:
         try:
             return connect(str(self._file), scratch, is_read_only=True)
         except duckdb.IOException as error:
-            if "lock" not in str(error):
+            if "Could not set lock" not in str(error):
                 raise
             detail = f"another process has {self._file} open, as delivery has for each batch; try again"
             raise WarehouseUnreadable(detail=detail) from error

@@ -177,10 +177,14 @@ class _Local:
         target = self._folder / f"whole-{number}.parquet"
         if not self._store.fetch(key, target):
             raise _deleted(key)
+        with target.open("rb") as stream:
+            stream.seek(max(0, target.stat().st_size - len(_MAGIC)))
+            _check_magic(key, stream.read())
         return target
 
     def _end(self, file: StoredFile, number: int) -> Path:
         end = self._read(file, _END_BYTES)
+        _check_magic(file.key, end)
         length = int.from_bytes(end[-_LENGTH_BYTES : -len(_MAGIC)], "little") + _LENGTH_BYTES
         if length > len(end):
             end = self._read(file, length)
@@ -193,6 +197,12 @@ class _Local:
         if found is None:
             raise _deleted(file.key)
         return found
+
+
+def _check_magic(key: str, end: bytes) -> None:
+    if not end.endswith(_MAGIC):
+        detail = f"{key} is damaged, or another process has replaced it meanwhile: try again, or delete it and replay"
+        raise StoreUnavailable(detail=detail)
 
 
 def _deleted(key: str) -> StoreUnavailable:

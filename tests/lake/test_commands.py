@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from warehouse_kinds import as_fed
 
 from trackcore import JSONObject
 
+DAMAGED = {"parquet": ".parquet is damaged", "duckdb": "not a valid DuckDB database"}
 LINES = {"parquet": ['location = "out"'], "duckdb": ['path = "out.duckdb"']}
 HOLDER = """
 import sys, duckdb
-connection = duckdb.connect(sys.argv[1])
+connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "reads")
 print("open", flush=True)
 sys.stdin.read()
 """
@@ -137,6 +139,7 @@ class TestTables:
         if lake.kind == "duckdb":
             with duckdb.connect(str(lake.folder / "out.duckdb")) as connection:
                 connection.execute(f"CREATE TABLE {SCHEMA}.mine (id INT PRIMARY KEY, x INT)")
+                connection.execute(f"CREATE TABLE {SCHEMA}.copied AS FROM {SCHEMA}.tracks")
                 connection.execute(f"CREATE VIEW {SCHEMA}.recent AS FROM {SCHEMA}.tracks")
         else:
             (lake.folder / "out" / f"trackcore_source={SCHEMA}" / "notes.parquet").write_text("mine")
@@ -149,12 +152,22 @@ class TestTables:
             if path.exists():
                 path.write_text("not what it was " * 1_000)
         _, text = lake.tables(code=2)
-        assert "DuckDB: " in text
-        assert "Traceback" not in text
+        assert DAMAGED[lake.kind] in text
         (record,), _ = lake.deployed.ask("destinations")
-        assert (record["tables"], "DuckDB: " in record["tablesUnknown"]) == (None, True)
+        assert (record["tables"], DAMAGED[lake.kind] in record["tablesUnknown"]) == (None, True)
         (record,), _ = lake.deployed.ask("explain", "2")
-        assert "DuckDB: " in record["discardsUnknown"]["There"]
+        assert DAMAGED[lake.kind] in record["discardsUnknown"]["There"]
+
+    def test_the_others_are_listed_then(self, files: Lake) -> None:
+        files.fill(*pair())
+        config = files.folder / "trackcore.toml"
+        config.write_text(
+            '[[destinations]]\nname = "First"\nkind = "duckdb"\npath = "first.duckdb"\n' + config.read_text()
+        )
+        (files.folder / "first.duckdb").write_text("no database " * 1_000)
+        records, text = files.tables(code=2)
+        assert [one["table"] for one in records] == ["order_paid", "tracks"]
+        assert "First: DuckDB: " in text
 
     def test_without_its_library_it_says_how_to_get_it(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "trackcore_duckdb", None)
@@ -213,17 +226,27 @@ class TestDatabase:
 
     def test_while_another_process_has_it_open_it_is_told(self, database: Lake) -> None:
         database.fill(*pair())
-        command = [sys.executable, "-c", HOLDER, str(database.folder / "out.duckdb")]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "open\n"
+        with self.held_by_one_that("writes", database):
             _, text = database.tables(code=2)
             (record,), _ = database.deployed.ask("destinations")
-            holder.communicate("", timeout=PATIENCE)
         sentence = f"another process has {database.folder / 'out.duckdb'} open"
         assert sentence in text.replace("\n", " ")
         assert sentence in record["tablesUnknown"]
         assert len(database.tables()[0]) == 2
+
+    def test_it_is_read_beside_other_readers(self, database: Lake) -> None:
+        database.fill(*pair())
+        with self.held_by_one_that("reads", database):
+            assert len(database.tables()[0]) == 2
+
+    @contextmanager
+    def held_by_one_that(self, does: str, database: Lake) -> Iterator[None]:
+        command = [sys.executable, "-c", HOLDER, str(database.folder / "out.duckdb"), does]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "open\n"
+            yield
+            holder.communicate("", timeout=PATIENCE)
 
     def test_it_is_not_changed(self, database: Lake) -> None:
         database.fill(*pair())
