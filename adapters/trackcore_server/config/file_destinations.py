@@ -33,7 +33,7 @@ _DATABASE_WAIT = timedelta(seconds=10)
 _WINDOW = timedelta(days=7)
 _MESSAGES = 50_000
 _BYTES = ByteCount(64 << 20)
-_REPLAY = "run `trackcore replay --destination NAME --since 365d`"
+_REPLAY = "run `trackcore replay --destination NAME --since 365d`; then delete the earlier ones"
 
 
 @attrs.frozen(kw_only=True)
