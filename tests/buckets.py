@@ -13,7 +13,7 @@ import attrs
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 from patience import PATIENCE
-from trackcore_objects import ObjectStore, StoreUnavailable
+from trackcore_objects import ObjectStore, StoredFile, StoreUnavailable
 
 ENVIRON = {"KEY_ID": "key-of-the-test", "KEY": "s3cr3t-of-the-test"}
 """The credentials that `SETTINGS` refer to; moto accepts any."""
@@ -105,6 +105,12 @@ class FailingStore:
 
     def folders(self, folder: str) -> Sequence[str]:
         return self._run(self.store.folders, folder)  # type: ignore[no-any-return]
+
+    def files_below(self, folder: str) -> Sequence[StoredFile]:
+        return self._run(self.store.files_below, folder)  # type: ignore[no-any-return]
+
+    def read_range(self, key: str, start: int, end: int) -> bytes | None:
+        return self._run(self.store.read_range, key, start, end)  # type: ignore[no-any-return]
 
     def put_new(self, key: str, content: Path | bytes) -> bool:
         return self._run(self.store.put_new, key, content)  # type: ignore[no-any-return]

@@ -39,7 +39,7 @@ embed); the room `explanation`: `explanation.entries`, `explanation.plans`, `exp
 `explanation.catalog` (the meaning of each code), `explanation.reports` and `explanation.explain` (reports about single
 messages); the room `warehouse`, messages as rows of tables: `warehouse.names`, `warehouse.values`, `warehouse.columns`,
 `warehouse.options`, `warehouse.persons`, `warehouse.rows` (the rows of a message), `warehouse.schema` (tables and
-columns as they come) and `warehouse.profiles` (the latest traits).
+columns as they come), `warehouse.profiles` (the latest traits) and `warehouse.inspection` (what a warehouse holds).
 """
 
 from trackcore.clock_skew import CorrectedTimestamp, TimeRule, correct_clock_skew

@@ -4,6 +4,8 @@ It is `trackcore.warehouse` that decides which rows a message has; this package 
 """
 
 from trackcore_duckdb.database import DatabaseSender
+from trackcore_duckdb.database_reader import DatabaseReader
 from trackcore_duckdb.parquet import ParquetSender
+from trackcore_duckdb.parquet_reader import ParquetReader
 
-__all__ = ["DatabaseSender", "ParquetSender"]
+__all__ = ["DatabaseReader", "DatabaseSender", "ParquetReader", "ParquetSender"]

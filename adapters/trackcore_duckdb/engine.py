@@ -5,7 +5,7 @@ One thread and a bound of memory: delivery runs beside a server.  Nothing is ins
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +30,7 @@ _FORMAT = "(FORMAT parquet, COMPRESSION zstd)"
 _TYPES = {name: column_type for column_type, name in SQL_TYPES.items()}
 
 
-def connect(database: str, scratch: Path) -> duckdb.DuckDBPyConnection:
+def connect(database: str, scratch: Path, *, is_read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Open a database.  Raises `duckdb.Error`."""
     config: dict[str, Any] = {
         "threads": 1,
@@ -39,7 +39,7 @@ def connect(database: str, scratch: Path) -> duckdb.DuckDBPyConnection:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    connection = duckdb.connect(database, config=config)
+    connection = duckdb.connect(database, read_only=is_read_only, config=config)
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 
@@ -97,6 +97,18 @@ class Engine:
         self._connection.execute(
             f"COPY (SELECT {', '.join(cells)} FROM read_parquet({text(file)})) TO {text(target)} {_FORMAT}"
         )
+
+    def row_counts(self, files: Iterable[Path]) -> dict[Path, int]:
+        """Return the number of rows of Parquet files, as their metadata says."""
+        listed = ", ".join(map(text, files))
+        if not listed:
+            return {}
+        found = self.query(f"SELECT file_name, num_rows FROM parquet_file_metadata([{listed}])")
+        return {Path(name): count for name, count in found}
+
+    def query(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        return self._connection.execute(query, parameters).fetchall()
 
     def _count(self, query: str, *parameters: Any) -> int:
         row = self._connection.execute(query, parameters).fetchone()

@@ -8,6 +8,7 @@ number; the later one reads what the other has put, and makes its rows again.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import attrs
 import msgspec
@@ -36,7 +37,19 @@ class SchemaVersion:
 
 def load_schema(store: ObjectStore, source: str) -> SchemaVersion:
     """Return the current schema of a source.  Raises `StoreUnavailable`."""
-    numbers = [int(match[1]) for name in store.names(f"{_ROOT}/{source}") if (match := _NAME.fullmatch(name))]
+    return _newest(store, source, store.names(f"{_ROOT}/{source}"))
+
+
+def look_up_schema(store: ObjectStore, source: str) -> SchemaVersion:
+    """Return the current schema of a source without a change of the store, which belongs to another process.
+
+    Raises `StoreUnavailable`.
+    """
+    return _newest(store, source, [file.name for file in store.files_below(f"{_ROOT}/{source}")])
+
+
+def _newest(store: ObjectStore, source: str, names: Sequence[str]) -> SchemaVersion:
+    numbers = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
     if not numbers:
         return SchemaVersion(0, {})
     key = _key(source, max(numbers))

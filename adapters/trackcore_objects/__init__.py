@@ -5,16 +5,17 @@ each message is in one file, whatever is sent again.
 """
 
 from trackcore_objects.archive import ArchiveSender
-from trackcore_objects.file_names import FileName, digest_of, name_for
+from trackcore_objects.file_names import FileName, digest_of, name_for, parse_name
 from trackcore_objects.location import check_endpoint, check_location, open_store, place_of_location
 from trackcore_objects.placing import files_in, missing_messages, partition_of
-from trackcore_objects.store import ObjectStore, StoreUnavailable
+from trackcore_objects.store import ObjectStore, StoredFile, StoreUnavailable
 
 __all__ = [
     "ArchiveSender",
     "FileName",
     "ObjectStore",
     "StoreUnavailable",
+    "StoredFile",
     "check_endpoint",
     "check_location",
     "digest_of",
@@ -22,6 +23,7 @@ __all__ = [
     "missing_messages",
     "name_for",
     "open_store",
+    "parse_name",
     "partition_of",
     "place_of_location",
 ]

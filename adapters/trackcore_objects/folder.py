@@ -6,14 +6,14 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import attrs
 from trackcore_delivery import make_folder, sync_folder
 
-from trackcore_objects.store import StoreUnavailable
+from trackcore_objects.store import StoredFile, StoreUnavailable
 
 _PART = ".part"
 _BLOCK_BYTES = 1 << 20
@@ -39,6 +39,11 @@ class FolderStore:
         """See `ObjectStore.folders`."""
         with self._reported():
             return self._entries(folder, os.DirEntry.is_dir)
+
+    def files_below(self, folder: str) -> Sequence[StoredFile]:
+        """See `ObjectStore.files_below`."""
+        with self._reported():
+            return sorted(self._files(self._root / folder))
 
     def put_new(self, key: str, content: Path | bytes) -> bool:
         """See `ObjectStore.put_new`."""
@@ -71,6 +76,16 @@ class FolderStore:
             except FileNotFoundError:
                 return None
 
+    def read_range(self, key: str, start: int, end: int) -> bytes | None:
+        """See `ObjectStore.read_range`."""
+        with self._reported():
+            try:
+                with (self._root / key).open("rb") as stream:
+                    stream.seek(start)
+                    return stream.read(end - start)
+            except FileNotFoundError:
+                return None
+
     def fetch(self, key: str, target: Path) -> bool:
         """See `ObjectStore.fetch`."""
         with self._reported():
@@ -86,6 +101,12 @@ class FolderStore:
             for path in (self._root / key for key in keys):
                 path.unlink(missing_ok=True)
 
+    def _files(self, folder: Path) -> Iterator[StoredFile]:
+        for path, _, names in os.walk(folder, onerror=_raise_unless_missing):
+            for file in (Path(path, name) for name in names):
+                with suppress(FileNotFoundError):
+                    yield StoredFile(file.relative_to(self._root).as_posix(), file.stat().st_size)
+
     def _entries(self, folder: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
         try:
             with os.scandir(self._root / folder) as entries:
@@ -99,6 +120,11 @@ class FolderStore:
             yield
         except OSError as error:
             raise StoreUnavailable(detail=f"{self._root}: {error.strerror or type(error).__name__}") from error
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _is_part(name: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from trackcore.text import visible
-from trackcore_objects.store import StoreUnavailable
+from trackcore_objects.store import StoredFile, StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -50,6 +50,12 @@ class BucketStore:
         """See `ObjectStore.folders`."""
         return sorted(map(_last, self._listed(folder)["common_prefixes"]))
 
+    def files_below(self, folder: str) -> Sequence[StoredFile]:
+        """See `ObjectStore.files_below`."""
+        with self._reported():
+            pages = self._store.list(f"{folder}/" if folder else None)
+            return sorted(StoredFile(item["path"], item["size"]) for page in pages for item in page)
+
     def put_new(self, key: str, content: Path | bytes) -> bool:
         """See `ObjectStore.put_new`."""
         from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - see the module
@@ -71,6 +77,14 @@ class BucketStore:
         with self._reported():
             try:
                 return self._store.get(key).bytes().to_bytes()
+            except FileNotFoundError:
+                return None
+
+    def read_range(self, key: str, start: int, end: int) -> bytes | None:
+        """See `ObjectStore.read_range`."""
+        with self._reported():
+            try:
+                return self._store.get_range(key, start=start, end=end).to_bytes()
             except FileNotFoundError:
                 return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import attrs
 
@@ -22,6 +22,18 @@ class StoreUnavailable(TrackcoreError):
     detail: str
 
 
+class StoredFile(NamedTuple):
+    """A file of a store: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition("/")[2]
+
+
 class ObjectStore(Protocol):
     """A folder or a bucket."""
 
@@ -31,6 +43,12 @@ class ObjectStore(Protocol):
     def folders(self, folder: str) -> Sequence[str]:
         """Return the names of the folders in a folder, sorted; none if there is no such folder."""
 
+    def files_below(self, folder: str) -> Sequence[StoredFile]:
+        """Return the files in a folder and in all folders below it, sorted by their keys.
+
+        Nothing is changed, while `names` may delete what a crashed process has left.
+        """
+
     def put_new(self, key: str, content: Path | bytes) -> bool:
         """Store a file durably; return False, and store nothing, if the key exists."""
 
@@ -39,6 +57,9 @@ class ObjectStore(Protocol):
 
     def read(self, key: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
+
+    def read_range(self, key: str, start: int, end: int) -> bytes | None:
+        """Return a part of a file, up to `end` exclusively, None if there is no such file."""
 
     def fetch(self, key: str, target: Path) -> bool:
         """Copy a file into a local one; return False if there is none."""

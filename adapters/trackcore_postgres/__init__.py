@@ -5,7 +5,6 @@ It is `trackcore.warehouse` that decides which rows a message has; this package 
 
 from trackcore_postgres.batch import SentMessage
 from trackcore_postgres.errors import CursorMoved, UnusableUrl, WarehouseUnavailable
-from trackcore_postgres.inspection import TableInfo
 from trackcore_postgres.rebuild import OldTablesRemain, Rebuild
 from trackcore_postgres.warehouse import Cursor, PostgresWarehouse, Refused
 
@@ -17,7 +16,6 @@ __all__ = [
     "Rebuild",
     "Refused",
     "SentMessage",
-    "TableInfo",
     "UnusableUrl",
     "WarehouseUnavailable",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import attrs
 from psycopg import Connection
 
 from trackcore.warehouse import (
@@ -16,6 +15,7 @@ from trackcore.warehouse import (
     Discard,
     DiscardReason,
     Schema,
+    TableInfo,
     WarehouseOptions,
     WidenColumn,
 )
@@ -38,22 +38,6 @@ SELECT c.relname, greatest(c.reltuples, s.n_live_tup, 0)::bigint,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_stat_user_tables s ON s.relid = c.oid
 WHERE s.schemaname = %s ORDER BY c.relname
 """
-
-
-@attrs.frozen(kw_only=True)
-class TableInfo:
-    """A table: its number of columns, and of rows, which is an estimate unless `is_exact`.
-
-    `discards` are values that its rows do not have as they were sent.
-    """
-
-    source: str
-    schema: str
-    table: str
-    columns: int
-    rows: int
-    is_exact: bool
-    discards: int
 
 
 def sources_of(connection: Connection[Any]) -> dict[str, str]:

@@ -23,15 +23,15 @@ import attrs
 import psycopg
 from psycopg import Connection, errors
 
+from trackcore import StoredMessage
 from trackcore.privacy import Subject
-from trackcore.warehouse import Discard, Schema, WarehouseOptions, schema_name, storable
+from trackcore.warehouse import Discard, Schema, TableInfo, WarehouseOptions, schema_name, storable
 from trackcore_postgres.batch import SentMessage, SourceRows
 from trackcore_postgres.catalog import SourceTables, has_schema, has_table, read_tables
 from trackcore_postgres.connecting import connect, connection_settings, lock_number, make_bookkeeping, run, sentence_of
 from trackcore_postgres.errors import CursorMoved, UnusableUrl, WarehouseUnavailable
 from trackcore_postgres.forgetting import Forgetting
 from trackcore_postgres.inspection import (
-    TableInfo,
     discards_of,
     known_schema,
     list_tables,
@@ -160,10 +160,11 @@ class PostgresWarehouse:
                 for info in list_tables(connection, name, source)
             ]
 
-    def discards(self, source: str, message_id: str) -> list[tuple[str, Discard]]:
+    def discards(self, message: StoredMessage) -> list[tuple[str, Discard]]:
         """Return what the rows of a message do not have as it was sent.  Raises `WarehouseUnavailable`."""
+        message_id = storable(str(message.message["messageId"]))
         with self._reporting():
-            return list(discards_of(self.connection(), self.schema_of(source), storable(message_id)))
+            return list(discards_of(self.connection(), self.schema_of(message.source), message_id))
 
     def known_schema(self, source: str) -> Schema:
         """Return the tables of a source as they are.  Raises `WarehouseUnavailable`."""

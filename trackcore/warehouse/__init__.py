@@ -24,6 +24,7 @@ from trackcore.warehouse.columns import (
     reserved_columns,
     standard_columns,
 )
+from trackcore.warehouse.inspection import TableInfo, WarehouseReader
 from trackcore.warehouse.names import DISCARDS_TABLE, MAX_NAME, STANDARD_TABLES, event_table, schema_name, slug
 from trackcore.warehouse.options import (
     DISCARD,
@@ -63,8 +64,10 @@ __all__ = [
     "Scalar",
     "Schema",
     "Stamp",
+    "TableInfo",
     "Value",
     "WarehouseOptions",
+    "WarehouseReader",
     "WidenColumn",
     "as_names",
     "check_declared",

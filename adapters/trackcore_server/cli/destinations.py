@@ -16,7 +16,7 @@ from trackcore_server.cli._output import Column, make_writer, to_the_second
 from trackcore_server.cli._tables import tables_of
 from trackcore_server.config.configuration import Configuration
 from trackcore_server.config.deployment import find_deployment
-from trackcore_server.config.postgres_destination import PostgresDestination
+from trackcore_server.config.warehouse import WarehouseDestination
 from trackcore_server.storage.backend import Backend
 from trackcore_server.storage.backends import backend_of
 from trackcore_server.storage.delivery_state import is_delivering, open_state
@@ -40,9 +40,9 @@ def destinations(*, config: Path | None, data: Path | None, output_format: str |
     if a destination fails to accept those of one user while it accepts those of others.
 
     With a log in Kafka, the lag is the number of messages, for any destination, after the committed offset of its
-    consumer group, and `lagSeconds` is unknown. Of a destination in PostgreSQL, `tables`, `rows` and `discards` count
-    what is there; large tables by an estimate. Everything else covers only the process that delivers with this data
-    folder; the state is `not here` if no such process runs.
+    consumer group, and `lagSeconds` is unknown. Of a warehouse (`postgres`, `parquet`, `duckdb`), `tables`, `rows` and
+    `discards` count what is there; large tables by an estimate. Everything else covers only the process that delivers
+    with this data folder; the state is `not here` if no such process runs.
     """
     configuration = find_deployment(config=config, data=data).configuration
     is_running = is_delivering(configuration)
@@ -97,7 +97,7 @@ def _record(
 
 def _table_counts(destination: DeliveredDestination, configuration: Configuration) -> JSONObject:
     """Return how much a warehouse has, or why that is unknown; nothing for another destination."""
-    if not isinstance(destination, PostgresDestination):
+    if not isinstance(destination, WarehouseDestination):
         return {}
     try:
         found = tables_of(destination, configuration)

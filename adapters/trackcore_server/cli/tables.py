@@ -1,4 +1,4 @@
-"""`trackcore tables`: the tables of destinations in PostgreSQL."""
+"""`trackcore tables`: the tables of warehouses."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import attrs
 import click
 
-from trackcore import JSONObject
-from trackcore_server.cli._options import format_option, location_options
+from trackcore import JSONObject, TrackcoreError
+from trackcore_server.cli._options import Failure, format_option, location_options
 from trackcore_server.cli._output import Column, make_writer
 from trackcore_server.cli._tables import tables_of
 from trackcore_server.cli._warehouses import chosen_warehouses, destination_option
@@ -26,17 +26,30 @@ Examples:
 @destination_option(required=False)
 @format_option()
 def tables(*, config: Path | None, data: Path | None, destination: str | None, output_format: str | None) -> None:
-    """List the tables of destinations in PostgreSQL, with their rows and discards.
+    """List the tables of warehouses (`postgres`, `parquet` and `duckdb`), with their rows and discards.
 
-    Tables of more than about 100,000 rows are not counted: `rows` is then the estimate of PostgreSQL, and `isExact`
-    is false. `discards` are values that a table does not have as they were sent; they are in the table `_discards`.
+    `discards` are values that a table does not have as they were sent; they are in the table `_discards`. If `isExact`
+    is false, `rows` is an estimate: that of PostgreSQL for more than about 100,000 rows, or, with `discards`, one from
+    50 of the Parquet files of a table that has more.
+
+    Exit code: 0, or 2 if a warehouse cannot be read now; the others are listed.
     """
     configuration = find_deployment(config=config, data=data).configuration
     writer = make_writer(output_format, _COLUMNS)
+    errors: list[str] = []
     for warehouse in chosen_warehouses(configuration, destination):
-        for info in tables_of(warehouse, configuration):
+        try:
+            found = tables_of(warehouse, configuration)
+        except TrackcoreError as error:
+            errors.append(f"{warehouse.name}: {error}")
+            continue
+        for info in found:
             writer.write({"destination": warehouse.name, **_record(attrs.asdict(info))})
+        if not found:
+            click.echo(f"{warehouse.name}: no tables yet; they are made when the first messages arrive", err=True)
     writer.flush()
+    if errors:
+        raise Failure("\n".join(errors))
 
 
 def _record(info: JSONObject) -> JSONObject:

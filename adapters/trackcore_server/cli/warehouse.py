@@ -16,7 +16,7 @@ from trackcore.warehouse import Schema, read_rows
 from trackcore_server.cli._options import Failure, location_options, since_option
 from trackcore_server.cli._progress import CountProgress
 from trackcore_server.cli._tables import open_warehouse
-from trackcore_server.cli._warehouses import chosen_warehouses, destination_option
+from trackcore_server.cli._warehouses import chosen_database, destination_option
 from trackcore_server.config.deployment import find_deployment
 from trackcore_server.config.postgres_destination import PostgresDestination, PostgresSender
 from trackcore_server.delivery.service import sender_context
@@ -54,7 +54,7 @@ def plan(*, config: Path | None, data: Path | None, destination: str, since: dat
     another role, so that the role of the server needs no right to create tables.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    (chosen,) = chosen_warehouses(configuration, destination)
+    chosen = chosen_database(configuration, destination)
     feed = backend_of(configuration).feed()
     with closing(open_warehouse(chosen, configuration)) as opened:
         schemas: dict[str, Schema] = {}
@@ -89,7 +89,7 @@ def rebuild(*, config: Path | None, data: Path | None, destination: str, since: 
     that are still in the log, and with --since only later ones.
     """
     configuration = find_deployment(config=config, data=data).configuration
-    (chosen,) = chosen_warehouses(configuration, destination)
+    chosen = chosen_database(configuration, destination)
     from trackcore_postgres import Rebuild  # noqa: PLC0415 - an optional library
 
     feed = backend_of(configuration).feed()

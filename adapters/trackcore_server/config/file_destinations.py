@@ -25,6 +25,7 @@ from trackcore_objects import (
     place_of_location,
 )
 
+from trackcore.warehouse import WarehouseReader
 from trackcore_server.config.warehouse import WarehouseDestination
 
 _WAIT = timedelta(minutes=5)
@@ -32,6 +33,7 @@ _DATABASE_WAIT = timedelta(seconds=10)
 _WINDOW = timedelta(days=7)
 _MESSAGES = 50_000
 _BYTES = ByteCount(64 << 20)
+_REPLAY = "run `trackcore replay --destination NAME --since 365d`; then delete the earlier ones"
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +71,7 @@ class ParquetDestination(WarehouseDestination):
     """A warehouse of Parquet files; see `trackcore_duckdb`.  `location` and the bucket are as for the archive."""
 
     kind: ClassVar[str] = "parquet"
+    to_fill_again: ClassVar[str] = f"to make its files again, set another `location`, and {_REPLAY}"
 
     location: str = attrs.field(validator=check_location)
     endpoint: str | None = attrs.field(default=None, validator=check_endpoint)
@@ -90,6 +93,15 @@ class ParquetDestination(WarehouseDestination):
             raise _missing(self.kind, error, "parquet") from error
         return ParquetSender(store=store, options=self.options, schema=self.schema)
 
+    def make_reader(self, context: SenderContext) -> WarehouseReader:
+        """See `WarehouseDestination.make_reader`."""
+        store = _store_of(self, context, "parquet")
+        try:
+            from trackcore_duckdb import ParquetReader  # noqa: PLC0415 - see the module
+        except ModuleNotFoundError as error:
+            raise _missing(self.kind, error, "parquet") from error
+        return ParquetReader(store=store, options=self.options, schema=self.schema)
+
     def place(self, context: SenderContext) -> Hashable:
         """See `DeliveredDestination.place`."""
         return self.kind, place_of_location(self.location, context.folder, self.endpoint)
@@ -100,6 +112,7 @@ class DuckDBDestination(WarehouseDestination):
     """A warehouse in a database of DuckDB: `path` is its file, relative to the folder of the log."""
 
     kind: ClassVar[str] = "duckdb"
+    to_fill_again: ClassVar[str] = f"to make its tables again, set another `path`, and {_REPLAY}"
 
     path: Path
     batch_messages: int = attrs.field(default=_MESSAGES, validator=positive)
@@ -114,6 +127,14 @@ class DuckDBDestination(WarehouseDestination):
         except ModuleNotFoundError as error:
             raise _missing(self.kind, error, "parquet") from error
         return DatabaseSender(file=context.folder / self.path, options=self.options, schema=self.schema)
+
+    def make_reader(self, context: SenderContext) -> WarehouseReader:
+        """See `WarehouseDestination.make_reader`."""
+        try:
+            from trackcore_duckdb import DatabaseReader  # noqa: PLC0415 - see the module
+        except ModuleNotFoundError as error:
+            raise _missing(self.kind, error, "parquet") from error
+        return DatabaseReader(file=context.folder / self.path, schema=self.schema)
 
     def place(self, context: SenderContext) -> Hashable:
         """See `DeliveredDestination.place`."""

@@ -52,6 +52,10 @@ class PostgresDestination(WarehouseDestination):
         """See `DeliveredDestination.make_sender`."""
         return PostgresSender(self.make_warehouse(context))
 
+    def make_reader(self, context: SenderContext) -> PostgresWarehouse:
+        """See `WarehouseDestination.make_reader`."""
+        return self.make_warehouse(context)
+
     def make_warehouse(self, context: SenderContext) -> PostgresWarehouse:
         """Build the warehouse, which connects when it is used.  Raises `UnusableSecret` or `ValueError`."""
         try:

@@ -9,10 +9,17 @@ from typing import ClassVar
 
 import attrs
 from attrs import validators
-from trackcore_delivery import ByteCount, DeliveredDestination, positive
+from trackcore_delivery import ByteCount, DeliveredDestination, SenderContext, positive
 
 from trackcore import Destination, Source
-from trackcore.warehouse import WIDEN, WarehouseOptions, check_declared, check_on_conflict, schema_name
+from trackcore.warehouse import (
+    WIDEN,
+    WarehouseOptions,
+    WarehouseReader,
+    check_declared,
+    check_on_conflict,
+    schema_name,
+)
 
 _is_pattern = re.compile(r"(?:[a-z][a-z0-9_]*|(?=\{))(?:\{source\})?[a-z0-9_]*").fullmatch
 _SOURCE = "{source}"
@@ -32,6 +39,8 @@ class WarehouseDestination(DeliveredDestination):
     """
 
     is_warehouse: ClassVar[bool] = True
+    to_fill_again: ClassVar[str] = ""
+    """How its tables are made again if `trackcore warehouse rebuild` does not do it."""
 
     batch_messages: int = attrs.field(default=2_000, validator=positive)
     batch_bytes: ByteCount = attrs.field(default=ByteCount(4_000_000), validator=positive)
@@ -43,6 +52,10 @@ class WarehouseDestination(DeliveredDestination):
     max_tables: int = attrs.field(default=1000, validator=validators.ge(0))
     on_conflict: str = attrs.field(default=WIDEN, validator=check_on_conflict)
     users: bool = True
+
+    def make_reader(self, context: SenderContext) -> WarehouseReader:
+        """Build what reads its tables.  Raises as `make_sender` does."""
+        raise NotImplementedError
 
     @property
     def options(self) -> WarehouseOptions:
