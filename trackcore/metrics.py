@@ -378,7 +378,6 @@ class Metrics:
             self._add_messages(labels, number)
 
 
-
 def outcome_of(reason: str) -> str:
     """Return the outcome of a message that was rejected for a reason."""
     return "blocked" if reason == Reason.PLAN_BLOCKED else "rejected"
