@@ -353,7 +353,7 @@ def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards
 
 
 class _Flat(NamedTuple):
-    """What is known of free-form parts with these keys and classes of values, each of which has its own column."""
+    """The columns of free-form parts with these keys and classes of values; each key has a column of its own."""
 
     columns: tuple[str, ...]
     converted: tuple[str, ...]
@@ -372,7 +372,7 @@ class _Flat(NamedTuple):
 
 
 def _flat_of(free: JSONObject) -> _Flat | None:
-    """Return what is known of a free-form part; None for one with an object in it, or names without a column."""
+    """Return the columns of a free-form part; None for one with an object in it, or names without a column."""
     keys = tuple(free)
     is_usual = len(keys) <= _CACHED_KEYS and len("".join(keys)) <= _CACHED_CHARS
     return _cached_flat(keys, tuple(map(type, free.values()))) if is_usual else None
