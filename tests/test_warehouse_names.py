@@ -64,7 +64,7 @@ class TestSlug:
     def test_the_slug_of_a_path_is_that_of_its_keys_joined(self, keys: list[str]) -> None:
         path = ""
         for key in keys:
-            ((path, _),) = column_places(path, (key,)).places
+            ((path, _),) = column_places(path, (key,))
         assert path == slug(" ".join(keys))
 
 
@@ -108,7 +108,7 @@ class TestTables:
 class TestColumns:
     @pytest.mark.parametrize("name", ["xmin", "ctid", "tableoid"])
     def test_a_system_column_of_postgresql_gets_an_underscore(self, name: str) -> None:
-        assert column_places("", (name,)).places[0][1] == f"_{name}"
+        assert column_places("", (name,))[0][1] == f"_{name}"
 
 
 class TestSchemas:

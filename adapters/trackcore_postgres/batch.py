@@ -14,8 +14,6 @@ from trackcore.warehouse import (
     Change,
     ColumnType,
     Discard,
-    Merged,
-    Row,
     Schema,
     Stamp,
     Value,
@@ -130,16 +128,16 @@ class SourceRows:
 
     def add(self, message: SentMessage) -> None:
         """Add the rows of a message.  Raises `ValueError` if it is not a JSON object."""
-        made = read_rows(message.payload, self.schema.options)
-        message_id = storable(message.message_id)
-        for row in made:
-            merged = self.schema.merge(row)
-            self._add_changes(merged.changes)
+        for row in read_rows(message.payload, self.schema.options):
+            changes, values, discards = self.schema.merge(row)
+            if changes:
+                self._add_changes(changes)
             if row.table in PROFILE_TABLES:
-                self._add_profile(row, merged, message)
-            elif merged.values:
-                self.table(row.table).add(merged.values, self.schema.tables[row.table])
-            self._add_discards(message_id, row.table, merged.discards, message.received_at)
+                self._add_profile(row.table, values, message)
+            elif values:
+                self.table(row.table).add(values, self.schema.tables[row.table])
+            if discards:
+                self._add_discards(message, row.table, discards)
 
     def table(self, table: str) -> TableRows:
         """Return the rows for a table."""
@@ -154,14 +152,17 @@ class SourceRows:
             if isinstance(change, WidenColumn):
                 self.table(change.table).widen(change.column, change.column_type)
 
-    def _add_profile(self, row: Row, merged: Merged, message: SentMessage) -> None:
-        values = {**merged.values}
+    def _add_profile(self, table: str, merged: Mapping[str, Value], message: SentMessage) -> None:
+        values = {**merged}
         profile_id = str(values.pop("id"))
         received_at = values.get("received_at", message.received_at)
         assert isinstance(received_at, datetime)
         stamp = Stamp((received_at - _EPOCH) // _MICROSECOND, message.position)
-        self.profiles.setdefault(row.table, {}).setdefault(profile_id, []).append((stamp, values))
+        self.profiles.setdefault(table, {}).setdefault(profile_id, []).append((stamp, values))
 
-    def _add_discards(self, message_id: str, table: str, found: Sequence[Discard], received_at: datetime) -> None:
+    def _add_discards(self, message: SentMessage, table: str, found: Sequence[Discard]) -> None:
+        message_id = storable(message.message_id)
         for number, one in enumerate(found):
-            self.discards.append(DiscardRow(message_id, table, number, one.column, one.value, one.reason, received_at))
+            self.discards.append(
+                DiscardRow(message_id, table, number, one.column, one.value, one.reason, message.received_at)
+            )

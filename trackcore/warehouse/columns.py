@@ -100,3 +100,6 @@ _KNOWN: Mapping[str, Mapping[str, ColumnType]] = {
     for table, columns in _STANDARD.items()
 }
 _RESERVED = {table: frozenset({*columns, *DECLARED_CONTEXT, LOADED_AT}) for table, columns in _STANDARD.items()}
+
+RESERVED = frozenset[str]().union(*_RESERVED.values())
+"""The columns that no property and no trait can fill, of any table."""

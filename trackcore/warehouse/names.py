@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 MAX_NAME = 63
 """Bytes of a name that PostgreSQL keeps; the other databases keep more."""
@@ -59,15 +58,8 @@ def event_names(event: str) -> tuple[str, str | None]:
     return (_cached_event_names if len(event) <= _CACHED_CHARS else _event_names)(event)
 
 
-class Places(NamedTuple):
-    """For each key of an object the slug of its path, and its column; `columns`, if each key has one of its own."""
-
-    places: tuple[tuple[str, str], ...]
-    columns: tuple[str, ...] | None
-
-
-def column_places(prefix: str, keys: tuple[str, ...]) -> Places:
-    """Return the places of the keys of an object, of whose path `prefix` is the slug.
+def column_places(prefix: str, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return for each key of an object, of whose path `prefix` is the slug, the slug of its path, and its column.
 
     The slug of a path is the same as that of its keys, joined.
     """
@@ -100,11 +92,8 @@ def _event_names(event: str) -> tuple[str, str | None]:
 _cached_event_names = lru_cache(2048)(_event_names)
 
 
-def _column_places(prefix: str, keys: tuple[str, ...]) -> Places:
-    places = tuple(_column_place(prefix, key) for key in keys)
-    columns = tuple(column for _, column in places)
-    has_own = len({*columns}) == len(columns) and prefix not in {path for path, _ in places}
-    return Places(places, columns if has_own else None)
+def _column_places(prefix: str, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple(_column_place(prefix, key) for key in keys)
 
 
 _cached_places = lru_cache(2048)(_column_places)

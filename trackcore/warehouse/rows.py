@@ -16,10 +16,12 @@ Source: https://segment.com/docs/connections/storage/warehouses/schema/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from types import NoneType
 from typing import Any, NamedTuple, TypedDict, cast
 
 import msgspec
@@ -27,16 +29,17 @@ import msgspec
 from trackcore.caching import cached_by_text
 from trackcore.text.timetext import parse_timestamp
 from trackcore.typing import JSONObject
-from trackcore.warehouse.columns import CONTEXT, reserved_columns, standard_columns
+from trackcore.warehouse.columns import CONTEXT, RESERVED, reserved_columns, standard_columns
 from trackcore.warehouse.names import column_places, event_names
 from trackcore.warehouse.options import DEFAULT_OPTIONS, WarehouseOptions
-from trackcore.warehouse.values import Digits, Scalar, read_message, scalar_of, storable, text_of
+from trackcore.warehouse.values import Scalar, read_message, scalar_of, storable, text_of
 
 _SHOWN_CHARS = 1_000
 _MAX_ID_CHARS = 500
 """Of a user or a group: an index of PostgreSQL has room for 2,700 bytes."""
 
 _CACHED_CONTEXTS, _CACHED_CONTEXT_BYTES = 1_000, 2_000
+_CACHED_KEYS, _CACHED_CHARS = 30, 400
 
 _MAX_DISCARDS = 20
 """How many discards of one row are kept one by one: a client cannot make its row into thousands of others."""
@@ -93,7 +96,7 @@ def read_rows(payload: bytes, options: WarehouseOptions = DEFAULT_OPTIONS) -> tu
         context = _read_context(bytes(message.get("context", b"null")))
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return rows(read_message(payload), options)
-    return _rows(_Parts(message, context, has_shape=_ESCAPE not in payload), options)
+    return _rows(_Parts(message, context, has_shape=b"\\" not in payload or _ESCAPE not in payload), options)
 
 
 _FIELDS = (
@@ -163,7 +166,7 @@ class _Parts:
         common = self.common = {"id": _text(message.get("messageId")) or ""}
         for column, field in _TIMES:
             value = message.get(field)
-            time = None if value is None else parse_timestamp(value)
+            time = None if value is None else _time_of(value)
             if time is not None:
                 common[column] = time
             elif value is not None:
@@ -178,17 +181,27 @@ class _Parts:
         shape = None if self.shape is None else (self.shape, tuple(standard))
         if not free:
             return Row(table, {**self.common, **standard, **self.context}, limited(self.discards), shape)
+        flat = _flat_of(free)
+        if flat is None or not (flat.is_free or self._are_free(table, flat.columns)):
+            return self._unusual_row(table, standard, free, shape)
+        values = {**self.common, **standard, **flat.scalars(free), **self.context}
+        return Row(table, values, limited(self.discards), shape and (shape, flat.shape))
+
+    def _unusual_row(self, table: str, standard: Mapping[str, Scalar], free: JSONObject, shape: Hashable) -> Row:
+        """Build a row of a free-form part with objects in it, or with columns that are those of others."""
         discards = [*self.discards]
         found: dict[str, Scalar] = {}
         _flatten("", free, found, discards)
-        reserved = reserved_columns(table)
-        if reserved.isdisjoint(found) and self.context.keys().isdisjoint(found):
+        if self._are_free(table, found):
             values = {**self.common, **standard, **found, **self.context}
             return Row(table, values, limited(discards), shape and (shape, _columns_shape(found)))
         values = {**self.common, **standard}
-        self._add_free(values, found, reserved, discards)
+        self._add_free(values, found, reserved_columns(table), discards)
         values.update(self.context)
         return Row(table, values, limited(discards))
+
+    def _are_free(self, table: str, columns: Iterable[str]) -> bool:
+        return reserved_columns(table).isdisjoint(columns) and self.context.keys().isdisjoint(columns)
 
     def _add_free(
         self,
@@ -215,6 +228,15 @@ class _Parts:
         )
         return Row(table, values, shape=row.shape)
 
+
+def _time_of(value: Any) -> datetime | None:
+    is_usual = value.__class__ is str and len(value) <= _CACHED_TIME_CHARS
+    return (_cached_time if is_usual else parse_timestamp)(value)
+
+
+_CACHED_TIME_CHARS = 30
+_cached_time = lru_cache(256)(parse_timestamp)
+"""The messages of one request were sent and received at one time."""
 
 _TIMES = (
     ("received_at", "receivedAt"),
@@ -314,16 +336,7 @@ def _text(value: Any) -> str | None:
 
 def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards: list[Discard]) -> None:
     """Put the values of an object, and of those inside it, under the names of their columns."""
-    places = column_places(prefix, tuple(values))
-    kinds = {*map(type, values.values())}
-    if not found and places.columns is not None and kinds <= _FLAT:
-        found.update(zip(places.columns, values.values(), strict=True))
-        if msgspec.Raw in kinds:
-            for column, value in zip(places.columns, values.values(), strict=True):
-                if value.__class__ is msgspec.Raw:
-                    found[column] = Digits(bytes(value).decode())
-        return
-    for (path, column), value in zip(places.places, values.values(), strict=True):
+    for (path, column), value in zip(column_places(prefix, tuple(values)), values.values(), strict=True):
         kind = value.__class__
         if kind is dict:
             _flatten(path, value, found, discards)
@@ -339,8 +352,51 @@ def _flatten(prefix: str, values: JSONObject, found: dict[str, Scalar], discards
         found[column] = scalar
 
 
-_FLAT = frozenset({str, bool, int, msgspec.Raw})
-"""The classes of values that have one column, and are not null."""
+class _Flat(NamedTuple):
+    """The columns of free-form parts with these keys and classes of values; each key has a column of its own."""
+
+    columns: tuple[str, ...]
+    converted: tuple[str, ...]
+    nulls: tuple[str, ...]
+    is_free: bool  # no table has standard columns or context of these names
+    shape: object
+
+    def scalars(self, free: JSONObject) -> dict[str, Scalar]:
+        """Return the scalars of such a part, by their columns."""
+        found = dict(zip(self.columns, free.values(), strict=True))
+        for column in self.converted:
+            found[column] = scalar_of(found[column])
+        for column in self.nulls:
+            del found[column]
+        return found
+
+
+def _flat_of(free: JSONObject) -> _Flat | None:
+    """Return the columns of a free-form part; None for one with an object in it, or names without a column."""
+    keys = tuple(free)
+    is_usual = len(keys) <= _CACHED_KEYS and len("".join(keys)) <= _CACHED_CHARS
+    return _cached_flat(keys, tuple(map(type, free.values()))) if is_usual else None
+
+
+@lru_cache(2048)
+def _cached_flat(keys: tuple[str, ...], kinds: tuple[type, ...]) -> _Flat | None:
+    places = column_places("", keys)
+    columns = tuple(column for _, column in places)
+    if not _FLAT.issuperset(kinds) or len({*columns}) < len(columns) or not all(path for path, _ in places):
+        return None
+    kind_of = dict(zip(columns, kinds, strict=True))
+    return _Flat(
+        columns,
+        converted=tuple(column for column, kind in kind_of.items() if kind in _CONVERTED),
+        nulls=tuple(column for column, kind in kind_of.items() if kind is NoneType),
+        is_free=all(column not in RESERVED and not column.startswith(CONTEXT) for column in columns),
+        shape=object(),
+    )
+
+
+_CONVERTED = frozenset({list, msgspec.Raw})
+_FLAT = frozenset({str, bool, int, NoneType}) | _CONVERTED
+"""The classes of values that have one column at most.  The scalar of each is of one class too."""
 
 
 def discard(column: str, value: Scalar | None, reason: DiscardReason) -> Discard:
