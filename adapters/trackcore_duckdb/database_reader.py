@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 
 import attrs
 import duckdb
@@ -15,6 +16,11 @@ from trackcore.warehouse import DISCARDS_TABLE, Discard, TableInfo, schema_name
 from trackcore_duckdb.engine import Engine, connect, quoted
 from trackcore_duckdb.inspection import WarehouseUnreadable, discard_counts, discards_in, reported
 
+ATTEMPTS = 30
+"""How often a database is opened that another process has open: delivery has it for a moment, for each batch."""
+
+_PAUSE_SECONDS = 0.1
+
 _TABLES = """
 SELECT t.schema_name, t.table_name, t.column_count FROM duckdb_tables() t
 WHERE t.database_name = current_database() AND NOT t.internal AND NOT t.temporary AND t.has_primary_key
@@ -23,6 +29,10 @@ WHERE t.database_name = current_database() AND NOT t.internal AND NOT t.temporar
 ORDER BY ALL
 """
 """The tables that were made here: those with a primary key, while tables and views of others have none."""
+
+
+class _Locked(Exception):
+    """Another process has the database open for writing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -63,13 +73,23 @@ class DatabaseReader:
                     connection.close()
 
     def _connected(self, scratch: Path) -> duckdb.DuckDBPyConnection:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(_Locked):
+                return self._connect(scratch)
+            sleep(_PAUSE_SECONDS)
+        try:
+            return self._connect(scratch)
+        except _Locked as error:
+            detail = f"another process has {self._file} open, as delivery has for each batch; try again"
+            raise WarehouseUnreadable(detail=detail) from error
+
+    def _connect(self, scratch: Path) -> duckdb.DuckDBPyConnection:
         try:
             return connect(str(self._file), scratch, is_read_only=True)
         except duckdb.IOException as error:
-            if "Could not set lock" not in str(error):
-                raise
-            detail = f"another process has {self._file} open, as delivery has for each batch; try again"
-            raise WarehouseUnreadable(detail=detail) from error
+            if "Could not set lock" in str(error):
+                raise _Locked from error
+            raise
 
 
 def _tables(engine: Engine) -> Iterator[TableInfo]:

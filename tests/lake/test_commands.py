@@ -18,7 +18,7 @@ from delivery_processes import Deployed
 from lake_readers import READERS, send
 from patience import PATIENCE
 from trackcore_delivery import Secret
-from trackcore_duckdb import parquet_reader
+from trackcore_duckdb import database_reader, parquet_reader
 from trackcore_sqlite import SqliteSink
 from warehouse_helpers import SCHEMA, SOURCE, as_envelopes, as_log, generated, message
 from warehouse_kinds import as_fed
@@ -224,7 +224,10 @@ class TestFiles:
 class TestDatabase:
     """A database that another process writes cannot be read."""
 
-    def test_while_another_process_has_it_open_it_is_told(self, database: Lake) -> None:
+    def test_while_another_process_has_it_open_it_is_told(
+        self, database: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(database_reader, "ATTEMPTS", 1)
         database.fill(*pair())
         with self.held_by_one_that("writes", database):
             _, text = database.tables(code=2)
@@ -234,19 +237,28 @@ class TestDatabase:
         assert sentence in record["tablesUnknown"]
         assert len(database.tables()[0]) == 2
 
+    def test_it_is_read_when_the_batch_of_delivery_is_stored(
+        self, database: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database.fill(*pair())
+        with self.held_by_one_that("writes", database) as holder:
+            monkeypatch.setattr(f"{database_reader.__name__}.sleep", lambda _: holder.communicate("", timeout=PATIENCE))
+            assert len(database.tables()[0]) == 2
+
     def test_it_is_read_beside_other_readers(self, database: Lake) -> None:
         database.fill(*pair())
         with self.held_by_one_that("reads", database):
             assert len(database.tables()[0]) == 2
 
     @contextmanager
-    def held_by_one_that(self, does: str, database: Lake) -> Iterator[None]:
+    def held_by_one_that(self, does: str, database: Lake) -> Iterator[subprocess.Popen[str]]:
         command = [sys.executable, "-c", HOLDER, str(database.folder / "out.duckdb"), does]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "open\n"
-            yield
-            holder.communicate("", timeout=PATIENCE)
+            yield holder
+            if holder.poll() is None:
+                holder.communicate("", timeout=PATIENCE)
 
     def test_it_is_not_changed(self, database: Lake) -> None:
         database.fill(*pair())
