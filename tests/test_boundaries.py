@@ -23,7 +23,7 @@ PURE = frozenset(
     {"__future__", "array", "binascii", "bisect", "codecs", "collections", "contextlib", "dataclasses", "datetime"}
 )
 PURE |= {"decimal", "enum", "functools", "hashlib", "hmac", "ipaddress", "itertools", "json", "math", "re", "typing"}
-PURE |= {"unicodedata", "urllib.parse"}
+PURE |= {"types", "unicodedata", "urllib.parse"}
 CORE_LIBRARIES = frozenset({"attrs", "cattrs", "msgspec"})
 IMPURE_CALLS = frozenset(
     {"now", "utcnow", "today", "time", "time_ns", "monotonic", "fromtimestamp", "localtime", "uuid1", "uuid4"}
