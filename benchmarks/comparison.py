@@ -20,7 +20,7 @@ import click
 from corpus import BATCH_MESSAGES
 from load import Plan, Tally, put_load
 from servers import RunningServer
-from tables import middle
+from tables import Goal, middle
 
 REQUESTS = "requests/s"
 MESSAGES = "messages/s"
@@ -114,6 +114,20 @@ def compare(
 def rows(results: Results, first: str) -> list[dict[str, Any]]:
     """Build the rows of a report; ratios are those to the contestant named `first`."""
     return [_row(case, name, result, results[case, first]) for (case, name), result in results.items()]
+
+
+def cost_goals(results: Results, first: str, others: Sequence[str], most: float) -> list[Goal]:
+    """Return the goals for what the others cost: at most so many times the CPU time of the one named `first`."""
+    return [
+        Goal(
+            name=f"{case.name}: CPU time of {name!r}, times that of {first!r}",
+            measured=results[case, first].medians[COST] / result.medians[COST],
+            bound=most,
+            at_most=True,
+        )
+        for (case, name), result in results.items()
+        if name in others
+    ]
 
 
 def _in_turn(contestants: Sequence[Contestant], number: int) -> Sequence[Contestant]:

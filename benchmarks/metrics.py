@@ -17,9 +17,9 @@ from pathlib import Path
 
 import attrs
 import click
-from comparison import COST, batches, compare, rows, singles
+from comparison import batches, compare, cost_goals, rows, singles
 from servers import CURRENT, LOCALHOST, RunningServer, Trackcore, file_system, free_port
-from tables import Goal, Report
+from tables import Report
 
 MOST_COST = 1.03
 """How many times the CPU time of a server without `bind` is wanted at most."""
@@ -65,15 +65,7 @@ def main(*, connections: int, seconds: float, rounds: int, folder: Path | None, 
     scraped = Scraped(name="metrics", folder=CURRENT.folder)
     cases = [singles(connections), batches(connections)]
     results = compare([plain, scraped], cases, seconds=seconds, rounds=rounds, folder=folder)
-    goals = [
-        Goal(
-            name=f"{case.name}: CPU time with metrics, times that without",
-            measured=results[case, plain.name].medians[COST] / results[case, scraped.name].medians[COST],
-            bound=MOST_COST,
-            at_most=True,
-        )
-        for case in cases
-    ]
+    goals = cost_goals(results, plain.name, [scraped.name], MOST_COST)
     Report(
         title="Metrics, over HTTP",
         rows=rows(results, plain.name),

@@ -23,7 +23,7 @@ from typing import Any
 
 import attrs
 import click
-from comparison import COST, batches, compare, rows, singles
+from comparison import batches, compare, cost_goals, rows, singles
 from corpus import BATCH_MESSAGES, ORIGIN, make_bodies, make_collector, make_singles
 from in_process import Nowhere
 from in_process import compare as compare_in_process
@@ -83,15 +83,7 @@ def _over_http(document: PlanDocument, rounds: int, seconds: float, folder: Path
         ]
         cases = [singles(CONNECTIONS), batches(CONNECTIONS)]
         results = compare(servers, cases, seconds=seconds, rounds=rounds, folder=folder)
-    goals = [
-        Goal(
-            name=f"{case.name}: times the CPU time without a plan",
-            measured=results[case, WITHOUT].medians[COST] / results[case, WITH].medians[COST],
-            bound=MOST_OF_INTAKE,
-            at_most=True,
-        )
-        for case in cases
-    ]
+    goals = cost_goals(results, WITHOUT, [WITH], MOST_OF_INTAKE)
     return Report(
         title="A tracking plan at intake, over HTTP",
         rows=rows(results, WITHOUT),

@@ -18,12 +18,12 @@ from typing import Any
 
 import attrs
 import click
-from comparison import COST, batches, compare, rows, singles
+from comparison import batches, compare, cost_goals, rows, singles
 from corpus import BATCH_MESSAGES, KEY, ORIGIN, make_bodies, make_collector, make_singles
 from in_process import Nowhere, fastest
 from load import Request, make_request
 from servers import CURRENT, RunningServer, Trackcore, file_system
-from tables import Goal, Report
+from tables import Report
 
 from trackcore import Collector, Source
 from trackcore.consent import ConsentRule
@@ -103,16 +103,7 @@ def main(*, connections: int, seconds: float, rounds: int, folder: Path | None, 
     masked = attrs.evolve(plain, name="masks", source=_MASK)
     cases = [singles(connections), batches(connections)]
     results = compare([plain, consent, address, both, masked], cases, seconds=seconds, rounds=rounds, folder=folder)
-    goals = [
-        Goal(
-            name=f"{case.name}: CPU time with {server.name}, times that without",
-            measured=results[case, plain.name].medians[COST] / results[case, server.name].medians[COST],
-            bound=MOST_COST,
-            at_most=True,
-        )
-        for case in cases
-        for server in (consent, address, both)
-    ]
+    goals = cost_goals(results, plain.name, [consent.name, address.name, both.name], MOST_COST)
     Report(
         title="Rules about personal data, over HTTP",
         rows=rows(results, plain.name),

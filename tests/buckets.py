@@ -13,6 +13,7 @@ import attrs
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 from patience import PATIENCE
+from trackcore_delivery import Secret
 from trackcore_objects import ObjectStore, StoredFile, StoreUnavailable
 
 ENVIRON = {"KEY_ID": "key-of-the-test", "KEY": "s3cr3t-of-the-test"}
@@ -30,6 +31,15 @@ class Buckets:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def settings(self, name: str, prefix: str = "a/b") -> dict[str, Any]:
+        """Return the settings of a destination that writes to a bucket of that name."""
+        return {
+            "location": f"s3://{name}/{prefix}",
+            "endpoint": self.endpoint,
+            "access_key_id": Secret("env:KEY_ID"),
+            "secret_access_key": Secret("env:KEY"),
+        }
 
     def make(self) -> Bucket:
         """Make an empty bucket."""

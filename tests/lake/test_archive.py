@@ -20,7 +20,7 @@ from buckets import ENVIRON, Buckets, FailingStore
 from delivery_helpers import NOON, Bench, TurnedClock, envelopes, fed, sender_context, store
 from hypothesis import given
 from hypothesis import strategies as st
-from trackcore_delivery import DeliveryBatch, FedMessage, RetryLater, SamePlace, Secret, Sender, check_places
+from trackcore_delivery import DeliveryBatch, FedMessage, RetryLater, SamePlace, Sender, check_places
 from trackcore_objects import ArchiveSender, FileName, ObjectStore, open_store, partition_of
 from trackcore_objects.file_names import parse_name
 from trackcore_objects.folder import FolderStore
@@ -199,7 +199,7 @@ class TestNames:
 class TestBucket:
     def test_it_holds_what_a_folder_holds(self, buckets: Buckets, tmp_path: Path) -> None:
         bucket = buckets.make()
-        sender = opened(tmp_path, **in_bucket(buckets, bucket.name))
+        sender = opened(tmp_path, **buckets.settings(bucket.name))
         send(sender, fed(5))
         send(sender, fed(9))
         send(opened(tmp_path), fed(5))
@@ -208,13 +208,13 @@ class TestBucket:
         assert {key.removeprefix("a/b/"): packed for key, packed in bucket.content.items()} == of_folder
 
     def test_a_bucket_that_does_not_exist_is_reported_and_tried_again(self, buckets: Buckets, tmp_path: Path) -> None:
-        sender = opened(tmp_path, **in_bucket(buckets, "missing"))
+        sender = opened(tmp_path, **buckets.settings("missing"))
         with pytest.raises(RetryLater, match="s3://missing/a/b: HTTP 404 Not Found, NoSuchBucket") as raised:
             send(sender, fed(1))
         assert raised.value.is_outage
 
     def test_a_store_that_is_down_is_reported_without_secrets(self, tmp_path: Path) -> None:
-        settings = {**in_bucket(Buckets(1), "bucket")}
+        settings = Buckets(1).settings("bucket")
         with pytest.raises(RetryLater, match="error sending request") as raised:
             send(opened(tmp_path, **settings), fed(1))
         assert raised.value.is_outage
@@ -225,15 +225,6 @@ class TestBucket:
         settings = {"endpoint": buckets.endpoint, "access_key_id": "x", "secret_access_key": "y"}
         assert_is_a_store(open_store(f"s3://{bucket.name}/a/b", tmp_path, settings), tmp_path)
         assert_is_a_store(FolderStore(tmp_path / "root"), tmp_path)
-
-
-def in_bucket(buckets: Buckets, name: str) -> dict[str, Any]:
-    return {
-        "location": f"s3://{name}/a/b",
-        "endpoint": buckets.endpoint,
-        "access_key_id": Secret("env:KEY_ID"),
-        "secret_access_key": Secret("env:KEY"),
-    }
 
 
 def assert_is_a_store(store: ObjectStore, folder: Path) -> None:

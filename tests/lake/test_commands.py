@@ -17,7 +17,6 @@ from delivery_helpers import sender_context
 from delivery_processes import Deployed
 from lake_readers import READERS, send
 from patience import PATIENCE
-from trackcore_delivery import Secret
 from trackcore_duckdb import database_reader, parquet_reader
 from trackcore_sqlite import SqliteSink
 from warehouse_helpers import SCHEMA, SOURCE, as_envelopes, as_log, generated, message
@@ -206,12 +205,7 @@ class TestFiles:
     def test_a_bucket(self, tmp_path: Path, buckets: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("TRACKCORE_CONFIG", raising=False)
         bucket = buckets.make()
-        settings = {
-            "location": f"s3://{bucket.name}/p",
-            "endpoint": buckets.endpoint,
-            "access_key_id": Secret("env:KEY_ID"),
-            "secret_access_key": Secret("env:KEY"),
-        }
+        settings = buckets.settings(bucket.name, "p")
         lake = Lake("parquet", Deployed(tmp_path / "data", ENVIRON), bucket.lines(), settings)
         assert lake.tables()[0] == []
         lake.fill(*pair())

@@ -31,7 +31,7 @@ from lake_readers import (
     track,
 )
 from patience import PATIENCE
-from trackcore_delivery import ErasureRequest, FedMessage, Forgetting, RetryLater, Secret, Sender, scratch_folder
+from trackcore_delivery import ErasureRequest, FedMessage, Forgetting, RetryLater, Sender, scratch_folder
 from trackcore_duckdb import ParquetSender
 from trackcore_duckdb import database as database_module
 from trackcore_objects import ArchiveSender, ObjectStore
@@ -358,12 +358,7 @@ class TestBucket:
     @pytest.mark.parametrize("make", [parquet, lambda **settings: ArchiveDestination(name="There", **settings)])
     def test_it_is_as_in_a_folder(self, make: Any, buckets: Buckets, tmp_path: Path) -> None:
         bucket = buckets.make()
-        settings = {
-            "location": f"s3://{bucket.name}/a/b",
-            "endpoint": buckets.endpoint,
-            "access_key_id": Secret("env:KEY_ID"),
-            "secret_access_key": Secret("env:KEY"),
-        }
+        settings = buckets.settings(bucket.name)
         messages = [*BOTH, *(one._replace(source="ü b/c") for one in BOTH)]
         for sender in (make(**settings), make(location="out")):
             opened = sender.make_sender(sender_context(tmp_path, ENVIRON))

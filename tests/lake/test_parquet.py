@@ -14,7 +14,7 @@ from buckets import ENVIRON, Buckets, FailingStore
 from delivery_helpers import NOON, sender_context
 from lake_readers import fed_message, identify, parquet, parquet_tables, send, track
 from pages import page
-from trackcore_delivery import FedMessage, RetryLater, Secret
+from trackcore_delivery import FedMessage, RetryLater
 from trackcore_duckdb import ParquetSender, compaction
 from trackcore_objects.folder import FolderStore
 
@@ -197,12 +197,7 @@ class TestProcesses:
 class TestBucket:
     def test_it_holds_what_a_folder_holds(self, buckets: Buckets, tmp_path: Path) -> None:
         bucket = buckets.make()
-        settings = {
-            "location": f"s3://{bucket.name}/a/b",
-            "endpoint": buckets.endpoint,
-            "access_key_id": Secret("env:KEY_ID"),
-            "secret_access_key": Secret("env:KEY"),
-        }
+        settings = buckets.settings(bucket.name)
         in_bucket = parquet(**settings).make_sender(sender_context(tmp_path, ENVIRON))
         in_folder = parquet().make_sender(sender_context(tmp_path / "expected"))
         for sender in (in_bucket, in_folder):
