@@ -14,6 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from trackcore import Envelope, Outcome
@@ -21,6 +22,7 @@ from trackcore import Envelope, Outcome
 _MESSAGES = "received.messages"
 _REJECTED = "received.rejected"
 _NO_SOURCE = 0
+_NAMES_KEPT = 1024
 _UNKNOWN_SOURCE = "unknown_source"
 _ADD = "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value"
 _READ = "SELECT name, value FROM counters WHERE name >= 'received.' AND name < 'received/'"
@@ -42,12 +44,12 @@ def count_messages(
     connection: sqlite3.Connection,
     source_ids: Sequence[int],
     envelopes: Sequence[Envelope],
-    outcomes: Sequence[Outcome],
+    is_new: Sequence[bool],
 ) -> None:
-    """Count messages by their outcomes."""
+    """Count messages by their outcomes: `STORED` if they are new, else `DUPLICATE`."""
     calls = [envelope.call for envelope in envelopes]
-    found = Counter(zip(source_ids, calls, outcomes, strict=True))
-    _add(connection, ((f"{_MESSAGES}.{source}.{call}.{outcome}", n) for (source, call, outcome), n in found.items()))
+    found = Counter(zip(source_ids, calls, is_new, strict=True))
+    _add(connection, [(_name(*key), number) for key, number in found.items()])
 
 
 def count_rejected(connection: sqlite3.Connection, source_ids: Iterable[int], codes: Iterable[str]) -> None:
@@ -68,6 +70,11 @@ def read_received(connection: sqlite3.Connection) -> Iterator[Received]:
         _, kind, source, *labels = name.split(".")
         call, outcome = labels if kind == "messages" else (None, labels[0])
         yield Received(sources.get(int(source)), call, outcome, count)
+
+
+@lru_cache(_NAMES_KEPT)
+def _name(source_id: int, call: str, is_new: bool) -> str:
+    return f"{_MESSAGES}.{source_id}.{call}.{Outcome.STORED if is_new else Outcome.DUPLICATE}"
 
 
 def _add(connection: sqlite3.Connection, numbers: Iterable[tuple[str, int]]) -> None:

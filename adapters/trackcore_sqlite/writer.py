@@ -175,9 +175,8 @@ class LogWriter:
             rows = [message_row(0, key, envelope) for key, envelope, is_first in marked if not is_first]
             if sizes := self._duplicates.insert(connection, rows):
                 self._keep_bounded(connection, "duplicates", sizes)
-        outcomes = [_OUTCOMES[new] for new in is_new]
-        count_messages(connection, [source for source, _ in keys], envelopes, outcomes)
-        return outcomes
+        count_messages(connection, [source for source, _ in keys], envelopes, is_new)
+        return [_OUTCOMES[new] for new in is_new]
 
     def _write_rejected(self, connection: sqlite3.Connection, records: Sequence[RejectedRecord]) -> None:
         sizes = [_size(record.message, record.path, record.payload, record.batch or b"") for record in records]

@@ -5,8 +5,8 @@ To the sender they are a success: an error would make an SDK send them again, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 import msgspec
@@ -61,20 +61,28 @@ class SuppressingSink(Generic[S]):
         quarantined: Sequence[QuarantinedRequest] = (),
     ) -> Sequence[Outcome]:
         """See `trackcore.Sink.store`."""
-        kept = _kept(self._suppressions(), envelopes, rejected, quarantined)
+        suppressions = self._suppressions()
+        if not suppressions:
+            return self.sink.store(envelopes, rejected=rejected, quarantined=quarantined)
+        kept = _kept(suppressions, envelopes, rejected, quarantined)
         if kept.is_empty:
             return kept.outcomes(())
         return kept.outcomes(self.sink.store(kept.envelopes, rejected=kept.rejected, quarantined=kept.quarantined))
 
-    async def store_async(
+    def store_async(
         self,
         envelopes: Sequence[Envelope] = (),
         *,
         rejected: Sequence[RejectedRecord] = (),
         quarantined: Sequence[QuarantinedRequest] = (),
-    ) -> Sequence[Outcome]:
+    ) -> Coroutine[Any, Any, Sequence[Outcome]]:
         """See `trackcore.AsyncSink.store_async`."""
-        kept = _kept(self._suppressions(), envelopes, rejected, quarantined)
+        suppressions = self._suppressions()
+        if not suppressions:  # one coroutine less
+            return self.sink.store_async(envelopes, rejected=rejected, quarantined=quarantined)
+        return self._store_kept(_kept(suppressions, envelopes, rejected, quarantined))
+
+    async def _store_kept(self, kept: _Kept) -> Sequence[Outcome]:
         if kept.is_empty:
             return kept.outcomes(())
         stored = await self.sink.store_async(kept.envelopes, rejected=kept.rejected, quarantined=kept.quarantined)
@@ -99,8 +107,6 @@ def _kept(
     rejected: Sequence[RejectedRecord],
     quarantined: Sequence[QuarantinedRequest],
 ) -> _Kept:
-    if not suppressions:
-        return _Kept(envelopes, rejected, quarantined)
     suppressed = frozenset(
         index for index, one in enumerate(envelopes) if suppressions.covers(one.source, envelope_subjects(one))
     )

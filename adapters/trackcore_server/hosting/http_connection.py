@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -41,7 +41,6 @@ LINGER_SECONDS = 2.0
 
 _VERSIONS = frozenset({"1.0", "1.1"})
 _LINE_EXTRA = len("  HTTP/1.1")
-_LINE_ENDS = re.compile(rb"[\r\n]+")
 
 log = logging.getLogger("trackcore.server")
 
@@ -281,9 +280,8 @@ class HttpConnection(asyncio.Protocol):
         """
         if self._body_left > 0:
             return start + self._body_left
-        empty = _LINE_ENDS.match(data, start)
-        if empty is not None:
-            return empty.end()
+        if data[start] in b"\r\n":
+            return len(data) - len(data[start:].lstrip(b"\r\n"))
         found = data.find(b"\n\r\n", start)
         return found + 3 if found >= 0 else len(data)
 
@@ -327,8 +325,9 @@ class HttpConnection(asyncio.Protocol):
             self._exchanges[-1].keeps_alive = False
             self._ignores_input = True
             raise Rejected(rejections.INVALID_HTTP)
-        exchange = self._receiving = self._make_exchange(method.decode("ascii"))
-        self._body_left = next((int(value) for name, value in self._headers if name == b"content-length"), 0)
+        framing = read_framing(self._headers)
+        exchange = self._receiving = self._make_exchange(method.decode("ascii"), framing)
+        self._body_left = int(framing.get(b"content-length", 0))
         self._headers = []
         self._exchanges.append(exchange)
         if len(self._exchanges) == 1:
@@ -336,9 +335,8 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._pause()
 
-    def _make_exchange(self, method: str) -> Exchange:
+    def _make_exchange(self, method: str, framing: Mapping[bytes, bytes]) -> Exchange:
         version = self._parser.get_http_version()
-        framing = read_framing(self._headers)
         if version not in _VERSIONS or (version == "1.0" and b"transfer-encoding" in framing):
             raise Rejected(rejections.INVALID_HTTP)
         try:
