@@ -208,9 +208,9 @@ def on_terminal(*arguments: str, columns: int | None = None) -> str:
     """
     master, slave = pty.openpty()
     environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    whole = {} if columns is None else {"stdin": slave, "stderr": slave}
+    others = None if columns is None else slave
     termios.tcsetwinsize(slave, (24, columns or 80))
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=slave, env=environ, **whole)
+    process = subprocess.Popen([*COMMAND, *arguments], stdin=others, stdout=slave, stderr=others, env=environ)
     os.close(slave)
     shown = b""
     while chunk := _read_terminal(master):
