@@ -288,6 +288,19 @@ class TestOffByDefault:
         (decision,) = resolve_destinations(flags, [Destination(name="Mixpanel", default="off")]).decisions
         assert (decision.chosen, decision.because) == (chosen, because)
 
+    def test_the_example_of_the_documentation(self) -> None:
+        """`{All: true, Salesforce: false}`: all but Salesforce; of those that are off by default, none."""
+        some = [Destination(name=name) for name in ("Mixpanel", "Salesforce")]
+        some += [Destination(name="KISSmetrics", default="off")]
+        flags = {"All": True, "Salesforce": False}
+        found = resolve_destinations(flags, some)
+        assert found.selected == ("Mixpanel",)
+        assert [decision.because for decision in found.decisions] == [
+            DecisionReason.BY_ALL,
+            DecisionReason.BY_NAME,
+            DecisionReason.OPT_IN,
+        ]
+
     @given(integrations())
     def test_it_only_ever_removes(self, flags: JSONObject) -> None:
         off = [Destination(name=each.name, default="off") for each in DESTINATIONS]

@@ -56,9 +56,13 @@ class StoredOutcomes(ABC):
         rows = self._read(f"{_ONE_DEAD} AND message_id = ? ORDER BY id DESC LIMIT 1", destination, position, message_id)
         return state_rows.as_dead_letter(rows[0]) if rows else None
 
-    def is_held(self, destination: str, position: int) -> bool:
-        """Return whether a message is held back from a destination, because of its user."""
-        return bool(self._read(_HELD, position, destination))
+    def held_behind(self, destination: str, position: int) -> int | None:
+        """Return behind how many messages of its user a message is held back; None if it is not held.
+
+        Behind none is the message for which the destination fails.
+        """
+        rows = self._read(_HELD, position, destination)
+        return rows[0][0] if rows else None
 
     def dead_positions(self, destination: str, most: int) -> Sequence[int]:
         """Return the positions of the newest dead letters of a destination, at most so many."""
@@ -102,7 +106,8 @@ _DELIVERY = """
     WHERE destination = ? AND is_single = ? AND last >= ? ORDER BY last, id DESC LIMIT 1
 """
 _HELD = """
-    SELECT 1 FROM held_messages JOIN held_users ON held_users.id = holder
+    SELECT (SELECT count(*) FROM held_messages AS other WHERE other.holder = held.holder AND other.number < held.number)
+    FROM held_messages AS held JOIN held_users ON held_users.id = held.holder
     WHERE position = ? AND destination = ? LIMIT 1
 """
 _DEAD_POSITIONS = "SELECT position FROM dead_letters WHERE destination = ? ORDER BY id DESC LIMIT ?"

@@ -38,6 +38,7 @@ def connect(database: str, scratch: Path, *, is_read_only: bool = False) -> duck
         "temp_directory": str(scratch / "duckdb"),
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
+        "enable_external_file_cache": False,  # it may take a file for an earlier one of its name
     }
     connection = duckdb.connect(database, read_only=is_read_only, config=config)
     connection.execute("SET TimeZone = 'UTC'")

@@ -11,7 +11,7 @@ import attrs
 from trackcore_delivery import ErasureRequest
 
 from trackcore.text import encode_json
-from trackcore.warehouse import ColumnType, ids_by_column, is_personal, storable, user_ids
+from trackcore.warehouse import ColumnType, id_as_json, ids_by_column, is_personal, storable, user_ids
 from trackcore_duckdb.engine import quoted, text
 
 
@@ -49,14 +49,14 @@ class Persons:
         subjects, pseudonyms = self._request.subjects, self._request.pseudonyms
         name = quoted(column)
         ids = [storable(subject.id) for subject in subjects]
-        quotes = [_json(one) for one in ids]
+        quotes = [text(id_as_json(subject)) for subject in subjects]
         has_quote = " OR ".join(f"contains({name}, {quote})" for quote in quotes)
         whole = array = "NULL"
         if pseudonyms is not None:
             names = [pseudonyms[subject] for subject in subjects]
             whole, array = f"{_list(names)}[list_position({_list(ids)}, {name})]", name
             for quote, pseudonym in zip(quotes, names, strict=True):
-                array = f"replace({array}, {quote}, {_json(pseudonym)})"
+                array = f"replace({array}, {quote}, {text(encode_json(pseudonym).decode())})"
         cases = (
             f"WHEN {name} IN {_tuple(ids)} THEN {whole} WHEN starts_with({name}, '[') AND ({has_quote}) THEN {array}"
         )
@@ -77,7 +77,3 @@ def _tuple(texts: Iterable[str]) -> str:
 
 def _list(texts: Iterable[str]) -> str:
     return f"[{', '.join(map(text, texts))}]"
-
-
-def _json(value: str) -> str:
-    return text(encode_json(value).decode())

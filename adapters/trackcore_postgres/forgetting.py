@@ -1,7 +1,8 @@
 """Forgetting persons: their rows are deleted, or kept under another name without traits and address.
 
 All tables of a source are searched, those from before a rebuild too.  With pseudonyms each column of text that is the
-id of a person gets the pseudonym.  PostgreSQL frees the space of deleted rows by its VACUUM, which runs by itself.
+id of a person gets the pseudonym, and so does each id in an array, which a column holds as JSON.  PostgreSQL frees the
+space of deleted rows by its VACUUM, which runs by itself.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import attrs
 from psycopg import Connection
 
 from trackcore.privacy import Subject
+from trackcore.text import encode_json
 from trackcore.warehouse import (
     DISCARDS_TABLE,
     PROFILE_TABLES,
     ColumnType,
     Schema,
+    id_as_json,
     ids_by_column,
     is_personal,
     storable,
@@ -51,29 +54,41 @@ class Forgetting:
             statement = _statement("DELETE FROM {} WHERE message_id = ANY(%s)", name, DISCARDS_TABLE)
             self._connection.execute(statement, [sorted(forgotten)])
 
-    def _condition(self, columns: Iterable[str]) -> tuple[str, list[Any]]:
+    def _condition(self, columns: Iterable[str]) -> tuple[str, dict[str, Any]]:
         """Return the condition for rows of these persons, and its values."""
         found = ids_by_column(self._subjects, columns)
-        return " OR ".join(f"{column} = ANY(%s)" for column in found), [*found.values()]
+        return " OR ".join(f"{column} = ANY(%({column})s)" for column in found), {**found}
 
     def _forget(
-        self, name: str, table: str, columns: Mapping[str, ColumnType], condition: str, values: list[Any]
+        self, name: str, table: str, columns: Mapping[str, ColumnType], condition: str, values: dict[str, Any]
     ) -> Iterable[str]:
         """Forget rows of a table, and return their ids."""
-        if self._pseudonyms is None:
-            statement = f"DELETE FROM {{}} WHERE {condition} RETURNING id"
-            return [one for (one,) in self._connection.execute(_statement(statement, name, table), values)]
-        names = json.dumps({storable(subject.id): name for subject, name in self._pseudonyms.items()})
-        settings: list[str] = []
-        given: list[Any] = []
-        for column, column_type in columns.items():
-            if is_personal(table, column):
-                settings.append(f"{quoted(column)} = NULL")
-            elif column_type is ColumnType.TEXT and column != "id":
-                settings.append(f"{quoted(column)} = coalesce(%s::jsonb ->> {quoted(column)}, {quoted(column)})")
-                given.append(names)
-        statement = f"UPDATE {{}} SET {', '.join(settings)} WHERE {condition} RETURNING id"
-        return [one for (one,) in self._connection.execute(_statement(statement, name, table), [*given, *values])]
+        statement = f"DELETE FROM {{}} WHERE {condition} RETURNING id"
+        if self._pseudonyms is not None:
+            renamed, names = _renaming(self._pseudonyms)
+            values = {**values, **names}
+            settings = [
+                f"{quoted(column)} = NULL"
+                if is_personal(table, column)
+                else f"{quoted(column)} = {renamed.replace('{}', quoted(column))}"
+                for column, column_type in columns.items()
+                if is_personal(table, column) or (column_type is ColumnType.TEXT and column != "id")
+            ]
+            statement = f"UPDATE {{}} SET {', '.join(settings)} WHERE {condition} RETURNING id"
+        return [one for (one,) in self._connection.execute(_statement(statement, name, table), values)]
+
+
+def _renaming(pseudonyms: Mapping[Subject, str]) -> tuple[str, dict[str, str]]:
+    """Return the new value of a column of text, whose name is `{}`, and the values that it needs.
+
+    Values have names, since each column needs all of them, and PostgreSQL takes at most 65,535 in a statement.
+    """
+    array, values = "{}", {"names": json.dumps({storable(subject.id): name for subject, name in pseudonyms.items()})}
+    for number, (subject, name) in enumerate(pseudonyms.items()):
+        array = f"replace({array}, %(id_{number})s, %(name_{number})s)"
+        values |= {f"id_{number}": id_as_json(subject), f"name_{number}": encode_json(name).decode()}
+    in_array = f"CASE WHEN starts_with({{}}, '[') THEN {array} ELSE {{}} END"
+    return f"coalesce(%(names)s::jsonb ->> {{}}, {in_array})", values
 
 
 def _statement(statement: str, schema: str, table: str) -> bytes:

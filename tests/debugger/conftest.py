@@ -87,6 +87,7 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.is_cured = False
         self.is_down = False
+        self.failing_user = ""
         self.url = f"http://127.0.0.1:{self.server_port}/"
         Thread(target=self.serve_forever, daemon=True).start()
 
@@ -101,8 +102,9 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         is_refused = b"poison" in body and not self.server.is_cured
+        fails = self.server.is_down or (self.server.failing_user and self.server.failing_user.encode() in body)
         status = HTTPStatus.BAD_REQUEST if is_refused else HTTPStatus.OK
-        self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if self.server.is_down else status)
+        self.send_response(HTTPStatus.SERVICE_UNAVAILABLE if fails else status)
         self.end_headers()
         self.wfile.write(b"poison is not accepted" if is_refused else b"")
 

@@ -87,13 +87,19 @@ class TestDeadLetters:
 
 
 class TestHeld:
+    def test_a_held_message_knows_how_many_are_before_it(self, state: State) -> None:
+        same = [one._replace(user="u") for one in fed(4)]
+        held = DeliveryResult(messages=same, refused={}, held=frozenset({1, 2, 3}), now=NOON)
+        state.settle("There", held)
+        assert [state.held_behind("There", position) for position in (1, 2, 3, 4)] == [None, 0, 1, 2]
+
     def test_a_held_message_is_delivered_by_itself(self, state: State) -> None:
         state.settle("There", result(2, held=(1,)))
-        assert [state.is_held("There", position) for position in (1, 2)] == [False, True]
+        assert [state.held_behind("There", position) for position in (1, 2)] == [None, 0]
         (user,) = state.held_users("There")
         numbers = [number for number, _ in state.held_messages(user, limit=9)]
         one = attrs.evolve(result(2), messages=fed(2)[1:], now=NOON + timedelta(minutes=5))
         state.settle_held("There", user, numbers, one)
-        assert not state.is_held("There", 2)
+        assert state.held_behind("There", 2) is None
         found = state.settlement("There", 2)
         assert found == Settlement(settled_at=NOON + timedelta(minutes=5), attempts=1, refused=0)

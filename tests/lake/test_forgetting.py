@@ -148,12 +148,16 @@ class TestTables:
         ids = ["'; DROP SCHEMA web CASCADE; --", '["x"]', "a'b\"c\\", "%_", "\0", "é"]
         reader = READERS[kind]
         send(reader.sender(tmp_path), [*OTHERS, *(fed_message(900 + n, identify(one)) for n, one in enumerate(ids))])
+        arrays = [{**track("Listed", all=[one, "x"]), "userId": one} for one in [*ids, EVE]]
+        send(reader.sender(tmp_path), [fed_message(920 + n, one) for n, one in enumerate(arrays)])
         subjects = tuple(Subject("user", one) for one in ids)
         names = {subject: f"p{number}" for number, subject in enumerate(subjects)}
         held = request()
         forget(reader.sender(tmp_path), attrs.evolve(held, subjects=subjects, pseudonyms=names))
         users = [row["user_id"] for row in reader.table(tmp_path, "identifies") if row["id"] >= "m9"]
         assert users == [f"p{number}" for number in range(len(ids))]
+        listed = [row["all"] for row in reader.table(tmp_path, "listed") if row["user_id"] != EVE]
+        assert sorted(listed) == [f'["p{number}","x"]' for number in range(len(ids))]
         forget(reader.sender(tmp_path), attrs.evolve(held, subjects=tuple(Subject("user", one) for one in users)))
         assert {row["user_id"] for row in reader.table(tmp_path, "identifies")} == {EVE}
 

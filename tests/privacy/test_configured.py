@@ -53,11 +53,15 @@ def files_below(folder: Path) -> bytes:
 
 
 class TestAddressesInAServer:
-    """In messages, duplicates, rejected messages, quarantine, the debugger's log line and every other one."""
+    """`mode` is "truncate", "drop" or "hash", applied before anything is written: messages, duplicates, rejected
+    messages, quarantine, and all log lines, those of the debugger and of requests too.
+    """
 
-    @pytest.mark.parametrize("mode", ["drop", "truncate"])
-    def test_no_file_and_no_log_line_has_an_address(self, serve: Serve, tmp_path: Path, mode: str) -> None:
-        (tmp_path / "trackcore.toml").write_text(f'{SOURCE}[sources.ip]\nmode = "{mode}"\n{SERVER}')
+    @pytest.mark.parametrize("log", ["text", "json"])
+    @pytest.mark.parametrize("mode", ["drop", "truncate", "hash"])
+    def test_no_file_and_no_log_line_has_an_address(self, serve: Serve, tmp_path: Path, mode: str, log: str) -> None:
+        server = SERVER.replace("[server]", f'[server]\nlog = "{log}"')
+        (tmp_path / "trackcore.toml").write_text(f'{SOURCE}[sources.ip]\nmode = "{mode}"\n{KEY}{server}')
         served = serve("--data", tmp_path / "trackcore-data", "--config", "trackcore.toml")
         for number, address in enumerate(ADDRESSES):
             own = {"type": "page", "userId": "u1", "context": {"ip": address}}

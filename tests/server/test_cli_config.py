@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,9 @@ def check(run: Callable[..., Result], tmp_path: Path) -> Callable[..., tuple[int
         file.chmod(0o600)
         result = run("config", "check", "--config", file)
         assert result.stdout == ""
-        return result.exit_code, [line.removeprefix(f"{file}: ") for line in result.stderr.splitlines()]
+        return result.exit_code, [
+            re.sub(rf"^{re.escape(str(file))}(:\d+)?: ", "", line) for line in result.stderr.splitlines()
+        ]
 
     return check_text
 
@@ -83,7 +86,7 @@ class TestCheck:
     def test_the_file_is_named_in_each_line(self, run: Callable[..., Result], tmp_path: Path) -> None:
         (tmp_path / "trackcore.toml").write_text("[sever]\n" + SOURCE)
         assert run("config", "check").stderr.startswith(
-            "trackcore.toml: sever: unknown setting; did you mean 'server'?"
+            "trackcore.toml:1: sever: unknown setting; did you mean 'server'?"
         )
 
     def test_text_that_is_not_toml(self, check: Callable[..., Any]) -> None:

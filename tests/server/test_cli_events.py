@@ -1,9 +1,11 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from patience import PATIENCE
+from rich.cells import cell_len
 
 from trackcore import Destination
 
@@ -164,10 +167,50 @@ class TestTable:
         assert json.loads(on_terminal("events", "--format", "jsonl").splitlines()[-1])["seq"] == 80
 
 
-def on_terminal(*arguments: str) -> str:
-    """Run the command with a terminal as its standard output, and return its output."""
+class TestWidth:
+    """Tables on a terminal use the width they have."""
+
+    WIDTHS = (60, 100, 200)
+
+    @pytest.fixture(name="lines_at", params=[3, 120])
+    def _lines_at(self, request: pytest.FixtureRequest, fill: Fill) -> Callable[[int], list[str]]:
+        """Return the lines of a table of few or of many messages on a terminal of some width."""
+        names, user = ["E" * 150, "wide \N{CJK UNIFIED IDEOGRAPH-5BBD}" * 20, "Bought"], "user-of-a-long-name-" * 4
+        fill(*(track(names[number % 3], user, timestamp="yesterday") for number in range(request.param)))
+
+        def lines(columns: int) -> list[str]:
+            shown = on_terminal("events", "--limit", "200", columns=columns).splitlines()
+            assert len(shown) == 1 + request.param
+            return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in shown]
+
+        return lines
+
+    @pytest.mark.parametrize("columns", WIDTHS)
+    def test_no_line_is_wrapped(self, lines_at: Callable[[int], list[str]], columns: int) -> None:
+        """A line as wide as the terminal or narrower is one line on it; each begins with the number of a message."""
+        header, *rows = lines_at(columns)
+        assert header.split()[0] == "seq"
+        assert [int(row.split()[0]) for row in rows] == [*range(1, len(rows) + 1)]
+        assert max(map(cell_len, (header, *rows))) <= columns
+
+    def test_a_wider_terminal_shows_more(self, lines_at: Callable[[int], list[str]]) -> None:
+        events = [lines_at(columns)[1].count("E") for columns in self.WIDTHS]
+        users = [sum("user-of-a-long" in line for line in lines_at(columns)) for columns in self.WIDTHS]
+        assert events == sorted(set(events))
+        assert users[-1] > users[0]
+        assert max(map(cell_len, lines_at(200))) > 160
+
+
+def on_terminal(*arguments: str, columns: int | None = None) -> str:
+    """Run the command with a terminal as its standard output, and return its output.
+
+    With a number of columns it is a whole terminal of that width: the input and the errors too.
+    """
     master, slave = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=slave)
+    environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    others = None if columns is None else slave
+    termios.tcsetwinsize(slave, (24, columns or 80))
+    process = subprocess.Popen([*COMMAND, *arguments], stdin=others, stdout=slave, stderr=others, env=environ)
     os.close(slave)
     shown = b""
     while chunk := _read_terminal(master):

@@ -360,7 +360,7 @@ class TestForgetting:
         return loading
 
     def forget(self, loading: Loading, **changes: Any) -> None:
-        subjects = (Subject(kind="user", id="ada"), Subject(kind="anonymous", id="a-ada"))
+        subjects = (Subject(kind="user", id=changes.get("person", "ada")), Subject(kind="anonymous", id="a-ada"))
         pseudonyms = dict(zip(subjects, ("p1", "p2"), strict=True)) if changes.pop("keeps", False) else None
         request = ErasureRequest(
             id="1", subjects=subjects, source=changes.get("source"), requested_at=NOON, pseudonyms=pseudonyms
@@ -386,6 +386,34 @@ class TestForgetting:
         assert paid["m10"]["context_ip"] == "1.1.1.1"
         assert filled.database.table(SCHEMA, "pages")["m2"]["anonymous_id"] == "p2"
         assert filled.database.table(SCHEMA, "users").keys() == {"bob"}
+
+    def test_no_column_has_the_id_not_even_in_an_array(self, filled: Loading) -> None:
+        """An array is a column of text with JSON; the message of another person that names the id stays."""
+        arrays = {"all": ["x", "ada", 1.5], "deep": [{"who": ["ada"]}], "like": ["adam"], "said": ['"ada"']}
+        filled.add(message(90, userId="ada", properties={**arrays, "devices": ["a-ada", "ada"]}))
+        filled.add(message(93, userId="bob", properties=arrays))
+        filled.run()
+        self.forget(filled, keeps=True)
+        paid = filled.database.table(SCHEMA, "order_paid")
+        theirs = {name: paid["m90"][name] for name in (*arrays, "devices")}
+        assert theirs == {
+            "all": '["x","p1",1.5]',
+            "deep": '[{"who":["p1"]}]',
+            "like": '["adam"]',
+            "said": paid["m93"]["said"],
+            "devices": '["p2","p1"]',
+        }
+        assert paid["m93"]["all"] == '["x","ada",1.5]'
+        del paid["m93"], paid["m90"]["like"], paid["m90"]["said"]
+        assert "ada" not in repr(paid)
+
+    @pytest.mark.parametrize("person", ['a"b\\', "\0", "%s", "é", "'"])
+    def test_ids_in_arrays_are_data(self, loading: Loading, person: str) -> None:
+        loading.add(message(0, userId=person, properties={"all": [person, "x"], "who": person}))
+        loading.run()
+        self.forget(loading, person=person, keeps=True)
+        paid = loading.database.table(SCHEMA, "order_paid")["m0"]
+        assert (paid["user_id"], paid["who"], paid["all"]) == ("p1", "p1", '["p1","x"]')
 
     def test_only_in_the_tables_of_a_source(self, filled: Loading) -> None:
         self.forget(filled, source="another")

@@ -34,7 +34,7 @@ from trackcore.warehouse.options import (
     check_declared,
     check_on_conflict,
 )
-from trackcore.warehouse.persons import ids_by_column, is_personal, user_ids
+from trackcore.warehouse.persons import id_as_json, ids_by_column, is_personal, user_ids
 from trackcore.warehouse.profiles import Profile, Stamp, decode_stamps, encode_stamps
 from trackcore.warehouse.rows import Discard, DiscardReason, Row, read_rows, rows
 from trackcore.warehouse.schema import AddColumn, Change, CreateTable, Merged, Schema, WidenColumn
@@ -75,6 +75,7 @@ __all__ = [
     "decode_stamps",
     "encode_stamps",
     "event_table",
+    "id_as_json",
     "ids_by_column",
     "is_personal",
     "known_columns",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from trackcore.privacy.subjects import Subject
 from trackcore.warehouse.columns import CONTEXT, standard_columns
-from trackcore.warehouse.values import storable
+from trackcore.warehouse.values import scalar_of, storable
 
 _TABLES_WITH_TRAITS = frozenset({"identifies", "groups", "aliases"})
 _ADDRESS = f"{CONTEXT}_ip"
@@ -16,6 +16,15 @@ _TRAITS = f"{CONTEXT}_traits_"
 def user_ids(subjects: Iterable[Subject]) -> list[str]:
     """Return the ids of users, as they are stored: those of rows in `users`."""
     return [storable(subject.id) for subject in subjects if subject.kind == "user"]
+
+
+def id_as_json(subject: Subject) -> str:
+    r"""Return the id with its quotes, as an array that is stored in a column of text has it.
+
+    >>> id_as_json(Subject("user", 'a"b'))
+    '"a\\"b"'
+    """
+    return storable(str(scalar_of([subject.id]))[1:-1])
 
 
 def ids_by_column(subjects: Sequence[Subject], columns: Iterable[str]) -> Mapping[str, Sequence[str]]:

@@ -118,13 +118,18 @@ function delivered(one, onRetry) {
   const next = one.nextTryAt ? `; next try ${clock(one.nextTryAt, { millis: false })}` : "";
   if (one.outcome === "delivered") return [`✓ delivered${at}${attempts}`, at ? null : el("span", { class: "quiet" }, " (times are kept for the newest)")];
   if (one.outcome === "waiting") return [`… waiting to be delivered${failing}${next}`];
-  if (one.outcome === "held") return [`… held back, behind earlier messages of its user${failing}${next}`];
+  if (one.outcome === "held") return [`… held back, ${heldBecause(one)}${failing}${next}`];
   if (one.outcome === "settled") return [`settled${at}${attempts}: delivered, or a dead letter that was deleted since`];
   if (one.outcome === "not_delivered") return [el("span", { class: "quiet" }, "it has no `kind`, so this server sends it nothing")];
   const again = one.retriedAt
     ? el("span", { role: "status" }, ` It is sent again, as asked ${clock(one.retriedAt)}.`)
     : el("button", { type: "button", class: "again", click: (event) => onRetry(one.destination, event.target) }, "Send again");
   return [`✕ dead letter${at}: ${visible(one.reason)} `, again];
+}
+
+function heldBecause({ behind, lastError }) {
+  if (behind) return `behind ${behind === 1 ? "an earlier message" : `${count(behind)} earlier messages`} of its user`;
+  return `since the destination fails for it and takes those of other users: ${visible(lastError ?? "")}`;
 }
 
 function warning(record) {

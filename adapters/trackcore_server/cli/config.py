@@ -25,6 +25,7 @@ from trackcore_server.config.configuration import (
 from trackcore_server.config.debugger_token import read_debugger_token
 from trackcore_server.config.deployment import CONFIG_NAME, DEFAULT_FOLDER, find_deployment, find_file
 from trackcore_server.config.effective import effective_document
+from trackcore_server.config.lines import line_of
 from trackcore_server.config.mistakes import is_within
 from trackcore_server.config.plan_files import find_wrong_plans
 from trackcore_server.config.privacy_rules import privacy_key, read_admin_token
@@ -59,7 +60,7 @@ def config_commands() -> None:
 @config_commands.command("check", epilog=_CHECK_EXAMPLES, short_help="Report every mistake in the configuration.")
 @location_options
 def check_config(*, config: Path | None, data: Path | None) -> None:
-    """Read the configuration as `trackcore serve` would, and report every mistake with its file and place.
+    """Read the configuration as `trackcore serve` would, and report every mistake with its file, line and place.
 
     So are the mistakes in the tracking plans of its sources. Nothing is opened or written, and a running server is not
     affected. The environment variables that the configuration names must be set, as for the server.
@@ -71,11 +72,15 @@ def check_config(*, config: Path | None, data: Path | None) -> None:
         raise Failure(
             f"there is no {(data or DEFAULT_FOLDER) / CONFIG_NAME}; `trackcore serve` would create it, with one source"
         )
-    configuration, mistakes = examine_configuration(read_text(file))
+    text = read_text(file)
+    configuration, mistakes = examine_configuration(text)
     configuration = rebase(configuration, data, file=file)
     mistakes += [*_mistakes_beyond(configuration, [mistake.path for mistake in mistakes])]
     for mistake in mistakes:
-        click.echo(visible(str(attrs.evolve(mistake, file=file))), err=True)
+        line = line_of(text, mistake.path)
+        click.echo(
+            visible(f"{file if line is None else f'{file}:{line}'}: {attrs.evolve(mistake, file=None)}"), err=True
+        )
     for sentence in find_exposed(configuration, file):
         click.echo(f"WARNING: {sentence}", err=True)
     if mistakes:

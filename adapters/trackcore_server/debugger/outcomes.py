@@ -28,8 +28,9 @@ class DeliveryOutcomes:
     def of(self, stored: StoredMessage, now: datetime) -> list[JSONObject]:
         """Return `{destination, outcome, ...}` for each destination that was selected when the message came.
 
-        The outcome is `waiting` (with `failingSince`, `error` and `nextTryAt` if the destination fails), `held`,
-        `delivered` (with `at` and `attempts`, if known), `dead_letter` (with `reason`, `at` and `retriedAt`),
+        The outcome is `waiting` (with `failingSince`, `error` and `nextTryAt` if the destination fails), `held`
+        (`behind` how many messages of its user, with `lastError`), `delivered` (with `at` and `attempts`,
+        if known), `dead_letter` (with `reason`, `at` and `retriedAt`),
         `settled` (delivered, or a dead letter that was deleted), or `not_delivered` if this server only stores what is
         for the destination.
         """
@@ -75,8 +76,9 @@ class DeliveryOutcomes:
         if dead is not None:
             retried_at = None if dead.retried_at is None else _text(dead.retried_at)
             return {"outcome": "dead_letter", "reason": dead.reason, "at": _text(dead.died_at), "retriedAt": retried_at}
-        if state.is_held(name, stored.seq):
-            return {"outcome": "held"} | self._failure(state, name, now)
+        behind = state.held_behind(name, stored.seq)
+        if behind is not None:
+            return {"outcome": "held", "behind": behind} | self._failure(state, name, now)
         if self._position(state, name) < stored.seq:
             return {"outcome": "waiting"} | self._failure(state, name, now)
         settled = state.settlement(name, stored.seq)
@@ -91,7 +93,8 @@ class DeliveryOutcomes:
         if status is None or (status.failing_since is None and status.last_error is None):
             return {}
         times = {"failingSince": status.failing_since, "nextTryAt": status.next_try_at}
-        known = {field: _text(time) for field, time in times.items() if time is not None}
+        known: JSONObject = {"lastError": status.last_error}
+        known |= {field: _text(time) for field, time in times.items() if time is not None}
         return known if status.failing_since is None else known | {"error": status.last_error}
 
 
