@@ -63,7 +63,11 @@ def is_theirs(payload: bytes, some: list[str]) -> bool:
     key=st.sampled_from(["key", "unknown"]),
 )
 def test_it_never_adds_a_message_a_destination_or_a_field(batch: list[Any], some: list[str], key: str) -> None:
-    messages = [{**one, **ids} if isinstance(one, dict) else one for one, ids in batch]
+    # Each has an id of its own: a second message of an id is stored where the first one is not.
+    messages = [
+        {**one, **ids, "messageId": f"m{number}"} if isinstance(one, dict) else one
+        for number, (one, ids) in enumerate(batch)
+    ]
     body = json.dumps({"batch": messages, "writeKey": key}).encode()
     before, outcomes = received(body, NOBODY)
     after, answers = received(body, suppressing(*some))
