@@ -30,14 +30,14 @@ from trackcore_duckdb.engine import connect, quoted, retried, text
 class DatabaseRebuild:
     """A rebuild of a database in a file.  `sender` loads the messages."""
 
-    _file: Path = attrs.field(alias="file", converter=lambda file: file.resolve())
+    _file: Path = attrs.field(alias="file")
     _options: WarehouseOptions = attrs.field(alias="options")
     _pattern: str = attrs.field(alias="schema")
     sender: DatabaseSender = attrs.field(init=False)
 
     @sender.default
     def _sender(self) -> DatabaseSender:
-        return DatabaseSender(file=fresh_file(self._file), options=self._options, schema=self._pattern)
+        return DatabaseSender(file=fresh_file(self._live), options=self._options, schema=self._pattern)
 
     def begin(self, sources: Sequence[str]) -> None:
         """Delete the file of a rebuild that was interrupted.
@@ -48,8 +48,8 @@ class DatabaseRebuild:
         """
         del sources
         with retried():
-            end_interrupted_swap(self._file)
-            if (old := old_file(self._file)).exists():
+            end_interrupted_swap(self._live)
+            if (old := old_file(self._live)).exists():
                 raise OldTablesRemain(removal=f"rm {quote(str(old))}")
             self._delete_fresh()
 
@@ -59,26 +59,30 @@ class DatabaseRebuild:
         Nothing else may be stored meanwhile.  Raises `RetryLater`; then everything is as it was.
         """
         load_rest()
-        fresh = fresh_file(self._file)
+        fresh = fresh_file(self._live)
         with retried(), scratch_folder() as scratch:
             schemas = _schemas_with_tables(fresh, scratch) if fresh.exists() else []
             if not schemas:
                 return []
-            if self._file.exists():
+            if self._live.exists():
                 self._replace(schemas, scratch)
                 self._delete_fresh()
             else:
-                fresh.replace(self._file)
-                sync_folder(self._file.parent)
+                fresh.replace(self._live)
+                sync_folder(self._live.parent)
             return schemas
+
+    @property
+    def _live(self) -> Path:
+        return self._file.resolve()  # the files are beside it, not beside a link to it
 
     def close(self) -> None:
         """Release nothing: the files are open only while they are used."""
 
     def _replace(self, schemas: Sequence[str], scratch: Path) -> None:
-        connect(str(self._file), scratch).close()  # a killed process may have left a write-ahead log
-        with replacement(self._file, scratch, kept_as=old_file(self._file)) as connection:
-            connection.execute(f"ATTACH {text(fresh_file(self._file))} AS rebuilt (READ_ONLY)")
+        connect(str(self._live), scratch).close()  # a killed process may have left a write-ahead log
+        with replacement(self._live, scratch, kept_as=old_file(self._live)) as connection:
+            connection.execute(f"ATTACH {text(fresh_file(self._live))} AS rebuilt (READ_ONLY)")
             connection.execute("USE fresh")
             for schema in schemas:
                 _replace_tables(connection, schema)
@@ -86,7 +90,7 @@ class DatabaseRebuild:
             connection.execute("DETACH rebuilt")
 
     def _delete_fresh(self) -> None:
-        fresh = fresh_file(self._file)
+        fresh = fresh_file(self._live)
         delete_files((log_of(fresh), fresh))
 
 
