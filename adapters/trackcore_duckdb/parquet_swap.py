@@ -61,7 +61,7 @@ def drop_unfinished(store: ObjectStore) -> None:
     if store.read(_BEGUN) is not None:
         drop(store, OLD)
         store.delete([_BEGUN])
-        store.prune(SWAP)
+    store.prune(SWAP)
     drop(store, NEW)
 
 
