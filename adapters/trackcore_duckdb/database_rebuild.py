@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
+from time import sleep
 
 import attrs
 import duckdb
@@ -24,6 +25,12 @@ from trackcore_duckdb.database import DatabaseSender, keyed_tables, schemas_in
 from trackcore_duckdb.database_erasure import delete_files, log_of, replacement
 from trackcore_duckdb.database_files import end_interrupted_swap, fresh_file, old_file
 from trackcore_duckdb.engine import connect, quoted, retried, text
+
+
+ATTEMPTS = 60
+"""How often a database is tried that another process has open: a rebuild of hours should not be in vain."""
+
+_PAUSE_SECONDS = 1.0
 
 
 @attrs.define(kw_only=True)
@@ -65,7 +72,7 @@ class DatabaseRebuild:
             if not schemas:
                 return []
             if self._live.exists():
-                self._replace(schemas, scratch)
+                self._replace_patiently(schemas, scratch)
                 self._delete_fresh()
             else:
                 fresh.replace(self._live)
@@ -79,8 +86,19 @@ class DatabaseRebuild:
     def close(self) -> None:
         """Release nothing: the files are open only while they are used."""
 
+    def _replace_patiently(self, schemas: Sequence[str], scratch: Path) -> None:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._replace(schemas, scratch)
+            except duckdb.IOException as error:
+                if "Could not set lock" not in str(error):
+                    raise
+            sleep(_PAUSE_SECONDS)
+        return self._replace(schemas, scratch)
+
     def _replace(self, schemas: Sequence[str], scratch: Path) -> None:
-        connect(str(self._live), scratch).close()  # a killed process may have left a write-ahead log
+        if log_of(self._live).exists():  # of a process that was killed
+            connect(str(self._live), scratch).close()
         with replacement(self._live, scratch, kept_as=old_file(self._live)) as connection:
             connection.execute(f"ATTACH {text(fresh_file(self._live))} AS rebuilt (READ_ONLY)")
             connection.execute("USE fresh")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -28,8 +30,10 @@ from lake_readers import (
     send,
     track,
 )
+from patience import PATIENCE
 from trackcore_delivery import ErasureRequest, FedMessage, Forgetting, RetryLater, Turns
 from trackcore_duckdb import DatabaseRebuild, DatabaseSender, ParquetRebuild, ParquetSender
+from trackcore_duckdb import database_rebuild as rebuild_module
 from trackcore_duckdb import parquet_swap as swap_module
 from trackcore_objects import ObjectStore
 from trackcore_objects.folder import FolderStore
@@ -42,6 +46,14 @@ from trackcore.warehouse import OldTablesRemain, WarehouseOptions
 ANN = "ann-4d1c8f22"
 NEXT = fed_message(99, track("A", told="next"), received_at=NOON + timedelta(days=1))
 Tables = Mapping[str, Sequence[RowDict]]
+
+
+HOLDER = """
+import os, sys, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
 
 
 def nothing() -> None:
@@ -250,16 +262,31 @@ class TestSwapOfDatabases:
         (prepared / "out.duckdb.old").replace(prepared / "out.duckdb")
         assert database_tables(prepared) == before
 
-    def test_while_another_program_has_it_open_it_stays_as_it_is(
+    def test_while_another_program_may_write_to_it_it_waits(
         self, prepared: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object, **__: object) -> None:
-            raise duckdb.IOException("Could not set lock on file")
-
-        monkeypatch.setattr("trackcore_duckdb.database_rebuild.connect", fail)
-        with pytest.raises(RetryLater, match="Could not set lock"):
+        command = [sys.executable, "-c", HOLDER, str(prepared / "out.duckdb")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            monkeypatch.setattr(rebuild_module, "ATTEMPTS", 1)
+            with pytest.raises(RetryLater, match="lock"):
+                self.rebuild(prepared).swap(nothing)
+            assert not (prepared / "out.duckdb.old").exists()
+            monkeypatch.setattr(rebuild_module, "ATTEMPTS", 2)
+            monkeypatch.setattr(rebuild_module, "sleep", lambda _: holder.communicate("", timeout=PATIENCE))
             self.rebuild(prepared).swap(nothing)
-        assert not (prepared / "out.duckdb.old").exists()
+        assert database_tables(prepared)["a"][0]["told"] == "fresh"
+
+    def test_a_process_that_was_killed_while_it_wrote_has_left_a_log(self, prepared: Path) -> None:
+        """The log of the database has what was committed last; it is in the earlier file then."""
+        script = HOLDER.replace("sys.stdin.read()", "os._exit(0)").replace("print", "connection.execute(WRITE); print")
+        write = "WRITE = 'CREATE TABLE main.mine (n INT); INSERT INTO main.mine VALUES (1)'"
+        subprocess.run([sys.executable, "-c", f"{write}\n{script}", str(prepared / "out.duckdb")], check=True)
+        assert (prepared / "out.duckdb.wal").exists()
+        self.rebuild(prepared).swap(nothing)
+        with duckdb.connect(str(prepared / "out.duckdb")) as connection:
+            assert connection.execute("FROM main.mine").fetchall() == [(1,)]
 
     def test_a_link_to_it_stays_a_link(self, prepared: Path, tmp_path: Path) -> None:
         (tmp_path / "real").mkdir()

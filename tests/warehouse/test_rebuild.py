@@ -15,6 +15,7 @@ import pytest
 from delivery_processes import Deployed
 from patience import PATIENCE
 from postgres_cluster import Database
+from trackcore_server.cli._progress import CountProgress
 from trackcore_sqlite import SqliteSink
 from warehouse_helpers import SCHEMA, SOURCE, as_envelopes, as_log, generated, message
 from warehouse_kinds import KINDS, Place, Rows
@@ -165,6 +166,15 @@ class TestTables:
         assert LATEST[warehouse.kind] in text.replace('"', "")
         warehouse.remove_old_tables()
         warehouse.rebuild()
+
+    def test_its_progress_is_shown(self, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown: list[tuple[int, str]] = []
+        monkeypatch.setattr(CountProgress, "show", lambda _, done, text, **__: shown.append((done, text)))
+        warehouse.configure("batch_messages = 2")
+        warehouse.fill(*map(message, range(5)))
+        warehouse.rebuild()
+        assert shown[0] == (2, "2 messages")
+        assert shown[-1] == (5, "5 messages, swapping")
 
     def test_the_masks_of_the_destination_apply(self, warehouse: Warehouse) -> None:
         warehouse.configure('mask = [{ fields = ["properties.secret"], action = "drop" }]')
