@@ -3,8 +3,8 @@
 Batches of delivery, and those of a rebuild, are stored in shared turns.  Persons are forgotten, and tables are swapped,
 in a turn alone: no batch that was read from the log before is under way then.
 
-Two locks on files, which the system releases however a process ends.  Who takes a turn holds the first lock until it
-has the second; so who waits for a turn alone is passed by nobody, however many others take shared ones.
+Two locks on files, which the system releases however a process ends.  A process that takes a turn holds the first lock
+until it has the second; so one that waits for a turn alone is passed by no other, however many take shared ones.
 
 A child of a fork closes the files without unlocking them, which would take the locks from its parent.
 """

@@ -2,7 +2,7 @@
 
 Then the database is copied, the tables of the sources in the copy are replaced by the fresh ones, and the copy gets the
 name of the database: at no moment is there no file of that name, or half of one.  The earlier file stays as `NAME.old`:
-a rebuild deletes nothing, and refuses to begin while it would have to.  What others have made in the database is in the
+a rebuild deletes nothing, and refuses to begin while it would have to.  Tables and views of others are in the
 copy too; a view reads the fresh tables, since DuckDB binds it to names.
 
 A process that was killed before the copy got its name has changed nothing; its files are deleted when the next rebuild
@@ -25,7 +25,6 @@ from trackcore_duckdb.database import DatabaseSender, keyed_tables, schemas_in
 from trackcore_duckdb.database_erasure import delete_files, log_of, replacement
 from trackcore_duckdb.database_files import end_interrupted_swap, fresh_file, old_file
 from trackcore_duckdb.engine import connect, quoted, retried, text
-
 
 ATTEMPTS = 60
 """How often a database is tried that another process has open: a rebuild of hours should not be in vain."""

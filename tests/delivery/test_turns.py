@@ -125,19 +125,19 @@ class TestTurns:
 
 @attrs.define
 class Recording:
-    """A sender that notes what it is told."""
+    """A sender that records its calls."""
 
-    told: list[object] = attrs.field(factory=list)
+    calls: list[object] = attrs.field(factory=list)
 
     def send(self, batch: DeliveryBatch) -> Sequence[MessageRefused]:
-        self.told.append(batch)
+        self.calls.append(batch)
         return ()
 
     def forget(self, request: ErasureRequest) -> None:
-        self.told.append(request)
+        self.calls.append(request)
 
     def close(self) -> None:
-        self.told.append("close")
+        self.calls.append("close")
 
 
 class KeepingCursors(Recording):
@@ -166,7 +166,7 @@ class TestSender:
             sender.send(BATCH)
         sender.forget(REQUEST)
         sender.close()
-        assert inner.told == [BATCH, REQUEST, "close"]
+        assert inner.calls == [BATCH, REQUEST, "close"]
 
     def test_one_that_keeps_cursors_still_does(self, ours: Turns) -> None:
         sender = taking_turns(KeepingCursors(), ours)

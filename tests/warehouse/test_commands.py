@@ -69,7 +69,7 @@ class TestPlan:
 
 
 class TestRebuild:
-    """What is of PostgreSQL alone; `test_rebuild` has what all kinds share."""
+    """The parts of PostgreSQL alone; `test_rebuild` has those of all kinds."""
 
     def test_privileges_are_kept(self, deployed: Deployed, database: Database) -> None:
         fill(deployed, message(1))

@@ -1,4 +1,4 @@
-"""What commands ask of a warehouse: each kind implements one interface, and reports the same of its rebuild."""
+"""The questions of commands to a warehouse: each kind implements one interface, and reports the same of its rebuild."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all kinds of warehouse share: settings, the interface of a rebuild, and that no two sources share a schema."""
+"""The parts that all kinds of warehouse share: settings, the interface of a rebuild, and a schema for each source."""
 
 from __future__ import annotations
 
