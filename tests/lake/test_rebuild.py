@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import duckdb
 import pytest
 from buckets import ENVIRON, Buckets, FailingStore
@@ -31,7 +32,7 @@ from lake_readers import (
     track,
 )
 from patience import PATIENCE
-from trackcore_delivery import ErasureRequest, FedMessage, Forgetting, RetryLater, Turns
+from trackcore_delivery import ErasureRequest, FedMessage, Forgetting, RetryLater
 from trackcore_duckdb import DatabaseRebuild, DatabaseSender, ParquetRebuild, ParquetSender
 from trackcore_duckdb import database_rebuild as rebuild_module
 from trackcore_duckdb import parquet_swap as swap_module
@@ -392,7 +393,13 @@ class TestBucket:
             parquet(**settings).make_rebuild(sender_context(tmp_path, ENVIRON)).begin([])
 
 
-def test_each_destination_has_its_own_turns(tmp_path: Path) -> None:
-    places = [parquet().turns(sender_context(tmp_path)), Turns(tmp_path / "other")]
-    with places[0].alone(), places[1].alone(0):
-        assert not any("There" in path.name for path in tmp_path.iterdir())
+@pytest.mark.parametrize("kind", READERS)
+def test_delivery_waits_while_tables_are_swapped(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trackcore_delivery.turns.PATIENCE_SECONDS", 0)
+    destination, other = (READERS[kind].destination(), attrs.evolve(READERS[kind].destination(), name="Other"))
+    turns = [one.turns(sender_context(tmp_path)) for one in (destination, other)]  # type: ignore[attr-defined]
+    sender = destination.open_sender(sender_context(tmp_path))
+    with turns[0].alone(), pytest.raises(RetryLater, match="being swapped"):
+        send(sender, [NEXT])
+    with turns[1].alone():
+        send(sender, [NEXT])

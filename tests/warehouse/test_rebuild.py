@@ -196,7 +196,7 @@ class TestDelivery:
 
     def test_messages_that_arrive_meanwhile_are_there_once(self, warehouse: Warehouse) -> None:
         sent = generated(600)
-        warehouse.configure("batch_messages = 20")
+        warehouse.configure("batch_messages = 60")
         warehouse.fill(*sent[:200])
         warehouse.deployed.deliver()
         rebuilding = warehouse.deployed.run(*REBUILD)
@@ -230,7 +230,7 @@ class TestDelivery:
 
     def test_of_two_at_once_one_works(self, warehouse: Warehouse) -> None:
         warehouse.configure("batch_messages = 1")
-        warehouse.fill(*generated(60))
+        warehouse.fill(*generated(20))
         running = [warehouse.deployed.run(*REBUILD) for _ in range(2)]
         codes = [one.process.wait(PATIENCE) for one in running]
         texts = " ".join(one.stderr() for one in running)
