@@ -128,6 +128,12 @@ class FailingStore:
     def replace(self, key: str, content: Path) -> None:
         self._run(self.store.replace, key, content)
 
+    def copy(self, key: str, target: str) -> None:
+        self._run(self.store.copy, key, target)
+
+    def prune(self, folder: str) -> None:
+        self._run(self.store.prune, folder)
+
     def read(self, key: str) -> bytes | None:
         return self._run(self.store.read, key)  # type: ignore[no-any-return]
 

@@ -19,7 +19,7 @@ from trackcore_delivery.destination import (
     positive,
 )
 from trackcore_delivery.durable_folders import make_folder, sync_folder
-from trackcore_delivery.erasures import Erasure, ErasureRequest, ErasureStatus, Forgetting
+from trackcore_delivery.erasures import Erasure, ErasureRequest, ErasureStatus, Forgetting, erasing
 from trackcore_delivery.feed import FedMessage, Feed, FeedUnavailable, Page, Selection
 from trackcore_delivery.lock import DeliveryLock
 from trackcore_delivery.log_feed import LogFeed, fed_message, make_feed
@@ -43,6 +43,7 @@ from trackcore_delivery.sending import (
 )
 from trackcore_delivery.state import State
 from trackcore_delivery.state_file import UnusableState
+from trackcore_delivery.turns import ForgettingSender, Turns, taking_turns
 
 if TYPE_CHECKING:
     from trackcore_delivery.delivery import Delivery
@@ -77,6 +78,7 @@ __all__ = [
     "FeedUnavailable",
     "FileDestination",
     "Forgetting",
+    "ForgettingSender",
     "HeldUser",
     "LogFeed",
     "MaskSettings",
@@ -96,12 +98,14 @@ __all__ = [
     "SenderContext",
     "Settlement",
     "State",
+    "Turns",
     "UnusableSecret",
     "UnusableState",
     "Waiting",
     "WebhookDestination",
     "check_places",
     "delete_leftovers",
+    "erasing",
     "fed_message",
     "make_feed",
     "make_folder",
@@ -110,6 +114,7 @@ __all__ = [
     "real_place",
     "scratch_folder",
     "sync_folder",
+    "taking_turns",
 ]
 
 _WITH_CLIENTS = {

@@ -5,7 +5,16 @@ It is `trackcore.warehouse` that decides which rows a message has; this package 
 
 from trackcore_duckdb.database import DatabaseSender
 from trackcore_duckdb.database_reader import DatabaseReader
+from trackcore_duckdb.database_rebuild import DatabaseRebuild
 from trackcore_duckdb.parquet import ParquetSender
 from trackcore_duckdb.parquet_reader import ParquetReader
+from trackcore_duckdb.parquet_rebuild import ParquetRebuild
 
-__all__ = ["DatabaseReader", "DatabaseSender", "ParquetReader", "ParquetSender"]
+__all__ = [
+    "DatabaseReader",
+    "DatabaseRebuild",
+    "DatabaseSender",
+    "ParquetReader",
+    "ParquetRebuild",
+    "ParquetSender",
+]

@@ -37,6 +37,7 @@ from trackcore.warehouse import (
     schema_name,
 )
 from trackcore_duckdb.database_erasure import DatabaseErasure, rewrite_file
+from trackcore_duckdb.database_files import existing_files
 from trackcore_duckdb.engine import connect, json_lines, quoted, retried, widened
 from trackcore_duckdb.persons import Persons
 from trackcore_duckdb.stored_rows import (
@@ -85,18 +86,20 @@ class DatabaseSender:
         return [MessageRefused(index, detail) for index, detail in unreadable]
 
     def forget(self, request: ErasureRequest) -> None:
-        """See `Forgetting.forget`: in the tables, and then in the bytes of the file."""
-        file = self._file.resolve()
-        if not file.exists():
-            return
-        with retried(), scratch_folder() as scratch:
+        """See `Forgetting.forget`: in the tables, and then in the bytes of the files, those of a rebuild too."""
+        with retried():
+            for file in existing_files(self._file):
+                self._forget_in(file, request)
+
+    def _forget_in(self, file: Path, request: ErasureRequest) -> None:
+        with scratch_folder() as scratch:
             delete_leftovers()
             connection = connect(str(file), scratch)
             try:
                 connection.execute("BEGIN")
                 source = request.source
-                for schema in _schemas(connection) if source is None else [schema_name(source, self._pattern)]:
-                    DatabaseErasure(connection, schema, Persons(request)).run(_keyed_tables(connection, schema))
+                for schema in schemas_in(connection) if source is None else [schema_name(source, self._pattern)]:
+                    DatabaseErasure(connection, schema, Persons(request)).run(keyed_tables(connection, schema))
                 connection.execute("COMMIT")
             finally:
                 connection.close()
@@ -230,7 +233,8 @@ class _Loading:
         return f"{quoted(self._source)}.{quoted(table)}"
 
 
-def _schemas(connection: duckdb.DuckDBPyConnection) -> list[str]:
+def schemas_in(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the schemas of the database."""
     found = connection.execute("SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()")
     return [name for (name,) in found.fetchall()]
 
@@ -248,11 +252,11 @@ def _read_tables(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str
     return tables
 
 
-def _keyed_tables(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str, dict[str, ColumnType]]:
+def keyed_tables(connection: duckdb.DuckDBPyConnection, schema: str) -> dict[str, dict[str, ColumnType]]:
     """Return the tables that were made here: those with a primary key, while tables and views of others have none."""
     found = connection.execute(
         "SELECT table_name FROM duckdb_tables() "
-        "WHERE database_name = current_database() AND schema_name = ? AND has_primary_key",
+        "WHERE database_name = current_database() AND schema_name = ? AND has_primary_key ORDER BY table_oid",
         [schema],
     )
     keyed = {table for (table,) in found.fetchall()}

@@ -7,7 +7,9 @@ the database.  A process that is killed before that does it the next time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -67,30 +69,55 @@ class DatabaseErasure:
 
 def rewrite_file(file: Path, scratch: Path) -> None:
     """Replace a database by a copy of its content.  Raises `OSError` and `duckdb.Error`; then it is as it was."""
+    with replacement(file, scratch):
+        pass
+
+
+@contextmanager
+def replacement(file: Path, scratch: Path, *, kept_as: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Copy the content of a database into the database `fresh` of a connection, which replaces it after the block.
+
+    With `kept_as` the earlier file stays, under that name.  Raises as `rewrite_file` does.
+    """
     part = file.with_name(f".{file.name}.part")
-    leftovers = (part, _log_of(part))
-    _delete_files(leftovers)
+    leftovers = (part, log_of(part))
+    delete_files(leftovers)
     connection = connect(":memory:", scratch)
     try:
         # From here on, until it is closed, no other process can write.
         connection.execute(f"ATTACH {text(file)} AS stored (READ_ONLY)")
-        if _log_of(file).exists():
+        if log_of(file).exists():
             raise duckdb.IOException("another process has written to the database meanwhile")
         connection.execute(f"ATTACH {text(part)} AS fresh")
         part.chmod(file.stat().st_mode & 0o777)
         connection.execute("COPY FROM DATABASE stored TO fresh")
+        yield connection
         connection.execute("DETACH fresh")  # a checkpoint, which is durable
+        if kept_as is not None:
+            _keep(file, kept_as)
         part.replace(file)
     finally:
-        _delete_files(leftovers)
+        delete_files(leftovers)
         connection.close()
     sync_folder(file.parent)
 
 
-def _log_of(file: Path) -> Path:
+def log_of(file: Path) -> Path:
+    """Return the write-ahead log of a database, which exists while it is written or after its process was killed."""
     return file.with_name(f"{file.name}.wal")
 
 
-def _delete_files(paths: Iterable[Path]) -> None:
+def delete_files(paths: Iterable[Path]) -> None:
+    """Delete files, those that exist.  Raises `OSError`."""
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def _keep(file: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(file)
+    except OSError:  # not every file system has links
+        if name.exists():
+            raise
+        shutil.copy2(file, name)
+    sync_folder(name.parent)

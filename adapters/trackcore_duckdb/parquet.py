@@ -37,6 +37,7 @@ from trackcore_objects import (
     FileName,
     ObjectStore,
     StoreUnavailable,
+    StoreWithin,
     files_in,
     missing_messages,
     name_for,
@@ -47,6 +48,16 @@ from trackcore.warehouse import PROFILE_TABLES, ColumnType, Schema, WarehouseOpt
 from trackcore_duckdb.compaction import Compaction
 from trackcore_duckdb.engine import Engine, opened, retried
 from trackcore_duckdb.parquet_erasure import ParquetErasure
+from trackcore_duckdb.parquet_places import (
+    DAY_KEY,
+    NEW,
+    OLD,
+    SOURCE_KEY,
+    TABLE_KEY,
+    source_folder,
+    source_schemas,
+)
+from trackcore_duckdb.parquet_swap import complete_swap
 from trackcore_duckdb.persons import Persons
 from trackcore_duckdb.schema_files import SchemaVersion, load_schema, store_schema
 from trackcore_duckdb.stored_rows import (
@@ -63,7 +74,6 @@ from trackcore_duckdb.stored_rows import (
     message_id_column,
 )
 
-SOURCE_KEY, TABLE_KEY, DAY_KEY = "trackcore_source", "trackcore_table", "received_day"
 SUFFIX = ".parquet"
 
 _MAX_CHECKED = 20_000
@@ -92,6 +102,7 @@ class ParquetSender:
         """See `Sender.send`."""
         checked, self._checked = self._checked, set()
         with retried(), scratch_folder() as scratch, opened(scratch) as engine:
+            complete_swap(self._store)
             unreadable = [
                 one
                 for source, messages in by_schema(batch.messages, self._pattern).items()
@@ -101,30 +112,26 @@ class ParquetSender:
         return [MessageRefused(index, detail) for index, detail in unreadable]
 
     def forget(self, request: ErasureRequest) -> None:
-        """See `Forgetting.forget`."""
+        """See `Forgetting.forget`: in all files, those of a rebuild too."""
         with retried(), scratch_folder() as scratch, opened(scratch) as engine:
             delete_leftovers()
-            for source in self._sources(request.source):
-                ParquetErasure(
-                    store=self._store,
-                    engine=engine,
-                    scratch=scratch,
-                    folders=self._table_folders(source),
-                    persons=Persons(request),
-                ).run()
+            complete_swap(self._store)
+            for store in (self._store, StoreWithin(self._store, NEW), StoreWithin(self._store, OLD)):
+                for source in self._sources(store, request.source):
+                    ParquetErasure(
+                        store=store,
+                        engine=engine,
+                        scratch=scratch,
+                        folders=_table_folders(store, source),
+                        persons=Persons(request),
+                    ).run()
 
     def close(self) -> None:
         """See `Sender.close`."""
 
-    def _sources(self, source: str | None) -> Sequence[str]:
-        if source is not None:
-            return [f"{SOURCE_KEY}={schema_name(source, self._pattern)}"]
-        return [folder for folder in self._store.folders("") if folder.startswith(f"{SOURCE_KEY}=")]
-
-    def _table_folders(self, source: str) -> dict[str, str]:
-        prefix = f"{TABLE_KEY}="
-        names = [name for name in self._store.folders(source) if name.startswith(prefix)]
-        return {name.removeprefix(prefix): f"{source}/{name}" for name in names}
+    def _sources(self, store: ObjectStore, source: str | None) -> Sequence[str]:
+        schemas = source_schemas(store) if source is None else [schema_name(source, self._pattern)]
+        return list(map(source_folder, schemas))
 
     def _source_batch(self, engine: Engine, scratch: Path, source: str, checked: set[str]) -> _SourceBatch:
         return _SourceBatch(self._store, engine, scratch, source, self._options, checked)
@@ -200,7 +207,13 @@ class _SourceBatch:
         )
 
     def _folder(self, table: str) -> str:
-        return f"{SOURCE_KEY}={self._source}/{TABLE_KEY}={table}"
+        return f"{source_folder(self._source)}/{TABLE_KEY}={table}"
+
+
+def _table_folders(store: ObjectStore, source: str) -> dict[str, str]:
+    prefix = f"{TABLE_KEY}="
+    names = [name for name in store.folders(source) if name.startswith(prefix)]
+    return {name.removeprefix(prefix): f"{source}/{name}" for name in names}
 
 
 def file_columns(schema: Schema, table: str) -> dict[str, ColumnType]:

@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import attrs
 from trackcore_delivery import scratch_folder
-from trackcore_objects import ObjectStore, StoredFile, StoreUnavailable, parse_name
+from trackcore_objects import ObjectStore, StoredFile, StoreUnavailable
 
 from trackcore import StoredMessage
 from trackcore.warehouse import DISCARDS_TABLE, Discard, TableInfo, WarehouseOptions, schema_name
-from trackcore_duckdb.compaction import level_of
 from trackcore_duckdb.engine import Engine, opened, text
 from trackcore_duckdb.inspection import discard_counts, discards_in, reported
-from trackcore_duckdb.parquet import DAY_KEY, SOURCE_KEY, TABLE_KEY, file_columns
+from trackcore_duckdb.parquet import file_columns
+from trackcore_duckdb.parquet_places import DAY_KEY, SOURCE_KEY, TABLE_KEY, has_rows, source_folder
 from trackcore_duckdb.schema_files import look_up_schema
 
 MOST_FILES = 50
@@ -55,10 +55,10 @@ class ParquetReader:
     def discards(self, message: StoredMessage) -> Sequence[tuple[str, Discard]]:
         """See `WarehouseReader.discards`."""
         day = message.received_at.astimezone(UTC).date().isoformat()
-        source = schema_name(message.source, self._pattern)
-        folder = f"{SOURCE_KEY}={source}/{TABLE_KEY}={DISCARDS_TABLE}/{DAY_KEY}={day}"
+        source = source_folder(schema_name(message.source, self._pattern))
+        folder = f"{source}/{TABLE_KEY}={DISCARDS_TABLE}/{DAY_KEY}={day}"
         with reported(), scratch_folder() as scratch, opened(scratch) as engine:
-            keys = [file.key for file in self._store.files_below(folder) if _has_rows(file)]
+            keys = [file.key for file in self._store.files_below(folder) if has_rows(file)]
             local = _Local(self._store, scratch).fetched(keys)
             return discards_in(engine, _read_parquet(local), message) if local else []
 
@@ -125,7 +125,7 @@ class _Counting:
                     source.startswith(f"{SOURCE_KEY}=")
                     and table.startswith(f"{TABLE_KEY}=")
                     and day.startswith(f"{DAY_KEY}=")
-                    and _has_rows(file)
+                    and has_rows(file)
                 ):
                     key = _Table(source.partition("=")[2], table.partition("=")[2])
                     found.setdefault(key, []).append(file)
@@ -139,12 +139,6 @@ class _Counting:
         for path in local:
             path.unlink()
         return found
-
-
-def _has_rows(file: StoredFile) -> bool:
-    """Return whether it is a file that was put here by a destination."""
-    name = parse_name(file.name)
-    return name is not None and level_of(name) is not None
 
 
 def _sample(files: Sequence[StoredFile]) -> _Sample:

@@ -37,7 +37,7 @@ class SchemaVersion:
 
 def load_schema(store: ObjectStore, source: str) -> SchemaVersion:
     """Return the current schema of a source.  Raises `StoreUnavailable`."""
-    return _newest(store, source, store.names(f"{_ROOT}/{source}"))
+    return _newest(store, source, store.names(schema_folder(source)))
 
 
 def look_up_schema(store: ObjectStore, source: str) -> SchemaVersion:
@@ -45,7 +45,7 @@ def look_up_schema(store: ObjectStore, source: str) -> SchemaVersion:
 
     Raises `StoreUnavailable`.
     """
-    return _newest(store, source, [file.name for file in store.files_below(f"{_ROOT}/{source}")])
+    return _newest(store, source, [file.name for file in store.files_below(schema_folder(source))])
 
 
 def _newest(store: ObjectStore, source: str, names: Sequence[str]) -> SchemaVersion:
@@ -66,5 +66,15 @@ def store_schema(store: ObjectStore, source: str, before: SchemaVersion, tables:
     return store.put_new(_key(source, before.number + 1), content)
 
 
+def schema_folder(source: str) -> str:
+    """Return the folder of the schema of a source."""
+    return f"{_ROOT}/{source}"
+
+
+def is_schema_name(name: str) -> bool:
+    """Return whether it is the name of a file that was put here."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _key(source: str, number: int) -> str:
-    return f"{_ROOT}/{source}/{number:08d}.json"
+    return f"{schema_folder(source)}/{number:08d}.json"

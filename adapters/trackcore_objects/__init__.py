@@ -6,15 +6,23 @@ each message is in one file, whatever is sent again.
 
 from trackcore_objects.archive import ArchiveSender
 from trackcore_objects.file_names import FileName, digest_of, name_for, parse_name
-from trackcore_objects.location import check_endpoint, check_location, open_store, place_of_location
+from trackcore_objects.location import (
+    check_endpoint,
+    check_location,
+    open_store,
+    place_of_location,
+    shown_location,
+)
 from trackcore_objects.placing import files_in, missing_messages, partition_of
 from trackcore_objects.store import ObjectStore, StoredFile, StoreUnavailable
+from trackcore_objects.within import StoreWithin
 
 __all__ = [
     "ArchiveSender",
     "FileName",
     "ObjectStore",
     "StoreUnavailable",
+    "StoreWithin",
     "StoredFile",
     "check_endpoint",
     "check_location",
@@ -26,4 +34,5 @@ __all__ = [
     "parse_name",
     "partition_of",
     "place_of_location",
+    "shown_location",
 ]

@@ -68,6 +68,15 @@ class FolderStore:
             _write_part(path, content).replace(path)
             sync_folder(path.parent)
 
+    def copy(self, key: str, target: str) -> None:
+        """See `ObjectStore.copy`.  It is a link: a file is never changed, only replaced by another one."""
+        path = self._root / target
+        with self._reported():
+            part = _link_part(path, self._root / key)
+            part.replace(path)
+            part.unlink(missing_ok=True)  # it stays if both are one file already
+            sync_folder(path.parent)
+
     def read(self, key: str) -> bytes | None:
         """See `ObjectStore.read`."""
         with self._reported():
@@ -97,9 +106,21 @@ class FolderStore:
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
+        changed: set[Path] = set()
         with self._reported():
             for path in (self._root / key for key in keys):
-                path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                    changed.add(path.parent)
+            for folder in changed:
+                sync_folder(folder)
+
+    def prune(self, folder: str) -> None:
+        """See `ObjectStore.prune`."""
+        with self._reported():
+            for path, _, _ in os.walk(self._root / folder, topdown=False, onerror=_raise_unless_missing):
+                with suppress(OSError):
+                    Path(path).rmdir()
 
     def _files(self, folder: Path) -> Iterator[StoredFile]:
         for path, _, names in os.walk(folder, onerror=_raise_unless_missing):
@@ -144,6 +165,20 @@ def _write_part(path: Path, content: Path | bytes) -> Path:
     except OSError:
         part.unlink(missing_ok=True)  # a full disk must not keep half a file
         raise
+    return part
+
+
+def _link_part(path: Path, file: Path) -> Path:
+    """Link a file under a name that no reader looks at, or copy it where there are no links."""
+    make_folder(path.parent)
+    part = path.with_name(f".{path.name}{_PART}")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(file, part)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _write_part(path, file)
     return part
 
 

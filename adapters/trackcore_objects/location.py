@@ -52,3 +52,8 @@ def place_of_location(location: str, folder: Path, endpoint: str | None) -> Hash
     if match is None:
         return real_place(folder / location)
     return endpoint, match["bucket"], (match["prefix"] or "").strip("/")
+
+
+def shown_location(location: str, folder: Path) -> str:
+    """Return a location as people name it: the path of a folder, or the URL of a bucket."""
+    return location if _S3.fullmatch(location) else str(folder / location)

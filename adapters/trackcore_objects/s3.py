@@ -72,6 +72,11 @@ class BucketStore:
         with self._reported():
             self._store.put(key, content)
 
+    def copy(self, key: str, target: str) -> None:
+        """See `ObjectStore.copy`.  The bytes stay in the store."""
+        with self._reported():
+            self._store.copy(key, target)
+
     def read(self, key: str) -> bytes | None:
         """See `ObjectStore.read`."""
         with self._reported():
@@ -108,6 +113,9 @@ class BucketStore:
                     self._store.delete(key)
                 except FileNotFoundError:
                     continue
+
+    def prune(self, folder: str) -> None:
+        """See `ObjectStore.prune`."""
 
     def _listed(self, folder: str) -> Any:
         with self._reported():

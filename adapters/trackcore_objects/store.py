@@ -1,7 +1,7 @@
 """The interface of a store of files: a folder (`folder`) or a bucket (`s3`).
 
 A key is a path with `/`, relative to the root of the store.  Files appear whole or not at all, and those of the same
-key never replace each other, unless `replace` is called.  Every method raises `StoreUnavailable`.
+key never replace each other, unless `replace` or `copy` is called.  Every method raises `StoreUnavailable`.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ class ObjectStore(Protocol):
     def replace(self, key: str, content: Path) -> None:
         """Store a file durably, in place of the one with this key."""
 
+    def copy(self, key: str, target: str) -> None:
+        """Store a file under another key too, durably, in place of the one with that key."""
+
     def read(self, key: str) -> bytes | None:
         """Return the content of a file, None if there is none."""
 
@@ -65,4 +68,7 @@ class ObjectStore(Protocol):
         """Copy a file into a local one; return False if there is none."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete files, those that exist."""
+        """Delete files durably, those that exist."""
+
+    def prune(self, folder: str) -> None:
+        """Delete a folder, and those below it, as far as they have no files; a bucket has no such folders."""

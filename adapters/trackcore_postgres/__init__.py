@@ -5,13 +5,12 @@ It is `trackcore.warehouse` that decides which rows a message has; this package 
 
 from trackcore_postgres.batch import SentMessage
 from trackcore_postgres.errors import CursorMoved, UnusableUrl, WarehouseUnavailable
-from trackcore_postgres.rebuild import OldTablesRemain, Rebuild
+from trackcore_postgres.rebuild import Rebuild
 from trackcore_postgres.warehouse import Cursor, PostgresWarehouse, Refused
 
 __all__ = [
     "Cursor",
     "CursorMoved",
-    "OldTablesRemain",
     "PostgresWarehouse",
     "Rebuild",
     "Refused",

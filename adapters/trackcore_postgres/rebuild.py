@@ -16,7 +16,7 @@ import attrs
 import psycopg
 from psycopg import Connection
 
-from trackcore import TrackcoreError
+from trackcore.warehouse import OldTablesRemain
 from trackcore_postgres.catalog import has_schema
 from trackcore_postgres.connecting import connect, make_bookkeeping, sentence_of
 from trackcore_postgres.errors import WarehouseUnavailable
@@ -34,17 +34,6 @@ SELECT g.privilege_type, g.grantee::regrole::text, g.grantee = 0
 FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) g
 WHERE n.nspname = %s AND g.grantee <> n.nspowner
 """
-
-
-@attrs.define(kw_only=True, eq=False)
-class OldTablesRemain(TrackcoreError):
-    """The tables from before an earlier rebuild are still there."""
-
-    schemas: Sequence[str]
-
-    def __str__(self) -> str:
-        drops = " ".join(f"DROP SCHEMA {quoted(schema)} CASCADE;" for schema in self.schemas)
-        return f"the tables from before the last rebuild are still there; when you need them no more: {drops}"
 
 
 @attrs.define
@@ -70,7 +59,7 @@ class Rebuild:
             make_bookkeeping(connection)
             owned = {self.live.schema_of(source) for source in sources} | self._schemas_of(connection)
             if old := sorted(name for name in map(_old, owned) if has_schema(connection, name)):
-                raise OldTablesRemain(schemas=old)
+                raise OldTablesRemain(removal=" ".join(f"DROP SCHEMA {quoted(name)} CASCADE;" for name in old))
             with connection.transaction():
                 for name in map(_new, sorted(owned)):
                     connection.execute(f"DROP SCHEMA IF EXISTS {quoted(name)} CASCADE".encode())

@@ -285,10 +285,19 @@ class TestExplain:
 
 
 class TestSteering:
-    """`trackcore warehouse` works with PostgreSQL, and says what to do for the other kinds."""
+    """The statements of `trackcore warehouse plan` are of PostgreSQL alone; `rebuild` works for every kind."""
 
-    @pytest.mark.parametrize("command", ["plan", "rebuild"])
-    def test_it_says_what_to_do_instead(self, lake: Lake, command: str) -> None:
-        _, text = lake.deployed.ask("warehouse", command, "--destination", "There", code=2)
-        assert f"'There' is not in PostgreSQL, but of the kind '{lake.kind}': to make its " in text
-        assert "trackcore replay" in text
+    def test_there_is_no_plan(self, lake: Lake) -> None:
+        _, text = lake.deployed.ask("warehouse", "plan", "--destination", "There", code=2)
+        sentence = (
+            f"'There' is not in PostgreSQL, but of the kind '{lake.kind}', which makes its tables without statements"
+        )
+        assert sentence in text.replace("\n", " ")
+
+    def test_without_its_library_a_rebuild_says_how_to_get_it(
+        self, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lake.log(message(1))
+        monkeypatch.setitem(sys.modules, "trackcore_duckdb", None)
+        _, text = lake.deployed.ask("warehouse", "rebuild", "--destination", "There", code=2)
+        assert "pip install 'trackcore[parquet]'" in text

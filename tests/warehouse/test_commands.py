@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from delivery_processes import Deployed
 from postgres_cluster import Database
 from trackcore_sqlite import SqliteSink
-from warehouse_helpers import SCHEMA, as_envelopes, as_log, check_against_log, generated, message
+from warehouse_helpers import SCHEMA, as_envelopes, as_log, check_against_log, message
 
 from trackcore import JSONObject
 
@@ -46,21 +43,6 @@ def deliver(deployed: Deployed) -> None:
     running.kill()
 
 
-def everything(database: Database, schema: str) -> dict[str, tuple[Any, list[Any]]]:
-    """Return the columns with their types and the rows of all tables, without the time when they were loaded."""
-    columns = database.rows(
-        "SELECT table_name, column_name, data_type FROM information_schema.columns "
-        "WHERE table_schema = %s AND column_name <> 'uuid_ts' ORDER BY 1, 2",
-        schema,
-    )
-    found: dict[str, tuple[Any, list[Any]]] = {}
-    for table, of_table in groupby(columns, key=itemgetter(0)):
-        named = list(of_table)
-        cells = ", ".join(f'"{name}"::text' for _, name, _ in named)
-        found[table] = (named, database.rows(f'SELECT {cells} FROM "{schema}"."{table}" ORDER BY {cells}'))
-    return found
-
-
 class TestPlan:
     def test_it_prints_what_delivery_would_run_and_changes_nothing(
         self, deployed: Deployed, database: Database
@@ -87,30 +69,7 @@ class TestPlan:
 
 
 class TestRebuild:
-    def test_it_equals_the_live_tables(self, deployed: Deployed, database: Database) -> None:
-        sent = generated(300)
-        fill(deployed, *sent)
-        deliver(deployed)
-        live = everything(database, SCHEMA)
-        assert live["_discards"]
-        database.rows(f"DELETE FROM {SCHEMA}.tracks WHERE id < 'm2'")
-        database.rows(f"ALTER TABLE {SCHEMA}.users DROP COLUMN context_ip")
-        _, text = deployed.ask("warehouse", "rebuild", "--destination", "There")
-        assert "300 messages loaded; rebuilt: my_website" in text
-        assert everything(database, SCHEMA) == live
-        check_against_log(database, as_log(sent))
-        assert database.tables(f"{SCHEMA}__old") == database.tables(SCHEMA)
-
-    def test_delivery_goes_on_in_the_fresh_tables(self, deployed: Deployed, database: Database) -> None:
-        sent = generated(200)
-        fill(deployed, *sent[:100])
-        deployed.deliver()
-        deployed.wait_until_delivered("There")
-        deployed.ask("warehouse", "rebuild", "--destination", "There")
-        fill(deployed, *sent[100:])
-        deployed.wait_until_delivered("There")
-        assert deployed.status("There").last_error is None
-        check_against_log(database, as_log(sent))
+    """The parts of PostgreSQL alone; `test_rebuild` has those of all kinds."""
 
     def test_privileges_are_kept(self, deployed: Deployed, database: Database) -> None:
         fill(deployed, message(1))
@@ -132,12 +91,6 @@ class TestRebuild:
         assert 'DROP SCHEMA "my_website__old" CASCADE' in text
         database.rows("DROP SCHEMA my_website__old CASCADE")
         deployed.ask("warehouse", "rebuild", "--destination", "There")
-
-    def test_only_later_messages_with_since(self, deployed: Deployed, database: Database) -> None:
-        fill(deployed, *map(message, range(9)))
-        deliver(deployed)
-        deployed.ask("warehouse", "rebuild", "--destination", "There", "--since", "2026-01-31T12:00:02Z")
-        assert database.table(SCHEMA, "tracks").keys() == {"m6", "m7", "m8"}
 
 
 class TestSeeing:

@@ -24,7 +24,7 @@ from trackcore.warehouse.columns import (
     reserved_columns,
     standard_columns,
 )
-from trackcore.warehouse.inspection import TableInfo, WarehouseReader
+from trackcore.warehouse.inspection import OldTablesRemain, TableInfo, WarehouseReader
 from trackcore.warehouse.names import DISCARDS_TABLE, MAX_NAME, STANDARD_TABLES, event_table, schema_name, slug
 from trackcore.warehouse.options import (
     DISCARD,
@@ -59,6 +59,7 @@ __all__ = [
     "Discard",
     "DiscardReason",
     "Merged",
+    "OldTablesRemain",
     "Profile",
     "Row",
     "Scalar",

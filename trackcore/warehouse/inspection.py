@@ -1,4 +1,4 @@
-"""The content of a warehouse: each kind implements one interface, so that commands show all kinds in the same way."""
+"""The questions of commands to a warehouse: each kind implements one interface, and reports the same of its rebuild."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Protocol
 
 import attrs
 
+from trackcore.errors import TrackcoreError
 from trackcore.log import StoredMessage
 from trackcore.warehouse.rows import Discard
 
@@ -38,3 +39,16 @@ class WarehouseReader(Protocol):
 
     def close(self) -> None:
         """Release what the reader holds."""
+
+
+@attrs.define(kw_only=True, eq=False)
+class OldTablesRemain(TrackcoreError):
+    """A rebuild cannot begin, since the tables from before an earlier one are still there; `removal` deletes them."""
+
+    removal: str
+
+    def __str__(self) -> str:
+        return (
+            "the tables from before the last rebuild are still there; when you need them no more, "
+            f"delete them, and try again: {self.removal}"
+        )

@@ -27,7 +27,7 @@ def open_warehouse(destination: PostgresDestination, configuration: Configuratio
 
     Raises `TrackcoreError` if a setting cannot be used.
     """
-    with _checked(destination):
+    with checked(destination):
         return destination.make_warehouse(sender_context(configuration, os.environ))
 
 
@@ -85,14 +85,14 @@ def _discards(
 
 @contextmanager
 def _opened(destination: WarehouseDestination, configuration: Configuration) -> Iterator[WarehouseReader]:
-    with _checked(destination):
+    with checked(destination):
         reader = destination.make_reader(sender_context(configuration, os.environ))
     with closing(reader):
         yield reader
 
 
 @contextmanager
-def _checked(destination: WarehouseDestination) -> Iterator[None]:
+def checked(destination: WarehouseDestination) -> Iterator[None]:
     """Report a setting that cannot be used, or a library that is missing."""
     try:
         yield

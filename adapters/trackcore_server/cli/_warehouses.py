@@ -43,5 +43,6 @@ def chosen_database(configuration: Configuration, name: str) -> PostgresDestinat
     """Return the warehouse of a name, which must be in PostgreSQL.  Raises `click.UsageError` or `Failure`."""
     (chosen,) = chosen_warehouses(configuration, name)
     if not isinstance(chosen, PostgresDestination):
-        raise Failure(f"{name!r} is not in PostgreSQL, but of the kind {chosen.kind!r}: {chosen.to_fill_again}")
+        detail = f"but of the kind {chosen.kind!r}, which makes its tables without statements"
+        raise Failure(f"{name!r} is not in PostgreSQL, {detail}")
     return chosen

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-from trackcore_delivery import ByteCount, DeliveredDestination, Secret, Sender, SenderContext, positive, real_place
+from trackcore_delivery import (
+    ByteCount,
+    DeliveredDestination,
+    ForgettingSender,
+    Secret,
+    Sender,
+    SenderContext,
+    positive,
+    real_place,
+)
 from trackcore_objects import (
     ArchiveSender,
     ObjectStore,
@@ -23,17 +32,17 @@ from trackcore_objects import (
     check_location,
     open_store,
     place_of_location,
+    shown_location,
 )
 
 from trackcore.warehouse import WarehouseReader
-from trackcore_server.config.warehouse import WarehouseDestination
+from trackcore_server.config.warehouse import Rebuild, WarehouseDestination
 
 _WAIT = timedelta(minutes=5)
 _DATABASE_WAIT = timedelta(seconds=10)
 _WINDOW = timedelta(days=7)
 _MESSAGES = 50_000
 _BYTES = ByteCount(64 << 20)
-_REPLAY = "run `trackcore replay --destination NAME --since 365d`; then delete the earlier ones"
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +80,6 @@ class ParquetDestination(WarehouseDestination):
     """A warehouse of Parquet files; see `trackcore_duckdb`.  `location` and the bucket are as for the archive."""
 
     kind: ClassVar[str] = "parquet"
-    to_fill_again: ClassVar[str] = f"to make its files again, set another `location`, and {_REPLAY}"
 
     location: str = attrs.field(validator=check_location)
     endpoint: str | None = attrs.field(default=None, validator=check_endpoint)
@@ -84,7 +92,7 @@ class ParquetDestination(WarehouseDestination):
     batch_wait: timedelta = _WAIT
     retry_window: timedelta = _WINDOW
 
-    def make_sender(self, context: SenderContext) -> Sender:
+    def make_sender(self, context: SenderContext) -> ForgettingSender:
         """See `DeliveredDestination.make_sender`."""
         store = _store_of(self, context, "parquet")
         try:
@@ -102,6 +110,16 @@ class ParquetDestination(WarehouseDestination):
             raise _missing(self.kind, error, "parquet") from error
         return ParquetReader(store=store, options=self.options, schema=self.schema)
 
+    def make_rebuild(self, context: SenderContext) -> Rebuild:
+        """See `WarehouseDestination.make_rebuild`."""
+        store = _store_of(self, context, "parquet")
+        try:
+            from trackcore_duckdb import ParquetRebuild  # noqa: PLC0415 - see the module
+        except ModuleNotFoundError as error:
+            raise _missing(self.kind, error, "parquet") from error
+        location = shown_location(self.location, context.folder)
+        return ParquetRebuild(store=store, options=self.options, schema=self.schema, location=location)
+
     def place(self, context: SenderContext) -> Hashable:
         """See `DeliveredDestination.place`."""
         return self.kind, place_of_location(self.location, context.folder, self.endpoint)
@@ -112,7 +130,6 @@ class DuckDBDestination(WarehouseDestination):
     """A warehouse in a database of DuckDB: `path` is its file, relative to the folder of the log."""
 
     kind: ClassVar[str] = "duckdb"
-    to_fill_again: ClassVar[str] = f"to make its tables again, set another `path`, and {_REPLAY}"
 
     path: Path
     batch_messages: int = attrs.field(default=_MESSAGES, validator=positive)
@@ -120,7 +137,7 @@ class DuckDBDestination(WarehouseDestination):
     batch_wait: timedelta = _DATABASE_WAIT
     retry_window: timedelta = _WINDOW
 
-    def make_sender(self, context: SenderContext) -> Sender:
+    def make_sender(self, context: SenderContext) -> ForgettingSender:
         """See `DeliveredDestination.make_sender`."""
         try:
             from trackcore_duckdb import DatabaseSender  # noqa: PLC0415 - see the module
@@ -135,6 +152,14 @@ class DuckDBDestination(WarehouseDestination):
         except ModuleNotFoundError as error:
             raise _missing(self.kind, error, "parquet") from error
         return DatabaseReader(file=context.folder / self.path, schema=self.schema)
+
+    def make_rebuild(self, context: SenderContext) -> Rebuild:
+        """See `WarehouseDestination.make_rebuild`."""
+        try:
+            from trackcore_duckdb import DatabaseRebuild  # noqa: PLC0415 - see the module
+        except ModuleNotFoundError as error:
+            raise _missing(self.kind, error, "parquet") from error
+        return DatabaseRebuild(file=context.folder / self.path, options=self.options, schema=self.schema)
 
     def place(self, context: SenderContext) -> Hashable:
         """See `DeliveredDestination.place`."""

@@ -10,7 +10,7 @@ imported when a sender is made.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
@@ -29,7 +29,7 @@ from trackcore.text import describe_unexpected
 from trackcore_server.config.warehouse import WarehouseDestination
 
 if TYPE_CHECKING:
-    from trackcore_postgres import PostgresWarehouse
+    from trackcore_postgres import PostgresWarehouse, Rebuild
 
 _log = logging.getLogger("trackcore.delivery")
 
@@ -55,6 +55,13 @@ class PostgresDestination(WarehouseDestination):
     def make_reader(self, context: SenderContext) -> PostgresWarehouse:
         """See `WarehouseDestination.make_reader`."""
         return self.make_warehouse(context)
+
+    def make_rebuild(self, context: SenderContext) -> PostgresRebuild:
+        """See `WarehouseDestination.make_rebuild`."""
+        live = self.make_warehouse(context)
+        from trackcore_postgres import Rebuild  # noqa: PLC0415 - see above
+
+        return PostgresRebuild(Rebuild(live))
 
     def make_warehouse(self, context: SenderContext) -> PostgresWarehouse:
         """Build the warehouse, which connects when it is used.  Raises `UnusableSecret` or `ValueError`."""
@@ -119,6 +126,30 @@ class PostgresSender:
     def close(self) -> None:
         """See `Sender.close`."""
         self._warehouse.close()
+
+
+@attrs.define
+class PostgresRebuild:
+    """See `trackcore_server.config.warehouse.Rebuild`."""
+
+    _rebuild: Rebuild
+    sender: PostgresSender = attrs.field(init=False)
+
+    @sender.default
+    def _sender(self) -> PostgresSender:
+        return PostgresSender(self._rebuild.target)
+
+    def begin(self, sources: Sequence[str]) -> None:
+        """See `Rebuild.begin`."""
+        self._rebuild.begin(sources)
+
+    def swap(self, load_rest: Callable[[], None]) -> Sequence[str]:
+        """See `Rebuild.swap`."""
+        return self._rebuild.swap(load_rest)
+
+    def close(self) -> None:
+        """See `Rebuild.close`."""
+        self._rebuild.close()
 
 
 def _retried(error: Exception) -> RetryLater:

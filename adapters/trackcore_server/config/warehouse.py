@@ -1,15 +1,27 @@
-"""The settings that all kinds of warehouse share, and their rule across sources: no two share a schema."""
+"""The parts that all kinds of warehouse share: settings, the interface of a rebuild, and a schema for each source."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import attrs
 from attrs import validators
-from trackcore_delivery import ByteCount, DeliveredDestination, SenderContext, positive
+from trackcore_delivery import (
+    ByteCount,
+    DeliveredDestination,
+    DeliveryLock,
+    ForgettingSender,
+    Sender,
+    SenderContext,
+    Turns,
+    erasing,
+    positive,
+    taking_turns,
+)
 
 from trackcore import Destination, Source
 from trackcore.warehouse import (
@@ -20,6 +32,33 @@ from trackcore.warehouse import (
     check_on_conflict,
     schema_name,
 )
+
+
+class Rebuild(Protocol):
+    """Fresh tables beside those in use, which take their place.  `sender` loads messages into them.
+
+    `begin` and `swap` are called in a turn alone, batches are sent in shared ones (see `trackcore_delivery.turns`).
+    """
+
+    @property
+    def sender(self) -> Sender:
+        """The sender that loads messages into the fresh tables."""
+
+    def begin(self, sources: Sequence[str]) -> None:
+        """Delete what is left of a rebuild that was interrupted.  `sources` are those of the configuration.
+
+        Raises `OldTablesRemain`, or another `TrackcoreError` if the warehouse cannot be used now.
+        """
+
+    def swap(self, load_rest: Callable[[], None]) -> Sequence[str]:
+        """Load the last messages, and let the fresh tables take their place; return the schemas that were rebuilt.
+
+        Raises a `TrackcoreError` if the warehouse cannot be used now.
+        """
+
+    def close(self) -> None:
+        """Release connections."""
+
 
 _is_pattern = re.compile(r"(?:[a-z][a-z0-9_]*|(?=\{))(?:\{source\})?[a-z0-9_]*").fullmatch
 _SOURCE = "{source}"
@@ -39,8 +78,6 @@ class WarehouseDestination(DeliveredDestination):
     """
 
     is_warehouse: ClassVar[bool] = True
-    to_fill_again: ClassVar[str] = ""
-    """How its tables are made again if `trackcore warehouse rebuild` does not do it."""
 
     batch_messages: int = attrs.field(default=2_000, validator=positive)
     batch_bytes: ByteCount = attrs.field(default=ByteCount(4_000_000), validator=positive)
@@ -56,6 +93,31 @@ class WarehouseDestination(DeliveredDestination):
     def make_reader(self, context: SenderContext) -> WarehouseReader:
         """Build what reads its tables.  Raises as `make_sender` does."""
         raise NotImplementedError
+
+    def make_rebuild(self, context: SenderContext) -> Rebuild:
+        """Build what fills fresh tables beside its own.  Raises as `make_sender` does."""
+        raise NotImplementedError
+
+    def open_sender(self, context: SenderContext) -> Sender:
+        """See `DeliveredDestination.open_sender`.  Batches take turns with those of a rebuild."""
+        sender = taking_turns(self.make_sender(context), self.turns(context))
+        return erasing(sender, self.masked(sender, context))
+
+    def make_sender(self, context: SenderContext) -> ForgettingSender:
+        """See `DeliveredDestination.make_sender`."""
+        raise NotImplementedError
+
+    def turns(self, context: SenderContext) -> Turns:
+        """Return the turns of those who fill its tables."""
+        return Turns(context.folder / f"trackcore-turns-{self._digest}")
+
+    def rebuild_lock(self, context: SenderContext) -> DeliveryLock:
+        """Return the lock that a rebuild holds, so that there is one at a time."""
+        return DeliveryLock(context.folder / f"trackcore-rebuild-{self._digest}.lock")
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()[:12]
 
     @property
     def options(self) -> WarehouseOptions:
