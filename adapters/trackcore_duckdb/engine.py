@@ -25,7 +25,8 @@ NEWLINE = "\n"
 _TIME_TEXT = "%Y-%m-%dT%H:%M:%S.%fZ"
 """The text of a time as `trackcore.warehouse.text_of` returns it."""
 
-_FORMAT = "(FORMAT parquet, COMPRESSION zstd)"
+_FORMAT = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"
+"""DuckDB holds a row group in memory: with the 122,880 rows of its default, a merge takes the more the larger it is."""
 
 _TYPES = {name: column_type for column_type, name in SQL_TYPES.items()}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from trackcore_server.hosting import rejections
 from trackcore_server.hosting.rejections import Rejected
 
-_FRAMING = frozenset({b"content-type", b"expect", b"host", b"transfer-encoding"})
-"""Headers that a request has at most once.  llhttp itself checks Content-Length."""
+_FRAMING = frozenset({b"content-length", b"content-type", b"expect", b"host", b"transfer-encoding"})
+"""Headers that a request has at most once.  llhttp checks the value of Content-Length itself."""
 
 
 def read_framing(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
