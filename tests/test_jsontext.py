@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -25,6 +26,8 @@ from trackcore.text.jsontext import (
     replace_surrogates,
     without_escapes,
 )
+
+T = TypeVar("T")
 
 ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
@@ -79,6 +82,16 @@ class TestCleanText:
             position = error.start
         found = outcome(lambda: clean_text(text))
         assert (found.position if isinstance(found, InvalidRequest) else None) == position
+
+
+def _below(frames: int, call: Callable[[], T]) -> T:
+    """Call with so many more frames on the stack."""
+    return call() if frames == 0 else _below(frames - 1, call)
+
+
+def is_deep_when_parsed(text: bytes) -> bool:
+    """Return whether a text nests too deeply.  Raises as `parse` does."""
+    return is_deeper(parse(raw_value, text)[1].repaired, 128)
 
 
 class TestParse:
@@ -141,6 +154,19 @@ class TestParse:
     def test_deep_text_that_never_closes_is_refused(self) -> None:
         with pytest.raises(InvalidRequest):
             parse(any_value, b"[" * 5000)
+
+    @given(
+        levels=st.integers(100, 3000),
+        rest=st.sampled_from([b"", b"N", b"1]x", rb'"\ud800', b"1"]),
+        is_closed=st.booleans(),
+        frames=st.integers(0, 900),
+    )
+    def test_the_result_does_not_depend_on_the_stack_of_the_caller(
+        self, levels: int, rest: bytes, is_closed: bool, frames: int
+    ) -> None:
+        text = b"[" * levels + rest + b"]" * (levels * is_closed)
+        here = outcome(lambda: is_deep_when_parsed(text))
+        assert outcome(lambda: _below(frames, lambda: is_deep_when_parsed(text))) == here
 
     @given(any_bytes())
     def test_any_text_gives_a_value_or_our_error(self, body: bytes) -> None:

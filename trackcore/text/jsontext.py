@@ -146,8 +146,8 @@ def parse(decoder: msgspec.json.Decoder[T], text: bytes) -> tuple[T, Text]:
         except msgspec.ValidationError:
             raise
         except (msgspec.DecodeError, RecursionError) as error:
-            repair = _blank_deep if isinstance(error, RecursionError) else replace_surrogates
-            broken, repaired = repaired, repair(repaired)
+            # Both repairs after either error: how deep the decoder comes depends on the stack of the caller.
+            broken, repaired = repaired, _blank_deep(replace_surrogates(repaired))
             if repaired == broken:
                 raise _not_json(str(error), text) from None
 
@@ -231,6 +231,8 @@ def kind_of(value: object) -> str:
 
 def _blank_deep(text: bytes, levels: int = _PARSER_DEPTH) -> bytes:
     """Return JSON text with a number and spaces in place of values nested deeper than `levels`, at the same length."""
+    if not is_deeper(text, levels):
+        return text
     blanked = bytearray(text)
     depth = start = 0
     for token in _STRING_OR_BRACKETS.finditer(text):
