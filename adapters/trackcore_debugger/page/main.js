@@ -10,7 +10,7 @@ import { ChartPanel } from "./panel.js";
 import { applyTheme, nextTheme } from "./theme.js";
 
 const POLL = 400;
-const BUSY_POLL = 1_000; // when more arrives than anyone can read
+const BUSY_POLL = 1_500; // when more arrives than anyone can read
 const SEARCHES = 5;
 const ENOUGH = 40;
 const TYPING = 250;
