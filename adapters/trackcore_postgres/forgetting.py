@@ -67,13 +67,12 @@ class Forgetting:
         if self._pseudonyms is not None:
             renamed, names = _renaming(self._pseudonyms)
             values = {**values, **names}
-            settings = [
-                f"{quoted(column)} = NULL"
-                if is_personal(table, column)
-                else f"{quoted(column)} = {renamed.replace('{}', quoted(column))}"
-                for column, column_type in columns.items()
-                if is_personal(table, column) or (column_type is ColumnType.TEXT and column != "id")
-            ]
+            settings = []
+            for column, column_type in columns.items():
+                if is_personal(table, column):
+                    settings.append(f"{quoted(column)} = NULL")
+                elif column_type is ColumnType.TEXT and column != "id":
+                    settings.append(f"{quoted(column)} = {renamed.replace('{}', quoted(column))}")
             statement = f"UPDATE {{}} SET {', '.join(settings)} WHERE {condition} RETURNING id"
         return [one for (one,) in self._connection.execute(_statement(statement, name, table), values)]
 
