@@ -35,8 +35,6 @@ class RejectionLog:
 
     def note(self, pending: PendingReceipt) -> None:
         """Log the rejections of a request, except for those that were logged a short time ago."""
-        if pending.error is None and not pending.rejections and not pending.quarantined:
-            return  # as nearly always
         source = None if pending.source is None else pending.source.name
         if pending.error is not None:
             self._note(source, "request", *_texts(pending.error), pending.received_at)

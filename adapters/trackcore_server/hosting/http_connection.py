@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,7 @@ LINGER_SECONDS = 2.0
 
 _VERSIONS = frozenset({"1.0", "1.1"})
 _LINE_EXTRA = len("  HTTP/1.1")
+_LINE_ENDS = re.compile(rb"[\r\n]+")
 
 log = logging.getLogger("trackcore.server")
 
@@ -280,8 +282,9 @@ class HttpConnection(asyncio.Protocol):
         """
         if self._body_left > 0:
             return start + self._body_left
-        if data[start] in b"\r\n":
-            return len(data) - len(data[start:].lstrip(b"\r\n"))
+        empty = _LINE_ENDS.match(data, start)
+        if empty is not None:
+            return empty.end()
         found = data.find(b"\n\r\n", start)
         return found + 3 if found >= 0 else len(data)
 
