@@ -7,7 +7,6 @@ the database.  A process that is killed before that does it the next time.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import attrs
 import duckdb
 from trackcore_delivery import sync_folder
+from trackcore_objects import FolderStore
 
 from trackcore.warehouse import DISCARDS_TABLE, PROFILE_TABLES, ColumnType
 from trackcore_duckdb.engine import connect, quoted, text
@@ -77,7 +77,7 @@ def rewrite_file(file: Path, scratch: Path) -> None:
 def replacement(file: Path, scratch: Path, *, kept_as: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """Copy the content of a database into the database `fresh` of a connection, which replaces it after the block.
 
-    With `kept_as` the earlier file stays, under that name.  Raises as `rewrite_file` does.
+    With `kept_as` the earlier file stays, under that name.  Raises as `rewrite_file` does, and `StoreUnavailable`.
     """
     part = file.with_name(f".{file.name}.part")
     leftovers = (part, log_of(part))
@@ -114,10 +114,11 @@ def delete_files(paths: Iterable[Path]) -> None:
 
 
 def _keep(file: Path, name: Path) -> None:
+    """Store a database under another name too, durably.  Raises `StoreUnavailable` and `OSError`."""
     try:
         name.hardlink_to(file)
     except OSError:  # not every file system has links
-        if name.exists():
+        if not FolderStore(name.parent).put_new(name.name, file):
             raise
-        shutil.copy2(file, name)
+        name.chmod(file.stat().st_mode & 0o777)
     sync_folder(name.parent)

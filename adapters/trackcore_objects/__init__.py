@@ -6,6 +6,7 @@ each message is in one file, whatever is sent again.
 
 from trackcore_objects.archive import ArchiveSender
 from trackcore_objects.file_names import FileName, digest_of, name_for, parse_name
+from trackcore_objects.folder import FolderStore
 from trackcore_objects.location import (
     check_endpoint,
     check_location,
@@ -20,6 +21,7 @@ from trackcore_objects.within import StoreWithin
 __all__ = [
     "ArchiveSender",
     "FileName",
+    "FolderStore",
     "ObjectStore",
     "StoreUnavailable",
     "StoreWithin",
